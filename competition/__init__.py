@@ -1,0 +1,1 @@
+"""The competition module: decisions on out-of-fold predictions, ensembles, verified submissions; builds on marsls_keras."""

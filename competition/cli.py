@@ -1,0 +1,366 @@
+"""The command `marsls`: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from marsls_keras import __version__
+from marsls_keras.errors import InputError, MarslsError
+
+app = typer.Typer(
+    help="Segment Martian landslides in seven-band orbital tiles: check, train, tune, submit, score, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_state = {"debug": False}
+
+_Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of the runs.")]
+_Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1.")]
+_Json = Annotated[bool, Option("--json", help="Print JSON.")]
+_Release = Annotated[str, Option(help="What the tiles are: auto, mmls_v1, mmls_v2 or challenge.")]
+_OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are now, if they were moved.")]
+_RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
+
+
+class _Release3(StrEnum):
+    mmls_v1 = "mmls_v1"
+    mmls_v2 = "mmls_v2"
+    challenge = "challenge"
+
+
+class _Split(StrEnum):
+    oof = "oof"
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+class _What(StrEnum):
+    decision = "decision"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"marsls-keras {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, Option("--debug", help="Show tracebacks and the messages of TensorFlow.")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    _state["debug"] = debug
+
+
+def _backend() -> None:
+    """Import the deep-learning backend, which takes seconds, without its chatter."""
+    from competition.console import quiet_stderr
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet_stderr(_state["debug"]):
+        from marsls_keras.training.device import accelerators
+
+        accelerators()
+
+
+def _parse_folds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--folds {text}: expected numbers with commas between them, such as 0,1.") from None
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, Argument(help="Folder to make.")],
+    release: Annotated[_Release3, Option(help="On-disk form of the tiles.")] = _Release3.mmls_v2,
+    train: Annotated[int, Option(help="Training tiles.")] = 40,
+    val: Annotated[int, Option(help="Validation tiles.")] = 8,
+    test: Annotated[int, Option(help="Test tiles.")] = 12,
+    size: Annotated[int, Option(help="Height and width in pixels.")] = 128,
+    seed: Annotated[int, Option(help="Equal seeds give equal tiles.")] = 0,
+) -> None:
+    """Make synthetic tiles of Valles Marineris, to try everything without data."""
+    from competition.console import show
+    from marsls_keras.data.synth import write_dataset
+
+    counts = write_dataset(out, release.value, train, val, test, size, seed)
+    show(f"{out}: " + ", ".join(f"{number} {split} tiles" for split, number in counts.items()))
+
+
+@app.command()
+def check(
+    data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
+    release: _Release = "auto",
+    as_json: _Json = False,
+) -> None:
+    """Say what is in a data folder and what is wrong with it; exit code 2 if anything must be mended."""
+    from competition.check import check_data
+    from competition.console import show_check, show_json
+
+    result = check_data(data, release)
+    show_json(result) if as_json else show_check(result)
+    if any(problem["severity"] == "error" for problem in result["problems"]):
+        raise typer.Exit(2)
+
+
+@app.command()
+def models(as_json: _Json = False) -> None:
+    """List the networks and their parameter counts, for seven bands and default options."""
+    _backend()
+    from competition.console import show, show_json, table
+    from marsls_keras.models import describe_models
+
+    rows = describe_models()
+    if as_json:
+        show_json(rows)
+    else:
+        show(
+            table(
+                "Models",
+                ["name", "parameters", "trainable", "options"],
+                [[r["name"], f"{r['parameters']:,}", f"{r['trainable']:,}", r["options"]] for r in rows],
+            )
+        )
+
+
+@app.command()
+def train(
+    config: Annotated[str, Option(help="Name of a recipe, or a YAML file.")] = "default",
+    data: Annotated[Path, Option(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
+    fold: Annotated[str, Option(help="Number of a fold, or all.")] = "all",
+    run: Annotated[str | None, Option(help="Name of the run; the configuration's by default.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted fold.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Train anew; the earlier fold is kept as fold_<k>.old.")] = False,
+    settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
+    runs: _Runs = Path("runs"),
+) -> None:
+    """Train one fold or all of them."""
+    _backend()
+    from competition import workflow
+    from competition.console import say, score_table, show
+
+    trained, results = workflow.train(config, settings or [], data, fold, runs, run, resume, overwrite, say)
+    if results:
+        rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
+        show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
+    name = "" if trained.name == "default" else f" --run {trained.name}"
+    left = [str(k) for k in range(trained.splits.folds) if trained.trouble(k)]
+    show(
+        f"Next: marsls tune{name}"
+        if not left
+        else f"Next: marsls train{_again(config, data, settings, run)} --fold all (left: {', '.join(left)})"
+    )
+
+
+def _again(config: str, data: Path, settings: list[str] | None, run: str | None) -> str:
+    """Return the options that repeat a call of `train`."""
+    parts = [("--config", config, config != "default"), ("--data", data, data != Path("data")), ("--run", run, run)]
+    return "".join(f" {flag} {value}" for flag, value, given in parts if given) + "".join(f" --set {setting}" for setting in settings or [])
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, Argument(help="Name of the run.")],
+    split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
+    folds: _Folds = None,
+    data: _OwnData = None,
+    release: _Release = "auto",
+    worst: Annotated[int, Option(help="How many of the worst tiles to list.")] = 5,
+    runs: _Runs = Path("runs"),
+    as_json: _Json = False,
+) -> None:
+    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
+    _backend()
+    from competition import results
+    from competition.console import say, score_table, show, show_json
+
+    result = results.evaluate(run, runs, split.value, _parse_folds(folds), data, release, say)
+    if as_json:
+        show_json(result)
+        return
+    title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
+    show(score_table(title, [("pooled", result["scores"], result["interval"])]))
+    if worst:
+        show(score_table("Worst tiles", [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]]))
+
+
+@app.command()
+def predict(
+    run: Annotated[list[str], Argument(help="One run, or several to average.")],
+    images: Annotated[Path, Option(help="Folder of image tiles.")],
+    out: Annotated[Path, Option(help="Folder to write to.")],
+    folds: _Folds = None,
+    release: _Release = "auto",
+    mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
+    runs: _Runs = Path("runs"),
+    as_json: _Json = False,
+) -> None:
+    """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing."""
+    _backend()
+    from competition import results
+    from competition.console import say, show, show_json
+
+    result = results.predict(run, runs, images, out, _parse_folds(folds), release, mosaic, say)
+    if as_json:
+        show_json(result)
+    else:
+        show(
+            f"{result['tiles']} tiles to {out}/probability and {out}/mask, {result['foreground_ratio']:.1%} landslide.", *result["mosaics"]
+        )
+
+
+@app.command()
+def tune(
+    what: Annotated[_What, Argument(help="decision: threshold and views.")] = _What.decision,
+    run: _RunNames = None,
+    folds: _Folds = None,
+    data: _OwnData = None,
+    runs: _Runs = Path("runs"),
+    as_json: _Json = False,
+) -> None:
+    """Choose threshold and views on out-of-fold predictions, nested across folds."""
+    _backend()
+    from competition import workflow
+    from competition.console import say, score_table, show, show_json
+
+    names = run or ["default"]
+    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, say)
+    if as_json:
+        show_json(decision)
+        return
+    honest = decision["nested"]
+    rows = [("threshold 0.5, no views", decision["baseline"]["scores"], decision["baseline"]["interval"])]
+    if honest:
+        rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
+    rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
+    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold", rows))
+    if honest:
+        gain = decision["gain"]
+        low, high = gain["interval"]
+        show(f"Gain of tuning: {gain['miou']:+.4f} mIoU (95 % interval {low:+.4f} to {high:+.4f}); quote the nested figure.")
+    else:
+        show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
+    show(f"Decision: views {decision['views']}, threshold {decision['threshold']:g} → {path}")
+    show("Next: marsls submit" + "".join(f" --run {name}" for name in run or []))
+
+
+@app.command()
+def submit(
+    run: _RunNames = None,
+    images: Annotated[Path | None, Option(help="Folder of test images; test/images of the run's data by default.")] = None,
+    out: Annotated[Path | None, Option(help="The zip; submissions/<run>.zip by default.")] = None,
+    folds: _Folds = None,
+    release: _Release = "auto",
+    runs: _Runs = Path("runs"),
+    as_json: _Json = False,
+) -> None:
+    """Predict the test images with all folds and views, and write a verified zip for CodaBench."""
+    _backend()
+    from competition import workflow
+    from competition.console import say, show, show_json
+
+    manifest = workflow.submit(run or ["default"], runs, images, out, _parse_folds(folds), release, say)
+    if as_json:
+        show_json(manifest)
+        return
+    show(f"{manifest['path']}: {manifest['tiles']} masks, {manifest['foreground_ratio']:.1%} landslide, verified.")
+    if expected := manifest["expected"]:
+        low, high = expected["interval"]
+        show(f"Expected mIoU on tiles like those of training: {expected['miou']:.4f} ({low:.4f}–{high:.4f}).")
+
+
+@app.command()
+def score(
+    zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
+    masks: Annotated[Path, Option(help="Folder of the true masks.")],
+    worst: Annotated[int, Option(help="How many of the worst tiles to list.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """Say what CodaBench would say about a submission."""
+    from competition.console import score_table, show, show_json
+    from competition.scoring import score as score_zip
+
+    result = score_zip(zip_file, masks)
+    if as_json:
+        show_json({"zip": str(zip_file), "tiles": len(result.tiles), "scores": result.scores, "per_tile": result.tiles})
+        return
+    show(score_table(f"{zip_file}: {len(result.tiles)} tiles", [("pooled", result.scores, None)]))
+    if worst:
+        show(score_table("Worst tiles", [(tile["name"], tile, None) for tile in result.tiles[:worst]]))
+
+
+@app.command()
+def report(
+    run: Annotated[list[str], Argument(help="One run, or several to compare.")],
+    out: Annotated[Path | None, Option(help="The page; runs/<run>/report.html by default.")] = None,
+    data: _OwnData = None,
+    runs: _Runs = Path("runs"),
+) -> None:
+    """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs."""
+    _backend()
+    from competition import results
+    from competition.console import say, show
+
+    show(str(results.report(run, runs, out, data, say)))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, Option(help="Folder to work in.")] = Path("demo"),
+) -> None:
+    """Do the whole job on generated tiles: synth, check, train, tune, submit, score, report."""
+    from competition.demo import run_demo
+
+    run_demo(out, main)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed while running, 2 wrong input or usage."""
+    _state["debug"] = False
+    try:
+        code = app(args=arguments, prog_name="marsls", standalone_mode=False)
+        return int(code or 0)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:  # the last place where an error can become a message
+        if isinstance(error, SystemExit):
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error, with its traceback only if asked for, and return the exit code."""
+    if _state["debug"]:
+        traceback.print_exc()
+    if isinstance(error, MarslsError):
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    if hasattr(error, "exit_code") and hasattr(error, "show"):  # usage errors of the command-line parser
+        error.show()
+        return error.exit_code
+    if isinstance(error, OSError):
+        print(f"Error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    print(f"Error: {type(error).__name__}: {error}\nThis is a bug; marsls --debug … shows where.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

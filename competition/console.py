@@ -1,0 +1,119 @@
+"""What a user sees: results as tables on stdout, progress and errors on stderr, and TensorFlow's chatter nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from marsls_keras.counts import SCORES
+
+LABELS = {"miou": "mIoU", "iou_fg": "IoU_fg", "iou_bg": "IoU_bg", "f1": "F1", "precision": "precision", "recall": "recall"}
+"""The scores as people write them."""
+
+
+def say(line: str) -> None:
+    """Print a line of progress on stderr."""
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+
+
+def show(*parts: Any) -> None:
+    """Print text and tables on stdout; text is not wrapped, so that it can be searched and copied."""
+    console = Console(highlight=False)
+    for part in parts:
+        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """Return a table; the first column is text, the others are numbers."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    return made
+
+
+def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable[float] | None]]) -> Table:
+    """Return a table of scores, one row per (name, scores, 95 % interval of the mIoU or None)."""
+    columns = ["", "mIoU", "95 % interval", *(LABELS[score] for score in SCORES[1:])]
+    cells = []
+    for name, scores, interval in rows:
+        bounds = "–".join(f"{bound:.4f}" for bound in interval) if interval else ""
+        cells.append([name, scores["miou"], bounds, *(scores[score] for score in SCORES[1:])])
+    return table(title, columns, cells)
+
+
+def show_check(result: dict[str, Any], limit: int = 30) -> None:
+    """Print what `check_data` found."""
+    show(
+        f"{result['root']}: {result['release'] or 'no readable tile'}"
+        + (f", {result['size'][0]} x {result['size'][1]} pixels" if result["size"] else "")
+    )
+    rows = []
+    for name, split in result["splits"].items():
+        ratio = split["foreground"]
+        spread = f"{ratio['min']:.2%} / {ratio['mean']:.2%} / {ratio['max']:.2%}" if ratio else "no masks"
+        rows.append([name, split["tiles"], split["labelled"], spread, f"{split['neighbours']:.1f}", split["no_data_pixels"]])
+    columns = ["split", "tiles", "with mask", "landslide min / mean / max", "neighbours", "no-data pixels"]
+    show(table("Splits", columns, rows))
+    for name, split in result["splits"].items():
+        stats = split["bands"]
+        show(table(f"Bands of {name}", ["band", *next(iter(stats.values()))], [[band, *values.values()] for band, values in stats.items()]))
+    if result["shift"]:
+        pairs = list(result["shift"])
+        bands = result["shift"][pairs[0]]
+        show(
+            table(
+                "Shift between splits (Kolmogorov-Smirnov: 0 alike, 1 disjoint)",
+                ["band", *pairs],
+                [[band, *(result["shift"][pair][band] for pair in pairs)] for band in bands],
+            )
+        )
+        for pair, number in result["touching"].items():
+            first, second = pair.split("-")
+            show(f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}.")
+    problems = result["problems"]
+    for problem in problems[:limit]:
+        show(f"{problem['severity']}: {problem['kind']}: {problem['message']}")
+    if len(problems) > limit:
+        show(f"… and {len(problems) - limit} more (--json lists all)")
+    errors = sum(problem["severity"] == "error" for problem in problems)
+    show(f"{errors} error(s), {len(problems) - errors} warning(s).")
+
+
+@contextmanager
+def quiet_stderr(loud: bool) -> Iterator[None]:
+    """Hold back what native code writes to stderr in the block, and show it only if the block fails.
+
+    TensorFlow logs a dozen lines before its log level can be set from Python. With `loud`, nothing is held back.
+    """
+    if loud:
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,129 @@
+"""Out-of-fold predictions of whole runs: every tile of the pool exactly once, by the fold that did not train on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.integrity import Tiles, load
+from marsls_keras.errors import InputError, listing
+from marsls_keras.files import sha256
+from marsls_keras.inference.oof import load_oof, save_oof
+from marsls_keras.inference.predict import load_member, predict_views
+from marsls_keras.inference.views import views_of
+from marsls_keras.training.run_dir import Run
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Out-of-fold predictions of one run, or the mean of several.
+
+    Attributes:
+        tiles: The N tiles, in the order of splits.json.
+        folds: int (N,), the fold that held each tile out.
+        blocks: Block label of each tile, (N,).
+        views: Per view, the landslide probability, float32 (N, H, W).
+        members: Per run, the SHA-256 of the weights of each fold that predicted.
+    """
+
+    tiles: Tiles
+    folds: np.ndarray
+    blocks: np.ndarray
+    views: dict[str, np.ndarray]
+    members: dict[str, dict[str, str]]
+
+    def probability(self, view_set: str) -> np.ndarray:
+        """Return the mean probability over a set of views, float32 (N, H, W)."""
+        names = views_of(view_set)
+        return sum((self.views[name] for name in names[1:]), self.views[names[0]]) / np.float32(len(names))
+
+
+def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
+    """Return the tiles of a run's pool, decoded, in the order of splits.json.
+
+    Args:
+        run: The run.
+        data: Where its data are now; where they were when it was trained by default.
+
+    Raises:
+        InputError: If the data are missing, damaged, or not those that the run was trained on.
+    """
+    root = data or run.data_root
+    if not root.is_dir():
+        raise InputError(f"The data of run {run.name} are no longer in {root}. Say where they are with --data.")
+    tiles = load(Dataset.open(root), run.config.data.release)
+    position = {ref.id: i for i, ref in enumerate(tiles.refs)}
+    missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
+    if not missing:
+        tiles = tiles.subset([position[tile["id"]] for tile in run.splits.tiles])
+        if fingerprint(tiles, root)["sha256"] == run.fingerprint["sha256"]:
+            return tiles
+    what = f"{len(missing)} tiles are missing, such as {missing[0]}" if missing else "pixels or masks of some tiles have changed"
+    raise InputError(f"The data in {root} are not those that run {run.name} was trained on: {what}.")
+
+
+def collect(
+    runs: Sequence[Run],
+    tiles: Tiles,
+    views: Sequence[str],
+    chosen: list[int] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> OutOfFold:
+    """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
+
+    Args:
+        runs: One or more runs over the same splits; their probabilities are averaged.
+        tiles: The pool's tiles, from `pool_tiles`.
+        views: Names of the views that are needed.
+        chosen: Folds to use; all by default.
+        say: Told what is being computed.
+
+    Raises:
+        InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
+    """
+    for run in runs[1:]:
+        if run.splits != runs[0].splits:
+            raise InputError(f"Runs {runs[0].name} and {run.name} have different folds or tiles, so their predictions cannot be averaged.")
+    folds = [run.finished_folds(chosen) for run in runs][0]
+    ids = [tile["id"] for tile in runs[0].splits.tiles]
+    held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
+    used = np.flatnonzero(np.isin(held_by, folds))
+    total = {view: np.zeros((len(ids), *tiles.masks.shape[1:]), np.float32) for view in views}
+    times = np.zeros(len(ids), int)
+    for run in runs:
+        for fold in folds:
+            index = np.flatnonzero(held_by == fold)
+            predicted = _fold_views(run, fold, tiles.subset(index), views, say)
+            for view in views:
+                total[view][index] += predicted[view].astype(np.float32) / np.float32(len(runs))
+            times[index] += 1
+    wrong = [ids[i] for i in used if times[i] != len(runs)]
+    if wrong:
+        raise InputError(f"These tiles are not predicted exactly once:{listing(wrong)}")
+    return OutOfFold(
+        tiles=tiles.subset(used),
+        folds=held_by[used],
+        blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
+        views={view: values[used] for view, values in total.items()},
+        members={run.name: run.digest(folds) for run in runs},
+    )
+
+
+def _fold_views(run: Run, fold: int, held_out: Tiles, views: Sequence[str], say: Callable[[str], None]) -> dict[str, np.ndarray]:
+    """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
+    path = run.fold_path(fold) / "oof.npz"
+    ids, weights = [ref.id for ref in held_out.refs], sha256(run.fold_path(fold) / "best.weights.h5")
+    found = load_oof(path, ids, weights)
+    missing = [view for view in views if view not in found]
+    if missing:
+        say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
+        predictions = predict_views(load_member(run, fold), held_out.images, missing)
+        found |= dict(zip(missing, predictions, strict=True))
+        save_oof(path, ids, found, weights)
+        found = load_oof(path, ids, weights)  # in the precision that later calls will find
+    return found

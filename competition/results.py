@@ -1,0 +1,164 @@
+"""What a run is worth and what it says: evaluation, prediction of any folder, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from competition.ensemble import predict_ensemble
+from competition.oof import collect, pool_tiles
+from competition.tuning import PLAIN, read_decision
+from competition.workflow import Say, decision_of, open_runs
+from marsls_keras.counts import bootstrap_interval, confusion
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.folds import block_of
+from marsls_keras.data.integrity import load, require_same_family
+from marsls_keras.data.tiff import write_raster
+from marsls_keras.errors import InputError
+from marsls_keras.files import read_json
+from marsls_keras.inference.geotiff import join_tiles
+from marsls_keras.inference.views import views_of
+from marsls_keras.report.contents import FoldReport, RunReport
+from marsls_keras.report.page import write_report
+from marsls_keras.training.run_dir import Run, read_history
+
+_CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large folder needs
+
+
+def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: Path | None, release: str, say: Say) -> dict[str, Any]:
+    """Score a run on labelled tiles, pooled and per tile.
+
+    Args:
+        name: Name of the run.
+        runs: Folder of the runs.
+        split: "oof" for the pool's out-of-fold predictions, or "train", "val", "test" for the ensemble's predictions of a split, of which
+            tiles that were trained on are predicted by the folds that did not train on them.
+        folds: Folds to use; all by default.
+        data: Data folder, where the run's own are not meant.
+        release: Release of the tiles in `data`, or "auto".
+        say: Told what is being done.
+
+    Raises:
+        InputError: If run, fold, split or masks are missing.
+    """
+    opened, used = open_runs([name], runs, folds)
+    run = opened[0]
+    decision = decision_of(opened, used, say)
+    if split == "oof":
+        oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say)
+        tiles, probability, blocks = oof.tiles, oof.probability(decision["views"]), oof.blocks
+    else:
+        dataset = Dataset.open(data or run.data_root)
+        refs = dataset.split(split)
+        if any(ref.mask is None for ref in refs):
+            raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
+        tiles = load(Dataset(dataset.root, refs), release)
+        require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
+        probability, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
+    counts = confusion(tiles.masks, probability >= np.float32(decision["threshold"]), axis=(1, 2))
+    per_tile = counts.scores()
+    return {
+        "run": name,
+        "split": split,
+        "folds": used,
+        "tiles": len(tiles),
+        "views": decision["views"],
+        "threshold": decision["threshold"],
+        "scores": counts.pooled().scores(),
+        "interval": bootstrap_interval(counts, blocks),
+        "per_tile": [
+            {"tile": ref.id, **{score: float(values[i]) for score, values in per_tile.items()}} for i, ref in enumerate(tiles.refs)
+        ],
+    }
+
+
+def predict(
+    names: Sequence[str], runs: Path, images: Path, out: Path, folds: list[int] | None, release: str, mosaic: bool, say: Say
+) -> dict[str, Any]:
+    """Write probability and mask of every tile of a folder, georeferenced as the tile is.
+
+    The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `mosaic` also
+    `out/probability.tif` and `out/mask.tif`, all tiles joined.
+
+    Raises:
+        InputError: If a run or fold is missing, an image cannot be used, or tiles without georeferencing are to be joined.
+        RunError: If a file cannot be written.
+    """
+    opened, used = open_runs(names, runs, folds)
+    decision = decision_of(opened, used, say)
+    dataset = Dataset.from_images(images)
+    number = len(dataset.tiles)
+    written: dict[str, list[Path]] = {"probability": [], "mask": []}
+    foreground = 0
+    for first in range(0, number, _CHUNK):
+        tiles = load(Dataset(dataset.root, dataset.tiles[first : first + _CHUNK]), release)
+        for run in opened:
+            require_same_family(run.fingerprint["release"], tiles.release, str(images))
+        probability, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
+        foreground += int(masks.sum())
+        for ref, geo, *bands in zip(tiles.refs, tiles.geo, probability, masks, strict=True):
+            for kind, band in zip(written, bands, strict=True):
+                path = out / kind / f"{ref.image.stem}.tif"
+                write_raster(path, band, geo)
+                written[kind].append(path)
+    joined = [out / f"{kind}.tif" for kind in written] if mosaic else []
+    for path, files in zip(joined, written.values(), strict=False):
+        join_tiles(files, path)
+    pixels = number * int(np.prod(tiles.masks.shape[1:]))
+    return {
+        "out": str(out),
+        "tiles": number,
+        "views": decision["views"],
+        "threshold": decision["threshold"],
+        "foreground_ratio": foreground / pixels,
+        "mosaics": [str(path) for path in joined],
+    }
+
+
+def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, say: Say) -> Path:
+    """Write one HTML page about one or more runs, over the folds that are finished.
+
+    Raises:
+        InputError: If a run is missing or has no finished fold, or its data are gone.
+    """
+    opened = [Run.open(runs / name) for name in names]
+    path = out or opened[0].path / "report.html"
+    write_report([_gather(run, data, say) for run in opened], path)
+    return path
+
+
+def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
+    trouble = {fold: run.trouble(fold) for fold in range(run.splits.folds)}
+    folds = [fold for fold, reason in trouble.items() if reason is None]
+    if not folds:
+        raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
+    decision = read_decision([run], folds)
+    views = (decision or PLAIN)["views"]
+    oof = collect([run], pool_tiles(run, data), views_of(views), folds, say)
+    return RunReport(
+        name=run.name,
+        config=(run.path / "config.yaml").read_text(encoding="utf-8"),
+        fingerprint=run.fingerprint,
+        folds=[
+            FoldReport(
+                fold=fold,
+                rows=read_history(run.fold_path(fold) / "history.csv"),
+                metrics=run.metrics(fold),
+                environment=read_json(run.fold_path(fold) / "environment.json"),
+            )
+            for fold in folds
+        ],
+        missing=[reason for reason in trouble.values() if reason],
+        decision=decision,
+        refs=oof.tiles.refs,
+        held_out_by=oof.folds,
+        blocks=oof.blocks.tolist(),
+        images=oof.tiles.images,
+        masks=oof.tiles.masks,
+        probability=oof.probability(views),
+    )

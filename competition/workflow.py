@@ -1,0 +1,172 @@
+"""The commands as functions: from the arguments that a user gives to files and the figures that are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from competition.ensemble import predict_ensemble
+from competition.oof import collect, pool_tiles
+from competition.submission import append_ledger, expected_names, write_submission
+from competition.tuning import PLAIN, decide, decision_path, read_decision
+from marsls_keras.config import load_config
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.folds import make_splits
+from marsls_keras.data.integrity import Tiles, load, require_same_family
+from marsls_keras.errors import InputError
+from marsls_keras.files import sha256, write_json
+from marsls_keras.inference.views import views_of
+from marsls_keras.losses import build_loss
+from marsls_keras.models import require_options
+from marsls_keras.training.fit import discard, require_fresh, train_fold
+from marsls_keras.training.run_dir import Run
+
+Say = Callable[[str], None]
+
+
+def train(
+    config: str, settings: list[str], data: Path, fold: str, runs: Path, name: str | None, resume: bool, overwrite: bool, say: Say
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Train one fold or all, and return the run and the metrics of the folds that were trained.
+
+    Raises:
+        InputError: If configuration, data or fold are wrong, or a fold has begun already.
+        RunError: If training fails.
+    """
+    recipe, parsed = load_config(config, settings)
+    build_loss(parsed.loss)
+    require_options(parsed.model.name, parsed.model.options)
+    if fold != "all" and not fold.isdecimal():
+        raise InputError(f"--fold {fold}: expected a number from 0, or all.")
+    dataset = Dataset.open(data)
+    tiles = load(dataset, parsed.data.release)
+    splits = make_splits(tiles, parsed.data, parsed.training.seed)
+    if fold != "all":
+        splits.require_fold(int(fold))
+    pool = {tile["id"] for tile in splits.tiles}
+    tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
+    run = Run.create(runs / (name or recipe), parsed, splits, fingerprint(tiles, data))
+    folds = range(splits.folds) if fold == "all" else [int(fold)]
+    todo = []
+    for k in folds:
+        if overwrite:
+            discard(run, k)
+        elif fold == "all" and run.trouble(k) is None:
+            say(f"Fold {k} of run {run.name} is finished already.")
+            continue
+        require_fresh(run, k, resume)
+        todo.append(k)
+    return run, [train_fold(run, k, tiles, resume) for k in todo]
+
+
+def tune(names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, say: Say) -> tuple[dict[str, Any], Path]:
+    """Decide on threshold and views for a run, or for the mean of several; return the decision and where it was written.
+
+    Raises:
+        InputError: If a run, fold or the data are missing or do not fit together.
+    """
+    opened, _ = open_runs(names, runs, folds)
+    sets = opened[0].config.inference.view_sets
+    views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
+    oof = collect(opened, pool_tiles(opened[0], data), views, folds, say)
+    decision = decide(oof, sets)
+    path = decision_path(opened)
+    write_json(path, decision)
+    return decision, path
+
+
+def submit(
+    names: Sequence[str], runs: Path, images: Path | None, out: Path | None, folds: list[int] | None, release: str, say: Say
+) -> dict[str, Any]:
+    """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
+
+    Raises:
+        InputError: If a run or fold is missing, or the images cannot be used.
+        RunError: If the zip cannot be written.
+    """
+    opened, used = open_runs(names, runs, folds)
+    images = images or _test_images(opened[0])
+    out = out or Path("submissions") / f"{'+'.join(names)}.zip"
+    decision = decision_of(opened, used, say)
+    expected = expected_names(images)
+    tiles = read_images(images, release, opened)
+    probability, seen = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+    if seen:
+        say(f"{seen} of {len(tiles)} images were training tiles of some folds; each is predicted only by folds that did not train on it.")
+    masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
+    nested = decision.get("nested") or {}
+    manifest = {
+        "images": str(images.resolve()),
+        "release": tiles.release,
+        "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
+        "folds": used,
+        "views": decision["views"],
+        "threshold": decision["threshold"],
+        "expected": {"miou": nested["scores"]["miou"], "interval": nested["interval"]} if nested else None,
+        "seen_in_training": seen,
+    }
+    write_submission(((ref.image.name, mask) for ref, mask in zip(tiles.refs, masks, strict=True)), out, expected, manifest)
+    manifest = {**manifest, "path": str(out), "tiles": len(tiles), "foreground_ratio": float(masks.mean())}
+    low, high = nested.get("interval", ("", ""))
+    row = {
+        "zip": out.name,
+        "sha256": sha256(out),
+        "runs": list(names),
+        "folds": used,
+        "views": decision["views"],
+        "threshold": decision["threshold"],
+        "expected_miou": nested["scores"]["miou"] if nested else "",
+        "low": low,
+        "high": high,
+        "images": str(images),
+        "tiles": len(tiles),
+    }
+    append_ledger(out.parent / "ledger.csv", row)
+    return manifest
+
+
+def open_runs(names: Sequence[str], runs: Path, folds: list[int] | None) -> tuple[list[Run], list[int]]:
+    """Open runs and return them with the folds to use, the same for all.
+
+    Raises:
+        InputError: If a run is missing, or one of its folds is missing, unfinished or from another configuration.
+    """
+    opened = [Run.open(runs / name) for name in names]
+    used = [run.finished_folds(folds) for run in opened]
+    if any(other != used[0] for other in used):
+        raise InputError(f"The runs {', '.join(names)} have different numbers of folds. Choose common ones with --folds.")
+    return opened, used[0]
+
+
+def decision_of(runs: Sequence[Run], folds: list[int], say: Say) -> dict[str, Any]:
+    """Return the decision of these runs; the plain one, saying so, if they were not tuned."""
+    decision = read_decision(runs, folds)
+    if decision is None:
+        options = " ".join(f"--run {run.name}" for run in runs)
+        say(f"Not tuned: threshold 0.5, no views. marsls tune {options} decides on both.")
+        return dict(PLAIN)
+    return decision
+
+
+def read_images(images: Path, release: str, runs: Sequence[Run]) -> Tiles:
+    """Read a folder of image tiles that these runs can predict.
+
+    Raises:
+        InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
+    """
+    tiles = load(Dataset.from_images(images), release)
+    for run in runs:
+        require_same_family(run.fingerprint["release"], tiles.release, str(images))
+    return tiles
+
+
+def _test_images(run: Run) -> Path:
+    """Return the folder of the test images that belong to a run's data."""
+    if not run.data_root.is_dir():
+        raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
+    test = Dataset.open(run.data_root, strict=False).split("test")
+    return test[0].image.parent

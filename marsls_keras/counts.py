@@ -1,0 +1,142 @@
+"""Pixel counts and every score that follows from them; NumPy only, so that scoring a zip does not import TensorFlow.
+
+Counts are pooled over pixels first and turned into a score once: the challenge ranks by that, and a mean of per-batch scores is another
+number. Pixels of weight 0 are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+BINS = 1000
+"""Bins of the threshold histogram; thresholds are k / BINS for k = 0 … BINS."""
+
+_EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
+
+SCORES = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
+"""The scores that are reported, the ranking one first."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Confusion counts of a binary segmentation; each field is a number or an array of one shape (per tile, per threshold)."""
+
+    tp: Any
+    fp: Any
+    fn: Any
+    tn: Any
+
+    def __add__(self, other: Counts) -> Counts:
+        """Pool two counts."""
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    def pooled(self) -> Counts:
+        """Sum array fields to one count."""
+        return Counts(*(int(np.sum(field)) for field in (self.tp, self.fp, self.fn, self.tn)))
+
+    def scores(self) -> dict[str, Any]:
+        """Return mIoU, IoU of foreground and background, F1, precision and recall, in [0, 1] and of the shape of the fields.
+
+        A score whose class occurs neither in the truth nor in the prediction is 1: there was nothing to find and nothing was claimed. A
+        precision without any predicted pixel, or a recall without any true one, is 0 as soon as the other side has some.
+        """
+        tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
+
+        def ratio(part, whole, empty):
+            return np.where(whole > 0, part / np.maximum(whole, 1e-12), np.where(empty, 1.0, 0.0))
+
+        absent = tp + fp + fn == 0
+        iou_fg = ratio(tp, tp + fp + fn, absent)
+        iou_bg = ratio(tn, tn + fp + fn, tn + fp + fn == 0)
+        values = {
+            "miou": (iou_fg + iou_bg) / 2,
+            "iou_fg": iou_fg,
+            "iou_bg": iou_bg,
+            "f1": ratio(2 * tp, 2 * tp + fp + fn, absent),
+            "precision": ratio(tp, tp + fp, absent),
+            "recall": ratio(tp, tp + fn, absent),
+        }
+        return {name: float(value) if value.ndim == 0 else value for name, value in values.items()}
+
+
+def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, axis: Any = None) -> Counts:
+    """Count truth against prediction.
+
+    Args:
+        truth: Mask, any shape, nonzero is landslide.
+        prediction: Predicted mask of the same shape.
+        weight: Optional, same shape; pixels of weight 0 are left out.
+        axis: Axes to sum over; None sums over all.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if np.shape(truth) != np.shape(prediction):
+        raise ValueError(f"truth and prediction differ in shape. Received: {np.shape(truth)} and {np.shape(prediction)}")
+    truth, prediction = np.asarray(truth) != 0, np.asarray(prediction) != 0
+    used = np.ones(truth.shape, bool) if weight is None else np.asarray(weight) > 0
+    cells = (truth & prediction, ~truth & prediction, truth & ~prediction, ~truth & ~prediction)
+    fields = [np.sum(cell & used, axis=axis, dtype=np.int64) for cell in cells]
+    return Counts(*(int(field) if np.ndim(field) == 0 else field for field in fields))
+
+
+def histogram(truth: np.ndarray, probability: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Return how many pixels of each class have a probability in each bin: int64 (2, BINS), row 0 background, row 1 landslide.
+
+    Bin k holds probabilities in [k / BINS, (k + 1) / BINS), the edges as float32; a probability of 1 falls in the last bin. Histograms of
+    parts add up.
+    """
+    truth, probability = np.asarray(truth).ravel() != 0, np.asarray(probability, dtype=np.float32).ravel()
+    if weight is not None:
+        used = np.asarray(weight).ravel() > 0
+        truth, probability = truth[used], probability[used]
+    bins = np.clip((probability * np.float32(BINS)).astype(np.int64), 0, BINS - 1)
+    # The product is rounded: at an edge it may lie one bin off what a comparison with the threshold says.
+    bins += probability >= _EDGES[bins + 1]
+    bins -= probability < _EDGES[bins]
+    return np.bincount(truth * BINS + bins, minlength=2 * BINS).reshape(2, BINS)
+
+
+def counts_at_thresholds(hist: np.ndarray) -> Counts:
+    """Return the counts at the thresholds 0, 1 / BINS … (BINS - 1) / BINS from histograms (…, 2, BINS); each field is int64 (…, BINS).
+
+    At threshold k / BINS a pixel is landslide if its bin is k or higher.
+    """
+    positive = np.flip(np.cumsum(np.flip(hist, -1), -1), -1)
+    total = hist.sum(-1, keepdims=True)
+    fp, tp = positive[..., 0, :], positive[..., 1, :]
+    return Counts(tp, fp, total[..., 1, :] - tp, total[..., 0, :] - fp)
+
+
+def bootstrap(counts: Counts, blocks: np.ndarray, score: str = "miou", resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Return a pooled score on resamples of whole blocks of tiles, drawn with replacement: float64 (resamples,).
+
+    Neighbouring tiles are alike, so tiles are not independent draws; blocks nearly are. Equal blocks and seed give equal draws, so the
+    difference of two results is a paired one.
+
+    Args:
+        counts: Counts per tile; each field (N,).
+        blocks: Block label of each tile, (N,).
+        score: Name of a score in `SCORES`.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+    """
+    _, index = np.unique(np.asarray(blocks), return_inverse=True)
+    number = int(index.max()) + 1
+    fields = np.stack([np.bincount(index, np.asarray(field, float), number) for field in (counts.tp, counts.fp, counts.fn, counts.tn)])
+    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples)
+    return Counts(*(fields @ draws.T)).scores()[score]
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of resampled values."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bootstrap_interval(counts: Counts, blocks: np.ndarray, score: str = "miou") -> tuple[float, float]:
+    """Return the 95 % block-bootstrap interval of a pooled score; arguments as in `bootstrap`."""
+    return interval(bootstrap(counts, blocks, score))

@@ -1,0 +1,62 @@
+"""The bands, their one canonical order, and how each release of the dataset differs from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
+"""Canonical order of the bands in every array of this package."""
+
+RGB = ("red", "green", "blue")
+"""The bands that photometric augmentation may touch; the others are physical quantities."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """How a release stores its tiles.
+
+    Attributes:
+        name: Name of the release.
+        order: Band names in the order of the file.
+        scale: Per band in file order; canonical value = (stored value - offset) / scale.
+        offset: See scale.
+        family: Releases of one family have the same canonical values, so that a run trained on one predicts the other.
+        description: One line for tables and messages.
+    """
+
+    name: str
+    order: tuple[str, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    family: str
+    description: str
+
+    def to_canonical(self, image: np.ndarray) -> np.ndarray:
+        """Return a stored image (H, W, 7) as float32 (H, W, 7) in canonical order and scale."""
+        values = (image.astype(np.float64) - self.offset) / self.scale
+        return values[..., [self.order.index(band) for band in BANDS]].astype(np.float32)
+
+    def from_canonical(self, image: np.ndarray) -> np.ndarray:
+        """Return a canonical image (H, W, 7) as float32 (H, W, 7) in the order and scale of the file."""
+        values = image[..., [BANDS.index(band) for band in self.order]].astype(np.float64)
+        return (values * self.scale + self.offset).astype(np.float32)
+
+
+RELEASES = {
+    release.name: release
+    for release in (
+        Release("mmls_v1", BANDS, (1.0,) * 7, (0.0,) * 7, "mmls_v1", "MarsLS-Net's dataset: values in [0, 1], Image_patch_<row>_<col>.tif"),
+        Release("mmls_v2", BANDS, (1.0,) * 7, (0.0,) * 7, "mmls_v2", "public MMLSv2: values in [0, 1], col<col>_row<row>.tif"),
+        Release(
+            "challenge",
+            ("thermal", "slope", "dem", "gray", "red", "green", "blue"),
+            (254.0, 62.8026087, 12822.0, 254.0, 189.0, 213.0, 237.0),
+            (0.0, 0.0, -5834.0, 0.0, 18.0, 18.0, 18.0),
+            "mmls_v2",
+            "Mars-LS challenge: the tiles of MMLSv2 with raw values and another band order",
+        ),
+    )
+}
+"""The releases by name. The challenge's scale and offset per band are those that turn its raw values into MMLSv2's."""

@@ -1,0 +1,130 @@
+"""Dividing the pool into folds whose neighbours stay together, so that an out-of-fold score means something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from marsls_keras.config import Data
+from marsls_keras.data.dataset import TileRef
+from marsls_keras.data.integrity import Tiles
+from marsls_keras.errors import InputError
+
+_RATIO_BINS = 5
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which fold holds out which tile; kept as splits.json in a run.
+
+    Attributes:
+        cv: "blocks", "geographic" or "official".
+        folds: Number of folds.
+        tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
+    """
+
+    cv: str
+    folds: int
+    tiles: tuple[dict[str, Any], ...]
+
+    def held_out(self, fold: int) -> set[str]:
+        """Return the ids of the tiles that the fold does not train on."""
+        return {tile["id"] for tile in self.tiles if tile["fold"] == fold}
+
+    def training_hashes(self, fold: int) -> set[str]:
+        """Return the content hashes of the tiles that the fold trains on."""
+        return {tile["sha256"] for tile in self.tiles if tile["fold"] != fold}
+
+    def require_fold(self, fold: int) -> None:
+        """Refuse a fold that does not exist.
+
+        Raises:
+            InputError: If the fold is out of range.
+        """
+        if not 0 <= fold < self.folds:
+            raise InputError(f"There is no fold {fold}: with cv {self.cv} the folds are 0 to {self.folds - 1}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of splits.json."""
+        return {"cv": self.cv, "folds": self.folds, "tiles": list(self.tiles)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Splits:
+        """Return the splits that `to_json` gave."""
+        return cls(value["cv"], value["folds"], tuple(value["tiles"]))
+
+
+def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
+    """Divide the labelled tiles of the pool into folds.
+
+    blocks: block_size x block_size grid cells are one group of a stratified group k-fold on quantile bins of the foreground ratio.
+    geographic: groups are cut, in the order of the raster's longer side, into contiguous regions of about equal numbers of tiles.
+    official: one fold, which trains on train and holds out val.
+
+    Args:
+        tiles: Decoded tiles; those of other splits than the pool's are left out.
+        config: The section `data` of the configuration.
+        seed: Seed of the shuffling.
+
+    Raises:
+        InputError: If the pool is empty or lacks masks, or there are fewer groups than folds.
+    """
+    wanted = ("train", "val") if config.cv == "official" else config.pool
+    missing = [name for name in wanted if not any(ref.split == name for ref in tiles.refs)]
+    if missing == list(wanted) or (missing and config.cv == "official"):
+        raise InputError(f"The data has no tile in the split {' or '.join(missing)}, which cv {config.cv} needs.")
+    chosen = [i for i, ref in enumerate(tiles.refs) if ref.split in wanted]
+    unlabelled = [str(tiles.refs[i].image) for i in chosen if tiles.refs[i].mask is None]
+    if unlabelled:
+        raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
+    refs = [tiles.refs[i] for i in chosen]
+    blocks = [block_of(ref, config.block_size) for ref in refs]
+    if config.cv == "official":
+        folds, number = [0 if ref.split == "val" else -1 for ref in refs], 1
+    else:
+        groups = len(set(blocks))
+        if groups < config.folds:
+            raise InputError(
+                f"{len(refs)} tiles in {groups} block(s) cannot be divided into {config.folds} folds. Lower data.folds or block_size."
+            )
+        ratio = tiles.masks[chosen].mean(axis=(1, 2))
+        folds = _block_folds(ratio, blocks, config.folds, seed) if config.cv == "blocks" else _regions(refs, blocks, config.folds)
+        number = config.folds
+    return Splits(
+        config.cv,
+        number,
+        tuple(
+            {"id": ref.id, "sha256": tiles.hashes[i], "block": block, "fold": int(fold)}
+            for i, ref, block, fold in zip(chosen, refs, blocks, folds, strict=True)
+        ),
+    )
+
+
+def block_of(ref: TileRef, size: int) -> str:
+    """Return the block a tile lies in; a tile without a grid cell is a block of its own."""
+    return ref.id if ref.cell is None else f"{ref.raster}/{ref.cell[0] // size}/{ref.cell[1] // size}"
+
+
+def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
+    bins = np.digitize(ratio, np.quantile(ratio, np.linspace(0, 1, _RATIO_BINS + 1)[1:-1]))
+    assigned = np.empty(len(blocks), int)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(blocks), 1)), bins, blocks)):
+        assigned[held_out] = fold
+    return assigned
+
+
+def _regions(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
+    """Cut the blocks into contiguous regions along the longer side of the grid; a block is never cut."""
+    cells = np.array([ref.cell if ref.cell is not None else (0, i) for i, ref in enumerate(refs)])
+    longer = int(np.argmax(np.ptp(cells, axis=0)))
+    members = {block: [i for i, name in enumerate(blocks) if name == block] for block in dict.fromkeys(blocks)}
+    # Blocks in the order of their raster, then along the longer side, then across it.
+    order = sorted(members, key=lambda b: (refs[members[b][0]].raster, *cells[members[b]].min(0)[[longer, 1 - longer]]))
+    sizes = np.array([len(members[block]) for block in order])
+    middle = np.cumsum(sizes) - sizes / 2
+    region = dict(zip(order, np.minimum((middle / len(refs) * folds).astype(int), folds - 1), strict=True))
+    return np.array([region[block] for block in blocks])

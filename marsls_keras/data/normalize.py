@@ -1,0 +1,68 @@
+"""From canonical values to network input: a choice of bands, an optional percentile stretch, z-scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.config import Data
+from marsls_keras.data.bands import BANDS
+
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """The normalisation of one fold; kept as normalization.json.
+
+    Attributes:
+        bands: Input bands, in order.
+        percentiles: Percentiles that a tile's band is stretched between, or None (DualSwinFusionSeg, section "Preprocessing", stage 1).
+        mean: Per band, subtracted; None for no z-score.
+        std: Per band, divided by.
+    """
+
+    bands: tuple[str, ...]
+    percentiles: tuple[float, float] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+    @classmethod
+    def fit(cls, images: np.ndarray, config: Data) -> Normalizer:
+        """Return the normalisation with the statistics of these training tiles.
+
+        Args:
+            images: float32 (N, H, W, 7), canonical.
+            config: The section `data` of the configuration.
+        """
+        bare = cls(config.bands, config.normalization.percentiles, None, None)
+        if not config.normalization.zscore:
+            return bare
+        values = bare.apply(images).reshape(-1, len(config.bands))
+        std = values.std(axis=0, dtype=np.float64)
+        # A band that is constant over all training tiles carries nothing; it must not be blown up elsewhere either.
+        std = np.where(std < _EPSILON, 1.0, std)
+        mean = values.mean(axis=0, dtype=np.float64)
+        return cls(config.bands, config.normalization.percentiles, tuple(map(float, mean)), tuple(map(float, std)))
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Return network input, float32 (N, H, W, len(bands)), from canonical images (N, H, W, 7)."""
+        values = images[..., [BANDS.index(band) for band in self.bands]]
+        if self.percentiles is not None:
+            low, high = np.percentile(values, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
+            values = np.clip((values - low) / np.maximum(high - low, _EPSILON), 0, 1)
+        if self.mean is not None and self.std is not None:
+            values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return values.astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of normalization.json."""
+        return {"bands": self.bands, "percentiles": self.percentiles, "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Normalizer:
+        """Return the normalisation that `to_json` gave."""
+        fields = {name: tuple(value[name]) if value[name] is not None else None for name in ("percentiles", "mean", "std")}
+        return cls(bands=tuple(value["bands"]), **fields)

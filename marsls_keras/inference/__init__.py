@@ -1,0 +1,1 @@
+"""From a trained fold and a folder of tiles to probabilities."""

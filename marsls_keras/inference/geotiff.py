@@ -1,0 +1,37 @@
+"""Joining georeferenced tiles to one raster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from marsls_keras.errors import InputError
+from marsls_keras.files import atomic
+
+
+def join_tiles(files: Sequence[Path], out: Path) -> None:
+    """Write one deflated GeoTIFF that holds all tiles, each where its georeferencing puts it.
+
+    Pixels that no tile covers are NaN in a float raster and 255 in a mask, and marked as no-data.
+
+    Args:
+        files: Single-band GeoTIFF tiles of one type and coordinate system.
+        out: The raster.
+
+    Raises:
+        InputError: If rasterio is not installed, or a tile has no georeferencing.
+        RunError: If the file cannot be written.
+    """
+    try:
+        import rasterio
+        from rasterio.merge import merge
+    except ImportError:
+        raise InputError('Joining tiles needs rasterio: pip install "marsls-keras[geo]"') from None
+    for file in files:
+        with rasterio.open(file) as tile:
+            if tile.crs is None:
+                raise InputError(f"{file} has no coordinate system, since its image has none, so the tiles cannot be joined.")
+            kind = tile.dtypes[0]
+    empty = float("nan") if kind.startswith("float") else 255
+    with atomic(out) as temporary:
+        merge(list(files), nodata=empty, dst_path=temporary, dst_kwds={"driver": "GTiff", "compress": "deflate", "tiled": True})

@@ -1,0 +1,38 @@
+"""A fold's predictions of the tiles it held out, one array a view, tied to the weights that made them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from marsls_keras.files import atomic
+
+
+def save_oof(path: Path, ids: list[str], views: dict[str, np.ndarray], weights_sha256: str) -> None:
+    """Write oof.npz.
+
+    Args:
+        path: File.
+        ids: Ids of the N held-out tiles.
+        views: Probabilities (N, H, W) per view; kept as float16, whose step of 0.0005 near 1 is finer than a threshold bin.
+        weights_sha256: Digest of the weights that made them.
+    """
+    arrays = {f"view_{name}": values.astype(np.float16) for name, values in views.items()}
+    with atomic(path) as temporary:
+        np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
+
+
+def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, np.ndarray]:
+    """Return the probabilities per view, float16 (N, H, W), in the order of `ids`.
+
+    Empty if there is no such file, or it is damaged, of other tiles or of other weights: predictions can always be made again.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["weights"]) != weights_sha256 or list(arrays["ids"]) != ids:
+                return {}
+            return {name.removeprefix("view_"): arrays[name] for name in arrays.files if name.startswith("view_")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}

@@ -1,0 +1,70 @@
+"""The confusion counts as a Keras metric: the arithmetic of `marsls_keras.counts`, accumulated on the device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from marsls_keras.counts import Counts
+
+
+class SegmentationCounts(keras.metrics.Metric):
+    """Pooled confusion counts over all batches since the last reset.
+
+    The counts are whole numbers (int32: exact up to two thousand million pixels), not a mean over batches. `result` is the mIoU, for
+    monitors; `counts` has everything.
+
+    Args:
+        threshold: A pixel is landslide if its probability is at least this.
+        name: Name of the metric.
+        **kwargs: Passed to keras.metrics.Metric.
+
+    Call arguments:
+        y_true: Masks (B, H, W, 1) of {0, 1}.
+        y_pred: Logits (B, H, W, 1).
+        sample_weight: Optional (B, H, W, 1); pixels of weight 0 are not counted.
+    """
+
+    def __init__(self, threshold: float = 0.5, name: str = "miou", **kwargs: Any) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1. Received: {threshold}")
+        super().__init__(name=name, **kwargs)
+        self.threshold = threshold
+        self.cells = self.add_variable((4,), "zeros", dtype="int32", name="cells")  # tp, fp, fn, tn
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch."""
+        truth = ops.cast(y_true, "float32") > 0.5
+        # sigmoid(x) >= t, without losing the logits' precision in a sigmoid that saturates.
+        logit = math.log(self.threshold / (1 - self.threshold))
+        predicted = ops.cast(y_pred, "float32") >= logit
+        used = ops.ones_like(truth) if sample_weight is None else ops.broadcast_to(ops.cast(sample_weight, "float32") > 0, ops.shape(truth))
+        not_truth, not_predicted = ops.logical_not(truth), ops.logical_not(predicted)
+        pairs = ((truth, predicted), (not_truth, predicted), (truth, not_predicted), (not_truth, not_predicted))
+        counts = [ops.sum(ops.cast(ops.logical_and(ops.logical_and(a, b), used), "int32")) for a, b in pairs]
+        self.cells.assign_add(ops.stack(counts))
+
+    def result(self) -> Any:
+        """Return the mIoU so far, a float32 scalar; a class that occurs nowhere counts as 1, as in `Counts.scores`."""
+        tp, fp, fn, tn = (ops.cast(cell, "float32") for cell in ops.unstack(self.cells, 4))
+        wrong = fp + fn
+
+        def iou(right):
+            return ops.where(right + wrong > 0, right / ops.maximum(right + wrong, 1.0), 1.0)
+
+        return (iou(tp) + iou(tn)) / 2
+
+    def counts(self) -> Counts:
+        """Return the counts so far."""
+        return Counts(*(int(cell) for cell in ops.convert_to_numpy(self.cells)))
+
+    def reset_state(self) -> None:
+        """Start from zero."""
+        self.cells.assign(ops.zeros((4,), "int32"))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "threshold": self.threshold}

@@ -1,0 +1,121 @@
+"""The networks by name; a run keeps name and options, and the network is rebuilt from them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from marsls_keras.errors import InputError, listing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network in the registry.
+
+    Attributes:
+        build: Builder; first argument `bands`, then keyword options.
+        stride: From the options to the number that height and width must be divisible by.
+    """
+
+    build: Callable[..., keras.Model]
+    stride: Callable[..., int]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The builder's options and their defaults."""
+        parameters = inspect.signature(self.build).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(name: str, stride: Callable[..., int]) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
+    """Enter a builder in the registry.
+
+    Args:
+        name: Name of the network.
+        stride: Function from the options to the number that height and width must be divisible by.
+    """
+
+    def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
+        _ENTRIES[name] = Entry(build, stride)
+        return build
+
+    return enter
+
+
+def model_names() -> list[str]:
+    """Return the names in the registry."""
+    return sorted(_ENTRIES)
+
+
+def entry(name: str) -> Entry:
+    """Return a registry entry.
+
+    Raises:
+        InputError: If there is no such network.
+    """
+    if name not in _ENTRIES:
+        raise InputError(f"There is no model {name!r}. Known:{listing(model_names())}")
+    return _ENTRIES[name]
+
+
+def build_model(name: str, bands: int = 7, **options: Any) -> keras.Model:
+    """Build a network.
+
+    Args:
+        name: Name in the registry.
+        bands: Number of input bands C.
+        **options: Options of that network.
+
+    Returns:
+        A model from float (B, H, W, C) to float32 logits (B, H, W, 1).
+
+    Raises:
+        InputError: If the name or an option is unknown, or a value is refused.
+    """
+    require_options(name, options)
+    try:
+        return entry(name).build(bands, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model.options: {error}") from None
+
+
+def require_options(name: str, options: dict[str, Any]) -> None:
+    """Refuse a name or options that the registry does not know.
+
+    Raises:
+        InputError: If the name or an option is unknown.
+    """
+    known = entry(name).options
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InputError(f"model.options: {name} has no option {', '.join(unknown)}. It has: {', '.join(known)}.")
+
+
+def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
+    """Refuse a tile size that a network cannot take.
+
+    Raises:
+        InputError: If height or width is not divisible by the network's stride.
+    """
+    stride = entry(name).stride(**options)
+    if height % stride or width % stride:
+        raise InputError(f"{name} needs height and width divisible by {stride}; the tiles are {height} x {width}.")
+
+
+def describe_models(bands: int = 7) -> list[dict[str, Any]]:
+    """Return name, parameter counts and options of every network, built with default options."""
+    rows = []
+    for name in model_names():
+        model = build_model(name, bands)
+        trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+        options = ", ".join(f"{option}={default}" for option, default in entry(name).options.items())
+        rows.append({"name": name, "parameters": model.count_params(), "trainable": trainable, "options": options})
+    return rows

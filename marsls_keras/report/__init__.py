@@ -1,0 +1,7 @@
+"""One self-contained HTML page on one or several runs, and the picture of a fold's training curves; needs no TensorFlow."""
+
+from marsls_keras.report.contents import FoldReport, RunReport
+from marsls_keras.report.page import write_report
+from marsls_keras.report.plots import save_curves
+
+__all__ = ["FoldReport", "RunReport", "save_curves", "write_report"]

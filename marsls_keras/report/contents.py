@@ -1,0 +1,196 @@
+"""What a report is about: what the caller hands over for each run, and the figures that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.counts import Counts, bootstrap_interval, confusion, counts_at_thresholds, histogram
+from marsls_keras.data.dataset import TileRef
+
+BASELINE = 0.5
+"""The threshold of a run that was not tuned."""
+
+_AGREE = 5e-4  # a decision on the same predictions gives the same figure but for rounding
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """A finished fold.
+
+    Attributes:
+        fold: Its number.
+        rows: Rows of its history.csv, one an epoch.
+        metrics: Content of its metrics.json.
+        environment: Content of its environment.json.
+    """
+
+    fold: int
+    rows: list[dict[str, float]]
+    metrics: dict[str, Any]
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run, as its directory and the data it was trained on tell.
+
+    Attributes:
+        name: Its name.
+        config: Its configuration, as YAML.
+        fingerprint: Content of its fingerprint.json.
+        folds: The finished folds.
+        missing: Why the other folds are missing, one reason each.
+        decision: Content of its decision.json, None if it was not tuned.
+        refs: The N tiles of its pool.
+        held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
+        blocks: Block of each tile, N of them.
+        images: float32 (N, H, W, 7), canonical.
+        masks: uint8 (N, H, W) of {0, 1}.
+        probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a decision). What it
+            holds for a tile of a missing fold does not matter.
+    """
+
+    name: str
+    config: str
+    fingerprint: dict[str, Any]
+    folds: list[FoldReport]
+    missing: list[str]
+    decision: dict[str, Any] | None
+    refs: tuple[TileRef, ...]
+    held_out_by: np.ndarray
+    blocks: list[str]
+    images: np.ndarray
+    masks: np.ndarray
+    probability: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse fields that do not belong together."""
+        parts = {"held_out_by": self.held_out_by, "blocks": self.blocks, "images": self.images, "masks": self.masks}
+        lengths = {name: len(part) for name, part in {**parts, "probability": self.probability}.items()}
+        if set(lengths.values()) != {len(self.refs)}:
+            raise ValueError(f"A report needs one of each per tile. Received: {len(self.refs)} refs and {lengths}")
+
+    @property
+    def threshold(self) -> float:
+        """The decision's threshold, or the baseline's."""
+        return self.decision["threshold"] if self.decision else BASELINE
+
+    @property
+    def views(self) -> str:
+        """The decision's set of views, or the tile as it is."""
+        return self.decision["views"] if self.decision else "identity"
+
+    @property
+    def decided_alone(self) -> bool:
+        """Whether the decision is about this run only, so that its figures are this run's."""
+        return self.decision is not None and len(self.decision["runs"]) == 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a run on the M tiles that a finished fold held out, at the run's threshold.
+
+    Attributes:
+        index: int (M,), positions of these tiles in the run.
+        counts: Counts per tile, each field (M,).
+        tiles: Scores per tile by name, each (M,).
+        pooled: Counts over all pixels.
+        scores: Scores of the pooled counts; empty if there is no tile.
+        interval: 95 % interval of the pooled mIoU over blocks; None if there is no tile.
+        histograms: int64 (blocks, 2, BINS), probabilities per block and class.
+    """
+
+    index: np.ndarray
+    counts: Counts
+    tiles: dict[str, np.ndarray]
+    pooled: Counts
+    scores: dict[str, float]
+    interval: tuple[float, float] | None
+    histograms: np.ndarray
+
+    @property
+    def worst_first(self) -> np.ndarray:
+        """Positions among the M tiles, lowest mIoU first."""
+        return np.argsort(self.tiles["miou"], kind="stable")
+
+
+def evaluate(run: RunReport) -> Evaluation:
+    """Score the out-of-fold predictions of a run, per tile and pooled."""
+    finished = np.isin(run.held_out_by, [fold.fold for fold in run.folds])
+    # A training that overflowed may leave NaN; such a tile is reported as not predicted rather than as all background.
+    index = np.flatnonzero(finished & np.isfinite(run.probability).all((1, 2)))
+    truth, probability = run.masks[index], run.probability[index].astype(np.float32)
+    counts = confusion(truth, probability >= np.float32(run.threshold), axis=(1, 2))
+    pooled = counts.pooled()
+    blocks, block = np.unique(np.asarray(run.blocks, dtype=str)[index], return_inverse=True)
+    histograms = [histogram(truth[block == b], probability[block == b]) for b in range(len(blocks))]
+    return Evaluation(
+        index,
+        counts,
+        counts.scores(),
+        pooled,
+        pooled.scores() if index.size else {},
+        bootstrap_interval(counts, block) if index.size else None,
+        np.stack(histograms) if histograms else np.zeros((0, 2, 1), np.int64),
+    )
+
+
+def threshold_band(histograms: np.ndarray, resamples: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % band of the pooled mIoU at every threshold, resampling blocks: two float arrays (BINS,).
+
+    Args:
+        histograms: int64 (blocks, 2, BINS).
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+    """
+    number = len(histograms)
+    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples).astype(np.float64)
+    counts = counts_at_thresholds(histograms)  # each field (blocks, BINS)
+    values = Counts(*(draws @ field for field in (counts.tp, counts.fp, counts.fn, counts.tn))).scores()["miou"]
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
+    """Return the figure to quote for a run: kind, what it means, scores and interval.
+
+    The nested one if there is one. A tuned figure is a little too good, since threshold and views were chosen on the tiles it is for.
+    """
+    if run.decided_alone and run.decision and run.decision.get("nested"):
+        nested = run.decision["nested"]
+        return {"kind": "nested", "scores": nested["scores"], "interval": nested["interval"]}
+    kind = "not tuned" if run.decision is None else "tuned" if run.decided_alone else "tuned as an ensemble"
+    return {"kind": kind, "scores": evaluation.scores, "interval": evaluation.interval}
+
+
+def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
+    """Return what a reader must know before trusting the figures, one sentence each."""
+    found = []
+    left_out = len(run.refs) - len(evaluation.index)
+    if left_out:
+        of_finished = int(np.isin(run.held_out_by, [fold.fold for fold in run.folds]).sum()) - len(evaluation.index)
+        why = f"; {of_finished} of them lie in finished folds but their predictions are not finite numbers" if of_finished else ""
+        found.append(f"{left_out} of {len(run.refs)} tiles have no out-of-fold prediction and are in none of the figures{why}.")
+    decision = run.decision
+    if decision is None:
+        return found + [f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses both."]
+    folds = sorted(fold.fold for fold in run.folds)
+    if sorted(decision["folds"]) != folds:
+        before, now = (", ".join(map(str, numbers)) or "none" for numbers in (sorted(decision["folds"]), folds))
+        found.append(f"The decision was taken on folds {before}, but finished are {now}. Run marsls tune --run {run.name} again.")
+    elif run.decided_alone and evaluation.scores and abs(decision["tuned"]["scores"]["miou"] - evaluation.scores["miou"]) > _AGREE:
+        found.append(
+            f"The decision was taken on other predictions: it says mIoU {decision['tuned']['scores']['miou']:.4f} where these tiles give "
+            f"{evaluation.scores['miou']:.4f}. Run marsls tune --run {run.name} again."
+        )
+    if not run.decided_alone:
+        found.append(
+            f"The decision is that of the ensemble of {', '.join(decision['runs'])}. Figures said to be the ensemble's are so; "
+            "all others are this run's alone, at the ensemble's threshold and views."
+        )
+    elif not decision.get("nested"):
+        found.append("The tuned figures are not nested (that needs two folds), so they are a little too good.")
+    return found

@@ -1,0 +1,290 @@
+"""The report: one self-contained HTML page, readable from a mail attachment, on a phone and on paper."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from marsls_keras import __version__
+from marsls_keras.counts import SCORES
+from marsls_keras.files import write_text
+from marsls_keras.report import panels, plots
+from marsls_keras.report.contents import BASELINE, Evaluation, RunReport, evaluate, headline, remarks
+
+WORST, BEST = 6, 4
+"""How many tiles are shown of either end."""
+
+_HOLDING_OUT = {
+    "blocks": "Each tile was predicted by a network that was trained without it and without its block of neighbours.",
+    "geographic": "Each tile was predicted by a network that was trained on other regions only.",
+    "official": "The tiles of the validation split were predicted by a network that was trained on the training split.",
+}
+
+
+def write_report(runs: list[RunReport], path: Path) -> None:
+    """Write one self-contained HTML page on one or several runs, atomically.
+
+    Args:
+        runs: The runs, in the order they are shown.
+        path: Where to write.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    if not runs:
+        raise ValueError("A report needs at least one run. Received: []")
+    write_text(path, render(runs))
+
+
+def render(runs: list[RunReport]) -> str:
+    """Return the page as text."""
+    sections = [_section(run, evaluate(run)) for run in runs]
+    loader = PackageLoader("marsls_keras.report", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "score": _score,
+        "interval": _interval,
+        "number": _number,
+        "threshold": _threshold,
+        "percent": _percent,
+        "duration": _duration,
+    }
+    return environment.get_template("page.html.j2").render(
+        runs=sections,
+        apart=_not_comparable(runs),
+        errors=panels.ERROR_COLOURS,
+        probability_colours=panels.gradient(panels.PROBABILITY_COLOURS),
+        slope_colours=panels.gradient(panels.SLOPE_COLOURS),
+        made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        version=__version__,
+        score_names={"miou": "mIoU", "iou_fg": "IoU landslide", "iou_bg": "IoU background", "f1": "F1"} | {k: k for k in SCORES[4:]},
+    )
+
+
+def _section(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
+    """Return what the template needs for a run; pictures are drawn here."""
+    config = yaml.safe_load(run.config) or {}
+    data = config.get("data", {})
+    folds = sorted(run.folds, key=lambda fold: fold.fold)
+    order = evaluation.worst_first
+    worst = order[:WORST]
+    # Few tiles: none is shown both as one of the worst and as one of the best.
+    best = order[WORST:][-BEST:][::-1]
+    decision = run.decision if run.decided_alone else None
+    return {
+        "name": run.name,
+        "model": config.get("model", {}).get("name", "?"),
+        "release": run.fingerprint.get("release", "?"),
+        "folds": [fold.fold for fold in folds],
+        "fold_rows": [_fold_row(fold, evaluation, run) for fold in folds],
+        "seconds": sum(fold.metrics.get("seconds", 0) for fold in folds),
+        "missing": run.missing,
+        "remarks": remarks(run, evaluation),
+        "holding_out": _HOLDING_OUT.get(data.get("cv", ""), "No tile was predicted by a network that was trained on it."),
+        "headline": headline(run, evaluation),
+        "score_rows": _score_rows(run, evaluation),
+        "baseline": (decision or {}).get("baseline"),
+        "threshold": run.threshold,
+        "views": run.views,
+        "view_sets": _view_sets(run),
+        "decision": None if run.decision is None else json.dumps(run.decision, indent=2, ensure_ascii=False),
+        "tiles": len(evaluation.index),
+        "pool": len(run.refs),
+        "pooled": evaluation.pooled,
+        "charts": _charts(run, evaluation) if len(evaluation.index) else [],
+        "maps": _maps(run, evaluation),
+        "curves": [_curves(fold) for fold in folds if fold.rows],
+        "worst": [_shown_tile(run, evaluation, i) for i in worst],
+        "best": [_shown_tile(run, evaluation, i) for i in best],
+        "tile_rows": [_tile_row(run, evaluation, i) for i in order],
+        "fingerprint": _fingerprint_rows(run.fingerprint),
+        "bands": run.fingerprint.get("bands", {}),
+        "environment": _environment(run),
+        "config": run.config,
+    }
+
+
+def _image(content: bytes | Figure, alt: str) -> dict[str, Any]:
+    """Return source, alternative text and size of a picture."""
+    data = plots.png(content) if isinstance(content, Figure) else content
+    # Width and height, the first fields of a PNG's header, keep the page from jumping while it loads.
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    return {"src": "data:image/png;base64," + base64.b64encode(data).decode(), "alt": alt, "width": width, "height": height}
+
+
+def _charts(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
+    curve = f"mIoU, IoU and F1 against the threshold; mIoU is {evaluation.scores['miou']:.4f} at the threshold used, {run.threshold:g}"
+    values = evaluation.tiles["iou_fg"]
+    spread = f"Histogram of the IoU of landslide over {len(values)} tiles, median {np.median(values):.2f}"
+    return [
+        {"title": "Scores at every threshold", **_image(plots.threshold_curve(evaluation, run.threshold), curve)},
+        {"title": "IoU of landslide, tile by tile", **_image(plots.tile_histogram(values), spread)},
+    ]
+
+
+def _maps(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
+    drawn = {
+        "Which fold holds out which tile": (plots.fold_map(run), "Map of the tiles on their grid, coloured by fold"),
+        "Where landslides are found": (
+            plots.score_map(run, evaluation) if len(evaluation.index) else None,
+            "Map of the tiles on their grid, coloured by the IoU of landslide in each",
+        ),
+    }
+    return [{"title": title, **_image(figure, alt)} for title, (figure, alt) in drawn.items() if figure is not None]
+
+
+def _curves(fold: Any) -> dict[str, Any]:
+    best = plots.best_row(fold.rows)
+    reached = (
+        "no finite mIoU" if best is None else f"best mIoU {fold.rows[best]['val_miou']:.4f} in epoch {fold.rows[best]['epoch'] + 1:.0f}"
+    )
+    alt = f"Loss, mIoU and learning rate of fold {fold.fold} over {len(fold.rows)} epochs; {reached}"
+    return _image(plots.training_curves(fold.rows, f"fold {fold.fold}"), alt)
+
+
+def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the rows of the table of scores: what they are for, threshold, views, scores and interval."""
+    rows = []
+    decision = run.decision or {}
+    whose = "" if run.decided_alone or not decision else "ensemble, "
+    if nested := decision.get("nested"):
+        rows.append({"label": f"{whose}tuned, nested", "threshold": None, "views": "per fold", **nested})
+    if whose:
+        rows.append({"label": f"{whose}tuned", "threshold": run.threshold, "views": run.views, **decision["tuned"]})
+    if evaluation.scores:
+        label = "this run alone" if whose else "tuned" if decision else "not tuned"
+        own = {"threshold": run.threshold, "views": run.views, "scores": evaluation.scores, "interval": evaluation.interval}
+        rows.append({"label": label, **own})
+    if baseline := decision.get("baseline"):
+        rows.append({"label": f"{whose}baseline", **baseline})
+    return rows
+
+
+def _fold_row(fold: Any, evaluation: Evaluation, run: RunReport) -> dict[str, Any]:
+    nested = ((run.decision or {}).get("nested") or {}) if run.decided_alone else {}
+    per_fold = {row["fold"]: row for row in nested.get("per_fold", [])}
+    return {
+        **{key: fold.metrics.get(key) for key in ("tiles", "best_epoch", "best_weights", "seconds", "weights_sha256")},
+        "fold": fold.fold,
+        "epochs": len(fold.rows),
+        "scores": fold.metrics.get("scores", {}),
+        "nested": per_fold.get(fold.fold),
+    }
+
+
+def _view_sets(run: RunReport) -> list[dict[str, Any]]:
+    """Return the rows of the table of view sets, with their gain over the tile as it is."""
+    sets = (run.decision or {}).get("view_sets", {})
+    plain = sets.get("identity", {}).get("miou")
+    return [
+        {"name": name, **values, "gain": None if plain is None or name == "identity" else values["miou"] - plain, "used": name == run.views}
+        for name, values in sets.items()
+    ]
+
+
+def _tile_row(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any]:
+    position = int(evaluation.index[i])
+    ref, counts = run.refs[position], evaluation.counts
+    pixels = run.masks[position].size
+    return {
+        "id": ref.id,
+        "cell": ref.cell,
+        "fold": int(run.held_out_by[position]),
+        "true": float(counts.tp[i] + counts.fn[i]) / pixels,
+        "predicted": float(counts.tp[i] + counts.fp[i]) / pixels,
+        "scores": {name: float(values[i]) for name, values in evaluation.tiles.items()},
+    }
+
+
+def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any]:
+    position = int(evaluation.index[i])
+    ref = run.refs[position]
+    pictures = panels.tile_pictures(ref.id, run.images[position], run.masks[position], run.probability[position], run.threshold)
+    return {**_tile_row(run, evaluation, i), "pictures": [{"label": p.label, **_image(p.png, p.alt)} for p in pictures]}
+
+
+def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the data are as (name, value) for people; the bands have their own table."""
+    ratio = fingerprint.get("foreground_ratio", {})
+    tiles = fingerprint.get("tiles", {})
+    rows = [
+        ("release", fingerprint.get("release")),
+        ("tiles", ", ".join(f"{number} {split}" for split, number in tiles.items())),
+        ("size", " × ".join(map(str, fingerprint.get("size", []))) + " pixels"),
+        ("landslide per tile", f"{ratio['min']:.2%} to {ratio['max']:.2%}, mean {ratio['mean']:.2%}" if ratio else ""),
+        ("pixels without data", _number(fingerprint.get("no_data_pixels"))),
+        ("folder", fingerprint.get("data_root")),
+        ("SHA-256", fingerprint.get("sha256")),
+    ]
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _environment(run: RunReport) -> dict[str, Any]:
+    """Return the environments of the folds as a table; folds of equal environment share a column."""
+
+    def flat(value: Any, prefix: str = "") -> dict[str, str]:
+        if not isinstance(value, dict):
+            return {prefix: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
+        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+
+    columns: list[tuple[list[int], dict[str, str]]] = []
+    for fold in sorted(run.folds, key=lambda fold: fold.fold):
+        values = flat(fold.environment)
+        same = next((numbers for numbers, known in columns if known == values), None)
+        if same is not None:
+            same.append(fold.fold)
+        else:
+            columns.append(([fold.fold], values))
+    keys = dict.fromkeys(key for _, values in columns for key in values)
+    heads = [f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" for numbers, _ in columns]
+    return {"heads": heads, "rows": [(key, [values.get(key, "–") for _, values in columns]) for key in keys]}
+
+
+def _not_comparable(runs: list[RunReport]) -> str | None:
+    """Return why the runs' figures are not about the same thing, None if they are."""
+    if len({run.fingerprint.get("sha256") for run in runs}) > 1:
+        return "The runs were trained on different data: their figures cannot be compared."
+    tiles = [{ref.id: int(fold) for ref, fold in zip(run.refs, run.held_out_by, strict=True)} for run in runs]
+    finished = [{fold.fold for fold in run.folds} for run in runs]
+    scored = [{tile for tile, fold in held.items() if fold in done} for held, done in zip(tiles, finished, strict=True)]
+    if any(tiles != scored[0] for tiles in scored):
+        return "The runs have predictions for different tiles: their figures cannot be compared until all have the same folds."
+    if any(held != tiles[0] for held in tiles):
+        return "The runs divide the tiles into folds differently: small differences between them mean nothing."
+    return None
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _interval(value: Any) -> str:
+    return "–" if value is None else f"{value[0]:.4f} – {value[1]:.4f}"
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _threshold(value: float | None) -> str:
+    return "per fold" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

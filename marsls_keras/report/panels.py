@@ -1,0 +1,108 @@
+"""Pictures of single tiles: what was seen, what is true, what was predicted, and where both differ."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LightSource, to_rgb
+from matplotlib.image import imsave
+
+from marsls_keras.data.bands import BANDS
+from marsls_keras.report.plots import SKY, VERMILION, YELLOW
+
+ERROR_COLOURS = {"found (TP)": SKY, "false alarm (FP)": VERMILION, "missed (FN)": YELLOW}
+"""Colours of the error map; sky blue, vermilion and yellow differ in hue and in lightness, for every eye."""
+
+PROBABILITY_COLOURS = "viridis"
+SLOPE_COLOURS = "cividis"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture.
+
+    Attributes:
+        label: Caption.
+        alt: What is to be seen, for those who do not see it.
+        png: The picture as PNG.
+    """
+
+    label: str
+    alt: str
+    png: bytes
+
+
+def tile_pictures(name: str, image: np.ndarray, mask: np.ndarray, probability: np.ndarray, threshold: float) -> list[Picture]:
+    """Return the six pictures of a tile, at its own resolution.
+
+    Args:
+        name: The tile's name.
+        image: float32 (H, W, 7), canonical.
+        mask: uint8 (H, W) of {0, 1}.
+        probability: float32 (H, W).
+        threshold: A pixel is landslide if its probability is at least this.
+    """
+    relief = hillshade(image[..., BANDS.index("dem")])
+    prediction = probability >= np.float32(threshold)
+    truth = np.where(mask[..., None] != 0, 1.0, 0.12) * np.ones(3)
+    return [
+        _picture("RGB", f"Tile {name} in red, green and blue", stretch(image[..., :3])),
+        _picture("DEM, hillshade", f"Shaded relief of tile {name}, lit from the north-west", np.repeat(relief[..., None], 3, -1)),
+        _picture("slope", f"Slope in tile {name}", colormaps[SLOPE_COLOURS](stretch(image[..., BANDS.index("slope")]))[..., :3]),
+        _picture("truth", f"True landslide in tile {name}, {mask.mean():.1%} of it", truth),
+        _picture(
+            "probability",
+            f"Predicted probability in tile {name}, {prediction.mean():.1%} of it at or above the threshold",
+            colormaps[PROBABILITY_COLOURS](probability)[..., :3],
+        ),
+        _picture("errors", f"Where prediction and truth of tile {name} agree and differ", error_map(mask != 0, prediction, relief)),
+    ]
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    """Return values (H, W, …) with their 1st to 99th percentile brought to [0, 1]; all bands alike, so that colours keep their hue."""
+    low, high = np.percentile(values, (1, 99))
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+
+
+def hillshade(dem: np.ndarray) -> np.ndarray:
+    """Return the relief (H, W) in [0, 1], lit from the north-west at 45°.
+
+    Heights are scaled per tile: the releases have different units, and a flat tile would show nothing.
+    """
+    if min(dem.shape) < 2:
+        return np.full(dem.shape, 0.5)
+    dem = dem.astype(np.float64)
+    steepness = np.percentile(np.hypot(*np.gradient(dem)), 95)
+    # The steepest twentieth of the tile then stands at 35° or more: clear relief without black shadows.
+    return LightSource(azdeg=315, altdeg=45).hillshade(dem, vert_exag=0.7 / max(steepness, 1e-9))
+
+
+def error_map(truth: np.ndarray, prediction: np.ndarray, relief: np.ndarray) -> np.ndarray:
+    """Return (H, W, 3) in [0, 1]: TP, FP and FN in their colours, correct background as faint relief.
+
+    Args:
+        truth: bool (H, W).
+        prediction: bool (H, W).
+        relief: float (H, W) in [0, 1].
+    """
+    picture = np.repeat((0.2 + 0.35 * relief)[..., None], 3, axis=-1)
+    areas = (truth & prediction, ~truth & prediction, truth & ~prediction)
+    for area, colour in zip(areas, ERROR_COLOURS.values(), strict=True):
+        picture[area] = to_rgb(colour)
+    return picture
+
+
+def gradient(name: str) -> str:
+    """Return a colour map as a CSS gradient, for the legend."""
+    stops = (colormaps[name](np.linspace(0, 1, 9))[:, :3] * 255).round().astype(int)
+    return f"linear-gradient(to right, {', '.join(f'rgb({r},{g},{b})' for r, g, b in stops)})"
+
+
+def _picture(label: str, alt: str, colours: np.ndarray) -> Picture:
+    buffer = io.BytesIO()
+    imsave(buffer, (np.clip(colours, 0, 1) * 255).round().astype(np.uint8), format="png")
+    return Picture(label, alt, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""From a configuration and decoded tiles to a trained fold on disk."""

@@ -1,0 +1,147 @@
+"""The run directory: all that inference needs, written piece by piece and never half.
+
+runs/<run>/
+    config.yaml  fingerprint.json  splits.json      written when the run begins
+    decision.json                                   written by tune
+    fold_<k>/
+        config.yaml  environment.json  normalization.json
+        state/  history.csv  log.txt  tensorboard/  while training
+        best.weights.h5  oof.npz  curves.png        when it is done
+        metrics.json                                last: a fold that has it is finished
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marsls_keras.config import Config, differences, read_config, write_config
+from marsls_keras.data.folds import Splits
+from marsls_keras.errors import InputError, listing
+from marsls_keras.files import read_json, sha256, write_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        path: Its folder; the last part is the run's name.
+        config: Its configuration.
+        splits: Its folds.
+        fingerprint: What it is trained on (see marsls_keras.data.fingerprint).
+    """
+
+    path: Path
+    config: Config
+    splits: Splits
+    fingerprint: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def data_root(self) -> Path:
+        """The data folder the run was trained on."""
+        return Path(self.fingerprint["data_root"])
+
+    @classmethod
+    def create(cls, path: Path, config: Config, splits: Splits, fingerprint: dict[str, Any]) -> Run:
+        """Begin a run, or go on with one of the same configuration and data.
+
+        Safe for several processes that train folds of one run: all write the same content.
+
+        Raises:
+            InputError: If there is a run of this name with another configuration or other data; what differs is named.
+        """
+        if (path / "splits.json").exists():
+            run = cls.open(path)
+            changed = differences(run.config, config)
+            if changed:
+                raise InputError(f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.")
+            if run.fingerprint["sha256"] != fingerprint["sha256"]:
+                old, new = run.fingerprint, fingerprint
+                parts = [f"{key}: {old[key]} → {new[key]}" for key in ("data_root", "release", "tiles", "size") if old[key] != new[key]]
+                parts = parts or ["the pixels or masks of some tiles"]
+                raise InputError(f"Run {path} was begun on other data:{listing(parts)}\nChoose another name with --run.")
+            return run
+        write_config(path / "config.yaml", config)
+        write_json(path / "fingerprint.json", fingerprint)
+        write_json(path / "splits.json", splits.to_json())
+        return cls(path, config, splits, fingerprint)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a run.
+
+        Raises:
+            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named.
+        """
+        path = Path(path)
+        if not (path / "splits.json").exists():
+            beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
+            known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
+            raise InputError(f"There is no run {path.name!r} in {path.parent}.{known}")
+        splits = Splits.from_json(read_json(path / "splits.json"))
+        return cls(path, read_config(path / "config.yaml"), splits, read_json(path / "fingerprint.json"))
+
+    def fold_path(self, fold: int) -> Path:
+        """Return the folder of a fold."""
+        return self.path / f"fold_{fold}"
+
+    def metrics(self, fold: int) -> dict[str, Any]:
+        """Return the content of a finished fold's metrics.json."""
+        return read_json(self.fold_path(fold) / "metrics.json")
+
+    def trouble(self, fold: int) -> str | None:
+        """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
+        folder = self.fold_path(fold)
+        if not (folder / "config.yaml").exists():
+            return f"fold {fold} is missing: marsls train --run {self.name} --fold {fold}"
+        changed = differences(self.config, read_config(folder / "config.yaml"))
+        if changed:
+            return f"fold {fold} is from another configuration ({'; '.join(changed)})"
+        if not (folder / "metrics.json").exists():
+            return f"fold {fold} is unfinished: marsls train --run {self.name} --fold {fold} --resume"
+        weights = folder / "best.weights.h5"
+        if not weights.exists() or sha256(weights) != self.metrics(fold)["weights_sha256"]:
+            return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
+        return None
+
+    def finished_folds(self, chosen: list[int] | None = None) -> list[int]:
+        """Return the folds to use: the chosen ones, or all.
+
+        Raises:
+            InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with the reason.
+        """
+        folds = list(range(self.splits.folds)) if chosen is None else sorted(set(chosen))
+        for fold in folds:
+            self.splits.require_fold(fold)
+        reasons = {fold: reason for fold in folds if (reason := self.trouble(fold))}
+        if reasons:
+            good = [str(fold) for fold in folds if fold not in reasons]
+            hint = f"\nTo use only what is there, say so: --folds {','.join(good)}" if good and chosen is None else ""
+            raise InputError(f"Run {self.name} is not complete:{listing(list(reasons.values()))}{hint}")
+        return folds
+
+    def digest(self, folds: list[int]) -> dict[str, str]:
+        """Return the SHA-256 of the weights of each fold, by its number as a string (for JSON)."""
+        return {str(fold): self.metrics(fold)["weights_sha256"] for fold in folds}
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a fold's history.csv, one an epoch; empty if there is none."""
+    if not path.exists():
+        return []
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    return [dict(zip(header.split(","), map(float, row.split(",")), strict=True)) for row in rows]
+
+
+def history_text(rows: list[dict[str, float]]) -> str:
+    """Return rows as the text of history.csv; numbers keep all their digits."""
+    lines = [",".join(rows[0]), *(",".join(json.dumps(value) for value in row.values()) for row in rows)]
+    return "\n".join(lines) + "\n"

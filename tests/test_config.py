@@ -1,0 +1,316 @@
+"""The configuration: defaults, YAML, settings, and messages that name the key."""
+
+import ast
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+import competition
+import marsls_keras
+from marsls_keras.config import Config, differences, load_config, parse_config, read_config, recipe_folder, recipes, write_config
+from marsls_keras.errors import InputError
+
+OTHER = {
+    "model": {"name": "unet", "options": {"base_filters": 8, "dropout": 0.25, "blocks": [1, 2]}},
+    "data": {
+        "release": "challenge",
+        "bands": ["slope", "dem"],
+        "pool": ["val"],
+        "cv": "geographic",
+        "folds": 3,
+        "block_size": 4,
+        "normalization": {"percentiles": [0.5, 99.5], "zscore": False},
+    },
+    "augmentation": {"horizontal_flip": 0.1, "vertical_flip": 0.0, "rot90": 0.9},
+    "loss": {"dice": 0.125, "bce": 3.0},
+    "training": {
+        "epochs": 7,
+        "batch_size": 2,
+        "learning_rate": 1e-05,
+        "warmup_epochs": 0.5,
+        "weight_decay": 0.0,
+        "ema_decay": None,
+        "precision": "mixed_bfloat16",
+        "xla": "off",
+        "deterministic": True,
+        "seed": 11,
+    },
+    "inference": {"batch_size": 3, "view_sets": ["d4", "paper"]},
+}
+
+
+def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The paths of all keys below a section."""
+    found = []
+    for name, field in model.model_fields.items():
+        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        found += leaves(field.annotation, (*path, name)) if section else [(*path, name)]
+    return found
+
+
+def flat(value: dict, path: tuple[str, ...], keys: list[tuple[str, ...]]) -> dict:
+    if path in keys:
+        return {path: value}
+    return {k: v for name, inner in value.items() for k, v in flat(inner, (*path, name), keys).items()}
+
+
+def message(values: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_config(values, "test.yaml")
+    assert "test.yaml" in str(caught.value) and caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_the_default_recipe_spells_out_every_default():
+    name, config = load_config("default")
+    assert name == "default" and config.model_copy(update={"model": Config().model}) == Config()
+    assert config.model.name == Config().model.name
+    keys = leaves(Config)
+    assert set(flat(yaml.safe_load((recipe_folder() / "default.yaml").read_text()), (), keys)) == set(keys)
+    # The one option that the recipe spells out is the builder's default.
+    from marsls_keras.models.registry import entry
+
+    assert config.model.options.items() <= entry("unet").options.items()
+
+
+def test_the_other_values_are_no_defaults():
+    # What the round trip below relies on: each key of OTHER differs from its default.
+    keys = [key for key in leaves(Config) if key != ("model", "name")]
+    default, other = (flat(c.model_dump(mode="json"), (), keys + [("model", "name")]) for c in (Config(), parse_config(OTHER, "x")))
+    assert [key for key in keys if default[key] == other[key]] == []
+
+
+def test_yaml_round_trip_keeps_every_value(tmp_path):
+    config = parse_config(OTHER, "x")
+    write_config(tmp_path / "config.yaml", config)
+    again = read_config(tmp_path / "config.yaml")
+    assert again == config and again.model_dump(mode="json") == OTHER
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == OTHER
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]  # no temporary file stays
+
+
+def test_missing_keys_and_an_empty_file_have_defaults(tmp_path):
+    (tmp_path / "short.yaml").write_text("training: {epochs: 9}\n")
+    (tmp_path / "empty.yml").write_text("# nothing\n")
+    name, config = load_config(str(tmp_path / "short.yaml"))
+    assert name == "short" and config.training.epochs == 9
+    assert config.model_copy(update={"training": Config().training}) == Config()
+    assert load_config(str(tmp_path / "empty.yml")) == ("empty", Config())
+
+
+def test_a_small_number_may_be_written_without_a_point(tmp_path):
+    # PyYAML reads 1e-3 as text, since YAML 1.1 wants a point.
+    (tmp_path / "a.yaml").write_text("training: {learning_rate: 3e-4}\nmodel: {options: {dropout: 1e-1}}\n")
+    _, config = load_config(str(tmp_path / "a.yaml"), ["training.weight_decay=5E-6"])
+    assert (config.training.learning_rate, config.training.weight_decay) == (0.0003, 5e-6)
+    assert config.model.options["dropout"] == 0.1
+    assert parse_config({"training": {"learning_rate": "1e-3"}}, "x").training.learning_rate == 0.001
+    assert load_config("default", ["model.options.size=2e1x"])[1].model.options["size"] == "2e1x"
+
+
+@pytest.mark.parametrize(
+    "values,expected",
+    [
+        ({"trainig": {}}, "unknown key trainig, did you mean training?"),
+        ({"training": {"epoch": 3}}, "unknown key training.epoch, did you mean epochs?"),
+        ({"model": {"option": {}}}, "unknown key model.option, did you mean options?"),
+        ({"data": {"normalisation": {}}}, "unknown key data.normalisation, did you mean normalization?"),
+        ({"data": {"normalization": {"percentile": None}}}, "unknown key data.normalization.percentile, did you mean percentiles?"),
+        ({"augmentation": {"rot_90": 1}}, "unknown key augmentation.rot_90, did you mean rot90?"),
+        ({"inference": {"views": []}}, "unknown key inference.views"),
+        ({"augmentation": {"zzz": 1}}, "unknown key augmentation.zzz; known here: horizontal_flip, vertical_flip, rot90"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_suggestion(values, expected):
+    assert expected in message(values)
+
+
+@pytest.mark.parametrize(
+    "key,value,expected",
+    [
+        ("training.epochs", 0, "greater than or equal to 1"),
+        ("training.epochs", 2.5, "valid integer"),
+        ("training.epochs", "many", "valid integer"),
+        ("training.batch_size", -1, "greater than or equal to 1"),
+        ("training.learning_rate", 0, "greater than 0"),
+        ("training.learning_rate", math.nan, "finite"),
+        ("training.learning_rate", math.inf, "finite"),
+        ("training.weight_decay", -1e-4, "greater than or equal to 0"),
+        ("training.weight_decay", math.inf, "finite"),
+        ("training.ema_decay", 1.0, "less than 1"),
+        ("training.ema_decay", 0, "greater than 0"),
+        ("training.precision", "float16", "'mixed_bfloat16'"),
+        ("training.xla", "maybe", "'auto'"),
+        ("training.deterministic", "perhaps", "boolean"),
+        ("training.seed", -1, "greater than or equal to 0"),
+        ("training.seed", 2**31, "less than 2147483648"),
+        ("training.epochs", None, "valid integer"),
+        ("training", 5, "dictionary"),
+        ("model.options", [1], "dictionary"),
+        ("model.name", 3, "string"),
+        ("data.release", "mmls", "'mmls_v2'"),
+        ("data.bands", ["red", "red"], "different ones of red, green"),
+        ("data.bands", ["infrared"], "red, green, blue"),
+        ("data.bands", [], "one or more"),
+        ("data.pool", ["train", "train"], "once each"),
+        ("data.pool", [], "one or both"),
+        ("data.folds", 1, "greater than or equal to 2"),
+        ("data.block_size", 0, "greater than or equal to 1"),
+        ("data.normalization.percentiles", [99, 1], "low < high"),
+        ("data.normalization.percentiles", [0, 101], "low < high"),
+        ("augmentation.rot90", 1.01, "less than or equal to 1"),
+        ("augmentation.horizontal_flip", -0.1, "greater than or equal to 0"),
+        ("loss", {"bce": -1, "dice": 2}, "weights of 0 or more"),
+        ("loss", {"bce": 0}, "do not sum to 0"),
+        ("loss", {}, "do not sum to 0"),
+        ("loss.bce", math.nan, "finite"),
+        ("loss.bce", math.inf, "finite"),
+        ("loss.bce", "much", "valid number"),
+        ("inference.batch_size", 0, "greater than or equal to 1"),
+        ("inference.view_sets", ["d8"], "identity, flips, paper, rotations, d4"),
+        ("inference.view_sets", [], "one or more"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_the_key(key, value, expected):
+    values = value
+    for part in reversed(key.split(".")):
+        values = {part: values}
+    text = message(values)
+    assert f"- {key}: " in text or f"- {key}." in text, text
+    assert expected in text
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused():
+    assert "warmup_epochs (3) must be less than epochs (3)" in message({"training": {"epochs": 3}})
+    assert parse_config({"training": {"epochs": 1, "warmup_epochs": 0}}, "x").training.epochs == 1
+
+
+def test_every_error_of_a_file_is_told_at_once():
+    text = message({"training": {"epochs": 0, "sed": 1}, "data": {"folds": "x"}, "losses": {}})
+    assert all(key in text for key in ("training.epochs", "training.sed", "data.folds", "losses"))
+
+
+def test_settings_change_single_keys():
+    _, config = load_config(
+        "default",
+        [
+            "training.epochs=30",
+            "training.ema_decay=null",
+            "model.options.depth=3",
+            "data.bands=[red, dem]",
+            "data.normalization.percentiles=[1, 99]",
+            "loss={bce: 1}",
+            "loss.dice=0.25",
+            " data.cv = official",
+        ],
+    )
+    assert differences(load_config("default")[1], config) == [
+        "data.bands: ['red', 'green', 'blue', 'dem', 'slope', 'thermal', 'gray'] → ['red', 'dem']",
+        "data.cv: blocks → official",
+        "data.normalization.percentiles: None → [1.0, 99.0]",
+        "loss.bce: 0.5 → 1.0",
+        "loss.dice: 0.5 → 0.25",
+        "model.options.depth: absent → 3",
+        "training.ema_decay: 0.99 → None",
+        "training.epochs: 60 → 30",
+    ]
+
+
+def test_a_later_setting_wins_and_a_value_may_hold_an_equals_sign():
+    _, config = load_config("default", ["training.epochs=30", "training.epochs=31", "model.options.a=b=c"])
+    assert config.training.epochs == 31 and config.model.options["a"] == "b=c"
+
+
+@pytest.mark.parametrize("setting", ["training.epochs", "=3", ".epochs=3", "training.=3", "training..epochs=3", ""])
+def test_a_setting_of_another_form_is_refused(setting):
+    with pytest.raises(InputError, match="expected section.key=value"):
+        load_config("default", [setting])
+
+
+def test_a_setting_with_a_damaged_value_or_an_unknown_key_is_refused():
+    with pytest.raises(InputError, match="no valid YAML"):
+        load_config("default", ["data.bands=[red"])
+    with pytest.raises(InputError, match="training.epoch, did you mean epochs"):
+        load_config("default", ["training.epoch=3"])
+    with pytest.raises(InputError, match="- training.epochs: "):
+        load_config("default", ["training.epochs.x=3"])
+
+
+def test_no_key_can_be_assigned():
+    config = Config()
+    for section, key in [(config, "model"), (config.training, "epochs"), (config.data.normalization, "zscore"), (config.model, "name")]:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, key, getattr(section, key))
+
+
+def test_two_configurations_share_no_defaults():
+    first, second = Config(), Config()
+    first.loss["bce"] = 9.0
+    first.model.options["depth"] = 1
+    assert second.loss == {"bce": 0.5, "dice": 0.5} and Config().model.options == {}
+
+
+def test_equal_configurations_have_no_differences():
+    assert differences(parse_config(OTHER, "x"), parse_config(OTHER, "y")) == []
+    assert differences(parse_config({"loss": {"bce": 1}}, "x"), Config()) == ["loss.bce: 1.0 → 0.5", "loss.dice: absent → 0.5"]
+
+
+def test_every_recipe_is_valid():
+    assert "default" in recipes()
+    for name in recipes():
+        load_config(name)
+
+
+def test_an_unknown_recipe_or_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="no configuration 'defualt'(?s:.*)- default"):
+        load_config("defualt")
+    with pytest.raises(InputError, match="no configuration file .*none.yaml"):
+        load_config(str(tmp_path / "none.yaml"))
+    with pytest.raises(InputError, match="none.yaml"):
+        read_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "content,expected",
+    [
+        (b"- a\n- b\n", "must hold keys and values, found list"),
+        (b"text", "must hold keys and values, found str"),
+        (b"training: {epochs: 3\n", "cannot be read"),
+        (b"training: \xff\xfe", "cannot be read"),
+        (b"1: 2\n", "1: Keys should be strings"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, expected):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=expected) as caught:
+        load_config(str(tmp_path / "bad.yaml"))
+    assert "bad.yaml" in str(caught.value)
+
+
+def read_attributes(path: Path) -> set[tuple[str, str]]:
+    """The pairs (owner, attribute) that a file reads, such as ("training", "epochs") of run.config.training.epochs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # In a file that imports a section's class, `config` (or `self.config`) is that section.
+    imported = {
+        alias.name.lower()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "marsls_keras.config"
+        for alias in node.names
+    }
+    pairs = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            pairs |= {(name, node.attr) for name in (imported if owner == "config" else {owner})} | {(owner, node.attr)}
+    return pairs
+
+
+def test_every_key_is_read_somewhere():
+    packages = [Path(next(iter(package.__path__))) for package in (marsls_keras, competition)]
+    sources = [path for package in packages for path in package.rglob("*.py") if path.name != "config.py"]
+    read = set().union(*(read_attributes(path) for path in sources))
+    dead = [".".join(key) for key in leaves(Config) if ((key[-2] if len(key) > 1 else "config"), key[-1]) not in read]
+    assert dead == []
