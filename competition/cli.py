@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -67,7 +68,9 @@ def _backend() -> None:
     """Import the deep-learning backend, which takes seconds, without its chatter."""
     from competition.console import quiet_stderr
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not _state["debug"]:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with quiet_stderr(_state["debug"]):
         from marsls_keras.training.device import accelerators
 
@@ -251,7 +254,8 @@ def tune(
     if honest:
         gain = decision["gain"]
         low, high = gain["interval"]
-        show(f"Gain of tuning: {gain['miou']:+.4f} mIoU (95 % interval {low:+.4f} to {high:+.4f}); quote the nested figure.")
+        show(f"Gain of tuning: {gain['miou']:+.4f} mIoU (95 % interval {low:+.4f} to {high:+.4f}).")
+        show("Quote the nested figure." if gain["miou"] > 0 else "Tuning did not help, so the plain decision is kept.")
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: views {decision['views']}, threshold {decision['threshold']:g} → {path}")

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from marsls_keras.counts import SCORES
+
+_FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
 
 LABELS = {"miou": "mIoU", "iou_fg": "IoU_fg", "iou_bg": "IoU_bg", "f1": "F1", "precision": "precision", "recall": "recall"}
 """The scores as people write them."""
@@ -27,6 +30,8 @@ def say(line: str) -> None:
 def show(*parts: Any) -> None:
     """Print text and tables on stdout; text is not wrapped, so that it can be searched and copied."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
     for part in parts:
         console.print(part, markup=False, soft_wrap=isinstance(part, str))
 
@@ -38,7 +43,7 @@ def show_json(value: Any) -> None:
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     """Return a table; the first column is text, the others are numbers."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE)
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
@@ -48,11 +53,13 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
 
 def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable[float] | None]]) -> Table:
     """Return a table of scores, one row per (name, scores, 95 % interval of the mIoU or None)."""
-    columns = ["", "mIoU", "95 % interval", *(LABELS[score] for score in SCORES[1:])]
+    rows = list(rows)
+    bounded = any(interval for *_, interval in rows)
+    columns = ["", "mIoU", *(["95 % interval"] if bounded else []), *(LABELS[score] for score in SCORES[1:])]
     cells = []
     for name, scores, interval in rows:
-        bounds = "–".join(f"{bound:.4f}" for bound in interval) if interval else ""
-        cells.append([name, scores["miou"], bounds, *(scores[score] for score in SCORES[1:])])
+        bounds = ["–".join(f"{bound:.4f}" for bound in interval or ())] if bounded else []
+        cells.append([name, scores["miou"], *bounds, *(scores[score] for score in SCORES[1:])])
     return table(title, columns, cells)
 
 

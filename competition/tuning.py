@@ -33,17 +33,20 @@ def decide(oof: OutOfFold, view_sets: Sequence[str]) -> dict[str, Any]:
     Returns:
         The content of decision.json: runs, folds, members, views, threshold, and the scores with block-bootstrap intervals of the plain
         decision (`baseline`), of the nested one (`nested`, None if there is one fold only), of the final one on the tiles that it was
-        chosen on (`tuned`, optimistic), the paired gain of nested over plain, and the best threshold of each set of views.
+        chosen on (`tuned`, optimistic), of those the one to expect of the final decision on new tiles (`expected`), the paired gain of
+        nested over plain, and the best threshold of each set of views.
     """
     folds = sorted(set(oof.folds.tolist()))
     tables = {name: _histograms(oof, name, folds) for name in view_sets}
     plain = _counts(oof, PLAIN["views"], PLAIN["threshold"])
     views, threshold = choose({name: table.sum(0) for name, table in tables.items()})
     nested = _nested(oof, tables, folds) if len(folds) > 1 else None
-    gain = None
+    baseline, honest, gain = _summary(plain, oof.blocks), None, None
     if nested is not None:
-        gain = bootstrap(nested["counts"], oof.blocks) - bootstrap(plain, oof.blocks)
-        if nested["counts"].pooled().scores()["miou"] <= plain.pooled().scores()["miou"]:
+        honest = _summary(nested["counts"], oof.blocks)
+        draws = bootstrap(nested["counts"], oof.blocks) - bootstrap(plain, oof.blocks)
+        gain = {"miou": honest["scores"]["miou"] - baseline["scores"]["miou"], "interval": interval(draws)}
+        if gain["miou"] <= 0:
             views, threshold = PLAIN["views"], PLAIN["threshold"]
     return {
         "runs": list(oof.members),
@@ -51,9 +54,10 @@ def decide(oof: OutOfFold, view_sets: Sequence[str]) -> dict[str, Any]:
         "members": oof.members,
         "views": views,
         "threshold": threshold,
-        "baseline": {**PLAIN, **_summary(plain, oof.blocks)},
-        "nested": None if nested is None else {**_summary(nested["counts"], oof.blocks), "per_fold": nested["per_fold"]},
-        "gain": None if gain is None else {"miou": _gain(nested, plain), "interval": interval(gain)},
+        "expected": honest if gain and gain["miou"] > 0 else baseline,
+        "baseline": {**PLAIN, **baseline},
+        "nested": {**honest, "per_fold": nested["per_fold"]} if nested and honest else None,
+        "gain": gain,
         "tuned": _summary(_counts(oof, views, threshold), oof.blocks),
         "view_sets": {name: _best(table.sum(0)) for name, table in tables.items()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -137,7 +141,3 @@ def _nested(oof: OutOfFold, tables: dict[str, np.ndarray], folds: list[int]) -> 
 
 def _summary(counts: Counts, blocks: np.ndarray) -> dict[str, Any]:
     return {"scores": counts.pooled().scores(), "interval": interval(bootstrap(counts, blocks))}
-
-
-def _gain(nested: dict[str, Any], plain: Counts) -> float:
-    return nested["counts"].pooled().scores()["miou"] - plain.pooled().scores()["miou"]

@@ -98,7 +98,7 @@ def submit(
     if seen:
         say(f"{seen} of {len(tiles)} images were training tiles of some folds; each is predicted only by folds that did not train on it.")
     masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
-    nested = decision.get("nested") or {}
+    expected_score = decision.get("expected")
     manifest = {
         "images": str(images.resolve()),
         "release": tiles.release,
@@ -106,12 +106,12 @@ def submit(
         "folds": used,
         "views": decision["views"],
         "threshold": decision["threshold"],
-        "expected": {"miou": nested["scores"]["miou"], "interval": nested["interval"]} if nested else None,
+        "expected": expected_score and {"miou": expected_score["scores"]["miou"], "interval": expected_score["interval"]},
         "seen_in_training": seen,
     }
     write_submission(((ref.image.name, mask) for ref, mask in zip(tiles.refs, masks, strict=True)), out, expected, manifest)
     manifest = {**manifest, "path": str(out), "tiles": len(tiles), "foreground_ratio": float(masks.mean())}
-    low, high = nested.get("interval", ("", ""))
+    low, high = expected_score["interval"] if expected_score else ("", "")
     row = {
         "zip": out.name,
         "sha256": sha256(out),
@@ -119,7 +119,7 @@ def submit(
         "folds": used,
         "views": decision["views"],
         "threshold": decision["threshold"],
-        "expected_miou": nested["scores"]["miou"] if nested else "",
+        "expected_miou": expected_score["scores"]["miou"] if expected_score else "",
         "low": low,
         "high": high,
         "images": str(images),

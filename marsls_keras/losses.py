@@ -15,9 +15,7 @@ Term = Callable[[Any, Any, Any], Any]
 
 def bce(truth: Any, logits: Any, weight: Any) -> Any:
     """Return the binary cross-entropy, a mean over all pixels of nonzero weight."""
-    # max(x, 0) - x·y + log(1 + exp(-|x|)), which does not overflow.
-    pixel = ops.relu(logits) - logits * truth + ops.log1p(ops.exp(-ops.abs(logits)))
-    return ops.sum(pixel * weight) / ops.maximum(ops.sum(weight), 1.0)
+    return ops.sum(ops.binary_crossentropy(truth, logits, from_logits=True) * weight) / ops.maximum(ops.sum(weight), 1.0)
 
 
 def dice(truth: Any, logits: Any, weight: Any) -> Any:

@@ -14,8 +14,8 @@ from marsls_keras.counts import Counts
 class SegmentationCounts(keras.metrics.Metric):
     """Pooled confusion counts over all batches since the last reset.
 
-    The counts are whole numbers (int32: exact up to two thousand million pixels), not a mean over batches. `result` is the mIoU, for
-    monitors; `counts` has everything.
+    The counts are whole numbers (int64 under TensorFlow, else int32, which is exact up to two thousand million pixels), not a mean over
+    batches. `result` is the mIoU, for monitors; `counts` has everything.
 
     Args:
         threshold: A pixel is landslide if its probability is at least this.
@@ -33,7 +33,8 @@ class SegmentationCounts(keras.metrics.Metric):
             raise ValueError(f"threshold must lie between 0 and 1. Received: {threshold}")
         super().__init__(name=name, **kwargs)
         self.threshold = threshold
-        self.cells = self.add_variable((4,), "zeros", dtype="int32", name="cells")  # tp, fp, fn, tn
+        # "int" is int64 under TensorFlow, which keeps int32 variables on the CPU, where an XLA step on a GPU cannot reach them.
+        self.cells = self.add_variable((4,), "zeros", dtype="int", name="cells")  # tp, fp, fn, tn
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch."""
@@ -45,7 +46,7 @@ class SegmentationCounts(keras.metrics.Metric):
         not_truth, not_predicted = ops.logical_not(truth), ops.logical_not(predicted)
         pairs = ((truth, predicted), (not_truth, predicted), (truth, not_predicted), (not_truth, not_predicted))
         counts = [ops.sum(ops.cast(ops.logical_and(ops.logical_and(a, b), used), "int32")) for a, b in pairs]
-        self.cells.assign_add(ops.stack(counts))
+        self.cells.assign_add(ops.cast(ops.stack(counts), self.cells.dtype))
 
     def result(self) -> Any:
         """Return the mIoU so far, a float32 scalar; a class that occurs nowhere counts as 1, as in `Counts.scores`."""
@@ -63,7 +64,7 @@ class SegmentationCounts(keras.metrics.Metric):
 
     def reset_state(self) -> None:
         """Start from zero."""
-        self.cells.assign(ops.zeros((4,), "int32"))
+        self.cells.assign(ops.zeros((4,), self.cells.dtype))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

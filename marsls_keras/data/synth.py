@@ -38,7 +38,7 @@ NO_DATA = float(np.finfo(np.float32).min)
 
 _V1_FOLDERS = {"train": "train_partition", "val": "validation_partition", "test": "test_partition"}
 _PANEL = 1536  # pixels a side: under 800 MB while it is built, however many tiles are asked for
-_PUBLISHED = 0.7  # about how many tiles of a panel hold landslide
+_PUBLISHED = 0.7  # share of the tiles of a panel that hold landslide, about
 _VISIBLE = 0.1  # how far ground must have failed to be mapped as landslide
 _ORIGIN = (-4_500_000.0, -200_000.0)  # map x, y of the corner of tile (0, 0)
 _GEO_KEYS = (

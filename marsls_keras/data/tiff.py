@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 NO_DATA = -1e30
 """Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
+
+_FAR_OUT = 1e6
+"""Beyond this, up or down, values are of no band (metres of height are the largest): the header tells a wrong type or predictor."""
 
 _MAX_BYTES = 1 << 30
 """A header that tells of more than this is damaged, and must not take the memory."""
@@ -114,20 +118,27 @@ def _verify(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
         raise ValueError("the chain of pages is broken")
     if series.nbytes > _MAX_BYTES:
         raise ValueError(f"{'x'.join(map(str, series.shape))} is no tile")
+    if page.samplesperpixel > 1 and page.planarconfig not in (1, 2):
+        raise ValueError(f"PlanarConfiguration {page.planarconfig}")
     chunks = math.prod(page.chunked)
     stored = chunks * math.prod(page.chunks) * page.dtype.itemsize if page.is_tiled else page.nbytes
     plain = page.compression == 1 and page.bitspersample % 8 == 0
-    whole = series.dataoffset is not None  # one run of bytes, wherever the other pages say that theirs are
-    if whole and series.dataoffset + series.nbytes > file.size:
-        raise ValueError("cut off")
-    for frame in [page] if whole else series.pages:
+    # Pages that follow one another are read as one run of bytes from the first one's offset.
+    run = series.dataoffset
+    taken = [(page.offset, page.offset + len(page.tags) * tif.tiff.tagsize)]
+    taken += [] if run is None else [(run, run + series.nbytes)]
+    for frame in series.pages if run is None else [page]:
         offsets, counts = frame.dataoffsets, frame.databytecounts
         if not chunks == len(offsets) == len(counts) or not all(counts):
             raise ValueError("strips or tiles are absent")
-        if max(map(sum, zip(offsets, counts, strict=True))) > file.size:
-            raise ValueError("cut off")
         if plain and sum(counts) != stored:
             raise ValueError(f"{sum(counts)} bytes of pixels instead of {stored}")
+        taken += [(offset, offset + count) for offset, count in zip(offsets, counts, strict=True) if run is None]
+    taken.sort()
+    if max(end for _, end in taken) > file.size:
+        raise ValueError("cut off")
+    if any(start < end for (_, end), (start, _) in pairwise(taken)):
+        raise ValueError("parts of the file overlap")
 
 
 def read_shape(path: str | Path, bands: int | None = len(BANDS)) -> tuple[int, int]:
@@ -182,6 +193,8 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     stored, geo = _read(path, len(BANDS))
     stored = stored.astype(np.float32)
     valid = np.isfinite(stored) & (stored > NO_DATA)
+    if (far := float(np.abs(stored, where=valid, out=np.zeros_like(stored)).max())) > _FAR_OUT:
+        raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
     found = detect_release(path, stored) if release == "auto" else release
     filled = np.stack([fill_nearest(stored[..., b], valid[..., b]) for b in range(len(BANDS))], axis=-1)
     return Tile(RELEASES[found].to_canonical(filled), valid.all(-1), found, path, geo)

@@ -70,9 +70,13 @@ def predict_views(member: Member, images: np.ndarray, views: Sequence[str]) -> I
     require_size(config.model.name, config.model.options, *images.shape[1:3])
     # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
     inputs = member.normalizer.apply(images)
+    number = len(inputs)
+    batch = min(config.inference.batch_size, number)
+    # The last batch is filled up, since every other batch size costs a compilation of its own.
+    inputs = np.concatenate([inputs, np.repeat(inputs[-1:], -number % batch, axis=0)])
     for view in views:
         turned = np.ascontiguousarray(apply_view(inputs, view))
-        logits = member.model.predict(turned, batch_size=config.inference.batch_size, verbose=0)[..., 0]
+        logits = member.model.predict(turned, batch_size=batch, verbose=0)[:number, ..., 0]
         yield np.ascontiguousarray(invert_view(sigmoid(logits), view))
 
 

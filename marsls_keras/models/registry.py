@@ -88,23 +88,29 @@ def build_model(name: str, bands: int = 7, **options: Any) -> keras.Model:
 
 
 def require_options(name: str, options: dict[str, Any]) -> None:
-    """Refuse a name or options that the registry does not know.
+    """Refuse a name or options that the registry does not know, and values of another type than the option's default.
 
     Raises:
-        InputError: If the name or an option is unknown.
+        InputError: If the name or an option is unknown, or a value has the wrong type.
     """
     known = entry(name).options
     unknown = [option for option in options if option not in known]
     if unknown:
         raise InputError(f"model.options: {name} has no option {', '.join(unknown)}. It has: {', '.join(known)}.")
+    for option, value in options.items():
+        default = known[option]
+        allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(type(default))
+        if allowed and type(value) not in allowed:
+            raise InputError(f"model.options.{option}: expected {type(default).__name__}, such as {default!r}. Received: {value!r}")
 
 
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
     """Refuse a tile size that a network cannot take.
 
     Raises:
-        InputError: If height or width is not divisible by the network's stride.
+        InputError: If height or width is not divisible by the network's stride, or the options are refused.
     """
+    require_options(name, options)
     stride = entry(name).stride(**options)
     if height % stride or width % stride:
         raise InputError(f"{name} needs height and width divisible by {stride}; the tiles are {height} x {width}.")

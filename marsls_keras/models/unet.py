@@ -28,8 +28,8 @@ def unet(bands: int = 7, *, base_filters: int = 16, depth: int = 4, dropout: flo
         dropout: Dropout rate before the head, in [0, 1).
 
     Returns:
-        A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it has 1,944,049
-        parameters, 1,941,105 of them trainable.
+        A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it has 1,946,097
+        parameters, 1,943,153 of them trainable.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -68,8 +68,8 @@ class RunReport:
 
     def __post_init__(self) -> None:
         """Refuse fields that do not belong together."""
-        parts = {"held_out_by": self.held_out_by, "blocks": self.blocks, "images": self.images, "masks": self.masks}
-        lengths = {name: len(part) for name, part in {**parts, "probability": self.probability}.items()}
+        names = ("held_out_by", "blocks", "images", "masks", "probability")
+        lengths = {name: len(getattr(self, name)) for name in names}
         if set(lengths.values()) != {len(self.refs)}:
             raise ValueError(f"A report needs one of each per tile. Received: {len(self.refs)} refs and {lengths}")
 
@@ -193,4 +193,6 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         )
     elif not decision.get("nested"):
         found.append("The tuned figures are not nested (that needs two folds), so they are a little too good.")
+    elif decision["nested"]["scores"]["miou"] <= decision["baseline"]["scores"]["miou"]:
+        found.append("Tuning did not help: the nested mIoU is not above the baseline's.")
     return found

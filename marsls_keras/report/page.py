@@ -17,7 +17,7 @@ from marsls_keras import __version__
 from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
-from marsls_keras.report.contents import BASELINE, Evaluation, RunReport, evaluate, headline, remarks
+from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, remarks
 
 WORST, BEST = 6, 4
 """How many tiles are shown of either end."""
@@ -49,14 +49,7 @@ def render(runs: list[RunReport]) -> str:
     sections = [_section(run, evaluate(run)) for run in runs]
     loader = PackageLoader("marsls_keras.report", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "score": _score,
-        "interval": _interval,
-        "number": _number,
-        "threshold": _threshold,
-        "percent": _percent,
-        "duration": _duration,
-    }
+    environment.filters.update(score=_score, interval=_interval, number=_number, threshold=_threshold, percent=_percent, duration=_duration)
     return environment.get_template("page.html.j2").render(
         runs=sections,
         apart=_not_comparable(runs),
@@ -84,7 +77,7 @@ def _section(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         "model": config.get("model", {}).get("name", "?"),
         "release": run.fingerprint.get("release", "?"),
         "folds": [fold.fold for fold in folds],
-        "fold_rows": [_fold_row(fold, evaluation, run) for fold in folds],
+        "fold_rows": [_fold_row(fold, run) for fold in folds],
         "seconds": sum(fold.metrics.get("seconds", 0) for fold in folds),
         "missing": run.missing,
         "remarks": remarks(run, evaluation),
@@ -141,11 +134,10 @@ def _maps(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
     return [{"title": title, **_image(figure, alt)} for title, (figure, alt) in drawn.items() if figure is not None]
 
 
-def _curves(fold: Any) -> dict[str, Any]:
+def _curves(fold: FoldReport) -> dict[str, Any]:
     best = plots.best_row(fold.rows)
-    reached = (
-        "no finite mIoU" if best is None else f"best mIoU {fold.rows[best]['val_miou']:.4f} in epoch {fold.rows[best]['epoch'] + 1:.0f}"
-    )
+    row = {} if best is None else fold.rows[best]
+    reached = f"best mIoU {row['val_miou']:.4f} in epoch {row['epoch'] + 1:.0f}" if row else "no finite mIoU"
     alt = f"Loss, mIoU and learning rate of fold {fold.fold} over {len(fold.rows)} epochs; {reached}"
     return _image(plots.training_curves(fold.rows, f"fold {fold.fold}"), alt)
 
@@ -168,7 +160,7 @@ def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def _fold_row(fold: Any, evaluation: Evaluation, run: RunReport) -> dict[str, Any]:
+def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:
     nested = ((run.decision or {}).get("nested") or {}) if run.decided_alone else {}
     per_fold = {row["fold"]: row for row in nested.get("per_fold", [])}
     return {

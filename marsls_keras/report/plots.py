@@ -68,9 +68,11 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
     draw(loss, "loss", "training", color=GREY, linewidth=1.2)
     draw(loss, "val_loss", "held out", color=BLUE, linewidth=1.6)
     draw(miou, "miou", "training", color=GREY, linewidth=1.2)
-    draw(miou, "miou_last", "held out, last weights", color=ORANGE, linewidth=1, alpha=0.55)
-    draw(miou, "miou_ema", "held out, averaged weights", color=GREEN, linewidth=1, alpha=0.55)
-    draw(miou, "val_miou", "held out, better of both" if rows and "miou_ema" in rows[0] else "held out", color=BLUE, linewidth=1.6)
+    averaged = bool(rows) and "miou_ema" in rows[0]
+    if averaged:  # else the last weights are all there is
+        draw(miou, "miou_last", "held out, last weights", color=ORANGE, linewidth=1, alpha=0.55)
+        draw(miou, "miou_ema", "held out, averaged weights", color=GREEN, linewidth=1, alpha=0.55)
+    draw(miou, "val_miou", "held out, better of both" if averaged else "held out", color=BLUE, linewidth=1.6)
     draw(rate, "learning_rate", "learning rate", color=GREY, linewidth=1.4)
     best = best_row(rows)
     if best is not None:
@@ -87,7 +89,8 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     rate.set_ylim(bottom=0)
     rate.set_xlabel("epoch")
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rate.set_xlim(0.5, max(epochs, default=1) + 0.5)
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     figure.align_ylabels()
     figure.suptitle(_plain_text(title), fontsize=11)
     return figure
@@ -183,7 +186,7 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
         chosen = [i for i, ref in enumerate(refs) if ref.raster == raster and ref.cell is not None]
         cells = np.array([refs[i].cell for i in chosen])
         (top, left), (bottom, right) = cells.min(0), cells.max(0)
-        grid = np.ma.masked_all((bottom - top + 1, right - left + 1))
+        grid = np.ma.array(np.zeros((bottom - top + 1, right - left + 1)), mask=True)
         grid[cells[:, 0] - top, cells[:, 1] - left] = values[chosen]
         grids[raster] = grid, (left - 0.5, right + 0.5, bottom + 0.5, top - 0.5)
     heights = [grid.shape[0] / grid.shape[1] for grid, _ in grids.values()]

@@ -1,0 +1,98 @@
+"""The registry: names, options, sizes, and what a wrong one is answered."""
+
+import inspect
+
+import keras
+import pytest
+
+from marsls_keras.errors import InputError
+from marsls_keras.models import build_model, model_names, require_options, require_size
+from marsls_keras.models.registry import entry
+from marsls_keras.models.unet import unet
+
+
+def test_names_are_sorted_and_hold_the_unet():
+    assert model_names() == sorted(set(model_names())) and "unet" in model_names()
+
+
+def test_options_are_the_keywords_of_the_builder():
+    found = entry("unet")
+    assert found.build is unet
+    assert found.options == {"base_filters": 16, "depth": 4, "dropout": 0.0} == unet.__kwdefaults__
+    assert list(inspect.signature(unet).parameters)[0] == "bands" and "bands" not in found.options
+
+
+def test_every_model_maps_bands_to_one_channel_of_float32_logits():
+    for name in model_names():
+        model = build_model(name, bands=3)
+        assert isinstance(model, keras.Model)
+        assert model.input_shape[-1] == 3 and model.output_shape[-1] == 1 and model.output.dtype == "float32"
+
+
+def test_options_reach_the_builder():
+    assert build_model("unet", bands=4, base_filters=2, depth=1).count_params() == unet(4, base_filters=2, depth=1).count_params()
+
+
+@pytest.mark.parametrize("call", [build_model, entry, lambda name: require_options(name, {}), lambda name: require_size(name, {}, 8, 8)])
+def test_an_unknown_model_is_an_error_that_lists_the_known(call):
+    with pytest.raises(InputError) as caught:
+        call("vnet")
+    assert "'vnet'" in str(caught.value) and all(f"- {name}" in str(caught.value) for name in model_names())
+
+
+@pytest.mark.parametrize("call", [lambda options: build_model("unet", **options), lambda options: require_options("unet", options)])
+def test_unknown_options_are_an_error_that_lists_the_known(call):
+    with pytest.raises(InputError, match="unet has no option filters, rate. It has: base_filters, depth, dropout"):
+        call({"filters": 3, "depth": 2, "rate": 0.1})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"base_filters": 0}, {"base_filters": -4}, {"depth": 0}, {"dropout": 1.0}, {"dropout": -0.1}],
+)
+def test_an_option_out_of_range_is_an_error_of_the_configuration(options):
+    require_options("unet", options)  # the builder knows its ranges, the registry does not
+    with pytest.raises(InputError, match="^model.options: .*" + "=".join(map(str, *options.items()))):
+        build_model("unet", **options)
+
+
+@pytest.mark.parametrize(
+    "option,value,kind",
+    [
+        ("base_filters", 8.5, "int"),
+        ("base_filters", "16", "int"),
+        ("base_filters", None, "int"),
+        ("depth", [1], "int"),
+        ("depth", True, "int"),
+        ("dropout", "much", "float"),
+        ("dropout", False, "float"),
+    ],
+)
+def test_an_option_of_another_type_is_an_error_that_names_it(option, value, kind):
+    calls = [
+        lambda: build_model("unet", **{option: value}),
+        lambda: require_options("unet", {option: value}),
+        lambda: require_size("unet", {option: value}, 128, 128),
+    ]
+    for call in calls:
+        with pytest.raises(InputError) as caught:
+            call()
+        assert f"model.options.{option}: expected {kind}" in str(caught.value) and f"Received: {value!r}" in str(caught.value)
+
+
+def test_a_whole_number_will_do_for_a_float():
+    require_options("unet", {"dropout": 0})
+
+
+@pytest.mark.parametrize("bands", [0, -1])
+def test_a_model_without_bands_is_refused(bands):
+    with pytest.raises(InputError, match=f"bands={bands}"):
+        build_model("unet", bands=bands)
+
+
+@pytest.mark.parametrize("options,stride", [({}, 16), ({"depth": 1}, 2), ({"depth": 3, "base_filters": 8, "dropout": 0.1}, 8)])
+def test_sizes_must_be_divisible_by_the_stride(options, stride):
+    require_size("unet", options, 3 * stride, 5 * stride)
+    for height, width in ((3 * stride + 1, 5 * stride), (3 * stride, 5 * stride - stride // 2)):
+        with pytest.raises(InputError, match=f"unet needs height and width divisible by {stride}; the tiles are {height} x {width}"):
+            require_size("unet", options, height, width)
