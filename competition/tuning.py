@@ -16,7 +16,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
 from marsls_keras.training.run_dir import Run
 
-PLAIN = {"views": "identity", "threshold": 0.5}
+PLAIN: dict[str, Any] = {"views": "identity", "threshold": 0.5}
 """The decision of a run that was not tuned."""
 
 

@@ -50,7 +50,7 @@ class SegmentationCounts(keras.metrics.Metric):
 
     def result(self) -> Any:
         """Return the mIoU so far, a float32 scalar; a class that occurs nowhere counts as 1, as in `Counts.scores`."""
-        tp, fp, fn, tn = (ops.cast(cell, "float32") for cell in ops.unstack(self.cells, 4))
+        tp, fp, fn, tn = ops.unstack(ops.cast(self.cells, "float32"), 4)
         wrong = fp + fn
 
         def iou(right):

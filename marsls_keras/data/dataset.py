@@ -160,7 +160,7 @@ class Dataset:
         """Return the tiles of the named splits.
 
         Raises:
-            InputError: If one of them has no tile, or tiles without masks where labels are needed ("train", "val").
+            InputError: If one of them has no tile.
         """
         for name in names:
             if not any(tile.split == name for tile in self.tiles):
@@ -176,12 +176,14 @@ def _index_split(split: str, folder: Path, tiles: list[TileRef], problems: list[
     if not images:
         problems.append(Problem("empty split", f"{images_folder} holds no .tif file; fill it or remove {folder}"))
         return
-    clashing = [name for name, number in Counter(image.stem for image in images).items() if number > 1]
-    problems += [Problem("duplicate", f"{images_folder / stem} is there as .tif and .tiff") for stem in clashing]
     labelled = masks_folder.is_dir()
+    masks = tiff_files(masks_folder) if labelled else []
+    for files in (images, masks):
+        clashing = [stem for stem, number in Counter(file.stem for file in files).items() if number > 1]
+        problems += [Problem("duplicate", f"{files[0].parent / stem} is there as .tif and .tiff") for stem in clashing]
     if split == "train" and not labelled:
         problems.append(Problem("missing mask", f"{folder} has images but no folder masks"))
-    pairs = _pair(images, tiff_files(masks_folder) if labelled else [], problems if labelled else [])
+    pairs = _pair(images, masks, problems if labelled else [])
     tiles += [TileRef(f"{split}/{image.stem}", image, mask, split, "", grid_key(image.stem)) for image, mask in pairs.items()]
 
 
@@ -197,12 +199,12 @@ def _pair(images: list[Path], masks: list[Path], problems: list[Problem]) -> dic
     pairs: dict[Path, Path | None] = {}
     for image in images:
         cell = grid_key(image.stem)
-        mask = by_stem.get(image.stem) or (by_cell.get(cell) if cell is not None else None)
-        if mask is None:
+        pairs[image] = by_stem.get(image.stem) or (by_cell.get(cell) if cell is not None else None)
+        if pairs[image] is None:
             problems.append(Problem("missing mask", f"{image} has no mask of the same name or grid cell"))
-        pairs[image] = mask
-    used = set(pairs.values())
-    problems += [Problem("missing image", f"{mask} has no image of the same name or grid cell") for mask in masks if mask not in used]
+    known = {image.stem for image in images} | {grid_key(image.stem) for image in images} - {None}
+    missing = [mask for mask in masks if not known & {mask.stem, grid_key(mask.stem)}]
+    problems += [Problem("missing image", f"{mask} has no image of the same name or grid cell") for mask in missing]
     return pairs
 
 

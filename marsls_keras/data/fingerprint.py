@@ -32,7 +32,7 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
     digest = hashlib.sha256()
     for i in sorted(range(len(tiles)), key=lambda i: tiles.refs[i].id):
         digest.update(f"{tiles.refs[i].id} {tiles.hashes[i]} ".encode())
-        digest.update(np.ascontiguousarray(tiles.masks[i]))
+        digest.update(tiles.masks[i].tobytes())
     ratio = tiles.masks.mean(axis=(1, 2))
     splits = sorted({ref.split for ref in tiles.refs})
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,7 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     refs = [tiles.refs[i] for i in chosen]
     blocks = [block_of(ref, config.block_size) for ref in refs]
     if config.cv == "official":
-        folds, number = [0 if ref.split == "val" else -1 for ref in refs], 1
+        folds, number = np.array([0 if ref.split == "val" else -1 for ref in refs]), 1
     else:
         groups = len(set(blocks))
         if groups < config.folds:
@@ -91,7 +92,10 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
                 f"{len(refs)} tiles in {groups} block(s) cannot be divided into {config.folds} folds. Lower data.folds or block_size."
             )
         ratio = tiles.masks[chosen].mean(axis=(1, 2))
-        folds = _block_folds(ratio, blocks, config.folds, seed) if config.cv == "blocks" else _regions(refs, blocks, config.folds)
+        if config.cv == "blocks":
+            folds = _block_folds(ratio, blocks, config.folds, seed)
+        else:
+            folds = _regions(refs, blocks, config.folds, config.block_size)
         number = config.folds
     return Splits(
         config.cv,
@@ -109,22 +113,31 @@ def block_of(ref: TileRef, size: int) -> str:
 
 
 def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
-    bins = np.digitize(ratio, np.quantile(ratio, np.linspace(0, 1, _RATIO_BINS + 1)[1:-1]))
+    # No more bins than each fold can have a tile of.
+    edges = np.quantile(ratio, np.linspace(0, 1, min(_RATIO_BINS, len(ratio) // folds) + 1)[1:-1])
+    bins = np.digitize(ratio, edges)
     assigned = np.empty(len(blocks), int)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(blocks), 1)), bins, blocks)):
-        assigned[held_out] = fold
+    with warnings.catch_warnings():
+        # Ties in the ratio make some bins smaller than the number of folds; then they are spread as far as they go.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(blocks), 1)), bins, blocks)):
+            assigned[held_out] = fold
     return assigned
 
 
-def _regions(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
+def _regions(refs: list[TileRef], blocks: list[str], folds: int, size: int) -> np.ndarray:
     """Cut the blocks into contiguous regions along the longer side of the grid; a block is never cut."""
     cells = np.array([ref.cell if ref.cell is not None else (0, i) for i, ref in enumerate(refs)])
     longer = int(np.argmax(np.ptp(cells, axis=0)))
     members = {block: [i for i, name in enumerate(blocks) if name == block] for block in dict.fromkeys(blocks)}
     # Blocks in the order of their raster, then along the longer side, then across it.
-    order = sorted(members, key=lambda b: (refs[members[b][0]].raster, *cells[members[b]].min(0)[[longer, 1 - longer]]))
-    sizes = np.array([len(members[block]) for block in order])
-    middle = np.cumsum(sizes) - sizes / 2
-    region = dict(zip(order, np.minimum((middle / len(refs) * folds).astype(int), folds - 1), strict=True))
+    order = sorted(members, key=lambda b: (refs[members[b][0]].raster, *(cells[members[b][0]] // size)[[longer, 1 - longer]]))
+    region: dict[str, int] = {}
+    before, last = 0, -1
+    for i, block in enumerate(order):
+        share = int((before + len(members[block]) / 2) / len(refs) * folds)
+        # Never past an empty region, and never so late that too few blocks are left for those that follow.
+        last = region[block] = min(max(share, folds - len(order) + i), last + 1)
+        before += len(members[block])
     return np.array([region[block] for block in blocks])

@@ -95,6 +95,8 @@ def examine(refs: Sequence[TileRef], release: str = "auto") -> tuple[Tiles | Non
             )
         else:
             kept.append((ref, tile, mask))
+    if not kept:
+        return None, problems
     by_release = defaultdict(list)
     for ref, tile, _ in kept:
         by_release[tile.release].append(ref.image)
@@ -107,7 +109,7 @@ def examine(refs: Sequence[TileRef], release: str = "auto") -> tuple[Tiles | Non
         images=images,
         masks=np.stack([np.zeros(shape[:2], np.uint8) if mask is None else mask for *_, mask in kept]),
         valid=np.stack([tile.valid for _, tile, _ in kept]),
-        hashes=tuple(hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in images),
+        hashes=tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images),
         geo=tuple(tile.geo for _, tile, _ in kept),
         release=max(by_release, key=lambda name: len(by_release[name])),
     )

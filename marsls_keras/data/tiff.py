@@ -113,22 +113,22 @@ def _verify(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
         ValueError: If the file does not hold what its header tells.
     """
     file, page = tif.filehandle, series.keyframe
-    file.seek(tif.pages.next_page_offset)
+    file.seek(tif.pages.next_page_offset or 0)
     if file.read(tif.tiff.offsetsize) != bytes(tif.tiff.offsetsize):
         raise ValueError("the chain of pages is broken")
-    if series.nbytes > _MAX_BYTES:
+    if not 0 < series.nbytes <= _MAX_BYTES:
         raise ValueError(f"{'x'.join(map(str, series.shape))} is no tile")
     if page.samplesperpixel > 1 and page.planarconfig not in (1, 2):
         raise ValueError(f"PlanarConfiguration {page.planarconfig}")
     chunks = math.prod(page.chunked)
-    stored = chunks * math.prod(page.chunks) * page.dtype.itemsize if page.is_tiled else page.nbytes
+    stored = chunks * math.prod(page.chunks) * series.dtype.itemsize if page.is_tiled else page.nbytes
     plain = page.compression == 1 and page.bitspersample % 8 == 0
     # Pages that follow one another are read as one run of bytes from the first one's offset.
     run = series.dataoffset
     taken = [(page.offset, page.offset + len(page.tags) * tif.tiff.tagsize)]
     taken += [] if run is None else [(run, run + series.nbytes)]
     for frame in series.pages if run is None else [page]:
-        offsets, counts = frame.dataoffsets, frame.databytecounts
+        offsets, counts = ((), ()) if frame is None else (frame.dataoffsets, frame.databytecounts)
         if not chunks == len(offsets) == len(counts) or not all(counts):
             raise ValueError("strips or tiles are absent")
         if plain and sum(counts) != stored:
@@ -193,11 +193,14 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     stored, geo = _read(path, len(BANDS))
     stored = stored.astype(np.float32)
     valid = np.isfinite(stored) & (stored > NO_DATA)
-    if (far := float(np.abs(stored, where=valid, out=np.zeros_like(stored)).max())) > _FAR_OUT:
+    stored[~valid] = np.nan
+    if (far := np.abs(stored[valid]).max(initial=0)) > _FAR_OUT:
         raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
     found = detect_release(path, stored) if release == "auto" else release
-    filled = np.stack([fill_nearest(stored[..., b], valid[..., b]) for b in range(len(BANDS))], axis=-1)
-    return Tile(RELEASES[found].to_canonical(filled), valid.all(-1), found, path, geo)
+    # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of height.
+    bands = np.moveaxis(RELEASES[found].to_canonical(stored), -1, 0)
+    filled = np.stack([fill_nearest(band, np.isfinite(band)) for band in bands], axis=-1)
+    return Tile(filled, valid.all(-1), found, path, geo)
 
 
 def read_mask(path: str | Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def save_oof(path: Path, ids: list[str], views: dict[str, np.ndarray], weights_s
         views: Probabilities (N, H, W) per view; kept as float16, whose step of 0.0005 near 1 is finer than a threshold bin.
         weights_sha256: Digest of the weights that made them.
     """
-    arrays = {f"view_{name}": values.astype(np.float16) for name, values in views.items()}
+    arrays: dict[str, Any] = {f"view_{name}": values.astype(np.float16) for name, values in views.items()}
     with atomic(path) as temporary:
         np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
 

@@ -88,6 +88,11 @@ class RunReport:
         """Whether the decision is about this run only, so that its figures are this run's."""
         return self.decision is not None and len(self.decision["runs"]) == 1
 
+    @property
+    def kept_plain(self) -> bool:
+        """Whether tuning found nothing better than one view and threshold 0.5."""
+        return self.decision is not None and (self.views, self.threshold) == ("identity", BASELINE)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -155,15 +160,21 @@ def threshold_band(histograms: np.ndarray, resamples: int = 300, seed: int = 0) 
 
 
 def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
-    """Return the figure to quote for a run: kind, what it means, scores and interval.
+    """Return the figure to quote for a run: kind, which one it is, scores and interval.
 
-    The nested one if there is one. A tuned figure is a little too good, since threshold and views were chosen on the tiles it is for.
+    The one that the decision says to expect on new tiles, where it says so; else the nested one if there is one. A tuned figure is a
+    little too good, since threshold and views were chosen on the tiles it is for.
     """
-    if run.decided_alone and run.decision and run.decision.get("nested"):
-        nested = run.decision["nested"]
-        return {"kind": "nested", "scores": nested["scores"], "interval": nested["interval"]}
-    kind = "not tuned" if run.decision is None else "tuned" if run.decided_alone else "tuned as an ensemble"
-    return {"kind": kind, "scores": evaluation.scores, "interval": evaluation.interval}
+    decision = run.decision
+    if decision is None or not run.decided_alone:
+        kind = "not tuned" if decision is None else "tuned as an ensemble"
+        return {"kind": kind, "scores": evaluation.scores, "interval": evaluation.interval}
+    nested = decision.get("nested")
+    quoted = decision.get("expected") or nested
+    if quoted is None:
+        return {"kind": "tuned", "scores": evaluation.scores, "interval": evaluation.interval}
+    kind = "nested" if nested and quoted["scores"] == nested["scores"] and not run.kept_plain else "baseline"
+    return {"kind": kind, "scores": quoted["scores"], "interval": quoted["interval"]}
 
 
 def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
@@ -194,5 +205,20 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
     elif not decision.get("nested"):
         found.append("The tuned figures are not nested (that needs two folds), so they are a little too good.")
     elif decision["nested"]["scores"]["miou"] <= decision["baseline"]["scores"]["miou"]:
-        found.append("Tuning did not help: the nested mIoU is not above the baseline's.")
+        kept = ", so one view and threshold 0.5 are kept" if run.kept_plain else ""
+        found.append(f"Tuning did not help: the nested mIoU is not above the baseline's{kept}.")
     return found
+
+
+def not_comparable(runs: list[RunReport]) -> str | None:
+    """Return why the runs' figures are not about the same thing, None if they are."""
+    if len({run.fingerprint.get("sha256") for run in runs}) > 1:
+        return "The runs were trained on different data: their figures cannot be compared."
+    tiles = [{ref.id: int(fold) for ref, fold in zip(run.refs, run.held_out_by, strict=True)} for run in runs]
+    finished = [{fold.fold for fold in run.folds} for run in runs]
+    scored = [{tile for tile, fold in held.items() if fold in done} for held, done in zip(tiles, finished, strict=True)]
+    if any(tiles != scored[0] for tiles in scored):
+        return "The runs have predictions for different tiles: their figures cannot be compared until all have the same folds."
+    if any(held != tiles[0] for held in tiles):
+        return "The runs divide the tiles into folds differently: small differences between them mean nothing."
+    return None

@@ -17,7 +17,7 @@ from marsls_keras import __version__
 from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
-from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, remarks
+from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
 
 WORST, BEST = 6, 4
 """How many tiles are shown of either end."""
@@ -52,7 +52,7 @@ def render(runs: list[RunReport]) -> str:
     environment.filters.update(score=_score, interval=_interval, number=_number, threshold=_threshold, percent=_percent, duration=_duration)
     return environment.get_template("page.html.j2").render(
         runs=sections,
-        apart=_not_comparable(runs),
+        apart=not_comparable(runs),
         errors=panels.ERROR_COLOURS,
         probability_colours=panels.gradient(panels.PROBABILITY_COLOURS),
         slope_colours=panels.gradient(panels.SLOPE_COLOURS),
@@ -85,6 +85,7 @@ def _section(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         "headline": headline(run, evaluation),
         "score_rows": _score_rows(run, evaluation),
         "baseline": (decision or {}).get("baseline"),
+        "gain": (decision or {}).get("gain"),
         "threshold": run.threshold,
         "views": run.views,
         "view_sets": _view_sets(run),
@@ -152,10 +153,11 @@ def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
     if whose:
         rows.append({"label": f"{whose}tuned", "threshold": run.threshold, "views": run.views, **decision["tuned"]})
     if evaluation.scores:
-        label = "this run alone" if whose else "tuned" if decision else "not tuned"
+        label = "this run alone" if whose else "not tuned" if not decision else "baseline, kept" if run.kept_plain else "tuned"
         own = {"threshold": run.threshold, "views": run.views, "scores": evaluation.scores, "interval": evaluation.interval}
         rows.append({"label": label, **own})
-    if baseline := decision.get("baseline"):
+    baseline = decision.get("baseline")
+    if baseline and (whose or not run.kept_plain):
         rows.append({"label": f"{whose}baseline", **baseline})
     return rows
 
@@ -176,8 +178,9 @@ def _view_sets(run: RunReport) -> list[dict[str, Any]]:
     """Return the rows of the table of view sets, with their gain over the tile as it is."""
     sets = (run.decision or {}).get("view_sets", {})
     plain = sets.get("identity", {}).get("miou")
+    used = None if run.kept_plain else run.views  # the plain decision does not use identity's best threshold
     return [
-        {"name": name, **values, "gain": None if plain is None or name == "identity" else values["miou"] - plain, "used": name == run.views}
+        {"name": name, **values, "gain": None if plain is None or name == "identity" else values["miou"] - plain, "used": used == name}
         for name, values in sets.items()
     ]
 
@@ -238,20 +241,6 @@ def _environment(run: RunReport) -> dict[str, Any]:
     keys = dict.fromkeys(key for _, values in columns for key in values)
     heads = [f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" for numbers, _ in columns]
     return {"heads": heads, "rows": [(key, [values.get(key, "–") for _, values in columns]) for key in keys]}
-
-
-def _not_comparable(runs: list[RunReport]) -> str | None:
-    """Return why the runs' figures are not about the same thing, None if they are."""
-    if len({run.fingerprint.get("sha256") for run in runs}) > 1:
-        return "The runs were trained on different data: their figures cannot be compared."
-    tiles = [{ref.id: int(fold) for ref, fold in zip(run.refs, run.held_out_by, strict=True)} for run in runs]
-    finished = [{fold.fold for fold in run.folds} for run in runs]
-    scored = [{tile for tile, fold in held.items() if fold in done} for held, done in zip(tiles, finished, strict=True)]
-    if any(tiles != scored[0] for tiles in scored):
-        return "The runs have predictions for different tiles: their figures cannot be compared until all have the same folds."
-    if any(held != tiles[0] for held in tiles):
-        return "The runs divide the tiles into folds differently: small differences between them mean nothing."
-    return None
 
 
 def _score(value: float | None) -> str:

@@ -16,12 +16,14 @@ from marsls_keras.config import Training
 
 def accelerators() -> list[str]:
     """Return the names of the GPUs or TPUs that the backend sees."""
+    import tensorflow as tf
+
     if keras.backend.backend() == "jax":
         import jax
 
+        tf.config.set_visible_devices([], "GPU")  # TensorFlow only feeds the data and must not take the GPU's memory
+        tf.config.list_logical_devices()
         return [str(device) for device in jax.devices() if device.platform != "cpu"]
-    import tensorflow as tf
-
     return [device.name for kind in ("GPU", "TPU") for device in tf.config.list_logical_devices(kind)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from marsls_keras.files import atomic
 from marsls_keras.metrics import SegmentationCounts
@@ -19,8 +20,11 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
     The moving statistics of batch normalisation are running averages already and stay.
     """
-    own = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    own = [np.array(variable) for variable in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
+    for variable in model.trainable_variables:
+        # Under JAX the variable now shares its buffer with the average, and a step that donates the one would delete the other.
+        variable.assign(keras.ops.copy(variable.value))
     try:
         yield
     finally:

@@ -58,8 +58,8 @@ def restore_state(folder: Path, model: keras.Model) -> dict[str, Any] | None:
             with np.load(path, allow_pickle=False) as arrays:
                 state = json.loads(str(arrays["state"]))
                 values = [arrays[str(i)] for i in range(len(arrays.files) - 1)]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            continue  # torn or truncated: the state before it is whole
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+            continue  # torn or damaged (zipfile calls a damaged header encrypted or unsupported): the state before it is whole
         variables = _variables(model)
         if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
             continue

@@ -106,9 +106,10 @@ def test_a_gradient_reaches_every_trainable_variable(options):
     keras.utils.set_random_seed(0)
     model = build_model("unet", base_filters=4, depth=2, **options)
     truth = np.random.default_rng(2).integers(0, 2, (4, 16, 16, 1))
+    variables = model.trainable_variables
     with tf.GradientTape() as tape:
         loss = build_loss({"bce": 1, "dice": 1})(truth, model(images(number=4), training=True))
-    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, [v.value for v in model.trainable_variables]), strict=True):
+    for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
         assert gradient is not None and np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-7, variable.path
 
 

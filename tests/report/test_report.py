@@ -1,133 +1,18 @@
 import base64
 import io
 import re
-import subprocess
-import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import yaml
 from matplotlib.image import imread
-from scipy.ndimage import gaussian_filter
-from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
+from report_builders import N, Page, make_run, rows_of, scores
+from sklearn.metrics import confusion_matrix
 
-from marsls_keras.config import Config
-from marsls_keras.data.bands import BANDS
 from marsls_keras.data.dataset import TileRef
-from marsls_keras.report import FoldReport, RunReport, save_curves, write_report
-from marsls_keras.report.contents import evaluate, threshold_band
+from marsls_keras.report import write_report
+from marsls_keras.report.contents import evaluate, not_comparable, remarks
 from marsls_keras.report.page import render
-
-N, SIZE = 12, 32
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-def history(epochs, ema=True):
-    rows = []
-    for epoch in range(epochs):
-        row = {"epoch": float(epoch), "loss": 1 / (epoch + 1), "miou": 0.6, "val_loss": 1.2 / (epoch + 1)}
-        row |= {f"val_{name}": 0.5 + 0.004 * epoch for name in ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")}
-        row |= {"miou_last": 0.4} | ({"miou_ema": 0.5, "ema": 1.0} if ema else {})
-        rows.append(row | {"learning_rate": 1e-3, "seconds": 2.0, "tiles_per_second": 9.0})
-    return rows
-
-
-def scores(truth, prediction):
-    y, p = truth.ravel(), prediction.ravel().astype(int)
-    fg, bg = jaccard_score(y, p), jaccard_score(y, p, pos_label=0)
-    return {"miou": (fg + bg) / 2, "iou_fg": fg, "iou_bg": bg, "f1": f1_score(y, p), "precision": 0.5, "recall": 0.5}
-
-
-def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
-    rng = np.random.default_rng(seed)
-    field = np.stack([gaussian_filter(rng.normal(size=(SIZE, SIZE)), 4) for _ in range(N)])
-    masks = (field > 0).astype(np.uint8)
-    noise = np.stack([gaussian_filter(rng.normal(size=(SIZE, SIZE)), 2) for _ in range(N)]) * np.linspace(0.1, 2, N)[:, None, None]
-    probability = (1 / (1 + np.exp(-20 * (field + noise)))).astype(np.float32)
-    held_out_by = np.arange(N) // 2 % 2
-    refs = tuple(TileRef(f"train/t{i}", None, None, "train", "base", (7 + i // 4, i % 4)) for i in range(N))
-    figures = {"scores": scores(masks, probability >= np.float32(0.45)), "interval": [0.61, 0.72]}
-    decision = {
-        "runs": [name],
-        "folds": list(folds),
-        "members": {},
-        "views": "d4",
-        "threshold": 0.45,
-        "baseline": {"views": "identity", "threshold": 0.5, "scores": {**figures["scores"], "miou": 0.1234}, "interval": [0.1, 0.2]},
-        "nested": {
-            "scores": {**figures["scores"], "miou": 0.4321},
-            "interval": [0.4, 0.5],
-            "per_fold": [{"fold": fold, "views": "paper", "threshold": 0.46, "miou": 0.4444} for fold in folds],
-        },
-        "tuned": figures,
-        "view_sets": {"identity": {"threshold": 0.5, "miou": 0.41}, "d4": {"threshold": 0.45, "miou": 0.4321}},
-        "created": "2025-01-01T00:00:00+00:00",
-    }
-    metrics = {
-        "best_epoch": 2,
-        "best_weights": "ema",
-        "weights_sha256": "ab" * 32,
-        "scores": figures["scores"],
-        "tiles": 6,
-        "seconds": 61.0,
-    }
-    band = {"min": 0.0, "p1": 0.1, "mean": 0.5, "std": 0.2, "p99": 0.9, "max": 1.0}
-    values = {
-        "name": name,
-        "config": yaml.safe_dump(Config().model_dump(mode="json")),
-        "fingerprint": {
-            **{"data_root": "/data", "release": "mmls_v1", "sha256": "cd" * 32, "tiles": {"train": N}, "size": [SIZE, SIZE]},
-            **{"foreground_ratio": {"min": 0.1, "mean": 0.5, "max": 0.9}, "no_data_pixels": 4321, "bands": {b: band for b in BANDS}},
-        },
-        "folds": [FoldReport(k, history(3), {"fold": k, **metrics}, {"backend": "tensorflow", "packages": {"keras": "3"}}) for k in folds],
-        "missing": [],
-        "decision": decision if tuned else None,
-        "refs": refs,
-        "held_out_by": held_out_by,
-        "blocks": [f"base/{i // 2}" for i in range(N)],
-        "images": rng.random((N, SIZE, SIZE, 7), dtype=np.float32),
-        "masks": masks,
-        "probability": probability,
-    }
-    return RunReport(**{**values, **changes})
-
-
-class Page(HTMLParser):
-    """Collects tags and text, and checks that tags are balanced."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.text += " " + " ".join(data.split())
-
-    def attributes(self, tag, name):
-        return [attrs[name] for found, attrs in self.tags if found == tag]
-
-
-def rows_of(text, table):
-    """Return the cells of each body row of the n-th table with a given text in its head."""
-    for head, body in re.findall(r"<thead>(.*?)</thead>\s*<tbody>(.*?)</tbody>", text, re.S):
-        if table in head:
-            rows = re.findall(r"<tr>(.*?)</tr>", body, re.S)
-            return [
-                [" ".join(re.sub("<[^>]*>", " ", cell).split()) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", r, re.S)] for r in rows
-            ]
-    raise AssertionError(f"no table {table}")
 
 
 @pytest.fixture(scope="module")
@@ -192,19 +77,8 @@ def test_summary_quotes_the_nested_figure_and_the_baseline(page):
     assert "out-of-fold mIoU, nested 0.4321 95 %: 0.4000 – 0.5000" in text
     assert "baseline: one view, threshold 0.5 0.1234" in text
     assert rows_of(page, "gain over identity")[1] == ["d4", "0.45", "0.4321", "+0.0221", "used"]
-    assert rows_of(page, "nested: views")[0] == [
-        "0",
-        "6",
-        "3",
-        "3",
-        "averaged",
-        *rows_of(page, "nested: views")[0][5:8],
-        "0:01:01",
-        "paper",
-    ] + [
-        "0.46",
-        "0.4444",
-    ]
+    fold = rows_of(page, "nested: views")[0]
+    assert fold[:5] == ["0", "6", "3", "3", "averaged"] and fold[8:] == ["0:01:01", "paper", "0.46", "0.4444"]
     assert "4,321" in text and "mmls_v1" in text and "base_filters" not in text.split("Configuration")[0]
     assert "missing" not in text and "note" not in re.findall(r'<p class="(.*?)"', page)
 
@@ -224,13 +98,14 @@ def test_missing_folds_are_said_and_not_scored():
     probability = run.probability.copy()
     probability[run.held_out_by == 1] = np.nan
     left = run.held_out_by == 0
-    for field in (probability, np.where(left[:, None, None], run.probability, 0)):
-        page = render([make_run(tuned=False, folds=(0,), missing=["fold 1 is missing: marsls train --fold 1"], probability=field)])
-        text = Page(page).text
-        assert "1 fold missing." in text and "fold 1 is missing: marsls train --fold 1" in text
-        assert "6 of 12 tiles have no out-of-fold prediction" in text
-        expected = scores(run.masks[left], run.probability[left] >= np.float32(0.5))
-        assert rows_of(page, "scores over all pixels")[0][1] == f"{expected['miou']:.4f}"
+    page = render([make_run(tuned=False, folds=(0,), missing=["fold 1 is missing: marsls train --fold 1"], probability=probability)])
+    text = Page(page).text
+    assert "1 fold missing." in text and "fold 1 is missing: marsls train --fold 1" in text
+    assert "6 of 12 tiles have no out-of-fold prediction" in text
+    expected = scores(run.masks[left], run.probability[left] >= np.float32(0.5))
+    assert rows_of(page, "scores over all pixels")[0][1] == f"{expected['miou']:.4f}"
+    zeros = make_run(tuned=False, folds=(0,), probability=np.where(left[:, None, None], run.probability, 0))
+    assert evaluate(zeros).scores["miou"] == pytest.approx(expected["miou"], abs=1e-12)
 
 
 def test_no_finished_fold():
@@ -241,17 +116,40 @@ def test_no_finished_fold():
 def test_predictions_that_are_not_finite_are_said():
     probability = make_run().probability.copy()
     probability[3, 5, 5] = np.nan
-    text = Page(render([make_run(probability=probability)])).text
+    run = make_run(probability=probability)
+    text = remarks(run, evaluate(run))[0]
     assert "1 of 12 tiles have no out-of-fold prediction" in text and "1 of them lie in finished folds" in text
 
 
 def test_a_decision_on_other_predictions_is_said():
-    assert "on other predictions" in Page(render([make_run(probability=make_run(seed=1).probability)])).text
+    def said(**changes):
+        run = make_run(**changes)
+        return " ".join(remarks(run, evaluate(run)))
+
     decision = make_run().decision
-    assert "taken on folds 0, but finished are 0, 1" in Page(render([make_run(decision={**decision, "folds": [0]})])).text
-    assert "not nested" in Page(render([make_run(decision={**decision, "nested": None})])).text
     worse = {**decision, "baseline": {**decision["baseline"], "scores": {**decision["baseline"]["scores"], "miou": 0.99}}}
-    assert "Tuning did not help" in Page(render([make_run(decision=worse)])).text
+    assert said() == ""
+    assert "on other predictions" in said(probability=make_run(seed=1).probability)
+    assert "taken on folds 0, but finished are 0, 1" in said(decision={**decision, "folds": [0]})
+    assert "not nested" in said(decision={**decision, "nested": None})
+    assert "Tuning did not help" in said(decision=worse)
+
+
+def test_the_expected_figure_is_quoted_and_a_plain_decision_is_not_called_tuned():
+    decision = make_run().decision
+    nested, baseline = decision["nested"], decision["baseline"]
+    gain = {"miou": 0.3087, "interval": [-0.01, 0.4]}
+    text = Page(render([make_run(decision={**decision, "expected": {k: nested[k] for k in ("scores", "interval")}, "gain": gain})])).text
+    assert "out-of-fold mIoU, nested 0.4321" in text
+    assert "Tuning changes mIoU by +0.3087 (nested, against the baseline on the same tiles; 95 % interval -0.0100 to +0.4000)" in text
+    run = make_run()
+    figures = {"scores": scores(run.masks, run.probability >= np.float32(0.5)), "interval": [0.6, 0.7]}
+    plain = {"views": "identity", "threshold": 0.5, "expected": figures, "baseline": {**baseline, **figures}, "tuned": figures}
+    page = render([make_run(decision={**decision, **plain, "gain": {"miou": -0.1, "interval": [-0.2, 0.0]}})])
+    miou = f"{figures['scores']['miou']:.4f}"
+    assert f"out-of-fold mIoU, baseline {miou} 95 %: 0.6000 – 0.7000" in Page(page).text
+    assert "so one view and threshold 0.5 are kept" in Page(page).text and "baseline: one view" not in Page(page).text
+    assert [row[:2] for row in rows_of(page, "scores over all pixels")] == [["tuned, nested", "0.4321"], ["baseline, kept", miou]]
 
 
 def test_the_figures_of_an_ensemble_are_not_taken_for_those_of_a_run():
@@ -295,9 +193,10 @@ def test_two_runs_are_compared(tmp_path):
 def test_runs_that_cannot_be_compared_are_said():
     first = make_run()
     data = make_run("b", fingerprint={**first.fingerprint, "sha256": "other"})
+    assert "trained on different data" in not_comparable([first, data])
+    assert "predictions for different tiles" in not_comparable([first, make_run("b", folds=(0,))])
+    assert "into folds differently" in not_comparable([first, make_run("b", held_out_by=np.arange(N) % 2)])
     assert "trained on different data" in render([first, data])
-    assert "predictions for different tiles" in render([first, make_run("b", folds=(0,))])
-    assert "into folds differently" in render([first, make_run("b", held_out_by=np.arange(N) % 2)])
 
 
 def test_names_that_tell_no_grid_cell():
@@ -324,31 +223,3 @@ def test_refuses_no_run_and_fields_that_do_not_fit(tmp_path):
         write_report([], tmp_path / "x.html")
     with pytest.raises(ValueError, match="one of each per tile"):
         make_run(blocks=["a"])
-
-
-def test_threshold_band_holds_the_curve():
-    run = make_run()
-    low, high = threshold_band(evaluate(run).histograms)
-    value = scores(run.masks, run.probability >= np.float32(0.45))["miou"]
-    assert low[450] < value < high[450] and high[450] - low[450] < 0.3
-    assert (low <= high).all()
-
-
-@pytest.mark.parametrize(("epochs", "ema"), [(1, True), (60, True), (60, False), (1, False), (0, True)])
-def test_curves(tmp_path, epochs, ema):
-    path = tmp_path / "fold_0" / "curves.png"
-    save_curves(path, history(epochs, ema), "a $run$, fold 0")
-    pixels = imread(path)
-    assert 500 < pixels.shape[0] < 1500 and 500 < pixels.shape[1] < 1500
-    assert [p.name for p in path.parent.iterdir()] == ["curves.png"]
-
-
-def test_curves_of_a_training_that_gave_nan(tmp_path):
-    rows = [row | {"val_miou": float("nan"), "loss": float("nan")} for row in history(3)]
-    save_curves(tmp_path / "curves.png", rows, "diverged")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
-
-
-def test_needs_no_tensorflow_and_no_pyplot():
-    code = "import sys, marsls_keras.report; print([m for m in ('tensorflow', 'keras', 'jax', 'matplotlib.pyplot') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

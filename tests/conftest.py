@@ -1,0 +1,78 @@
+"""What the tests share: the real data if they are there, and small labelled data folders written without the package's own code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tifffile
+
+REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder with tiles of MMLS (mmls_v1/, challenge_layout/), or skip the test where it is not."""
+    if not (REAL_DATA / "mmls_v1").is_dir():
+        pytest.skip(f"the real tiles are not at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def write_image() -> Callable[..., Path]:
+    """Return a function that writes an image (H, W, 7) as the public MMLSv2 has it: one page, LZW."""
+
+    def write(path: Path, image: np.ndarray) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        options = {"photometric": "minisblack", "planarconfig": "contig", "compression": "lzw", "metadata": None}
+        tifffile.imwrite(path, np.asarray(image, np.float32), **options)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_mask() -> Callable[..., Path]:
+    """Return a function that writes a mask (H, W) of {0, 1} as uint8, LZW."""
+
+    def write(path: Path, mask: np.ndarray) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, np.asarray(mask, np.uint8), photometric="minisblack", compression="lzw", metadata=None)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def data_root(tmp_path: Path, write_image: Callable[..., Path], write_mask: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that writes a data folder in mmls_v2 form and returns it.
+
+    Training tiles fill a grid of two columns from row 0 on, validation and test tiles the rows below. A tile is noise in [0, 1] with a
+    rectangle of landslide, brighter in the slope band (4) and darker in the thermal band (5), so that even a small network can learn it.
+    """
+
+    def make(root: Path | None = None, train: int = 8, val: int = 2, test: int = 2, size: int = 32, seed: int = 0) -> Path:
+        root = tmp_path / "data" if root is None else root
+        rng = np.random.default_rng(seed)
+        row = 0
+        for split, number in (("train", train), ("val", val), ("test", test)):
+            for i in range(number):
+                name = f"col{i % 2:05d}_row{row + i // 2:05d}.tif"
+                image = rng.uniform(0.2, 0.6, (size, size, 7))
+                mask = np.zeros((size, size), bool)
+                top, left = rng.integers(0, size // 2, 2)
+                height, width = rng.integers(size // 4, size // 2, 2)
+                mask[top : top + height, left : left + width] = True
+                image[mask, 4] += 0.4
+                image[mask, 5] -= 0.2
+                write_image(root / split / "images" / name, image)
+                write_mask(root / split / "masks" / name, mask)
+            row += -(-number // 2)
+        return root
+
+    return make

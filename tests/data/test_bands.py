@@ -1,0 +1,67 @@
+"""The canonical order of the bands, and the table of releases against the numbers of data/README.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marsls_keras.data.bands import BANDS, RELEASES, RGB
+
+# Challenge value = MMLSv2 value x scale + offset, in the order of the challenge's files.
+CHALLENGE = {
+    "thermal": (254, 0),
+    "slope": (62.8026087, 0),
+    "dem": (12822, -5834),
+    "gray": (254, 0),
+    "red": (189, 18),
+    "green": (213, 18),
+    "blue": (237, 18),
+}
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).random((6, 5, 7), np.float32)
+
+
+def test_canonical_order() -> None:
+    assert BANDS == ("red", "green", "blue", "dem", "slope", "thermal", "gray")
+    assert BANDS[:3] == RGB
+
+
+def test_every_release_has_each_band_once() -> None:
+    assert list(RELEASES) == ["mmls_v1", "mmls_v2", "challenge"]
+    for name, release in RELEASES.items():
+        assert release.name == name
+        assert sorted(release.order) == sorted(BANDS)
+        assert len(release.scale) == len(release.offset) == 7
+
+
+def test_challenge_is_the_same_picture_as_mmls_v2_and_v1_is_not() -> None:
+    assert RELEASES["challenge"].family == RELEASES["mmls_v2"].family != RELEASES["mmls_v1"].family
+
+
+def test_challenge_values_band_by_band(image: np.ndarray) -> None:
+    stored = RELEASES["challenge"].from_canonical(image)
+    assert stored.dtype == np.float32
+    for position, (band, (scale, offset)) in enumerate(CHALLENGE.items()):
+        np.testing.assert_allclose(stored[..., position], image[..., BANDS.index(band)] * scale + offset, rtol=1e-6, err_msg=band)
+
+
+@pytest.mark.parametrize("name", ["mmls_v1", "mmls_v2"])
+def test_the_others_are_stored_as_they_are(image: np.ndarray, name: str) -> None:
+    np.testing.assert_array_equal(RELEASES[name].to_canonical(image), image)
+    np.testing.assert_array_equal(RELEASES[name].from_canonical(image), image)
+
+
+def test_there_and_back(image: np.ndarray) -> None:
+    release = RELEASES["challenge"]
+    back = release.to_canonical(release.from_canonical(image))
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, image, atol=1e-6)
+
+
+def test_integers_are_not_scaled_as_integers() -> None:
+    stored = np.full((2, 2, 7), 100, np.uint8)
+    red = RELEASES["challenge"].to_canonical(stored)[..., 0]
+    np.testing.assert_allclose(red, (100 - 18) / 189, rtol=1e-6)

@@ -1,0 +1,129 @@
+"""The tf.data pipelines, read back through tiles whose pixels tell where they come from."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from marsls_keras.config import Augmentation
+from marsls_keras.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+
+STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
+
+
+def coded(number: int, size: int = 4, width: int | None = None):
+    """Images with the channels tile, row, column; masks and weights that follow from those."""
+    tile, row, column = np.meshgrid(np.arange(number), np.arange(size), np.arange(width or size), indexing="ij")
+    return np.stack([tile, row, column], -1).astype(np.float32), mask_of(tile, row, column), weight_of(tile, row, column)
+
+
+def mask_of(tile, row, column):
+    return ((3 * row + 5 * column + tile) % 3 == 0).astype(np.uint8)
+
+
+def weight_of(tile, row, column):
+    return ((tile + row * column) % 2).astype(np.float32)
+
+
+def take(dataset) -> list[tuple[np.ndarray, ...]]:
+    return [tuple(t.numpy() for t in element) for element in dataset]
+
+
+def same(a, b) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+
+
+def training(number=7, weights=False, augmentation=None, **options):
+    images, masks, w = coded(number)
+    settings = {"batch_size": 3, "seed": 1, "epochs": 4, **options}
+    augmentation = augmentation or Augmentation()
+    return training_batches(images, masks, augmentation=augmentation, weights=w if weights else None, **settings)
+
+
+@pytest.mark.parametrize("tiles,size,steps", [(400, 16, 25), (7, 3, 2), (8, 3, 3), (2, 16, 1), (1, 1, 1), (5, 5, 1)])
+def test_steps_hold_about_every_tile_once(tiles, size, steps):
+    assert steps_per_epoch(tiles, size) == steps
+
+
+def test_image_mask_and_weight_move_together():
+    turned = 0
+    for image, mask, weight in take(training(weights=True)):
+        tile, row, column = image[..., :1], image[..., 1:2], image[..., 2:]
+        assert image.dtype == mask.dtype == weight.dtype == np.float32
+        assert np.array_equal(mask, mask_of(tile, row, column)) and np.array_equal(weight, weight_of(tile, row, column))
+        # Whole tiles, every pixel of them once.
+        assert (tile == tile[:, :1, :1]).all()
+        assert [sorted(places) for places in (4 * row + column).reshape(3, 16).tolist()] == [list(range(16))] * 3
+        turned += (row[:, 0, 0] + column[:, 0, 0] > 0).sum()
+    assert turned > 0
+
+
+def test_masks_stay_zero_and_one_and_weights_are_one_by_default():
+    for _, mask, weight in take(training()):
+        assert set(np.unique(mask)) == {0.0, 1.0} and (weight == 1).all()
+
+
+def test_the_shapes_are_known_beforehand():
+    assert [tuple(spec.shape) for spec in training().element_spec] == [(3, 4, 4, 3), (3, 4, 4, 1), (3, 4, 4, 1)]
+    images, masks, _ = coded(5)
+    spec = evaluation_batches(images, masks, batch_size=2).element_spec
+    assert [tuple(s.shape) for s in spec] == [(2, 4, 4, 3), (2, 4, 4, 1), (2, 4, 4, 1)] and {s.dtype for s in spec} == {tf.float32}
+
+
+def test_the_seed_alone_decides():
+    assert same(take(training()), take(training()))
+    assert not same(take(training()), take(training(seed=2)))
+    assert not same(take(training(augmentation=STILL)), take(training(augmentation=STILL, seed=2)))
+
+
+def test_the_largest_seed_of_the_configuration_works():
+    assert len(take(training(seed=2**31 - 1))) == 8
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), STILL])
+def test_epochs_differ_and_a_later_start_gives_the_same_batches(augmentation):
+    whole = take(training(augmentation=augmentation, weights=True))
+    steps = steps_per_epoch(7, 3)
+    assert len(whole) == 4 * steps
+    epochs = [whole[k * steps : (k + 1) * steps] for k in range(4)]
+    assert not any(same(epochs[a], epochs[b]) for a in range(4) for b in range(a))
+    for start in range(5):
+        assert same(take(training(augmentation=augmentation, weights=True, start_epoch=start)), whole[start * steps :])
+
+
+@pytest.mark.parametrize("number,size,epochs", [(7, 3, 4), (7, 3, 7), (2, 5, 3), (10, 4, 3), (5, 1, 2)])
+def test_every_tile_comes_equally_often(number, size, epochs):
+    batches = take(training(number, batch_size=size, epochs=epochs))
+    assert all(len(image) == size for image, _, _ in batches)
+    seen = np.concatenate([image[:, 0, 0, 0] for image, _, _ in batches]).astype(int)
+    assert len(seen) == epochs * steps_per_epoch(number, size) * size
+    counts = np.bincount(seen, minlength=number)
+    assert counts.max() - counts.min() <= 1
+    # The stream is one permutation of all tiles after another.
+    for k in range(len(seen) // number):
+        assert sorted(seen[k * number : (k + 1) * number]) == list(range(number))
+
+
+def test_without_augmentation_tiles_stay_as_they_are():
+    images, masks, weights = coded(7)
+    for image, mask, weight in take(training(augmentation=STILL, weights=True)):
+        tiles = image[:, 0, 0, 0].astype(int)
+        assert np.array_equal(image, images[tiles])
+        assert np.array_equal(mask[..., 0], masks[tiles]) and np.array_equal(weight[..., 0], weights[tiles])
+
+
+def test_tiles_that_are_not_square_are_refused():
+    images, masks, _ = coded(4, 4, 6)
+    with pytest.raises(ValueError, match="4 x 6"):
+        training_batches(images, masks, batch_size=2, augmentation=STILL, seed=0, epochs=1)
+
+
+@pytest.mark.parametrize("number,size", [(5, 2), (4, 2), (3, 8), (1, 1)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evaluation_gives_every_tile_once_in_order(number, size, weighted):
+    images, masks, weights = coded(number, 4, 6)  # need not be square
+    batches = take(evaluation_batches(images, masks, batch_size=size, weights=weights if weighted else None))
+    assert len(batches) == -(-number // size) and all(len(image) == size for image, _, _ in batches)
+    image, mask, weight = (np.concatenate([batch[i] for batch in batches]) for i in range(3))
+    assert np.array_equal(image[:number], images) and np.array_equal(mask[:number, ..., 0], masks)
+    assert np.array_equal(weight[:number, ..., 0], weights if weighted else np.ones_like(weights))
+    assert not weight[number:].any() and np.isfinite(image[number:]).all()

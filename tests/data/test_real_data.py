@@ -1,0 +1,150 @@
+"""The tiles of MMLS as its authors publish them, and some of them as the challenge distributes its own; skipped where they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+
+from marsls_keras.config import Data
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.folds import make_splits
+from marsls_keras.data.integrity import Tiles, examine, load
+from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.tiff import read_mask, read_shape, read_tile
+from marsls_keras.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+SLOPE = 4
+
+
+@pytest.fixture(scope="module")
+def tiles(real_data: Path) -> Tiles:
+    return load(Dataset.open(real_data / "mmls_v1"))
+
+
+@pytest.fixture(scope="module")
+def at(tiles: Tiles) -> dict[tuple[int, int], int]:
+    """Return where each cell's tile is."""
+    return {ref.cell: i for i, ref in enumerate(tiles.refs) if ref.cell is not None}
+
+
+@pytest.fixture(scope="module")
+def challenge(real_data: Path) -> Dataset:
+    return Dataset.open(real_data / "challenge_layout")
+
+
+def test_the_published_tiles(tiles: Tiles, at: dict) -> None:
+    assert {split: sum(ref.split == split for ref in tiles.refs) for split in ("train", "val", "test")} == {
+        "train": 275,
+        "val": 31,
+        "test": 0,
+    }
+    assert tiles.release == "mmls_v1" and len(at) == 306 and len(set(tiles.hashes)) == 306
+    assert tiles.images.shape == (306, 128, 128, 7) and tiles.valid.all()
+    assert tiles.images.min() >= 0 and tiles.images.max() <= 1
+    assert 0.8 < np.median(tiles.images[..., SLOPE]) < 0.95  # as data/README.md says of this band
+    assert set(np.unique(tiles.masks)) == {0, 1}
+    assert 0.05 <= tiles.masks.mean((1, 2)).min() < 0.06
+    rows = {split: [ref.cell[0] for ref in tiles.refs if ref.split == split and ref.cell] for split in ("train", "val")}
+    assert {split: (min(found), max(found)) for split, found in rows.items()} == {"train": (7, 27), "val": (28, 29)}
+
+
+def test_pixels_are_those_that_tifffile_and_gdal_see(tiles: Tiles) -> None:
+    for i in (0, 100, 305):
+        ref = tiles.refs[i]
+        assert read_shape(ref.image) == (128, 128)
+        with tifffile.TiffFile(ref.image) as tif:
+            assert len(tif.pages) == 128  # every page is an image row of 128 x 7
+            np.testing.assert_array_equal(tiles.images[i], [page.asarray() for page in tif.pages])
+        for row in (0, 77, 127):
+            with rasterio.open(f"GTIFF_DIR:{row + 1}:{ref.image}") as page:
+                np.testing.assert_array_equal(tiles.images[i][row], page.read(1))
+        np.testing.assert_array_equal(tiles.masks[i], tifffile.imread(str(ref.mask)))
+
+
+def test_neighbours_continue_each_other(tiles: Tiles, at: dict) -> None:
+    images = tiles.images
+    right = [np.abs(images[i][:, -1] - images[at[r, c + 1]][:, 0]).mean() for (r, c), i in at.items() if (r, c + 1) in at]
+    below = [np.abs(images[i][-1] - images[at[r + 1, c]][0]).mean() for (r, c), i in at.items() if (r + 1, c) in at]
+    inside = np.abs(np.diff(images[::5], axis=2)).mean()
+    one, other = np.random.default_rng(0).integers(0, len(tiles), (2, 2000))
+    unrelated = np.abs(images[one, :, -1] - images[other, :, 0]).mean()
+    assert len(right) > 200 and len(below) > 200
+    assert np.mean(right) == pytest.approx(0.021, abs=0.001) and np.mean(below) == pytest.approx(0.021, abs=0.001)
+    assert inside == pytest.approx(0.021, abs=0.001)
+    assert unrelated == pytest.approx(0.19, abs=0.01)
+    assert max(*right, *below) < unrelated / 3
+
+
+def test_training_and_validation_share_one_raster(tiles: Tiles, at: dict) -> None:
+    assert {ref.raster for ref in tiles.refs} == {"base"}
+    crossing = [(i, at[r + 1, c]) for (r, c), i in at.items() if (r + 1, c) in at and tiles.refs[i].split != tiles.refs[at[r + 1, c]].split]
+    assert crossing
+    assert np.mean([np.abs(tiles.images[i][-1] - tiles.images[j][0]).mean() for i, j in crossing]) < 0.04
+
+
+def test_challenge_tiles_are_the_same_picture(tiles: Tiles, at: dict, challenge: Dataset) -> None:
+    read, problems = examine(challenge.tiles)
+    assert read is not None and len(read) == 12 and read.release == "challenge"
+    # Thermal and gray are whole numbers of 254 in the challenge; the other bands are kept to the last digits of float32.
+    tolerance = np.array([1e-6, 1e-6, 1e-6, 1e-6, 1e-6, 0.5 / 254 + 1e-6, 0.5 / 254 + 1e-6])
+    for i, ref in enumerate(read.refs):
+        assert ref.cell is not None
+        published = at[ref.cell]
+        difference = np.abs(read.images[i] - tiles.images[published])
+        with rasterio.open(ref.image) as file:
+            known = file.read(2) != np.finfo(np.float32).min  # slope
+            assert file.count == 7 and "Mars" in file.crs.to_wkt()
+        assert (difference[known] <= tolerance).all()
+        np.testing.assert_array_equal(read.valid[i], known)
+        np.testing.assert_array_equal(read.masks[i], tiles.masks[published])
+        filled = read.images[i][~known]
+        assert filled.shape[0] in (0, 256, 384) and (filled >= 0).all() and (filled <= 1).all()
+    assert len(problems) == 6 and {problem.kind for problem in problems} == {"no-data"}
+    assert [(~valid).sum() for valid in read.valid] == [0, 384, 0, 256, 0, 384, 0, 256, 0, 384, 0, 256]
+
+
+def test_truncated_published_tiles_are_refused(tmp_path: Path, tiles: Tiles, challenge: Dataset) -> None:
+    for ref in (tiles.refs[0], challenge.tiles[1]):
+        assert ref.mask is not None
+        for source, read in ((ref.image, read_tile), (ref.mask, read_mask)):
+            content = source.read_bytes()
+            for end in np.linspace(0, len(content) - 200, 15).astype(int):
+                cut = tmp_path / source.name
+                cut.write_bytes(content[:end])
+                with pytest.raises(InputError, match=source.name):
+                    read(cut)
+
+
+def test_blocks(tiles: Tiles, at: dict) -> None:
+    splits = make_splits(tiles, Data(), seed=0)
+    folds = np.array([tile["fold"] for tile in splits.tiles])
+    assert len(splits.tiles) == 306 and np.bincount(folds).min() >= 50
+    ratios = tiles.masks.mean((1, 2))
+    for fold in range(5):
+        assert ratios[folds == fold].mean() == pytest.approx(ratios.mean(), abs=0.02)
+    for (row, column), i in at.items():
+        for cell in ((row, column + 1), (row + 1, column)):
+            if cell in at and (cell[0] // 2, cell[1] // 2) == (row // 2, column // 2):
+                assert folds[i] == folds[at[cell]]
+
+
+def test_regions(tiles: Tiles) -> None:
+    folds = np.array([tile["fold"] for tile in make_splits(tiles, Data(cv="geographic"), seed=0).tiles])
+    columns = np.array([ref.cell[1] for ref in tiles.refs if ref.cell])
+    assert np.abs(np.bincount(folds) - 306 / 5).max() <= 4
+    for fold in range(4):
+        assert columns[folds == fold].max() // 2 <= columns[folds == fold + 1].min() // 2
+
+
+def test_normalised_tiles_of_both_releases_agree(tiles: Tiles, at: dict, challenge: Dataset) -> None:
+    normalizer = Normalizer.fit(tiles.images[:275:5], Data())
+    ref = challenge.tiles[0]
+    assert ref.cell is not None
+    ours, theirs = (normalizer.apply(image[None]) for image in (read_tile(ref.image).image, tiles.images[at[ref.cell]]))
+    assert np.abs(ours - theirs).max() < 0.02
