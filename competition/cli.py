@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import shlex
 import sys
 import traceback
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -24,19 +27,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _state = {"debug": False}
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 _Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of the runs.")]
 _Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1.")]
 _Json = Annotated[bool, Option("--json", help="Print JSON.")]
-_Release = Annotated[str, Option(help="What the tiles are: auto, mmls_v1, mmls_v2 or challenge.")]
 _OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are now, if they were moved.")]
 _RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
 
 
-class _Release3(StrEnum):
-    mmls_v1 = "mmls_v1"
-    mmls_v2 = "mmls_v2"
-    challenge = "challenge"
+_Form = StrEnum("_Form", ["mmls_v1", "mmls_v2", "challenge"])
+_FormOrAuto = StrEnum("_FormOrAuto", ["auto", "mmls_v1", "mmls_v2", "challenge"])
+_Release = Annotated[_FormOrAuto, Option(help="What the tiles are; auto tells by name and values.")]
 
 
 class _Split(StrEnum):
@@ -61,7 +63,7 @@ def _options(
     debug: Annotated[bool, Option("--debug", help="Show tracebacks and the messages of TensorFlow.")] = False,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    _state["debug"] = debug
+    _state["debug"] |= debug  # the demo's steps are commands within a command
 
 
 def _backend() -> None:
@@ -71,6 +73,10 @@ def _backend() -> None:
     if not _state["debug"]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    wanted = os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # else ~/.keras/keras.json would decide
+    if wanted not in ("tensorflow", "jax") or find_spec(wanted) is None:
+        hint = 'pip install "marsls-keras[jax]" brings it.' if wanted == "jax" else "Expected tensorflow or jax."
+        raise InputError(f"KERAS_BACKEND={wanted}: there is no such backend here. {hint}")
     with quiet_stderr(_state["debug"]):
         from marsls_keras.training.device import accelerators
 
@@ -89,7 +95,7 @@ def _parse_folds(text: str | None) -> list[int] | None:
 @app.command()
 def synth(
     out: Annotated[Path, Argument(help="Folder to make.")],
-    release: Annotated[_Release3, Option(help="On-disk form of the tiles.")] = _Release3.mmls_v2,
+    release: Annotated[_Form, Option(help="On-disk form of the tiles.")] = _Form.mmls_v2,
     train: Annotated[int, Option(help="Training tiles.")] = 40,
     val: Annotated[int, Option(help="Validation tiles.")] = 8,
     test: Annotated[int, Option(help="Test tiles.")] = 12,
@@ -107,14 +113,14 @@ def synth(
 @app.command()
 def check(
     data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
-    release: _Release = "auto",
+    release: _Release = _FormOrAuto.auto,
     as_json: _Json = False,
 ) -> None:
     """Say what is in a data folder and what is wrong with it; exit code 2 if anything must be mended."""
     from competition.check import check_data
     from competition.console import show_check, show_json
 
-    result = check_data(data, release)
+    result = check_data(data, release.value)
     show_json(result) if as_json else show_check(result)
     if any(problem["severity"] == "error" for problem in result["problems"]):
         raise typer.Exit(2)
@@ -160,19 +166,20 @@ def train(
     if results:
         rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
-    name = "" if trained.name == "default" else f" --run {trained.name}"
     left = [str(k) for k in range(trained.splits.folds) if trained.trouble(k)]
-    show(
-        f"Next: marsls tune{name}"
-        if not left
-        else f"Next: marsls train{_again(config, data, settings, run)} --fold all (left: {', '.join(left)})"
-    )
+    if left:
+        show(f"Left to train: fold {', '.join(left)}.")
+        given = [("--config", config), ("--data", data), ("--run", run), ("--runs", runs), *(("--set", text) for text in settings or [])]
+        show(_next("train", *given))
+    else:
+        show(_next("tune", ("--run", None if trained.name == "default" else trained.name), ("--runs", runs)))
 
 
-def _again(config: str, data: Path, settings: list[str] | None, run: str | None) -> str:
-    """Return the options that repeat a call of `train`."""
-    parts = [("--config", config, config != "default"), ("--data", data, data != Path("data")), ("--run", run, run)]
-    return "".join(f" {flag} {value}" for flag, value, given in parts if given) + "".join(f" --set {setting}" for setting in settings or [])
+def _next(command: str, *options: tuple[str, object]) -> str:
+    """Return the line that says what to type next, as a shell takes it; options without value or with the usual one are left out."""
+    usual = {("--config", "default"), ("--data", "data"), ("--runs", "runs")}
+    given = [(flag, str(value)) for flag, value in options if value is not None and (flag, str(value)) not in usual]
+    return f"Next: marsls {shlex.join([command, *(word for option in given for word in option)])}"
 
 
 @app.command()
@@ -181,8 +188,8 @@ def evaluate(
     split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
     folds: _Folds = None,
     data: _OwnData = None,
-    release: _Release = "auto",
-    worst: Annotated[int, Option(help="How many of the worst tiles to list.")] = 5,
+    release: _Release = _FormOrAuto.auto,
+    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
@@ -191,7 +198,7 @@ def evaluate(
     from competition import results
     from competition.console import say, score_table, show, show_json
 
-    result = results.evaluate(run, runs, split.value, _parse_folds(folds), data, release, say)
+    result = results.evaluate(run, runs, split.value, _parse_folds(folds), data, release.value, say)
     if as_json:
         show_json(result)
         return
@@ -207,7 +214,7 @@ def predict(
     images: Annotated[Path, Option(help="Folder of image tiles.")],
     out: Annotated[Path, Option(help="Folder to write to.")],
     folds: _Folds = None,
-    release: _Release = "auto",
+    release: _Release = _FormOrAuto.auto,
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
@@ -217,7 +224,7 @@ def predict(
     from competition import results
     from competition.console import say, show, show_json
 
-    result = results.predict(run, runs, images, out, _parse_folds(folds), release, mosaic, say)
+    result = results.predict(run, runs, images, out, _parse_folds(folds), release.value, mosaic, say)
     if as_json:
         show_json(result)
     else:
@@ -259,7 +266,7 @@ def tune(
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: views {decision['views']}, threshold {decision['threshold']:g} → {path}")
-    show("Next: marsls submit" + "".join(f" --run {name}" for name in run or []))
+    show(_next("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
 
 
 @app.command()
@@ -268,7 +275,7 @@ def submit(
     images: Annotated[Path | None, Option(help="Folder of test images; test/images of the run's data by default.")] = None,
     out: Annotated[Path | None, Option(help="The zip; submissions/<run>.zip by default.")] = None,
     folds: _Folds = None,
-    release: _Release = "auto",
+    release: _Release = _FormOrAuto.auto,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
@@ -277,7 +284,7 @@ def submit(
     from competition import workflow
     from competition.console import say, show, show_json
 
-    manifest = workflow.submit(run or ["default"], runs, images, out, _parse_folds(folds), release, say)
+    manifest = workflow.submit(run or ["default"], runs, images, out, _parse_folds(folds), release.value, say)
     if as_json:
         show_json(manifest)
         return
@@ -291,7 +298,7 @@ def submit(
 def score(
     zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
     masks: Annotated[Path, Option(help="Folder of the true masks.")],
-    worst: Annotated[int, Option(help="How many of the worst tiles to list.")] = 0,
+    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 0,
     as_json: _Json = False,
 ) -> None:
     """Say what CodaBench would say about a submission."""
@@ -329,24 +336,37 @@ def demo(
     """Do the whole job on generated tiles: synth, check, train, tune, submit, score, report."""
     from competition.demo import run_demo
 
-    run_demo(out, main)
+    run_demo(out, _run)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed while running, 2 wrong input or usage."""
     _state["debug"] = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where a name or a sign cannot be written, it shows as its code
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(args=arguments, prog_name="marsls", standalone_mode=False)
-        return int(code or 0)
-    except typer.Exit as stop:
-        return stop.exit_code
+        code = _run(arguments)
+        sys.stdout.flush()  # here, a full disk can still be told
+        return code
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except Exception as error:  # the last place where an error can become a message
         if isinstance(error, SystemExit):
             raise
         return _explain(error)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run a command and return its exit code; errors are raised."""
+    try:
+        code = int(app(args=arguments, prog_name="marsls", standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    if code == _INTERRUPTED:  # typer makes an exit code of Ctrl-C
+        raise KeyboardInterrupt
+    return code
 
 
 def _explain(error: Exception) -> int:
@@ -360,7 +380,7 @@ def _explain(error: Exception) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, OSError):
-        print(f"Error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"Error: {error.filename or 'reading or writing a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
     print(f"Error: {type(error).__name__}: {error}\nThis is a bug; marsls --debug … shows where.", file=sys.stderr)
     return 1

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from marsls_keras.counts import SCORES
 
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
 
 LABELS = {"miou": "mIoU", "iou_fg": "IoU_fg", "iou_bg": "IoU_bg", "f1": "F1", "precision": "precision", "recall": "recall"}
@@ -24,21 +25,21 @@ LABELS = {"miou": "mIoU", "iou_fg": "IoU_fg", "iou_bg": "IoU_bg", "f1": "F1", "p
 
 def say(line: str) -> None:
     """Print a line of progress on stderr."""
-    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+    Console(stderr=True, **_PLAIN).print(line, soft_wrap=True)
 
 
 def show(*parts: Any) -> None:
     """Print text and tables on stdout; text is not wrapped, so that it can be searched and copied."""
-    console = Console(highlight=False)
+    console = Console(**_PLAIN)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
     for part in parts:
-        console.print(part, markup=False, soft_wrap=isinstance(part, str))
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON on stdout, in ASCII, which every machine reads."""
+    print(json.dumps(value, indent=2))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:

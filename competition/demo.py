@@ -19,13 +19,15 @@ def run_demo(out: Path, command: Callable[[list[str]], int]) -> None:
 
     Args:
         out: Folder to work in.
-        command: Runs `marsls` with arguments and returns its exit code.
+        command: Runs `marsls` with arguments and returns its exit code, or raises what is wrong.
 
     Raises:
-        InputError: If the folder holds anything but an earlier tour.
+        InputError: If the folder holds anything but an earlier tour, or is none.
         RunError: If a step fails.
     """
     began = time.perf_counter()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is not a folder. Choose another one with --out.")
     if out.exists() and any(out.iterdir()):
         if not (out / _MARK).exists():
             raise InputError(f"{out} is not empty and not from an earlier demo. Choose another folder with --out.")

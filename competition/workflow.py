@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
 from marsls_keras.data.integrity import Tiles, load, require_same_family
-from marsls_keras.errors import InputError
-from marsls_keras.files import sha256, write_json
+from marsls_keras.errors import InputError, MarslsError
+from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.views import views_of
 from marsls_keras.losses import build_loss
-from marsls_keras.models import require_options
+from marsls_keras.models import build_model, require_options, require_size
 from marsls_keras.training.fit import discard, require_fresh, train_fold
 from marsls_keras.training.run_dir import Run
 
@@ -38,6 +39,9 @@ def train(
         RunError: If training fails.
     """
     recipe, parsed = load_config(config, settings)
+    name = name or recipe
+    if not name.strip(". ") or any(sign in name for sign in "/\\+"):  # + joins the names of an ensemble
+        raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
     build_loss(parsed.loss)
     require_options(parsed.model.name, parsed.model.options)
     if fold != "all" and not fold.isdecimal():
@@ -49,7 +53,10 @@ def train(
         splits.require_fold(int(fold))
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
-    run = Run.create(runs / (name or recipe), parsed, splits, fingerprint(tiles, data))
+    # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
+    require_size(parsed.model.name, parsed.model.options, *tiles.images.shape[1:3])
+    build_model(parsed.model.name, len(parsed.data.bands), **parsed.model.options)
+    run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data))
     folds = range(splits.folds) if fold == "all" else [int(fold)]
     todo = []
     for k in folds:
@@ -94,12 +101,8 @@ def submit(
     decision = decision_of(opened, used, say)
     expected = expected_names(images)
     tiles = read_images(images, release, opened)
-    probability, seen = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
-    if seen:
-        say(f"{seen} of {len(tiles)} images were training tiles of some folds; each is predicted only by folds that did not train on it.")
-    masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
     expected_score = decision.get("expected")
-    manifest = {
+    manifest: dict[str, Any] = {
         "images": str(images.resolve()),
         "release": tiles.release,
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
@@ -107,14 +110,22 @@ def submit(
         "views": decision["views"],
         "threshold": decision["threshold"],
         "expected": expected_score and {"miou": expected_score["scores"]["miou"], "interval": expected_score["interval"]},
-        "seen_in_training": seen,
     }
-    write_submission(((ref.image.name, mask) for ref, mask in zip(tiles.refs, masks, strict=True)), out, expected, manifest)
-    manifest = {**manifest, "path": str(out), "tiles": len(tiles), "foreground_ratio": float(masks.mean())}
+
+    def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
+        probability, seen = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        manifest["seen_in_training"] = seen
+        if seen:
+            say(f"{seen} of {len(tiles)} images were training tiles of some folds; those that trained on one do not predict it.")
+        for ref, values in zip(tiles.refs, probability, strict=True):
+            yield ref.image.name, (values >= np.float32(decision["threshold"])).astype(np.uint8)
+
+    write_submission(masks(), out, expected, manifest)
+    manifest = read_json(out.with_suffix(".json")) | {"path": str(out)}
     low, high = expected_score["interval"] if expected_score else ("", "")
     row = {
         "zip": out.name,
-        "sha256": sha256(out),
+        "sha256": manifest["sha256"],
         "runs": list(names),
         "folds": used,
         "views": decision["views"],
@@ -125,7 +136,10 @@ def submit(
         "images": str(images),
         "tiles": len(tiles),
     }
-    append_ledger(out.parent / "ledger.csv", row)
+    try:
+        append_ledger(out.parent / "ledger.csv", row)
+    except MarslsError as error:
+        raise type(error)(f"{out} is written and verified, but not noted in the ledger: {error}") from error
     return manifest
 
 
@@ -135,6 +149,8 @@ def open_runs(names: Sequence[str], runs: Path, folds: list[int] | None) -> tupl
     Raises:
         InputError: If a run is missing, or one of its folds is missing, unfinished or from another configuration.
     """
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise InputError(f"--run {twice[0]} is given twice; a run is a member of an ensemble once.")
     opened = [Run.open(runs / name) for name in names]
     used = [run.finished_folds(folds) for run in opened]
     if any(other != used[0] for other in used):
@@ -168,5 +184,7 @@ def _test_images(run: Run) -> Path:
     """Return the folder of the test images that belong to a run's data."""
     if not run.data_root.is_dir():
         raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
-    test = Dataset.open(run.data_root, strict=False).split("test")
+    test = [tile for tile in Dataset.open(run.data_root, strict=False).tiles if tile.split == "test"]
+    if not test:
+        raise InputError(f"The data of run {run.name} in {run.data_root} have no test images. Give their folder with --images.")
     return test[0].image.parent

@@ -108,6 +108,12 @@ class Training(_Section):
     deterministic: bool = False
     seed: int = Field(0, ge=0, lt=2**31)
 
+    @field_validator("xla", mode="before")
+    @classmethod
+    def _yaml_switch(cls, value: Any) -> Any:
+        # YAML 1.1 reads a bare on or off as a truth value.
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _warmup_ends(self) -> Training:
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:

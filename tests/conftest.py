@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -76,3 +79,58 @@ def data_root(tmp_path: Path, write_image: Callable[..., Path], write_mask: Call
         return root
 
     return make
+
+
+TINY_RECIPE = """\
+model: {options: {base_filters: 2, depth: 2}}
+data: {folds: 2}
+training: {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.01, ema_decay: 0.5, deterministic: true}
+inference: {batch_size: 4}
+"""
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A run with two finished folds, for all tests together: who writes into it, or damages it, works on a copy.
+
+    Attributes:
+        recipe: Its configuration file.
+        data: Its data folder: 16 training, 4 validation and 4 test tiles of 32 x 32, generated as mmls_v2.
+        runs: Folder that holds the run, and nothing else.
+        name: Its name.
+        results: The metrics of both folds, as `train` returned them.
+    """
+
+    recipe: Path
+    data: Path
+    runs: Path
+    name: str
+    results: list[dict[str, Any]]
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.runs / self.name
+
+    def copy(self, runs: Path) -> Path:
+        """Copy the run into another folder of runs, and return that folder."""
+        shutil.copytree(self.path, runs / self.name)
+        return runs
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """Return a trained run; see `TinyRun`. It is trained deterministically, so that a second training can be compared with it."""
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    from competition import workflow
+    from marsls_keras.data.synth import write_dataset
+
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "tiny.yaml").write_text(TINY_RECIPE)
+    write_dataset(root / "data", "mmls_v2", train=16, val=4, test=4, size=32)
+    try:
+        _, results = workflow.train(str(root / "tiny.yaml"), [], root / "data", "all", root / "runs", None, False, False, print)
+    finally:
+        disable_op_determinism()
+    return TinyRun(root / "tiny.yaml", root / "data", root / "runs", "tiny", results)

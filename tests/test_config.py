@@ -314,3 +314,13 @@ def test_every_key_is_read_somewhere():
     read = set().union(*(read_attributes(path) for path in sources))
     dead = [".".join(key) for key in leaves(Config) if ((key[-2] if len(key) > 1 else "config"), key[-1]) not in read]
     assert dead == []
+
+
+@pytest.mark.parametrize("word", ["on", "off", "auto"])
+def test_a_bare_switch_in_yaml_is_the_word_and_not_a_truth_value(word, tmp_path):
+    assert load_config("default", [f"training.xla={word}"])[1].training.xla == word
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"training: {{xla: {word}}}\n")
+    assert load_config(str(path))[1].training.xla == word
+    write_config(path, load_config(str(path))[1])
+    assert read_config(path).training.xla == word

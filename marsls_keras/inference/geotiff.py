@@ -19,11 +19,12 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
         out: The raster.
 
     Raises:
-        InputError: If rasterio is not installed, or a tile has no georeferencing.
+        InputError: If rasterio is not installed, or a tile has no georeferencing, another coordinate system than the others, or is rotated.
         RunError: If the file cannot be written.
     """
     try:
         import rasterio
+        from rasterio.errors import RasterioError
         from rasterio.merge import merge
     except ImportError:
         raise InputError('Joining tiles needs rasterio: pip install "marsls-keras[geo]"') from None
@@ -33,5 +34,12 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
                 raise InputError(f"{file} has no coordinate system, since its image has none, so the tiles cannot be joined.")
             kind = tile.dtypes[0]
     empty = float("nan") if kind.startswith("float") else 255
+    # Without sizes of its own the raster would be given the strips of a tile, which are no valid blocks in most cases.
+    options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
     with atomic(out) as temporary:
-        merge(list(files), nodata=empty, dst_path=temporary, dst_kwds={"driver": "GTiff", "compress": "deflate", "tiled": True})
+        try:
+            merge(list(files), nodata=empty, dst_path=temporary, dst_kwds=options)
+        except RasterioError as error:
+            if isinstance(error, OSError):  # a full disk
+                raise
+            raise InputError(f"The tiles cannot be joined: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ def save_oof(path: Path, ids: list[str], views: dict[str, np.ndarray], weights_s
     Args:
         path: File.
         ids: Ids of the N held-out tiles.
-        views: Probabilities (N, H, W) per view; kept as float16, whose step of 0.0005 near 1 is finer than a threshold bin.
+        views: Probabilities (N, H, W) per view; kept as float16, whose step of 0.0005 near 1 is finer than a threshold bin, and rounded
+            down, so that the masks at threshold 0.5, and with them the scores in metrics.json, are the same before and after.
         weights_sha256: Digest of the weights that made them.
     """
-    arrays: dict[str, Any] = {f"view_{name}": values.astype(np.float16) for name, values in views.items()}
+    arrays: dict[str, Any] = {f"view_{name}": _half(values) for name, values in views.items()}
     with atomic(path) as temporary:
         np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
 
@@ -35,5 +37,10 @@ def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, np.nd
             if str(arrays["weights"]) != weights_sha256 or list(arrays["ids"]) != ids:
                 return {}
             return {name.removeprefix("view_"): arrays[name] for name in arrays.files if name.startswith("view_")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return {}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return {}  # RuntimeError: zipfile takes a damaged header for that of an encrypted or newer file
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    half = values.astype(np.float16)
+    return np.where(half > values, np.nextafter(half, np.float16(0)), half)

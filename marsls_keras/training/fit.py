@@ -112,10 +112,12 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False) -> dict[
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise
+        kept = f" The best weights so far are kept in {keep.path}." if keep.path.exists() else ""
         raise RunError(
-            f"Training of fold {fold} of run {run.name} diverged: {error} The best weights so far are kept in {keep.path}; "
-            "lower training.learning_rate, or use precision float32."
+            f"Training of fold {fold} of run {run.name} diverged: {error}{kept} Lower training.learning_rate, or use precision float32."
         ) from error
+    finally:
+        live.bar.stop()  # also when training was interrupted, or the terminal would be left without its cursor
     return _finish(run, Member(run, fold, model, normalizer), held_out, keep.best, began)
 
 
@@ -155,7 +157,7 @@ def require_fresh(run: Run, fold: int, resume: bool) -> None:
     trouble = run.trouble(fold)
     if trouble is None:
         raise InputError(f"Fold {fold} of run {run.name} is finished. Train it anew with --overwrite, or another run with --run.")
-    if not (resume and "unfinished" in trouble):
+    if not (resume and trouble.startswith(f"fold {fold} is unfinished")):
         raise InputError(f"Run {run.name}: {trouble}\nOr begin the fold anew with --overwrite.")
 
 

@@ -10,6 +10,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from marsls_keras.errors import RunError
 from marsls_keras.files import write_text
 from marsls_keras.training.run_dir import history_text
 
@@ -48,7 +49,7 @@ class Rows(keras.callbacks.Callback):
 
 
 class Live(keras.callbacks.Callback):
-    """Show how training goes.
+    """Show how training goes; whoever starts the training stops `bar` when it ends, well or badly.
 
     Args:
         title: What is trained, such as "default fold 0".
@@ -64,19 +65,26 @@ class Live(keras.callbacks.Callback):
         self.title, self.rows, self.epochs, self.steps, self.batch_size, self.log = title, rows, epochs, steps, batch_size, log
         self.console = Console(stderr=True, highlight=False)
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             TimeRemainingColumn(),
         )
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def say(self, line: str) -> None:
-        """Print a line and append it to the log."""
+        """Print a line and append it to the log.
+
+        Raises:
+            RunError: If the log cannot be written (disk full).
+        """
         self.console.print(line, soft_wrap=True, markup=False)
-        with open(self.log, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise RunError(f"Could not write {self.log}: {error.strerror}. Free some space or choose another place.") from error
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Show the bar."""
@@ -107,10 +115,6 @@ class Live(keras.callbacks.Callback):
             f"{self.title} · epoch {epoch + 1:3d}/{self.epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
             f"mIoU {row['val_miou']:.4f}{chosen}  {row['tiles_per_second']:.0f} tiles/s  {_clock(left)} left"
         )
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Remove the bar."""
-        self.bar.stop()
 
 
 def _clock(seconds: float) -> str:

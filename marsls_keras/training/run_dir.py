@@ -86,7 +86,10 @@ class Run:
             beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
             raise InputError(f"There is no run {path.name!r} in {path.parent}.{known}")
-        splits = Splits.from_json(read_json(path / "splits.json"))
+        try:
+            splits = Splits.from_json(read_json(path / "splits.json"))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path / 'splits.json'} is damaged: it lacks {error}.") from None
         return cls(path, read_config(path / "config.yaml"), splits, read_json(path / "fingerprint.json"))
 
     def fold_path(self, fold: int) -> Path:
@@ -102,13 +105,17 @@ class Run:
         folder = self.fold_path(fold)
         if not (folder / "config.yaml").exists():
             return f"fold {fold} is missing: marsls train --run {self.name} --fold {fold}"
-        changed = differences(self.config, read_config(folder / "config.yaml"))
+        try:
+            changed = differences(self.config, read_config(folder / "config.yaml"))
+            digest = self.metrics(fold).get("weights_sha256") if (folder / "metrics.json").exists() else None
+        except InputError as error:
+            return f"fold {fold} is damaged: {error}"
         if changed:
             return f"fold {fold} is from another configuration ({'; '.join(changed)})"
         if not (folder / "metrics.json").exists():
             return f"fold {fold} is unfinished: marsls train --run {self.name} --fold {fold} --resume"
         weights = folder / "best.weights.h5"
-        if not weights.exists() or sha256(weights) != self.metrics(fold)["weights_sha256"]:
+        if not weights.exists() or sha256(weights) != digest:
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
         return None
 
