@@ -25,9 +25,9 @@ def check_data(root: Path, release: str = "auto") -> dict[str, Any]:
         release: Name of a release, or "auto" to detect it.
 
     Returns:
-        Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; per
-        pair of splits the two-sample Kolmogorov-Smirnov statistic of each band (0 alike, 1 disjoint) and how many tiles touch; and all
-        problems with their severity.
+        Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; between
+        the first split and each other one the two-sample Kolmogorov-Smirnov statistic of each band (0 alike, 1 disjoint) and how many
+        tiles touch; and all problems with their severity.
 
     Raises:
         InputError: If the folder is missing or holds no split.

@@ -148,8 +148,8 @@ def models(as_json: _Json = False) -> None:
 
 @app.command()
 def train(
-    config: Annotated[str, Option(help="Name of a recipe, or a YAML file.")] = "default",
-    data: Annotated[Path, Option(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
+    config: Annotated[str | None, Option(help="Name of a recipe, or a YAML file; default, or what the run was begun with.")] = None,
+    data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; data, or that of the run.")] = None,
     fold: Annotated[str, Option(help="Number of a fold, or all.")] = "all",
     run: Annotated[str | None, Option(help="Name of the run; the configuration's by default.")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted fold.")] = False,
@@ -167,18 +167,17 @@ def train(
         rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
     left = [str(k) for k in range(trained.splits.folds) if trained.trouble(k)]
+    named = [("--run", None if trained.name == "default" else trained.name), ("--runs", runs)]
     if left:
         show(f"Left to train: fold {', '.join(left)}.")
-        given = [("--config", config), ("--data", data), ("--run", run), ("--runs", runs), *(("--set", text) for text in settings or [])]
-        show(_next("train", *given))
+        show(_next("train", *named))
     else:
-        show(_next("tune", ("--run", None if trained.name == "default" else trained.name), ("--runs", runs)))
+        show(_next("tune", *named))
 
 
 def _next(command: str, *options: tuple[str, object]) -> str:
     """Return the line that says what to type next, as a shell takes it; options without value or with the usual one are left out."""
-    usual = {("--config", "default"), ("--data", "data"), ("--runs", "runs")}
-    given = [(flag, str(value)) for flag, value in options if value is not None and (flag, str(value)) not in usual]
+    given = [(flag, str(value)) for flag, value in options if value is not None and (flag, str(value)) != ("--runs", "runs")]
     return f"Next: marsls {shlex.join([command, *(word for option in given for word in option)])}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from competition.ensemble import predict_ensemble
 from competition.oof import collect, pool_tiles
+from competition.submission import expected_names
 from competition.tuning import PLAIN, read_decision
 from competition.workflow import Say, decision_of, open_runs
 from marsls_keras.counts import bootstrap_interval, confusion
@@ -17,9 +18,9 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.folds import block_of
 from marsls_keras.data.integrity import load, require_same_family
 from marsls_keras.data.tiff import write_raster
-from marsls_keras.errors import InputError
+from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
-from marsls_keras.inference.geotiff import join_tiles
+from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.views import views_of
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.page import write_report
@@ -91,6 +92,11 @@ def predict(
     opened, used = open_runs(names, runs, folds)
     decision = decision_of(opened, used, say)
     dataset = Dataset.from_images(images)
+    expected_names(images)  # every header is read before the first raster is written
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file. Give a folder to write to.")
+    if mosaic:
+        require_rasterio()
     number = len(dataset.tiles)
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
@@ -98,6 +104,8 @@ def predict(
         tiles = load(Dataset(dataset.root, dataset.tiles[first : first + _CHUNK]), release)
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
+        if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
+            raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
         probability, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
         foreground += int(masks.sum())

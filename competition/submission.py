@@ -214,12 +214,10 @@ def _check_place(path: Path, expected: Mapping[str, tuple[int, int]]) -> None:
         _clean(name) for name in expected if Path(name).name != name or "\\" in name or not name.lower().endswith((".tif", ".tiff"))
     ]:
         raise InputError(f"{path} was not written: these names are not plain names of TIFF files:{listing(unfit)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Could not make the folder {path.parent}: {error.strerror}. Choose another place.") from error
-    if not os.access(path.parent, os.W_OK):
-        raise RunError(f"The folder {path.parent} is not writable. Choose another place.")
+    # The folder itself is made with the zip, so that a submission that fails leaves nothing behind.
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RunError(f"{there} is not a folder that can be written to. Choose another place.")
 
 
 def _collect(

@@ -30,16 +30,30 @@ Say = Callable[[str], None]
 
 
 def train(
-    config: str, settings: list[str], data: Path, fold: str, runs: Path, name: str | None, resume: bool, overwrite: bool, say: Say
+    config: str | None,
+    settings: list[str],
+    data: Path | None,
+    fold: str,
+    runs: Path,
+    name: str | None,
+    resume: bool,
+    overwrite: bool,
+    say: Say,
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, and return the run and the metrics of the folds that were trained.
+
+    Without `config` a run that is there goes on with its own, and without `data` with its own data; a new one has the recipe "default"
+    and the folder `data`.
 
     Raises:
         InputError: If configuration, data or fold are wrong, or a fold has begun already.
         RunError: If training fails.
     """
-    recipe, parsed = load_config(config, settings)
-    name = name or recipe
+    begun = runs / (name or config or "default")
+    earlier = Run.open(begun) if config is None and (begun / "splits.json").exists() else None
+    recipe, parsed = load_config(str(begun / "config.yaml") if earlier else config or "default", settings)
+    name = name or (begun.name if earlier else recipe)
+    data = data or (earlier.data_root if earlier else Path("data"))
     if not name.strip(". ") or any(sign in name for sign in "/\\+"):  # + joins the names of an ensemble
         raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
     build_loss(parsed.loss)

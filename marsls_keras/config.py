@@ -188,7 +188,7 @@ def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Conf
     values = _read_yaml(path)
     for setting in settings or []:
         _set(values, setting)
-    return path.stem, parse_config(values, str(path))
+    return path.stem, parse_config(values, f"{path} with --set" if settings else str(path))
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:

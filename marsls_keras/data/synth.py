@@ -121,8 +121,9 @@ def write_dataset(
                     _write_tile(temporary, release, split, index, *next(tiles))
         for source in list(temporary.iterdir()) if filled else [temporary]:
             os.rename(source, out / source.name if filled else out)
-    except OSError as error:
-        raise RunError(f"Could not write {out}: {error.strerror or error}. Nothing was left there; choose another place.") from error
+    except (OSError, RunError) as error:  # a RunError names the temporary file, which nobody knows
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return {"train": train, "val": val, "test": test}

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
+
+
+def require_rasterio() -> None:
+    """Refuse to go on without rasterio.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    if find_spec("rasterio") is None:
+        raise InputError('Joining tiles needs rasterio: pip install "marsls-keras[geo]"')
 
 
 def join_tiles(files: Sequence[Path], out: Path) -> None:
@@ -22,12 +33,11 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
         InputError: If rasterio is not installed, or a tile has no georeferencing, another coordinate system than the others, or is rotated.
         RunError: If the file cannot be written.
     """
-    try:
-        import rasterio
-        from rasterio.errors import RasterioError
-        from rasterio.merge import merge
-    except ImportError:
-        raise InputError('Joining tiles needs rasterio: pip install "marsls-keras[geo]"') from None
+    require_rasterio()
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.merge import merge
+
     for file in files:
         with rasterio.open(file) as tile:
             if tile.crs is None:

