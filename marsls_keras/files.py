@@ -6,12 +6,17 @@ import hashlib
 import json
 import os
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from marsls_keras.errors import InputError, RunError
+
+# What np.load raises on a torn or altered archive; zipfile calls a damaged header encrypted or unsupported.
+DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager

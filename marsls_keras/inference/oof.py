@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marsls_keras.files import atomic
+from marsls_keras.files import DAMAGED_NPZ, atomic
 
 
 def save_oof(path: Path, ids: list[str], views: dict[str, np.ndarray], weights_sha256: str) -> None:
@@ -37,8 +35,8 @@ def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, np.nd
             if str(arrays["weights"]) != weights_sha256 or list(arrays["ids"]) != ids:
                 return {}
             return {name.removeprefix("view_"): arrays[name] for name in arrays.files if name.startswith("view_")}
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return {}  # RuntimeError: zipfile takes a damaged header for that of an encrypted or newer file
+    except DAMAGED_NPZ:
+        return {}
 
 
 def _half(values: np.ndarray) -> np.ndarray:

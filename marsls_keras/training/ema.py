@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,16 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     finally:
         for variable, value in zip(model.trainable_variables, own, strict=True):
             variable.assign(value)
+
+
+class _Memory(io.BytesIO):
+    """A file in memory under the name that Keras asks for.
+
+    HDF5 is not let near the disk: where a file of its own cannot grow, it prints hundreds of tracebacks and crashes the process.
+    """
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -75,7 +87,10 @@ class KeepBest(keras.callbacks.Callback):
         return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}
 
     def _keep(self, epoch: int, result: dict[str, float], weights: str) -> None:
-        if result["val_miou"] > self.best["miou"]:
+        # Weights that are no numbers predict background everywhere, which has a score too.
+        if result["val_miou"] > self.best["miou"] and math.isfinite(result["val_loss"]):
+            file = _Memory()
+            keras.saving.save_weights(self.model, file, objects_to_skip=[self.model.optimizer])  # inference has no use for its state
             with atomic(self.path) as temporary:
-                self.model.save_weights(temporary)
+                temporary.write_bytes(file.getbuffer())
             self.best = {"epoch": epoch, "miou": result["val_miou"], "weights": weights}

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from marsls_keras.config import write_config
 from marsls_keras.counts import confusion
@@ -109,6 +110,11 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False) -> dict[
                 keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
             ],
         )
+    except tf.errors.ResourceExhaustedError as error:
+        raise RunError(
+            f"Memory or disk ran out while training fold {fold} of run {run.name}: {str(error).splitlines()[0]} "
+            "Lower training.batch_size, or free some space; --resume goes on after the last whole epoch."
+        ) from error
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise
@@ -116,6 +122,9 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False) -> dict[
         raise RunError(
             f"Training of fold {fold} of run {run.name} diverged: {error}{kept} Lower training.learning_rate, or use precision float32."
         ) from error
+    else:
+        if keep.best["epoch"] < 0:
+            raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
     finally:
         live.bar.stop()  # also when training was interrupted, or the terminal would be left without its cursor
     return _finish(run, Member(run, fold, model, normalizer), held_out, keep.best, began)
@@ -165,7 +174,7 @@ def _finish(run: Run, member: Member, held_out: Tiles, best: dict[str, Any], beg
     """Predict the held-out tiles with the best weights and write what marks the fold as finished, metrics.json last."""
     folder = run.fold_path(member.fold)
     weights = folder / "best.weights.h5"
-    member.model.load_weights(weights)
+    keras.saving.load_weights(member.model, weights, objects_to_skip=[member.model.optimizer])
     (probability,) = predict_views(member, held_out.images, ["identity"])
     save_oof(folder / "oof.npz", [ref.id for ref in held_out.refs], {"identity": probability}, sha256(weights))
     counts = confusion(held_out.masks, probability >= 0.5)

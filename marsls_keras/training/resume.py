@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from marsls_keras.files import atomic
+from marsls_keras.files import DAMAGED_NPZ, atomic
 from marsls_keras.training.ema import KeepBest
 
 _KEPT = 2
@@ -58,8 +57,8 @@ def restore_state(folder: Path, model: keras.Model) -> dict[str, Any] | None:
             with np.load(path, allow_pickle=False) as arrays:
                 state = json.loads(str(arrays["state"]))
                 values = [arrays[str(i)] for i in range(len(arrays.files) - 1)]
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
-            continue  # torn or damaged (zipfile calls a damaged header encrypted or unsupported): the state before it is whole
+        except DAMAGED_NPZ:
+            continue  # the state before it is whole
         variables = _variables(model)
         if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
             continue

@@ -181,3 +181,15 @@ def test_averaged_weights_are_lent_and_returned(policy, precision):
     with pytest.raises(KeyError), averaged_weights(model):
         raise KeyError("stopped within")
     assert equal(model.trainable_variables, before)
+
+
+def test_weights_that_are_no_numbers_are_not_kept_though_they_have_a_score(tmp_path):
+    keep = keeper(tmp_path)
+    nan = (float("nan"), float("nan"))
+    set_weights(keep.model, BAD, BAD)
+    keep.on_epoch_end(0, {"loss": 0.9})
+    set_weights(keep.model, nan, nan)
+    logs = {"loss": 0.9}
+    keep.on_epoch_end(1, logs)
+    assert logs["val_miou"] > miou(BAD)  # all background, which would win
+    assert keep.best["epoch"] == 0 and saved(keep.path) == pytest.approx(BAD)
