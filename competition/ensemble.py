@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,17 +13,28 @@ from marsls_keras.inference.predict import load_member, predict_views
 from marsls_keras.training.run_dir import Run
 
 
+class Prediction(NamedTuple):
+    """What an ensemble says about N tiles.
+
+    Attributes:
+        probability: Mean landslide probability, float32 (N, H, W).
+        seen: Number of tiles that some member was trained on.
+        leaked: Images of the tiles that every member was trained on.
+    """
+
+    probability: np.ndarray
+    seen: int
+    leaked: list[str]
+
+
 def predict_ensemble(
-    runs: Sequence[Run],
-    folds: Sequence[int],
-    tiles: Tiles,
-    views: Sequence[str],
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[np.ndarray, int]:
-    """Return the mean landslide probability of tiles over all members and views.
+    runs: Sequence[Run], folds: Sequence[int], tiles: Tiles, views: Sequence[str], say: Callable[[str], None] = lambda line: None
+) -> Prediction:
+    """Predict tiles with all members and views.
 
     A tile that a member was trained on (by content, whatever its name) is left to the members that were not: otherwise the prediction of
-    labelled tiles would be better than that of new ones, and their score a lie.
+    labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict it, and the
+    tile is named in `leaked`.
 
     Args:
         runs: Runs whose folds are the members.
@@ -30,27 +42,34 @@ def predict_ensemble(
         tiles: The tiles, N of them.
         views: Names of views.
         say: Told which member predicts.
-
-    Returns:
-        float32 (N, H, W), and the number of tiles that some member was trained on.
-
-    Raises:
-        InputError: If a tile was in the training data of every member.
     """
+    members = [(run, fold) for run in runs for fold in folds]
+    trained = np.array([[digest in run.splits.training_hashes(fold) for digest in tiles.hashes] for run, fold in members])  # (M, N)
+    leaked = trained.all(axis=0)
+    used = ~trained | leaked
     total = np.zeros(tiles.masks.shape, np.float32)
-    members = np.zeros(len(tiles), np.int64)
-    for run in runs:
-        for fold in folds:
-            seen = run.splits.training_hashes(fold)
-            index = np.array([i for i, digest in enumerate(tiles.hashes) if digest not in seen], dtype=int)
-            if not len(index):
-                continue
+    for (run, fold), chosen in zip(members, used, strict=True):
+        index = np.flatnonzero(chosen)
+        if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
             for probability in predict_views(load_member(run, fold), tiles.images[index], views):
                 total[index] += probability
-            members[index] += 1
-    trained_on = [str(tiles.refs[i].image) for i in np.flatnonzero(members == 0)]
-    if trained_on:
-        raise InputError(f"{len(trained_on)} tiles were in the training data of every fold that is used:{listing(trained_on, 5)}")
-    total /= (members * len(views)).astype(np.float32)[:, None, None]
-    return total, int((members < len(runs) * len(folds)).sum())
+    total /= (used.sum(axis=0) * len(views)).astype(np.float32)[:, None, None]
+    return Prediction(total, int(trained.any(axis=0).sum()), [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)])
+
+
+def refuse_leaked(leaked: list[str]) -> None:
+    """Refuse to score tiles that every member was trained on.
+
+    Raises:
+        InputError: If there are any; some are named.
+    """
+    if leaked:
+        raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
+
+
+def tell_leaked(leaked: list[str], say: Callable[[str], None]) -> None:
+    """Warn of tiles that every member was trained on."""
+    if leaked:
+        what = f"{len(leaked)} tiles, such as {leaked[0]}, were in the training data of every fold that is used"
+        say(f"Warning: {what}; a score on them says nothing about new tiles.")

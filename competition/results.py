@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.ensemble import predict_ensemble
+from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
 from competition.tuning import PLAIN, read_decision
@@ -58,7 +58,8 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
         tiles = load(Dataset(dataset.root, refs), release)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
-        probability, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, _, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        refuse_leaked(leaked)
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
     counts = confusion(tiles.masks, probability >= np.float32(decision["threshold"]), axis=(1, 2))
     per_tile = counts.scores()
@@ -106,7 +107,8 @@ def predict(
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
-        probability, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, _, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        tell_leaked(leaked, say)
         masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
         foreground += int(masks.sum())
         for ref, geo, *bands in zip(tiles.refs, tiles.geo, probability, masks, strict=True):

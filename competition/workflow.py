@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.ensemble import predict_ensemble
+from competition.ensemble import predict_ensemble, tell_leaked
 from competition.oof import collect, pool_tiles
 from competition.submission import append_ledger, expected_names, write_submission
 from competition.tuning import PLAIN, decide, decision_path, read_decision
@@ -127,10 +127,12 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
-        manifest["seen_in_training"] = seen
-        if seen:
-            say(f"{seen} of {len(tiles)} images were training tiles of some folds; those that trained on one do not predict it.")
+        probability, seen, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
+        if seen > len(leaked):
+            others = seen - len(leaked)
+            say(f"{others} of {len(tiles)} images were training tiles of some folds; those that trained on one do not predict it.")
+        tell_leaked(leaked, say)
         for ref, values in zip(tiles.refs, probability, strict=True):
             yield ref.image.name, (values >= np.float32(decision["threshold"])).astype(np.uint8)
 

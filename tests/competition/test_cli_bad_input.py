@@ -549,11 +549,14 @@ def test_unknown_release(run, command):
     assert "--release" in message and "'mmls_v3'" in message and "'challenge'" in message
 
 
-def test_the_training_tiles_of_every_fold(home, run):
-    shutil.copytree(home / "data" / "train" / "images", "images")
-    Path("submissions").mkdir()
-    message = refused("submit", "--images", "images", "--folds", "0")
-    assert "tiles were in the training data of every fold that is used:" in message and "\n  - images/col" in message
+def test_the_training_tiles_of_every_fold_are_submitted_with_a_warning_but_not_scored(home, run):
+    images = home / "data" / "train" / "images"
+    result = marsls("submit", "--images", images, "--folds", "0")
+    assert result.code == 0 and "Warning: " in result.err and "were in the training data of every fold that is used" in result.err
+    manifest = json.loads(Path("submissions/default.json").read_text())
+    assert 0 < manifest["seen_by_every_fold"] == manifest["seen_in_training"] < len(files(images))
+    message = refused("evaluate", "default", "--split", "train", "--folds", "0")
+    assert f"{manifest['seen_by_every_fold']} tiles were in the training data of every fold that is used:" in message
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
