@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.submission import entry_names, read_entry, verify_zip
+from competition.verification import entry_names, read_entry, verify_zip
 from marsls_keras.counts import Counts, confusion
 from marsls_keras.data.dataset import grid_key, tiff_files
 from marsls_keras.data.tiff import read_mask

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from competition.ensemble import predict_ensemble, tell_leaked
+from competition.ledger import append_ledger
 from competition.oof import collect, pool_tiles
-from competition.submission import append_ledger, expected_names, write_submission
+from competition.submission import expected_names, write_submission
 from competition.tuning import PLAIN, decide, decision_path, read_decision
 from marsls_keras.config import load_config
 from marsls_keras.data.dataset import Dataset

@@ -17,7 +17,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from competition.submission import LEDGER_COLUMNS, append_ledger, expected_names, verify_zip, write_submission
+from competition.ledger import LEDGER_COLUMNS, append_ledger
+from competition.submission import expected_names, write_submission
+from competition.verification import verify_zip
 from marsls_keras.errors import InputError, RunError
 
 ROOT = Path(__file__).parents[2]
