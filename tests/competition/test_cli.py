@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -270,7 +271,10 @@ def test_interrupted_training_is_resumed(home):
     arguments = ["train", "--run", "long", "--fold", "0", *SETTINGS, "--set", "training.epochs=12"]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     command = [sys.executable, "-m", "competition.cli", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as training:
+    # A shell starts its background jobs deaf to Ctrl-C, and they hand that on; where the tests are such a job, the training must not be.
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=hear) as training:
         begun = []
         for line in training.stderr:
             begun.append(line)
