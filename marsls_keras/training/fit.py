@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from marsls_keras.config import write_config
 from marsls_keras.counts import confusion
@@ -110,11 +109,6 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False) -> dict[
                 keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
             ],
         )
-    except tf.errors.ResourceExhaustedError as error:
-        raise RunError(
-            f"Memory or disk ran out while training fold {fold} of run {run.name}: {str(error).splitlines()[0]} "
-            "Lower training.batch_size, or free some space; --resume goes on after the last whole epoch."
-        ) from error
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise

@@ -719,3 +719,15 @@ def test_predict_to_a_file(home, run):
     Path("out").write_text("mine")
     message = refused("predict", "default", "--images", home / "data/test", "--out", "out", code=2)
     assert "--out out is a file" in message
+
+
+def test_exhausted_memory_is_no_bug(capsys):
+    import tensorflow as tf
+
+    from competition.cli import _explain
+
+    with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
+        tf.ones([2**20, 2**20, 64])  # more bytes than a process can have addresses
+    assert _explain(caught.value) == 1
+    message = capsys.readouterr().err
+    assert "Error: memory or disk ran out: " in message and "batch_size" in message and "This is a bug" not in message
