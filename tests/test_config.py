@@ -2,6 +2,7 @@
 
 import ast
 import math
+import typing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ from pydantic import BaseModel, ValidationError
 
 import competition
 import marsls_keras
-from marsls_keras.config import Config, differences, load_config, parse_config, read_config, recipe_folder, recipes, write_config
+from marsls_keras.config import (
+    PRESETS,
+    Augmentation,
+    Config,
+    differences,
+    load_config,
+    parse_config,
+    read_config,
+    recipe_folder,
+    recipes,
+    write_config,
+)
 from marsls_keras.errors import InputError
 
 OTHER = {
@@ -23,16 +35,39 @@ OTHER = {
         "folds": 3,
         "block_size": 4,
         "normalization": {"percentiles": [0.5, 99.5], "zscore": False},
+        "sampling": "windows",
+        "window_sizes": [96, 64],
     },
-    "augmentation": {"horizontal_flip": 0.1, "vertical_flip": 0.0, "rot90": 0.9},
-    "loss": {"dice": 0.125, "bce": 3.0},
+    "augmentation": {
+        "horizontal_flip": 0.1,
+        "vertical_flip": 0.0,
+        "rot90": 0.9,
+        "affine": {"probability": 0.2, "shift": 0.3, "scale": [0.5, 1.5], "rotation": 90.0},
+        "elastic": {"probability": 0.3, "amplitude": 1.5, "distance": 16.0},
+        "crop": {"probability": 0.4, "area": [0.25, 0.75], "aspect": [0.5, 2.0]},
+        "blur": {"probability": 0.5, "sigma": [0.5, 1.0]},
+        "light": {"probability": 0.6, "brightness": 0.1, "contrast": 0.4},
+        "noise": {"probability": 0.7, "deviation": 0.01},
+        "channel_dropout": 0.8,
+        "cutmix": 0.25,
+        "mosaic": 1.0,
+    },
+    "loss": {"dice": 0.125, "bce": 3.0, "focal": {"weight": 2.0, "gamma": 1.5}},
     "training": {
         "epochs": 7,
         "batch_size": 2,
+        "accumulate": 4,
+        "optimizer": "adam",
         "learning_rate": 1e-05,
+        "schedule": {"name": "step", "every": 2, "factor": 0.5},
         "warmup_epochs": 0.5,
         "weight_decay": 0.0,
-        "ema_decay": None,
+        "layer_decay": 0.75,
+        "clip_norm": 1.5,
+        "ema_decay": 0.9,
+        "ema_warmup": True,
+        "swa_epochs": 3,
+        "patience": 5,
         "precision": "mixed_bfloat16",
         "xla": "off",
         "deterministic": True,
@@ -54,6 +89,9 @@ def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str
 def flat(value: dict, path: tuple[str, ...], keys: list[tuple[str, ...]]) -> dict:
     if path in keys:
         return {path: value}
+    if "preset" in value:  # stands for the keys of its section that are not given
+        given = flat({name: inner for name, inner in value.items() if name != "preset"}, path, keys)
+        return {**{key: None for key in keys if key[: len(path)] == path}, **given}
     return {k: v for name, inner in value.items() for k, v in flat(inner, (*path, name), keys).items()}
 
 
@@ -120,6 +158,10 @@ def test_a_small_number_may_be_written_without_a_point(tmp_path):
         ({"data": {"normalisation": {}}}, "unknown key data.normalisation, did you mean normalization?"),
         ({"data": {"normalization": {"percentile": None}}}, "unknown key data.normalization.percentile, did you mean percentiles?"),
         ({"augmentation": {"rot_90": 1}}, "unknown key augmentation.rot_90, did you mean rot90?"),
+        ({"augmentation": {"preset": "strong", "afine": {}}}, "unknown key augmentation.afine, did you mean affine?"),
+        ({"augmentation": {"light": {"brigthness": 1}}}, "unknown key augmentation.light.brigthness, did you mean brightness?"),
+        ({"training": {"schedule": {"name": "step", "evry": 3}}}, "unknown key training.schedule.step.evry, did you mean every?"),
+        ({"training": {"schedule": {"name": "cosine", "every": 3}}}, "unknown key training.schedule.cosine.every; known here: name"),
         ({"inference": {"views": []}}, "unknown key inference.views"),
         ({"augmentation": {"zzz": 1}}, "unknown key augmentation.zzz; known here: horizontal_flip, vertical_flip, rot90"),
     ],
@@ -163,7 +205,47 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(values, expected):
         ("data.normalization.percentiles", [0, 101], "low < high"),
         ("augmentation.rot90", 1.01, "less than or equal to 1"),
         ("augmentation.horizontal_flip", -0.1, "greater than or equal to 0"),
+        ("augmentation", {"preset": "srtong"}, "no preset 'srtong'; known: none, flips, dual_swin, rmau_net, strong"),
+        ("augmentation", {"preset": None}, "no preset None"),
+        ("augmentation", {"preset": ["none"]}, "no preset ['none']"),
+        ("augmentation", "strong", "such as {preset: strong}"),
+        ("augmentation", ["strong"], "dictionary"),
+        ("augmentation.affine", 0.5, "dictionary"),
+        ("augmentation.affine.probability", 2, "less than or equal to 1"),
+        ("augmentation.affine.scale", [1.1, 0.9], "the lower one first"),
+        ("augmentation.affine.scale", [0, 1], "greater than 0"),
+        ("augmentation.affine.scale", 1.1, "tuple"),
+        ("augmentation.affine.shift", 1, "less than 1"),
+        ("augmentation.affine.rotation", 181, "less than or equal to 180"),
+        ("augmentation.elastic", {"amplitude": 9}, "amplitude (9) must be at most a quarter of distance (32)"),
+        ("augmentation.elastic.distance", 3, "greater than or equal to 4"),
+        ("augmentation.crop.area", [0.5, 1.5], "less than or equal to 1"),
+        ("augmentation.crop.aspect", [2, 1], "the lower one first"),
+        ("augmentation.blur.sigma", [1, 9], "less than or equal to 8"),
+        ("augmentation.light.contrast", 1, "less than 1"),
+        ("augmentation.light.brightness", -0.1, "greater than or equal to 0"),
+        ("augmentation.noise.deviation", 0, "greater than 0"),
+        ("augmentation.cutmix", "often", "valid number"),
+        ("data.sampling", "window", "'tiles' or 'windows'"),
+        ("data.window_sizes", [], "one or more different sizes"),
+        ("data.window_sizes", [64, 64], "one or more different sizes"),
+        ("data.window_sizes", [8], "greater than or equal to 16"),
+        ("training.schedule", {"name": "linear"}, "'constant', 'cosine', 'step', 'exponential'"),
+        ("training.schedule", {"every": 3}, "'name'"),
+        ("training.schedule", "step", "dictionary"),
+        ("training.schedule", {"name": "step", "every": 0}, "greater than or equal to 1"),
+        ("training.schedule", {"name": "step", "factor": 1}, "less than 1"),
+        ("training.schedule", {"name": "exponential", "rate": 0}, "greater than 0"),
+        ("training.accumulate", 0, "greater than or equal to 1"),
+        ("training.clip_norm", 0, "greater than 0"),
+        ("training.layer_decay", 1.5, "less than or equal to 1"),
+        ("training.swa_epochs", -1, "greater than or equal to 0"),
+        ("training.patience", 0, "greater than or equal to 1"),
+        ("training.optimizer", "sgd", "'adam' or 'adamw'"),
         ("loss", {"bce": -1, "dice": 2}, "weights of 0 or more"),
+        ("loss", {"focal": {"weight": 0}}, "do not sum to 0"),
+        ("loss", {"focal": {"weight": "much", "gamma": 2}}, "weights of 0 or more"),
+        ("loss.focal", [1], "dictionary"),
         ("loss", {"bce": 0}, "do not sum to 0"),
         ("loss", {}, "do not sum to 0"),
         ("loss.bce", math.nan, "finite"),
@@ -188,9 +270,24 @@ def test_a_warm_up_as_long_as_the_training_is_refused():
     assert parse_config({"training": {"epochs": 1, "warmup_epochs": 0}}, "x").training.epochs == 1
 
 
+@pytest.mark.parametrize(
+    "training,expected",
+    [
+        ({"swa_epochs": 61}, "swa_epochs (61) must not be more than epochs (60)"),
+        ({"optimizer": "adam"}, "adam has no weight decay: set weight_decay to 0 instead of 0.0001"),
+        ({"ema_decay": None, "ema_warmup": True}, "ema_warmup needs an ema_decay"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(training, expected):
+    assert expected in message({"training": training})
+
+
 def test_every_error_of_a_file_is_told_at_once():
-    text = message({"training": {"epochs": 0, "sed": 1}, "data": {"folds": "x"}, "losses": {}})
-    assert all(key in text for key in ("training.epochs", "training.sed", "data.folds", "losses"))
+    text = message(
+        {"training": {"epochs": 0, "sed": 1}, "data": {"folds": "x"}, "losses": {}, "augmentation": {"blur": 1, "crop": {"are": 1}}}
+    )
+    keys = ("training.epochs", "training.sed", "data.folds", "losses", "augmentation.blur", "augmentation.crop.are")
+    assert all(key in text for key in keys)
 
 
 def test_settings_change_single_keys():
@@ -216,6 +313,98 @@ def test_settings_change_single_keys():
         "model.options.depth: absent → 3",
         "training.ema_decay: 0.99 → None",
         "training.epochs: 60 → 30",
+    ]
+
+
+def test_presets_are_the_tables_of_the_papers():
+    flips = {"horizontal_flip": 0.5, "vertical_flip": 0.5}
+    off = {name: {**section, "probability": 0.0} for name, section in Augmentation().model_dump().items() if isinstance(section, dict)}
+    off |= {"channel_dropout": 0.0, "cutmix": 0.0, "mosaic": 0.0}
+    expected = {
+        "none": {**off, "horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 0.0},
+        "flips": {**off, **flips, "rot90": 1.0},
+        # DualSwinFusionSeg, Table 4.
+        "dual_swin": {
+            **off,
+            **flips,
+            "rot90": 0.5,
+            "affine": {"probability": 0.5, "shift": 0.05, "scale": (0.9, 1.1), "rotation": 20.0},
+            "blur": {"probability": 0.15, "sigma": (0.8, 1.4)},
+            "light": {"probability": 0.3, "brightness": 0.2, "contrast": 0.2},
+        },
+        # RMAU-Net, section III-A: quarter turns and CutMix.
+        "rmau_net": {**off, "horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
+    }
+    for name, values in expected.items():
+        assert parse_config({"augmentation": {"preset": name}}, "x").augmentation.model_dump() == values
+    assert Augmentation() == Augmentation(preset="flips") and list(PRESETS) == [*expected, "strong"]
+    strong = Augmentation(preset="strong").model_dump()
+    assert all((value["probability"] if isinstance(value, dict) else value) > 0 for value in strong.values())
+
+
+def test_keys_beside_a_preset_change_single_values():
+    augmentation = parse_config(
+        {"augmentation": {"preset": "dual_swin", "rot90": 1, "affine": {"rotation": 45}, "blur": {"probability": 0}}}, "x"
+    )
+    preset = Augmentation(preset="dual_swin").model_dump()
+    preset["rot90"], preset["affine"]["rotation"], preset["blur"]["probability"] = 1.0, 45.0, 0.0
+    assert augmentation.augmentation.model_dump() == preset
+    # The presets themselves stay as they are.
+    assert Augmentation(preset="dual_swin").affine.rotation == 20 and PRESETS["dual_swin"]["affine"] == {"probability": 0.5}
+
+
+@pytest.mark.parametrize(
+    "settings,expected",
+    [
+        (["augmentation.preset=strong"], {"preset": "strong"}),
+        (["augmentation.preset=none"], {"preset": "none"}),
+        # A preset begins the section anew; what comes later changes it.
+        (["augmentation.rot90=0", "augmentation.preset=rmau_net"], {"preset": "rmau_net"}),
+        (["augmentation.preset=rmau_net", "augmentation.rot90=0"], {"preset": "rmau_net", "rot90": 0}),
+        (["augmentation.preset=strong", "augmentation.affine.rotation=10"], {"preset": "strong", "affine": {"rotation": 10}}),
+        # The default recipe's own preset stays where single keys are set, and where it is said again.
+        (["augmentation.affine.probability=0.5"], {"affine": {"probability": 0.5}}),
+        (["augmentation.cutmix=0.1", "augmentation.preset=flips"], {"cutmix": 0.1}),
+        (["augmentation={preset: strong, mosaic: 0}"], {"preset": "strong", "mosaic": 0}),
+    ],
+)
+def test_presets_by_setting(settings, expected):
+    assert load_config("default", settings)[1].augmentation == Augmentation(**expected)
+
+
+def test_a_preset_is_kept_as_its_values(tmp_path):
+    write_config(tmp_path / "config.yaml", parse_config({"augmentation": {"preset": "dual_swin"}}, "x"))
+    text = (tmp_path / "config.yaml").read_text()
+    assert "preset" not in text and "rotation: 20.0" in text
+    assert read_config(tmp_path / "config.yaml").augmentation == Augmentation(preset="dual_swin")
+
+
+@pytest.mark.parametrize(
+    "settings,expected",
+    [
+        (["training.schedule.name=constant"], {"name": "constant"}),
+        (["training.schedule.name=step"], {"name": "step", "every": 20, "factor": 0.1}),
+        (["training.schedule.name=step", "training.schedule.every=5"], {"name": "step", "every": 5, "factor": 0.1}),
+        (["training.schedule={name: exponential, rate: 0.05}"], {"name": "exponential", "rate": 0.05}),
+        # Another kind has none of the keys of the one before.
+        (["training.schedule={name: step, every: 3}", "training.schedule.name=exponential"], {"name": "exponential", "rate": 0.01}),
+    ],
+)
+def test_schedules_by_setting(settings, expected, tmp_path):
+    config = load_config("default", settings)[1]
+    assert config.training.schedule.model_dump() == expected
+    write_config(tmp_path / "config.yaml", config)
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_loss_terms_with_parameters_by_setting():
+    _, config = load_config("default", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"])
+    assert config.loss == {"bce": 0.5, "dice": {"smooth": 0}, "focal": {"weight": 0.5, "gamma": 1.5}}
+    assert differences(load_config("default")[1], config) == [
+        "loss.dice: 0.5 → absent",
+        "loss.dice.smooth: absent → 0",
+        "loss.focal.gamma: absent → 1.5",
+        "loss.focal.weight: absent → 0.5",
     ]
 
 
@@ -304,16 +493,28 @@ def read_attributes(path: Path) -> set[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
-            pairs |= {(name, node.attr) for name in (imported if owner == "config" else {owner})} | {(owner, node.attr)}
+            pairs |= {(name, node.attr) for name in (imported if owner == "config" else {owner})} | {(owner.removeprefix("_"), node.attr)}
+        if isinstance(node, ast.MatchClass):  # case Step(every=every)
+            pairs |= {(getattr(node.cls, "id", "").lower(), key) for key in node.kwd_attrs}
     return pairs
+
+
+def kinds(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """The sections of which a key below a section may hold one, such as the kinds of schedule."""
+    fields = [field.annotation for field in model.model_fields.values()]
+    below = [kind for field in fields if isinstance(field, type) and issubclass(field, BaseModel) for kind in kinds(field)]
+    return below + [kind for field in fields for kind in typing.get_args(field) if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def test_every_key_is_read_somewhere():
     packages = [Path(next(iter(package.__path__))) for package in (marsls_keras, competition)]
-    sources = [path for package in packages for path in package.rglob("*.py") if path.name != "config.py"]
+    sources = [path for package in packages for path in package.rglob("*.py") if path.parent.name != "config"]
     read = set().union(*(read_attributes(path) for path in sources))
-    dead = [".".join(key) for key in leaves(Config) if ((key[-2] if len(key) > 1 else "config"), key[-1]) not in read]
-    assert dead == []
+    wanted = [(key[-2] if len(key) > 1 else "config", key[-1]) for key in leaves(Config)]
+    of_kinds = [(kind.__name__.lower(), key) for kind in kinds(Config) for key in kind.model_fields if key != "name"]
+    assert ("step", "every") in of_kinds and ("blur", "sigma") in wanted
+    # Adam is AdamW without weight decay, and the configuration sees to that.
+    assert [".".join(pair) for pair in wanted + of_kinds if pair not in read] == ["training.optimizer"]
 
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])

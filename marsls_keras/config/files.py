@@ -1,0 +1,151 @@
+"""Recipes and configuration files: YAML in and out, single settings, and errors that name the key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from marsls_keras.config.schema import Config
+from marsls_keras.errors import InputError, listing
+from marsls_keras.files import write_text
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML wants a point in it and gives a text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+_KINDS = ("preset", "name")
+"""Keys that say what kind their section is of: setting one begins the section anew."""
+
+
+def recipe_folder() -> Path:
+    """Return the folder of the recipes: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    return next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+
+
+def recipes() -> list[str]:
+    """Return the names of the recipes."""
+    return sorted(path.relative_to(recipe_folder()).with_suffix("").as_posix() for path in recipe_folder().rglob("*.yaml"))
+
+
+def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
+    """Read a recipe by name, or a YAML file by path, and apply settings.
+
+    Args:
+        name: Name of a recipe ("default") or path of a YAML file; keys it lacks have their defaults.
+        settings: Changes of the form "section.key=value", the value in YAML.
+
+    Returns:
+        The configuration's name (of the recipe, or the file's stem) and the configuration.
+
+    Raises:
+        InputError: If there is no such recipe or file, or a key or value is wrong; the key is named.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = recipe_folder() / f"{name}.yaml"
+        if name not in recipes():
+            raise InputError(f"There is no configuration {name!r}. Give a YAML file or one of:{listing(recipes())}")
+    values = _read_yaml(path)
+    for setting in settings or []:
+        _set(values, setting)
+    return path.stem, parse_config(values, f"{path} with --set" if settings else str(path))
+
+
+def parse_config(values: dict[str, Any], source: str) -> Config:
+    """Validate a configuration; `source` names it in errors.
+
+    Raises:
+        InputError: If a key is unknown or a value is wrong.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"Configuration {source}:{listing([_explain(e) for e in error.errors()])}") from None
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a configuration file that was written by `write_config`.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    return parse_config(_read_yaml(Path(path)), str(path))
+
+
+def write_config(path: str | Path, config: Config) -> None:
+    """Write a configuration as YAML, all keys spelled out, atomically."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120))
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Return what differs between two configurations, as "key: old → new"."""
+
+    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+
+    a, b = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    return [f"{key}: {a.get(key, 'absent')} → {b.get(key, 'absent')}" for key in sorted(a | b) if a.get(key) != b.get(key)]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise InputError(f"There is no configuration file {path}.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"Configuration {path} cannot be read: {error}") from None
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"Configuration {path} must hold keys and values, found {type(values).__name__}.")
+    return values or {}
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise InputError(f"--set {setting}: expected section.key=value, such as training.epochs=30.")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {setting}: the value is no valid YAML: {error}") from None
+    for part in parts[:-1]:
+        inner = values.get(part)
+        values[part] = dict(inner) if isinstance(inner, dict) else {}
+        values = values[part]
+    if parts[-1] in _KINDS and values.get(parts[-1]) != value:  # what the section had so far belonged to the kind that it was
+        values.clear()
+    values[parts[-1]] = value
+
+
+def _explain(error: Any) -> str:
+    """Return one pydantic error as "key: what is wrong", with the nearest known key for an unknown one."""
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        message = f"{place}: {error['msg'].removeprefix('Value error, ')}"
+        # A whole section is more than anyone reads, and the message names its keys.
+        return message if len(repr(error["input"])) > 200 else f"{message}. Received: {error['input']!r}"
+    known = _keys(Config, error["loc"][:-1])
+    close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+    return f"unknown key {place}" + (f", did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}")
+
+
+def _keys(section: Any, path: tuple[str | int, ...]) -> list[str]:
+    """Return the keys of the section at this path; a part of the path may be the kind of a schedule instead of a key."""
+    if not path:
+        return list(section.model_fields)
+    field = section.model_fields[path[0]]
+    kinds = {kind.model_fields["name"].default: kind for kind in typing.get_args(field.annotation) if "name" in kind.model_fields}
+    return _keys(kinds[path[1]], path[2:]) if kinds else _keys(field.annotation, path[1:])
