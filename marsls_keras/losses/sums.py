@@ -1,0 +1,85 @@
+"""Sums over the pixels that are judged together: a tile's, a batch's, or those of all devices that share a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+Reduction = Literal["pooled", "per_tile"]
+"""What is judged together: all pixels of the batch, or each tile's, averaged over the tiles that have any pixel of nonzero weight."""
+
+
+def replicas() -> int:
+    """Return the number of devices that share the batch which is being computed."""
+    context = _replica_context()
+    return context.num_replicas_in_sync if context else 1
+
+
+def over_replicas(values: list[Any]) -> list[Any]:
+    """Return each value's sum over all devices that share the batch; with one device, the values.
+
+    The gradient of a sum over devices is the sum of their gradients. So if every device computes the loss from such sums and divides it by
+    the number of devices, then the gradients that Keras adds up over the devices are those of the whole batch's loss.
+    """
+    context = _replica_context()
+    return context.all_reduce("SUM", values) if context else values
+
+
+def pixel_sums(values: list[Any], weight: Any, reduction: Reduction) -> list[Any]:
+    """Return the weighted sums over pixels.
+
+    Args:
+        values: Tensors (B, H, W, 1).
+        weight: Weights (B, H, W, 1).
+        reduction: Whether to sum over all pixels or over each tile's.
+
+    Returns:
+        One sum per value, and the sum of the weights as the last; scalars if pooled, else (B, 1, 1, 1).
+    """
+    weighted = [value * weight for value in values] + [weight]
+    if reduction == "per_tile":
+        return [ops.sum(value, axis=(1, 2, 3), keepdims=True) for value in weighted]
+    return over_replicas([ops.sum(value) for value in weighted])
+
+
+def cost_of_sums(cost: Callable[..., Any], values: list[Any], weight: Any, reduction: Reduction) -> Any:
+    """Return a loss that is a function of weighted sums over pixels; without any weight it is 0.
+
+    Args:
+        cost: Function of the sums that `pixel_sums` returns.
+        values: Tensors (B, H, W, 1).
+        weight: Weights (B, H, W, 1).
+        reduction: What is judged together.
+
+    Returns:
+        A scalar.
+    """
+    sums = pixel_sums(values, weight, reduction)
+    total = sums[-1]
+    costs = ops.where(total > 0, cost(*sums), 0.0)
+    return costs if reduction == "pooled" else mean_over_tiles(costs, total)
+
+
+def mean_over_tiles(costs: Any, total: Any) -> Any:
+    """Return the mean of the tiles' costs over the tiles whose total weight is not 0, on all devices; both arguments have one shape."""
+    counted = ops.cast(total > 0, "float32")
+    cost, tiles = over_replicas([ops.sum(costs * counted), ops.sum(counted)])
+    return ops.divide_no_nan(cost, tiles)
+
+
+def mean_over_pixels(values: Any, weight: Any, reduction: Reduction) -> Any:
+    """Return the weighted mean of values (B, H, W, 1) over pixels, a scalar."""
+    return cost_of_sums(ops.divide_no_nan, [values], weight, reduction)
+
+
+def _replica_context() -> Any:
+    """Return TensorFlow's replica context if it is one of several, else None."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context if context is not None and context.num_replicas_in_sync > 1 else None
