@@ -1,55 +1,72 @@
-"""Vectorised augmentation of whole batches inside tf.data."""
+"""Random changes of whole batches of training tiles inside tf.data."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from marsls_keras.config import Augmentation
+from marsls_keras.data.changes import Change, Tile
+from marsls_keras.data.mixing import CutMix, Mosaic
+from marsls_keras.data.photometry import ChannelDropout, Photometry
+from marsls_keras.data.warp import Warp
 
 
-def _symmetries(size: int) -> np.ndarray:
-    """Return, for quarter turns k and mirroring m, the flat source index of every pixel: int32 (8, size²), row 2k + m."""
-    grid = np.arange(size * size, dtype=np.int32).reshape(size, size)
-    return np.stack([np.rot90(grid[:, ::-1] if m else grid, k).ravel() for k in range(4) for m in range(2)])
+class Augment:
+    """Random changes of a batch: mosaic and CutMix, then geometry, then photometry of the colours, then the loss of a modality.
 
+    Each tile draws for itself, and only what is drawn is computed. Changes of probability 0 add nothing to the graph. Flips and
+    quarter turns are not among them: they cost next to nothing where tiles are fetched, so the pipeline does them there.
 
-class Dihedral:
-    """Random flips and quarter turns of square tiles, bands and mask together, by one exact gather.
-
-    Turning a tile also turns the light in the gray band and the direction a slope faces; the slope band is a steepness and does not change.
+    Geometry moves bands and mask together, photometry changes red, green and blue only; see `Warp` and `Photometry` for what that means.
 
     Args:
-        config: Probabilities.
-        size: Height and width of the tiles in pixels.
+        config: What is changed, how often and how strongly.
+        bands: Names of the C bands, in order.
+        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is (`Normalizer.units`), so that a brightness of
+            0.2 means the same with and without z-score.
     """
 
-    def __init__(self, config: Augmentation, size: int) -> None:
-        self.config = config
-        self.size = size
-        self._table = _symmetries(size)
+    def __init__(self, config: Augmentation, bands: Sequence[str], units: Sequence[float]) -> None:
+        changes: tuple[Change, ...] = (
+            Mosaic(config.mosaic),
+            CutMix(config.cutmix),
+            Warp(config),
+            Photometry(config, bands, units),
+            ChannelDropout(config.channel_dropout, bands),
+        )
+        # Each has a seed of its own, so that switching one on or off leaves the draws of the others as they are.
+        self._changes = [(number, change) for number, change in enumerate(changes) if change.active]
 
-    def __call__(self, batch: tuple, seed: tf.Tensor) -> tuple:
-        """Transform a batch.
+    def __call__(self, image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Change a batch.
 
         Args:
-            batch: Tensors (B, size, size, C), each with its own C.
-            seed: int32 (2,); equal seeds give equal transformations.
+            image: float32 (B, H, W, C), of known H, W and C.
+            mask: float32 (B, H, W, 1) of {0, 1}.
+            weight: float32 (B, H, W, 1).
+            seed: int32 (2,); equal seeds give equal results.
 
         Returns:
-            The tensors, transformed alike.
+            image, mask and weight of the same shapes; mask and weight have no values that they did not have before.
         """
-        number = tf.shape(batch[0])[0]
-        draw = tf.random.stateless_uniform((4, number), seed)
-        horizontal = draw[0] < self.config.horizontal_flip
-        vertical = draw[1] < self.config.vertical_flip
-        turns = tf.where(draw[2] < self.config.rot90, tf.cast(draw[3] * 4, tf.int32), 0)
-        # A vertical flip is a horizontal one followed by half a turn, so all three are one of the eight symmetries.
-        element = 2 * ((turns + 2 * tf.cast(vertical, tf.int32)) % 4) + tf.cast(horizontal != vertical, tf.int32)
-        index = tf.gather(self._table, element)  # (B, size²)
+        batch = image, mask, weight
+        if not self._changes:
+            return batch
+        tiles = tf.shape(image)[0]
+        _, height, width, _ = image.shape
+        fold_in = tf.random.experimental.stateless_fold_in
+        plans = tuple(change.draw(tiles, height, width, fold_in(seed, number)) for number, change in self._changes)
 
-        def gather(x: tf.Tensor) -> tf.Tensor:
-            flat = tf.reshape(x, (number, self.size * self.size, x.shape[-1]))
-            return tf.reshape(tf.gather(flat, index, batch_dims=1), (number, self.size, self.size, x.shape[-1]))
+        def changed(arguments: tuple) -> Tile:
+            position, plans = arguments
+            tile = image[position], mask[position], weight[position]
+            for (_, change), plan in zip(self._changes, plans, strict=True):
+                tile = change(tile, plan, batch)
+            return tile
 
-        return tuple(gather(x) for x in batch)
+        # Tile by tile, so that what lies in between stays in the processor's cache; tf.data makes several batches side by side.
+        signature = tuple(tf.TensorSpec(values.shape[1:]) for values in batch)
+        result = tf.map_fn(changed, (tf.range(tiles), plans), fn_output_signature=signature, parallel_iterations=2)
+        return tuple(tf.ensure_shape(new, old.shape) for new, old in zip(result, batch, strict=True))

@@ -57,6 +57,11 @@ class Normalizer:
             values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return values.astype(np.float32)
 
+    @property
+    def units(self) -> tuple[float, ...]:
+        """How much network input changes where a band of tiles in [0, 1] changes by 1: 1 / std of the z-score, or 1 without it."""
+        return tuple(1 / std for std in self.std) if self.std is not None else (1.0,) * len(self.bands)
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of normalization.json."""
         return {"bands": self.bands, "percentiles": self.percentiles, "mean": self.mean, "std": self.std}

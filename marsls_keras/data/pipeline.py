@@ -1,12 +1,17 @@
-"""tf.data pipelines: shuffle, batch, augment, prefetch; what comes at a step depends on (seed, epoch, step) alone."""
+"""tf.data pipelines: choose, fetch, batch, augment, prefetch; what comes at a step depends on (seed, step) alone."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augment import Dihedral
+from marsls_keras.data.augment import Augment
+from marsls_keras.data.mosaic import Mosaic
+from marsls_keras.data.sampling import picture_windows, tile_windows
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
@@ -14,65 +19,136 @@ def steps_per_epoch(tiles: int, batch_size: int) -> int:
     return max(1, round(tiles / batch_size))
 
 
-def training_batches(
-    images: np.ndarray,
-    masks: np.ndarray,
-    *,
-    batch_size: int,
-    augmentation: Augmentation,
-    seed: int,
-    epochs: int,
-    start_epoch: int = 0,
-    weights: np.ndarray | None = None,
-) -> tf.data.Dataset:
-    """Return the batches of the epochs from `start_epoch` on.
+class TrainingBatches:
+    """The batches of a whole training; it can begin at any step, with exactly the batches that would have come there.
 
-    Batches are cut from a stream of permutations of all tiles, so every batch is full and every tile comes equally often. A pipeline
-    that starts at a later epoch gives exactly what the whole one gives from there on.
+    Without a mosaic a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile comes equally
+    often. With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t % len(sizes)] and
+    there are about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many steps and about as many pixels
+    either way. Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
 
     Args:
-        images: float32 (N, H, W, C), normalised.
+        images: float32 (N, H, W, C), normalised; the training tiles and no others.
         masks: uint8 (N, H, W) of {0, 1}.
         batch_size: Tiles per batch.
-        augmentation: Probabilities.
-        seed: Seed of order and augmentation.
-        epochs: Number of epochs in all.
-        start_epoch: First epoch, from 0.
+        augmentation: What is changed, how often and how strongly.
+        bands: Names of the C bands.
+        units: For each band, how much of network input 1 in the scale of tiles is (`Normalizer.units`).
+        seed: Seed of order, places and augmentation.
+        epochs: Number of epochs in all; more of them do not change the first ones.
+        mosaic: Where the tiles lie, for windows; None for tiles.
+        sizes: Sides of the windows in pixels, smaller or larger than tiles, up to the mosaic's reach.
         weights: Optional float32 (N, H, W); pixels of weight 0 count neither in losses nor in metrics. Default 1.
 
-    Returns:
-        A dataset of (image, mask, weight): float32 (B, H, W, C), float32 (B, H, W, 1), float32 (B, H, W, 1).
+    Attributes:
+        steps_per_epoch: Batches per epoch.
 
     Raises:
-        ValueError: If the tiles are not square.
+        ValueError: If tiles are not square without a mosaic, or the sizes do not fit the mosaic.
     """
-    number, height, width, _ = images.shape
-    if height != width:
-        raise ValueError(f"Quarter turns need square tiles. Received: {height} x {width}")
-    steps = steps_per_epoch(number, batch_size)
-    needed = epochs * steps * batch_size
-    generator = np.random.default_rng(seed)
-    stream = np.concatenate([generator.permutation(number) for _ in range(-(-needed // number))])[:needed]
-    order = stream.reshape(epochs * steps, batch_size).astype(np.int32)
-    with tf.device("CPU"):
-        x, y = tf.constant(images), tf.constant(masks[..., None])
-        w = None if weights is None else tf.constant(weights[..., None])
-    transform = Dihedral(augmentation, height)
 
-    def batch(step: tf.Tensor) -> tuple:
-        index = tf.gather(order, step)
-        image, mask = tf.gather(x, index), tf.cast(tf.gather(y, index), tf.float32)
-        weight = tf.ones_like(mask) if w is None else tf.gather(w, index)
-        return transform((image, mask, weight), tf.stack([tf.constant(seed, tf.int32), tf.cast(step, tf.int32)]))
+    def __init__(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        *,
+        batch_size: int,
+        augmentation: Augmentation,
+        bands: Sequence[str],
+        units: Sequence[float],
+        seed: int,
+        epochs: int,
+        mosaic: Mosaic | None = None,
+        sizes: Sequence[int] = (),
+        weights: np.ndarray | None = None,
+    ) -> None:
+        number, height, width, _ = images.shape
+        self.steps_per_epoch = steps_per_epoch(number, batch_size)
+        self._steps = epochs * self.steps_per_epoch
+        self._seed = seed
+        if mosaic is None:
+            self._windows = tile_windows(Mosaic.apart(number, height, width), self._steps, batch_size, augmentation, seed)
+        else:
+            self._windows = picture_windows(mosaic, tuple(sizes), self._steps, batch_size, augmentation, seed)
+        self._augment = Augment(augmentation, bands, units)
+        with tf.device("CPU"):
+            self._places = [tf.constant(places) for places in self._windows.places]
+            self._images, self._masks = _pixels(images), _pixels(masks[..., None])
+            self._weights = None if weights is None else _pixels(weights[..., None])
 
-    first = start_epoch * steps
-    return tf.data.Dataset.range(first, epochs * steps).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    def tiles_at(self, step: int) -> np.ndarray:
+        """Return the positions of the tiles that the batch of a global step touches, sorted, each once."""
+        return self._windows.tiles_at(step)
+
+    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+        """Return the batches from a global step on, counted from the first step of the first epoch.
+
+        Returns:
+            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1). B and S are known beforehand where all
+            windows have one side.
+        """
+        branches = [partial(self._batch, turn) for turn in range(len(self._windows.sides))]
+
+        def batch(step: tf.Tensor) -> tuple:
+            calls: list[Callable] = [partial(branch, step) for branch in branches]
+            return calls[0]() if len(calls) == 1 else tf.switch_case(tf.cast(step % len(calls), tf.int32), calls)
+
+        steps = tf.data.Dataset.range(start_step, self._steps)
+        return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def _batch(self, turn: int, step: tf.Tensor) -> tuple:
+        """Return the batch of a step at which windows of the side number `turn` come."""
+        windows = self._windows
+        index = self._index(tf.gather(self._places[turn], step // len(windows.sides)), windows.sides[turn], windows.cells[turn])
+        image, mask = tf.gather(self._images, index), tf.cast(tf.gather(self._masks, index), tf.float32)
+        if self._weights is None:
+            tile = windows.mosaic.height * windows.mosaic.width
+            weight = tf.cast(index < len(windows.mosaic.origins) * tile, tf.float32)[..., None]
+        else:
+            weight = tf.gather(self._weights, index)
+        return self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
+
+    def _index(self, places: tf.Tensor, side: int, cells: int) -> tf.Tensor:
+        """Return which pixel goes where: int32 (B, side, side), positions in the flat array of all pixels.
+
+        A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term depends on
+        the cell, the others on the row or column alone, so all are one product of two thin matrices per window.
+
+        Args:
+            places: int32 (B, 5), as in `Windows`.
+            side: Side of the windows.
+            cells: Cells that a window spans at most, along each axis.
+        """
+        mosaic = self._windows.mosaic
+        height, width = mosaic.height, mosaic.width
+        absent = len(mosaic.origins)  # the empty tile behind all others
+        table = np.where(mosaic.table < 0, absent, mosaic.table).astype(np.int32) * (height * width)
+        size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
+        corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
+        along = tf.range(side)
+        position = corner + along + reverse * (side - 1 - 2 * along)  # (B, 2, side): rows, columns
+        first = corner // size
+        cell, offset = position // size - first, position % size * stride
+        cell, offset = (tf.where(transposed, x[:, ::-1], x) for x in (cell, offset))
+        near = first + tf.range(cells)  # (B, 2, cells)
+        rows, columns = near[:, 0] * table.shape[1], near[:, 1]
+        upright, turned = rows[:, :, None] + columns[:, None, :], rows[:, None, :] + columns[:, :, None]
+        tiles = tf.gather(table.ravel(), tf.where(transposed, turned, upright))  # (B, cells, cells)
+        ones = tf.ones_like(offset[:, 0])
+        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, side, cells + 2)
+        right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
+        return tf.matmul(left, right)
+
+
+def _pixels(tiles: np.ndarray) -> tf.Tensor:
+    """Return the pixels of all tiles and of an empty one behind them: ((N + 1) H W, C)."""
+    return tf.constant(np.concatenate([tiles, np.zeros_like(tiles[:1])]).reshape(-1, tiles.shape[-1]))
 
 
 def evaluation_batches(images: np.ndarray, masks: np.ndarray, *, batch_size: int, weights: np.ndarray | None = None) -> tf.data.Dataset:
     """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
 
-    Args and elements are as in `training_batches`.
+    Args and elements are as in `TrainingBatches`, without a mosaic.
     """
     number = len(images)
     if weights is None:

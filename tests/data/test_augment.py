@@ -1,102 +1,136 @@
-"""Augmentation: only exact symmetries, alike for all tensors, as often as configured."""
+"""The changes together: chance, seeds, order, shapes, and what the presets do to tiles."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from augment_builders import OFF, SEED, augment, batch
 
-from marsls_keras.config import Augmentation
-from marsls_keras.data.augment import Dihedral
+from marsls_keras.config import PRESETS, Augmentation
+from marsls_keras.data.augment import Augment
+from marsls_keras.data.bands import BANDS
 
-SYMMETRIES = {
-    "identity": lambda a: a,
-    "left-right": lambda a: a[:, ::-1],
-    "up-down": lambda a: a[::-1],
-    "quarter": lambda a: a.swapaxes(0, 1)[::-1],
-    "half": lambda a: a[::-1, ::-1],
-    "three quarters": lambda a: a[::-1].swapaxes(0, 1),
-    "transposed": lambda a: a.swapaxes(0, 1),
-    "antitransposed": lambda a: a[::-1, ::-1].swapaxes(0, 1),
+CHANGES = {
+    "mosaic": lambda p: {"mosaic": p},
+    "cutmix": lambda p: {"cutmix": p},
+    "affine": lambda p: {"affine": {"probability": p}},
+    "crop": lambda p: {"crop": {"probability": p}},
+    "elastic": lambda p: {"elastic": {"probability": p}},
+    "blur": lambda p: {"blur": {"probability": p}},
+    "light": lambda p: {"light": {"probability": p}},
+    "noise": lambda p: {"noise": {"probability": p}},
+    "channel_dropout": lambda p: {"channel_dropout": p},
 }
+EVERYTHING = {key: value for change in CHANGES.values() for key, value in change(0.6).items()}
 
 
-def tiles(number: int, size: int, bands: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((number, size, size, bands), dtype=np.float32)
+def changed(tiles, **changes):
+    """Which tiles are no longer what they were."""
+    return (augment(tiles, **changes)[0] != tiles[0]).any((1, 2, 3))
 
 
-def which(before: np.ndarray, after: np.ndarray) -> str:
-    """The symmetry that leads from one tile to the other; exactly one of the eight must."""
-    (found,) = [name for name, turn in SYMMETRIES.items() if np.array_equal(turn(before), after)]
-    return found
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_comes_as_often_as_configured_and_tiles_draw_for_themselves(name):
+    tiles = batch(1000)
+    assert changed(tiles, **CHANGES[name](1.0)).mean() > 0.98  # a mosaic or a partner may happen to be the tile itself
+    drawn = changed(tiles, **CHANGES[name](0.3))
+    assert drawn.mean() == pytest.approx(0.3, abs=0.06)  # four standard deviations of 1,000 draws
+    assert (drawn[1:] & drawn[:-1]).mean() == pytest.approx(0.09, abs=0.04)
 
 
-def drawn(number: int = 200, seed: int = 5, **probabilities: float) -> dict[str, int]:
-    """How often each symmetry comes."""
-    batch = tiles(number, 3, 1)
-    (turned,) = Dihedral(Augmentation(**probabilities), 3)((tf.constant(batch),), tf.constant([seed, 0]))
-    names = [which(a, b) for a, b in zip(batch, turned.numpy(), strict=True)]
-    return {name: names.count(name) for name in SYMMETRIES if name in names}
+def test_without_changes_nothing_is_added_to_the_graph():
+    change = Augment(Augmentation(), BANDS, np.ones(7))  # flips and turns are the pipeline's
+    tiles = tuple(map(tf.constant, batch(2)))
+    assert all(new is old for new, old in zip(change(*tiles, SEED), tiles, strict=True))
 
 
-@pytest.mark.parametrize("size", [1, 4, 5])
-def test_each_tile_becomes_one_of_its_symmetries_and_its_mask_alike(size):
-    images, masks, weights = tiles(40, size, 7), (tiles(40, size, 1, 1) > 0.5).astype(np.float32), tiles(40, size, 2, 2)
-    transform = Dihedral(Augmentation(), size)
-    turned = [t.numpy() for t in transform((tf.constant(images), tf.constant(masks), tf.constant(weights)), tf.constant([1, 2]))]
-    assert [t.shape for t in turned] == [images.shape, masks.shape, weights.shape]
-    names = set()
-    for i in range(40):
-        name = which(images[i], turned[0][i]) if size > 1 else "identity"
-        assert np.array_equal(SYMMETRIES[name](masks[i]), turned[1][i]) and np.array_equal(SYMMETRIES[name](weights[i]), turned[2][i])
-        names.add(name)
-    assert len(names) > 5 or size == 1
+@pytest.mark.parametrize("names", [("mosaic",), ("cutmix",), ("affine", "crop", "elastic"), ("elastic",), ("blur",), ("noise",)])
+def test_changes_of_probability_0_are_not_in_the_graph(names):
+    def operations(probability):
+        changes = {key: value for name, make in CHANGES.items() for key, value in make(probability if name in names else 0.5).items()}
+        change = Augment(Augmentation(**OFF, **changes), BANDS, np.ones(7))
+        shapes = [tf.TensorSpec((None, 16, 16, c)) for c in (7, 1, 1)]
+        graph = tf.function(change).get_concrete_function(*shapes, tf.TensorSpec((2,), tf.int32)).graph.as_graph_def()
+        return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+    assert operations(0.0) < operations(0.1) == operations(0.5)
 
 
-def test_all_eight_come_about_equally_often_by_default():
-    counts = drawn(1600)
-    assert len(counts) == 8
-    # Chi-square with 7 degrees of freedom: 24.3 is exceeded once in a thousand.
-    assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 24.3
+def test_equal_seeds_give_equal_batches_eagerly_in_a_graph_and_in_a_pipeline():
+    tiles = batch(6)
+    first = augment(tiles, **EVERYTHING)
+    change = Augment(Augmentation(**OFF, **EVERYTHING), BANDS, np.ones(7))
+
+    def at(step):
+        return change(*map(tf.constant, tiles), tf.stack([3, tf.cast(step, tf.int32)]))
+
+    *_, seventh, eighth = tf.data.Dataset.range(9).map(at, num_parallel_calls=3)
+    for a, b, c, d in zip(first, augment(tiles, **EVERYTHING), augment(tiles, graph=False, **EVERYTHING), seventh, strict=True):
+        assert np.array_equal(a, b) and np.array_equal(a, c) and np.array_equal(a, d)
+    assert not np.array_equal(first[0], eighth[0])
+    for seed in ([3, 8], [4, 7]):
+        assert not np.array_equal(first[0], augment(tiles, seed=tf.constant(seed), **EVERYTHING)[0])
 
 
-@pytest.mark.parametrize(
-    "probabilities,expected",
-    [
-        (dict(horizontal_flip=0, vertical_flip=0, rot90=0), {"identity": 200}),
-        (dict(horizontal_flip=1, vertical_flip=0, rot90=0), {"left-right": 200}),
-        (dict(horizontal_flip=0, vertical_flip=1, rot90=0), {"up-down": 200}),
-        (dict(horizontal_flip=1, vertical_flip=1, rot90=0), {"half": 200}),
-    ],
-)
-def test_probabilities_of_zero_and_one_are_certain(probabilities, expected):
-    assert drawn(**probabilities) == expected
+@pytest.mark.parametrize("name", ["affine", "elastic", "noise"])
+def test_equal_tiles_of_a_batch_are_changed_differently(name):
+    tiles = tuple(values[:1].repeat(5, 0) for values in batch(1))
+    image = augment(tiles, **CHANGES[name](1.0))[0]
+    assert not any(np.allclose(image[a], image[b], atol=0.01) for a in range(5) for b in range(a))
 
 
-@pytest.mark.parametrize(
-    "flip,expected",
-    [
-        (dict(horizontal_flip=0, vertical_flip=0), {"identity", "quarter", "half", "three quarters"}),
-        (dict(horizontal_flip=1, vertical_flip=0), {"left-right", "up-down", "transposed", "antitransposed"}),
-    ],
-)
-def test_quarter_turns_are_drawn_evenly(flip, expected):
-    counts = drawn(1200, rot90=1, **flip)
-    assert set(counts) == expected
-    assert sum((count - 300) ** 2 / 300 for count in counts.values()) < 16.3  # 3 degrees of freedom, once in a thousand
+def test_switching_one_change_on_leaves_the_draws_of_the_others():
+    tiles = batch(40)
+    alone = augment(tiles, affine={"probability": 0.5}, light={"probability": 0.5})
+    more = augment(tiles, affine={"probability": 0.5}, light={"probability": 0.5}, channel_dropout=0.5)
+    lost = (more[0] == 0).all((1, 2), keepdims=True)
+    assert 0.05 < lost.mean() < 0.3
+    assert np.array_equal(np.where(lost, 0, alone[0]), more[0]) and np.array_equal(alone[1], more[1])
 
 
-def test_probabilities_in_between():
-    # Standard deviation of a share in 2,000 draws: at most 0.011.
-    flips = drawn(2000, horizontal_flip=0.25, vertical_flip=0.5, rot90=0)
-    expected = {"identity": 0.375, "left-right": 0.125, "up-down": 0.375, "half": 0.125}
-    assert {name: count / 2000 for name, count in flips.items()} == pytest.approx(expected, abs=0.045)
-    turns = drawn(2000, horizontal_flip=0, vertical_flip=0, rot90=0.4)
-    expected = {"identity": 0.7, "quarter": 0.1, "half": 0.1, "three quarters": 0.1}
-    assert {name: count / 2000 for name, count in turns.items()} == pytest.approx(expected, abs=0.045)
+def test_a_lost_modality_stays_lost_after_light_and_noise():
+    image = augment(batch(40), light={"probability": 1}, noise={"probability": 1}, channel_dropout=1)[0]
+    lost = (image == 0).all((1, 2))
+    assert lost.any(1).all() and lost[:, :3].all(1).any()
 
 
-def test_equal_seeds_give_equal_batches_eagerly_and_in_a_graph():
-    transform, batch = Dihedral(Augmentation(), 4), (tf.constant(tiles(16, 4, 2)),)
-    first = transform(batch, tf.constant([3, 7]))[0]
-    assert np.array_equal(first, tf.function(transform)(batch, tf.constant([3, 7]))[0])
-    for other in ([3, 8], [4, 7]):
-        assert not np.array_equal(first, transform(batch, tf.constant(other))[0])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_masks_stay_zero_and_one_and_weights_keep_to_their_values_with_every_preset(preset):
+    tiles = batch(32, 24, 24)
+    change = Augment(Augmentation(preset=preset), BANDS, np.ones(7))
+    image, mask, weight = (v.numpy() for v in tf.function(change)(*map(tf.constant, tiles), SEED))
+    assert set(np.unique(mask)) == {0.0, 1.0} and set(np.unique(weight)) == {0.5, 1.0}
+    assert image.dtype == mask.dtype == weight.dtype == np.float32 and np.isfinite(image).all()
+    assert np.array_equal(image, tiles[0]) == (preset in ("none", "flips"))
+    # About as much landslide as before, but for CutMix, which adds some.
+    assert mask.mean() - tiles[1].mean() == pytest.approx(0.15 if preset in ("rmau_net", "strong") else 0, abs=0.12)
+
+
+def test_pixels_of_weight_0_stay_without_weight():
+    # A window that reaches beyond the published tiles: nothing may make its empty part count.
+    tiles = batch(16, 24, 24)
+    tiles[0][:, :, :12], tiles[2][:, :, :12] = 5, 1
+    for values in tiles:
+        values[:, :, 12:] = 0
+    changes = {key: value for key, value in EVERYTHING.items() if key not in ("noise", "light", "blur")}
+    image, _, weight = augment(tiles, **changes)
+    gray = image[..., 6]
+    counted = weight[..., 0] == 1
+    # The nearest of four pixels has at least a quarter of the say.
+    assert ((gray >= 1.25 - 1e-4) | (gray == 0).all((1, 2), keepdims=True))[counted].all() and counted.mean() > 0.3
+
+
+@pytest.mark.parametrize("number,height,width,bands", [(1, 96, 96, BANDS), (2, 256, 256, ("dem", "red")), (3, 20, 28, ("gray",))])
+def test_any_batch_size_any_size_and_any_choice_of_bands(number, height, width, bands):
+    tiles = batch(number, height, width, len(bands))
+    everything = {**EVERYTHING, **CHANGES["affine"](1.0)}
+    result = augment(tiles, bands=bands, **everything)
+    assert [v.shape for v in result] == [v.shape for v in tiles] and not np.array_equal(result[0], tiles[0])
+
+
+@pytest.mark.parametrize("number", [None, 4])
+def test_shapes_are_known_beforehand(number):
+    change = Augment(Augmentation(**EVERYTHING), BANDS, np.ones(7))
+    shapes = [tf.TensorSpec((number, 16, 16, c)) for c in (7, 1, 1)]
+    made = tf.function(change).get_concrete_function(*shapes, tf.TensorSpec((2,), tf.int32))
+    assert [tuple(v.shape) for v in made.structured_outputs] == [(number, 16, 16, c) for c in (7, 1, 1)]
+    assert [len(v) for v in made(*map(tf.constant, batch(4)), SEED)] == [4, 4, 4]

@@ -94,3 +94,22 @@ def test_json_round_trip(images: np.ndarray, percentiles: tuple[float, float] | 
     again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())))
     assert again == normalizer
     np.testing.assert_array_equal(again.apply(images), normalizer.apply(images))
+
+
+@pytest.mark.parametrize("percentiles", [None, (1.0, 99.0)])
+@pytest.mark.parametrize("zscore", [True, False])
+def test_units_tell_how_far_a_step_of_1_carries(images: np.ndarray, percentiles: tuple[float, float] | None, zscore: bool) -> None:
+    normalizer = Normalizer.fit(images, config(percentiles, zscore, bands=("slope", "red")))
+    assert len(normalizer.units) == 2
+    if percentiles is None:
+        raised = normalizer.apply(images + np.float32(1)) - normalizer.apply(images)
+    else:  # the step is taken on what the percentiles give
+        scaled = Normalizer.fit(images, config(percentiles, False, bands=("slope", "red"))).apply(images)
+        mean, std = (scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))) if zscore else (0, 1)
+        raised = (scaled + 1 - mean) / std - normalizer.apply(images)
+    np.testing.assert_allclose(raised, np.broadcast_to(normalizer.units, raised.shape), rtol=1e-3, atol=1e-3)
+
+
+def test_a_constant_band_has_the_unit_of_a_tile(images: np.ndarray) -> None:
+    images[..., RED] = 0.25
+    assert Normalizer.fit(images, config(bands=("red",))).units == (1.0,)

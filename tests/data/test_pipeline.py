@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from marsls_keras.config import Augmentation
-from marsls_keras.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches, steps_per_epoch
 
 STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
 
@@ -24,7 +24,8 @@ def weight_of(tile, row, column):
     return ((tile + row * column) % 2).astype(np.float32)
 
 
-def take(dataset) -> list[tuple[np.ndarray, ...]]:
+def take(batches, *start) -> list[tuple[np.ndarray, ...]]:
+    dataset = batches.dataset(*start) if isinstance(batches, TrainingBatches) else batches
     return [tuple(t.numpy() for t in element) for element in dataset]
 
 
@@ -34,9 +35,8 @@ def same(a, b) -> bool:
 
 def training(number=7, weights=False, augmentation=None, **options):
     images, masks, w = coded(number)
-    settings = {"batch_size": 3, "seed": 1, "epochs": 4, **options}
-    augmentation = augmentation or Augmentation()
-    return training_batches(images, masks, augmentation=augmentation, weights=w if weights else None, **settings)
+    settings = {"batch_size": 3, "seed": 1, "epochs": 4, "bands": ("red", "dem", "gray"), "units": np.ones(3, np.float32), **options}
+    return TrainingBatches(images, masks, augmentation=augmentation or Augmentation(), weights=w if weights else None, **settings)
 
 
 @pytest.mark.parametrize("tiles,size,steps", [(400, 16, 25), (7, 3, 2), (8, 3, 3), (2, 16, 1), (1, 1, 1), (5, 5, 1)])
@@ -57,13 +57,25 @@ def test_image_mask_and_weight_move_together():
     assert turned > 0
 
 
+def test_a_tile_comes_in_all_its_symmetries_and_no_other_form():
+    images, _, _ = coded(7)
+    found = set()
+    for image, _, _ in take(training(epochs=20)):
+        for x in image:
+            tile = images[int(x[0, 0, 0])]
+            forms = [np.rot90(np.fliplr(tile) if mirrored else tile, k) for k in range(4) for mirrored in range(2)]
+            (which,) = [number for number, form in enumerate(forms) if np.array_equal(form, x)]
+            found.add(which)
+    assert found == set(range(8))
+
+
 def test_masks_stay_zero_and_one_and_weights_are_one_by_default():
     for _, mask, weight in take(training()):
         assert set(np.unique(mask)) == {0.0, 1.0} and (weight == 1).all()
 
 
 def test_the_shapes_are_known_beforehand():
-    assert [tuple(spec.shape) for spec in training().element_spec] == [(3, 4, 4, 3), (3, 4, 4, 1), (3, 4, 4, 1)]
+    assert [tuple(spec.shape) for spec in training().dataset().element_spec] == [(3, 4, 4, 3), (3, 4, 4, 1), (3, 4, 4, 1)]
     images, masks, _ = coded(5)
     spec = evaluation_batches(images, masks, batch_size=2).element_spec
     assert [tuple(s.shape) for s in spec] == [(2, 4, 4, 3), (2, 4, 4, 1), (2, 4, 4, 1)] and {s.dtype for s in spec} == {tf.float32}
@@ -81,13 +93,22 @@ def test_the_largest_seed_of_the_configuration_works():
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), STILL])
 def test_epochs_differ_and_a_later_start_gives_the_same_batches(augmentation):
-    whole = take(training(augmentation=augmentation, weights=True))
-    steps = steps_per_epoch(7, 3)
-    assert len(whole) == 4 * steps
+    batches = training(augmentation=augmentation, weights=True)
+    whole, steps = take(batches), batches.steps_per_epoch
+    assert steps == steps_per_epoch(7, 3) and len(whole) == 4 * steps
     epochs = [whole[k * steps : (k + 1) * steps] for k in range(4)]
     assert not any(same(epochs[a], epochs[b]) for a in range(4) for b in range(a))
-    for start in range(5):
-        assert same(take(training(augmentation=augmentation, weights=True, start_epoch=start)), whole[start * steps :])
+    for start in (1, 4, 7):  # within and between epochs of two steps
+        assert same(take(batches, start), whole[start:])
+    longer = take(training(augmentation=augmentation, weights=True, epochs=6))
+    assert len(longer) == 6 * steps and same(longer[: 4 * steps], whole)
+
+
+def test_strongly_changed_tiles_are_the_same_after_a_start_within_an_epoch():
+    batches = training(augmentation=Augmentation(preset="strong"), weights=True)
+    whole = take(batches)
+    assert not same(whole, take(training(weights=True)))
+    assert same(take(batches, 5), whole[5:])
 
 
 @pytest.mark.parametrize("number,size,epochs", [(7, 3, 4), (7, 3, 7), (2, 5, 3), (10, 4, 3), (5, 1, 2)])
@@ -111,10 +132,16 @@ def test_without_augmentation_tiles_stay_as_they_are():
         assert np.array_equal(mask[..., 0], masks[tiles]) and np.array_equal(weight[..., 0], weights[tiles])
 
 
+def test_the_tiles_of_a_step_can_be_named():
+    batches = training(augmentation=STILL)
+    for step, (image, _, _) in enumerate(take(batches)):
+        assert batches.tiles_at(step).tolist() == sorted(set(image[:, 0, 0, 0].astype(int)))
+
+
 def test_tiles_that_are_not_square_are_refused():
     images, masks, _ = coded(4, 4, 6)
     with pytest.raises(ValueError, match="4 x 6"):
-        training_batches(images, masks, batch_size=2, augmentation=STILL, seed=0, epochs=1)
+        TrainingBatches(images, masks, batch_size=2, augmentation=STILL, bands=("red", "dem", "gray"), units=np.ones(3), seed=0, epochs=1)
 
 
 @pytest.mark.parametrize("number,size", [(5, 2), (4, 2), (3, 8), (1, 1)])
