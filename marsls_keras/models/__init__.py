@@ -1,6 +1,6 @@
 """The networks, one a file; importing this package fills the registry."""
 
 from marsls_keras.models import unet as _unet  # noqa: F401
-from marsls_keras.models.registry import build_model, describe_models, model_names, require_options, require_size
+from marsls_keras.models.registry import build_model, describe_models, encoder_levels, model_names, require_options, require_size
 
-__all__ = ["build_model", "describe_models", "model_names", "require_options", "require_size"]
+__all__ = ["build_model", "describe_models", "encoder_levels", "model_names", "require_options", "require_size"]

@@ -20,10 +20,12 @@ class Entry:
     Attributes:
         build: Builder; first argument `bands`, then keyword options.
         stride: From the options to the number that height and width must be divisible by.
+        encoder: From the options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin with.
     """
 
     build: Callable[..., keras.Model]
     stride: Callable[..., int]
+    encoder: Callable[..., list[str]]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -35,16 +37,20 @@ class Entry:
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, stride: Callable[..., int]) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
+def register(
+    name: str, stride: Callable[..., int], encoder: Callable[..., list[str]] = lambda **_: []
+) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
     """Enter a builder in the registry.
 
     Args:
         name: Name of the network.
         stride: Function from the options to the number that height and width must be divisible by.
+        encoder: Function from the options to the levels of the encoder, input first, as prefixes of the paths of their variables, such as
+            names of layers. Without it the network has no levels that could learn at rates of their own.
     """
 
     def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-        _ENTRIES[name] = Entry(build, stride)
+        _ENTRIES[name] = Entry(build, stride, encoder)
         return build
 
     return enter
@@ -113,7 +119,20 @@ def require_size(name: str, options: dict[str, Any], height: int, width: int) ->
     require_options(name, options)
     stride = entry(name).stride(**options)
     if height % stride or width % stride:
-        raise InputError(f"{name} needs height and width divisible by {stride}; the tiles are {height} x {width}.")
+        raise InputError(f"{name} needs height and width divisible by {stride}; the tiles or windows are {height} x {width}.")
+
+
+def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
+    """Return the levels of a network's encoder, input first: a prefix each, which the paths of its variables begin with.
+
+    Returns:
+        Such as ["down0", "down1", "bottom"]; empty if the network has no encoder.
+
+    Raises:
+        InputError: If the name or an option is refused.
+    """
+    require_options(name, options)
+    return entry(name).encoder(**options)
 
 
 def describe_models(bands: int = 7) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from marsls_keras.layers import BatchNormalization
 from marsls_keras.models.registry import register
 
 
@@ -12,12 +13,16 @@ def _double_conv(x, filters: int, name: str):
     """Apply (Conv 3x3 - BatchNorm - ReLU) twice; the convolution has no bias because the normalisation has one."""
     for i in (1, 2):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{i}")(x)
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn{i}")(x)
+        x = BatchNormalization(momentum=0.9, name=f"{name}_bn{i}")(x)
         x = layers.ReLU(name=f"{name}_relu{i}")(x)
     return x
 
 
-@register("unet", stride=lambda depth=4, **_: 2**depth)
+@register(
+    "unet",
+    stride=lambda depth=4, **_: 2**depth,
+    encoder=lambda depth=4, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
+)
 def unet(bands: int = 7, *, base_filters: int = 16, depth: int = 4, dropout: float = 0.0) -> keras.Model:
     """Build a U-Net.
 

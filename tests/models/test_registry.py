@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from marsls_keras.errors import InputError
-from marsls_keras.models import build_model, model_names, require_options, require_size
+from marsls_keras.models import build_model, encoder_levels, model_names, registry, require_options, require_size
 from marsls_keras.models.registry import entry
 from marsls_keras.models.unet import unet
 
@@ -33,7 +33,13 @@ def test_options_reach_the_builder():
     assert build_model("unet", bands=4, base_filters=2, depth=1).count_params() == unet(4, base_filters=2, depth=1).count_params()
 
 
-@pytest.mark.parametrize("call", [build_model, entry, lambda name: require_options(name, {}), lambda name: require_size(name, {}, 8, 8)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(build_model, entry, lambda name: require_options(name, {}), lambda name: require_size(name, {}, 8, 8)),
+        lambda name: encoder_levels(name, {}),
+    ],
+)
 def test_an_unknown_model_is_an_error_that_lists_the_known(call):
     with pytest.raises(InputError) as caught:
         call("vnet")
@@ -94,5 +100,36 @@ def test_a_model_without_bands_is_refused(bands):
 def test_sizes_must_be_divisible_by_the_stride(options, stride):
     require_size("unet", options, 3 * stride, 5 * stride)
     for height, width in ((3 * stride + 1, 5 * stride), (3 * stride, 5 * stride - stride // 2)):
-        with pytest.raises(InputError, match=f"unet needs height and width divisible by {stride}; the tiles are {height} x {width}"):
+        with pytest.raises(
+            InputError, match=f"unet needs height and width divisible by {stride}; the tiles or windows are {height} x {width}"
+        ):
             require_size("unet", options, height, width)
+
+
+def test_the_levels_of_the_unet_go_from_the_input_to_the_bottom():
+    assert encoder_levels("unet", {}) == ["down0", "down1", "down2", "down3", "bottom"]
+    assert encoder_levels("unet", {"depth": 1, "base_filters": 2}) == ["down0", "bottom"]
+    with pytest.raises(InputError, match="model.options.depth: expected int"):
+        encoder_levels("unet", {"depth": "deep"})
+
+
+def test_every_level_of_an_encoder_has_variables_and_something_is_left_for_the_decoder():
+    for name in model_names():
+        levels, paths = encoder_levels(name, {}), [v.path for v in build_model(name).trainable_variables]
+        assert len(set(levels)) == len(levels)
+        for path in paths:
+            fitting = [level for level in levels if path.startswith(level)]
+            assert len(fitting) <= 1 or len({len(level) for level in fitting}) == len(fitting), path
+        unused = [level for level in levels if not any(path.startswith(level) for path in paths)]
+        rest = [path for path in paths if not path.startswith(tuple(levels))]
+        assert not unused and rest, name
+
+
+def test_a_network_registered_without_levels_has_none(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", {})
+
+    @registry.register("plain", stride=lambda **_: 1)
+    def plain(bands: int = 7) -> keras.Model:
+        return keras.Sequential([keras.Input((None, None, bands)), keras.layers.Conv2D(1, 1)])
+
+    assert encoder_levels("plain", {}) == []
