@@ -21,6 +21,19 @@ class RunError(MarslsError):
     exit_code = 1
 
 
+class Interrupted(MarslsError):
+    """Training was asked to stop by a signal, and has saved its state.
+
+    Args:
+        number: Number of the signal; the exit code is 128 more, as in a shell.
+        where: Where training stopped.
+    """
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(f"Stopped {where}; the state is saved.")
+        self.exit_code = 128 + number
+
+
 def listing(items: list[str], limit: int = 20) -> str:
     """Return the items as an indented list, at most `limit` of them, and how many were left out."""
     shown = "".join(f"\n  - {item}" for item in items[:limit])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -42,14 +43,23 @@ def load_member(run: Run, fold: int) -> Member:
     """
     run.finished_folds([fold])
     normalizer = Normalizer.from_json(read_json(run.fold_path(fold) / "normalization.json"))
+    return Member(run, fold, rebuild(run, run.fold_path(fold) / "best.weights.h5", len(normalizer.bands)), normalizer)
+
+
+def rebuild(run: Run, weights: Path, bands: int) -> keras.Model:
+    """Return a run's network with the weights of a file.
+
+    Raises:
+        InputError: If the weights do not fit the network.
+    """
     keras.config.set_dtype_policy(run.config.training.precision)
-    model = build_model(run.config.model.name, bands=len(normalizer.bands), **run.config.model.options)
+    model = build_model(run.config.model.name, bands=bands, **run.config.model.options)
     try:
-        model.load_weights(run.fold_path(fold) / "best.weights.h5")
+        model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"The weights of fold {fold} of run {run.name} do not fit its network: {error}") from error
+        raise InputError(f"{weights} does not fit the network of run {run.name}: {error}") from error
     model.compile(jit_compile=use_xla(run.config.training))
-    return Member(run, fold, model, normalizer)
+    return model
 
 
 def predict_views(member: Member, images: np.ndarray, views: Sequence[str]) -> Iterator[np.ndarray]:

@@ -1,17 +1,22 @@
-"""What the computation really runs on: device, precision, XLA, determinism; set here, printed and recorded."""
+"""What the computation really runs on: devices, precision, XLA, determinism, memory; set here, printed and recorded."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 import keras
+import numpy as np
 
 from marsls_keras import __version__
 from marsls_keras.config import Training
+from marsls_keras.errors import InputError
 
 
 def accelerators() -> list[str]:
@@ -27,18 +32,25 @@ def accelerators() -> list[str]:
     return [device.name for kind in ("GPU", "TPU") for device in tf.config.list_logical_devices(kind)]
 
 
-def use_xla(config: Training) -> bool:
-    """Return whether XLA compiles the steps: always under JAX; with "auto", under TensorFlow on a GPU only.
+def use_xla(config: Training, devices: int = 1) -> bool:
+    """Return whether XLA compiles the steps: always under JAX; with "auto", under TensorFlow on one GPU and not deterministically.
 
     On two CPU cores XLA made the U-Net's training step 1.4 times slower than oneDNN's kernels.
     """
     if keras.backend.backend() == "jax":
         return True
-    return bool(accelerators()) if config.xla == "auto" else config.xla == "on"
+    if config.xla == "auto":
+        return bool(accelerators()) and devices == 1 and not config.deterministic
+    return config.xla == "on"
 
 
-def prepare(config: Training) -> dict[str, Any]:
-    """Set precision, seeds and determinism for this process, and return the content of environment.json."""
+def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
+    """Set precision, seeds and determinism for this process, and return the content of environment.json.
+
+    Raises:
+        InputError: As `require_devices` does.
+    """
+    require_devices(config, devices)
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic and keras.backend.backend() == "tensorflow":
@@ -52,12 +64,123 @@ def prepare(config: Training) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "backend": keras.backend.backend(),
-        "devices": accelerators() or ["CPU"],
+        "devices": _replicas(devices) if devices > 1 else accelerators() or ["CPU"],
+        "replicas": devices,
         "precision": config.precision,
-        "xla": use_xla(config),
+        "xla": use_xla(config, devices),
         "deterministic": config.deterministic,
         "packages": {name: version for name in packages if (version := _version(name))},
     }
+
+
+def require_devices(config: Training, devices: int = 1) -> None:
+    """Refuse a training that this machine's devices cannot do as it is asked for, before anything of it is begun.
+
+    Raises:
+        InputError: If there are fewer devices, or they cannot compute in this precision, or not with XLA.
+    """
+    if keras.backend.backend() == "tensorflow" and config.xla == "on" and (devices > 1 or config.deterministic):
+        # Keras either fails, since XLA's variables must be on one device, or goes on without XLA.
+        what = f"--devices {devices}" if devices > 1 else "training.deterministic"
+        raise InputError(f"training.xla on does not go together with {what} under TensorFlow. Set it to auto or off.")
+    if devices > 1:
+        _replicas(devices)
+    require_precision(config.precision)
+
+
+def scope(devices: int) -> AbstractContextManager:
+    """Return the context in which a model must be built to be trained on several devices of this machine, each with a share of the batch.
+
+    Raises:
+        InputError: If there are fewer devices, or the backend is not TensorFlow.
+    """
+    return nullcontext() if devices == 1 else _strategy(devices).scope()
+
+
+@cache
+def _strategy(devices: int) -> Any:
+    """Return the same strategy every time: two of them number their exchanges between devices alike, and mistake one for the other's."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(_replicas(devices))
+
+
+def assign_total(variable: keras.Variable, value: Any) -> None:
+    """Give a metric's variable a value; on several devices, where each has a part and the sum of them counts, the first device has all."""
+    import tensorflow as tf
+
+    if not isinstance(variable.value, tf.distribute.DistributedValues):
+        variable.assign(value)
+        return
+    # Assigned as a whole, each part would be the value over the number of devices, rounded down where it is a whole number.
+    for i, part in enumerate(variable.value.values):
+        part.assign(value if i == 0 else np.zeros_like(value))
+
+
+def _replicas(devices: int) -> list[str]:
+    """Return the names of the devices that share a batch: GPUs, or the logical CPUs where there is no GPU."""
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"--devices {devices}: several devices for one fold need the TensorFlow backend, not {keras.backend.backend()}.")
+    import tensorflow as tf
+
+    names = [device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
+    if len(names) < devices:
+        there = f"is only one device here, {names[0]}" if len(names) == 1 else f"are only {len(names)} devices here: {', '.join(names)}"
+        raise InputError(f"--devices {devices}: there {there}.")
+    return names[:devices]
+
+
+def require_precision(precision: str) -> None:
+    """Refuse a precision that the device cannot compute in, by trying a convolution and its gradient.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    if precision == "float32":
+        return
+    kind = keras.dtype_policies.get(precision).compute_dtype
+    try:
+        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, dtype=precision)])
+        model.compile("sgd", "mse", jit_compile=keras.backend.backend() == "jax")
+        model.train_on_batch(keras.ops.ones((1, 8, 8, 1)), keras.ops.ones((1, 6, 6, 1)))
+    except Exception as error:  # each backend and device has its own way to say no
+        device = ", ".join(accelerators() or ["CPU"])
+        reason = str(error).splitlines()[0]
+        raise InputError(f"training.precision {precision}: {device} cannot compute in {kind} ({reason}). Use float32.") from error
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return what an error of TensorFlow or JAX says about memory that ran out, or None if it is about something else."""
+    text = str(error)
+    lines = [line for line in text.splitlines() if re.search(r"\bOOM\b|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", line)]
+    if type(error).__name__ != "ResourceExhaustedError" and not lines:
+        return None
+    if re.search("no space left|quota exceeded", text, re.IGNORECASE):  # TensorFlow has one error for memory and disks
+        return None
+    return (lines or text.splitlines())[0].strip()
+
+
+def peak_memory() -> dict[str, float]:
+    """Return the largest amount of memory in use so far, in GiB: "host" for the process (not on Windows), "device" for the first GPU."""
+    peak = {}
+    if sys.platform != "win32":
+        import resource
+
+        # Linux counts in KiB, macOS in bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    if keras.backend.backend() == "jax":
+        import jax
+
+        statistics = jax.devices()[0].memory_stats() or {}
+        if "peak_bytes_in_use" in statistics:
+            peak["device"] = statistics["peak_bytes_in_use"] / 2**30
+    elif found := accelerators():
+        import tensorflow as tf
+
+        if "GPU" in found[0]:
+            peak["device"] = tf.config.experimental.get_memory_info(found[0].removeprefix("/device:"))["peak"] / 2**30
+    return peak
 
 
 def _version(package: str) -> str | None:

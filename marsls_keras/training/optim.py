@@ -1,35 +1,167 @@
-"""Optimiser and learning-rate schedule."""
+"""The optimiser: Adam or AdamW with decay exclusions, rates by level, clipping, accumulation and a moving average of the weights."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+from keras import ops
 
 from marsls_keras.config import Training
+from marsls_keras.errors import InputError
+from marsls_keras.training.schedule import build_schedule
 
 
-def build_optimizer(config: Training, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return AdamW with linear warm-up and cosine decay to zero.
-
-    Biases and the scales and offsets of normalisations are not decayed (Loshchilov & Hutter, "Decoupled weight decay", ICLR 2019, leave
-    that open; decaying them pulls normalised features towards zero for nothing).
+def build_optimizer(
+    config: Training, steps_per_epoch: int, encoder: Sequence[str] = (), factor: float = 1.0, accumulate: int | None = None
+) -> AdamW:
+    """Return the optimiser that a configuration asks for.
 
     Args:
         config: The section `training` of the configuration.
-        steps_per_epoch: Optimiser steps in an epoch.
+        steps_per_epoch: Batches in an epoch.
+        encoder: Prefixes of the paths of the encoder's variables, a level each, input first (`models.encoder_levels`).
+        factor: Multiplies every learning rate.
+        accumulate: Batches of an update, if not those of the configuration.
+
+    Raises:
+        InputError: If learning rates are to differ between the levels of a network that has none.
     """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    total = config.epochs * steps_per_epoch
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
-        decay_steps=max(1, total - warmup),
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=config.weight_decay,
+    if config.layer_decay != 1 and not encoder:
+        raise InputError(
+            f"training.layer_decay is {config.layer_decay:g}, but the network has no encoder with levels. Set it to 1 or change the model."
+        )
+    accumulate = config.accumulate if accumulate is None else accumulate
+    return AdamW(
+        build_schedule(config, steps_per_epoch, factor, accumulate),
+        weight_decay=config.weight_decay,  # Adam is AdamW without it, and the configuration allows it none
+        global_clipnorm=config.clip_norm,
         use_ema=config.ema_decay is not None,
         ema_momentum=config.ema_decay or 0.99,
+        ema_warmup=config.ema_warmup,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        encoder=encoder,
+        layer_decay=config.layer_decay,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class AdamW(keras.optimizers.AdamW):
+    """Keras' AdamW (Loshchilov & Hutter, "Decoupled weight decay", ICLR 2019), whose every part counts updates and not batches.
+
+    Of Keras 3.15 it changes, and the tests show:
+    - With `gradient_accumulation_steps`, Keras moves the average of the weights with every batch, and fails under MirroredStrategy.
+    - With `global_clipnorm` and several devices, Keras clips the gradients of each device and not their sum.
+    And it adds:
+    - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and temperature) do not decay.
+    - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times layer_decay ** (n - i), and decays at it
+      (Clark et al., "ELECTRA", ICLR 2020, section 3); all else at the learning rate.
+    - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). The average after update 0 is the
+      weights, with or without warm-up.
+
+    Args:
+        learning_rate: A schedule, or a float.
+        encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that fits is taken.
+        layer_decay: As above.
+        ema_warmup: As above.
+        **kwargs: Passed to keras.optimizers.AdamW; `ema_overwrite_frequency` has no effect.
+
+    Raises:
+        ValueError: When it is built, if a level has no variables, so that layer_decay would silently do nothing.
+    """
+
+    def __init__(
+        self, learning_rate: Any = 0.001, *, encoder: Sequence[str] = (), layer_decay: float = 1.0, ema_warmup: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.encoder, self.layer_decay, self.ema_warmup = list(encoder), layer_decay, ema_warmup
+
+    def build(self, var_list: list[keras.Variable]) -> None:
+        """Add the optimiser's variables."""
+        if self.built:
+            return
+        super().build(var_list)
+        levels = [self._level(variable.path) for variable in var_list]
+        if self.layer_decay != 1 and (missing := [name for i, name in enumerate(self.encoder) if i not in levels]):
+            raise ValueError(f"No variable belongs to the encoder's level {', '.join(missing)}. Received: {[v.path for v in var_list]}")
+        self._scales = [self.layer_decay ** (len(self.encoder) - level) for level in levels]
+        self._decays = [self.weight_decay * _may_decay(variable) for variable in var_list]
+        for variable, average in zip(var_list, self.averages, strict=False):
+            average.assign(_copy(variable))  # what no gradient reaches is its own average
+
+    def _level(self, path: str) -> int:
+        fitting = [level for level in self.encoder if path.startswith(level)]
+        return self.encoder.index(max(fitting, key=len)) if fitting else len(self.encoder)
+
+    def _backend_apply_gradients(self, grads: list, trainable_variables: list) -> None:
+        if keras.backend.backend() == "tensorflow":  # the sum over the devices of a strategy
+            grads = [gradient for gradient, _ in super()._all_reduce_sum_gradients(list(zip(grads, trainable_variables, strict=True)))]
+        if self.gradient_accumulation_steps:
+            sums = [self._accumulated_gradients[self._get_variable_index(variable)] for variable in trainable_variables]
+            grads, update = [ops.add(total, gradient) for total, gradient in zip(sums, grads, strict=True)], self._is_update()
+            for total, gradient in zip(sums, grads, strict=True):
+                total.assign(ops.where(update, 0.0, gradient))
+            grads = [gradient / self.gradient_accumulation_steps for gradient in grads]
+        self._backend_update_step(self._clip_gradients(grads), trainable_variables, self.learning_rate)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        return grads_and_vars  # summed before they were accumulated and clipped
+
+    def _is_update(self) -> Any:
+        return ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update a variable, its moments and its moving average; between two updates of accumulated gradients, leave them as they are.
+
+        Under JAX a condition cannot assign variables, and under MirroredStrategy it cannot hold an update of all devices; so the step is
+        always taken, and taken back between updates.
+        """
+        index = self._get_variable_index(variable)
+        touched = [variable, self._momentums[index], self._velocities[index]]
+        if self.use_ema:
+            touched.append(self._model_variables_moving_average[index])
+        before = [_copy(v) for v in touched] if self.gradient_accumulation_steps else []
+        rate = learning_rate * self._scales[index]
+        if self._decays[index]:
+            self.assign_sub(variable, variable * ops.cast(rate * self._decays[index], variable.dtype))
+        super().update_step(gradient, variable, rate)
+        if self.use_ema:
+            momentum = ops.cast(self._ema_decay(), variable.dtype)
+            self.assign(touched[-1], momentum * touched[-1] + (1 - momentum) * variable)
+        if before:
+            update = self._is_update()
+            for v, value in zip(touched, before, strict=True):
+                self.assign(v, ops.where(update, ops.convert_to_tensor(v), value))
+
+    def _ema_decay(self) -> Any:
+        done = ops.cast(self.iterations, "float32")
+        decay = ops.minimum(self.ema_momentum, (1 + done) / (10 + done)) if self.ema_warmup else self.ema_momentum
+        return ops.where(done > 0, decay, 0.0)
+
+    @property
+    def averages(self) -> list[keras.Variable]:
+        """The moving average of each variable, in the order of the variables; empty without one."""
+        return list(self._model_variables_moving_average) if self.use_ema else []
+
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
+        """Leave the variables as they are.
+
+        Keras gives them their averages when `fit` ends, with an error too, which under JAX fails and hides that error.
+        `marsls_keras.training.averages.averaged_weights` lends them instead.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "encoder": list(self.encoder), "layer_decay": self.layer_decay, "ema_warmup": self.ema_warmup}
+
+
+def _copy(variable: Any) -> Any:
+    # Neither backend's conversion alone is a copy: TensorFlow's is the variable itself, JAX's is its buffer.
+    return ops.copy(ops.convert_to_tensor(variable))
+
+
+def _may_decay(variable: keras.Variable) -> bool:
+    # A name is the last part of a path; cpb_mlp is a layer, whose kernels are excluded as well.
+    return not (re.search("bias|gamma|beta", variable.name) or re.search("cpb_mlp|logit_scale", variable.path))

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from marsls_keras.errors import RunError
 from marsls_keras.files import write_text
+from marsls_keras.training.device import peak_memory
 from marsls_keras.training.run_dir import history_text
 
 
@@ -53,16 +54,13 @@ class Live(keras.callbacks.Callback):
 
     Args:
         title: What is trained, such as "default fold 0".
-        rows: The history, read after each epoch.
         epochs: Number of epochs in all.
-        steps: Steps an epoch.
-        batch_size: Tiles a step.
         log: File that the lines are appended to.
     """
 
-    def __init__(self, title: str, rows: list[dict[str, float]], epochs: int, steps: int, batch_size: int, log: Path) -> None:
+    def __init__(self, title: str, epochs: int, log: Path) -> None:
         super().__init__()
-        self.title, self.rows, self.epochs, self.steps, self.batch_size, self.log = title, rows, epochs, steps, batch_size, log
+        self.title, self.epochs, self.log = title, epochs, log
         self.console = Console(stderr=True, highlight=False)
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -71,7 +69,21 @@ class Live(keras.callbacks.Callback):
             TextColumn("{task.fields[status]}", markup=False),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.columns = columns
+        self.follow([], 1, 1)
+
+    def follow(self, rows: list[dict[str, float]], steps: int, batch_size: int, first_step: int = 0) -> None:
+        """Say what is to be shown from now on.
+
+        Args:
+            rows: The history, read after each epoch.
+            steps: Steps an epoch.
+            batch_size: Tiles a step.
+            first_step: Steps that the first epoch has done already.
+        """
+        self.rows, self.steps, self.batch_size, self.first_step = rows, steps, batch_size, first_step
+        # A bar that was stopped cannot be started again.
+        self.bar = Progress(*self.columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def say(self, line: str) -> None:
         """Print a line and append it to the log.
@@ -103,14 +115,16 @@ class Live(keras.callbacks.Callback):
         # Reading a metric waits for the device, so a loss is shown only where somebody sees it.
         if not self.bar.disable and logs:
             speed = (batch + 1) * self.batch_size / max(time.perf_counter() - self._epoch_start, 1e-9)
-            text = f"loss {float(logs['loss']):.4f} · mIoU {float(logs['miou']):.4f} · {speed:.0f} tiles/s"
-            self.bar.update(self.task, completed=batch + 1, status=text)
+            memory = " + ".join(f"{gibibytes:.1f}" for gibibytes in peak_memory().values())
+            text = f"loss {float(logs['loss']):.4f} · mIoU {float(logs['miou']):.4f} · {speed:.0f} tiles/s · {memory} GiB"
+            self.bar.update(self.task, completed=self.first_step + batch + 1, status=text)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """Print the epoch's line."""
         row = self.rows[-1]
+        self.first_step = 0
         left = (self.epochs - epoch - 1) * (time.perf_counter() - self._begin) / (len(self.rows) - self._done)
-        chosen = " (EMA)" if row.get("ema") else ""
+        chosen = next((f" ({name.upper()})" for name in ("ema", "swa") if row.get(name)), "")
         self.say(
             f"{self.title} · epoch {epoch + 1:3d}/{self.epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
             f"mIoU {row['val_miou']:.4f}{chosen}  {row['tiles_per_second']:.0f} tiles/s  {_clock(left)} left"

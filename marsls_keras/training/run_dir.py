@@ -5,7 +5,9 @@ runs/<run>/
     decision.json                                   written by tune
     fold_<k>/
         config.yaml  environment.json  normalization.json
-        state/  history.csv  log.txt  tensorboard/  while training
+        history.csv  log.txt  tensorboard/          while training
+        state/                                      while training; of a finished fold the last one, to go on with more epochs
+        best-<epoch>.weights.h5                     while training
         best.weights.h5  oof.npz  curves.png        when it is done
         metrics.json                                last: a fold that has it is finished
 """
@@ -51,10 +53,11 @@ class Run:
         return Path(self.fingerprint["data_root"])
 
     @classmethod
-    def create(cls, path: Path, config: Config, splits: Splits, fingerprint: dict[str, Any]) -> Run:
+    def create(cls, path: Path, config: Config, splits: Splits, fingerprint: dict[str, Any], resume: bool = False) -> Run:
         """Begin a run, or go on with one of the same configuration and data.
 
-        Safe for several processes that train folds of one run: all write the same content.
+        Safe for several processes that train folds of one run: all write the same content. With `resume` the run may get more epochs than
+        it was begun with; folds that were finished with fewer stay valid.
 
         Raises:
             InputError: If there is a run of this name with another configuration or other data; what differs is named.
@@ -62,13 +65,18 @@ class Run:
         if (path / "splits.json").exists():
             run = cls.open(path)
             changed = differences(run.config, config)
-            if changed:
-                raise InputError(f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.")
+            more = changed == differences(run.config, _with_epochs(run.config, max(run.config.training.epochs, config.training.epochs)))
+            if changed and not (resume and more):
+                longer = " To train it longer, add --resume." if more else ""
+                raise InputError(f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.{longer}")
             if run.fingerprint["sha256"] != fingerprint["sha256"]:
                 old, new = run.fingerprint, fingerprint
                 parts = [f"{key}: {old[key]} → {new[key]}" for key in ("data_root", "release", "tiles", "size") if old[key] != new[key]]
                 parts = parts or ["the pixels or masks of some tiles"]
                 raise InputError(f"Run {path} was begun on other data:{listing(parts)}\nChoose another name with --run.")
+            if changed:
+                write_config(path / "config.yaml", config)
+                return cls.open(path)
             return run
         write_config(path / "config.yaml", config)
         write_json(path / "fingerprint.json", fingerprint)
@@ -107,7 +115,9 @@ class Run:
         if not (folder / "config.yaml").exists():
             return f"fold {fold} is missing: {self._command(fold)}"
         try:
-            changed = differences(self.config, read_config(folder / "config.yaml"))
+            trained = read_config(folder / "config.yaml")
+            # Of folds that had different numbers of epochs each is as good a member as the others.
+            changed = differences(_with_epochs(self.config, trained.training.epochs), trained)
             digest = self.metrics(fold).get("weights_sha256") if (folder / "metrics.json").exists() else None
         except InputError as error:
             return f"fold {fold} is damaged: {error}"
@@ -144,6 +154,11 @@ class Run:
     def digest(self, folds: list[int]) -> dict[str, str]:
         """Return the SHA-256 of the weights of each fold, by its number as a string (for JSON)."""
         return {str(fold): self.metrics(fold)["weights_sha256"] for fold in folds}
+
+
+def _with_epochs(config: Config, epochs: int) -> Config:
+    """Return a configuration with another number of epochs."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

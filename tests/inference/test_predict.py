@@ -93,7 +93,7 @@ def test_tiles_of_another_size_that_are_not_square(run, member):
 
 @pytest.mark.parametrize("height,width", [(30, 32), (32, 34)])
 def test_sizes_the_network_cannot_take_are_refused(member, height, width):
-    with pytest.raises(InputError, match=f"unet needs height and width divisible by 4; the tiles are {height} x {width}"):
+    with pytest.raises(InputError, match=f"unet needs height and width divisible by 4; the tiles or windows are {height} x {width}"):
         next(predict_views(member, tiles(1, height, width), ["identity"]))
 
 
@@ -140,7 +140,7 @@ def test_weights_of_another_network_are_refused(tiny_run, tmp_path):
     run = Run.open(tiny_run.copy(tmp_path) / tiny_run.name)
     for path in (run.path / "config.yaml", run.path / "fold_0" / "config.yaml"):
         path.write_text(path.read_text().replace("base_filters: 2", "base_filters: 3"))
-    with pytest.raises(InputError, match="The weights of fold 0 of run tiny do not fit its network: "):
+    with pytest.raises(InputError, match="best.weights.h5 does not fit the network of run tiny: "):
         load_member(Run.open(run.path), 0)
 
 

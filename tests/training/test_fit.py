@@ -25,12 +25,12 @@ from tensorflow.python.framework.config import disable_op_determinism
 
 from competition import workflow
 from marsls_keras.errors import InputError, RunError
-from marsls_keras.models import build_model
+from marsls_keras.models import build_model, registry
 from marsls_keras.training.run_dir import Run
 
 FILES = {
     *("config.yaml", "environment.json", "normalization.json", "history.csv", "log.txt", "tensorboard"),
-    *("best.weights.h5", "oof.npz", "curves.png", "metrics.json"),
+    *("best.weights.h5", "oof.npz", "curves.png", "metrics.json", "state"),
 }
 
 
@@ -79,11 +79,13 @@ def held_out(path: Path, fold: int) -> tuple[list[str], list[str]]:
 # --- A finished fold ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_run_directory_holds_all_that_it_should_and_no_state(tiny_run):
-    assert {path.name for path in tiny_run.path.iterdir()} == {"config.yaml", "fingerprint.json", "splits.json", "fold_0", "fold_1"}
+def test_the_run_directory_holds_all_that_it_should_and_the_last_state(tiny_run):
+    names = {path.name for path in tiny_run.path.iterdir() if not path.name.startswith(".")}
+    assert names == {"config.yaml", "fingerprint.json", "splits.json", "fold_0", "fold_1"}
     for fold in (0, 1):
         folder = tiny_run.path / f"fold_{fold}"
         assert {path.name for path in folder.iterdir()} == FILES
+        assert [path.name for path in (folder / "state").iterdir()] == ["00002_000000.npz"]
         assert (folder / "config.yaml").read_bytes() == (tiny_run.path / "config.yaml").read_bytes()
         environment = json.loads((folder / "environment.json").read_text())
         assert (environment["backend"], environment["precision"], environment["deterministic"]) == ("tensorflow", "float32", True)
@@ -223,7 +225,9 @@ def refused(tiny_run, runs: Path, *settings: str, **options) -> str:
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_finished_fold_is_not_trained_again(tiny_run, tmp_path, resume):
-    message = "Fold 0 of run tiny is finished. Train it anew with --overwrite, or another run with --run."
+    message = (
+        "Fold 0 of run tiny is finished. Train it longer with --resume --epochs 4 or anew with --overwrite, or another run with --run."
+    )
     assert refused(tiny_run, tiny_run.copy(tmp_path), resume=resume) == message
 
 
@@ -259,7 +263,7 @@ def test_a_finished_fold_with_changed_weights_is_never_resumed_over(tiny_run, tm
 
 def test_data_that_do_not_fit_are_refused_before_anything_is_written(tiny_run, data_root, tmp_path):
     runs = tmp_path / "runs"
-    with pytest.raises(InputError, match="unet needs height and width divisible by 4; the tiles are 34 x 34"):
+    with pytest.raises(InputError, match="unet needs height and width divisible by 4; the tiles or windows are 34 x 34"):
         train(tiny_run, runs, data=data_root(size=34))
     assert not list(runs.rglob("fold_*/*"))
 
@@ -317,12 +321,12 @@ def test_a_killed_training_resumes_to_the_result_of_an_uninterrupted_one(tiny_ru
     runs = tmp_path / "runs"
     shutil.copytree(killed[epoch], runs)
     folder = runs / "tiny" / "fold_0"
-    assert (folder / "state" / f"epoch_{epoch - 1:05d}.npz").exists() and not (folder / "metrics.json").exists()
+    assert (folder / "state" / f"{epoch:05d}_000000.npz").exists() and not (folder / "metrics.json").exists()
     with pytest.raises(
         InputError, match="Run tiny is not complete:\n  - fold 0 is unfinished: .*\nTo use only what is there, say so: --folds 1"
     ):
         Run.open(runs / "tiny").finished_folds()
-    (folder / "state" / ".1234.epoch_00001.npz").write_bytes(b"half written when the process died")
+    (folder / "state" / ".1234.00002_000000.npz").write_bytes(b"half written when the process died")
     _, (result,) = train(tiny_run, runs, resume=True)
     assert {path.name for path in folder.iterdir()} == FILES and metrics(folder) == result
     same(folder, tiny_run.path / "fold_0")
@@ -344,6 +348,30 @@ def test_resuming_what_has_not_begun_or_lost_its_state_begins(tiny_run, killed, 
     assert "Resuming" not in (folder / "log.txt").read_text()
 
 
+# --- More epochs -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_fold_can_have_more_epochs(tiny_run, tmp_path, deterministic):
+    runs = tiny_run.copy(tmp_path)
+    folder, before = runs / "tiny" / "fold_0", history(tiny_run.path / "fold_0")
+    assert "has another configuration:\n  - training.epochs: 2 → 4\n" in refused(tiny_run, runs, "training.epochs=4")
+    assert "training.epochs: 2 → 1" in refused(tiny_run, runs, "training.epochs=1", resume=True)
+    _, (result,) = train(tiny_run, runs, "training.epochs=4", resume=True)
+    rows = history(folder)
+    assert rows[:2] == before and len(rows) == 4 and result["epochs"] == 4
+    assert result["scores"]["miou"] == pytest.approx(max(row["val_miou"] for row in rows), abs=1e-12)
+    assert {path.name for path in folder.iterdir()} == FILES
+    log = (folder / "log.txt").read_text()
+    assert "Resuming after epoch 2. Training now ends after epoch 4 instead of 2: the learning-rate schedule" in log
+    # The other fold, which had two epochs, stays a member of the run.
+    run = Run.open(runs / "tiny")
+    assert run.config.training.epochs == 4 and run.finished_folds() == [0, 1]
+    assert "finished. Train it longer with --resume --epochs 8" in refused(tiny_run, runs, "training.epochs=4", resume=True)
+    shutil.rmtree(runs / "tiny" / "fold_1" / "state")
+    message = refused(tiny_run, runs, "training.epochs=4", resume=True, fold="1")
+    assert message.startswith("Fold 1 of run tiny is finished, and its state is gone, so it cannot go on.")
+
+
 # --- Divergence --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -358,13 +386,18 @@ def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, 
     monkeypatch.setenv("TERM", "xterm")
     settings = ["training.learning_rate=1e30", "training.warmup_epochs=0", "training.deterministic=false"]
     with pytest.raises(
-        RunError, match=r"^Training of fold 0 of run tiny diverged: NaN or Inf loss .* Lower training\.learning_rate"
+        RunError, match=r"^Training of fold 0 of run tiny diverged: NaN or infinite .* Lower training\.learning_rate"
     ) as error:
         train(tiny_run, tmp_path, *settings)
     folder = tmp_path / "tiny" / "fold_0"
-    assert not (folder / "best.weights.h5").exists() and "kept" not in str(error.value)  # it was in the first epoch
+    assert not list(folder.glob("*.weights.h5")) and "kept" not in str(error.value)  # it was in the first epoch
     assert error.value.exit_code == 1
-    assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
+    assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 4
+    log = (folder / "log.txt").read_text()
+    assert [re.search(r"learning rate × (\S+)\.$", line)[1] for line in log.splitlines()[1:]] == ["0.5", "0.25", "0.125"]
+    # The tiles that are named were to be trained on, and are as many as a batch has.
+    named = re.search(r"The tiles of that step: (.*)\. Going back to the beginning", log)[1].split(", ")
+    assert len(named) == 4 and set(named) <= set(held_out(tmp_path / "tiny", 0)[1])
     assert "is unfinished" in Run.open(tmp_path / "tiny").trouble(0)
 
 
@@ -374,16 +407,109 @@ def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
     with pytest.raises(RunError) as error:
         train(tiny_run, tmp_path, *settings, "training.deterministic=false", "training.ema_decay=null")
     folder = tmp_path / "tiny" / "fold_0"
-    assert str(error.value) == (
-        "Training of fold 0 of run tiny diverged: NaN or Inf loss encountered at batch 0. Loss value: nan. "
-        f"Terminating training immediately. The best weights so far are kept in {folder}/best.weights.h5. "
-        "Lower training.learning_rate, or use precision float32."
-    )
-    rows = history(folder)
-    assert len(rows) == 2 and math.isfinite(rows[0]["val_loss"]) and not math.isfinite(rows[1]["val_loss"])
-    kernels = [w for w in variables(folder / "best.weights.h5") if w.ndim == 4]
+    (best,) = folder.glob("best-00000-*.weights.h5")
+    assert f"The best weights so far are kept in {best}." in str(error.value)
+    assert "Going back to the state after epoch 1 with the learning rate × 0.5." in (folder / "log.txt").read_text()
+    assert len(history(folder)) == 2 and not math.isfinite(history(folder)[1]["val_loss"])
+    kernels = [w for w in variables(best) if w.ndim == 4]
     assert all(np.isfinite(kernel).all() and 0 < np.abs(kernel).max() < 3 for kernel in kernels)
-    assert {path.name for path in folder.iterdir()} == FILES - {"oof.npz", "curves.png", "metrics.json"} | {"state"}
+    assert [path.name for path in (folder / "state").iterdir()] == ["00001_000000.npz"]
+    assert {path.name for path in folder.iterdir()} == FILES - {"oof.npz", "curves.png", "metrics.json", "best.weights.h5"} | {best.name}
+
+
+@pytest.fixture
+def network():
+    """Enter networks of a test in the registry, and take them out again."""
+    before = dict(registry._ENTRIES)
+    yield registry.register
+    registry._ENTRIES.clear()
+    registry._ENTRIES.update(before)
+
+
+class Brittle(keras.layers.Layer):
+    """Has one weight, which training always wants larger; from `limit` on nothing is a number any more."""
+
+    limit = 0.37
+
+    def build(self, _):
+        self.weight = self.add_weight(shape=(), initializer="zeros", name="bias")
+
+    def call(self, x):
+        held = keras.ops.where(self.weight < self.limit, self.weight, float("nan"))
+        return keras.ops.where(x > -1e9, held, 0.0)[..., :1]  # the same logit everywhere
+
+
+def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network, tmp_path, deterministic):
+    """Adam moves the weight by the learning rate at each step, of which an epoch has four: seven of 0.06 are too much, as the eighth
+    step finds out; four of 0.06 and four of 0.03 are not."""
+
+    @network("brittle", stride=lambda **_: 1)
+    def brittle(bands: int = 7) -> keras.Model:
+        inputs = keras.Input((None, None, bands))
+        return keras.Model(inputs, Brittle(dtype="float32")(inputs))
+
+    data = data_root(train=8, val=2, test=0, size=16)
+    for mask in data.rglob("masks/*.tif"):
+        tifffile.imwrite(mask, np.ones((16, 16), np.uint8))
+    settings = ["model={name: brittle}", "training.epochs=3", "training.schedule.name=constant", "training.warmup_epochs=0"]
+    settings += ["training.learning_rate=0.06", "training.weight_decay=0", "training.batch_size=2", "data.cv=official"]
+    settings += ["training.ema_decay=null"]
+    _, (result,) = train(tiny_run, tmp_path, *settings, "training.epochs=2", data=data)
+    folder = tmp_path / "tiny" / "fold_0"
+    rows = history(folder)
+    assert len(rows) == result["epochs"] == 2 and [row["learning_rate"] for row in rows] == pytest.approx([0.06, 0.03])
+    (trouble,) = result["trouble"]
+    assert trouble.startswith("NaN or infinite loss or weights in epoch 2, step 4. The tiles of that step: train/")
+    model = build_model("brittle")
+    model.load_weights(folder / "best.weights.h5")
+    assert 0.2 < float(model.trainable_variables[0].numpy()) < 0.37
+    log = (folder / "log.txt").read_text()
+    assert log.count("with the learning rate × 0.5.") == 1
+
+
+# --- Memory ------------------------------------------------------------------------------------------------------------------------------
+
+
+class Hungry(keras.layers.Layer):
+    """Asks for 16 TiB of memory for every tile above the number that fits."""
+
+    def __init__(self, fits: int):
+        super().__init__(dtype="float32")
+        self.fits = fits
+
+    def call(self, x):
+        excess = tf.maximum(tf.shape(x)[0] - self.fits, 0)
+        asked = tf.raw_ops.Empty(shape=tf.stack([excess, 2**21, 2**21]), dtype=tf.float32, init=False)
+        return x + 0 * tf.reduce_sum(asked[:, 0, 0])
+
+
+def hungry(network, fits: int) -> None:
+    @network("hungry", stride=lambda **_: 1)
+    def build(bands: int = 7) -> keras.Model:
+        inputs = keras.Input((None, None, bands))
+        return keras.Model(inputs, keras.layers.Conv2D(1, 1, dtype="float32")(Hungry(fits)(inputs)))
+
+
+# TensorFlow waits ten seconds for memory before it gives up.
+@pytest.mark.parametrize(
+    "batch,fits,expected", [(4, 2, (2, 2)), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(8, 1, (1, 8)), (16, 2, (2, 8))])]
+)
+def test_a_batch_that_does_not_fit_is_halved_and_accumulated(tiny_run, network, tmp_path, batch, fits, expected):
+    hungry(network, fits)
+    settings = ["model={name: hungry}", f"training.batch_size={batch}", "training.deterministic=false", f"inference.batch_size={fits}"]
+    _, (result,) = train(tiny_run, tmp_path, *settings)
+    assert (result["batch_size"], result["accumulate"]) == expected
+    assert result["trouble"][0] == f"Memory ran out with {batch} tiles a step: {batch // 2} now, 2 steps an update."
+    log = (tmp_path / "tiny" / "fold_0" / "log.txt").read_text()
+    assert all(line in log for line in result["trouble"]) and len(result["trouble"]) == (batch // expected[0]).bit_length() - 1
+
+
+@pytest.mark.parametrize("batch,fits", [(3, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(16, 1), (1, 0)])])
+def test_a_batch_that_cannot_be_halved_often_enough_is_an_error(tiny_run, network, tmp_path, batch, fits):
+    hungry(network, fits)
+    settings = ["model={name: hungry}", f"training.batch_size={batch}", "training.deterministic=false"]
+    with pytest.raises(RunError, match=r"Memory ran out with \d tiles a step. Lower training.batch_size .*OOM when allocating"):
+        train(tiny_run, tmp_path, *settings)
 
 
 # --- Full disk ---------------------------------------------------------------------------------------------------------------------------
@@ -418,7 +544,8 @@ class Full:
         assert all(re.match(r"Training unet|Resuming after|tiny fold 0 · epoch", line) for line in progress), progress
         assert Run.open(self.runs / "tiny").trouble(0).startswith("fold 0 is unfinished")
         found = content(self.runs)
-        assert set(self.before) <= set(found) and not [path for path in found if Path(path).name.startswith(".")]
+        hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
+        assert {path for path in self.before if "best-" not in path} <= set(found) and hidden == {".fold_0.lock", ".fold_1.lock"}
         changed = {path for path in found if found[path] != self.before.get(path) and "tensorboard" not in path}
         assert all(path.startswith("tiny/fold_0/") for path in changed)  # neither fold 1 nor the run itself
         return {path.removeprefix("tiny/fold_0/") for path in changed}
@@ -447,14 +574,21 @@ def full_disk(tiny_run, killed, tmp_path_factory) -> dict[str, Full]:
     return cases
 
 
-@pytest.mark.parametrize("name,changed", [("oof.npz", set()), ("curves.png", {"oof.npz"}), ("log.txt", set())])
+@pytest.mark.parametrize(
+    "name,changed", [("oof.npz", {"best.weights.h5"}), ("curves.png", {"best.weights.h5", "oof.npz"}), ("log.txt", set())]
+)
 def test_a_disk_that_is_full_at_the_end_of_training(tiny_run, full_disk, name, changed):
     """What could not be written leaves no trace."""
     assert full_disk[name].check(name) <= {"log.txt", "environment.json", *changed}
 
 
 def test_a_disk_that_is_full_where_the_weights_go(full_disk):
-    assert full_disk["best.weights.h5"].check("best.weights.h5") == {"config.yaml", "environment.json", "normalization.json", "log.txt"}
+    assert full_disk["best.weights.h5"].check(r"best-00000-\w{8}\.weights\.h5") == {
+        "config.yaml",
+        "environment.json",
+        "normalization.json",
+        "log.txt",
+    }
 
 
 def test_once_there_is_space_the_fold_is_finished(tiny_run, full_disk, deterministic):

@@ -54,7 +54,8 @@ def train(folder: Path, rows: list, epochs: int, first: int = 0) -> Live:
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([3, 6], [0.5, 0.25, 0.125])
     model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse", metrics=[keras.metrics.MeanAbsoluteError(name="miou")])
     model.optimizer.iterations.assign(3 * first)
-    live = Live("a [run] fold 0", rows, epochs, 3, 4, folder / "log.txt")
+    live = Live("a [run] fold 0", epochs, folder / "log.txt")
+    live.follow(rows, 3, 4)
     scores = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(val_loss=0.25, val_miou=0.5, ema=epoch % 2))
     callbacks = [scores, Rows(folder / "history.csv", rows, 12), live]
     try:
@@ -102,7 +103,8 @@ def test_time_left_is_told_from_the_epochs_of_this_process(tmp_path, monkeypatch
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     rows = [{"epoch": 0}]
-    live = Live("run", rows, 40, 3, 4, tmp_path / "log.txt")
+    live = Live("run", 40, tmp_path / "log.txt")
+    live.follow(rows, 3, 4)
     live.on_train_begin()
     for epoch, (seconds, left) in enumerate([(100, "1:03:20"), (100, "1:01:40"), (40, "0:48:00")], 1):
         now[0] += seconds
@@ -122,14 +124,18 @@ def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     train(tmp_path, [], 2)
     shown = terminal.getvalue()
-    assert "a [run] fold 0 · epoch 1/2" in shown and "3/3" in shown and re.search(r"loss \d\.\d{4} · mIoU \d\.\d{4} · \d+ tiles/s", shown)
+    assert (
+        "a [run] fold 0 · epoch 1/2" in shown
+        and "3/3" in shown
+        and re.search(r"loss \d\.\d{4} · mIoU \d\.\d{4} · \d+ tiles/s · \d+\.\d GiB", shown)
+    )
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1 and shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
-    live = Live("run", [], 1, 1, 1, tmp_path / "log.txt")
+    live = Live("run", 1, tmp_path / "log.txt")
     with pytest.raises(RunError, match=re.escape(f"Could not write {tmp_path}/log.txt: No space left on device.")):
         live.say("a line")
 

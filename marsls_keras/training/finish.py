@@ -1,0 +1,70 @@
+"""What ends the training of a fold: predictions of the held-out tiles with the best weights, and the figures."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Any
+
+from marsls_keras.counts import confusion
+from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.normalize import Normalizer
+from marsls_keras.errors import RunError
+from marsls_keras.files import sha256, write_json
+from marsls_keras.inference.oof import save_oof
+from marsls_keras.inference.predict import Member, predict_views, rebuild
+from marsls_keras.report.plots import save_curves
+from marsls_keras.training.fold_dir import close
+from marsls_keras.training.keep_best import KeepBest
+from marsls_keras.training.resume import Plan
+from marsls_keras.training.run_dir import Run, read_history
+
+
+def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, keep: KeepBest, plan: Plan, began: float) -> dict[str, Any]:
+    """Predict the held-out tiles with the best weights and write what marks the fold as finished, metrics.json last.
+
+    Args:
+        run: The run.
+        fold: Number of the fold.
+        held_out: The tiles it holds out.
+        normalizer: Its normalisation.
+        keep: The callback that kept the best weights.
+        plan: What was done differently from the configuration.
+        began: When training began, by time.perf_counter.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        RunError: If no epoch had a finite loss on the held-out tiles, or a file cannot be written.
+    """
+    folder = run.fold_path(fold)
+    if keep.best["epoch"] < 0:
+        raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
+    weights = folder / "best.weights.h5"
+    (folder / keep.best["file"]).replace(weights)
+    member = Member(run, fold, rebuild(run, weights, len(normalizer.bands)), normalizer)
+    (probability,) = predict_views(member, held_out.images, ["identity"])
+    save_oof(folder / "oof.npz", [ref.id for ref in held_out.refs], {"identity": probability}, sha256(weights))
+    counts = confusion(held_out.masks, probability >= 0.5)
+    rows = read_history(folder / "history.csv")
+    save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
+    metrics = {
+        "fold": fold,
+        "epochs": len(rows),
+        "best_epoch": keep.best["epoch"],
+        "best_weights": keep.best["weights"],
+        "weights_sha256": sha256(weights),
+        "tiles": len(held_out),
+        "scores": counts.scores(),
+        "counts": {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn},
+        "batch_size": plan.batch_size,
+        "accumulate": plan.accumulate,
+        "trouble": list(plan.trouble),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "seconds_with_setup": round(time.perf_counter() - began, 1),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_json(folder / "metrics.json", metrics)
+    close(folder)
+    return metrics

@@ -1,0 +1,73 @@
+"""Learning-rate schedules: linear warm-up, then constant, cosine, step or exponential."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops, saving
+from keras.optimizers import schedules
+
+from marsls_keras.config import Training
+from marsls_keras.config.schema import Cosine, Exponential, Step
+
+
+@saving.register_keras_serializable("marsls_keras")
+class WarmUp(schedules.LearningRateSchedule):
+    """Linear growth from zero, then another schedule, which starts when the growth has ended.
+
+    Keras gives a schedule the number of batches, also where several batches make one update. The learning rate of an update is that of
+    the first of its batches, and all counting is in whole numbers, so that a rate that changes after an epoch does so at that very update.
+
+    Args:
+        after: The schedule after the warm-up.
+        warmup: Batches that the warm-up takes.
+        unit: Batches that are one step of `after`.
+        accumulate: Batches of an update.
+
+    Call arguments:
+        step: Number of batches so far, a whole number.
+    """
+
+    def __init__(self, after: schedules.LearningRateSchedule, warmup: int = 0, unit: int = 1, accumulate: int = 1) -> None:
+        super().__init__()
+        self.after, self.warmup, self.unit, self.accumulate = after, warmup, unit, accumulate
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate, a float32 scalar."""
+        first = ops.multiply(ops.floor_divide(step, self.accumulate), self.accumulate)
+        rate = self.after(ops.floor_divide(ops.maximum(first - self.warmup, 0), self.unit))
+        return rate * ops.minimum(ops.cast(first, "float32") / self.warmup, 1.0) if self.warmup else rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"after": schedules.serialize(self.after), "warmup": self.warmup, "unit": self.unit, "accumulate": self.accumulate}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WarmUp:
+        """Build the schedule from its configuration."""
+        return cls(**{**config, "after": schedules.deserialize(config["after"])})
+
+
+def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, accumulate: int = 1) -> WarmUp:
+    """Return the learning rate by the number of batches.
+
+    After the warm-up: cosine falls to zero at the end of the last epoch (Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts); step
+    and exponential change after whole epochs, counted from the end of the warm-up, the latter by exp(-rate) as in MarsLS-Net.
+
+    Args:
+        config: The section `training` of the configuration.
+        steps_per_epoch: Batches in an epoch.
+        factor: Multiplies every learning rate.
+        accumulate: Batches of an update.
+    """
+    peak, warmup = config.learning_rate * factor, round(config.warmup_epochs * steps_per_epoch)
+    match config.schedule:
+        case Cosine():
+            return WarmUp(schedules.CosineDecay(peak, max(1, config.epochs * steps_per_epoch - warmup)), warmup, 1, accumulate)
+        case Step(every=every, factor=decay):
+            return WarmUp(schedules.ExponentialDecay(peak, 1, decay), warmup, every * steps_per_epoch, accumulate)
+        case Exponential(rate=rate):
+            return WarmUp(schedules.ExponentialDecay(peak, 1, math.exp(-rate)), warmup, steps_per_epoch, accumulate)
+        case _:
+            return WarmUp(schedules.ExponentialDecay(peak, 1, 1.0), warmup, 1, accumulate)
