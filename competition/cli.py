@@ -17,7 +17,7 @@ import typer
 from typer import Argument, Option
 
 from marsls_keras import __version__
-from marsls_keras.errors import InputError, MarslsError
+from marsls_keras.errors import InputError, Interrupted, MarslsError
 
 app = typer.Typer(
     help="Segment Martian landslides in seven-band orbital tiles: check, train, tune, submit, score, report.",
@@ -147,6 +147,27 @@ def models(as_json: _Json = False) -> None:
 
 
 @app.command()
+def bench(
+    config: Annotated[str, Option(help="Name of a recipe, or a YAML file.")] = "default",
+    data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; generated tiles by default.")] = None,
+    settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
+    seconds: Annotated[float, Option(min=0.1, help="How long each figure is measured.")] = 8,
+    peer: Annotated[str | None, Option(help="Also measure the same network in another library, in turns: torch.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Measure decoding, the data pipeline, training and inference on this machine."""
+    if peer is not None:  # the two share a GPU's memory, so neither may take all of it at once
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    _backend()
+    from competition import bench as measure
+    from competition.console import say, show, show_json
+
+    result = measure.bench(config, settings or [], data, seconds, peer, say)
+    show_json(result) if as_json else show(*measure.tables(result))
+
+
+@app.command()
 def train(
     config: Annotated[str | None, Option(help="Name of a recipe, or a YAML file; default, or what the run was begun with.")] = None,
     data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; data, or that of the run.")] = None,
@@ -154,15 +175,32 @@ def train(
     run: Annotated[str | None, Option(help="Name of the run; the configuration's by default.")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted fold.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Train anew; the earlier fold is kept as fold_<k>.old.")] = False,
+    epochs: Annotated[int | None, Option(help="Number of epochs; with --resume also more than the run was begun with.")] = None,
+    deterministic: Annotated[bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")] = False,
+    devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
+    jobs: Annotated[int, Option(min=1, help="Folds to train at once, each on a GPU of its own.")] = 1,
     settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
     runs: _Runs = Path("runs"),
 ) -> None:
     """Train one fold or all of them."""
+    environments: list[dict[str, str]] = []
+    if jobs > 1 and devices > 1:
+        raise InputError(f"--jobs {jobs} and --devices {devices}: give one of them. Folds at once have one device each.")
+    if jobs > 1 and fold == "all":
+        from competition.side_by_side import device_environments
+
+        environments = device_environments(jobs)
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     _backend()
     from competition import workflow
     from competition.console import say, score_table, show
 
-    trained, results = workflow.train(config, settings or [], data, fold, runs, run, resume, overwrite, say)
+    settings = [
+        *(settings or []),
+        *([f"training.epochs={epochs}"] if epochs is not None else []),
+        *(["training.deterministic=true"] if deterministic else []),
+    ]
+    trained, results = workflow.train(config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments)
     if results:
         rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
@@ -372,6 +410,9 @@ def _explain(error: Exception) -> int:
     """Print an error, with its traceback only if asked for, and return the exit code."""
     if _state["debug"]:
         traceback.print_exc()
+    if isinstance(error, Interrupted):
+        print(f"{error} Go on with the same command and --resume.", file=sys.stderr)
+        return error.exit_code
     if isinstance(error, MarslsError):
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -381,7 +422,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         print(f"Error: {error.filename or 'reading or writing a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
-    if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, for memory and, while it writes events, for the disk
+    if type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error):  # also while events are written: the disk
         reason = str(error).splitlines()[0]
         print(f"Error: memory or disk ran out: {reason}\nLower batch_size in training and inference, or free some space.", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ import numpy as np
 from competition.ensemble import predict_ensemble, tell_leaked
 from competition.ledger import append_ledger
 from competition.oof import collect, pool_tiles
+from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, write_submission
 from competition.tuning import PLAIN, decide, decision_path, read_decision
 from marsls_keras.config import load_config
@@ -23,9 +24,12 @@ from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.views import views_of
 from marsls_keras.losses import build_loss
-from marsls_keras.models import build_model, require_options, require_size
-from marsls_keras.training.fit import discard, require_fresh, train_fold
+from marsls_keras.models import build_model, encoder_levels, require_options, require_size
+from marsls_keras.training.device import require_devices
+from marsls_keras.training.fit import train_fold
+from marsls_keras.training.fold_dir import discard, require_fresh
 from marsls_keras.training.run_dir import Run
+from marsls_keras.training.shares import uneven_shares
 
 Say = Callable[[str], None]
 
@@ -40,11 +44,13 @@ def train(
     resume: bool,
     overwrite: bool,
     say: Say,
+    devices: int = 1,
+    environments: Sequence[dict[str, str]] = (),
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, and return the run and the metrics of the folds that were trained.
 
-    Without `config` a run that is there goes on with its own, and without `data` with its own data; a new one has the recipe "default"
-    and the folder `data`.
+    With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Without `config` a run
+    that is there goes on with its own, and without `data` with its own data; a new one has the recipe "default" and the folder `data`.
 
     Raises:
         InputError: If configuration, data or fold are wrong, or a fold has begun already.
@@ -57,8 +63,10 @@ def train(
     data = data or (earlier.data_root if earlier else Path("data"))
     if not name.strip(". ") or any(sign in name for sign in "/\\+"):  # + joins the names of an ensemble
         raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
-    build_loss(parsed.loss)
+    build_loss(parsed.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
     require_options(parsed.model.name, parsed.model.options)
+    if parsed.training.layer_decay != 1 and not encoder_levels(parsed.model.name, parsed.model.options):
+        raise InputError(f"training.layer_decay: {parsed.model.name} has no encoder whose levels could learn at different rates.")
     if fold != "all" and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, or all.")
     dataset = Dataset.open(data)
@@ -69,9 +77,15 @@ def train(
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
-    require_size(parsed.model.name, parsed.model.options, *tiles.images.shape[1:3])
+    sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
+    for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
+        require_size(parsed.model.name, parsed.model.options, height, width)
     build_model(parsed.model.name, len(parsed.data.bands), **parsed.model.options)
-    run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data))
+    if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
+        raise InputError(trouble)
+    if not environments:  # else the processes that train, which have the devices, find out
+        require_devices(parsed.training, devices)
+    run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
     folds = range(splits.folds) if fold == "all" else [int(fold)]
     todo = []
     for k in folds:
@@ -82,7 +96,11 @@ def train(
             continue
         require_fresh(run, k, resume)
         todo.append(k)
-    return run, [train_fold(run, k, tiles, resume) for k in todo]
+    if not environments or not todo:
+        return run, [train_fold(run, k, tiles, resume, devices) for k in todo]
+    common = ["train", "--run", run.name, "--runs", str(runs), "--data", str(data), *(["--resume"] if resume else [])]
+    train_side_by_side({k: [*common, "--fold", str(k)] for k in todo}, environments, say)
+    return run, [run.metrics(k) for k in todo]
 
 
 def tune(names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, say: Say) -> tuple[dict[str, Any], Path]:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page on one or several runs, and the picture of a fold's training curves; needs no TensorFlow."""
+"""One self-contained HTML page on one or several runs, which needs TensorFlow only to be written, and a fold's training curves."""
 
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.page import write_report

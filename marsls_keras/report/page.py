@@ -6,7 +6,7 @@ import base64
 import datetime
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -18,6 +18,9 @@ from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
 from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
+
+if TYPE_CHECKING:
+    from marsls_keras.report.preview import Preview
 
 WORST, BEST = 6, 4
 """How many tiles are shown of either end."""
@@ -41,12 +44,19 @@ def write_report(runs: list[RunReport], path: Path) -> None:
     """
     if not runs:
         raise ValueError("A report needs at least one run. Received: []")
-    write_text(path, render(runs))
+    from marsls_keras.report.preview import preview  # runs the training pipeline, which needs TensorFlow
+
+    write_text(path, render(runs, [preview(run) for run in runs]))
 
 
-def render(runs: list[RunReport]) -> str:
-    """Return the page as text."""
-    sections = [_section(run, evaluate(run)) for run in runs]
+def render(runs: list[RunReport], previews: list[Preview | None] | None = None) -> str:
+    """Return the page as text.
+
+    Args:
+        runs: The runs, in the order they are shown.
+        previews: What the training of each sees, where that is to be shown.
+    """
+    sections = [_section(run, evaluate(run), seen) for run, seen in zip(runs, previews or [None] * len(runs), strict=True)]
     loader = PackageLoader("marsls_keras.report", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(score=_score, interval=_interval, number=_number, threshold=_threshold, percent=_percent, duration=_duration)
@@ -55,6 +65,7 @@ def render(runs: list[RunReport]) -> str:
         apart=not_comparable(runs),
         errors=panels.ERROR_COLOURS,
         probability_colours=panels.gradient(panels.PROBABILITY_COLOURS),
+        outline=plots.SKY,
         slope_colours=panels.gradient(panels.SLOPE_COLOURS),
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
@@ -62,7 +73,7 @@ def render(runs: list[RunReport]) -> str:
     )
 
 
-def _section(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
+def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) -> dict[str, Any]:
     """Return what the template needs for a run; pictures are drawn here."""
     config = yaml.safe_load(run.config) or {}
     data = config.get("data", {})
@@ -96,6 +107,7 @@ def _section(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         "charts": _charts(run, evaluation) if len(evaluation.index) else [],
         "maps": _maps(run, evaluation),
         "curves": [_curves(fold) for fold in folds if fold.rows],
+        "preview": None if preview is None else _preview(preview),
         "worst": [_shown_tile(run, evaluation, i) for i in worst],
         "best": [_shown_tile(run, evaluation, i) for i in best],
         "tile_rows": [_tile_row(run, evaluation, i) for i in order],
@@ -141,6 +153,15 @@ def _curves(fold: FoldReport) -> dict[str, Any]:
     reached = f"best mIoU {row['val_miou']:.4f} in epoch {row['epoch'] + 1:.0f}" if row else "no finite mIoU"
     alt = f"Loss, mIoU and learning rate of fold {fold.fold} over {len(fold.rows)} epochs; {reached}"
     return _image(plots.training_curves(fold.rows, f"fold {fold.fold}"), alt)
+
+
+def _preview(preview: Preview) -> dict[str, Any]:
+    rows = [{"title": row.title, "views": [[_small(p) for p in pictures] for pictures in row.pictures]} for row in preview.rows]
+    return {"changes": preview.changes, "notes": preview.notes, "rows": rows}
+
+
+def _small(picture: panels.Picture) -> dict[str, Any]:
+    return {"label": picture.label, **_image(picture.png, picture.alt)}
 
 
 def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -203,7 +224,7 @@ def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any
     position = int(evaluation.index[i])
     ref = run.refs[position]
     pictures = panels.tile_pictures(ref.id, run.images[position], run.masks[position], run.probability[position], run.threshold)
-    return {**_tile_row(run, evaluation, i), "pictures": [{"label": p.label, **_image(p.png, p.alt)} for p in pictures]}
+    return {**_tile_row(run, evaluation, i), "pictures": [_small(p) for p in pictures]}
 
 
 def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:

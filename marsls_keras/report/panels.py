@@ -49,23 +49,29 @@ def tile_pictures(name: str, image: np.ndarray, mask: np.ndarray, probability: n
     prediction = probability >= np.float32(threshold)
     truth = np.where(mask[..., None] != 0, 1.0, 0.12) * np.ones(3)
     return [
-        _picture("RGB", f"Tile {name} in red, green and blue", stretch(image[..., :3])),
-        _picture("DEM, hillshade", f"Shaded relief of tile {name}, lit from the north-west", np.repeat(relief[..., None], 3, -1)),
-        _picture("slope", f"Slope in tile {name}", colormaps[SLOPE_COLOURS](stretch(image[..., BANDS.index("slope")]))[..., :3]),
-        _picture("truth", f"True landslide in tile {name}, {mask.mean():.1%} of it", truth),
-        _picture(
+        picture("RGB", f"Tile {name} in red, green and blue", stretch(image[..., :3])),
+        picture("DEM, hillshade", f"Shaded relief of tile {name}, lit from the north-west", np.repeat(relief[..., None], 3, -1)),
+        picture("slope", f"Slope in tile {name}", colormaps[SLOPE_COLOURS](stretch(image[..., BANDS.index("slope")]))[..., :3]),
+        picture("truth", f"True landslide in tile {name}, {mask.mean():.1%} of it", truth),
+        picture(
             "probability",
             f"Predicted probability in tile {name}, {prediction.mean():.1%} of it at or above the threshold",
             colormaps[PROBABILITY_COLOURS](probability)[..., :3],
         ),
-        _picture("errors", f"Where prediction and truth of tile {name} agree and differ", error_map(mask != 0, prediction, relief)),
+        picture("errors", f"Where prediction and truth of tile {name} agree and differ", error_map(mask != 0, prediction, relief)),
     ]
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
     """Return values (H, W, …) with their 1st to 99th percentile brought to [0, 1]; all bands alike, so that colours keep their hue."""
+    low, high = limits(values)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """Return the 1st and 99th percentile, the latter the larger by at least 1e-6."""
     low, high = np.percentile(values, (1, 99))
-    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    return float(low), float(max(high, low + 1e-6))
 
 
 def hillshade(dem: np.ndarray) -> np.ndarray:
@@ -102,7 +108,8 @@ def gradient(name: str) -> str:
     return f"linear-gradient(to right, {', '.join(f'rgb({r},{g},{b})' for r, g, b in stops)})"
 
 
-def _picture(label: str, alt: str, colours: np.ndarray) -> Picture:
+def picture(label: str, alt: str, colours: np.ndarray) -> Picture:
+    """Return a picture of colours (H, W, 3), those beyond [0, 1] clipped."""
     buffer = io.BytesIO()
     imsave(buffer, (np.clip(colours, 0, 1) * 255).round().astype(np.uint8), format="png")
     return Picture(label, alt, buffer.getvalue())

@@ -29,7 +29,7 @@ from marsls_keras import __version__
 TINY = ["model.options.base_filters=2", "model.options.depth=2", "training.epochs=1", "training.warmup_epochs=0"]
 TINY += ["training.batch_size=4", "data.folds=2", "inference.view_sets=[identity, flips]"]
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
-COMMANDS = ("synth", "check", "models", "train", "evaluate", "predict", "tune", "submit", "score", "report", "demo")
+COMMANDS = ("synth", "check", "models", "bench", "train", "evaluate", "predict", "tune", "submit", "score", "report", "demo")
 FIELDS = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
 
 
@@ -283,14 +283,17 @@ def test_interrupted_training_is_resumed(home):
                 break
         rest, out = training.stderr.read(), training.stdout.read()
     assert training.returncode == 130, rest
-    assert rest.endswith("Interrupted.\n") and "Traceback" not in rest
-    assert all(line.startswith(("Training unet", "long fold 0 · epoch")) for line in begun)  # nothing that TensorFlow has to say
+    stopped = (
+        r"Stopped (in epoch \d+, after step 1 of 2|after epoch \d+); the state is saved\. Go on with the same command and --resume\.\n"
+    )
+    assert re.search(stopped + r"\Z", rest) and "Traceback" not in rest
+    assert all(line.startswith(("Training unet", "long fold 0 · epoch")) for line in begun), begun  # nothing that TensorFlow has to say
     assert out == ""
 
     unfinished = marsls("train", "--run", "long", "--fold", "0", *SETTINGS, "--set", "training.epochs=12")
     assert unfinished.code == 2 and "fold 0 is unfinished: marsls train --run long --fold 0 --resume" in unfinished.err
     result = succeed(*arguments, "--resume")
-    assert re.search(r"^Resuming after epoch \d+\.$", result.err, re.M)
+    assert re.search(r"^Resuming after epoch \d+( and step 1 of the next)?\.$", result.err, re.M)
     assert "epoch  12/12" in result.err and "epoch   1/12" not in result.err
     with open("runs/long/fold_0/history.csv") as file:
         assert [float(row["epoch"]) for row in csv.DictReader(file)] == list(range(12))

@@ -289,11 +289,20 @@ def test_synth_does_not_write_into_other_files(data):
         (["--set", "inference.view_sets=[all]"], ["view_sets must be one or more of identity, flips"]),
         (["--set", "loss={bce: 0}"], ["loss needs weights of 0 or more that do not sum to 0", "Received: {'bce': 0"]),
         (["--set", "loss={focale: 1}"], ["loss: unknown focale. Known:", "- bce", "- dice"]),
+        (["--set", "loss={focal: {gama: 1}}"], ["loss.focal has no parameter gama. It has: weight, ", "gamma"]),
+        (["--set", "loss={focal: {gamma: -1}}"], ["loss.focal.gamma: ", "greater than or equal to 0. Received: -1"]),
+        (["--set", "augmentation.preset=weak"], ["there is no preset 'weak'; known: none, flips, dual_swin, rmau_net, strong"]),
+        (["--set", "augmentation.blur.sigma=[2, 1]"], ["augmentation.blur.sigma: expected two numbers, the lower one first"]),
+        (["--set", "data.sampling=windows", "--set", "data.window_sizes=[40]"], ["divisible by 16; the tiles or windows are 40 x 40."]),
+        (["--set", "training.schedule.name=linear"], ["training.schedule: ", "'linear'", "'cosine'"]),
+        (["--set", "training.schedule.every=3"], ["unknown key training.schedule.cosine.every; known here: name"]),
+        (["--set", "training.optimizer=adam"], ["adam has no weight decay: set weight_decay to 0"]),
+        (["--epochs", "0"], ["training.epochs: Input should be greater than or equal to 1. Received: 0"]),
         (["--set", "model.name=unett"], ["There is no model 'unett'. Known:", "- unet"]),
         (["--set", "model.options.filters=4"], ["model.options: unet has no option filters. It has: base_filters, depth, dropout."]),
         (["--set", "model.options.base_filters=big"], ["model.options.base_filters: expected int, such as 16. Received: 'big'"]),
         (["--set", "model.options.base_filters=0"], ["model.options: unet needs", "Received: bands=7, base_filters=0"]),
-        (["--set", "model.options.depth=6"], ["unet needs height and width divisible by 64; the tiles are 32 x 32."]),
+        (["--set", "model.options.depth=6"], ["unet needs height and width divisible by 64; the tiles or windows are 32 x 32."]),
         (["--fold", "5"], ["There is no fold 5: with cv blocks the folds are 0 to 4."]),
         (["--fold", "2", "--set", "data.folds=2"], ["There is no fold 2: with cv blocks the folds are 0 to 1."]),
         (["--fold", "1", "--set", "data.cv=official"], ["There is no fold 1: with cv official the folds are 0 to 0."]),
@@ -334,7 +343,7 @@ def test_a_run_keeps_its_configuration_and_data(home, run):
 
 def test_a_finished_fold_is_not_trained_again(home, run):
     message = refused("train", "--config", home / "default.yaml", "--data", home / "data", "--fold", 0)
-    assert "Fold 0 of run default is finished. Train it anew with --overwrite, or another run with --run." in message
+    assert "Fold 0 of run default is finished. Train it longer with --resume --epochs " in message
 
 
 # ----------------------------------------------------------------------------------------------------------------------- runs
@@ -522,7 +531,7 @@ def test_images_that_are_too_small_for_the_network(run):
     Path("submissions").mkdir()
     write("images/col00001_row00001.tif", np.random.default_rng(0).random((30, 32, 7), np.float32), planarconfig="contig")
     for use in (["submit", "--images", "images"], USES[3]):
-        assert "unet needs height and width divisible by 4; the tiles are 30 x 32." in refused(*use)
+        assert "unet needs height and width divisible by 4; the tiles or windows are 30 x 32." in refused(*use)
 
 
 def test_another_family_of_releases(home, run):
@@ -649,7 +658,8 @@ def test_score_without_masks(submission):
     ("arguments", "parts"),
     [
         (["trian"], ["No such command 'trian'"]),
-        (["train", "--epochs", "3"], ["No such option", "--epochs"]),
+        (["train", "--epoch", "3"], ["No such option", "--epoch"]),
+        (["train", "--devices", "0"], ["--devices", "1"]),
         (["train", "--fold"], ["--fold", "requires an argument"]),
         (["synth"], ["Missing argument"]),
         (["synth", "out", "--train", "many"], ["--train", "valid integer"]),
