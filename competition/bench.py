@@ -61,7 +61,7 @@ def bench(
         say: Called with a line of progress.
 
     Returns:
-        "recipe", "environment" (as a fold's environment.json), "load" (processes that were busy before) and "trainable" parameters;
+        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable" parameters;
         "decode" of all tiles out of the page cache;
         "training" on one and the same batch, "training_with_data" with the share of time that the device waits for it, "inference";
         "memory" at its peak until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation;
@@ -122,7 +122,7 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     rows += [row(f"pipeline, {name}", speed) for name, speed in result["pipeline"].items()]
     memory = ", ".join(f"{place} {gibibytes:.2f} GiB" for place, gibibytes in result["memory"].items())
     cores = environment["cpu_count"]
-    busy = f"Other work kept the CPU busy (load {result['load']:.1f} on {cores} cores): repeat this on an idle machine before you quote it."
+    busy = f"The machine was busy when this began (load {result['load']:.1f} on {cores} cores): repeat it on an idle one before you quote it."
     return [
         table(f"{result['recipe']} on this machine", ["", "tiles/s", "slowest–fastest", ""], rows),
         f"{result['trainable']:,} trainable parameters; {environment['backend']} on {', '.join(environment['devices'])}, "

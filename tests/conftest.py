@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,17 @@ import pytest
 import tifffile
 
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def nothing_deterministic_stays() -> Iterator[None]:
+    """Switch off after each test what a deterministic training has switched on for the whole process."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
+
+        if is_op_determinism_enabled():
+            disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

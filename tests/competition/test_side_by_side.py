@@ -13,7 +13,7 @@ import pytest
 from competition.cli import main
 from competition.side_by_side import device_environments, train_side_by_side
 from marsls_keras.errors import RunError
-from marsls_keras.training.run_dir import read_history
+from marsls_keras.training.run_dir import Run, read_history
 
 # Python runs it before anything else, in every process that has its folder on the path.
 WAITS_AFTER_AN_EPOCH = """
@@ -115,6 +115,18 @@ def test_a_single_fold_is_trained_as_without_jobs(tiny_run, tmp_path, monkeypatc
     assert done.returncode == 0 and "\nTraining unet" in f"\n{done.stderr}"
     weights = [folder / "tiny" / "fold_0" / "best.weights.h5" for folder in (runs, tiny_run.runs)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_jobs_on_several_machines_begin_a_run_together(tiny_run, tmp_path):
+    command = ["train", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data), "--runs", str(tmp_path / "runs"), "--resume"]
+    jobs = [
+        subprocess.Popen([sys.executable, "-m", "competition.cli", *command, "--fold", fold], stderr=subprocess.PIPE, text=True)
+        for fold in ("0", "1")
+    ]
+    said = [job.communicate(timeout=300)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    assert Run.open(tmp_path / "runs" / "tiny").finished_folds() == [0, 1]
 
 
 def test_a_fold_that_fails_is_named_and_stops_no_other(tmp_path):

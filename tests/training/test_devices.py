@@ -209,7 +209,8 @@ def test_xla_is_on_by_itself_only_on_one_gpu_and_not_deterministically():
 def test_the_peak_of_memory_grows_with_what_is_held():
     before = peak_memory()["host"]
     held = np.ones(int((before + 0.5) * 2**30), np.uint8)
-    assert before + 0.4 < peak_memory()["host"] < before + 2 and held.all()
+    # All of it is new, and what the process held already was no more than its peak so far.
+    assert before + 0.4 < peak_memory()["host"] < 2 * before + 0.6 and held.all()
 
 
 @pytest.mark.slow  # TensorFlow waits for ten seconds whether somebody gives memory back
