@@ -122,7 +122,7 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     rows += [row(f"pipeline, {name}", speed) for name, speed in result["pipeline"].items()]
     memory = ", ".join(f"{place} {gibibytes:.2f} GiB" for place, gibibytes in result["memory"].items())
     cores = environment["cpu_count"]
-    busy = f"The machine was busy when this began (load {result['load']:.1f} on {cores} cores): repeat it on an idle one before you quote it."
+    busy = f"The machine was busy when this began (load {result['load']:.1f} on {cores} cores): repeat it on an idle one."
     return [
         table(f"{result['recipe']} on this machine", ["", "tiles/s", "slowest–fastest", ""], rows),
         f"{result['trainable']:,} trainable parameters; {environment['backend']} on {', '.join(environment['devices'])}, "
