@@ -178,7 +178,7 @@ def train(
     epochs: Annotated[int | None, Option(help="Number of epochs; with --resume also more than the run was begun with.")] = None,
     deterministic: Annotated[bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")] = False,
     devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
-    jobs: Annotated[int, Option(min=1, help="Folds to train at once, each on a GPU of its own.")] = 1,
+    jobs: Annotated[int, Option(min=1, help="Folds to train at once, each on a GPU of its own, or sharing the cores.")] = 1,
     settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
     runs: _Runs = Path("runs"),
 ) -> None:

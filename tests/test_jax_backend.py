@@ -157,6 +157,31 @@ print(json.dumps(answers))
 """
 
 
+SETTINGS_THAT_FAIL = """
+import json
+from marsls_keras.config import Training
+from marsls_keras.errors import InputError
+from marsls_keras.training import device
+
+def refused(**settings):
+    try:
+        device.require_devices(Training(**settings))
+    except InputError as error:
+        return str(error)
+
+answers = [refused(xla="off"), refused(deterministic=True)]
+device.accelerators = lambda: ["cuda:0"]
+print(json.dumps([*answers, refused(deterministic=True), refused()]))
+"""
+
+
+def test_settings_that_would_do_nothing_under_jax_are_refused(jax):
+    answers, _ = jax(code=SETTINGS_THAT_FAIL)
+    assert answers[0] == "training.xla off: JAX compiles every step with XLA. Set it to auto."
+    assert answers[2].startswith("training.deterministic: on a GPU, JAX repeats its results only if")
+    assert answers[1] is None and answers[3] is None
+
+
 def test_memory_that_ran_out_is_told_from_other_errors(jax):
     (memory, other), _ = jax(code=MEMORY)
     assert memory == f"RESOURCE_EXHAUSTED: Out of memory allocating {4 * 2**42} bytes." and other is None

@@ -64,7 +64,7 @@ def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "backend": keras.backend.backend(),
-        "devices": _replicas(devices) if devices > 1 else accelerators() or ["CPU"],
+        "devices": _replicas(devices) if devices > 1 else accelerators()[:1] or ["CPU"],
         "replicas": devices,
         "precision": config.precision,
         "xla": use_xla(config, devices),
@@ -77,9 +77,18 @@ def require_devices(config: Training, devices: int = 1) -> None:
     """Refuse a training that this machine's devices cannot do as it is asked for, before anything of it is begun.
 
     Raises:
-        InputError: If there are fewer devices, or they cannot compute in this precision, or not with XLA.
+        InputError: If there are fewer devices, or they cannot compute in this precision, with or without XLA, or deterministically.
     """
-    if keras.backend.backend() == "tensorflow" and config.xla == "on" and (devices > 1 or config.deterministic):
+    if keras.backend.backend() == "jax":
+        if config.xla == "off":
+            raise InputError("training.xla off: JAX compiles every step with XLA. Set it to auto.")
+        # XLA reads its flags when the backend starts, which it has by now.
+        if config.deterministic and accelerators() and "deterministic_ops=true" not in os.environ.get("XLA_FLAGS", ""):
+            raise InputError(
+                "training.deterministic: on a GPU, JAX repeats its results only if marsls is started with "
+                "XLA_FLAGS=--xla_gpu_deterministic_ops=true in the environment."
+            )
+    elif config.xla == "on" and (devices > 1 or config.deterministic):
         # Keras either fails, since XLA's variables must be on one device, or goes on without XLA.
         what = f"--devices {devices}" if devices > 1 else "training.deterministic"
         raise InputError(f"training.xla on does not go together with {what} under TensorFlow. Set it to auto or off.")

@@ -23,6 +23,8 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
         batch_size: Tiles a step, or as many as have the pixels of a step's windows.
         devices: Devices that share each batch.
     """
+    if devices == 1:
+        return None
     sizes = {"inference.batch_size": config.inference.batch_size}
     if config.data.sampling == "tiles":
         sizes["training.batch_size"] = batch_size
