@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from marsls_keras.data.bands import BANDS
 from marsls_keras.data.dataset import Dataset, Problem, TileRef
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.integrity import Tiles, examine
@@ -62,7 +61,7 @@ def _describe(tiles: Tiles) -> dict[str, Any]:
         "foreground": {"min": float(ratio.min()), "mean": float(ratio.mean()), "max": float(ratio.max())} if labelled else None,
         "neighbours": _touching(tiles.refs, tiles.refs, count_all=True) / len(tiles),
         "no_data_pixels": int((~tiles.valid).sum()),
-        "bands": band_statistics(tiles.images),
+        "bands": band_statistics(tiles.images, tiles.bands),
     }
 
 
@@ -71,11 +70,11 @@ def _shift(a: Tiles, b: Tiles) -> dict[str, float]:
     generator = np.random.default_rng(0)
 
     def sample(tiles: Tiles) -> np.ndarray:
-        pixels = tiles.images.reshape(-1, len(BANDS))
+        pixels = tiles.images.reshape(-1, len(tiles.bands))
         return pixels[generator.choice(len(pixels), min(_SAMPLE, len(pixels)), replace=False)]
 
     first, second = sample(a), sample(b)
-    return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(BANDS)}
+    return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(a.bands)}
 
 
 def _touching(refs: tuple[TileRef, ...], others: tuple[TileRef, ...], count_all: bool = False) -> int:

@@ -52,7 +52,7 @@ def predict_ensemble(
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for probability in predict_views(load_member(run, fold), tiles.images[index], views):
+            for probability in predict_views(load_member(run, fold), tiles.images[index], views, tiles.bands):
                 total[index] += probability
     total /= (used.sum(axis=0) * len(views)).astype(np.float32)[:, None, None]
     return Prediction(total, int(trained.any(axis=0).sum()), [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)])

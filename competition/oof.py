@@ -122,7 +122,7 @@ def _fold_views(run: Run, fold: int, held_out: Tiles, views: Sequence[str], say:
     missing = [view for view in views if view not in found]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
-        predictions = predict_views(load_member(run, fold), held_out.images, missing)
+        predictions = predict_views(load_member(run, fold), held_out.images, missing, held_out.bands)
         found |= dict(zip(missing, predictions, strict=True))
         save_oof(path, ids, found, weights)
         found = load_oof(path, ids, weights)  # in the precision that later calls will find

@@ -16,6 +16,7 @@ from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, write_submission
 from competition.tuning import PLAIN, decide, decision_path, read_decision
 from marsls_keras.config import load_config
+from marsls_keras.data.bands import expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
@@ -80,7 +81,7 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
-    build_model(parsed.model.name, len(parsed.data.bands), **parsed.model.options)
+    build_model(parsed.model.name, len(expand_bands(parsed.data.bands, tiles.bands)), **parsed.model.options)
     if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
         raise InputError(trouble)
     if not environments:  # else the processes that train, which have the devices, find out

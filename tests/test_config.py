@@ -102,6 +102,11 @@ def message(values: dict) -> str:
     return str(caught.value)
 
 
+def test_all_bands_may_be_one_word_or_part_of_a_list():
+    assert Config.model_validate({"data": {"bands": "all"}}) == Config() == Config.model_validate({"data": {"bands": ["all"]}})
+    assert load_config("default", ["data.bands=[dem, all]"])[1].data.bands == ("dem", "all")
+
+
 def test_the_default_recipe_spells_out_every_default():
     name, config = load_config("default")
     assert name == "default" and config.model_copy(update={"model": Config().model}) == Config()
@@ -305,7 +310,7 @@ def test_settings_change_single_keys():
         ],
     )
     assert differences(load_config("default")[1], config) == [
-        "data.bands: ['red', 'green', 'blue', 'dem', 'slope', 'thermal', 'gray'] → ['red', 'dem']",
+        "data.bands: ['all'] → ['red', 'dem']",
         "data.cv: blocks → official",
         "data.normalization.percentiles: None → [1.0, 99.0]",
         "loss.bce: 0.5 → 1.0",

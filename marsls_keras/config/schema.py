@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.section import Positive, Section
-from marsls_keras.data.bands import BANDS
+from marsls_keras.data.bands import ALL, KNOWN_BANDS, unknown_bands
 
 
 class Model(Section):
@@ -40,14 +40,15 @@ class Normalization(Section):
 class Data(Section):
     """Which tiles and bands are used, and how tiles are divided into folds.
 
-    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them. pool: the labelled splits
+    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that
+    the tiles hold. pool: the labelled splits
     that are divided into folds (cv official trains on train and validates on val instead). cv: blocks of block_size x block_size grid
     cells, geographic regions, or the official split. sampling: training sees single tiles, or windows anywhere in the picture that the
     training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns from batch to batch.
     """
 
     release: Literal["auto", "mmls_v1", "mmls_v2", "challenge"] = "auto"
-    bands: tuple[str, ...] = BANDS
+    bands: tuple[str, ...] = (ALL,)
     pool: tuple[Literal["train", "val"], ...] = ("train", "val")
     cv: Literal["blocks", "geographic", "official"] = "blocks"
     folds: int = Field(5, ge=2)
@@ -63,12 +64,16 @@ class Data(Section):
             raise ValueError("window_sizes must be one or more different sizes in pixels")
         return value
 
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _one_word(cls, value: Any) -> Any:
+        return (value,) if value == ALL else value
+
     @field_validator("bands")
     @classmethod
     def _known_bands(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [band for band in value if band not in BANDS]
-        if unknown or not value or len(set(value)) != len(value):
-            raise ValueError(f"bands must be one or more different ones of {', '.join(BANDS)}")
+        if unknown_bands(value) or not value or len(set(value)) != len(value):
+            raise ValueError(f"bands must be all, or one or more different ones of {', '.join(KNOWN_BANDS)}")
         return value
 
     @field_validator("pool")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from marsls_keras.errors import InputError
+
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
-"""Canonical order of the bands in every array of this package."""
+"""Canonical order of the bands of a Mars tile in every array of this package."""
+
+ALL = "all"
+"""In a list of bands: all those that the tiles hold, in their order."""
 
 RGB = ("red", "green", "blue")
 """The bands that photometric augmentation may touch; the others are physical quantities."""
@@ -24,6 +30,7 @@ class Release:
         offset: See scale.
         family: Releases of one family have the same canonical values, so that a run trained on one predicts the other.
         description: One line for tables and messages.
+        bands: Band names in canonical order.
     """
 
     name: str
@@ -32,15 +39,16 @@ class Release:
     offset: tuple[float, ...]
     family: str
     description: str
+    bands: tuple[str, ...] = BANDS
 
     def to_canonical(self, image: np.ndarray) -> np.ndarray:
-        """Return a stored image (H, W, 7) as float32 (H, W, 7) in canonical order and scale."""
+        """Return a stored image (H, W, C) as float32 (H, W, C) in canonical order and scale."""
         values = (image.astype(np.float64) - self.offset) / self.scale
-        return values[..., [self.order.index(band) for band in BANDS]].astype(np.float32)
+        return values[..., [self.order.index(band) for band in self.bands]].astype(np.float32)
 
     def from_canonical(self, image: np.ndarray) -> np.ndarray:
-        """Return a canonical image (H, W, 7) as float32 (H, W, 7) in the order and scale of the file."""
-        values = image[..., [BANDS.index(band) for band in self.order]].astype(np.float64)
+        """Return a canonical image (H, W, C) as float32 (H, W, C) in the order and scale of the file."""
+        values = image[..., [self.bands.index(band) for band in self.order]].astype(np.float64)
         return (values * self.scale + self.offset).astype(np.float32)
 
 
@@ -60,3 +68,28 @@ RELEASES = {
     )
 }
 """The releases by name. The challenge's scale and offset per band are those that turn its raw values into MMLSv2's."""
+
+KNOWN_BANDS = tuple(dict.fromkeys(band for release in RELEASES.values() for band in release.bands))
+"""Every band that tiles of some release hold."""
+
+
+def unknown_bands(names: Iterable[str]) -> list[str]:
+    """Return those of the names that no release knows and that are not `ALL`."""
+    return [name for name in names if name != ALL and name not in KNOWN_BANDS]
+
+
+def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]:
+    """Return names of bands with `ALL` replaced by the bands that tiles hold, each once.
+
+    Args:
+        names: Names, as in the configuration's `data.bands`.
+        stored: The bands that the tiles hold.
+
+    Raises:
+        InputError: If the tiles do not hold one of them.
+    """
+    found = tuple(dict.fromkeys(band for name in names for band in (stored if name == ALL else (name,))))
+    absent = [band for band in found if band not in stored]
+    if absent:
+        raise InputError(f"data.bands: the tiles have no band {', '.join(absent)}. They have {', '.join(stored)}.")
+    return found

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marsls_keras.data.bands import BANDS
 from marsls_keras.data.integrity import Tiles
 
 
-def band_statistics(images: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return minimum, 1st percentile, mean, standard deviation, 99th percentile and maximum per band of images (N, H, W, 7)."""
+def band_statistics(images: np.ndarray, bands: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return minimum, 1st percentile, mean, standard deviation, 99th percentile and maximum per band of images (N, H, W, C)."""
     table = {}
-    for i, band in enumerate(BANDS):
+    for i, band in enumerate(bands):
         values = images[..., i].ravel()
         low, p1, p99, high = np.percentile(values, (0, 1, 99, 100))
         mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
@@ -43,5 +43,5 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
         "size": list(tiles.images.shape[1:3]),
         "foreground_ratio": {"min": float(ratio.min()), "mean": float(ratio.mean()), "max": float(ratio.max())},
         "no_data_pixels": int((~tiles.valid).sum()),
-        "bands": band_statistics(tiles.images),
+        "bands": band_statistics(tiles.images, tiles.bands),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marsls_keras.data.bands import BANDS, RELEASES
+from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.dataset import Dataset, Problem, TileRef
 from marsls_keras.data.tiff import read_mask, read_tile
 from marsls_keras.errors import InputError, listing
@@ -21,7 +21,7 @@ class Tiles:
 
     Attributes:
         refs: The tiles, N of them.
-        images: float32 (N, H, W, 7), canonical bands, not normalised.
+        images: float32 (N, H, W, C), canonical bands, not normalised.
         masks: uint8 (N, H, W) of {0, 1}; zeros for unlabelled tiles.
         valid: bool (N, H, W), False where a band was no-data and has been filled.
         hashes: SHA-256 of each tile's canonical pixels, the same for two files of equal content.
@@ -36,6 +36,11 @@ class Tiles:
     hashes: tuple[str, ...]
     geo: tuple[tuple, ...]
     release: str
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the C bands."""
+        return RELEASES[self.release].bands
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -160,11 +165,11 @@ def _duplicates(tiles: Tiles) -> list[Problem]:
 def _suspicious(tiles: Tiles) -> list[Problem]:
     """Warn of what is legal but worth a look: constant bands, filled pixels."""
     problems = []
-    flat = np.ptp(tiles.images, axis=(1, 2)) == 0  # (N, 7)
+    flat = np.ptp(tiles.images, axis=(1, 2)) == 0  # (N, C)
     filled = (~tiles.valid).sum((1, 2))
     for i, ref in enumerate(tiles.refs):
         if flat[i].any():
-            names = ", ".join(band for band, constant in zip(BANDS, flat[i], strict=True) if constant)
+            names = ", ".join(band for band, constant in zip(tiles.bands, flat[i], strict=True) if constant)
             problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
         if filled[i]:
             problems.append(

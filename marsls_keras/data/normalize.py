@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from marsls_keras.config import Data
-from marsls_keras.data.bands import BANDS
+from marsls_keras.data.bands import BANDS, expand_bands
 
 _EPSILON = 1e-6
 
@@ -30,26 +31,31 @@ class Normalizer:
     std: tuple[float, ...] | None
 
     @classmethod
-    def fit(cls, images: np.ndarray, config: Data) -> Normalizer:
+    def fit(cls, images: np.ndarray, config: Data, stored: Sequence[str] = BANDS) -> Normalizer:
         """Return the normalisation with the statistics of these training tiles.
 
         Args:
-            images: float32 (N, H, W, 7), canonical.
+            images: float32 (N, H, W, C), canonical.
             config: The section `data` of the configuration.
+            stored: Names of the C bands; those of a Mars tile by default.
+
+        Raises:
+            InputError: If the images do not have a band that is asked for.
         """
-        bare = cls(config.bands, config.normalization.percentiles, None, None)
+        bands = expand_bands(config.bands, stored)
+        bare = cls(bands, config.normalization.percentiles, None, None)
         if not config.normalization.zscore:
             return bare
-        values = bare.apply(images).reshape(-1, len(config.bands))
+        values = bare.apply(images, stored).reshape(-1, len(bands))
         std = values.std(axis=0, dtype=np.float64)
         # A band that is constant over all training tiles carries nothing; it must not be blown up elsewhere either.
         std = np.where(std < _EPSILON, 1.0, std)
         mean = values.mean(axis=0, dtype=np.float64)
-        return cls(config.bands, config.normalization.percentiles, tuple(map(float, mean)), tuple(map(float, std)))
+        return cls(bands, config.normalization.percentiles, tuple(map(float, mean)), tuple(map(float, std)))
 
-    def apply(self, images: np.ndarray) -> np.ndarray:
-        """Return network input, float32 (N, H, W, len(bands)), from canonical images (N, H, W, 7)."""
-        values = images[..., [BANDS.index(band) for band in self.bands]]
+    def apply(self, images: np.ndarray, stored: Sequence[str] = BANDS) -> np.ndarray:
+        """Return network input, float32 (N, H, W, len(bands)), from canonical images (N, H, W, C) whose bands are `stored`."""
+        values = images[..., [stored.index(band) for band in self.bands]]
         if self.percentiles is not None:
             low, high = np.percentile(values, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
             values = np.clip((values - low) / np.maximum(high - low, _EPSILON), 0, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from marsls_keras.data.bands import BANDS
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
@@ -62,13 +63,14 @@ def rebuild(run: Run, weights: Path, bands: int) -> keras.Model:
     return model
 
 
-def predict_views(member: Member, images: np.ndarray, views: Sequence[str]) -> Iterator[np.ndarray]:
+def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[np.ndarray]:
     """Yield, view after view, the landslide probability of canonical tiles, turned back.
 
     Args:
         member: A trained fold.
-        images: float32 (N, H, W, 7), canonical, not normalised.
+        images: float32 (N, H, W, C), canonical, not normalised.
         views: Names of views.
+        stored: Names of the C bands; those of a Mars tile by default.
 
     Yields:
         float32 (N, H, W), one for each view.
@@ -79,7 +81,7 @@ def predict_views(member: Member, images: np.ndarray, views: Sequence[str]) -> I
     config = member.run.config
     require_size(config.model.name, config.model.options, *images.shape[1:3])
     # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
-    inputs = member.normalizer.apply(images)
+    inputs = member.normalizer.apply(images, stored)
     number = len(inputs)
     batch = min(config.inference.batch_size, number)
     # The last batch is filled up, since every other batch size costs a compilation of its own.

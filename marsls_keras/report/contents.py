@@ -47,7 +47,8 @@ class RunReport:
         refs: The N tiles of its pool.
         held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
         blocks: Block of each tile, N of them.
-        images: float32 (N, H, W, 7), canonical.
+        images: float32 (N, H, W, C), canonical.
+        bands: Names of the C bands.
         masks: uint8 (N, H, W) of {0, 1}.
         probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a decision). What it
             holds for a tile of a missing fold does not matter.
@@ -63,6 +64,7 @@ class RunReport:
     held_out_by: np.ndarray
     blocks: list[str]
     images: np.ndarray
+    bands: tuple[str, ...]
     masks: np.ndarray
     probability: np.ndarray
 

@@ -223,7 +223,7 @@ def _tile_row(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any]:
 def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any]:
     position = int(evaluation.index[i])
     ref = run.refs[position]
-    pictures = panels.tile_pictures(ref.id, run.images[position], run.masks[position], run.probability[position], run.threshold)
+    pictures = panels.tile_pictures(ref.id, run.images[position], run.bands, run.masks[position], run.probability[position], run.threshold)
     return {**_tile_row(run, evaluation, i), "pictures": [_small(p) for p in pictures]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LightSource, to_rgb
 from matplotlib.image import imsave
 
-from marsls_keras.data.bands import BANDS
+from marsls_keras.data.bands import RGB
 from marsls_keras.report.plots import SKY, VERMILION, YELLOW
 
 ERROR_COLOURS = {"found (TP)": SKY, "false alarm (FP)": VERMILION, "missed (FN)": YELLOW}
@@ -35,23 +36,33 @@ class Picture:
     png: bytes
 
 
-def tile_pictures(name: str, image: np.ndarray, mask: np.ndarray, probability: np.ndarray, threshold: float) -> list[Picture]:
-    """Return the six pictures of a tile, at its own resolution.
+def tile_pictures(
+    name: str, image: np.ndarray, bands: Sequence[str], mask: np.ndarray, probability: np.ndarray, threshold: float
+) -> list[Picture]:
+    """Return the pictures of a tile, at its own resolution: colours, relief and slope if it has them, truth, probability and errors.
 
     Args:
         name: The tile's name.
-        image: float32 (H, W, 7), canonical.
+        image: float32 (H, W, C), canonical.
+        bands: Names of the C bands.
         mask: uint8 (H, W) of {0, 1}.
         probability: float32 (H, W).
         threshold: A pixel is landslide if its probability is at least this.
     """
-    relief = hillshade(image[..., BANDS.index("dem")])
+    layers = {band: image[..., i] for i, band in enumerate(bands)}
+    colours = stretch(np.stack([layers[band] for band in RGB], -1)) if all(band in layers for band in RGB) else None
+    relief = hillshade(layers["dem"]) if "dem" in layers else stretch(image[..., 0] if colours is None else colours.mean(-1))
+    pictures = [] if colours is None else [picture("RGB", f"Tile {name} in red, green and blue", colours)]
+    if "dem" in layers:
+        shaded = np.repeat(relief[..., None], 3, -1)
+        pictures.append(picture("DEM, hillshade", f"Shaded relief of tile {name}, lit from the north-west", shaded))
+    if "slope" in layers:
+        slope = colormaps[SLOPE_COLOURS](stretch(layers["slope"]))[..., :3]
+        pictures.append(picture("slope", f"Slope in tile {name}", slope))
     prediction = probability >= np.float32(threshold)
     truth = np.where(mask[..., None] != 0, 1.0, 0.12) * np.ones(3)
     return [
-        picture("RGB", f"Tile {name} in red, green and blue", stretch(image[..., :3])),
-        picture("DEM, hillshade", f"Shaded relief of tile {name}, lit from the north-west", np.repeat(relief[..., None], 3, -1)),
-        picture("slope", f"Slope in tile {name}", colormaps[SLOPE_COLOURS](stretch(image[..., BANDS.index("slope")]))[..., :3]),
+        *pictures,
         picture("truth", f"True landslide in tile {name}, {mask.mean():.1%} of it", truth),
         picture(
             "probability",

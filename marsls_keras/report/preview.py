@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +61,9 @@ def preview(run: RunReport) -> Preview | None:
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
     if not len(training):  # a report knows only the tiles that some finished fold holds out; of one fold, other folds train on them
         training = np.arange(len(run.images))
-    normalizer = Normalizer.fit(run.images[training], config.data)
+    normalizer = Normalizer.fit(run.images[training], config.data, run.bands)
     rows = _windows if config.data.sampling == "windows" else _tiles
-    return Preview(_changes(config.augmentation), _without_effect(config), rows(run, config, normalizer, training))
+    return Preview(_changes(config.augmentation), _without_effect(config, normalizer.bands), rows(run, config, normalizer, training))
 
 
 def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
@@ -71,7 +72,7 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
     share = run.masks.mean((1, 2))
     order = sorted(training[share[training] > 0] if share[training].any() else training, key=lambda tile: share[tile])
     chosen = [order[i] for i in np.unique(np.linspace(0, len(order) - 1, _TILES + 2).round().astype(int)[1:-1])]
-    images, masks = normalizer.apply(run.images[chosen]), run.masks[chosen]
+    images, masks = normalizer.apply(run.images[chosen], run.bands), run.masks[chosen]
     number, height, width = masks.shape
     options = {"augmentation": config.augmentation, "seed": config.training.seed, "batch_size": number}
     batches = TrainingBatches(images, masks, bands=normalizer.bands, units=normalizer.units, epochs=_COLUMNS - 1, **options)
@@ -86,7 +87,7 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
 
 def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
     """Return a row for each size of windows, with the first ones that training saw."""
-    images, masks = normalizer.apply(run.images[training]), run.masks[training]
+    images, masks = normalizer.apply(run.images[training], run.bands), run.masks[training]
     sizes = config.data.window_sizes
     batches = TrainingBatches(
         images,
@@ -158,9 +159,9 @@ def _number(value: float | tuple[float, float]) -> str:
     return " to ".join(f"{number:g}" for number in value) if isinstance(value, tuple) else f"{value:g}"
 
 
-def _without_effect(config: Config) -> list[str]:
+def _without_effect(config: Config, bands: Sequence[str]) -> list[str]:
     """Return what of the configuration changes nothing with the bands that there are."""
-    augmentation, bands = config.augmentation, config.data.bands
+    augmentation = config.augmentation
     notes = []
     photometry = max(part.probability for part in (augmentation.blur, augmentation.light, augmentation.noise))
     if photometry and not Photometry(augmentation, bands, [1.0] * len(bands)).active:

@@ -53,7 +53,7 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False, devices:
             raise InputError(trouble)
         environment = prepare(config.training, devices)
         train, held_out = fold_tiles(run, fold, tiles)
-        data = FoldData(run, fold, train, held_out, Normalizer.fit(train.images, config.data))
+        data = FoldData(run, fold, train, held_out, Normalizer.fit(train.images, config.data, train.bands))
         write_config(folder / "config.yaml", config)
         write_json(folder / "environment.json", environment)
         write_json(folder / "normalization.json", data.normalizer.to_json())

@@ -54,12 +54,12 @@ class FoldData:
     @cached_property
     def inputs(self) -> np.ndarray:
         """The training tiles as network input, float32 (N, H, W, C)."""
-        return self.normalizer.apply(self.train.images)
+        return self.normalizer.apply(self.train.images, self.train.bands)
 
     @cached_property
     def evaluation(self) -> Any:
         """The held-out tiles in batches, as the network sees them."""
-        images = self.normalizer.apply(self.held_out.images)
+        images = self.normalizer.apply(self.held_out.images, self.held_out.bands)
         return evaluation_batches(images, self.held_out.masks, batch_size=self.run.config.inference.batch_size)
 
     def batches(self, batch_size: int) -> TrainingBatches:
@@ -71,7 +71,7 @@ class FoldData:
             self.train.masks,
             batch_size=batch_size,
             augmentation=config.augmentation,
-            bands=config.data.bands,
+            bands=self.normalizer.bands,
             units=self.normalizer.units,
             seed=config.training.seed,
             epochs=config.training.epochs,
@@ -152,7 +152,7 @@ class Leg:
         keras.utils.set_random_seed(self.config.seed)  # every leg begins with the same weights
         with scope(self.devices):
             self.metric = SegmentationCounts()
-            model = build_model(config.model.name, bands=len(config.data.bands), **config.model.options)
+            model = build_model(config.model.name, bands=len(self.data.normalizer.bands), **config.model.options)
             if self.devices > 1:
                 for layer in model._flatten_layers():
                     if isinstance(layer, keras.layers.BatchNormalization):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marsls_keras.data.bands import BANDS, RELEASES, RGB
+from marsls_keras.data.bands import BANDS, RELEASES, RGB, expand_bands
+from marsls_keras.errors import InputError
 
 # Challenge value = MMLSv2 value x scale + offset, in the order of the challenge's files.
 CHALLENGE = {
@@ -65,3 +66,14 @@ def test_integers_are_not_scaled_as_integers() -> None:
     stored = np.full((2, 2, 7), 100, np.uint8)
     red = RELEASES["challenge"].to_canonical(stored)[..., 0]
     np.testing.assert_allclose(red, (100 - 18) / 189, rtol=1e-6)
+
+
+def test_all_stands_for_the_bands_that_tiles_hold():
+    assert expand_bands(["all"], ("red", "dem")) == ("red", "dem")
+    assert expand_bands(["dem", "all"], ("red", "dem", "gray")) == ("dem", "red", "gray")
+    assert expand_bands(["gray", "red"], BANDS) == ("gray", "red")
+
+
+def test_a_band_that_the_tiles_lack_is_named():
+    with pytest.raises(InputError, match=r"data.bands: the tiles have no band slope, gray. They have red, dem."):
+        expand_bands(["slope", "red", "gray"], ("red", "dem"))

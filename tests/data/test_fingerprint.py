@@ -44,7 +44,7 @@ def test_content(root: Path) -> None:
 
 def test_statistics() -> None:
     images = np.random.default_rng(0).normal(5, 2, (4, 8, 8, 7)).astype(np.float32)
-    table = band_statistics(images)
+    table = band_statistics(images, BANDS)
     for i, band in enumerate(BANDS):
         values = np.sort(images[..., i].ravel().astype(np.float64))
         assert list(table[band]) == ["min", "p1", "mean", "std", "p99", "max"]

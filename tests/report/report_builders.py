@@ -79,6 +79,7 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
         "refs": refs,
         "held_out_by": held_out_by,
         "blocks": [f"base/{i // 2}" for i in range(N)],
+        "bands": BANDS,
         "images": rng.random((N, SIZE, SIZE, 7), dtype=np.float32),
         "masks": masks,
         "probability": probability,
