@@ -24,6 +24,7 @@ class PenAttention(layers.Layer):
     It is computed with less work, in exact arithmetic to the same values and gradients:
     - The branches have the same input, so they are the two halves of the filters of one convolution. (The expansion then has their maps
       in another order, which the attention's projection, being dense, does not care about.)
+    - The expansion is read by a linear projection only, which takes powers of the maps instead (`ProgressiveExpansion.project`).
     - Attention's output projection and both convolutions after it are linear, with nothing between. Their kernels are multiplied first;
       the last convolution then reads the four maps that the heads give and a map of ones, which carries the biases and, like them, ends
       at the border, where the padding is zeros. The 2 u F maps after attention and the F maps of Conv2D(F, 1) are never computed, and
@@ -80,11 +81,11 @@ class PenAttention(layers.Layer):
         self.merge_norm = BatchNormalization(momentum=0.9, dtype=self.dtype_policy, name="merge_norm")
         self.norm = layers.LayerNormalization(dtype=self.dtype_policy, name="norm")
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Build the parts."""
         batch, height, width, filters = input_shape
 
-        def maps(number: int) -> tuple[int | None, ...]:
+        def maps(number: int) -> tuple[Any, ...]:
             return (batch, height, width, number)
 
         context = filters
@@ -105,22 +106,29 @@ class PenAttention(layers.Layer):
         context = inputs
         if self.conv_pe:
             context = ops.relu(self.branches_norm(self.branches(inputs), training=training))  # (B, H, W, 2 F)
-            context = self.expansion(context)  # (B, H, W, 2 u F)
-        x = self._merge_attended(context, inputs) if self.mhsa else self.merge(ops.concatenate([self.reduce(context), inputs], -1))
+        x = (self._with_attention if self.mhsa else self._without_attention)(context, inputs)
         return self.norm(ops.relu(self.merge_norm(x, training=training)))  # (B, H, W, F)
 
-    def _merge_attended(self, context: Any, inputs: Any) -> Any:
-        """Return merge(concatenate([reduce(attention(context)), inputs])) by the product of the kernels."""
-        heads = self.attention.attend(context)  # (B, H, W, 4)
-        maps = ops.concatenate([heads, ops.ones_like(heads[..., :1]), inputs], -1)  # (B, H, W, 4 + 1 + F)
-        projection = ops.concatenate([self.attention.output_kernel, self.attention.output_bias[None]], 0)  # (5, 2 u F)
-        reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (5, F)
-        reduction = ops.concatenate([reduction[:-1], reduction[-1:] + self.reduce.bias], 0)
-        after, skip = self.merge.kernel[:, :, : self.filters], self.merge.kernel[:, :, self.filters :]  # each (k, k, F, F)
-        kernel = ops.concatenate([ops.matmul(reduction, after), skip], 2)  # (k, k, 4 + 1 + F, F)
-        return ops.conv(maps, kernel, padding="same") + self.merge.bias
+    def _project(self, context: Any, kernel: Any, bias: Any) -> Any:
+        """Apply a pointwise convolution to the expansion of the context."""
+        return (self.expansion.project(context, kernel) if self.conv_pe else ops.matmul(context, kernel)) + bias
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def _without_attention(self, context: Any, inputs: Any) -> Any:
+        reduced = self._project(context, self.reduce.kernel[0, 0], self.reduce.bias)
+        return self.merge(ops.concatenate([reduced, inputs], -1))
+
+    def _with_attention(self, context: Any, inputs: Any) -> Any:
+        """Return merge(concatenate([reduce(attention(expansion(context))), inputs])) by the product of the kernels."""
+        heads = self.attention.attend(self._project(context, self.attention.qkv_kernel, self.attention.qkv_bias))  # (B, H, W, 4)
+        maps = ops.concatenate([heads, ops.ones_like(heads[..., :1]), inputs], -1)  # (B, H, W, 4 + 1 + F)
+        projection = ops.concatenate([self.attention.output_kernel, self.attention.output_bias[None]], 0)  # (4 + 1, 2 u F)
+        reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (4 + 1, F), to which the last row's bias is to be added
+        reduction = ops.concatenate([reduction[:-1], reduction[-1:] + self.reduce.bias], 0)
+        after, skip = ops.split(self.merge.kernel, 2, axis=2)  # each (k, k, F, F)
+        kernel = ops.concatenate([ops.matmul(reduction, after), skip], 2)  # (k, k, 4 + 1 + F, F)
+        return ops.conv(maps, kernel, padding="same", data_format="channels_last") + self.merge.bias
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the shape of the outputs."""
         return (*input_shape[:-1], self.filters)
 

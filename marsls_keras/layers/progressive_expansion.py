@@ -8,6 +8,11 @@ import keras
 from keras import ops
 
 
+def coefficient(n: int) -> float:
+    """Return that of x^n in the Maclaurin series of ln(1 + x), for n of at least 1."""
+    return (-1) ** (n + 1) / n
+
+
 @keras.saving.register_keras_serializable("marsls_keras")
 class ProgressiveExpansion(keras.layers.Layer):
     """The first partial sums of the Maclaurin series of ln(1 + x), side by side: u times the maps, without a parameter.
@@ -45,10 +50,30 @@ class ProgressiveExpansion(keras.layers.Layer):
         sums, power = [inputs], inputs
         for n in range(2, self.terms + 1):
             power = power * inputs
-            sums.append(sums[-1] + power * ((-1) ** (n + 1) / n))
+            sums.append(sums[-1] + power * coefficient(n))
         return ops.concatenate(sums, axis=-1) if self.terms > 1 else inputs  # (..., u C)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def project(self, inputs: Any, kernel: Any) -> Any:
+        """Return matmul(self(inputs), kernel) without writing down the expansion.
+
+        x^n stands in the sums S_n…S_u, always with its coefficient c_n, so that one matrix, c_n times the sum of their parts of the
+        kernel, takes x^n to the result.
+
+        Args:
+            inputs: Float (..., C).
+            kernel: Float (u * C, N).
+
+        Returns:
+            Float (..., N).
+        """
+        parts = ops.reshape(kernel, (self.terms, -1, kernel.shape[-1]))  # (u, C, N)
+        total, power = ops.matmul(inputs, ops.sum(parts, axis=0)), inputs
+        for n in range(2, self.terms + 1):
+            power = power * inputs
+            total += ops.matmul(power, ops.sum(parts[n - 1 :], axis=0) * coefficient(n))
+        return total  # (..., N)
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the shape of the outputs."""
         return (*input_shape[:-1], self.terms * input_shape[-1])
 

@@ -53,7 +53,7 @@ class SpatialAttention(keras.layers.Layer):
             )
         self.num_heads, self.key_dim, self.layout = num_heads, key_dim, layout
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Add the projections: of queries, keys and values together, and of the output."""
         channels, inner = input_shape[-1], self.num_heads * self.key_dim
         self.qkv_kernel = self.add_weight(shape=(channels, 3 * inner), initializer="glorot_uniform", name="qkv_kernel")
@@ -63,36 +63,44 @@ class SpatialAttention(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Return what the pixels attend to, projected back to C channels."""
-        return ops.matmul(self.attend(inputs), self.output_kernel) + self.output_bias
+        qkv = ops.matmul(inputs, self.qkv_kernel) + self.qkv_bias  # (B, H, W, 3 n d)
+        return ops.matmul(self.attend(qkv), self.output_kernel) + self.output_bias  # (B, H, W, C)
 
-    def attend(self, inputs: Any) -> Any:
-        """Return the heads' results side by side, before the output projection, (B, H, W, n * d)."""
+    def attend(self, qkv: Any) -> Any:
+        """Return the heads' results before the output projection.
+
+        Args:
+            qkv: Queries, keys and values, (B, H, W, 3 * n * d); head by head in each.
+
+        Returns:
+            Float (B, H, W, n * d), head by head.
+        """
         if self.layout != "pooled":
-            return self._attend(inputs)
-        size = tuple(ops.shape(inputs)[1:3])
+            return self._attend(qkv)
+        size = tuple(ops.shape(qkv)[1:3])
         if any(isinstance(side, int) and side % POOL for side in size):
             raise ValueError(f"The layout pooled needs height and width divisible by {POOL}. Received: {size[0]} x {size[1]}")
-        pooled = ops.average_pool(inputs, POOL)  # (B, H / 4, W / 4, C)
-        return ops.image.resize(self._attend(pooled), size, interpolation="bilinear", data_format="channels_last")  # (B, H, W, n d)
+        # The mean of projections is the projection of the mean, and they are fewer maps.
+        pooled = ops.average_pool(qkv, POOL, POOL, data_format="channels_last")  # (B, H / 4, W / 4, 3 n d)
+        values = self._attend(pooled)  # (B, H / 4, W / 4, n d)
+        return ops.image.resize(values, size, interpolation="bilinear", data_format="channels_last")  # (B, H, W, n d)
 
-    def _attend(self, x: Any) -> Any:
-        height, width = ops.shape(x)[1:3]
-        qkv = ops.matmul(x, self.qkv_kernel) + self.qkv_bias  # (B, H, W, 3 n d)
+    def _attend(self, qkv: Any) -> Any:
+        _, height, width, channels = ops.shape(qkv)
         if self.layout == "pooled":
-            qkv = ops.reshape(qkv, (-1, 1, height * width, qkv.shape[-1]))  # (B, 1, H W, 3 n d): one row
+            qkv = ops.reshape(qkv, (-1, 1, height * width, channels))  # one row
         elif self.layout == "columns":
             qkv = ops.swapaxes(qkv, 1, 2)  # (B, W, H, 3 n d)
         lines, tokens = ops.shape(qkv)[1:3]
         qkv = ops.reshape(qkv, (-1, lines, tokens, 3, self.num_heads, self.key_dim))
         q, k, v = ops.unstack(ops.transpose(qkv, (3, 0, 1, 4, 2, 5)), 3)  # each (B, lines, n, tokens, d)
         scores = ops.matmul(q * self.key_dim**-0.5, ops.swapaxes(k, -1, -2))  # (B, lines, n, tokens, tokens)
-        values = ops.matmul(ops.softmax(scores), v)  # (B, lines, n, tokens, d)
-        values = ops.transpose(values, (0, 1, 3, 2, 4))  # (B, lines, tokens, n, d)
+        values = ops.transpose(ops.matmul(ops.softmax(scores), v), (0, 1, 3, 2, 4))  # (B, lines, tokens, n, d)
         if self.layout == "columns":
-            values = ops.swapaxes(values, 1, 2)
-        return ops.reshape(values, (-1, height, width, self.num_heads * self.key_dim))
+            values = ops.swapaxes(values, 1, 2)  # (B, H, W, n, d)
+        return ops.reshape(values, (-1, height, width, channels // 3))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the shape of the outputs."""
         return tuple(input_shape)
 
