@@ -1,5 +1,6 @@
 """The networks, one a file; importing this package fills the registry."""
 
+from marsls_keras.models import mars_ls_net as _mars_ls_net  # noqa: F401
 from marsls_keras.models import unet as _unet  # noqa: F401
 from marsls_keras.models.registry import build_model, describe_models, encoder_levels, model_names, require_options, require_size
 
