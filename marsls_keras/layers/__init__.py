@@ -1,5 +1,10 @@
 """Layers of the networks, one idea a file."""
 
 from marsls_keras.layers.batch_norm import BatchNormalization
+from marsls_keras.layers.cbam import CBAM
+from marsls_keras.layers.channel_attention import SqueezeExcitation
+from marsls_keras.layers.dimension_attention import DimensionAttention
+from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
+from marsls_keras.layers.res_conv import ResConv
 
-__all__ = ["BatchNormalization"]
+__all__ = ["CBAM", "BatchNormalization", "ChannelMean", "DimensionAttention", "MeanProbability", "ResConv", "SqueezeExcitation"]
