@@ -47,7 +47,8 @@ class OutOfFold:
 
     def image_probability(self, view_set: str) -> np.ndarray | None:
         """Return the mean probability of any landslide in a tile over a set of views, float32 (N,); None without a head for it."""
-        return np.mean([self.landslide[name] for name in views_of(view_set)], axis=0, dtype=np.float32) if self.landslide else None
+        each = [self.landslide[name] for name in views_of(view_set)] if self.landslide else None
+        return None if each is None else np.stack(each).mean(axis=0)
 
 
 def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
