@@ -165,7 +165,7 @@ def _require(bands: int, filters: int, poolings: int, block: str, attention: str
     for name, value, known in (("block", block, _BLOCKS), ("attention", attention, _ATTENTIONS), ("head", head, _LOGITS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}. Received: {value!r}")
-    if not heads or len(set(heads)) != len(heads) or any(type(side) is not int or side not in _HEADS for side in heads):
+    if not heads or any(type(side) is not int or side not in _HEADS for side in heads) or len(set(heads)) < len(heads):
         raise ValueError(f"heads must be some of 64, 128, 256, each once. Received: {list(heads)}")
     if tile_size < 1 or tile_size % 2**poolings:
         raise ValueError(f"tile_size must be divisible by {2**poolings}, for {poolings} poolings. Received: {tile_size}")
