@@ -233,7 +233,7 @@ def evaluate(
     """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
     _backend()
     from competition import results
-    from competition.console import say, score_table, show, show_json
+    from competition.console import detection_table, say, score_table, show, show_json
 
     result = results.evaluate(run, runs, split.value, _parse_folds(folds), data, release.value, say)
     if as_json:
@@ -241,6 +241,8 @@ def evaluate(
         return
     title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
     show(score_table(title, [("pooled", result["scores"], result["interval"])]))
+    if result["detection"]:
+        show(detection_table(f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]))
     if worst:
         show(score_table("Worst tiles", [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]]))
 

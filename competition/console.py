@@ -14,12 +14,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from marsls_keras.counts import SCORES
+from marsls_keras.counts import IMAGE_SCORES, SCORES
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
 
-LABELS = {"miou": "mIoU", "iou_fg": "IoU_fg", "iou_bg": "IoU_bg", "f1": "F1", "precision": "precision", "recall": "recall"}
+LABELS = {
+    "miou": "mIoU",
+    "iou_fg": "IoU_fg",
+    "iou_bg": "IoU_bg",
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+}
 """The scores as people write them."""
 
 
@@ -62,6 +70,13 @@ def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable
         bounds = ["–".join(f"{bound:.4f}" for bound in interval or ())] if bounded else []
         cells.append([name, scores["miou"], *bounds, *(scores[score] for score in SCORES[1:])])
     return table(title, columns, cells)
+
+
+def detection_table(title: str, found: dict[str, Any]) -> Table:
+    """Return a table of how well tiles with landslide were told from those without, from `marsls_keras.counts.detection`."""
+    counts = found["counts"]
+    right, number = counts["tp"] + counts["tn"], sum(counts.values())
+    return table(title, ["", *(LABELS[score] for score in IMAGE_SCORES)], [[f"{right} of {number} right", *found["scores"].values()]])
 
 
 def show_check(result: dict[str, Any], limit: int = 30) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.predict import load_member, predict_views
+from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
 
 
@@ -20,11 +21,13 @@ class Prediction(NamedTuple):
         probability: Mean landslide probability, float32 (N, H, W).
         seen: Number of tiles that some member was trained on.
         leaked: Images of the tiles that every member was trained on.
+        landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a head for it.
     """
 
     probability: np.ndarray
     seen: int
     leaked: list[str]
+    landslide: np.ndarray | None
 
 
 def predict_ensemble(
@@ -47,15 +50,20 @@ def predict_ensemble(
     trained = np.array([[digest in run.splits.training_hashes(fold) for digest in tiles.hashes] for run, fold in members])  # (M, N)
     leaked = trained.all(axis=0)
     used = ~trained | leaked
-    total = np.zeros(tiles.masks.shape, np.float32)
+    total, landslide = np.zeros(tiles.masks.shape, np.float32), np.zeros(len(tiles), np.float32)
+    detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for probability in predict_views(load_member(run, fold), tiles.images[index], views, tiles.bands):
-                total[index] += probability
-    total /= (used.sum(axis=0) * len(views)).astype(np.float32)[:, None, None]
-    return Prediction(total, int(trained.any(axis=0).sum()), [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)])
+            for seen in predict_views(load_member(run, fold), tiles.images[index], views, tiles.bands):
+                total[index] += seen.probability
+                if seen.landslide is not None:
+                    landslide[index] += seen.landslide
+    number = (used.sum(axis=0) * len(views)).astype(np.float32)
+    total /= number[:, None, None]
+    named = [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)]
+    return Prediction(total, int(trained.any(axis=0).sum()), named, landslide / number if detecting else None)
 
 
 def refuse_leaked(leaked: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
 from marsls_keras.inference.oof import load_oof, save_oof
 from marsls_keras.inference.predict import load_member, predict_views
-from marsls_keras.inference.views import views_of
+from marsls_keras.inference.views import ViewPrediction, views_of
+from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
 
 
@@ -28,6 +29,7 @@ class OutOfFold:
         folds: int (N,), the fold that held each tile out.
         blocks: Block label of each tile, (N,).
         views: Per view, the landslide probability, float32 (N, H, W).
+        landslide: Per view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a head for it.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
     """
 
@@ -36,11 +38,17 @@ class OutOfFold:
     blocks: np.ndarray
     views: dict[str, np.ndarray]
     members: dict[str, dict[str, str]]
+    landslide: dict[str, np.ndarray] = field(default_factory=dict)
 
     def probability(self, view_set: str) -> np.ndarray:
         """Return the mean probability over a set of views, float32 (N, H, W)."""
         names = views_of(view_set)
         return sum((self.views[name] for name in names[1:]), self.views[names[0]]) / np.float32(len(names))
+
+    def image_probability(self, view_set: str) -> np.ndarray | None:
+        """Return the mean probability of any landslide in a tile over a set of views, float32 (N,); None without a head for it."""
+        each = [self.landslide[name] for name in views_of(view_set)] if self.landslide else None
+        return None if each is None else np.stack(each).mean(axis=0)
 
 
 def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
@@ -94,13 +102,16 @@ def collect(
     held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
     used = np.flatnonzero(np.isin(held_by, folds))
     total = {view: np.zeros((len(ids), *tiles.masks.shape[1:]), np.float32) for view in views}
+    landslide = {view: np.zeros(len(ids), np.float32) for view in views} if all(map(_has_detection, runs)) else {}
     times = np.zeros(len(ids), int)
     for run in runs:
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             predicted = _fold_views(run, fold, tiles.subset(index), views, say)
             for view in views:
-                total[view][index] += predicted[view].astype(np.float32) / np.float32(len(runs))
+                total[view][index] += predicted[view].probability.astype(np.float32) / np.float32(len(runs))
+                if view in landslide:
+                    landslide[view][index] += np.asarray(predicted[view].landslide) / np.float32(len(runs))
             times[index] += 1
     wrong = [ids[i] for i in used if times[i] != len(runs)]
     if wrong:
@@ -111,15 +122,21 @@ def collect(
         blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
         views={view: values[used] for view, values in total.items()},
         members={run.name: run.digest(folds) for run in runs},
+        landslide={view: values[used] for view, values in landslide.items()},
     )
 
 
-def _fold_views(run: Run, fold: int, held_out: Tiles, views: Sequence[str], say: Callable[[str], None]) -> dict[str, np.ndarray]:
+def _has_detection(run: Run) -> bool:
+    return has_detection(run.config.model.name, run.config.model.options)
+
+
+def _fold_views(run: Run, fold: int, held_out: Tiles, views: Sequence[str], say: Callable[[str], None]) -> dict[str, ViewPrediction]:
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
     path = run.fold_path(fold) / "oof.npz"
     ids, weights = [ref.id for ref in held_out.refs], sha256(run.fold_path(fold) / "best.weights.h5")
     found = load_oof(path, ids, weights)
-    missing = [view for view in views if view not in found]
+    complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
+    missing = [view for view in views if view not in complete]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
         predictions = predict_views(load_member(run, fold), held_out.images, missing, held_out.bands)

@@ -13,7 +13,7 @@ from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
 from competition.tuning import PLAIN, read_decision
 from competition.workflow import Say, decision_of, open_runs
-from marsls_keras.counts import bootstrap_interval, confusion
+from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.folds import block_of
 from marsls_keras.data.integrity import load, require_same_family
@@ -30,7 +30,7 @@ _CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large 
 
 
 def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: Path | None, release: str, say: Say) -> dict[str, Any]:
-    """Score a run on labelled tiles, pooled and per tile.
+    """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
 
     Args:
         name: Name of the run.
@@ -51,6 +51,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
     if split == "oof":
         oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say)
         tiles, probability, blocks = oof.tiles, oof.probability(decision["views"]), oof.blocks
+        landslide = oof.image_probability(decision["views"])
     else:
         dataset = Dataset.open(data or run.data_root)
         refs = dataset.split(split)
@@ -58,7 +59,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
         tiles = load(Dataset(dataset.root, refs), release)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
-        probability, _, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, _, leaked, landslide = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         refuse_leaked(leaked)
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
     counts = confusion(tiles.masks, probability >= np.float32(decision["threshold"]), axis=(1, 2))
@@ -72,8 +73,14 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
         "threshold": decision["threshold"],
         "scores": counts.pooled().scores(),
         "interval": bootstrap_interval(counts, blocks),
+        "detection": None if landslide is None else detection(tiles.masks, landslide),
         "per_tile": [
-            {"tile": ref.id, **{score: float(values[i]) for score, values in per_tile.items()}} for i, ref in enumerate(tiles.refs)
+            {
+                "tile": ref.id,
+                **{score: float(values[i]) for score, values in per_tile.items()},
+                **({} if landslide is None else {"landslide": float(landslide[i])}),
+            }
+            for i, ref in enumerate(tiles.refs)
         ],
     }
 
@@ -107,7 +114,7 @@ def predict(
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
-        probability, _, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, _, leaked, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         tell_leaked(leaked, say)
         masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
         foreground += int(masks.sum())

@@ -27,7 +27,7 @@ from marsls_keras.inference.views import views_of
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, require_options, require_size
 from marsls_keras.training.device import require_devices
-from marsls_keras.training.fit import train_fold
+from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
 from marsls_keras.training.run_dir import Run
 from marsls_keras.training.shares import uneven_shares
@@ -82,6 +82,9 @@ def train(
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
     build_model(parsed.model.name, len(expand_bands(parsed.data.bands, tiles.bands)), **parsed.model.options)
+    for k in range(splits.folds) if fold == "all" else [int(fold)]:
+        held_out = splits.held_out(k)
+        require_labels(parsed, k, tiles.masks[[ref.id not in held_out for ref in tiles.refs]])
     if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
         raise InputError(trouble)
     if not environments:  # else the processes that train, which have the devices, find out
@@ -147,7 +150,7 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, seen, leaked, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)

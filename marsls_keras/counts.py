@@ -6,7 +6,7 @@ number. Pixels of weight 0 are not counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ _EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
 
 SCORES = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
 """The scores that are reported, the ranking one first."""
+
+IMAGE_SCORES = ("f1", "accuracy", "precision", "recall")
+"""The scores of a detection: whether there is landslide in an image."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class Counts:
         }
         return {name: float(value) if value.ndim == 0 else value for name, value in values.items()}
 
+    def image_scores(self) -> dict[str, Any]:
+        """Return F1, accuracy, precision and recall of counts of images, as `scores` does; the accuracy of no image at all is 1."""
+        tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
+        total = tp + fp + fn + tn
+        accuracy = np.where(total > 0, (tp + tn) / np.maximum(total, 1), 1.0)
+        values = {**self.scores(), "accuracy": float(accuracy) if accuracy.ndim == 0 else accuracy}
+        return {name: values[name] for name in IMAGE_SCORES}
+
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, axis: Any = None) -> Counts:
     """Count truth against prediction.
@@ -81,6 +92,20 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | No
     cells = (truth & prediction, ~truth & prediction, truth & ~prediction, ~truth & ~prediction)
     fields = [np.sum(cell & used, axis=axis, dtype=np.int64) for cell in cells]
     return Counts(*(int(field) if np.ndim(field) == 0 else field for field in fields))
+
+
+def detection(masks: np.ndarray, landslide: np.ndarray) -> dict[str, Any]:
+    """Return how well images with landslide were told from those without, pooled over the images, at threshold 0.5.
+
+    Args:
+        masks: Masks (N, H, W), nonzero is landslide; an image with any such pixel has landslide.
+        landslide: Probability of each image that it has, (N,).
+
+    Returns:
+        "threshold", "scores" (`Counts.image_scores`) and "counts".
+    """
+    counts = confusion(np.any(masks, axis=(1, 2)), landslide >= 0.5)
+    return {"threshold": 0.5, "scores": counts.image_scores(), "counts": asdict(counts)}
 
 
 def histogram(truth: np.ndarray, probability: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:

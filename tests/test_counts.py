@@ -4,9 +4,21 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from marsls_keras.counts import BINS, SCORES, Counts, bootstrap, bootstrap_interval, confusion, counts_at_thresholds, histogram, interval
+from marsls_keras.counts import (
+    BINS,
+    IMAGE_SCORES,
+    SCORES,
+    Counts,
+    bootstrap,
+    bootstrap_interval,
+    confusion,
+    counts_at_thresholds,
+    detection,
+    histogram,
+    interval,
+)
 
 
 @pytest.mark.parametrize("share_true,share_predicted", [(0.5, 0.5), (0.03, 0.05), (0.9, 0.2)])
@@ -28,6 +40,25 @@ def test_scores_equal_scikit_learn(share_true, share_predicted):
         },
         rel=1e-12,
     )
+
+
+def test_a_detection_counts_tiles_with_any_landslide_and_scores_them_as_scikit_learn():
+    rng = np.random.default_rng(11)
+    masks = (rng.random((40, 5, 4)) < 0.04).astype(np.uint8)
+    landslide = rng.random(40, dtype=np.float32)
+    landslide[:2] = 0.5, np.nextafter(np.float32(0.5), np.float32(0))
+    true, said = masks.reshape(40, -1).max(1) == 1, landslide >= 0.5
+    found = detection(masks, landslide)
+    tn, fp, fn, tp = confusion_matrix(true, said).ravel()
+    assert found["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn} and said[:2].tolist() == [True, False]
+    assert tuple(found["scores"]) == IMAGE_SCORES
+    expected = [score(true, said) for score in (f1_score, accuracy_score, precision_score, recall_score)]
+    assert list(found["scores"].values()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_accuracy_of_several_counts_and_of_none():
+    counts = Counts(*np.array([[3, 0], [1, 0], [0, 0], [4, 0]]))
+    assert counts.image_scores()["accuracy"].tolist() == [7 / 8, 1]
 
 
 def test_counts_equal_the_confusion_matrix_and_nonzero_is_landslide():

@@ -8,25 +8,28 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.files import DAMAGED_NPZ, atomic
+from marsls_keras.inference.views import ViewPrediction
 
 
-def save_oof(path: Path, ids: list[str], views: dict[str, np.ndarray], weights_sha256: str) -> None:
+def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weights_sha256: str) -> None:
     """Write oof.npz.
 
     Args:
         path: File.
         ids: Ids of the N held-out tiles.
-        views: Probabilities (N, H, W) per view; kept as float16, whose step of 0.0005 near 1 is finer than a threshold bin, and rounded
-            down, so that the masks at threshold 0.5, and with them the scores in metrics.json, are the same before and after.
+        views: Prediction per view; probabilities of pixels are kept as float16, whose step of 0.0005 near 1 is finer than a threshold
+            bin, and rounded down, so that the masks at threshold 0.5, and with them the scores in metrics.json, are the same before and
+            after. Those of whole tiles, where there are any, are kept as they are.
         weights_sha256: Digest of the weights that made them.
     """
-    arrays: dict[str, Any] = {f"view_{name}": _half(values) for name, values in views.items()}
+    arrays: dict[str, Any] = {f"view_{name}": _half(seen.probability) for name, seen in views.items()}
+    arrays |= {f"landslide_{name}": seen.landslide for name, seen in views.items() if seen.landslide is not None}
     with atomic(path) as temporary:
         np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
 
 
-def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, np.ndarray]:
-    """Return the probabilities per view, float16 (N, H, W), in the order of `ids`.
+def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, ViewPrediction]:
+    """Return the prediction per view, in the order of `ids`; probabilities of pixels are float16.
 
     Empty if there is no such file, or it is damaged, of other tiles or of other weights: predictions can always be made again.
     """
@@ -34,7 +37,8 @@ def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, np.nd
         with np.load(path, allow_pickle=False) as arrays:
             if str(arrays["weights"]) != weights_sha256 or list(arrays["ids"]) != ids:
                 return {}
-            return {name.removeprefix("view_"): arrays[name] for name in arrays.files if name.startswith("view_")}
+            names = [name.removeprefix("view_") for name in arrays.files if name.startswith("view_")]
+            return {name: ViewPrediction(arrays[f"view_{name}"], arrays.get(f"landslide_{name}")) for name in names}
     except DAMAGED_NPZ:
         return {}
 

@@ -13,8 +13,9 @@ from marsls_keras.data.bands import BANDS
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
-from marsls_keras.inference.views import apply_view, invert_view
+from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view
 from marsls_keras.models import build_model, require_size
+from marsls_keras.models.heads import LANDSLIDE, MASK
 from marsls_keras.training.device import use_xla
 from marsls_keras.training.run_dir import Run
 
@@ -63,7 +64,7 @@ def rebuild(run: Run, weights: Path, bands: int) -> keras.Model:
     return model
 
 
-def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[np.ndarray]:
+def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[ViewPrediction]:
     """Yield, view after view, the landslide probability of canonical tiles, turned back.
 
     Args:
@@ -73,7 +74,7 @@ def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stor
         stored: Names of the C bands; those of a Mars tile by default.
 
     Yields:
-        float32 (N, H, W), one for each view.
+        float32 probabilities, one prediction for each view.
 
     Raises:
         InputError: If the network cannot take tiles of this size.
@@ -88,8 +89,10 @@ def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stor
     inputs = np.concatenate([inputs, np.repeat(inputs[-1:], -number % batch, axis=0)])
     for view in views:
         turned = np.ascontiguousarray(apply_view(inputs, view))
-        logits = member.model.predict(turned, batch_size=batch, verbose=0)[:number, ..., 0]
-        yield np.ascontiguousarray(invert_view(sigmoid(logits), view))
+        outputs = member.model.predict(turned, batch_size=batch, verbose=0)
+        outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
+        probabilities = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
+        yield ViewPrediction(np.ascontiguousarray(invert_view(probabilities[MASK], view)), probabilities.get(LANDSLIDE))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,18 @@ VIEW_SETS: dict[str, tuple[str, ...]] = {
     "d4": VIEWS,
 }
 """Named sets of views whose probabilities are averaged; "paper" is the set of DualSwinFusionSeg (PBVS 2026)."""
+
+
+class ViewPrediction(NamedTuple):
+    """What a network says about N tiles as one view shows them, turned back.
+
+    Attributes:
+        probability: Landslide probability of each pixel, (N, H, W).
+        landslide: Probability of each tile that there is any landslide in it, (N,); None if the network has no head for that.
+    """
+
+    probability: np.ndarray
+    landslide: np.ndarray | None
 
 
 def apply_view(images: np.ndarray, view: str) -> np.ndarray:

@@ -105,9 +105,10 @@ def require_options(name: str, options: dict[str, Any]) -> None:
         raise InputError(f"model.options: {name} has no option {', '.join(unknown)}. It has: {', '.join(known)}.")
     for option, value in options.items():
         default = known[option]
-        allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(type(default))
+        allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), tuple: (list, tuple)}.get(type(default))
         if allowed and type(value) not in allowed:
-            raise InputError(f"model.options.{option}: expected {type(default).__name__}, such as {default!r}. Received: {value!r}")
+            kind, example = ("list", list(default)) if isinstance(default, tuple) else (type(default).__name__, default)
+            raise InputError(f"model.options.{option}: expected {kind}, such as {example!r}. Received: {value!r}")
 
 
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
@@ -133,6 +134,16 @@ def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
     """
     require_options(name, options)
     return entry(name).encoder(**options)
+
+
+def has_detection(name: str, options: dict[str, Any]) -> bool:
+    """Return whether a network says of each image if there is any landslide: it has an option `detection`, and that is on.
+
+    Raises:
+        InputError: If the name or an option is refused.
+    """
+    require_options(name, options)
+    return bool({**entry(name).options, **options}.get("detection", False))
 
 
 def describe_models(bands: int = 7) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import datetime
 import time
 from typing import Any
 
-from marsls_keras.counts import confusion
+from marsls_keras.counts import confusion, detection
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import RunError
@@ -44,9 +44,9 @@ def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, ke
     weights = folder / "best.weights.h5"
     (folder / keep.best["file"]).replace(weights)
     member = Member(run, fold, rebuild(run, weights, len(normalizer.bands)), normalizer)
-    (probability,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
-    save_oof(folder / "oof.npz", [ref.id for ref in held_out.refs], {"identity": probability}, sha256(weights))
-    counts = confusion(held_out.masks, probability >= 0.5)
+    (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
+    save_oof(folder / "oof.npz", [ref.id for ref in held_out.refs], {"identity": seen}, sha256(weights))
+    counts = confusion(held_out.masks, seen.probability >= 0.5)
     rows = read_history(folder / "history.csv")
     save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
     metrics = {
@@ -58,6 +58,7 @@ def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, ke
         "tiles": len(held_out),
         "scores": counts.scores(),
         "counts": {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn},
+        **({} if seen.landslide is None else {"detection": detection(held_out.masks, seen.landslide)}),
         "batch_size": plan.batch_size,
         "accumulate": plan.accumulate,
         "trouble": list(plan.trouble),

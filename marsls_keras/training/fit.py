@@ -6,12 +6,14 @@ import gc
 import time
 from typing import Any
 
-from marsls_keras.config import write_config
+import numpy as np
+
+from marsls_keras.config import Config, write_config
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
-from marsls_keras.models import require_size
+from marsls_keras.models import has_detection, require_size
 from marsls_keras.training.device import out_of_memory, prepare
 from marsls_keras.training.finish import finish_fold
 from marsls_keras.training.fold_dir import hold, reopen, require_fresh
@@ -51,8 +53,9 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False, devices:
         require_size(config.model.name, config.model.options, *tiles.images.shape[1:3])
         if trouble := uneven_shares(config, tiles, config.training.batch_size, devices):
             raise InputError(trouble)
-        environment = prepare(config.training, devices)
         train, held_out = fold_tiles(run, fold, tiles)
+        require_labels(config, fold, train.masks)
+        environment = prepare(config.training, devices)
         data = FoldData(run, fold, train, held_out, Normalizer.fit(train.images, config.data, train.bands))
         write_config(folder / "config.yaml", config)
         write_json(folder / "environment.json", environment)
@@ -102,6 +105,25 @@ def fold_tiles(run: Run, fold: int, tiles: Tiles) -> tuple[Tiles, Tiles]:
     held_out = run.splits.held_out(fold)
     train = [position[tile["id"]] for tile in run.splits.tiles if tile["id"] not in held_out]
     return tiles.subset(train), tiles.subset([position[tile["id"]] for tile in run.splits.tiles if tile["id"] in held_out])
+
+
+def require_labels(config: Config, fold: int, masks: np.ndarray) -> None:
+    """Refuse to train a detection head on tiles that are all alike: it would learn to say the same of every image.
+
+    Args:
+        config: The configuration.
+        fold: Number of the fold.
+        masks: Masks of its training tiles, (N, H, W).
+
+    Raises:
+        InputError: If the network has a detection head, and all of the tiles have landslide, or none.
+    """
+    some = np.any(masks, axis=(1, 2))
+    if has_detection(config.model.name, config.model.options) and (some.all() or not some.any()):
+        raise InputError(
+            f"model.options.detection needs training tiles with and without landslide, but {'all' if some.all() else 'none'} of the "
+            f"{len(some)} of fold {fold} have some. Add tiles of the other kind to the data, or set it to false."
+        )
 
 
 def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, plan: Plan) -> str:

@@ -80,7 +80,7 @@ def test_every_tile_is_predicted_once_by_the_fold_that_held_it_out(run, tiles, m
         own, other = (list(predict_views(members[k], tiles.images[held_out], list(oof.views))) for k in (fold, 1 - fold))
         for view, expected, wrong in zip(oof.views, own, other, strict=True):
             assert oof.views[view].dtype == np.float32
-            assert np.abs(oof.views[view][held_out] - expected).max() < HALF
+            assert np.abs(oof.views[view][held_out] - expected.probability).max() < HALF
             assert np.abs(oof.views[view][held_out] - wrong).max() > 0.01
 
 
@@ -126,7 +126,7 @@ def test_predictions_of_earlier_weights_are_not_taken_for_those_of_new_ones(fres
         index = np.flatnonzero(after.folds == fold)
         exchanged = replace(members[1 - fold], normalizer=members[fold].normalizer)
         (expected,) = predict_views(exchanged, tiles.images[index], ["identity"])
-        assert np.abs(after.views["identity"][index] - expected).max() < HALF
+        assert np.abs(after.views["identity"][index] - expected.probability).max() < HALF
         assert np.abs(after.views["identity"][index] - before.views["identity"][index]).max() > 0.01
 
 

@@ -231,6 +231,19 @@ def test_among_equals_the_first_set_and_the_lowest_threshold_win():
     assert choose({"identity": worse, "d4": worse}) == choose({"identity": worse}) == ("identity", 0.201)  # as good as at 0.701
 
 
+def test_a_threshold_near_one_is_found_where_the_probabilities_call_for_it():
+    # The background lies below 0.95, the landslide at it or above: RMAU-Net's best threshold (Table IX).
+    rng = np.random.default_rng(0)
+    masks = (rng.random((9, 12, 12)) < 0.3).astype(np.uint8)
+    low, high = np.float16(0.9497), np.nextafter(np.float16(0.95), np.float16(1))  # neighbours in what is cached
+    probability = np.where(masks, rng.uniform(0.951, 1, masks.shape), rng.uniform(0.6, 0.949, masks.shape))
+    probability[:, 0, 0], masks[:, 0, 0] = low, 0
+    probability[:, 0, 1], masks[:, 0, 1] = high, 1
+    decision = decide(out_of_fold(masks, {"identity": probability}, [i % 3 for i in range(9)]), ["identity"])
+    assert decision["threshold"] == 0.95 and decision["nested"]["scores"]["miou"] == 1 > decision["baseline"]["scores"]["miou"]
+    assert [fold["threshold"] for fold in decision["nested"]["per_fold"]] == [0.95] * 3
+
+
 def test_a_threshold_is_never_zero():
     assert choose({"identity": table([(1, 0.0), (1, 0.5)])})[1] == 0.001  # at 0 all would be right
     assert choose({"identity": table([(1, 0.5)] * 3)})[1] == 0.001

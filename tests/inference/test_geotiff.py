@@ -98,7 +98,7 @@ def test_predictions_of_a_folder_are_joined_as_their_images_lie(tiny_run, tmp_pa
     result = results.predict([tiny_run.name], tiny_run.runs, images, tmp_path, None, "auto", True, print)
     files = sorted(images.iterdir())
     tiles = load(Dataset.from_images(images))
-    probability, _, _ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], tiles, ["identity"])
+    probability, *_ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], tiles, ["identity"])
     assert result["mosaics"] == [str(tmp_path / "probability.tif"), str(tmp_path / "mask.tif")] and result["tiles"] == len(files) == 4
     assert result["foreground_ratio"] == (probability >= 0.5).mean()
     with rasterio.open(tmp_path / "probability.tif") as raster, rasterio.open(tmp_path / "mask.tif") as mask:

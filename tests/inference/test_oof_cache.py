@@ -4,11 +4,22 @@ import numpy as np
 import pytest
 
 from marsls_keras.inference.oof import load_oof, save_oof
+from marsls_keras.inference.views import ViewPrediction
 
 IDS = ["train/a", "val/b", "train/ç"]
 SHA = "ab" * 32
 RNG = np.random.default_rng(0)
-VIEWS = {"identity": RNG.random((3, 4, 6), dtype=np.float32), "rot90": RNG.random((3, 4, 6), dtype=np.float32)}
+VIEWS = {
+    "identity": ViewPrediction(RNG.random((3, 4, 6), dtype=np.float32), RNG.random(3, dtype=np.float32)),
+    "rot90": ViewPrediction(RNG.random((3, 4, 6), dtype=np.float32), None),
+}
+
+
+def same(one, other):
+    """Return whether two predictions, or parts of them, hold the same numbers."""
+    if isinstance(one, ViewPrediction):
+        return all(map(same, one, other))
+    return one is other is None or np.array_equal(one, other)
 
 
 @pytest.fixture
@@ -20,11 +31,12 @@ def path(tmp_path):
 def test_what_is_written_is_found_within_float16(path):
     found = load_oof(path, IDS, SHA)
     assert list(found) == ["identity", "rot90"]
-    for view, values in found.items():
+    for view, (values, landslide) in found.items():
         assert values.dtype == np.float16 and values.shape == (3, 4, 6)
-        assert np.abs(values - VIEWS[view]).max() < 0.0005
+        assert np.abs(values - VIEWS[view].probability).max() < 0.0005
+        assert same(landslide, VIEWS[view].landslide)
     save_oof(path, IDS, found, SHA)  # as when another view is added: what was there does not move
-    assert all(np.array_equal(values, found[view]) for view, values in load_oof(path, IDS, SHA).items())
+    assert all(same(values, found[view]) for view, values in load_oof(path, IDS, SHA).items())
 
 
 def test_values_are_rounded_down_so_that_masks_at_one_half_stay_the_same(path):
@@ -32,8 +44,8 @@ def test_values_are_rounded_down_so_that_masks_at_one_half_stay_the_same(path):
         [0.5, np.nextafter(np.float32(0.5), np.float32(0)), 0.49999, 0.50001, 0, 1, 1e-9, np.nextafter(np.float32(1), np.float32(0))]
     )
     values = np.concatenate([edge, RNG.normal(0.5, 1e-4, 4000).astype(np.float32), RNG.random(4000, dtype=np.float32)])[None, None]
-    save_oof(path, ["a"], {"identity": values}, SHA)
-    found = load_oof(path, ["a"], SHA)["identity"]
+    save_oof(path, ["a"], {"identity": ViewPrediction(values, None)}, SHA)
+    found = load_oof(path, ["a"], SHA)["identity"].probability
     assert np.array_equal(found >= 0.5, values >= 0.5) and (found[0, 0, :3] < 0.5).tolist() == [False, True, True]
     # The float16 below or at each value, found by going through all of them.
     all_halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16)  # 0 to 1
@@ -78,6 +90,9 @@ def test_a_changed_byte_is_never_taken_for_a_prediction(path):
             damaged[place] ^= change
             path.write_bytes(damaged)
             again = load_oof(path, IDS, SHA)
-            assert all(view in found and np.array_equal(values, found[view]) for view, values in again.items()), (place, change)
+            assert all(view in found and same(values.probability, found[view].probability) for view, values in again.items()), (
+                place,
+                change,
+            )
             lost += len(again) < len(found)
     assert lost > len(places)

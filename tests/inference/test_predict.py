@@ -69,8 +69,8 @@ def test_all_views_equal_the_network_called_by_hand(run, member):
     expected = {view: by_hand(run, 0, images, view) for view in VIEWS}
     found = dict(zip(VIEWS, predict_views(member, images, VIEWS), strict=True))
     for view in VIEWS:
-        assert found[view].dtype == np.float32 and found[view].shape == (7, 32, 32)
-        assert np.abs(found[view] - expected[view]).max() < CLOSE, view
+        assert found[view].probability.dtype == np.float32 and found[view].probability.shape == (7, 32, 32)
+        assert np.abs(found[view].probability - expected[view]).max() < CLOSE, view
     # The network is no symmetric one, so that a wrong view would have been seen.
     assert min(np.abs(expected[a] - expected[b]).max() for a in VIEWS for b in VIEWS if a < b) > 1e-3
 
@@ -78,8 +78,8 @@ def test_all_views_equal_the_network_called_by_hand(run, member):
 @pytest.mark.parametrize("number", [1, 4, 5])
 def test_any_number_of_tiles(run, member, number):
     (found,) = predict_views(member, tiles(number), ["rot90"])
-    assert found.shape == (number, 32, 32)
-    assert np.abs(found - by_hand(run, 0, tiles(number), "rot90")).max() < CLOSE
+    assert found.probability.shape == (number, 32, 32)
+    assert np.abs(found.probability - by_hand(run, 0, tiles(number), "rot90")).max() < CLOSE
 
 
 def test_tiles_of_another_size_that_are_not_square(run, member):
@@ -87,8 +87,8 @@ def test_tiles_of_another_size_that_are_not_square(run, member):
     for view, found in zip(
         ("rot90", "transpose", "vertical_flip"), predict_views(member, images, ("rot90", "transpose", "vertical_flip")), strict=True
     ):
-        assert found.shape == (3, 20, 44)
-        assert np.abs(found - by_hand(run, 0, images, view)).max() < CLOSE
+        assert found.probability.shape == (3, 20, 44)
+        assert np.abs(found.probability - by_hand(run, 0, images, view)).max() < CLOSE
 
 
 @pytest.mark.parametrize("height,width", [(30, 32), (32, 34)])
@@ -101,8 +101,8 @@ def test_each_fold_has_its_own_weights_and_statistics(run, member):
     other = load_member(run, 1)
     assert (member.fold, other.fold) == (0, 1) and member.normalizer != other.normalizer
     (found,) = predict_views(other, tiles(2), ["identity"])
-    assert np.abs(found - by_hand(run, 1, tiles(2), "identity")).max() < CLOSE
-    assert np.abs(found - by_hand(run, 0, tiles(2), "identity")).max() > 1e-3
+    assert np.abs(found.probability - by_hand(run, 1, tiles(2), "identity")).max() < CLOSE
+    assert np.abs(found.probability - by_hand(run, 0, tiles(2), "identity")).max() > 1e-3
 
 
 def test_bands_are_taken_by_name(tiny_run, tmp_path):
@@ -120,7 +120,7 @@ def test_bands_are_taken_by_name(tiny_run, tmp_path):
     x = (images[..., [4, 0, 3]] - np.array(statistics["mean"])) / np.array(statistics["std"])
     logits = np.asarray(model(x.astype(np.float32), training=False))[..., 0].astype(np.float64)
     (found,) = predict_views(load_member(run, 0), images, ["identity"])
-    assert np.abs(found - 1 / (1 + np.exp(-logits))).max() < CLOSE
+    assert np.abs(found.probability - 1 / (1 + np.exp(-logits))).max() < CLOSE
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
@@ -153,15 +153,15 @@ def test_a_member_keeps_the_precision_of_its_run(tiny_run, tmp_path):
         (found,) = predict_views(member, tiles(2), ["identity"])
     finally:
         keras.config.set_dtype_policy("float32")
-    assert member.model.get_layer("bottom_conv1").compute_dtype == "bfloat16" and found.dtype == np.float32
+    assert member.model.get_layer("bottom_conv1").compute_dtype == "bfloat16" and found.probability.dtype == np.float32
     exact = by_hand(Run.open(tiny_run.path), 0, tiles(2), "identity")
-    assert 1e-5 < np.abs(found - exact).max() < 0.05  # bfloat16 has three digits
+    assert 1e-5 < np.abs(found.probability - exact).max() < 0.05  # bfloat16 has three digits
 
 
 def test_a_run_that_was_moved_predicts_the_same(tiny_run, tmp_path, member):
     shutil.copytree(tiny_run.path, tmp_path / "elsewhere")
     (found,), (here,) = (predict_views(m, tiles(2), ["identity"]) for m in (load_member(Run.open(tmp_path / "elsewhere"), 0), member))
-    assert np.array_equal(found, here)
+    assert np.array_equal(found.probability, here.probability)
 
 
 def test_the_sigmoid_is_exact_and_never_overflows():
@@ -170,7 +170,7 @@ def test_the_sigmoid_is_exact_and_never_overflows():
         found = sigmoid(logits)
     with np.errstate(over="ignore"):
         exact = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    assert found.dtype == np.float32 and np.abs(found - exact).max() < 1e-7
+    assert found.dtype == np.float32 and np.abs(found.probability - exact).max() < 1e-7
     assert (sigmoid(np.float32([-100, 0, 100])) == [0, 0.5, 1]).all()
     assert (np.diff(found[:2001]) >= 0).all()
     assert ((found >= 0.5) == (logits >= 0)).all()

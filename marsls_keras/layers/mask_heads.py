@@ -1,0 +1,69 @@
+"""From maps to masks: the mean over channels as a logit, and one mask from several of different resolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from marsls_keras.layers.resize import bilinear
+
+_LARGEST = 80.0
+"""Logits beyond it are cut off: their probability would be no normal float32 number any more, and its logarithm infinite."""
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class ChannelMean(keras.layers.Layer):
+    """The mean over channels, as logits: RMAU-Net's head ("a global average pooling layer across the channel dimension", section III.C).
+
+    Args:
+        **kwargs: Passed to keras.layers.Layer; with dtype "float32" the mean is taken in that, whatever the policy.
+
+    Call arguments:
+        inputs: Float (B, H, W, C).
+
+    Returns:
+        (B, H, W, 1), in the layer's compute dtype.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return the logits."""
+        return ops.mean(inputs, axis=-1, keepdims=True)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the logits."""
+        return (*input_shape[:-1], 1)
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class MeanProbability(keras.layers.Layer):
+    """The average of several masks' probabilities, each resized to the image bilinearly, as a logit.
+
+    logit = log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. Both sums are made of positive terms, so nothing cancels, and the logit is
+    exact for probabilities near 0 and near 1. RMAU-Net averages "three predicted output masks" (section IV.C): probabilities, not logits.
+
+    Args:
+        **kwargs: Passed to keras.layers.Layer; the dtype should be "float32".
+
+    Call arguments:
+        masks: List of logits, float (B, h, w, 1) each, of any sizes; cut off beyond ±80.
+        image: (B, H, W, C); only its size counts.
+
+    Returns:
+        Logits (B, H, W, 1) in [-80, 80].
+    """
+
+    def call(self, masks: list[Any], image: Any) -> Any:
+        """Return the logits."""
+        _, height, width, _ = ops.shape(image)
+        landslide, rest = 0.0, 0.0
+        for logits in masks:
+            logits = ops.clip(logits[..., 0], -_LARGEST, _LARGEST)
+            landslide += bilinear(ops.sigmoid(logits), height, width)  # (B, h, w) to (B, H, W)
+            rest += bilinear(ops.sigmoid(-logits), height, width)
+        return (ops.log(landslide) - ops.log(rest))[..., None]
+
+    def compute_output_shape(self, masks_shape: list[Any], image_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the logits."""
+        return (*image_shape[:-1], 1)

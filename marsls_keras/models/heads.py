@@ -1,0 +1,94 @@
+"""Networks with several heads: all of them in training, one mask in inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from marsls_keras.layers.resize import nearest
+from marsls_keras.losses import build_loss
+
+MASK = "mask"
+"""Name of the layer that makes one mask of several, and of the mask among several outputs."""
+LANDSLIDE = "landslide"
+"""Name of the layer that says whether there is any landslide in the image."""
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class MultiHeadModel(keras.Model):
+    """A functional model whose heads are trained each for itself, and which predicts as a network with one head does.
+
+    The heads are the layers named "mask_…", logits (B, h, w, 1) of any size, and "landslide", logits (B, 1), if there is one. Where there
+    are several masks, a layer "mask" makes one of them, called with their list and the image (`MeanProbability`).
+
+    | call | gives |
+    |---|---|
+    | `training=True` | {"mask_…": logits, …} and "landslide" if there is one |
+    | otherwise | the outputs: logits (B, H, W, 1), or {"mask", "landslide"} |
+
+    The loss is the mean over the masks of the compiled loss, against the truth and the weights resized to each (nearest); plus, with a
+    head "landslide", the binary cross-entropy of the image-level label, which is 1 if any pixel of weight above 0 is landslide (images
+    whose every pixel has weight 0 do not count); plus once whatever the layers add, such as penalties on weights. In evaluation it is the
+    loss of what the network predicts. RMAU-Net does not say how its losses are weighted against each other; equal weights are a choice.
+    Metrics see the predicted mask only, also in training.
+
+    Args:
+        inputs: As in keras.Model.
+        outputs: The mask (B, H, W, 1), or {"mask": …, "landslide": …}.
+        name: As in keras.Model.
+        **kwargs: As in keras.Model.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        found = {layer.name: layer for layer in self.layers}
+        heads = {name: layer.output for name, layer in found.items() if name.startswith(f"{MASK}_") or name == LANDSLIDE}
+        # A method, since Keras would save the layers a second time with a graph that is an attribute.
+        self._run_heads = keras.Function(self.inputs, heads).call
+        self._join = found.get(MASK)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Return all heads in training, else the outputs."""
+        return self._run_heads([inputs]) if training else super().call(inputs, training=training, mask=mask)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
+        """Return the loss, a float32 scalar.
+
+        Args:
+            x: Images (B, H, W, C); not used.
+            y: Masks (B, H, W, 1) of {0, 1}.
+            y_pred: What `call` gave.
+            sample_weight: Optional (B, H, W, 1).
+            training: Not used.
+        """
+        heads = y_pred if isinstance(y_pred, dict) else {MASK: y_pred}
+        loss = keras.losses.get(self.loss)
+        weight = ops.ones_like(y, "float32") if sample_weight is None else ops.broadcast_to(sample_weight, ops.shape(y))
+        costs = []
+        for logits in (logits for name, logits in heads.items() if name != LANDSLIDE):
+            _, height, width, _ = ops.shape(logits)
+            costs.append(loss(nearest(y, height, width), logits, nearest(weight, height, width)))
+        total = sum(costs) / len(costs)
+        if LANDSLIDE in heads:
+            total += _detection_loss(y, weight, heads[LANDSLIDE])
+        return total + sum(self._aggregate_additional_loss(extra) for extra in self.losses)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Update the metrics with the predicted mask, and return them."""
+        return super().compute_metrics(x, y, self._mask(x, y_pred), sample_weight)
+
+    def _mask(self, x: Any, y_pred: Any) -> Any:
+        if not isinstance(y_pred, dict):
+            return y_pred
+        masks = [logits for name, logits in y_pred.items() if name != LANDSLIDE]
+        return masks[0] if MASK in y_pred or self._join is None else self._join(masks, x)
+
+
+def _detection_loss(truth: Any, weight: Any, logits: Any) -> Any:
+    """Return the binary cross-entropy of "any landslide in the image", a mean over the images that have any pixel of weight above 0."""
+    seen = ops.cast(weight > 0, "float32")
+    label = ops.max(ops.cast(truth, "float32") * seen, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1)
+    # An image is a mask of one pixel: the loss then knows of devices that share a batch.
+    return build_loss({"bce": 1.0})(label, logits[:, :, None, None], ops.max(seen, axis=(1, 2), keepdims=True))
