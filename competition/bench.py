@@ -142,13 +142,13 @@ def _generated(root: Path) -> Path:
 
 def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
     """Decode all tiles of a folder as every command does, from the disk where the system lets the page cache be emptied."""
-    dataset = Dataset.open(root)
+    dataset = Dataset.open(root, release=config.data.release)
     cold = hasattr(os, "posix_fadvise")
     for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     start = time.perf_counter()
-    tiles = load_tiles(dataset, config.data.release)
+    tiles = load_tiles(dataset, config.data.release, config.data.resize)
     seconds = time.perf_counter() - start
     return tiles, {"tiles": len(tiles), "seconds": seconds, "tiles_per_second": len(tiles) / seconds, "cold": cold}
 

@@ -56,7 +56,7 @@ def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
     root = data or run.data_root
     if not root.is_dir():
         raise InputError(f"The data of run {run.name} are no longer in {root}. Say where they are with --data.")
-    tiles = load(Dataset.open(root), run.config.data.release)
+    tiles = load(Dataset.open(root, release=run.config.data.release), run.config.data.release, run.config.data.resize)
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
     if not missing:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from marsls_keras.data.bands import RELEASES
-from marsls_keras.data.dataset import Dataset, Problem, TileRef
-from marsls_keras.data.tiff import read_mask, read_tile
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.refs import Problem, TileRef
+from marsls_keras.data.tile import Tile, read_mask, read_tile, resample
 from marsls_keras.errors import InputError, listing
 
 
@@ -58,21 +59,58 @@ class Tiles:
         )
 
 
-def examine(refs: Sequence[TileRef], release: str = "auto") -> tuple[Tiles | None, list[Problem]]:
+def examine(refs: Sequence[TileRef], release: str = "auto", resize: int | None = None) -> tuple[Tiles | None, list[Problem]]:
     """Decode tiles and report all that is wrong with them.
 
     Args:
         refs: The tiles to read.
         release: Name of a release, or "auto" to detect it per tile; tiles of several releases are a problem.
+        resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them as they are.
 
     Returns:
         The tiles that could be read (None if there is none), and the problems.
     """
     problems: list[Problem] = []
-    read = []
+    read = deque(_read(refs, release, resize, problems))
+    if not read:
+        return None, problems
+    shape = Counter(tile.image.shape for _, tile, _ in read).most_common(1)[0][0]
+    images = np.empty((len(read), *shape), np.float32)
+    masks, valid = np.zeros(images.shape[:3], np.uint8), np.empty(images.shape[:3], bool)
+    kept: list[TileRef] = []
+    geo, hashes, by_release = [], [], defaultdict(list)
+    while read:
+        ref, tile, mask = read.popleft()  # each is let go where it is copied
+        if trouble := _wrong_shape(ref, tile, mask, shape):
+            problems.append(trouble)
+            continue
+        position = len(kept)
+        images[position], valid[position] = tile.image, tile.valid
+        if mask is not None:
+            masks[position] = mask
+        kept.append(ref)
+        geo.append(tile.geo)
+        hashes.append(hashlib.sha256(tile.image.tobytes()).hexdigest())
+        by_release[tile.release].append(ref.image)
+        problems += _suspicious(ref, tile, mask)
+    if not kept:
+        return None, problems
+    if len(by_release) > 1:
+        found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
+        problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
+    main = max(by_release, key=lambda name: len(by_release[name]))
+    number = len(kept)
+    tiles = Tiles(tuple(kept), images[:number], masks[:number], valid[:number], tuple(hashes), tuple(geo), main)
+    return tiles, problems + _duplicates(tiles)
+
+
+def _read(
+    refs: Sequence[TileRef], release: str, resize: int | None, problems: list[Problem]
+) -> Iterator[tuple[TileRef, Tile, np.ndarray | None]]:
+    """Yield what can be read, tile after tile; what cannot is added to the problems."""
     for ref in refs:
         try:
-            tile = read_tile(ref.image, release)
+            tile = read_tile(ref.image, ref.release if release == "auto" else release)
         except InputError as error:
             problems.append(Problem("unreadable image", str(error)))
             continue
@@ -83,51 +121,41 @@ def examine(refs: Sequence[TileRef], release: str = "auto") -> tuple[Tiles | Non
             except InputError as error:
                 problems.append(Problem("unreadable mask", str(error)))
                 continue
-        read.append((ref, tile, mask))
-    if not read:
-        return None, problems
-    shape = Counter(tile.image.shape for _, tile, _ in read).most_common(1)[0][0]
-    kept = []
-    for ref, tile, mask in read:
-        height, width, _ = tile.image.shape
-        if tile.image.shape != shape:
-            problems.append(
-                Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {shape[0]} x {shape[1]} as the others have")
-            )
-        elif mask is not None and mask.shape != (height, width):
-            problems.append(
-                Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
-            )
-        else:
-            kept.append((ref, tile, mask))
-    if not kept:
-        return None, problems
-    by_release = defaultdict(list)
-    for ref, tile, _ in kept:
-        by_release[tile.release].append(ref.image)
-    if len(by_release) > 1:
-        found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
-        problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
-    images = np.stack([tile.image for _, tile, _ in kept])
-    tiles = Tiles(
-        refs=tuple(ref for ref, _, _ in kept),
-        images=images,
-        masks=np.stack([np.zeros(shape[:2], np.uint8) if mask is None else mask for *_, mask in kept]),
-        valid=np.stack([tile.valid for _, tile, _ in kept]),
-        hashes=tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images),
-        geo=tuple(tile.geo for _, tile, _ in kept),
-        release=max(by_release, key=lambda name: len(by_release[name])),
-    )
-    return tiles, problems + _duplicates(tiles) + _suspicious(tiles)
+        if resize is not None:
+            if trouble := _wrong_mask(ref, tile, mask):
+                problems.append(trouble)
+                continue
+            image, valid = resample(tile.image, resize, resize, order=1), resample(tile.valid, resize, resize, order=0)
+            tile = replace(tile, image=image, valid=valid)
+            mask = None if mask is None else resample(mask, resize, resize, order=0)
+        yield ref, tile, mask
 
 
-def load(dataset: Dataset, release: str = "auto") -> Tiles:
+def _wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
+    """Report a tile that differs in size or bands from the others, or from its mask."""
+    height, width, bands = tile.image.shape
+    if bands != shape[2]:
+        return Problem("wrong shape", f"{ref.image}: {bands} bands, expected {shape[2]} as the others have")
+    if (height, width) != shape[:2]:
+        expected = f"{shape[0]} x {shape[1]} as the others have"
+        return Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {expected}; data.resize brings all to one size")
+    return _wrong_mask(ref, tile, mask)
+
+
+def _wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | None:
+    height, width, _ = tile.image.shape
+    if mask is None or mask.shape == (height, width):
+        return None
+    return Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
+
+
+def load(dataset: Dataset, release: str = "auto", resize: int | None = None) -> Tiles:
     """Decode all tiles of a dataset.
 
     Raises:
         InputError: If any tile or mask has an error; all are listed.
     """
-    tiles, problems = examine(dataset.tiles, release)
+    tiles, problems = examine(dataset.tiles, release, resize)
     errors = [problem.message for problem in (*dataset.problems, *problems) if problem.severity == "error"]
     if errors or tiles is None:
         raise InputError(f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them.")
@@ -162,17 +190,18 @@ def _duplicates(tiles: Tiles) -> list[Problem]:
     return problems
 
 
-def _suspicious(tiles: Tiles) -> list[Problem]:
-    """Warn of what is legal but worth a look: constant bands, filled pixels."""
+def _suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
+    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks."""
     problems = []
-    flat = np.ptp(tiles.images, axis=(1, 2)) == 0  # (N, C)
-    filled = (~tiles.valid).sum((1, 2))
-    for i, ref in enumerate(tiles.refs):
-        if flat[i].any():
-            names = ", ".join(band for band, constant in zip(tiles.bands, flat[i], strict=True) if constant)
-            problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
-        if filled[i]:
-            problems.append(
-                Problem("no-data", f"{ref.image}: {filled[i]} pixels without data in some band, filled from the nearest", "warning")
-            )
+    if ref.landslide is False and mask is not None and mask.any():
+        what = f"{ref.mask}: {int(mask.sum())} pixels of landslide in the mask of a tile that is filed as having none"
+        problems.append(Problem("contradictory mask", what))
+    if ref.landslide and mask is not None and not mask.any():
+        problems.append(Problem("empty mask", f"{ref.mask}: no landslide in the mask of a tile that is filed as having one", "warning"))
+    flat = np.ptp(tile.image, axis=(0, 1)) == 0  # (C,)
+    if flat.any():
+        names = ", ".join(band for band, constant in zip(RELEASES[tile.release].bands, flat, strict=True) if constant)
+        problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
+    if filled := int((~tile.valid).sum()):
+        problems.append(Problem("no-data", f"{ref.image}: {filled} pixels without data in some band, filled from the nearest", "warning"))
     return problems

@@ -14,7 +14,7 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.folds import make_splits
 from marsls_keras.data.integrity import Tiles, examine, load
 from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.tiff import read_mask, read_shape, read_tile
+from marsls_keras.data.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
