@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.integrity import Tiles, examine
 from marsls_keras.data.refs import Problem, TileRef
+from marsls_keras.data.store import take_pixels
 
 _SAMPLE = 20_000
 
@@ -72,8 +74,8 @@ def _shift(a: Tiles, b: Tiles) -> dict[str, float]:
     generator = np.random.default_rng(0)
 
     def sample(tiles: Tiles) -> np.ndarray:
-        pixels = tiles.images.reshape(-1, len(tiles.bands))
-        return pixels[generator.choice(len(pixels), min(_SAMPLE, len(pixels)), replace=False)]
+        pixels = math.prod(tiles.images.shape[:3])
+        return take_pixels(tiles.images, generator.choice(pixels, min(_SAMPLE, pixels), replace=False))
 
     first, second = sample(a), sample(b)
     return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(a.bands)}

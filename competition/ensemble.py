@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.store import select
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.predict import load_member, predict_views
 from marsls_keras.training.run_dir import Run
@@ -52,7 +53,7 @@ def predict_ensemble(
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for probability in predict_views(load_member(run, fold), tiles.images[index], views, tiles.bands):
+            for probability in predict_views(load_member(run, fold), select(tiles.images, index), views, tiles.bands):
                 total[index] += probability
     total /= (used.sum(axis=0) * len(views)).astype(np.float32)[:, None, None]
     return Prediction(total, int(trained.any(axis=0).sum()), [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)])

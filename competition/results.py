@@ -57,7 +57,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
         refs = dataset.split(split)
         if not all(ref.labelled for ref in refs):
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
-        tiles = load(Dataset(dataset.root, refs), release, run.config.data.resize)
+        tiles = load(Dataset(dataset.root, refs), release, run.config.data.resize, run.config.data.cache)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
         probability, _, leaked = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         refuse_leaked(leaked)

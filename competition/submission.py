@@ -31,7 +31,7 @@ def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple
     sizes, problems = {}, []
     for file in image_files(images):
         try:
-            sizes[file.name] = read_shape(file, release)
+            sizes[file.name] = read_shape(file, release)[:2]
         except InputError as error:
             problems.append(str(error))
     if problems:

@@ -20,7 +20,7 @@ from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import Tiles, load, require_same_family
+from marsls_keras.data.integrity import Tiles, load, load_folder, require_same_family
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
@@ -71,7 +71,7 @@ def train(
         raise InputError(f"training.layer_decay: {parsed.model.name} has no encoder whose levels could learn at different rates.")
     if fold != "all" and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, or all.")
-    tiles = load(Dataset.open(data, release=parsed.data.release), parsed.data.release, parsed.data.resize)
+    tiles = load_folder(data, parsed.data)
     splits = make_splits(tiles, parsed.data, parsed.training.seed)
     if fold != "all":
         splits.require_fold(int(fold))
@@ -225,7 +225,7 @@ def read_images(images: Path, release: str, runs: Sequence[Run]) -> Tiles:
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
     """
-    tiles = load(Dataset.from_images(images), release, runs[0].config.data.resize)
+    tiles = load(Dataset.from_images(images), release, runs[0].config.data.resize, runs[0].config.data.cache)
     for run in runs:
         require_same_family(run.fingerprint["release"], tiles.release, str(images))
     return tiles

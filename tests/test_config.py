@@ -31,6 +31,7 @@ OTHER = {
         "release": "challenge",
         "bands": ["slope", "dem"],
         "resize": 64,
+        "cache": "disk",
         "pool": ["val"],
         "cv": "geographic",
         "folds": 3,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from marsls_keras.config import Data
 from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.refs import Problem, TileRef
-from marsls_keras.data.tile import Tile, read_mask, read_tile, resample
+from marsls_keras.data.store import LARGE, Images, Pile, cached, select
+from marsls_keras.data.tile import Tile, read_mask, read_shape, read_tile, resample
 from marsls_keras.errors import InputError, listing
 
 
@@ -22,7 +27,7 @@ class Tiles:
 
     Attributes:
         refs: The tiles, N of them.
-        images: float32 (N, H, W, C), canonical bands, not normalised.
+        images: float32 (N, H, W, C), canonical bands, not normalised; in memory, or on disk if they are many.
         masks: uint8 (N, H, W) of {0, 1}; zeros for unlabelled tiles.
         valid: bool (N, H, W), False where a band was no-data and has been filled.
         hashes: SHA-256 of each tile's canonical pixels, the same for two files of equal content.
@@ -31,7 +36,7 @@ class Tiles:
     """
 
     refs: tuple[TileRef, ...]
-    images: np.ndarray
+    images: Images
     masks: np.ndarray
     valid: np.ndarray
     hashes: tuple[str, ...]
@@ -48,67 +53,119 @@ class Tiles:
         return len(self.refs)
 
     def subset(self, chosen: Sequence[int] | np.ndarray) -> Tiles:
-        """Return the tiles at the given positions."""
+        """Return the tiles at the given positions; of images on disk no copy is made."""
         index = np.asarray(chosen, dtype=int)
 
         def pick(values: tuple) -> tuple:
             return tuple(values[i] for i in index)
 
         return Tiles(
-            pick(self.refs), self.images[index], self.masks[index], self.valid[index], pick(self.hashes), pick(self.geo), self.release
+            pick(self.refs),
+            select(self.images, index),
+            self.masks[index],
+            self.valid[index],
+            pick(self.hashes),
+            pick(self.geo),
+            self.release,
         )
 
 
-def examine(refs: Sequence[TileRef], release: str = "auto", resize: int | None = None) -> tuple[Tiles | None, list[Problem]]:
+def examine(
+    refs: Sequence[TileRef], release: str = "auto", resize: int | None = None, cache: str = "auto"
+) -> tuple[Tiles | None, list[Problem]]:
     """Decode tiles and report all that is wrong with them.
 
     Args:
         refs: The tiles to read.
         release: Name of a release, or "auto" to detect it per tile; tiles of several releases are a problem.
         resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them as they are.
+        cache: Where the decoded images are: "memory", "disk" (see `marsls_keras.data.store.cached`), or "auto" for disk if they are many.
 
     Returns:
         The tiles that could be read (None if there is none), and the problems.
+
+    Raises:
+        RunError: If decoded tiles cannot be kept on disk.
     """
-    problems: list[Problem] = []
-    read = deque(_read(refs, release, resize, problems))
-    if not read:
+    if cache == "disk" or (cache == "auto" and _expected_bytes(refs, release, resize) > LARGE):
+        facts, arrays = cached(refs, (release, resize), lambda folder: _decode(refs, release, resize, folder)[0])
+    else:
+        facts, arrays = _decode(refs, release, resize, None)
+    problems = [Problem(*fields) for fields in facts["problems"]]
+    if not facts["kept"]:
         return None, problems
-    shape = Counter(tile.image.shape for _, tile, _ in read).most_common(1)[0][0]
-    images = np.empty((len(read), *shape), np.float32)
-    masks, valid = np.zeros(images.shape[:3], np.uint8), np.empty(images.shape[:3], bool)
-    kept: list[TileRef] = []
-    geo, hashes, by_release = [], [], defaultdict(list)
-    while read:
-        ref, tile, mask = read.popleft()  # each is let go where it is copied
-        if trouble := _wrong_shape(ref, tile, mask, shape):
-            problems.append(trouble)
+    kept = tuple(refs[i] for i in facts["kept"])
+    return Tiles(kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"]), problems
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value with tuples where JSON has lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _expected_bytes(refs: Sequence[TileRef], release: str, resize: int | None) -> int:
+    """Return how much room the decoded images take, if all are as the first one that can be read."""
+    shape = next(_shapes(refs, release, resize), (0,))
+    return len(refs) * math.prod(shape) * np.dtype(np.float32).itemsize
+
+
+def _shapes(refs: Sequence[TileRef], release: str, resize: int | None) -> Iterator[tuple[int, ...]]:
+    """Yield (H, W, C) of each tile whose header can be read."""
+    for ref in refs:
+        try:
+            height, width, bands = read_shape(ref.image, ref.release if release == "auto" else release)
+        except InputError:
             continue
-        position = len(kept)
-        images[position], valid[position] = tile.image, tile.valid
-        if mask is not None:
-            masks[position] = mask
-        kept.append(ref)
-        geo.append(tile.geo)
-        hashes.append(hashlib.sha256(tile.image.tobytes()).hexdigest())
-        by_release[tile.release].append(ref.image)
-        problems += _suspicious(ref, tile, mask)
-    if not kept:
-        return None, problems
+        yield (height, width, bands) if resize is None else (resize, resize, bands)
+
+
+def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what there is to know of the tiles, as JSON, and their arrays; with a folder, they are in its files instead."""
+    problems: list[Problem] = []
+    facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "release": ""}
+    read: Iterable[tuple[int, Tile, np.ndarray | None]] = _read(refs, release, resize, problems)
+    if folder is None:
+        read = deque(read)
+        sizes = Counter(tile.image.shape for _, tile, _ in read)
+    else:  # what most tiles have is to be known before the first is written
+        sizes = Counter(_shapes(refs, release, resize))
+    shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
+    by_release = defaultdict(list)
+    with Pile(len(refs), shape, folder) as pile:
+        for i, tile, mask in _consumed(read):
+            if trouble := _wrong_shape(refs[i], tile, mask, shape):
+                problems.append(trouble)
+                continue
+            pile.add(images=tile.image, masks=np.zeros(shape[:2], np.uint8) if mask is None else mask, valid=tile.valid)
+            facts["kept"].append(i)
+            facts["geo"].append(tile.geo)
+            facts["hashes"].append(hashlib.sha256(tile.image.tobytes()).hexdigest())
+            by_release[tile.release].append(refs[i].image)
+            problems += _suspicious(refs[i], tile, mask)
     if len(by_release) > 1:
         found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
         problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
-    main = max(by_release, key=lambda name: len(by_release[name]))
-    number = len(kept)
-    tiles = Tiles(tuple(kept), images[:number], masks[:number], valid[:number], tuple(hashes), tuple(geo), main)
-    return tiles, problems + _duplicates(tiles)
+    problems += _duplicates([refs[i] for i in facts["kept"]], facts["hashes"])
+    facts["shape"] = (pile.number, *shape)
+    facts["release"] = max(by_release, key=lambda name: len(by_release[name]), default="")
+    facts["problems"] = [(problem.kind, problem.message, problem.severity) for problem in problems]
+    return facts, pile.arrays()
+
+
+def _consumed(read: Iterable[Any]) -> Iterator[Any]:
+    """Yield the elements of an iterator, or of a deque, which lets go of each."""
+    if isinstance(read, deque):
+        while read:
+            yield read.popleft()
+    else:
+        yield from read
 
 
 def _read(
     refs: Sequence[TileRef], release: str, resize: int | None, problems: list[Problem]
-) -> Iterator[tuple[TileRef, Tile, np.ndarray | None]]:
-    """Yield what can be read, tile after tile; what cannot is added to the problems."""
-    for ref in refs:
+) -> Iterator[tuple[int, Tile, np.ndarray | None]]:
+    """Yield position, tile and mask of what can be read; what cannot is added to the problems."""
+    for i, ref in enumerate(refs):
         try:
             tile = read_tile(ref.image, ref.release if release == "auto" else release)
         except InputError as error:
@@ -128,7 +185,7 @@ def _read(
             image, valid = resample(tile.image, resize, resize, order=1), resample(tile.valid, resize, resize, order=0)
             tile = replace(tile, image=image, valid=valid)
             mask = None if mask is None else resample(mask, resize, resize, order=0)
-        yield ref, tile, mask
+        yield i, tile, mask
 
 
 def _wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
@@ -149,17 +206,28 @@ def _wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | 
     return Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
 
 
-def load(dataset: Dataset, release: str = "auto", resize: int | None = None) -> Tiles:
-    """Decode all tiles of a dataset.
+def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cache: str = "memory") -> Tiles:
+    """Decode all tiles of a dataset; args as in `examine`.
 
     Raises:
         InputError: If any tile or mask has an error; all are listed.
+        RunError: If decoded tiles cannot be kept on disk.
     """
-    tiles, problems = examine(dataset.tiles, release, resize)
+    tiles, problems = examine(dataset.tiles, release, resize, cache)
     errors = [problem.message for problem in (*dataset.problems, *problems) if problem.severity == "error"]
     if errors or tiles is None:
         raise InputError(f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them.")
     return tiles
+
+
+def load_folder(root: Path, config: Data) -> Tiles:
+    """Decode all tiles of a data folder as the configuration's section `data` says.
+
+    Raises:
+        InputError: If the folder is missing or anything in it has an error; all are listed.
+        RunError: If decoded tiles cannot be kept on disk.
+    """
+    return load(Dataset.open(root, release=config.release), config.release, config.resize, config.cache)
 
 
 def require_same_family(trained: str, found: str, what: str) -> None:
@@ -175,10 +243,10 @@ def require_same_family(trained: str, found: str, what: str) -> None:
         )
 
 
-def _duplicates(tiles: Tiles) -> list[Problem]:
+def _duplicates(kept: Sequence[TileRef], hashes: Sequence[str]) -> list[Problem]:
     """Report tiles of equal content; between a labelled split and test they make every score a lie."""
     same = defaultdict(list)
-    for ref, digest in zip(tiles.refs, tiles.hashes, strict=True):
+    for ref, digest in zip(kept, hashes, strict=True):
         same[digest].append(ref)
     problems = []
     for refs in same.values():

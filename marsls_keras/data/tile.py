@@ -137,14 +137,14 @@ def read_mask(path: str | Path) -> np.ndarray:
     return (mask != 0).astype(np.uint8)
 
 
-def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int]:
-    """Return height and width of a tile from the header alone.
+def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
+    """Return height, width and number of bands of a tile from the header alone.
 
     Raises:
         InputError: If the file is missing, damaged or has other bands, or the release is unknown.
     """
-    height, width, _ = _stored(Path(path), release, pixels=False)[0].shape
-    return height, width
+    height, width, bands = _stored(Path(path), release, pixels=False)[0].shape
+    return height, width, bands
 
 
 def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:

@@ -63,6 +63,22 @@ def test_landslide4sense_from_check_to_report() -> None:
     assert tifffile.imread("out/mask/image_1.tif").shape == (32, 32)
 
 
+def test_training_from_disk_gives_what_training_in_memory_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARSLS_CACHE", str(Path("cache").absolute()))
+    done("synth", "l4s", "--release", "landslide4sense", "--size", 32, "--train", 12, "--val", 0, "--test", 3)
+    for cache in ("memory", "disk"):
+        settings = ["--set", f"data.cache={cache}", "--set", "training.deterministic=true"]
+        done("train", "--config", "tiny.yaml", "--data", "l4s", "--run", cache, *settings)
+    metrics = [json.loads(Path(f"runs/{cache}/fold_0/metrics.json").read_text()) for cache in ("memory", "disk")]
+    assert metrics[0]["weights_sha256"] == metrics[1]["weights_sha256"] and metrics[0]["counts"] == metrics[1]["counts"]
+    assert Path("runs/memory/fingerprint.json").read_text() == Path("runs/disk/fingerprint.json").read_text()
+    assert [len(list(path.glob("*.bin"))) for path in Path("cache").iterdir() if path.is_dir()] == [3]
+    scores = [json.loads(done("evaluate", cache, "--split", "test", "--json"))["scores"] for cache in ("memory", "disk")]
+    assert scores[0] == scores[1]
+    assert len([path for path in Path("cache").iterdir() if path.is_dir()]) == 2  # the test tiles have an entry of their own
+    done("report", "disk")
+
+
 def test_bijie_in_several_sizes() -> None:
     done("synth", "bijie", "--release", "bijie", "--size", 32, "--train", 20, "--val", 0, "--test", 0)
     other = min(Path("bijie/non-landslide/image").iterdir())

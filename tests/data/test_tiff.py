@@ -125,7 +125,7 @@ def test_every_flavour_reads_to_the_same_tile(tmp_path: Path, image: np.ndarray,
     np.testing.assert_array_equal(tile.image, image)
     assert tile.valid.dtype == bool and tile.valid.shape == (HEIGHT, WIDTH) and tile.valid.all()
     assert (tile.release, tile.path) == ("mmls_v2", path)
-    assert read_shape(path) == (HEIGHT, WIDTH)
+    assert read_shape(path) == (HEIGHT, WIDTH, 7)
 
 
 @pytest.mark.parametrize("write", [page_per_row(), page_per_row(metadata=None)], ids=["described", "bare"])
@@ -138,7 +138,7 @@ def test_mmls_v1_as_published(tmp_path: Path, write: Write) -> None:
     tile = read_tile(path)
     np.testing.assert_array_equal(tile.image, image)
     assert tile.release == "mmls_v1"
-    assert read_shape(path) == (128, 128)
+    assert read_shape(path) == (128, 128, 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, np.int16])
