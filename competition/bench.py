@@ -24,8 +24,7 @@ from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import Tiles
-from marsls_keras.data.integrity import load as load_tiles
+from marsls_keras.data.integrity import Tiles, load_folder
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.synth import write_dataset
 from marsls_keras.errors import InputError
@@ -142,13 +141,13 @@ def _generated(root: Path) -> Path:
 
 def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
     """Decode all tiles of a folder as every command does, from the disk where the system lets the page cache be emptied."""
-    dataset = Dataset.open(root)
+    dataset = Dataset.open(root, release=config.data.release)
     cold = hasattr(os, "posix_fadvise")
     for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     start = time.perf_counter()
-    tiles = load_tiles(dataset, config.data.release)
+    tiles = load_folder(root, config.data)
     seconds = time.perf_counter() - start
     return tiles, {"tiles": len(tiles), "seconds": seconds, "tiles_per_second": len(tiles) / seconds, "cold": cold}
 
@@ -187,7 +186,7 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
     leg = Leg(fold, plan, None, 1, Signals(), Live(fold.run.name, 1, fold.run.path / "log.txt"))
     model = leg.build()
     batch = _on_device(next(iter(leg.batches.dataset())))
-    (inputs,) = _on_device((np.resize(fold.inputs, (config.inference.batch_size, *fold.inputs.shape[1:])),))
+    (inputs,) = _on_device((fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)],))
     shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
     steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
     say("Compiling.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,22 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from marsls_keras.data.dataset import Dataset, Problem, TileRef
+from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.integrity import Tiles, examine
+from marsls_keras.data.refs import Problem, TileRef
+from marsls_keras.data.store import take_pixels
 
 _SAMPLE = 20_000
 
 
-def check_data(root: Path, release: str = "auto") -> dict[str, Any]:
+def check_data(root: Path, release: str = "auto", resize: int | None = None) -> dict[str, Any]:
     """Read every tile of a data folder.
 
     Args:
         root: Data folder.
         release: Name of a release, or "auto" to detect it.
+        resize: Height and width to bring all tiles to; None for their own.
 
     Returns:
         Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; between
@@ -31,8 +35,8 @@ def check_data(root: Path, release: str = "auto") -> dict[str, Any]:
     Raises:
         InputError: If the folder is missing or holds no split.
     """
-    dataset = Dataset.open(root, strict=False)
-    tiles, problems = examine(dataset.tiles, release)
+    dataset = Dataset.open(root, strict=False, release=release)
+    tiles, problems = examine(dataset.tiles, release, resize)
     result: dict[str, Any] = {"root": str(root), "release": None, "size": None, "splits": {}, "shift": {}, "touching": {}}
     result["problems"] = [asdict(problem) for problem in _ordered([*dataset.problems, *problems])]
     if tiles is None:
@@ -53,7 +57,7 @@ def _ordered(problems: list[Problem]) -> list[Problem]:
 
 
 def _describe(tiles: Tiles) -> dict[str, Any]:
-    labelled = [i for i, ref in enumerate(tiles.refs) if ref.mask is not None]
+    labelled = [i for i, ref in enumerate(tiles.refs) if ref.labelled]
     ratio = tiles.masks[labelled].mean(axis=(1, 2))
     return {
         "tiles": len(tiles),
@@ -70,8 +74,8 @@ def _shift(a: Tiles, b: Tiles) -> dict[str, float]:
     generator = np.random.default_rng(0)
 
     def sample(tiles: Tiles) -> np.ndarray:
-        pixels = tiles.images.reshape(-1, len(tiles.bands))
-        return pixels[generator.choice(len(pixels), min(_SAMPLE, len(pixels)), replace=False)]
+        pixels = math.prod(tiles.images.shape[:3])
+        return take_pixels(tiles.images, generator.choice(pixels, min(_SAMPLE, pixels), replace=False))
 
     first, second = sample(a), sample(b)
     return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(a.bands)}

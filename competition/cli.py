@@ -36,9 +36,9 @@ _OwnData = Annotated[Path | None, Option("--data", help="Where the run's data ar
 _RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
 
 
-_Form = StrEnum("_Form", ["mmls_v1", "mmls_v2", "challenge"])
-_FormOrAuto = StrEnum("_FormOrAuto", ["auto", "mmls_v1", "mmls_v2", "challenge"])
-_Release = Annotated[_FormOrAuto, Option(help="What the tiles are; auto tells by name and values.")]
+_Form = StrEnum("_Form", ["mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
+_FormOrAuto = StrEnum("_FormOrAuto", ["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
+_Release = Annotated[_FormOrAuto, Option(help="What the tiles are; auto tells by names and values.")]
 
 
 class _Split(StrEnum):
@@ -102,7 +102,7 @@ def synth(
     size: Annotated[int, Option(help="Height and width in pixels.")] = 128,
     seed: Annotated[int, Option(help="Equal seeds give equal tiles.")] = 0,
 ) -> None:
-    """Make synthetic tiles of Valles Marineris, to try everything without data."""
+    """Make synthetic tiles, to try everything without data: of Valles Marineris, or in the form of a dataset of Earth."""
     from competition.console import show
     from marsls_keras.data.synth import write_dataset
 
@@ -114,13 +114,14 @@ def synth(
 def check(
     data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
     release: _Release = _FormOrAuto.auto,
+    resize: Annotated[int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Say what is in a data folder and what is wrong with it; exit code 2 if anything must be mended."""
     from competition.check import check_data
     from competition.console import show_check, show_json
 
-    result = check_data(data, release.value)
+    result = check_data(data, release.value, resize)
     show_json(result) if as_json else show_check(result)
     if any(problem["severity"] == "error" for problem in result["problems"]):
         raise typer.Exit(2)
@@ -285,6 +286,7 @@ def tune(
     _backend()
     from competition import workflow
     from competition.console import say, score_table, show, show_json
+    from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
     decision, path = workflow.tune(names, runs, _parse_folds(folds), data, say)
@@ -305,7 +307,8 @@ def tune(
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: views {decision['views']}, threshold {decision['threshold']:g} → {path}")
-    show(_next("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
+    if workflow.for_challenge(Run.open(runs / names[0])):
+        show(_next("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
 
 
 @app.command()

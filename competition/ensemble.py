@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.store import select
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.predict import load_member, predict_views
 from marsls_keras.models import has_detection
@@ -56,7 +57,7 @@ def predict_ensemble(
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for seen in predict_views(load_member(run, fold), tiles.images[index], views, tiles.bands):
+            for seen in predict_views(load_member(run, fold), select(tiles.images, index), views, tiles.bands):
                 total[index] += seen.probability
                 if seen.landslide is not None:
                     landslide[index] += seen.landslide

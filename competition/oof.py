@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import fingerprint
-from marsls_keras.data.integrity import Tiles, load
+from marsls_keras.data.integrity import Tiles, load_folder
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
 from marsls_keras.inference.oof import load_oof, save_oof
@@ -64,7 +63,7 @@ def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
     root = data or run.data_root
     if not root.is_dir():
         raise InputError(f"The data of run {run.name} are no longer in {root}. Say where they are with --data.")
-    tiles = load(Dataset.open(root), run.config.data.release)
+    tiles = load_folder(root, run.config.data)
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
     if not missing:

@@ -18,6 +18,7 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.folds import block_of
 from marsls_keras.data.integrity import load, require_same_family
 from marsls_keras.data.tiff import write_raster
+from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
@@ -53,11 +54,11 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
         tiles, probability, blocks = oof.tiles, oof.probability(decision["views"]), oof.blocks
         landslide = oof.image_probability(decision["views"])
     else:
-        dataset = Dataset.open(data or run.data_root)
+        dataset = Dataset.open(data or run.data_root, release=release)
         refs = dataset.split(split)
-        if any(ref.mask is None for ref in refs):
+        if not all(ref.labelled for ref in refs):
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
-        tiles = load(Dataset(dataset.root, refs), release)
+        tiles = load(Dataset(dataset.root, refs), release, run.config.data.resize, run.config.data.cache)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
         probability, _, leaked, landslide = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         refuse_leaked(leaked)
@@ -88,7 +89,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
 def predict(
     names: Sequence[str], runs: Path, images: Path, out: Path, folds: list[int] | None, release: str, mosaic: bool, say: Say
 ) -> dict[str, Any]:
-    """Write probability and mask of every tile of a folder, georeferenced as the tile is.
+    """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 
     The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `mosaic` also
     `out/probability.tif` and `out/mask.tif`, all tiles joined.
@@ -100,7 +101,7 @@ def predict(
     opened, used = open_runs(names, runs, folds)
     decision = decision_of(opened, used, say)
     dataset = Dataset.from_images(images)
-    expected_names(images)  # every header is read before the first raster is written
+    sizes = expected_names(images, release)  # every header is read before the first raster is written
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a folder to write to.")
     if mosaic:
@@ -109,24 +110,25 @@ def predict(
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
     for first in range(0, number, _CHUNK):
-        tiles = load(Dataset(dataset.root, dataset.tiles[first : first + _CHUNK]), release)
+        tiles = load(Dataset(dataset.root, dataset.tiles[first : first + _CHUNK]), release, opened[0].config.data.resize)
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
         probability, _, leaked, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         tell_leaked(leaked, say)
-        masks = (probability >= np.float32(decision["threshold"])).astype(np.uint8)
-        foreground += int(masks.sum())
-        for ref, geo, *bands in zip(tiles.refs, tiles.geo, probability, masks, strict=True):
-            for kind, band in zip(written, bands, strict=True):
+        for ref, geo, small in zip(tiles.refs, tiles.geo, probability, strict=True):
+            values = resample(small, *sizes[ref.image.name], order=1)  # where data.resize changed it
+            mask = (values >= np.float32(decision["threshold"])).astype(np.uint8)
+            foreground += int(mask.sum())
+            for kind, band in zip(written, (values, mask), strict=True):
                 path = out / kind / f"{ref.image.stem}.tif"
                 write_raster(path, band, geo)
                 written[kind].append(path)
     joined = [out / f"{kind}.tif" for kind in written] if mosaic else []
     for path, files in zip(joined, written.values(), strict=False):
         join_tiles(files, path)
-    pixels = number * int(np.prod(tiles.masks.shape[1:]))
+    pixels = sum(height * width for height, width in sizes.values())
     return {
         "out": str(out),
         "tiles": number,

@@ -14,8 +14,9 @@ import numpy as np
 
 from competition.verification import entry_names, read_entry, verify_zip
 from marsls_keras.counts import Counts, confusion
-from marsls_keras.data.dataset import grid_key, tiff_files
-from marsls_keras.data.tiff import read_mask
+from marsls_keras.data.layouts import TIFF
+from marsls_keras.data.refs import grid_key, list_files
+from marsls_keras.data.tile import read_mask
 from marsls_keras.errors import InputError, listing
 
 
@@ -106,7 +107,7 @@ def _read_masks(folder: Path) -> dict[str, np.ndarray]:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. Give the folder that holds the true masks.")
     masks, problems = {}, []
-    for file in tiff_files(folder):
+    for file in list_files(folder, TIFF):
         try:
             masks[file.name] = read_mask(file)
         except InputError as error:

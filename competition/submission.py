@@ -17,13 +17,13 @@ import tifffile
 
 from competition.verification import grouped, printable, size_text, value_problem, verify_zip
 from marsls_keras.data.dataset import image_files
-from marsls_keras.data.tiff import read_shape
+from marsls_keras.data.tile import read_shape
 from marsls_keras.errors import InputError, RunError, listing
 from marsls_keras.files import atomic, sha256, write_json
 
 
-def expected_names(images: str | Path) -> dict[str, tuple[int, int]]:
-    """Return file name -> (height, width) of a folder of test images (or of its sub-folder `images`), from the TIFF headers alone.
+def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple[int, int]]:
+    """Return file name -> (height, width) of a folder of test images (or of its sub-folder `images`), from the headers alone.
 
     Raises:
         InputError: If the folder is missing or empty, names clash, or images cannot be read; all of these are listed.
@@ -31,7 +31,7 @@ def expected_names(images: str | Path) -> dict[str, tuple[int, int]]:
     sizes, problems = {}, []
     for file in image_files(images):
         try:
-            sizes[file.name] = read_shape(file)
+            sizes[file.name] = read_shape(file, release)[:2]
         except InputError as error:
             problems.append(str(error))
     if problems:

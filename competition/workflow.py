@@ -16,11 +16,12 @@ from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, write_submission
 from competition.tuning import PLAIN, decide, decision_path, read_decision
 from marsls_keras.config import load_config
-from marsls_keras.data.bands import expand_bands
+from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import Tiles, load, require_same_family
+from marsls_keras.data.integrity import Tiles, load, load_folder, require_same_family
+from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.views import views_of
@@ -70,8 +71,7 @@ def train(
         raise InputError(f"training.layer_decay: {parsed.model.name} has no encoder whose levels could learn at different rates.")
     if fold != "all" and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, or all.")
-    dataset = Dataset.open(data)
-    tiles = load(dataset, parsed.data.release)
+    tiles = load_folder(data, parsed.data)
     splits = make_splits(tiles, parsed.data, parsed.training.seed)
     if fold != "all":
         splits.require_fold(int(fold))
@@ -133,10 +133,16 @@ def submit(
         RunError: If the zip cannot be written.
     """
     opened, used = open_runs(names, runs, folds)
+    for run in opened:
+        if not for_challenge(run):
+            raise InputError(
+                f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS challenge only. "
+                f"marsls predict {run.name} writes those of other tiles."
+            )
     images = images or _test_images(opened[0])
     out = out or Path("submissions") / f"{'+'.join(names)}.zip"
     decision = decision_of(opened, used, say)
-    expected = expected_names(images)
+    expected = expected_names(images, release)
     tiles = read_images(images, release, opened)
     expected_score = decision.get("expected")
     manifest: dict[str, Any] = {
@@ -157,6 +163,7 @@ def submit(
             say(f"{others} of {len(tiles)} images were training tiles of some folds; those that trained on one do not predict it.")
         tell_leaked(leaked, say)
         for ref, values in zip(tiles.refs, probability, strict=True):
+            values = resample(values, *expected[ref.image.name], order=1)  # where data.resize changed it
             yield ref.image.name, (values >= np.float32(decision["threshold"])).astype(np.uint8)
 
     write_submission(masks(), out, expected, manifest)
@@ -194,7 +201,15 @@ def open_runs(names: Sequence[str], runs: Path, folds: list[int] | None) -> tupl
     used = [run.finished_folds(folds) for run in opened]
     if any(other != used[0] for other in used):
         raise InputError(f"The runs {', '.join(names)} have different numbers of folds. Choose common ones with --folds.")
+    if len(sizes := {run.config.data.resize for run in opened}) > 1:
+        found = ", ".join(f"{run.name} {run.config.data.resize}" for run in opened)
+        raise InputError(f"The runs see tiles of {len(sizes)} sizes (data.resize: {found}), so their predictions cannot be averaged.")
     return opened, used[0]
+
+
+def for_challenge(run: Run) -> bool:
+    """Return whether a run is of the Mars-LS challenge's kind of tiles, so that CodaBench could take its masks."""
+    return RELEASES[run.fingerprint["release"]].layout == "mars"
 
 
 def decision_of(runs: Sequence[Run], folds: list[int], say: Say) -> dict[str, Any]:
@@ -213,7 +228,7 @@ def read_images(images: Path, release: str, runs: Sequence[Run]) -> Tiles:
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
     """
-    tiles = load(Dataset.from_images(images), release)
+    tiles = load(Dataset.from_images(images), release, runs[0].config.data.resize, runs[0].config.data.cache)
     for run in runs:
         require_same_family(run.fingerprint["release"], tiles.release, str(images))
     return tiles
@@ -223,7 +238,7 @@ def _test_images(run: Run) -> Path:
     """Return the folder of the test images that belong to a run's data."""
     if not run.data_root.is_dir():
         raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
-    test = [tile for tile in Dataset.open(run.data_root, strict=False).tiles if tile.split == "test"]
+    test = [tile for tile in Dataset.open(run.data_root, strict=False, release=run.config.data.release).tiles if tile.split == "test"]
     if not test:
         raise InputError(f"The data of run {run.name} in {run.data_root} have no test images. Give their folder with --images.")
     return test[0].image.parent

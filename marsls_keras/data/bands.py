@@ -12,6 +12,12 @@ from marsls_keras.errors import InputError
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
 """Canonical order of the bands of a Mars tile in every array of this package."""
 
+SENTINEL = (
+    *("coastal", "blue", "green", "red", "red_edge1", "red_edge2", "red_edge3", "nir", "water_vapour", "cirrus", "swir1", "swir2"),
+    *("slope", "dem"),
+)
+"""Bands of a Landslide4Sense tile: B1 to B12 by what Sentinel-2 measures there (RMAU-Net, Table I), slope (B13) and height (B14)."""
+
 ALL = "all"
 """In a list of bands: all those that the tiles hold, in their order."""
 
@@ -31,6 +37,8 @@ class Release:
         family: Releases of one family have the same canonical values, so that a run trained on one predicts the other.
         description: One line for tables and messages.
         bands: Band names in canonical order.
+        layout: Name of the folder layout that its tiles lie in (see marsls_keras/data/layouts.py).
+        limit: Beyond this, up or down, a stored value is of no band: the file is damaged, or marks no-data in an unknown way.
     """
 
     name: str
@@ -40,6 +48,8 @@ class Release:
     family: str
     description: str
     bands: tuple[str, ...] = BANDS
+    layout: str = "mars"
+    limit: float = 1e6  # metres of height are the largest
 
     def to_canonical(self, image: np.ndarray) -> np.ndarray:
         """Return a stored image (H, W, C) as float32 (H, W, C) in canonical order and scale."""
@@ -65,9 +75,23 @@ RELEASES = {
             "mmls_v2",
             "Mars-LS challenge: the tiles of MMLSv2 with raw values and another band order",
         ),
+        Release(
+            "landslide4sense",
+            SENTINEL,
+            (1.0,) * 14,
+            (0.0,) * 14,
+            "landslide4sense",
+            "Landslide4Sense: 14 bands of Sentinel-2 and ALOS PALSAR, image_<n>.h5",
+            bands=SENTINEL,
+            layout="landslide4sense",
+            limit=1e5,  # published scaled to about 1; counts of Sentinel-2 and metres of height would still pass
+        ),
+        Release("bijie", RGB, (255.0,) * 3, (0.0,) * 3, "rgb", "Bijie: RGB of TripleSat, PNG", bands=RGB, layout="bijie", limit=255),
+        Release("nepal", RGB, (255.0,) * 3, (0.0,) * 3, "rgb", "Nepal: RGB of Landsat 8, TIFF", bands=RGB, layout="nepal", limit=255),
     )
 }
-"""The releases by name. The challenge's scale and offset per band are those that turn its raw values into MMLSv2's."""
+"""The releases by name. The challenge's scale and offset per band are those that turn its raw values into MMLSv2's. RGB of eight bits is
+brought to [0, 1], whatever satellite took it."""
 
 KNOWN_BANDS = tuple(dict.fromkeys(band for release in RELEASES.values() for band in release.bands))
 """Every band that tiles of some release hold."""

@@ -2,92 +2,42 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from marsls_keras.data.bands import RELEASES
+from marsls_keras.data.layouts import LAYOUTS, TIFF, detect_layout
+from marsls_keras.data.refs import Problem, TileRef, grid_key, list_files
 from marsls_keras.errors import InputError, listing
-
-SPLITS = {
-    "train": ("train", "train_partition", "training"),
-    "val": ("val", "validation", "val_partition", "validation_partition"),
-    "test": ("test", "test_partition"),
-}
-"""Names a split's folder may have."""
-
-_GRID = (re.compile(r"patch_(?P<row>\d+)_(?P<col>\d+)$"), re.compile(r"col(?P<col>\d+)_row(?P<row>\d+)$"))
 
 _HELP = """
 Expected folders: train/images and train/masks, the same for val, and test/images (or train_partition/… as MMLS v1 has them).
+Landslide4Sense has TrainData/img and TrainData/mask, Bijie landslide/image, landslide/mask and non-landslide/image, Nepal those above.
 To get MMLSv2, follow https://github.com/MAIN-Lab/MMLS_v2; challenge entrants download the tiles from the Mars-LS page on CodaBench.
 To try without data: marsls synth data"""
 
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a data folder.
-
-    Attributes:
-        kind: Short name, such as "missing mask".
-        message: The file and what is wrong with it.
-        severity: "error" stops training, "warning" is only reported.
-    """
-
-    kind: str
-    message: str
-    severity: str = "error"
-
-
-@dataclass(frozen=True)
-class TileRef:
-    """Where a tile is, on disk and on Mars.
-
-    Attributes:
-        id: Unique name within the dataset, "<split>/<file stem>".
-        image: Image file.
-        mask: Mask file, None in an unlabelled split.
-        split: "train", "val", "test", or "images" for a plain folder.
-        raster: Name of the picture the tile was cut from; grid cells are comparable within one raster only.
-        cell: (row, column) in the raster's grid, None if the name does not tell.
-    """
-
-    id: str
-    image: Path
-    mask: Path | None
-    split: str
-    raster: str
-    cell: tuple[int, int] | None
-
-
-def grid_key(stem: str) -> tuple[int, int] | None:
-    """Return (row, column) from a file's stem: Image_patch_<row>_<col> or col<col>_row<row>; None for other names."""
-    for pattern in _GRID:
-        if match := pattern.search(stem):
-            return int(match["row"]), int(match["col"])
-    return None
-
-
-def tiff_files(folder: Path) -> list[Path]:
-    """Return the TIFF files of a folder, sorted, hidden files left out."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff") and not p.name.startswith("."))
+_FOLDERS = {
+    "mars": "train, val, test",
+    "landslide4sense": "TrainData, ValidData, TestData",
+    "bijie": "landslide/image, non-landslide/image",
+    "nepal": "train, val, test",
+}
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Return the image tiles of a plain folder, or of its sub-folder `images`.
+    """Return the image tiles of a plain folder, or of its sub-folder `images`, `image` or `img`: its TIFF files, else HDF5, else PNG.
 
     Raises:
         InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or a.tif and A.tif).
     """
     folder = Path(folder)
-    if (folder / "images").is_dir():
-        folder = folder / "images"
+    folder = next((folder / name for name in ("images", "image", "img") if (folder / name).is_dir()), folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. Give the folder that holds the image tiles.")
-    files = tiff_files(folder)
+    files = list_files(folder, TIFF) or list_files(folder, (".h5",)) or list_files(folder, (".png",))
     if not files:
-        raise InputError(f"{folder} holds no .tif file.")
+        raise InputError(f"{folder} holds no .tif, .h5 or .png file.")
     stems = Counter(file.stem.lower() for file in files)
     clashing = [file.name for file in files if stems[file.stem.lower()] > 1]
     if clashing:
@@ -99,12 +49,31 @@ def image_files(folder: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of tiles.
+    """A folder of tiles, in one of these layouts.
 
-    Format: `<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val and
-    test, or train_partition, validation_partition and test_partition. An image and its mask share their stem, or else their grid cell.
-    A split without a folder `masks` is unlabelled. MMLS v1 (306 + 256 tiles) is from the MarsLS-Net paper (WACV 2024), MMLSv2
-    (465 / 66 / 133 tiles and 276 isolated ones) from its own paper (2026); the challenge distributes the tiles of MMLSv2.
+    Mars: `<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val and test,
+    or train_partition, validation_partition and test_partition. An image and its mask share their stem, or else their grid cell. A split
+    without a folder `masks` is unlabelled. MMLS v1 (306 + 256 tiles) is from the MarsLS-Net paper (WACV 2024), MMLSv2 (465 / 66 / 133
+    tiles and 276 isolated ones) from its own paper (2026); the challenge distributes the tiles of MMLSv2.
+
+    Landslide4Sense (Ghorbanzadeh et al., "Landslide4Sense: Reference Benchmark Data and Deep Learning Models for Landslide Detection",
+    IEEE TGRS 60, 2022): `TrainData/img/image_<n>.h5` with the dataset `img`, float64 128 x 128 x 14 (Sentinel-2 B1 to B12, then slope and
+    height of ALOS PALSAR), and `TrainData/mask/mask_<n>.h5` with `mask`, uint8 128 x 128 of {0, 1}; the same in ValidData and TestData,
+    whose masks came later and may be absent. Copies with images/train, annotations/train (validation, test) are read as well. 3,799 / 245
+    / 800 tiles. RMAU-Net speaks of 3,844 in all and of 3,044 without the test tiles, which is 1,000 less than there are: its 80:20 split
+    is one of the training and validation tiles together.
+
+    Bijie (Ji et al., "Landslide detection from an open satellite imagery and digital elevation model dataset using attention boosted
+    convolutional neural networks", Landslides 17, 2020): `landslide/image/*.png`, 770 RGB pictures, with a mask of the same name in
+    `landslide/mask`, and `non-landslide/image/*.png`, 2,003 pictures whose masks are empty and not there. The folders `dem` are not read.
+    There are no splits: all are training tiles (data.cv holdout divides them). The pictures differ in size; data.resize brings them to one.
+
+    Nepal (Bragagnolo et al., "Convolutional neural networks applied to semantic segmentation of landslide scars", Catena 201, 2021;
+    Zenodo 3675407): `<split>/images/*.tif`, RGB of Landsat 8 in eight bits, and `<split>/masks/*.png` of {0, 255}, of the same stem; the
+    images may be PNG too, and the folders be called image or img, and mask, labels or label. 230 / 35 / 10 pictures for training,
+    validation and test.
+
+    A tile of the last three has no known neighbours: it is a raster, and a block, of its own.
 
     Attributes:
         root: The folder.
@@ -117,12 +86,13 @@ class Dataset:
     problems: tuple[Problem, ...] = ()
 
     @classmethod
-    def open(cls, root: str | Path, strict: bool = True) -> Dataset:
+    def open(cls, root: str | Path, strict: bool = True, release: str = "auto") -> Dataset:
         """Index a data folder without reading pixels.
 
         Args:
-            root: Folder that holds the splits.
+            root: Folder that holds the dataset.
             strict: Raise if there are problems; otherwise they are listed in `problems`.
+            release: The release it is of, which tells the layout; "auto" tells it by the names of the folders.
 
         Raises:
             InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are listed.
@@ -130,18 +100,10 @@ class Dataset:
         root = Path(root)
         if not root.is_dir():
             raise InputError(f"There is no data folder {root} (set it with --data or MARSLS_DATA).{_HELP}")
-        tiles: list[TileRef] = []
-        problems: list[Problem] = []
-        folders = {split: [root / name for name in names if (root / name).is_dir()] for split, names in SPLITS.items()}
-        if not any(folders.values()):
-            raise InputError(f"{root} holds none of the folders train, val, test.{_HELP}")
-        for split, found in folders.items():
-            if len(found) > 1:
-                problems.append(Problem("ambiguous split", f"{split} is there twice: {', '.join(str(folder) for folder in found)}"))
-            for folder in found[:1]:
-                _index_split(split, folder, tiles, problems)
-        tiles = _name_rasters(tiles)
-        problems += _shared_cells(tiles)
+        name = detect_layout(root) if release == "auto" else RELEASES[release].layout
+        tiles, problems = LAYOUTS[name].index(root) if name else ([], [])
+        if not tiles and not problems:
+            raise InputError(f"{root} holds none of the folders {_FOLDERS[name or 'mars']}.{_HELP}")
         if strict and problems:
             raise InputError(f"{root} has {len(problems)} problem(s):{listing([p.message for p in problems])}")
         return cls(root, tuple(tiles), tuple(problems))
@@ -167,69 +129,3 @@ class Dataset:
                 there = sorted({tile.split for tile in self.tiles})
                 raise InputError(f"{self.root} has no tile in the split {name!r}; it has {', '.join(there) or 'none at all'}.{_HELP}")
         return tuple(tile for tile in self.tiles if tile.split in names)
-
-
-def _index_split(split: str, folder: Path, tiles: list[TileRef], problems: list[Problem]) -> None:
-    """Add the tiles of one split folder and what is wrong with it."""
-    images_folder, masks_folder = folder / "images", folder / "masks"
-    images = tiff_files(images_folder) if images_folder.is_dir() else []
-    if not images:
-        problems.append(Problem("empty split", f"{images_folder} holds no .tif file; fill it or remove {folder}"))
-        return
-    labelled = masks_folder.is_dir()
-    masks = tiff_files(masks_folder) if labelled else []
-    for files in (images, masks):
-        clashing = [stem for stem, number in Counter(file.stem for file in files).items() if number > 1]
-        problems += [Problem("duplicate", f"{files[0].parent / stem} is there as .tif and .tiff") for stem in clashing]
-    if split == "train" and not labelled:
-        problems.append(Problem("missing mask", f"{folder} has images but no folder masks"))
-    pairs = _pair(images, masks, problems if labelled else [])
-    tiles += [TileRef(f"{split}/{image.stem}", image, mask, split, "", grid_key(image.stem)) for image, mask in pairs.items()]
-
-
-def _pair(images: list[Path], masks: list[Path], problems: list[Problem]) -> dict[Path, Path | None]:
-    """Give each image its mask: the one of the same stem, else the one of the same grid cell; report what is left over."""
-    by_stem = {mask.stem: mask for mask in masks}
-    by_cell: dict[tuple[int, int], Path] = {}
-    for mask in masks:
-        if (cell := grid_key(mask.stem)) is not None:
-            if cell in by_cell and by_cell[cell].stem != mask.stem:
-                problems.append(Problem("duplicate", f"{mask} and {by_cell[cell].name} are masks of the same grid cell"))
-            by_cell[cell] = mask
-    pairs: dict[Path, Path | None] = {}
-    for image in images:
-        cell = grid_key(image.stem)
-        pairs[image] = by_stem.get(image.stem) or (by_cell.get(cell) if cell is not None else None)
-        if pairs[image] is None:
-            problems.append(Problem("missing mask", f"{image} has no mask of the same name or grid cell"))
-    known = {image.stem for image in images} | {grid_key(image.stem) for image in images} - {None}
-    missing = [mask for mask in masks if not known & {mask.stem, grid_key(mask.stem)}]
-    problems += [Problem("missing image", f"{mask} has no image of the same name or grid cell") for mask in missing]
-    return pairs
-
-
-def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
-    """Tell which picture each tile was cut from.
-
-    In every release train and val are cut from one raster. Test is too in MMLSv2 and phase 1 of the challenge; it is another raster in
-    MMLS v1 (its names begin with ImageT_) and in phase 2, where its grid cells therefore meet those of the training tiles.
-    """
-    tiles = list(tiles)
-    base = {tile.cell for tile in tiles if tile.split != "test" and tile.cell is not None}
-    test = [tile for tile in tiles if tile.split == "test"]
-    apart = any(tile.image.stem.startswith("ImageT_") or tile.cell in base for tile in test)
-    named = {"train": "base", "val": "base", "test": "test" if apart else "base"}
-    return [TileRef(t.id, t.image, t.mask, t.split, named[t.split], t.cell) for t in tiles]
-
-
-def _shared_cells(tiles: Iterable[TileRef]) -> list[Problem]:
-    """Report grid cells that several tiles of one raster claim."""
-    claims = defaultdict(list)
-    for tile in tiles:
-        if tile.cell is not None:
-            claims[tile.raster, tile.cell].append(tile.image)
-    return [
-        Problem("duplicate", f"{' and '.join(map(str, images))} claim the same grid cell (row {cell[0]}, column {cell[1]})")
-        for (_, cell), images in claims.items()
-        if len(images) > 1
-    ]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from marsls_keras.config import Data
-from marsls_keras.data.dataset import TileRef
+from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError
 
 _RATIO_BINS = 5
@@ -22,7 +23,7 @@ class Splits:
     """Which fold holds out which tile; kept as splits.json in a run.
 
     Attributes:
-        cv: "blocks", "geographic" or "official".
+        cv: "blocks", "geographic", "holdout" or "official".
         folds: Number of folds.
         tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
     """
@@ -63,6 +64,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
 
     blocks: block_size x block_size grid cells are one group of a stratified group k-fold on quantile bins of the foreground ratio.
     geographic: groups are cut, in the order of the raster's longer side, into contiguous regions of about equal numbers of tiles.
+    holdout: one fold, which holds out the share data.holdout of the groups of blocks, drawn at random from those without landslide and
+    from quantile bins of the foreground ratio of the others alike. Tiles without a grid cell are a group each.
     official: one fold, which trains on train and holds out val.
 
     Args:
@@ -78,20 +81,24 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     if missing == list(wanted) or (missing and config.cv == "official"):
         raise InputError(f"The data has no tile in the split {' or '.join(missing)}, which cv {config.cv} needs.")
     chosen = [i for i, ref in enumerate(tiles.refs) if ref.split in wanted]
-    unlabelled = [str(tiles.refs[i].image) for i in chosen if tiles.refs[i].mask is None]
+    unlabelled = [str(tiles.refs[i].image) for i in chosen if not tiles.refs[i].labelled]
     if unlabelled:
         raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
     refs = [tiles.refs[i] for i in chosen]
+    if config.cv == "geographic" and RELEASES[tiles.release].layout != "mars":
+        raise InputError(f"data.cv geographic needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
     blocks = [block_of(ref, config.block_size) for ref in refs]
+    ratio = tiles.masks[chosen].mean(axis=(1, 2))
     if config.cv == "official":
         folds, number = np.array([0 if ref.split == "val" else -1 for ref in refs]), 1
+    elif config.cv == "holdout":
+        folds, number = _held_out(ratio, blocks, config.holdout, seed), 1
     else:
         groups = len(set(blocks))
         if groups < config.folds:
             raise InputError(
                 f"{len(refs)} tiles in {groups} block(s) cannot be divided into {config.folds} folds. Lower data.folds or block_size."
             )
-        ratio = tiles.masks[chosen].mean(axis=(1, 2))
         if config.cv == "blocks":
             folds = _block_folds(ratio, blocks, config.folds, seed)
         else:
@@ -124,6 +131,26 @@ def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) ->
         for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(blocks), 1)), bins, blocks)):
             assigned[held_out] = fold
     return assigned
+
+
+def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> np.ndarray:
+    """Return 0 for the tiles of a random share of the blocks and -1 for the others."""
+    names, member = np.unique(blocks, return_inverse=True)
+    mean = np.bincount(member, ratio) / np.bincount(member)
+    least = min(round(share * len(names)), len(names) - round(share * len(names)))
+    if least < 1:
+        raise InputError(f"data.holdout {share:g} of {len(names)} block(s) leaves none to train on or none to hold out.")
+    strata = np.zeros(len(names), int)
+    for bins in range(_RATIO_BINS, 0, -1):  # as many as let each be on both sides
+        edges = np.quantile(mean[mean > 0], np.linspace(0, 1, bins + 1)[1:-1]) if mean.any() else np.empty(0)
+        tried = np.where(mean > 0, 1 + np.digitize(mean, edges), 0)
+        _, numbers = np.unique(tried, return_counts=True)
+        if numbers.min() > 1 and len(numbers) <= least:
+            strata = tried
+            break
+    splitter = StratifiedShuffleSplit(1, test_size=round(share * len(names)), random_state=seed)
+    _, held_out = next(splitter.split(strata[:, None], strata))
+    return np.where(np.isin(member, held_out), 0, -1)
 
 
 def _regions(refs: list[TileRef], blocks: list[str], folds: int, size: int) -> np.ndarray:

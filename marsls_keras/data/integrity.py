@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from marsls_keras.config import Data
 from marsls_keras.data.bands import RELEASES
-from marsls_keras.data.dataset import Dataset, Problem, TileRef
-from marsls_keras.data.tiff import read_mask, read_tile
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.refs import Problem, TileRef
+from marsls_keras.data.store import LARGE, Images, Pile, cached, select
+from marsls_keras.data.tile import Tile, read_mask, read_shape, read_tile, resample
 from marsls_keras.errors import InputError, listing
 
 
@@ -21,7 +27,7 @@ class Tiles:
 
     Attributes:
         refs: The tiles, N of them.
-        images: float32 (N, H, W, C), canonical bands, not normalised.
+        images: float32 (N, H, W, C), canonical bands, not normalised; in memory, or on disk if they are many.
         masks: uint8 (N, H, W) of {0, 1}; zeros for unlabelled tiles.
         valid: bool (N, H, W), False where a band was no-data and has been filled.
         hashes: SHA-256 of each tile's canonical pixels, the same for two files of equal content.
@@ -30,7 +36,7 @@ class Tiles:
     """
 
     refs: tuple[TileRef, ...]
-    images: np.ndarray
+    images: Images
     masks: np.ndarray
     valid: np.ndarray
     hashes: tuple[str, ...]
@@ -47,32 +53,121 @@ class Tiles:
         return len(self.refs)
 
     def subset(self, chosen: Sequence[int] | np.ndarray) -> Tiles:
-        """Return the tiles at the given positions."""
+        """Return the tiles at the given positions; of images on disk no copy is made."""
         index = np.asarray(chosen, dtype=int)
 
         def pick(values: tuple) -> tuple:
             return tuple(values[i] for i in index)
 
         return Tiles(
-            pick(self.refs), self.images[index], self.masks[index], self.valid[index], pick(self.hashes), pick(self.geo), self.release
+            pick(self.refs),
+            select(self.images, index),
+            self.masks[index],
+            self.valid[index],
+            pick(self.hashes),
+            pick(self.geo),
+            self.release,
         )
 
 
-def examine(refs: Sequence[TileRef], release: str = "auto") -> tuple[Tiles | None, list[Problem]]:
+def examine(
+    refs: Sequence[TileRef], release: str = "auto", resize: int | None = None, cache: str = "auto"
+) -> tuple[Tiles | None, list[Problem]]:
     """Decode tiles and report all that is wrong with them.
 
     Args:
         refs: The tiles to read.
         release: Name of a release, or "auto" to detect it per tile; tiles of several releases are a problem.
+        resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them as they are.
+        cache: Where the decoded images are: "memory", "disk" (see `marsls_keras.data.store.cached`), or "auto" for disk if they are many.
 
     Returns:
         The tiles that could be read (None if there is none), and the problems.
+
+    Raises:
+        RunError: If decoded tiles cannot be kept on disk.
     """
-    problems: list[Problem] = []
-    read = []
+    if cache == "disk" or (cache == "auto" and _expected_bytes(refs, release, resize) > LARGE):
+        facts, arrays = cached(refs, (release, resize), lambda folder: _decode(refs, release, resize, folder)[0])
+    else:
+        facts, arrays = _decode(refs, release, resize, None)
+    problems = [Problem(*fields) for fields in facts["problems"]]
+    if not facts["kept"]:
+        return None, problems
+    kept = tuple(refs[i] for i in facts["kept"])
+    return Tiles(kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"]), problems
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value with tuples where JSON has lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _expected_bytes(refs: Sequence[TileRef], release: str, resize: int | None) -> int:
+    """Return how much room the decoded images take, if all are as the first one that can be read."""
+    shape = next(_shapes(refs, release, resize), (0,))
+    return len(refs) * math.prod(shape) * np.dtype(np.float32).itemsize
+
+
+def _shapes(refs: Sequence[TileRef], release: str, resize: int | None) -> Iterator[tuple[int, ...]]:
+    """Yield (H, W, C) of each tile whose header can be read."""
     for ref in refs:
         try:
-            tile = read_tile(ref.image, release)
+            height, width, bands = read_shape(ref.image, ref.release if release == "auto" else release)
+        except InputError:
+            continue
+        yield (height, width, bands) if resize is None else (resize, resize, bands)
+
+
+def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what there is to know of the tiles, as JSON, and their arrays; with a folder, they are in its files instead."""
+    problems: list[Problem] = []
+    facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "release": ""}
+    read: Iterable[tuple[int, Tile, np.ndarray | None]] = _read(refs, release, resize, problems)
+    if folder is None:
+        read = deque(read)
+        sizes = Counter(tile.image.shape for _, tile, _ in read)
+    else:  # what most tiles have is to be known before the first is written
+        sizes = Counter(_shapes(refs, release, resize))
+    shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
+    by_release = defaultdict(list)
+    with Pile(len(refs), shape, folder) as pile:
+        for i, tile, mask in _consumed(read):
+            if trouble := _wrong_shape(refs[i], tile, mask, shape):
+                problems.append(trouble)
+                continue
+            pile.add(images=tile.image, masks=np.zeros(shape[:2], np.uint8) if mask is None else mask, valid=tile.valid)
+            facts["kept"].append(i)
+            facts["geo"].append(tile.geo)
+            facts["hashes"].append(hashlib.sha256(tile.image.tobytes()).hexdigest())
+            by_release[tile.release].append(refs[i].image)
+            problems += _suspicious(refs[i], tile, mask)
+    if len(by_release) > 1:
+        found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
+        problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
+    problems += _duplicates([refs[i] for i in facts["kept"]], facts["hashes"])
+    facts["shape"] = (pile.number, *shape)
+    facts["release"] = max(by_release, key=lambda name: len(by_release[name]), default="")
+    facts["problems"] = [(problem.kind, problem.message, problem.severity) for problem in problems]
+    return facts, pile.arrays()
+
+
+def _consumed(read: Iterable[Any]) -> Iterator[Any]:
+    """Yield the elements of an iterator, or of a deque, which lets go of each."""
+    if isinstance(read, deque):
+        while read:
+            yield read.popleft()
+    else:
+        yield from read
+
+
+def _read(
+    refs: Sequence[TileRef], release: str, resize: int | None, problems: list[Problem]
+) -> Iterator[tuple[int, Tile, np.ndarray | None]]:
+    """Yield position, tile and mask of what can be read; what cannot is added to the problems."""
+    for i, ref in enumerate(refs):
+        try:
+            tile = read_tile(ref.image, ref.release if release == "auto" else release)
         except InputError as error:
             problems.append(Problem("unreadable image", str(error)))
             continue
@@ -83,55 +178,56 @@ def examine(refs: Sequence[TileRef], release: str = "auto") -> tuple[Tiles | Non
             except InputError as error:
                 problems.append(Problem("unreadable mask", str(error)))
                 continue
-        read.append((ref, tile, mask))
-    if not read:
-        return None, problems
-    shape = Counter(tile.image.shape for _, tile, _ in read).most_common(1)[0][0]
-    kept = []
-    for ref, tile, mask in read:
-        height, width, _ = tile.image.shape
-        if tile.image.shape != shape:
-            problems.append(
-                Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {shape[0]} x {shape[1]} as the others have")
-            )
-        elif mask is not None and mask.shape != (height, width):
-            problems.append(
-                Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
-            )
-        else:
-            kept.append((ref, tile, mask))
-    if not kept:
-        return None, problems
-    by_release = defaultdict(list)
-    for ref, tile, _ in kept:
-        by_release[tile.release].append(ref.image)
-    if len(by_release) > 1:
-        found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
-        problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
-    images = np.stack([tile.image for _, tile, _ in kept])
-    tiles = Tiles(
-        refs=tuple(ref for ref, _, _ in kept),
-        images=images,
-        masks=np.stack([np.zeros(shape[:2], np.uint8) if mask is None else mask for *_, mask in kept]),
-        valid=np.stack([tile.valid for _, tile, _ in kept]),
-        hashes=tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images),
-        geo=tuple(tile.geo for _, tile, _ in kept),
-        release=max(by_release, key=lambda name: len(by_release[name])),
-    )
-    return tiles, problems + _duplicates(tiles) + _suspicious(tiles)
+        if resize is not None:
+            if trouble := _wrong_mask(ref, tile, mask):
+                problems.append(trouble)
+                continue
+            image, valid = resample(tile.image, resize, resize, order=1), resample(tile.valid, resize, resize, order=0)
+            tile = replace(tile, image=image, valid=valid)
+            mask = None if mask is None else resample(mask, resize, resize, order=0)
+        yield i, tile, mask
 
 
-def load(dataset: Dataset, release: str = "auto") -> Tiles:
-    """Decode all tiles of a dataset.
+def _wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
+    """Report a tile that differs in size or bands from the others, or from its mask."""
+    height, width, bands = tile.image.shape
+    if bands != shape[2]:
+        return Problem("wrong shape", f"{ref.image}: {bands} bands, expected {shape[2]} as the others have")
+    if (height, width) != shape[:2]:
+        expected = f"{shape[0]} x {shape[1]} as the others have"
+        return Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {expected}; data.resize brings all to one size")
+    return _wrong_mask(ref, tile, mask)
+
+
+def _wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | None:
+    height, width, _ = tile.image.shape
+    if mask is None or mask.shape == (height, width):
+        return None
+    return Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
+
+
+def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cache: str = "memory") -> Tiles:
+    """Decode all tiles of a dataset; args as in `examine`.
 
     Raises:
         InputError: If any tile or mask has an error; all are listed.
+        RunError: If decoded tiles cannot be kept on disk.
     """
-    tiles, problems = examine(dataset.tiles, release)
+    tiles, problems = examine(dataset.tiles, release, resize, cache)
     errors = [problem.message for problem in (*dataset.problems, *problems) if problem.severity == "error"]
     if errors or tiles is None:
         raise InputError(f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them.")
     return tiles
+
+
+def load_folder(root: Path, config: Data) -> Tiles:
+    """Decode all tiles of a data folder as the configuration's section `data` says.
+
+    Raises:
+        InputError: If the folder is missing or anything in it has an error; all are listed.
+        RunError: If decoded tiles cannot be kept on disk.
+    """
+    return load(Dataset.open(root, release=config.release), config.release, config.resize, config.cache)
 
 
 def require_same_family(trained: str, found: str, what: str) -> None:
@@ -147,10 +243,10 @@ def require_same_family(trained: str, found: str, what: str) -> None:
         )
 
 
-def _duplicates(tiles: Tiles) -> list[Problem]:
+def _duplicates(kept: Sequence[TileRef], hashes: Sequence[str]) -> list[Problem]:
     """Report tiles of equal content; between a labelled split and test they make every score a lie."""
     same = defaultdict(list)
-    for ref, digest in zip(tiles.refs, tiles.hashes, strict=True):
+    for ref, digest in zip(kept, hashes, strict=True):
         same[digest].append(ref)
     problems = []
     for refs in same.values():
@@ -162,17 +258,18 @@ def _duplicates(tiles: Tiles) -> list[Problem]:
     return problems
 
 
-def _suspicious(tiles: Tiles) -> list[Problem]:
-    """Warn of what is legal but worth a look: constant bands, filled pixels."""
+def _suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
+    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks."""
     problems = []
-    flat = np.ptp(tiles.images, axis=(1, 2)) == 0  # (N, C)
-    filled = (~tiles.valid).sum((1, 2))
-    for i, ref in enumerate(tiles.refs):
-        if flat[i].any():
-            names = ", ".join(band for band, constant in zip(tiles.bands, flat[i], strict=True) if constant)
-            problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
-        if filled[i]:
-            problems.append(
-                Problem("no-data", f"{ref.image}: {filled[i]} pixels without data in some band, filled from the nearest", "warning")
-            )
+    if ref.landslide is False and mask is not None and mask.any():
+        what = f"{ref.mask}: {int(mask.sum())} pixels of landslide in the mask of a tile that is filed as having none"
+        problems.append(Problem("contradictory mask", what))
+    if ref.landslide and mask is not None and not mask.any():
+        problems.append(Problem("empty mask", f"{ref.mask}: no landslide in the mask of a tile that is filed as having one", "warning"))
+    flat = np.ptp(tile.image, axis=(0, 1)) == 0  # (C,)
+    if flat.any():
+        names = ", ".join(band for band, constant in zip(RELEASES[tile.release].bands, flat, strict=True) if constant)
+        problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
+    if filled := int((~tile.valid).sum()):
+        problems.append(Problem("no-data", f"{ref.image}: {filled} pixels without data in some band, filled from the nearest", "warning"))
     return problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from marsls_keras.config import Data
 from marsls_keras.data.bands import BANDS, expand_bands
+from marsls_keras.data.store import Images, Stored, chunks
 
 _EPSILON = 1e-6
 
@@ -31,8 +32,8 @@ class Normalizer:
     std: tuple[float, ...] | None
 
     @classmethod
-    def fit(cls, images: np.ndarray, config: Data, stored: Sequence[str] = BANDS) -> Normalizer:
-        """Return the normalisation with the statistics of these training tiles.
+    def fit(cls, images: Images, config: Data, stored: Sequence[str] = BANDS) -> Normalizer:
+        """Return the normalisation with the statistics of these training tiles, which are looked at some at a time.
 
         Args:
             images: float32 (N, H, W, C), canonical.
@@ -46,11 +47,9 @@ class Normalizer:
         bare = cls(bands, config.normalization.percentiles, None, None)
         if not config.normalization.zscore:
             return bare
-        values = bare.apply(images, stored).reshape(-1, len(bands))
-        std = values.std(axis=0, dtype=np.float64)
+        mean, std = moments(bare.apply(images[part], stored) for part in chunks(images))
         # A band that is constant over all training tiles carries nothing; it must not be blown up elsewhere either.
         std = np.where(std < _EPSILON, 1.0, std)
-        mean = values.mean(axis=0, dtype=np.float64)
         return cls(bands, config.normalization.percentiles, tuple(map(float, mean)), tuple(map(float, std)))
 
     def apply(self, images: np.ndarray, stored: Sequence[str] = BANDS) -> np.ndarray:
@@ -62,6 +61,10 @@ class Normalizer:
         if self.mean is not None and self.std is not None:
             values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return values.astype(np.float32)
+
+    def inputs(self, images: Images, stored: Sequence[str] = BANDS) -> np.ndarray | Inputs:
+        """Return all tiles as network input: an array, or of images on disk what makes those that are asked for."""
+        return Inputs(images, self, tuple(stored)) if isinstance(images, Stored) else self.apply(images, stored)
 
     @property
     def units(self) -> tuple[float, ...]:
@@ -77,3 +80,47 @@ class Normalizer:
         """Return the normalisation that `to_json` gave."""
         fields = {name: tuple(value[name]) if value[name] is not None else None for name in ("percentiles", "mean", "std")}
         return cls(bands=tuple(value["bands"]), **fields)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Network input that is made, from tiles on disk, where it is asked for.
+
+    Attributes:
+        images: Canonical images, (N, H, W, C).
+        normalizer: The normalisation.
+        stored: Names of the C bands.
+    """
+
+    images: Stored
+    normalizer: Normalizer
+    stored: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, bands of the input)."""
+        return (*self.images.shape[:3], len(self.normalizer.bands))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        """Return the input, float32 (n, H, W, bands), of a slice of the tiles or of those at n positions."""
+        return self.normalizer.apply(self.images[which], self.stored)
+
+
+def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation per band, float64 (C,), of images (n, H, W, C) that come in parts.
+
+    Each part's own are joined by the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
+    variances", 1979), which do not lose digits where the mean is far from zero.
+    """
+    number, mean, squares = 0, np.zeros(()), np.zeros(())
+    for part in parts:
+        values = part.reshape(-1, part.shape[-1])
+        own = values.mean(axis=0, dtype=np.float64)
+        away, share = own - mean, len(values) / (number + len(values))
+        squares = squares + values.var(axis=0, dtype=np.float64) * len(values) + away**2 * number * share
+        mean = mean + away * share
+        number += len(values)
+    return mean, np.sqrt(squares / number)

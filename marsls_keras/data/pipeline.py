@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,8 @@ import tensorflow as tf
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augment import Augment
 from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.sampling import picture_windows, tile_windows
+from marsls_keras.data.normalize import Inputs
+from marsls_keras.data.sampling import Windows, picture_windows, tile_windows
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
@@ -28,7 +30,8 @@ class TrainingBatches:
     either way. Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
 
     Args:
-        images: float32 (N, H, W, C), normalised; the training tiles and no others.
+        images: float32 (N, H, W, C), normalised; the training tiles and no others. Those of an array are held by TensorFlow; of `Inputs`
+            only the tiles of a batch are made when it is their turn. The batches are the same.
         masks: uint8 (N, H, W) of {0, 1}.
         batch_size: Tiles per batch.
         augmentation: What is changed, how often and how strongly.
@@ -49,7 +52,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Inputs,
         masks: np.ndarray,
         *,
         batch_size: int,
@@ -73,8 +76,11 @@ class TrainingBatches:
         self._augment = Augment(augmentation, bands, units)
         with tf.device("CPU"):
             self._places = [tf.constant(places) for places in self._windows.places]
-            self._images, self._masks = _pixels(images), _pixels(masks[..., None])
-            self._weights = None if weights is None else _pixels(weights[..., None])
+            parts = [masks[..., None], *([] if weights is None else [weights[..., None]])]
+            if isinstance(images, Inputs):
+                self._source: _Source = _Streamed(self._windows, [images, *parts])
+            else:
+                self._source = _Held([images, *parts])
 
     def tiles_at(self, step: int) -> np.ndarray:
         """Return the positions of the tiles that the batch of a global step touches, sorted, each once."""
@@ -99,17 +105,19 @@ class TrainingBatches:
     def _batch(self, turn: int, step: tf.Tensor) -> tuple:
         """Return the batch of a step at which windows of the side number `turn` come."""
         windows = self._windows
-        index = self._index(tf.gather(self._places[turn], step // len(windows.sides)), windows.sides[turn], windows.cells[turn])
-        image, mask = tf.gather(self._images, index), tf.cast(tf.gather(self._masks, index), tf.float32)
-        if self._weights is None:
-            tile = windows.mosaic.height * windows.mosaic.width
-            weight = tf.cast(index < len(windows.mosaic.origins) * tile, tf.float32)[..., None]
+        (images, masks, *weights), slots = self._source.pixels(step)
+        places = tf.gather(self._places[turn], step // len(windows.sides))
+        index = self._index(places, windows.sides[turn], windows.cells[turn], slots)
+        image, mask = tf.gather(images, index), tf.cast(tf.gather(masks, index), tf.float32)
+        if weights:
+            weight = tf.gather(weights[0], index)
         else:
-            weight = tf.gather(self._weights, index)
+            empty = tf.shape(masks)[0] - windows.mosaic.height * windows.mosaic.width  # where the empty tile begins
+            weight = tf.cast(index < empty, tf.float32)[..., None]
         return self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
 
-    def _index(self, places: tf.Tensor, side: int, cells: int) -> tf.Tensor:
-        """Return which pixel goes where: int32 (B, side, side), positions in the flat array of all pixels.
+    def _index(self, places: tf.Tensor, side: int, cells: int, slots: tf.Tensor | None) -> tf.Tensor:
+        """Return which pixel goes where: int32 (B, side, side), positions in the flat array of the source's pixels.
 
         A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term depends on
         the cell, the others on the row or column alone, so all are one product of two thin matrices per window.
@@ -118,11 +126,12 @@ class TrainingBatches:
             places: int32 (B, 5), as in `Windows`.
             side: Side of the windows.
             cells: Cells that a window spans at most, along each axis.
+            slots: int32 (N + 1,), which of the source's tiles each tile is; None if they are the same.
         """
         mosaic = self._windows.mosaic
         height, width = mosaic.height, mosaic.width
         absent = len(mosaic.origins)  # the empty tile behind all others
-        table = np.where(mosaic.table < 0, absent, mosaic.table).astype(np.int32) * (height * width)
+        table = np.where(mosaic.table < 0, absent, mosaic.table).astype(np.int32)
         size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
         corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
         along = tf.range(side)
@@ -134,18 +143,65 @@ class TrainingBatches:
         rows, columns = near[:, 0] * table.shape[1], near[:, 1]
         upright, turned = rows[:, :, None] + columns[:, None, :], rows[:, None, :] + columns[:, :, None]
         tiles = tf.gather(table.ravel(), tf.where(transposed, turned, upright))  # (B, cells, cells)
+        tiles = (tiles if slots is None else tf.gather(slots, tiles)) * (height * width)
         ones = tf.ones_like(offset[:, 0])
         left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, side, cells + 2)
         right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
         return tf.matmul(left, right)
 
 
-def _pixels(tiles: np.ndarray) -> tf.Tensor:
+class _Source(Protocol):
+    """Where pixels come from."""
+
+    def pixels(self, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor | None]:
+        """Return pixels ((K + 1) H W, C) of tiles, an empty one behind them, for each part, and which of them each tile is: (N + 1,)."""
+
+
+class _Held:
+    """All tiles, as tensors; args: for each part an array (N, H, W, C)."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self._parts = [tf.constant(_flat(part)) for part in parts]
+
+    def pixels(self, step: tf.Tensor) -> tuple[list[tf.Tensor], None]:
+        """Return them all; see `_Source`."""
+        return self._parts, None
+
+
+class _Streamed:
+    """The tiles that a step's windows touch, fetched when it is their turn.
+
+    Args:
+        windows: The windows of every step.
+        parts: For each part what gives tiles (n, H, W, C) by their positions.
+    """
+
+    def __init__(self, windows: Windows, parts: list[Any]) -> None:
+        self._windows, self._parts = windows, parts
+
+    def pixels(self, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return those of a step; see `_Source`."""
+        types = [tf.float32, *(tf.as_dtype(part.dtype) for part in self._parts[1:]), tf.int32]
+        *parts, slots = tf.numpy_function(self._fetch, [step], types, stateful=False)
+        for tensor, part in zip(parts, self._parts, strict=True):
+            tensor.set_shape((None, part.shape[-1]))
+        return parts, tf.ensure_shape(slots, (len(self._parts[0]) + 1,))
+
+    def _fetch(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
+        tiles = self._windows.tiles_at(int(step))
+        slots = np.full(len(self._parts[0]) + 1, len(tiles), np.int32)
+        slots[tiles] = np.arange(len(tiles))
+        return *(_flat(part[tiles]) for part in self._parts), slots
+
+
+def _flat(tiles: np.ndarray) -> np.ndarray:
     """Return the pixels of all tiles and of an empty one behind them: ((N + 1) H W, C)."""
-    return tf.constant(np.concatenate([tiles, np.zeros_like(tiles[:1])]).reshape(-1, tiles.shape[-1]))
+    return np.concatenate([tiles, np.zeros_like(tiles[:1])]).reshape(-1, tiles.shape[-1])
 
 
-def evaluation_batches(images: np.ndarray, masks: np.ndarray, *, batch_size: int, weights: np.ndarray | None = None) -> tf.data.Dataset:
+def evaluation_batches(
+    images: np.ndarray | Inputs, masks: np.ndarray, *, batch_size: int, weights: np.ndarray | None = None
+) -> tf.data.Dataset:
     """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
 
     Args and elements are as in `TrainingBatches`, without a mosaic.
@@ -154,12 +210,18 @@ def evaluation_batches(images: np.ndarray, masks: np.ndarray, *, batch_size: int
     if weights is None:
         weights = np.ones(masks.shape, np.float32)
     with tf.device("CPU"):
-        x, y, w = tf.constant(images), tf.constant(masks[..., None]), tf.constant(weights[..., None])
+        y, w = tf.constant(masks[..., None]), tf.constant(weights[..., None])
+        x = None if isinstance(images, Inputs) else tf.constant(images)
 
     def batch(step: tf.Tensor) -> tuple:
         position = step * batch_size + tf.range(batch_size, dtype=tf.int64)
         index = tf.minimum(position, number - 1)
+        if x is None:
+            image = tf.numpy_function(images.__getitem__, [index], tf.float32, stateful=False)
+            image = tf.ensure_shape(image, (batch_size, *images.shape[1:]))
+        else:
+            image = tf.gather(x, index)
         inside = tf.cast(position < number, tf.float32)[:, None, None, None]
-        return tf.gather(x, index), tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
+        return image, tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
 
     return tf.data.Dataset.range(-(-number // batch_size)).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

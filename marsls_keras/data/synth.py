@@ -1,4 +1,4 @@
-"""Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each release.
+"""Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each release (Earth's: synth_earth).
 
 The ground is made first and everything else follows from it: fractal relief, canyon walls with spurs and gullies, landslides that cut the
 wall and pile up below it, then slope and gray from that relief, and colour and temperature that hardly know of the landslides. A network
@@ -20,6 +20,7 @@ import tifffile
 from scipy import fft, ndimage
 
 from marsls_keras.data.bands import BANDS, RELEASES
+from marsls_keras.data.synth_earth import EARTH
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
 
@@ -82,7 +83,8 @@ def write_dataset(
     """Write a dataset of generated tiles; the folder appears whole or not at all.
 
     Train and val are cut from one raster, val being its last rows, and test from another. As in the real data, a tile without landslide
-    is not published, and tiles that touch in the grid continue each other.
+    is not published, and tiles that touch in the grid continue each other. The datasets of Earth hold tiles without landslide as well;
+    Bijie has no splits, so all its tiles are training tiles.
 
     Args:
         out: Folder to write; it must not exist, or be empty.
@@ -115,10 +117,14 @@ def write_dataset(
         for raster, wanted in enumerate(({"train": train, "val": val}, {"test": test})):
             # The rasters of mmls_v1 are numbered each on its own; those of the later releases are places on one map.
             corner = (7, 61) if raster and release != "mmls_v1" else (7, 1)
-            tiles = _published(sum(wanted.values()), size, seed, raster, corner)
+            tiles = _published(sum(wanted.values()), size, seed, raster, corner, empty=release in EARTH)
             for split, number in wanted.items():
                 for index in range(number):
-                    _write_tile(temporary, release, split, index, *next(tiles))
+                    cell, image, mask = next(tiles)
+                    if release in EARTH:
+                        EARTH[release](temporary, split, index, image, mask)
+                    else:
+                        _write_tile(temporary, release, split, index, cell, image, mask)
         for source in list(temporary.iterdir()) if filled else [temporary]:
             os.rename(source, out / source.name if filled else out)
     except (OSError, RunError) as error:  # a RunError names the temporary file, which nobody knows
@@ -126,7 +132,7 @@ def write_dataset(
         raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return {"train": train, "val": val, "test": test}
+    return {"train": train + val + test} if release == "bijie" else {"train": train, "val": val, "test": test}
 
 
 def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
@@ -135,8 +141,8 @@ def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
             raise InputError(f"{name} must be at least {lowest}. Received: {value}.")
 
 
-def _published(number: int, size: int, seed: int, raster: int, corner: Cell) -> Iterator[tuple[Cell, np.ndarray, np.ndarray]]:
-    """Yield `number` tiles that hold landslide, in the order of their grid, with their cell.
+def _published(number: int, size: int, seed: int, raster: int, corner: Cell, empty: bool) -> Iterator[tuple[Cell, np.ndarray, np.ndarray]]:
+    """Yield `number` tiles that hold landslide, or with `empty` any tiles, in the order of their grid, with their cell.
 
     A raster is a column of panels with an empty row of cells between them, so that its memory is that of one panel.
     """
@@ -148,7 +154,7 @@ def _published(number: int, size: int, seed: int, raster: int, corner: Cell) -> 
         image, mask = _mosaic(side, side, size, np.random.default_rng([seed, raster, panel]))
         for row, col in np.ndindex(side, side):
             window = np.s_[row * size : (row + 1) * size, col * size : (col + 1) * size]
-            if number and mask[window].any():
+            if number and (empty or mask[window].any()):
                 number -= 1
                 yield (top + row, left + col), image[window], mask[window]
         top += side + 1

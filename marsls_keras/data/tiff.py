@@ -1,54 +1,27 @@
-"""The one reader of tiles and masks, for every release and TIFF layout, and the writer of georeferenced results."""
+"""TIFF files: tiles and masks of every layout that TIFF has, and the writer of georeferenced results."""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from scipy import ndimage
 
-from marsls_keras.data.bands import BANDS, RELEASES
-from marsls_keras.errors import InputError, listing
+from marsls_keras.data.bands import BANDS, RGB
+from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 
 # tifffile logs what it survives (it cannot read GDAL's no-data tag, for one); what matters is raised here as an error that names the file.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-NO_DATA = -1e30
-"""Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
-
-_FAR_OUT = 1e6
-"""Beyond this, up or down, values are of no band (metres of height are the largest): the header tells a wrong type or predictor."""
-
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 """A header that tells of more than this is damaged, and must not take the memory."""
 
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)  # pixel scale, tie points, transformation, and the three GeoKey tags
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One tile, in canonical bands.
-
-    Attributes:
-        image: float32 (H, W, 7), canonical order and scale, no-data filled from the nearest valid pixel of the band.
-        valid: bool (H, W), False where any band was no-data (below -1e30, NaN or infinite).
-        release: Name of the release the file is of.
-        path: The file.
-        geo: GeoTIFF tags as (code, dtype, count, value), empty if the file has none.
-    """
-
-    image: np.ndarray
-    valid: np.ndarray
-    release: str
-    path: Path
-    geo: tuple[tuple[int, int, int, Any], ...]
 
 
 def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int) -> tuple[int, int, int]:
@@ -73,20 +46,8 @@ def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int) -> tuple[
     raise InputError(f"{path}: expected {bands} bands of H x W, found {'x'.join(map(str, shape))} (axes {axes}). Is this an image tile?")
 
 
-def _read(path: Path, bands: int | None) -> tuple[np.ndarray, tuple]:
-    """Return the first series as (H, W, bands), or (H, W) if `bands` is None, and the GeoTIFF tags."""
-    array, axes, geo = _load(path, pixels=True)
-    if bands is not None:
-        return np.moveaxis(array, _layout(path, axes, array.shape, bands), (0, 1, 2)), geo
-    if array.ndim == 3 and 1 in array.shape:
-        array = np.squeeze(array, axis=array.shape.index(1))
-    if array.ndim != 2:
-        raise InputError(f"{path}: expected one band of H x W, found {'x'.join(map(str, array.shape))} (axes {axes}). Is this a mask?")
-    return array, geo
-
-
-def _load(path: Path, pixels: bool) -> tuple[Any, str, tuple]:
-    """Return the first series' pixels (or its shape), its axes and the GeoTIFF tags of its first page."""
+def _load(path: Path, pixels: bool) -> tuple[np.ndarray, str, tuple]:
+    """Return the first series' pixels, its axes and the GeoTIFF tags of its first page; without `pixels` an array of that shape alone."""
     try:
         with tifffile.TiffFile(path) as tif:
             if len(tif.series) != 1:
@@ -95,13 +56,18 @@ def _load(path: Path, pixels: bool) -> tuple[Any, str, tuple]:
             _verify(tif, series)
             tags = series.keyframe.tags
             geo = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in map(tags.get, _GEO_TAGS) if tag is not None)
-            return (series.asarray() if pixels else series.shape), series.axes, geo
+            return series.asarray() if pixels else shape_only(series.shape, series.dtype), series.axes, geo
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path} does not exist or is not a file.") from None
     except InputError:
         raise
     except Exception as error:  # a damaged file makes tifffile and its codecs raise nearly anything
         raise InputError(f"{path}: unreadable or truncated TIFF ({error}). Download or copy the file again.") from error
+
+
+def shape_only(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return an array of zeros that has this shape and type and takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _verify(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -116,7 +82,7 @@ def _verify(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
     file.seek(tif.pages.next_page_offset or 0)
     if file.read(tif.tiff.offsetsize) != bytes(tif.tiff.offsetsize):
         raise ValueError("the chain of pages is broken")
-    if not 0 < series.nbytes <= _MAX_BYTES:
+    if not 0 < series.nbytes <= MAX_BYTES:
         raise ValueError(f"{'x'.join(map(str, series.shape))} is no tile")
     if page.samplesperpixel > 1 and page.planarconfig not in (1, 2):
         raise ValueError(f"PlanarConfiguration {page.planarconfig}")
@@ -141,83 +107,41 @@ def _verify(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
         raise ValueError("parts of the file overlap")
 
 
-def read_shape(path: str | Path, bands: int | None = len(BANDS)) -> tuple[int, int]:
-    """Return height and width of a tile, or of a mask if `bands` is None, from the header alone.
-
-    Raises:
-        InputError: If the file is missing, damaged or has other bands.
-    """
-    path = Path(path)
-    shape, axes, _ = _load(path, pixels=False)
-    if bands is None:
-        height, width = (n for n, axis in zip(shape, axes, strict=True) if axis in "YX")
-        return height, width
-    rows, columns, _ = _layout(path, axes, shape, bands)
-    return shape[rows], shape[columns]
-
-
-def detect_release(path: str | Path, image: np.ndarray) -> str:
-    """Return the release a stored image (H, W, 7) is of: mmls_v1 by its name, else raw values tell the challenge from mmls_v2."""
-    if "_patch_" in Path(path).stem:
-        return "mmls_v1"
-    # Canonical values end at 1 (a hair above, at most, after resampling); raw DEM, thermal and colour values go far beyond in every tile.
-    values = image[np.isfinite(image) & (image > NO_DATA)]
-    return "challenge" if values.size and np.abs(values).max() > 1.5 else "mmls_v2"
-
-
-def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid."""
-    if valid.all():
-        return band
-    if not valid.any():
-        return np.zeros_like(band)
-    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return band[tuple(nearest)]
-
-
-def read_tile(path: str | Path, release: str = "auto") -> Tile:
-    """Read an image tile.
+def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+    """Return an image and its GeoTIFF tags.
 
     Contiguous, planar, multi-page and rows-as-pages layouts (mmls_v1) are read, with any compression that imagecodecs knows.
 
     Args:
-        path: TIFF file with seven bands.
-        release: Name of a release, or "auto" to detect it.
+        path: TIFF file.
+        bands: Number of bands it has to have; None for the seven of a Mars tile, or three where it is a picture of eight bits.
+        pixels: Whether they are wanted; if not, only the header is read and the array has no values.
+
+    Returns:
+        (H, W, bands) of the file's type; tags as (code, dtype, count, value).
 
     Raises:
-        InputError: If the file is missing, truncated, has another number of bands, or the release is unknown.
+        InputError: If the file is missing, truncated or has another number of bands.
     """
-    path = Path(path)
-    if release != "auto" and release not in RELEASES:
-        raise InputError(f"Unknown release {release!r}. Known:{listing(['auto', *RELEASES])}")
-    stored, geo = _read(path, len(BANDS))
-    stored = stored.astype(np.float32)
-    valid = np.isfinite(stored) & (stored > NO_DATA)
-    stored[~valid] = np.nan
-    if (far := np.abs(stored[valid]).max(initial=0)) > _FAR_OUT:
-        raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
-    found = detect_release(path, stored) if release == "auto" else release
-    # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of height.
-    bands = np.moveaxis(RELEASES[found].to_canonical(stored), -1, 0)
-    filled = np.stack([fill_nearest(band, np.isfinite(band)) for band in bands], axis=-1)
-    return Tile(filled, valid.all(-1), found, path, geo)
+    array, axes, geo = _load(path, pixels)
+    if bands is None:
+        picture = array.dtype == np.uint8 and "S" in axes and array.shape[axes.index("S")] == len(RGB)
+        bands = len(RGB) if picture else len(BANDS)
+    return np.moveaxis(array, _layout(path, axes, array.shape, bands), (0, 1, 2)), geo
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """Read a mask as uint8 (H, W) of {0, 1}.
-
-    Args:
-        path: TIFF file with one band of {0, 1} or {0, 255}, integer or float.
+def read_mask(path: Path) -> np.ndarray:
+    """Return the one band (H, W) of a mask, of the file's type.
 
     Raises:
-        InputError: If the file is missing, truncated, has several bands or other values.
+        InputError: If the file is missing, truncated or has several bands.
     """
-    mask, _ = _read(Path(path), None)
-    values = np.unique(mask)
-    if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
-        found = ", ".join(f"{value:g}" for value in values[:5])
-        raise InputError(f"{path}: a mask holds 0 and 1 (or 0 and 255), found {found}{', …' if len(values) > 5 else ''}.")
-    return (mask != 0).astype(np.uint8)
+    array, axes, _ = _load(path, pixels=True)
+    if array.ndim == 3 and 1 in array.shape:
+        array = np.squeeze(array, axis=array.shape.index(1))
+    if array.ndim != 2:
+        raise InputError(f"{path}: expected one band of H x W, found {'x'.join(map(str, array.shape))} (axes {axes}). Is this a mask?")
+    return array
 
 
 def write_raster(path: str | Path, band: np.ndarray, geo: tuple = ()) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from marsls_keras.data.bands import BANDS
 from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.store import Images, chunks
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
 from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view
@@ -64,12 +65,12 @@ def rebuild(run: Run, weights: Path, bands: int) -> keras.Model:
     return model
 
 
-def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[ViewPrediction]:
+def predict_views(member: Member, images: Images, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[ViewPrediction]:
     """Yield, view after view, the landslide probability of canonical tiles, turned back.
 
     Args:
         member: A trained fold.
-        images: float32 (N, H, W, C), canonical, not normalised.
+        images: float32 (N, H, W, C), canonical, not normalised; in memory or on disk, they become network input some at a time.
         views: Names of views.
         stored: Names of the C bands; those of a Mars tile by default.
 
@@ -81,18 +82,27 @@ def predict_views(member: Member, images: np.ndarray, views: Sequence[str], stor
     """
     config = member.run.config
     require_size(config.model.name, config.model.options, *images.shape[1:3])
-    # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
-    inputs = member.normalizer.apply(images, stored)
-    number = len(inputs)
-    batch = min(config.inference.batch_size, number)
-    # The last batch is filled up, since every other batch size costs a compilation of its own.
-    inputs = np.concatenate([inputs, np.repeat(inputs[-1:], -number % batch, axis=0)])
+    batch = min(config.inference.batch_size, len(images))
+    parts = list(chunks(images, batch))
+
+    def filled_up(part: slice) -> np.ndarray:
+        # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
+        inputs = member.normalizer.apply(images[part], stored)
+        # The last batch is filled up, since every other batch size costs a compilation of its own.
+        return np.concatenate([inputs, np.repeat(inputs[-1:], -len(inputs) % batch, axis=0)])
+
+    only = filled_up(parts[0]) if len(parts) == 1 else None
     for view in views:
-        turned = np.ascontiguousarray(apply_view(inputs, view))
-        outputs = member.model.predict(turned, batch_size=batch, verbose=0)
-        outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
-        probabilities = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
-        yield ViewPrediction(np.ascontiguousarray(invert_view(probabilities[MASK], view)), probabilities.get(LANDSLIDE))
+        probability, landslide = np.empty(images.shape[:3], np.float32), []
+        for part in parts:
+            inputs, number = filled_up(part) if only is None else only, part.stop - part.start
+            turned = np.ascontiguousarray(apply_view(inputs, view))
+            outputs = member.model.predict(turned, batch_size=batch, verbose=0)
+            outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
+            found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
+            probability[part] = invert_view(found[MASK], view)
+            landslide += [found[LANDSLIDE]] if LANDSLIDE in found else []
+        yield ViewPrediction(probability, np.concatenate(landslide) if landslide else None)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.counts import Counts, bootstrap_interval, confusion, counts_at_thresholds, histogram
-from marsls_keras.data.dataset import TileRef
+from marsls_keras.data.refs import TileRef
+from marsls_keras.data.store import Images
 
 BASELINE = 0.5
 """The threshold of a run that was not tuned."""
@@ -63,7 +64,7 @@ class RunReport:
     refs: tuple[TileRef, ...]
     held_out_by: np.ndarray
     blocks: list[str]
-    images: np.ndarray
+    images: Images
     bands: tuple[str, ...]
     masks: np.ndarray
     probability: np.ndarray

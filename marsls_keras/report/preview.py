@@ -16,6 +16,7 @@ from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.photometry import ChannelDropout, Photometry
 from marsls_keras.data.pipeline import TrainingBatches
 from marsls_keras.data.sampling import tile_windows
+from marsls_keras.data.store import select
 from marsls_keras.report.contents import RunReport
 from marsls_keras.report.panels import Picture, hillshade, limits, picture
 from marsls_keras.report.plots import SKY
@@ -61,7 +62,7 @@ def preview(run: RunReport) -> Preview | None:
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
     if not len(training):  # a report knows only the tiles that some finished fold holds out; of one fold, other folds train on them
         training = np.arange(len(run.images))
-    normalizer = Normalizer.fit(run.images[training], config.data, run.bands)
+    normalizer = Normalizer.fit(select(run.images, training), config.data, run.bands)
     rows = _windows if config.data.sampling == "windows" else _tiles
     return Preview(_changes(config.augmentation), _without_effect(config, normalizer.bands), rows(run, config, normalizer, training))
 
@@ -87,7 +88,7 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
 
 def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
     """Return a row for each size of windows, with the first ones that training saw."""
-    images, masks = normalizer.apply(run.images[training], run.bands), run.masks[training]
+    images, masks = normalizer.inputs(select(run.images, training), run.bands), run.masks[training]
     sizes = config.data.window_sizes
     batches = TrainingBatches(
         images,

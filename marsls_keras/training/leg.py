@@ -12,7 +12,7 @@ import numpy as np
 
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.normalize import Inputs, Normalizer
 from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches
 from marsls_keras.errors import RunError
 from marsls_keras.losses import build_loss, positive_weight
@@ -52,14 +52,14 @@ class FoldData:
     normalizer: Normalizer
 
     @cached_property
-    def inputs(self) -> np.ndarray:
-        """The training tiles as network input, float32 (N, H, W, C)."""
-        return self.normalizer.apply(self.train.images, self.train.bands)
+    def inputs(self) -> np.ndarray | Inputs:
+        """The training tiles as network input, float32 (N, H, W, C), in memory or made where they are asked for."""
+        return self.normalizer.inputs(self.train.images, self.train.bands)
 
     @cached_property
     def evaluation(self) -> Any:
         """The held-out tiles in batches, as the network sees them."""
-        images = self.normalizer.apply(self.held_out.images, self.held_out.bands)
+        images = self.normalizer.inputs(self.held_out.images, self.held_out.bands)
         return evaluation_batches(images, self.held_out.masks, batch_size=self.run.config.inference.batch_size)
 
     def batches(self, batch_size: int) -> TrainingBatches:

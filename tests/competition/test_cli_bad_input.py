@@ -284,7 +284,7 @@ def test_synth_does_not_write_into_other_files(data):
         (["--set", "data.bands=[red, infrared]"], ["data.bands: bands must be all, or one or more different ones of red, green"]),
         (
             ["--set", "data.release=mmls_v3"],
-            ["data.release: Input should be 'auto', 'mmls_v1', 'mmls_v2' or 'challenge'. Received: 'mmls_v3'"],
+            ["data.release: Input should be 'auto', 'mmls_v1', 'mmls_v2', 'challenge', ", "or 'nepal'. Received: 'mmls_v3'"],
         ),
         (["--set", "inference.view_sets=[all]"], ["view_sets must be one or more of identity, flips"]),
         (["--set", "loss={bce: 0}"], ["loss needs weights of 0 or more that do not sum to 0", "Received: {'bce': 0"]),
@@ -502,7 +502,7 @@ def test_no_images(run):
     assert "There is no folder images. Give the folder that holds the image tiles." in refused("submit", "--images", "images")
     Path("images").mkdir()
     for use in (["submit", "--images", "images"], USES[3]):
-        assert "images holds no .tif file" in refused(*use)
+        assert "images holds no .tif, .h5 or .png file" in refused(*use)
 
 
 def test_data_without_test_images(home, run, data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marsls_keras.data.bands import BANDS, RELEASES, RGB, expand_bands
+from marsls_keras.data.bands import BANDS, RELEASES, RGB, SENTINEL, expand_bands
 from marsls_keras.errors import InputError
 
 # Challenge value = MMLSv2 value x scale + offset, in the order of the challenge's files.
@@ -31,11 +31,13 @@ def test_canonical_order() -> None:
 
 
 def test_every_release_has_each_band_once() -> None:
-    assert list(RELEASES) == ["mmls_v1", "mmls_v2", "challenge"]
+    bands = {"mmls_v1": BANDS, "mmls_v2": BANDS, "challenge": BANDS, "landslide4sense": SENTINEL, "bijie": RGB, "nepal": RGB}
+    assert list(RELEASES) == list(bands)
     for name, release in RELEASES.items():
-        assert release.name == name
-        assert sorted(release.order) == sorted(BANDS)
-        assert len(release.scale) == len(release.offset) == 7
+        assert release.name == name and release.bands == bands[name]
+        assert sorted(release.order) == sorted(release.bands)
+        assert len(release.scale) == len(release.offset) == len(set(release.bands))
+    assert (len(SENTINEL), SENTINEL.index("nir"), SENTINEL[-2:]) == (14, 7, ("slope", "dem"))  # B8, B13, B14
 
 
 def test_challenge_is_the_same_picture_as_mmls_v2_and_v1_is_not() -> None:

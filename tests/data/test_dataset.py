@@ -246,7 +246,7 @@ def test_no_images_in_a_plain_folder(root: Path) -> None:
     with pytest.raises(InputError, match="There is no folder .*data. Give the folder that holds the image tiles"):
         Dataset.from_images(root)
     touch(root, ["notes.txt"])
-    with pytest.raises(InputError, match="data holds no .tif file"):
+    with pytest.raises(InputError, match="data holds no .tif, .h5 or .png file"):
         Dataset.from_images(root)
 
 

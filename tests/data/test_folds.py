@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,52 @@ def test_regions_are_contiguous_and_of_about_equal_size(rows: int, columns: int,
 def test_regions_do_not_depend_on_the_seed() -> None:
     tiles = make_tiles(*grid(12, 6))
     assert make_splits(tiles, Data(cv="geographic"), seed=1) == make_splits(tiles, Data(cv="geographic"), seed=2)
+
+
+# Held-out share
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3])
+def test_holdout_takes_its_share_of_every_kind_of_tile(share: float) -> None:
+    ratios = np.concatenate([np.zeros(90), np.linspace(0.05, 0.95, 110)])
+    tiles = make_tiles([None] * 200, np.random.default_rng(5).permutation(ratios))
+    splits = make_splits(tiles, Data(cv="holdout", holdout=share), seed=1)
+    assert (splits.cv, splits.folds) == ("holdout", 1)
+    held_out = fold_of(splits) == 0
+    assert set(fold_of(splits)) == {0, -1} and held_out.sum() == round(share * 200)
+    found = tiles.masks.mean((1, 2))
+    assert abs(held_out[found == 0].sum() - share * 90) <= 1
+    for low in np.arange(0.05, 0.95, 0.18):  # the five bins of 22 tiles
+        assert abs(held_out[(found > low) & (found < low + 0.18)].sum() - share * 22) <= 1.5
+    assert make_splits(tiles, Data(cv="holdout", holdout=share), seed=1) == splits
+    other = make_splits(tiles, Data(cv="holdout", holdout=share), seed=2)
+    assert (fold_of(other) != fold_of(splits)).any()
+
+
+def test_holdout_keeps_blocks_whole() -> None:
+    cells, ratios = grid(14, 11, share=0.7)
+    splits = make_splits(make_tiles(cells, ratios), Data(cv="holdout", holdout=0.25, block_size=2), seed=3)
+    together = defaultdict(set)
+    for (row, column), fold in zip(cells, fold_of(splits), strict=True):
+        together[row // 2, column // 2].add(fold)
+    assert all(len(folds) == 1 for folds in together.values())
+    assert sum(folds == {0} for folds in together.values()) == round(0.25 * len(together))
+
+
+@pytest.mark.parametrize("number", [2, 3, 7])
+def test_holdout_of_a_few_tiles(number: int) -> None:
+    for ratios in (np.zeros(number), np.linspace(0.1, 0.9, number), np.arange(number) % 2 / 2):
+        splits = make_splits(make_tiles([None] * number, ratios), Data(cv="holdout", holdout=0.4), seed=0)
+        assert (fold_of(splits) == 0).sum() == round(0.4 * number)
+    with pytest.raises(InputError, match=r"data.holdout 0.05 of 7 block\(s\) leaves none"):
+        make_splits(make_tiles([None] * 7, np.zeros(7)), Data(cv="holdout", holdout=0.05), seed=0)
+
+
+def test_no_regions_where_places_are_unknown() -> None:
+    tiles = replace(make_tiles([None] * 9, np.zeros(9)), release="bijie")
+    assert make_splits(tiles, Data(folds=3), seed=0).folds == 3
+    with pytest.raises(InputError, match="geographic needs to know where tiles lie; bijie does not tell"):
+        make_splits(tiles, Data(cv="geographic", folds=3), seed=0)
 
 
 # Official, pools and errors

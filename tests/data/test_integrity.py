@@ -100,7 +100,7 @@ def test_all_problems_are_listed_at_once(root: Path, write_image: Write, write_m
     assert cut.startswith(f"{images / names[0]}: unreadable or truncated TIFF")
     assert no_mask.startswith(f"{masks / names[1]}: unreadable or truncated TIFF")
     assert values.startswith(f"{masks / names[2]}: a mask holds 0 and 1") and "found 3" in values
-    assert small == f"{images / names[3]}: 16 x 16 pixels, expected 32 x 32 as the others have"
+    assert small == f"{images / names[3]}: 16 x 16 pixels, expected 32 x 32 as the others have; data.resize brings all to one size"
     assert other_size == f"{masks / names[4]}: 31 x 32 pixels, its image has 32 x 32"
     assert [ref.id for ref in tiles.refs] == [
         *(f"train/{Path(names[i]).stem}" for i in (5, 6, 7)),

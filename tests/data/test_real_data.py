@@ -14,7 +14,7 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.folds import make_splits
 from marsls_keras.data.integrity import Tiles, examine, load
 from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.tiff import read_mask, read_shape, read_tile
+from marsls_keras.data.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -57,7 +57,7 @@ def test_the_published_tiles(tiles: Tiles, at: dict) -> None:
 def test_pixels_are_those_that_tifffile_and_gdal_see(tiles: Tiles) -> None:
     for i in (0, 100, 305):
         ref = tiles.refs[i]
-        assert read_shape(ref.image) == (128, 128)
+        assert read_shape(ref.image) == (128, 128, 7)
         with tifffile.TiffFile(ref.image) as tif:
             assert len(tif.pages) == 128  # every page is an image row of 128 x 7
             np.testing.assert_array_equal(tiles.images[i], [page.asarray() for page in tif.pages])

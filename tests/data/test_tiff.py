@@ -14,7 +14,8 @@ import pytest
 import rasterio
 import tifffile
 
-from marsls_keras.data.tiff import detect_release, fill_nearest, read_mask, read_shape, read_tile, write_raster
+from marsls_keras.data.tiff import write_raster
+from marsls_keras.data.tile import detect_release, fill_nearest, read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError, RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -124,7 +125,7 @@ def test_every_flavour_reads_to_the_same_tile(tmp_path: Path, image: np.ndarray,
     np.testing.assert_array_equal(tile.image, image)
     assert tile.valid.dtype == bool and tile.valid.shape == (HEIGHT, WIDTH) and tile.valid.all()
     assert (tile.release, tile.path) == ("mmls_v2", path)
-    assert read_shape(path) == (HEIGHT, WIDTH)
+    assert read_shape(path) == (HEIGHT, WIDTH, 7)
 
 
 @pytest.mark.parametrize("write", [page_per_row(), page_per_row(metadata=None)], ids=["described", "bare"])
@@ -137,7 +138,7 @@ def test_mmls_v1_as_published(tmp_path: Path, write: Write) -> None:
     tile = read_tile(path)
     np.testing.assert_array_equal(tile.image, image)
     assert tile.release == "mmls_v1"
-    assert read_shape(path) == (128, 128)
+    assert read_shape(path) == (128, 128, 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, np.int16])
@@ -278,7 +279,7 @@ def test_files_that_are_no_tiff(tmp_path: Path) -> None:
     for i in range(50):
         (tmp_path / f"noise{i}.tif").write_bytes(b"II*\0\x08\0\0\0" + rng.bytes(int(rng.integers(1, 400))))
     for name in ("folder", "empty", "page", "header", "missing", *(f"noise{i}" for i in range(50))):
-        for read in (read_tile, read_mask, read_shape, lambda path: read_shape(path, bands=None)):
+        for read in (read_tile, read_mask, read_shape):
             with pytest.raises(InputError, match=rf"{name}\.tif"):
                 read(tmp_path / f"{name}.tif")
 
@@ -286,7 +287,7 @@ def test_files_that_are_no_tiff(tmp_path: Path) -> None:
 def read_or_none(path: Path, read: Callable = read_tile) -> np.ndarray | None:
     """Return the pixels, or None if the file is refused by a message that names it."""
     try:
-        read_shape(path, *(() if read is read_tile else (None,)))  # must not fail in another way either
+        read_shape(path)  # must not fail in another way either
     except InputError:
         pass
     try:
@@ -391,7 +392,6 @@ def test_masks(tmp_path: Path, labels: np.ndarray, high: int, dtype: type, compr
         mask = read_mask(path)
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, labels)
-        assert read_shape(path, bands=None) == (HEIGHT, WIDTH)
 
 
 def test_masks_of_single_bits_and_by_gdal(tmp_path: Path, labels: np.ndarray) -> None:
