@@ -22,9 +22,10 @@ from competition.console import table
 from competition.peers import Peer, require_peer, timed
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import Tiles, load_folder
+from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.synth import write_dataset
 from marsls_keras.errors import InputError
@@ -186,7 +187,8 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
     leg = Leg(fold, plan, None, 1, Signals(), Live(fold.run.name, 1, fold.run.path / "log.txt"))
     model = leg.build()
     batch = _on_device(next(iter(leg.batches.dataset())))
-    (inputs,) = _on_device((fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)],))
+    tiles = fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)]
+    (inputs,) = _on_device((fold.normalizer.assemble(tiles),))
     shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
     steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
     say("Compiling.")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
-from marsls_keras.data.integrity import Tiles, load_folder
+from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
 from marsls_keras.inference.oof import load_oof, save_oof

@@ -12,11 +12,12 @@ from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
 from competition.tuning import PLAIN, read_decision
-from competition.workflow import Say, decision_of, open_runs
+from competition.workflow import Say, bands_of, decision_of, open_runs
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import block_of
-from marsls_keras.data.integrity import load, require_same_family
+from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, listing
@@ -58,7 +59,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
         refs = dataset.split(split)
         if not all(ref.labelled for ref in refs):
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
-        tiles = load(Dataset(dataset.root, refs), release, run.config.data.resize, run.config.data.cache)
+        tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, run.config.data.resize, run.config.data.cache)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
         probability, _, leaked, landslide = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
         refuse_leaked(leaked)
@@ -110,7 +111,8 @@ def predict(
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
     for first in range(0, number, _CHUNK):
-        tiles = load(Dataset(dataset.root, dataset.tiles[first : first + _CHUNK]), release, opened[0].config.data.resize)
+        chosen = dataset.tiles[first : first + _CHUNK]
+        tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, opened[0].config.data.resize)
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):

@@ -18,9 +18,10 @@ from competition.tuning import PLAIN, decide, decision_path, read_decision
 from marsls_keras.config import load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.derive import load_folder, load_with_neighbours
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import Tiles, load, load_folder, require_same_family
+from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
@@ -207,6 +208,11 @@ def open_runs(names: Sequence[str], runs: Path, folds: list[int] | None) -> tupl
     return opened, used[0]
 
 
+def bands_of(runs: Sequence[Run]) -> list[str]:
+    """Return the bands that runs ask for, as in their configurations, each once."""
+    return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
+
+
 def for_challenge(run: Run) -> bool:
     """Return whether a run is of the Mars-LS challenge's kind of tiles, so that CodaBench could take its masks."""
     return RELEASES[run.fingerprint["release"]].layout == "mars"
@@ -228,7 +234,8 @@ def read_images(images: Path, release: str, runs: Sequence[Run]) -> Tiles:
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
     """
-    tiles = load(Dataset.from_images(images), release, runs[0].config.data.resize, runs[0].config.data.cache)
+    dataset, data = Dataset.from_images(images), runs[0].config.data
+    tiles = load_with_neighbours(dataset, dataset.tiles, bands_of(runs), release, data.resize, data.cache)
     for run in runs:
         require_same_family(run.fingerprint["release"], tiles.release, str(images))
     return tiles

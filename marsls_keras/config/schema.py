@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.section import Positive, Section
 from marsls_keras.data.bands import ALL, KNOWN_BANDS, unknown_bands
+from marsls_keras.data.derived import DERIVED
 
 
 class Model(Section):
@@ -40,15 +41,15 @@ class Normalization(Section):
 class Data(Section):
     """Which tiles and bands are used, and how tiles are divided into folds.
 
-    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that
-    the tiles hold. resize: height and width that tiles of different sizes are brought to, bands bilinear and masks by the nearest pixel;
-    null takes them as they are. cache: where decoded tiles are while they are used: in memory, on disk (in MARSLS_CACHE, or marsls in the
-    user's cache folder), or auto: on disk if their images take more than 1 GiB. pool: the labelled splits that are divided into folds (cv
-    official trains on train and validates on val instead). cv: folds of blocks of block_size x block_size grid cells, or of geographic
-    regions, or one fold: holdout, a random share of the blocks, stratified by landslide, or the official split. holdout: that share; 0.2
-    and 0.3 are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block of its own. sampling: training sees single tiles, or
-    windows anywhere in the picture that the training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns
-    from batch to batch.
+    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that the
+    tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different sizes are
+    brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while they are
+    used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more than 1 GiB.
+    pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv: folds of blocks of
+    block_size x block_size grid cells, or of geographic regions, or one fold: holdout, a random share of the blocks, stratified by
+    landslide, or the official split. holdout: that share; 0.2 and 0.3 are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block
+    of its own. sampling: training sees single tiles, or windows anywhere in the picture that the training tiles were cut from; window_sizes
+    are the windows' sides in pixels, which take turns from batch to batch.
     """
 
     release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = "auto"
@@ -80,7 +81,7 @@ class Data(Section):
     @classmethod
     def _known_bands(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown_bands(value) or not value or len(set(value)) != len(value):
-            raise ValueError(f"bands must be all, or one or more different ones of {', '.join(KNOWN_BANDS)}")
+            raise ValueError(f"bands must be all, or one or more different ones of {', '.join((*KNOWN_BANDS, *DERIVED))}")
         return value
 
     @field_validator("pool")

@@ -32,7 +32,7 @@ class Augment:
         changes: tuple[Change, ...] = (
             Mosaic(config.mosaic),
             CutMix(config.cutmix),
-            Warp(config),
+            Warp(config, bands),
             Photometry(config, bands, units),
             ChannelDropout(config.channel_dropout, bands),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marsls_keras.data.derived import DERIVED
 from marsls_keras.errors import InputError
 
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
@@ -38,6 +39,8 @@ class Release:
         description: One line for tables and messages.
         bands: Band names in canonical order.
         layout: Name of the folder layout that its tiles lie in (see marsls_keras/data/layouts.py).
+        relief: Metres of height that 1 of the band dem stands for.
+        pixel: Side of a pixel in metres.
         limit: Beyond this, up or down, a stored value is of no band: the file is damaged, or marks no-data in an unknown way.
     """
 
@@ -49,6 +52,8 @@ class Release:
     description: str
     bands: tuple[str, ...] = BANDS
     layout: str = "mars"
+    relief: float = 12822.0
+    pixel: float = 232.0
     limit: float = 1e6  # metres of height are the largest
 
     def to_canonical(self, image: np.ndarray) -> np.ndarray:
@@ -84,6 +89,8 @@ RELEASES = {
             "Landslide4Sense: 14 bands of Sentinel-2 and ALOS PALSAR, image_<n>.h5",
             bands=SENTINEL,
             layout="landslide4sense",
+            relief=1000.0,
+            pixel=10.0,
             limit=1e5,  # published scaled to about 1; counts of Sentinel-2 and metres of height would still pass
         ),
         Release("bijie", RGB, (255.0,) * 3, (0.0,) * 3, "rgb", "Bijie: RGB of TripleSat, PNG", bands=RGB, layout="bijie", limit=255),
@@ -91,15 +98,16 @@ RELEASES = {
     )
 }
 """The releases by name. The challenge's scale and offset per band are those that turn its raw values into MMLSv2's. RGB of eight bits is
-brought to [0, 1], whatever satellite took it."""
+brought to [0, 1], whatever satellite took it. Heights of mmls_v1 have a scale of their own and those of Landslide4Sense were published
+scaled, both unknown: the relief of MMLSv2 and 1 km are assumed, which decides how steep a hillshade looks, and not where a slope faces."""
 
 KNOWN_BANDS = tuple(dict.fromkeys(band for release in RELEASES.values() for band in release.bands))
 """Every band that tiles of some release hold."""
 
 
 def unknown_bands(names: Iterable[str]) -> list[str]:
-    """Return those of the names that no release knows and that are not `ALL`."""
-    return [name for name in names if name != ALL and name not in KNOWN_BANDS]
+    """Return those of the names that no release knows, that are no derived bands, and that are not `ALL`."""
+    return [name for name in names if name not in (ALL, *KNOWN_BANDS, *DERIVED)]
 
 
 def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]:
@@ -107,13 +115,17 @@ def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]
 
     Args:
         names: Names, as in the configuration's `data.bands`.
-        stored: The bands that the tiles hold.
+        stored: The bands that the tiles hold, perhaps with derived ones, which `ALL` leaves out.
 
     Raises:
-        InputError: If the tiles do not hold one of them.
+        InputError: If the tiles do not hold one of them, or what it is derived from.
     """
-    found = tuple(dict.fromkeys(band for name in names for band in (stored if name == ALL else (name,))))
-    absent = [band for band in found if band not in stored]
+    own = [band for band in stored if band not in DERIVED]
+    found = tuple(dict.fromkeys(band for name in names for band in (own if name == ALL else (name,))))
+    absent = [band for band in found if band not in own and band not in DERIVED]
     if absent:
-        raise InputError(f"data.bands: the tiles have no band {', '.join(absent)}. They have {', '.join(stored)}.")
+        raise InputError(f"data.bands: the tiles have no band {', '.join(absent)}. They have {', '.join(own)}.")
+    for band in found:
+        if band in DERIVED and (lacking := [source for source in DERIVED[band].sources if source not in own]):
+            raise InputError(f"data.bands: {band} is derived from {', '.join(lacking)}, and the tiles have {', '.join(own)}.")
     return found

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from marsls_keras.config import Data
 from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.refs import Problem, TileRef
@@ -33,6 +32,7 @@ class Tiles:
         hashes: SHA-256 of each tile's canonical pixels, the same for two files of equal content.
         geo: GeoTIFF tags of each tile.
         release: Their release.
+        derived: Names of the bands that were computed, which follow those of the release.
     """
 
     refs: tuple[TileRef, ...]
@@ -42,11 +42,12 @@ class Tiles:
     hashes: tuple[str, ...]
     geo: tuple[tuple, ...]
     release: str
+    derived: tuple[str, ...] = ()
 
     @property
     def bands(self) -> tuple[str, ...]:
         """Names of the C bands."""
-        return RELEASES[self.release].bands
+        return (*RELEASES[self.release].bands, *self.derived)
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -67,6 +68,7 @@ class Tiles:
             pick(self.hashes),
             pick(self.geo),
             self.release,
+            self.derived,
         )
 
 
@@ -218,16 +220,6 @@ def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cac
     if errors or tiles is None:
         raise InputError(f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them.")
     return tiles
-
-
-def load_folder(root: Path, config: Data) -> Tiles:
-    """Decode all tiles of a data folder as the configuration's section `data` says.
-
-    Raises:
-        InputError: If the folder is missing or anything in it has an error; all are listed.
-        RunError: If decoded tiles cannot be kept on disk.
-    """
-    return load(Dataset.open(root, release=config.release), config.release, config.resize, config.cache)
 
 
 def require_same_family(trained: str, found: str, what: str) -> None:

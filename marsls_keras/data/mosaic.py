@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marsls_keras.data.dataset import TileRef
+from marsls_keras.data.store import Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +84,11 @@ class Mosaic:
         found = self.table[rows, columns]
         return np.sort(found[found >= 0])
 
-    def read(self, array: np.ndarray, top: int, left: int, height: int, width: int, fill: float = 0) -> np.ndarray:
+    def read(self, array: Images, top: int, left: int, height: int, width: int, fill: float = 0) -> np.ndarray:
         """Return a rectangle of the picture.
 
         Args:
-            array: (N, height of a tile, width of a tile, …), the tiles.
+            array: (N, height of a tile, width of a tile, …), the tiles, in memory or on disk.
             top: First row in pixels; the rectangle may reach beyond the plane.
             left: First column in pixels.
             height: Rows.
@@ -101,7 +102,7 @@ class Mosaic:
         for tile in self.tiles_in(top, left, height, width):
             down, right = self.origins[tile] - (top, left)
             y, x = max(down, 0), max(right, 0)
-            part = array[tile, y - down : height - down, x - right : width - right]
+            part = array[tile][y - down : height - down, x - right : width - right]
             picture[y : y + part.shape[0], x : x + part.shape[1]] = part
         return picture
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from marsls_keras.config import Data
 from marsls_keras.data.bands import BANDS, expand_bands
+from marsls_keras.data.derived import LATE
+from marsls_keras.data.directions import Directions
 from marsls_keras.data.store import Images, Stored, chunks
 
 _EPSILON = 1e-6
@@ -20,10 +23,11 @@ class Normalizer:
     """The normalisation of one fold; kept as normalization.json.
 
     Attributes:
-        bands: Input bands, in order.
+        bands: The network's bands, in order.
         percentiles: Percentiles that a tile's band is stretched between, or None (DualSwinFusionSeg, section "Preprocessing", stage 1).
-        mean: Per band, subtracted; None for no z-score.
-        std: Per band, divided by.
+        mean: Subtracted, for each of the bands that are carried and then of those that are computed late (`Directions`), which together are
+            `bands` if none of them has a direction; None for no z-score.
+        std: Divided by, likewise.
     """
 
     bands: tuple[str, ...]
@@ -47,29 +51,79 @@ class Normalizer:
         bare = cls(bands, config.normalization.percentiles, None, None)
         if not config.normalization.zscore:
             return bare
-        mean, std = moments(bare.apply(images[part], stored) for part in chunks(images))
+        mean, std = moments(bare.with_late(bare.apply(images[part], stored)) for part in chunks(images))
+        for row, column, _ in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
+            both = [row, column]
+            std[both] = np.sqrt((std[both] ** 2 + mean[both] ** 2).mean())
+            mean[both] = 0
         # A band that is constant over all training tiles carries nothing; it must not be blown up elsewhere either.
         std = np.where(std < _EPSILON, 1.0, std)
         return cls(bands, config.normalization.percentiles, tuple(map(float, mean)), tuple(map(float, std)))
 
+    @cached_property
+    def directions(self) -> Directions:
+        """Which bands are carried while tiles are moved, and which of them turn."""
+        return Directions(self.bands)
+
     def apply(self, images: np.ndarray, stored: Sequence[str] = BANDS) -> np.ndarray:
-        """Return network input, float32 (N, H, W, len(bands)), from canonical images (N, H, W, C) whose bands are `stored`."""
-        values = images[..., [stored.index(band) for band in self.bands]]
+        """Return the bands that are carried, normalised, float32 (N, H, W, len(directions.carried)), of canonical images.
+
+        Args:
+            images: float32 (N, H, W, C).
+            stored: Names of the C bands.
+        """
+        carried = self.directions.carried
+        values = images[..., [stored.index(band) for band in carried]]
         if self.percentiles is not None:
             low, high = np.percentile(values, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
-            values = np.clip((values - low) / np.maximum(high - low, _EPSILON), 0, 1)
+            stretched = np.clip((values - low) / np.maximum(high - low, _EPSILON), 0, 1)
+            values = np.where([band in self.directions.fixed for band in carried], values, stretched)
         if self.mean is not None and self.std is not None:
-            values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+            number = len(carried)
+            values = (values - np.asarray(self.mean[:number], np.float32)) / np.asarray(self.std[:number], np.float32)
         return values.astype(np.float32)
 
     def inputs(self, images: Images, stored: Sequence[str] = BANDS) -> np.ndarray | Inputs:
-        """Return all tiles as network input: an array, or of images on disk what makes those that are asked for."""
+        """Return `apply` of all tiles: an array, or of images on disk what makes those that are asked for."""
         return Inputs(images, self, tuple(stored)) if isinstance(images, Stored) else self.apply(images, stored)
+
+    def with_late(self, carried: Any) -> Any:
+        """Return carried bands (..., C) with the late ones, normalised as well, behind them; an array or a tensor."""
+        if not self.directions.late:
+            return carried
+        mean, std = self._scales
+        number = len(self.directions.carried)
+        weights = np.array([[LATE[name].get(band, 0) for name in self.directions.late] for band in self.directions.carried])
+        total = carried @ np.float32(weights * std[:number, None]) + np.float32(mean[:number] @ weights)
+        late = ((total + abs(total)) / 2 - np.float32(mean[number:])) / np.float32(std[number:])  # the positive part
+        every = np.eye(number + len(self.directions.late), dtype=np.float32)
+        return carried @ every[:number] + late @ every[number:]
+
+    def assemble(self, carried: Any) -> Any:
+        """Return network input, float32 (..., len(bands)), from carried bands in their final position; an array or a tensor."""
+        if self.directions.carried == self.bands:
+            return carried
+        return self.with_late(carried) @ np.eye(len(self._columns), dtype=np.float32)[:, [self._columns.index(band) for band in self.bands]]
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*self.directions.carried, *self.directions.late)
+
+    @property
+    def _scales(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of `_columns`, 0 and 1 without z-score."""
+        number = len(self._columns)
+        return (np.zeros(number), np.ones(number)) if self.mean is None else (np.asarray(self.mean), np.asarray(self.std))
+
+    def restore(self, inputs: np.ndarray) -> np.ndarray:
+        """Return network input (..., len(bands)) in the scale of tiles; a percentile stretch stays."""
+        mean, std = (scale[[self._columns.index(band) for band in self.bands]] for scale in self._scales)
+        return inputs * std + mean
 
     @property
     def units(self) -> tuple[float, ...]:
-        """How much network input changes where a band of tiles in [0, 1] changes by 1: 1 / std of the z-score, or 1 without it."""
-        return tuple(1 / std for std in self.std) if self.std is not None else (1.0,) * len(self.bands)
+        """How much a carried band changes where that band of tiles in [0, 1] changes by 1: 1 / std of the z-score, or 1 without it."""
+        return tuple(1 / self._scales[1][: len(self.directions.carried)])
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of normalization.json."""
@@ -84,7 +138,7 @@ class Normalizer:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Network input that is made, from tiles on disk, where it is asked for.
+    """Carried bands that are made, from tiles on disk, where they are asked for.
 
     Attributes:
         images: Canonical images, (N, H, W, C).
@@ -98,14 +152,14 @@ class Inputs:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, bands of the input)."""
-        return (*self.images.shape[:3], len(self.normalizer.bands))
+        """(N, H, W, carried bands)."""
+        return (*self.images.shape[:3], len(self.normalizer.directions.carried))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        """Return the input, float32 (n, H, W, bands), of a slice of the tiles or of those at n positions."""
+        """Return the bands, float32 (n, H, W, carried bands), of a slice of the tiles or of those at n positions."""
         return self.normalizer.apply(self.images[which], self.stored)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from marsls_keras.config import Augmentation
 from marsls_keras.data.changes import Plan, Tile, between, fused, where_drawn
+from marsls_keras.data.directions import sources_of
 
 COLOURS = ("red", "green", "blue")
 MODALITIES = (COLOURS, ("dem", "slope"), ("thermal",), ("gray",))
@@ -113,6 +114,8 @@ def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tens
 class ChannelDropout:
     """Sets the bands of one modality to 0, which is their mean after the z-score, so that no modality is relied on alone.
 
+    Derived bands go missing with what they are derived from.
+
     Each modality (red, green and blue; dem and slope; thermal; gray) is as likely as another. Where all bands are of one, it is kept.
 
     Args:
@@ -122,9 +125,9 @@ class ChannelDropout:
 
     def __init__(self, probability: float, bands: Sequence[str]) -> None:
         self._probability = probability
-        present = [modality for modality in MODALITIES if any(band in modality for band in bands)]
-        self._lost = np.array([[band in modality for band in bands] for modality in present])
-        self.active = probability > 0 and len(present) > 1
+        of = [[any(source in modality for source in sources_of(band)) for band in bands] for modality in MODALITIES]
+        self._lost = np.array([lost for lost in of if any(lost)])
+        self.active = probability > 0 and len(self._lost) > 1
         self._without = fused(lambda image, lost: tf.where(lost, 0.0, image))
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:

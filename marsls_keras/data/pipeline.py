@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -11,9 +12,18 @@ import tensorflow as tf
 
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augment import Augment
+from marsls_keras.data.directions import Directions
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Inputs
 from marsls_keras.data.sampling import Windows, picture_windows, tile_windows
+
+_TURNS = np.array(
+    [
+        np.array([[1, 0], [0, 1]] if not transposed else [[0, 1], [1, 0]]) * [1 - 2 * rows, 1 - 2 * columns]
+        for transposed, rows, columns in itertools.product((0, 1), repeat=3)
+    ]
+)
+"""What a vector (down the rows, along the columns) becomes where a window's rows and columns are reversed and it is then transposed."""
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
@@ -35,13 +45,14 @@ class TrainingBatches:
         masks: uint8 (N, H, W) of {0, 1}.
         batch_size: Tiles per batch.
         augmentation: What is changed, how often and how strongly.
-        bands: Names of the C bands.
-        units: For each band, how much of network input 1 in the scale of tiles is (`Normalizer.units`).
+        bands: Names of the C bands; vectors among them turn as the tiles do.
+        units: For each band, how much of it 1 in the scale of tiles is (`Normalizer.units`).
         seed: Seed of order, places and augmentation.
         epochs: Number of epochs in all; more of them do not change the first ones.
         mosaic: Where the tiles lie, for windows; None for tiles.
         sizes: Sides of the windows in pixels, smaller or larger than tiles, up to the mosaic's reach.
         weights: Optional float32 (N, H, W); pixels of weight 0 count neither in losses nor in metrics. Default 1.
+        finish: From images (B, S, S, C) in their final position to network input (`Normalizer.assemble`).
 
     Attributes:
         steps_per_epoch: Batches per epoch.
@@ -64,6 +75,7 @@ class TrainingBatches:
         mosaic: Mosaic | None = None,
         sizes: Sequence[int] = (),
         weights: np.ndarray | None = None,
+        finish: Callable[[tf.Tensor], tf.Tensor] = lambda image: image,
     ) -> None:
         number, height, width, _ = images.shape
         self.steps_per_epoch = steps_per_epoch(number, batch_size)
@@ -73,7 +85,8 @@ class TrainingBatches:
             self._windows = tile_windows(Mosaic.apart(number, height, width), self._steps, batch_size, augmentation, seed)
         else:
             self._windows = picture_windows(mosaic, tuple(sizes), self._steps, batch_size, augmentation, seed)
-        self._augment = Augment(augmentation, bands, units)
+        self._augment, self._finish = Augment(augmentation, bands, units), finish
+        self._directions = Directions(bands)
         with tf.device("CPU"):
             self._places = [tf.constant(places) for places in self._windows.places]
             parts = [masks[..., None], *([] if weights is None else [weights[..., None]])]
@@ -109,12 +122,16 @@ class TrainingBatches:
         places = tf.gather(self._places[turn], step // len(windows.sides))
         index = self._index(places, windows.sides[turn], windows.cells[turn], slots)
         image, mask = tf.gather(images, index), tf.cast(tf.gather(masks, index), tf.float32)
+        if self._directions.vectors:
+            turns = tf.gather(self._directions.matrices(_TURNS), tf.linalg.matvec(places[:, 2:], [4, 2, 1]))  # (B, C, C)
+            image = tf.einsum("bhwc,bdc->bhwd", image, turns)
         if weights:
             weight = tf.gather(weights[0], index)
         else:
             empty = tf.shape(masks)[0] - windows.mosaic.height * windows.mosaic.width  # where the empty tile begins
             weight = tf.cast(index < empty, tf.float32)[..., None]
-        return self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
+        image, mask, weight = self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
+        return self._finish(image), mask, weight
 
     def _index(self, places: tf.Tensor, side: int, cells: int, slots: tf.Tensor | None) -> tf.Tensor:
         """Return which pixel goes where: int32 (B, side, side), positions in the flat array of the source's pixels.
@@ -200,7 +217,12 @@ def _flat(tiles: np.ndarray) -> np.ndarray:
 
 
 def evaluation_batches(
-    images: np.ndarray | Inputs, masks: np.ndarray, *, batch_size: int, weights: np.ndarray | None = None
+    images: np.ndarray | Inputs,
+    masks: np.ndarray,
+    *,
+    batch_size: int,
+    weights: np.ndarray | None = None,
+    finish: Callable[[tf.Tensor], tf.Tensor] = lambda image: image,
 ) -> tf.data.Dataset:
     """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
 
@@ -222,6 +244,6 @@ def evaluation_batches(
         else:
             image = tf.gather(x, index)
         inside = tf.cast(position < number, tf.float32)[:, None, None, None]
-        return image, tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
+        return finish(image), tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
 
     return tf.data.Dataset.range(-(-number // batch_size)).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

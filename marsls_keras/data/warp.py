@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from marsls_keras.config import Augmentation
 from marsls_keras.data.changes import Plan, Tile, between, fused, where_drawn
+from marsls_keras.data.directions import Directions
 
 
 class Warp:
@@ -16,15 +18,18 @@ class Warp:
 
     What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true label.
 
-    Turning a tile also turns the light in the gray band and the direction that a slope faces. The slope band is a steepness: turning does
-    not change it. A larger picture of the same terrain would be less steep per pixel, but zooming here leaves the values of all bands as
-    they are.
+    Turning a tile also turns the light in the gray band and the direction that a slope faces: bands that are components of a vector turn
+    with it (by the rotation that is nearest to the change; elastic displacement leaves them as they are). The slope band is a steepness:
+    turning does not change it. A larger picture of the same terrain would be less steep per pixel, but zooming here leaves the values of
+    all bands as they are.
 
     Args:
         config: The sections affine, crop and elastic count.
+        bands: Names of the C bands.
     """
 
-    def __init__(self, config: Augmentation) -> None:
+    def __init__(self, config: Augmentation, bands: Sequence[str]) -> None:
+        self._directions = Directions(bands)
         self._affine, self._crop, self._elastic = config.affine, config.crop, config.elastic
         self.active = max(self._affine.probability, self._crop.probability, self._elastic.probability) > 0
         self._resample = fused(resample)
@@ -64,16 +69,27 @@ class Warp:
 
         def move(tile: Tile) -> Tile:
             if not self._elastic.probability:
-                return self._resample(*tile, matrix)
+                return self._turned(self._resample(*tile, matrix), matrix)
             still = tf.zeros((2, height, width))
             field = tf.cond(
                 displaced,
                 lambda: smooth_field(height, width, self._elastic.amplitude, self._elastic.distance, seed),
                 lambda: still,
             )
-            return self._resample(*tile, matrix, field)
+            return self._turned(self._resample(*tile, matrix, field), matrix)
 
         return where_drawn(moved, move, tile)
+
+    def _turned(self, tile: Tile, matrix: tf.Tensor) -> Tile:
+        """Turn the vectors among the bands of a tile that was moved by a matrix, float32 (2, 3), as in `resample`."""
+        if not self._directions.vectors:
+            return tile
+        image, mask, weight = tile
+        # The matrix leads from the new tile to the old one, vectors the other way: by the transpose of its rotation.
+        angle = tf.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
+        turn = tf.stack([tf.stack([tf.cos(angle), tf.sin(angle)]), tf.stack([-tf.sin(angle), tf.cos(angle)])])
+        bands = self._directions.rest + tf.tensordot(turn, self._directions.parts, 2)  # (C, C)
+        return tf.tensordot(image, bands, [[2], [1]]), mask, weight
 
 
 def affine_matrix(scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -14,7 +14,7 @@ from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.store import Images, chunks
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
-from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view
+from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view, view_turn
 from marsls_keras.models import build_model, require_size
 from marsls_keras.models.heads import LANDSLIDE, MASK
 from marsls_keras.training.device import use_xla
@@ -83,6 +83,7 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
     config = member.run.config
     require_size(config.model.name, config.model.options, *images.shape[1:3])
     batch = min(config.inference.batch_size, len(images))
+    directions = member.normalizer.directions
     parts = list(chunks(images, batch))
 
     def filled_up(part: slice) -> np.ndarray:
@@ -97,6 +98,9 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
         for part in parts:
             inputs, number = filled_up(part) if only is None else only, part.stop - part.start
             turned = np.ascontiguousarray(apply_view(inputs, view))
+            if directions.vectors:
+                turned = turned @ directions.matrices(view_turn(view)).T
+            turned = member.normalizer.assemble(turned)
             outputs = member.model.predict(turned, batch_size=batch, verbose=0)
             outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
             found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}

@@ -52,6 +52,12 @@ def apply_view(images: np.ndarray, view: str) -> np.ndarray:
     return np.rot90(images[:, :, ::-1] if mirror else images, turns, axes=(1, 2))
 
 
+def view_turn(view: str) -> np.ndarray:
+    """Return what a vector (down the rows, along the columns) becomes in a view: float64 (2, 2)."""
+    turns, mirror = _VIEWS[view]
+    return np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), turns) @ np.diag([1.0, -1.0 if mirror else 1.0])
+
+
 def invert_view(images: np.ndarray, view: str) -> np.ndarray:
     """Return what `apply_view` was given: its exact inverse."""
     turns, mirror = _VIEWS[view]

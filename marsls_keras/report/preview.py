@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import yaml
@@ -64,7 +65,8 @@ def preview(run: RunReport) -> Preview | None:
         training = np.arange(len(run.images))
     normalizer = Normalizer.fit(select(run.images, training), config.data, run.bands)
     rows = _windows if config.data.sampling == "windows" else _tiles
-    return Preview(_changes(config.augmentation), _without_effect(config, normalizer.bands), rows(run, config, normalizer, training))
+    notes = _without_effect(config, normalizer.directions.carried)
+    return Preview(_changes(config.augmentation), notes, rows(run, config, normalizer, training))
 
 
 def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
@@ -76,9 +78,10 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
     images, masks = normalizer.apply(run.images[chosen], run.bands), run.masks[chosen]
     number, height, width = masks.shape
     options = {"augmentation": config.augmentation, "seed": config.training.seed, "batch_size": number}
-    batches = TrainingBatches(images, masks, bands=normalizer.bands, units=normalizer.units, epochs=_COLUMNS - 1, **options)
+    batches = TrainingBatches(images, masks, epochs=_COLUMNS - 1, **_bands(normalizer), **options)
     places = tile_windows(Mosaic.apart(number, height, width), steps=_COLUMNS - 1, **options).places[0]
-    seen = [[(images[i], masks[i], np.ones(masks[i].shape))] for i in range(number)]
+    shown = normalizer.assemble(images)
+    seen = [[(shown[i], masks[i], np.ones(masks[i].shape))] for i in range(number)]
     for place, batch in zip(places, batches.dataset().as_numpy_iterator(), strict=True):
         for tile, image, mask, weight in zip(place[:, 0] // height, *batch, strict=True):
             seen[tile].append((image, mask[..., 0], weight[..., 0]))
@@ -93,8 +96,7 @@ def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: n
     batches = TrainingBatches(
         images,
         masks,
-        bands=normalizer.bands,
-        units=normalizer.units,
+        **_bands(normalizer),
         augmentation=config.augmentation,
         seed=config.training.seed,
         batch_size=config.training.batch_size,
@@ -111,10 +113,15 @@ def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: n
     return [_row(f"windows of {size} × {size} pixels", labels, seen[size][:_COLUMNS], normalizer) for size in sizes]
 
 
+def _bands(normalizer: Normalizer) -> dict[str, Any]:
+    """Return what training batches must know of the bands."""
+    return {"bands": normalizer.directions.carried, "units": normalizer.units, "finish": normalizer.assemble}
+
+
 def _row(title: str, labels: list[str], seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]], normalizer: Normalizer) -> Row:
     """Return the pictures of network input (H, W, C), mask (H, W) and weight (H, W), all coloured on the scale of the first."""
-    bands, std, mean = normalizer.bands, 1 / np.asarray(normalizer.units), np.asarray(normalizer.mean or 0.0)
-    images = [image * std + mean for image, _, _ in seen]
+    bands = normalizer.bands
+    images = [normalizer.restore(image) for image, _, _ in seen]
     views = {}
     if all(band in bands for band in ("red", "green", "blue")):
         rgb = [image[..., [bands.index(band) for band in ("red", "green", "blue")]] for image in images]

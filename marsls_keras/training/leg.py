@@ -53,14 +53,15 @@ class FoldData:
 
     @cached_property
     def inputs(self) -> np.ndarray | Inputs:
-        """The training tiles as network input, float32 (N, H, W, C), in memory or made where they are asked for."""
+        """The bands of the training tiles that are carried, normalised, (N, H, W, C), in memory or made where they are asked for."""
         return self.normalizer.inputs(self.train.images, self.train.bands)
 
     @cached_property
     def evaluation(self) -> Any:
         """The held-out tiles in batches, as the network sees them."""
         images = self.normalizer.inputs(self.held_out.images, self.held_out.bands)
-        return evaluation_batches(images, self.held_out.masks, batch_size=self.run.config.inference.batch_size)
+        size = self.run.config.inference.batch_size
+        return evaluation_batches(images, self.held_out.masks, batch_size=size, finish=self.normalizer.assemble)
 
     def batches(self, batch_size: int) -> TrainingBatches:
         """Return the training batches of this many tiles."""
@@ -71,12 +72,13 @@ class FoldData:
             self.train.masks,
             batch_size=batch_size,
             augmentation=config.augmentation,
-            bands=self.normalizer.bands,
+            bands=self.normalizer.directions.carried,
             units=self.normalizer.units,
             seed=config.training.seed,
             epochs=config.training.epochs,
             mosaic=Mosaic.of(self.train.refs, height, width, max(config.data.window_sizes)) if windows else None,
             sizes=config.data.window_sizes if windows else (),
+            finish=self.normalizer.assemble,
         )
 
 

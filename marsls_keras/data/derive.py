@@ -1,0 +1,133 @@
+"""Adding derived bands to decoded tiles, those of the terrain from the picture that the tiles were cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from marsls_keras.config import Data
+from marsls_keras.data.bands import RELEASES, expand_bands
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.derived import DERIVED
+from marsls_keras.data.derived.colours import COLOURS
+from marsls_keras.data.derived.terrain import terrain_bands
+from marsls_keras.data.directions import Directions
+from marsls_keras.data.integrity import Tiles, load
+from marsls_keras.data.mosaic import Mosaic
+from marsls_keras.data.refs import TileRef
+from marsls_keras.data.store import Pile, Stored, cached
+from marsls_keras.data.tile import fill_nearest
+
+
+def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
+    """Return tiles that also hold what a list of bands needs: derived bands, and the other components of vectors.
+
+    Bands of the terrain are computed from the picture that the tiles were cut from, so that a tile's border leaves no trace: beyond it lie
+    the heights of the neighbours among `tiles`, whatever their split or fold (their images only, never their masks), and beyond those the
+    nearest pixel, repeated. Images on disk stay there, the new ones beside them.
+
+    Args:
+        tiles: The tiles, all of those that may be neighbours.
+        bands: Names as in the configuration's `data.bands`.
+
+    Raises:
+        InputError: If the tiles do not hold what a band is computed from.
+        RunError: If images on disk cannot be written.
+    """
+    carried = Directions(expand_bands(bands, tiles.bands)).carried
+    names = tuple(band for band in carried if band in DERIVED and band not in tiles.bands)
+    if not names:
+        return tiles
+    number, height, width, _ = tiles.images.shape
+    reach = max((DERIVED[name].reach or 0 for name in names), default=0)
+    mosaic = Mosaic.of(tiles.refs, height, width, max(height, width) + 2 * reach)
+    shape = (height, width, len(tiles.bands) + len(names))
+
+    def pile(folder: Path | None) -> Pile:
+        with Pile(number, shape, folder) as whole:
+            for i in range(number):
+                image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
+                whole.add(images=image, masks=tiles.masks[i], valid=tiles.valid[i])
+        return whole
+
+    if isinstance(tiles.images, Stored):
+
+        def make(folder: Path) -> dict:
+            pile(folder)
+            return {"shape": (number, *shape)}
+
+        # The digests of the pixels stand for whatever else decided what the tiles are decoded to.
+        _, arrays = cached(tiles.refs, ("derived", list(names), tiles.bands, list(tiles.hashes)), make)
+        images = arrays["images"]
+    else:
+        images = pile(None).arrays()["images"]
+    return replace(tiles, images=images, derived=(*tiles.derived, *names))
+
+
+def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reach: int) -> np.ndarray:
+    """Return the derived bands of one tile, float32 (H, W, len(names))."""
+    found: dict[str, np.ndarray] = {}
+    own = [name for name in names if name in COLOURS]
+    if own:
+        image = tiles.images[tile]
+        sources = {source for name in own for source in DERIVED[name].sources}
+        layers = {source: image[..., tiles.bands.index(source)].astype(np.float64) for source in sources}
+        found = {name: COLOURS[name](layers) for name in own}
+    terrain = [name for name in names if name not in COLOURS]
+    if terrain:
+        release, dem = RELEASES[tiles.release], tiles.bands.index("dem")
+        top, left = mosaic.origin(tile)
+        box = (top - reach, left - reach, mosaic.height + 2 * reach, mosaic.width + 2 * reach)
+        heights = mosaic.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
+        heights = fill_nearest(heights, np.isfinite(heights))
+        inside = slice(reach, reach + mosaic.height), slice(reach, reach + mosaic.width)
+        found |= {name: band[inside] for name, band in terrain_bands(heights, release.pixel, terrain).items()}
+    return np.stack([found[name] for name in names], -1).astype(np.float32)
+
+
+def load_folder(root: Path, config: Data) -> Tiles:
+    """Decode all tiles of a data folder, with derived bands, as the configuration's section `data` says.
+
+    Raises:
+        InputError: If the folder is missing or anything in it has an error; all are listed.
+        RunError: If decoded tiles cannot be kept on disk.
+    """
+    return derive(load(Dataset.open(root, release=config.release), config.release, config.resize, config.cache), config.bands)
+
+
+def load_with_neighbours(
+    dataset: Dataset, chosen: Sequence[TileRef], bands: Sequence[str], release: str, resize: int | None, cache: str = "memory"
+) -> Tiles:
+    """Decode some tiles of a dataset, with derived bands that are the same as if all had been decoded.
+
+    Args:
+        dataset: The dataset.
+        chosen: The tiles that are wanted.
+        bands: Names of all bands that are needed.
+        release: As in `marsls_keras.data.integrity.examine`.
+        resize: Likewise.
+        cache: Likewise.
+
+    Raises:
+        InputError: If any of the tiles, or of their neighbours if they are needed, has an error.
+        RunError: If decoded tiles cannot be kept on disk.
+    """
+    near = _neighbours(dataset.tiles, chosen) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
+    tiles = derive(load(Dataset(dataset.root, (*chosen, *near)), release, resize, cache), bands)
+    return tiles.subset(range(len(chosen))) if near else tiles
+
+
+def _neighbours(refs: Sequence[TileRef], chosen: Sequence[TileRef]) -> list[TileRef]:
+    """Return the tiles that touch the chosen ones, also at a corner, and are none of them."""
+    around = {
+        (ref.raster, ref.cell[0] + down, ref.cell[1] + right)
+        for ref in chosen
+        if ref.cell is not None
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    own = set(chosen)
+    return [ref for ref in refs if ref.cell is not None and (ref.raster, *ref.cell) in around and ref not in own]
