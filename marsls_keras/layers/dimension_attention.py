@@ -68,10 +68,8 @@ class DimensionAttention(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the variables."""
-        for attention, features in (
-            *((self.over_height, input_shape[-1]), (self.over_width, input_shape[-1])),
-            (self.over_channels, self.width),
-        ):
+        channels = input_shape[-1]
+        for attention, features in ((self.over_height, channels), (self.over_width, channels), (self.over_channels, self.width)):
             attention.build((None, None, features), (None, None, features))
 
     def call(self, inputs: Any) -> Any:
@@ -79,13 +77,7 @@ class DimensionAttention(keras.layers.Layer):
         height, width, channels = (ops.stack([ops.mean(inputs, axis), ops.max(inputs, axis)]) for axis in (1, 2, 3))
         of_height = ops.sigmoid(self._attend(self.over_height, height))  # (B, W, C)
         of_width = ops.sigmoid(self._attend(self.over_width, width))  # (B, H, C)
-        columns = ops.shape(inputs)[2]
-        if fits := inputs.shape[2] == self.width:
-            of_channels = self._attend(self.over_channels, channels)  # (B, H, W)
-        else:
-            there, back = interpolation(columns, self.width), interpolation(self.width, columns)
-            of_channels = self._attend(self.over_channels, self._columns(channels, there))  # (B, H, width)
-        of_channels = ops.sigmoid(of_channels if fits else self._columns(of_channels, back))  # (B, H, W)
+        of_channels = ops.sigmoid(self._attend_columns(channels))  # (B, H, W)
         return inputs * ((of_height[:, None] + of_width[:, :, None] + of_channels[..., None]) / 3)
 
     def _attend(self, attention: layers.MultiHeadAttention, pooled: Any) -> Any:
@@ -94,9 +86,15 @@ class DimensionAttention(keras.layers.Layer):
         together = ops.reshape(pooled, (-1, tokens, pooled.shape[-1] or features))  # (2B, T, F), one call instead of two
         return ops.sum(ops.reshape(attention(together, together), ops.shape(pooled)), axis=0)
 
-    def _columns(self, maps: Any, matrix: Any) -> Any:
-        """Resize the last axis."""
-        return ops.matmul(maps, ops.cast(ops.transpose(matrix), maps.dtype))
+    def _attend_columns(self, pooled: Any) -> Any:
+        """Return what `_attend` does over rows of any width, (2, B, H, W) to (B, H, W)."""
+        if pooled.shape[-1] == self.width:
+            return self._attend(self.over_channels, pooled)
+        columns = ops.shape(pooled)[-1]
+        there, back = interpolation(columns, self.width), interpolation(self.width, columns)
+        resized = ops.matmul(pooled, ops.cast(ops.transpose(there), pooled.dtype))  # (2, B, H, width)
+        attended = self._attend(self.over_channels, resized)
+        return ops.matmul(attended, ops.cast(ops.transpose(back), attended.dtype))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape of the inputs."""

@@ -111,8 +111,10 @@ def rmau_net(
     The paper is silent on the rest. Chosen here: upsampling repeats pixels (UpSampling2D), the upsampled maps come after the skipped ones;
     the head of half size reads the decoder's maps of that size; that of twice the size upsamples the last maps and applies one more block
     of F filters, without attention, since it belongs to neither path; the detection head (section V) is the mean of the last maps over
-    pixels and a dense layer. A mean over channels has no bias and starts from activations that are positive on average, so its first
-    probabilities lie near 0.6; MEASURED_HEADS
+    pixels and a dense layer. A mean over channels has no bias and starts from activations that are positive on average: before training
+    every probability lies near 0.6. On real tiles that costs the first epoch and no more: with 8 filters, five epochs on fold 0 of MMLS v1
+    gave a held-out mIoU of 0.666, 0.697, 0.689, 0.691, 0.693 for the mean and 0.665, 0.689, 0.688, 0.685, 0.678 for the convolution, whose
+    loss fell lower (0.257 against 0.308). One run each, so neither is better; the paper's is the default.
 
     Reference:
         Pham et al., "RMAU-NET: A Residual-Multihead-Attention U-Net Architecture for Landslide Segmentation and Detection from Remote
