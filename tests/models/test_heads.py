@@ -1,5 +1,6 @@
 """The loss, the metrics and the training of a network with several heads, on a network small enough to compute by hand."""
 
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from keras import layers
 from marsls_keras.layers import MeanProbability
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
+from marsls_keras.models import build_model
 from marsls_keras.models.heads import MultiHeadModel
 from marsls_keras.training.shares import LossScale
 
@@ -109,6 +111,41 @@ def test_training_lowers_the_loss_with_xla_and_without(batch, jit):
     model.compile(LossScale(keras.optimizers.Adam(0.1)), build_loss({"focal": 0.5, "iou": 0.5}), jit_compile=jit)
     losses = [float(model.train_on_batch(x, y, w)) for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+JAX = """
+import sys
+import keras, numpy as np
+from marsls_keras.losses import build_loss
+from marsls_keras.models import build_model
+
+assert keras.backend.backend() == "jax"
+with np.load(sys.argv[1]) as arrays:
+    x, y, w = (arrays[name] for name in "xyw")
+    model = build_model("rmau_net", bands=2, filters=2, poolings=1, tile_size=8, heads=[64, 128], detection=True)
+    model.set_weights([arrays[f"weight_{i}"] for i in range(len(model.weights))])
+model.compile(keras.optimizers.SGD(0.0), build_loss({"focal": 0.5, "iou": 0.5}))
+evaluated = model.evaluate(x, y, sample_weight=w, batch_size=4, verbose=0)
+outputs = model.predict(x, verbose=0)
+np.savez(sys.argv[2], evaluated=evaluated, trained=model.train_on_batch(x, y, w), **outputs)
+"""
+
+
+def test_jax_computes_the_same(batch, tmp_path):
+    x, y, w = batch
+    model = build_model("rmau_net", bands=2, filters=2, poolings=1, tile_size=8, heads=[64, 128], detection=True)
+    weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
+    np.savez(tmp_path / "in.npz", x=x, y=y, w=w, **weights)
+    command = [sys.executable, "-c", JAX, tmp_path / "in.npz", tmp_path / "out.npz"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    model.compile(loss=build_loss({"focal": 0.5, "iou": 0.5}))
+    here = model(x)
+    with np.load(tmp_path / "out.npz") as there:
+        assert all(there[name] == pytest.approx(values.numpy(), abs=1e-4) for name, values in here.items())
+        assert there["evaluated"] == pytest.approx(float(model.compute_loss(x, y, here, w)), rel=1e-4)
+        assert there["trained"] == pytest.approx(float(model.compute_loss(x, y, model(x, training=True), w)), rel=1e-4)
 
 
 def test_two_devices_compute_the_loss_and_the_gradient_of_the_whole_batch():
