@@ -1,5 +1,26 @@
 """Layers of the networks, one idea a file."""
 
 from marsls_keras.layers.batch_norm import BatchNormalization
+from marsls_keras.layers.blend import Blend
+from marsls_keras.layers.cbam import CBAM
+from marsls_keras.layers.channel_attention import SqueezeExcitation
+from marsls_keras.layers.drop_path import DropPath
+from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
+from marsls_keras.layers.gate import Gate
+from marsls_keras.layers.pyramid_pooling import AdaptivePooling
+from marsls_keras.layers.resize_like import ResizeLike
+from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 
-__all__ = ["BatchNormalization"]
+__all__ = [
+    "CBAM",
+    "AdaptivePooling",
+    "BatchNormalization",
+    "Blend",
+    "DropPath",
+    "EfficientChannelAttention",
+    "Gate",
+    "ResizeLike",
+    "SqueezeExcitation",
+    "SwinV2Block",
+    "WindowAttention",
+]

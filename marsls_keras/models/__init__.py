@@ -1,6 +1,17 @@
 """The networks, one a file; importing this package fills the registry."""
 
+from marsls_keras.models import dual_swin as _dual_swin  # noqa: F401
 from marsls_keras.models import unet as _unet  # noqa: F401
+from marsls_keras.models.pretrained import load_pretrained, load_timm_swin_v2
 from marsls_keras.models.registry import build_model, describe_models, encoder_levels, model_names, require_options, require_size
 
-__all__ = ["build_model", "describe_models", "encoder_levels", "model_names", "require_options", "require_size"]
+__all__ = [
+    "build_model",
+    "describe_models",
+    "encoder_levels",
+    "load_pretrained",
+    "load_timm_swin_v2",
+    "model_names",
+    "require_options",
+    "require_size",
+]
