@@ -25,7 +25,7 @@ from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.views import views_of
 from marsls_keras.losses import build_loss
-from marsls_keras.models import build_model, encoder_levels, require_options, require_size
+from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fit import train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
@@ -81,7 +81,10 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
-    build_model(parsed.model.name, len(expand_bands(parsed.data.bands, tiles.bands)), **parsed.model.options)
+    model = build_model(parsed.model.name, expand_bands(parsed.data.bands, tiles.bands), **parsed.model.options)
+    if parsed.model.pretrained and not resume:  # a fold that goes on does not read it again
+        load_pretrained(model, parsed.model.pretrained)
+    del model
     if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
         raise InputError(trouble)
     if not environments:  # else the processes that train, which have the devices, find out

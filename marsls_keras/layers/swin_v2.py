@@ -68,7 +68,7 @@ class WindowAttention(keras.layers.Layer):
         self.q_bias = self.add_weight(shape=(channels,), initializer="zeros", name="q_bias")
         self.v_bias = self.add_weight(shape=(channels,), initializer="zeros", name="v_bias")
         self.logit_scale = self.add_weight(
-            shape=(self.heads, 1, 1), initializer=keras.initializers.Constant(math.log(10)), name="logit_scale"
+            shape=(self.heads, 1, 1), initializer=keras.initializers.Constant(math.log(10)), autocast=False, name="logit_scale"
         )
         # The bias is added to scores in float32, so it is computed so.
         self.cpb_mlp_0 = layers.Dense(_HIDDEN, "relu", kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_0")
@@ -85,8 +85,8 @@ class WindowAttention(keras.layers.Layer):
         x = ops.roll(inputs, (-rows.shift, -columns.shift), (1, 2)) if shifted else inputs
         if padded:
             x = ops.pad(x, ((0, 0), (0, rows.padding), (0, columns.padding), (0, 0)))
-        bias = ops.concatenate([self.q_bias, ops.zeros_like(self.q_bias), self.v_bias])
-        x = self.qkv(x) + ops.cast(bias, self.compute_dtype)
+        q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
+        x = self.qkv(x) + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])  # (B, H, W, 3 C)
         x = partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
         q, k, v = ops.split(x, 3)
         scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), math.log(100)))[:, None]  # (heads, 1, 1, 1)

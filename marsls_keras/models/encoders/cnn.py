@@ -14,10 +14,10 @@ _EFFICIENT_V2: dict[str, Any] = {
     "stackwise_kernel_sizes": [3] * 6,
 }
 CNNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet_v2_18_half": (
+    "resnet_v2_18_narrow": (
         "ResNetV2Backbone",
         {
-            "stackwise_filters": [32, 64, 128, 256],
+            "stackwise_filters": [64, 64, 128, 256],
             "stackwise_blocks": [2, 2, 2, 2],
             "stackwise_strides": [1, 2, 2, 2],
             "block_type": "basic_block",
@@ -50,7 +50,7 @@ CNNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""keras-cv's class and its arguments by name: those of its presets, spelled out, since a preset is fetched over the network; and half of one."""
+"""keras-cv's class and its arguments by name: those of its presets, spelled out, since a preset is fetched over the network; and a narrow one."""
 
 
 def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
