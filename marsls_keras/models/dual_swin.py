@@ -9,9 +9,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from marsls_keras.layers import Blend
+from marsls_keras.layers import Blend, ResizeLike
 from marsls_keras.models.decoders import DECODERS
-from marsls_keras.models.decoders.blocks import resize_like
 from marsls_keras.models.encoders import LEVELS, build_encoder, find_encoder
 from marsls_keras.models.fusion import FUSIONS, LATE
 from marsls_keras.models.registry import register
@@ -89,7 +88,7 @@ def dual_swin(
         # From here on float32 whatever the policy, so that logits keep their precision under mixed precision.
         logits.append(layers.Conv2D(1, 1, dtype="float32", name=f"{name}_logits")(x))  # (B, H/4, W/4, 1)
     x = Blend(dtype="float32", name="blend")(logits) if len(logits) > 1 else logits[0]
-    return keras.Model(inputs, resize_like(x, inputs, "logits"), name="dual_swin")  # (B, H, W, 1)
+    return keras.Model(inputs, ResizeLike(dtype="float32", name="logits")(x, inputs), name="dual_swin")  # (B, H, W, 1)
 
 
 def _require(
