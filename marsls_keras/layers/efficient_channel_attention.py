@@ -14,7 +14,7 @@ class EfficientChannelAttention(keras.layers.Layer):
     """Channels weighted by sigmoid(f m), where m (C) is their mean over the pixels and f a convolution along the channels, without bias.
 
     Args:
-        kernel_size: Length of f; by default the odd number nearest above or at log2(C) / 2 + 1 / 2 rounded down, as the paper sets it.
+        kernel_size: Length of f; by default (log2(C) + 1) / 2 rounded down, or the odd number above if that is even (eq. 12).
         **kwargs: Passed to keras.layers.Layer.
 
     Call arguments:
@@ -36,7 +36,7 @@ class EfficientChannelAttention(keras.layers.Layer):
             raise ValueError(f"EfficientChannelAttention needs a kernel_size of at least 1. Received: {kernel_size}")
         self.kernel_size = kernel_size
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any) -> None:
         """Make the variable."""
         size = self.kernel_size or int(math.log2(input_shape[-1]) / 2 + 0.5) // 2 * 2 + 1
         self.conv = layers.Conv1D(1, size, padding="same", use_bias=False, dtype=self.dtype_policy, name="conv")

@@ -23,7 +23,7 @@ class Gate(keras.layers.Layer):
         (B, H, W, C), in the layer's compute dtype.
     """
 
-    def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
+    def build(self, input_shape: Any) -> None:
         """Make the variables."""
         together = len(input_shape) * input_shape[0][-1]
         self.conv = layers.Conv2D(together, 1, dtype=self.dtype_policy, name="conv")

@@ -58,7 +58,7 @@ class WindowAttention(keras.layers.Layer):
             )
         self.heads, self.window, self.shift = heads, window, shift
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any) -> None:
         """Make the variables."""
         channels = input_shape[-1]
         if channels is None or channels % self.heads:
@@ -169,7 +169,7 @@ class SwinV2Block(keras.layers.Layer):
         self.norm1, self.norm2 = (layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}") for i in (1, 2))
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any) -> None:
         """Make the variables."""
         channels = input_shape[-1]
         for layer in (self.attention, self.norm1, self.norm2):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,7 +28,7 @@ GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "g
 def dual_swin(
     bands: Sequence[str],
     *,
-    groups: dict[str, Sequence[str]] = GROUPS,
+    groups: Mapping[str, Sequence[str]] = GROUPS,
     encoder: str = "swin_v2_small",
     encoder_options: dict[str, Any] = {},  # noqa: B006 - never changed, and shown as the default
     fusion: str = "concat",
@@ -92,7 +92,7 @@ def dual_swin(
 
 
 def _require(
-    bands: Sequence[str], groups: dict[str, Sequence[str]], fusion: str, decoder: str, decoder_channels: int, dropout: float
+    bands: Sequence[str], groups: Mapping[str, Sequence[str]], fusion: str, decoder: str, decoder_channels: int, dropout: float
 ) -> None:
     """Refuse arguments that are out of range or do not fit together.
 
@@ -122,5 +122,5 @@ def _require(
     if found := [f"{what}: {', '.join(map(str, which))}" for what, which in troubles.items() if which]:
         raise ValueError(
             f"groups {'; '.join(found)}. The input bands are {', '.join(bands)} (data.bands). "
-            f"Received: {({name: list(members) for name, members in groups.items()})}"
+            f"Received: { ({name: list(members) for name, members in groups.items()}) }"
         )

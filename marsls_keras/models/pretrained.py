@@ -80,7 +80,7 @@ def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
         raise InputError(f"{path}: network {model.name} has no SwinV2 encoder that could take weights of timm.")
     tensors = _read(Path(path))
     values, troubles = [], []
-    for group, pairs in variables.items():
+    for pairs in variables.values():
         for name, variable in pairs:
             if name not in tensors:
                 troubles.append(f"{name}: absent, expected for {variable.path} {variable.shape}")
@@ -92,7 +92,9 @@ def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
                 troubles.append(f"{name}: {tensors[name].shape} in the file does not fit {variable.path} {tuple(variable.shape)}")
             values.append((variable, value))
         wanted = {name for name, _ in pairs}
-        troubles += [f"{name}: {tensor.shape} in the file, unknown to the network" for name, tensor in tensors.items() if name not in wanted]
+        troubles += [
+            f"{name}: {tensor.shape} in the file, unknown to the network" for name, tensor in tensors.items() if name not in wanted
+        ]
         if troubles:  # those of another group would be the same
             raise InputError(
                 f"{path} is not a checkpoint of this network's SwinV2 (encoder and encoder_options say which it is):{listing(troubles, 8)}"

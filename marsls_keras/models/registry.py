@@ -94,7 +94,9 @@ def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -
     found = entry(name)
     if found.named and isinstance(bands, int):
         if not 1 <= bands <= len(BANDS):
-            raise InputError(f"{name} needs the names of the bands, or the number of the first of {', '.join(BANDS)}. Received: bands={bands}")
+            raise InputError(
+                f"{name} needs the names of the bands, or the number of the first of {', '.join(BANDS)}. Received: bands={bands}"
+            )
         bands = BANDS[:bands]
     try:
         return found.build(bands if found.named or isinstance(bands, int) else len(bands), **options)

@@ -105,7 +105,9 @@ def test_a_gradient_reaches_every_weight_of_a_fresh_block():
     layer.build(x.shape)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.sin(layer(x, training=True)))
-    for variable, gradient in zip(layer.trainable_variables, tape.gradient(loss, [v.value for v in layer.trainable_variables]), strict=True):
+    for variable, gradient in zip(
+        layer.trainable_variables, tape.gradient(loss, [v.value for v in layer.trainable_variables]), strict=True
+    ):
         assert gradient is not None and np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-7, variable.path
 
 

@@ -150,14 +150,19 @@ def test_each_group_sees_its_bands_alone_in_its_order():
 
 def test_one_group_is_a_single_encoder_without_fusion():
     model = build_model("dual_swin", groups={"all": list(BANDS)}, **TINY)
-    assert count(model.weights, "fusion") == 0 and [name for name in (layer.name for layer in model.layers) if "encoder" in name] == ["encoder_all"]
+    assert count(model.weights, "fusion") == 0 and [name for name in (layer.name for layer in model.layers) if "encoder" in name] == [
+        "encoder_all"
+    ]
     assert model(images()).shape == (2, 32, 64, 1)
 
 
 @pytest.mark.parametrize(
     "groups,said",
     [
-        ({"rgb": ["red", "green", "blue", "nir"], "aux": ["dem", "slope", "thermal", "gray"]}, "names bands that are not among the input: nir"),
+        (
+            {"rgb": ["red", "green", "blue", "nir"], "aux": ["dem", "slope", "thermal", "gray"]},
+            "names bands that are not among the input: nir",
+        ),
         ({"rgb": ["red", "green", "blue"], "aux": ["dem", "slope", "thermal", "gray", "red"]}, "names bands more than once: red"),
         ({"rgb": ["red", "green", "blue"], "aux": ["dem"]}, "leaves out input bands: slope, thermal, gray"),
         ({}, "one or more names"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, load_pretrained, load_timm_swin_v2
@@ -52,7 +52,16 @@ def tensors(bands=3, embed_dim=4, depths=(1, 1, 1, 1), heads=(1, 2, 2, 4), seed=
                 f"{block}.mlp.fc1.bias": (4 * c,),
                 f"{block}.mlp.fc2.weight": (c, 4 * c),
             }
-            vectors = ("attn.q_bias", "attn.v_bias", "attn.proj.bias", "mlp.fc2.bias", "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
+            vectors = (
+                "attn.q_bias",
+                "attn.v_bias",
+                "attn.proj.bias",
+                "mlp.fc2.bias",
+                "norm1.weight",
+                "norm1.bias",
+                "norm2.weight",
+                "norm2.bias",
+            )
             shapes |= {f"{block}.{name}": (c,) for name in vectors}
     return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -181,10 +190,16 @@ def without(values, *names):
 @pytest.mark.parametrize(
     "change,said",
     [
-        (lambda v: without(v, "layers.1.blocks.0.mlp.fc1.bias"), r"- layers.1.blocks.0.mlp.fc1.bias: absent, expected for .*fc1/bias \(32,\)"),
+        (
+            lambda v: without(v, "layers.1.blocks.0.mlp.fc1.bias"),
+            r"- layers.1.blocks.0.mlp.fc1.bias: absent, expected for .*fc1/bias \(32,\)",
+        ),
         (lambda v: {**v, "layers.4.new": np.zeros((2, 3), np.float32)}, r"- layers.4.new: \(2, 3\) in the file, unknown to the network"),
         (lambda v: {**v, "norm_pre.weight": np.zeros(2, np.float32)}, r"- norm_pre.weight: \(2,\)"),
-        (lambda v: tensors(embed_dim=8), r"- patch_embed.proj.weight: \(8, 3, 4, 4\) in the file does not fit embed_proj/kernel \(4, 4, 3, 4\)"),
+        (
+            lambda v: tensors(embed_dim=8),
+            r"- patch_embed.proj.weight: \(8, 3, 4, 4\) in the file does not fit embed_proj/kernel \(4, 4, 3, 4\)",
+        ),
         (lambda v: tensors(bands=5), r"- patch_embed.proj.weight: \(4, 5, 4, 4\)"),
         (lambda v: tensors(depths=(1, 1, 2, 1)), r"- layers.2.blocks.1.attn.qkv.weight: \(48, 16\) in the file, unknown"),
         (lambda v: {"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}, "- patch_embed.proj.weight: absent"),
@@ -224,5 +239,7 @@ def test_a_download_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(RunError, match="hf:timm/some_net: model.safetensors could not be downloaded from https://.*timm/some_net .*the path of the file"):
+    with pytest.raises(
+        RunError, match="hf:timm/some_net: model.safetensors could not be downloaded from https://.*timm/some_net .*the path of the file"
+    ):
         load_pretrained(build_encoder("swin_v2_tiny", **SMALL), "hf:timm/some_net")
