@@ -30,7 +30,7 @@ def resize_like(x: Any, reference: Any, name: str) -> Any:
 
 
 def top_down(maps: list[Any], channels: int, name: str) -> list[Any]:
-    """Return the maps with `channels` channels each and with what the coarser ones know: laterals, added from the coarsest to the finest."""
+    """Return the maps with `channels` channels each and what the coarser ones know: laterals, added up from the coarsest on."""
     out = [layers.Conv2D(channels, 1, name=f"{name}_lateral{i}")(x) for i, x in enumerate(maps)]
     for i in reversed(range(len(maps) - 1)):
         up = resize_like(out[i + 1], out[i], f"{name}_up{i}")

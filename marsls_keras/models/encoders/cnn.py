@@ -50,7 +50,7 @@ CNNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""keras-cv's class and its arguments by name: those of its presets, spelled out, since a preset is fetched over the network; and a narrow one."""
+"""keras-cv's class and its arguments by name: those of its presets, which it would fetch over the network; and a narrow one."""
 
 
 def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
