@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import shlex
@@ -177,6 +178,7 @@ def train(
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted fold.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Train anew; the earlier fold is kept as fold_<k>.old.")] = False,
     epochs: Annotated[int | None, Option(help="Number of epochs; with --resume also more than the run was begun with.")] = None,
+    pretrained: Annotated[str | None, Option(metavar="FILE", help="SwinV2 of timm to begin with: safetensors, or hf:REPOSITORY.")] = None,
     deterministic: Annotated[bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")] = False,
     devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
     jobs: Annotated[int, Option(min=1, help="Folds to train at once, each on a GPU of its own, or sharing the cores.")] = 1,
@@ -200,6 +202,7 @@ def train(
         *(settings or []),
         *([f"training.epochs={epochs}"] if epochs is not None else []),
         *(["training.deterministic=true"] if deterministic else []),
+        *([f"model.pretrained={json.dumps(pretrained)}"] if pretrained is not None else []),  # JSON quotes as YAML does
     ]
     trained, results = workflow.train(config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments)
     if results:

@@ -27,7 +27,7 @@ from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.views import views_of
 from marsls_keras.losses import build_loss
-from marsls_keras.models import build_model, encoder_levels, require_options, require_size
+from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
@@ -82,7 +82,10 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
-    build_model(parsed.model.name, len(expand_bands(parsed.data.bands, tiles.bands)), **parsed.model.options)
+    model = build_model(parsed.model.name, expand_bands(parsed.data.bands, tiles.bands), **parsed.model.options)
+    if parsed.model.pretrained and not resume:  # a fold that goes on does not read it again
+        load_pretrained(model, parsed.model.pretrained)
+    del model
     for k in range(splits.folds) if fold == "all" else [int(fold)]:
         held_out = splits.held_out(k)
         require_labels(parsed, k, tiles.masks[[ref.id not in held_out for ref in tiles.refs]])

@@ -26,7 +26,7 @@ from marsls_keras.config import (
 from marsls_keras.errors import InputError
 
 OTHER = {
-    "model": {"name": "unet", "options": {"base_filters": 8, "dropout": 0.25, "blocks": [1, 2]}},
+    "model": {"name": "unet", "options": {"base_filters": 8, "dropout": 0.25, "blocks": [1, 2]}, "pretrained": "hf:timm/x"},
     "data": {
         "release": "challenge",
         "bands": ["slope", "dem"],

@@ -14,10 +14,15 @@ from marsls_keras.data.derived import DERIVED
 
 
 class Model(Section):
-    """The network: its name in the registry, and the options that its builder takes."""
+    """The network: its name in the registry, the options that its builder takes, and the weights that its encoders begin with.
+
+    pretrained: a safetensors file of a SwinV2 of timm, or hf: and the name of a repository of Hugging Face; null is none. It is read when
+    training begins, and never again.
+    """
 
     name: str = "unet"
     options: dict[str, Any] = {}
+    pretrained: str | None = Field(None, min_length=1)
 
 
 class Normalization(Section):

@@ -46,11 +46,11 @@ def load_member(run: Run, fold: int) -> Member:
     """
     run.finished_folds([fold])
     normalizer = Normalizer.from_json(read_json(run.fold_path(fold) / "normalization.json"))
-    return Member(run, fold, rebuild(run, run.fold_path(fold) / "best.weights.h5", len(normalizer.bands)), normalizer)
+    return Member(run, fold, rebuild(run, run.fold_path(fold) / "best.weights.h5", normalizer.bands), normalizer)
 
 
-def rebuild(run: Run, weights: Path, bands: int) -> keras.Model:
-    """Return a run's network with the weights of a file.
+def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
+    """Return a run's network for these bands with the weights of a file.
 
     Raises:
         InputError: If the weights do not fit the network.

@@ -1,24 +1,39 @@
 """Layers of the networks, one idea a file."""
 
 from marsls_keras.layers.batch_norm import BatchNormalization
+from marsls_keras.layers.blend import Blend
 from marsls_keras.layers.cbam import CBAM
 from marsls_keras.layers.channel_attention import SqueezeExcitation
 from marsls_keras.layers.dimension_attention import DimensionAttention
+from marsls_keras.layers.drop_path import DropPath
+from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
+from marsls_keras.layers.gate import Gate
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
 from marsls_keras.layers.pen_attention import PenAttention
 from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
+from marsls_keras.layers.pyramid_pooling import AdaptivePooling
 from marsls_keras.layers.res_conv import ResConv
+from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
+from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 
 __all__ = [
     "CBAM",
+    "AdaptivePooling",
     "BatchNormalization",
+    "Blend",
     "ChannelMean",
     "DimensionAttention",
+    "DropPath",
+    "EfficientChannelAttention",
+    "Gate",
     "MeanProbability",
     "PenAttention",
     "ProgressiveExpansion",
     "ResConv",
+    "ResizeLike",
     "SpatialAttention",
     "SqueezeExcitation",
+    "SwinV2Block",
+    "WindowAttention",
 ]

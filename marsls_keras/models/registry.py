@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from marsls_keras.data.bands import BANDS
 from marsls_keras.errors import InputError, listing
 
 
@@ -21,11 +22,13 @@ class Entry:
         build: Builder; first argument `bands`, then keyword options.
         stride: From the options to the number that height and width must be divisible by.
         encoder: From the options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin with.
+        named: Whether `bands` are names and not their number.
     """
 
     build: Callable[..., keras.Model]
     stride: Callable[..., int]
     encoder: Callable[..., list[str]]
+    named: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -38,7 +41,7 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    name: str, stride: Callable[..., int], encoder: Callable[..., list[str]] = lambda **_: []
+    name: str, stride: Callable[..., int], encoder: Callable[..., list[str]] = lambda **_: [], named: bool = False
 ) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
     """Enter a builder in the registry.
 
@@ -47,10 +50,11 @@ def register(
         stride: Function from the options to the number that height and width must be divisible by.
         encoder: Function from the options to the levels of the encoder, input first, as prefixes of the paths of their variables, such as
             names of layers. Without it the network has no levels that could learn at rates of their own.
+        named: Whether the builder gets the names of the bands, because it treats them differently, and not their number.
     """
 
     def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-        _ENTRIES[name] = Entry(build, stride, encoder)
+        _ENTRIES[name] = Entry(build, stride, encoder, named)
         return build
 
     return enter
@@ -72,12 +76,12 @@ def entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
-def build_model(name: str, bands: int = 7, **options: Any) -> keras.Model:
+def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -> keras.Model:
     """Build a network.
 
     Args:
         name: Name in the registry.
-        bands: Number of input bands C.
+        bands: Names of the C input bands, in the order of the channels; or C, for the first C of a Mars tile.
         **options: Options of that network.
 
     Returns:
@@ -87,8 +91,15 @@ def build_model(name: str, bands: int = 7, **options: Any) -> keras.Model:
         InputError: If the name or an option is unknown, or a value is refused.
     """
     require_options(name, options)
+    found = entry(name)
+    if found.named and isinstance(bands, int):
+        if not 1 <= bands <= len(BANDS):
+            raise InputError(
+                f"{name} needs the names of the bands, or the number of the first of {', '.join(BANDS)}. Received: bands={bands}"
+            )
+        bands = BANDS[:bands]
     try:
-        return entry(name).build(bands, **options)
+        return found.build(bands if found.named or isinstance(bands, int) else len(bands), **options)
     except (TypeError, ValueError) as error:
         raise InputError(f"model.options: {error}") from None
 
@@ -105,7 +116,7 @@ def require_options(name: str, options: dict[str, Any]) -> None:
         raise InputError(f"model.options: {name} has no option {', '.join(unknown)}. It has: {', '.join(known)}.")
     for option, value in options.items():
         default = known[option]
-        allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), tuple: (list, tuple)}.get(type(default))
+        allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), dict: (dict,), tuple: (list, tuple)}.get(type(default))
         if allowed and type(value) not in allowed:
             kind, example = ("list", list(default)) if isinstance(default, tuple) else (type(default).__name__, default)
             raise InputError(f"model.options.{option}: expected {kind}, such as {example!r}. Received: {value!r}")
@@ -133,7 +144,10 @@ def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
         InputError: If the name or an option is refused.
     """
     require_options(name, options)
-    return entry(name).encoder(**options)
+    try:
+        return entry(name).encoder(**options)
+    except ValueError as error:
+        raise InputError(f"model.options: {error}") from None
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:
@@ -146,7 +160,7 @@ def has_detection(name: str, options: dict[str, Any]) -> bool:
     return bool({**entry(name).options, **options}.get("detection", False))
 
 
-def describe_models(bands: int = 7) -> list[dict[str, Any]]:
+def describe_models(bands: int | Sequence[str] = BANDS) -> list[dict[str, Any]]:
     """Return name, parameter counts and options of every network, built with default options."""
     rows = []
     for name in model_names():

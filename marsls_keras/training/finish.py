@@ -43,7 +43,7 @@ def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, ke
         raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
     weights = folder / "best.weights.h5"
     (folder / keep.best["file"]).replace(weights)
-    member = Member(run, fold, rebuild(run, weights, len(normalizer.bands)), normalizer)
+    member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
     (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
     save_oof(folder / "oof.npz", [ref.id for ref in held_out.refs], {"identity": seen}, sha256(weights))
     counts = confusion(held_out.masks, seen.probability >= 0.5)

@@ -15,9 +15,10 @@ from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Inputs, Normalizer
 from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches
 from marsls_keras.errors import RunError
+from marsls_keras.files import write_json
 from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.models import build_model, encoder_levels
+from marsls_keras.models import build_model, encoder_levels, load_pretrained
 from marsls_keras.training.device import scope, use_xla
 from marsls_keras.training.keep_best import KeepBest
 from marsls_keras.training.optim import build_optimizer
@@ -154,7 +155,9 @@ class Leg:
         keras.utils.set_random_seed(self.config.seed)  # every leg begins with the same weights
         with scope(self.devices):
             self.metric = SegmentationCounts()
-            model = build_model(config.model.name, bands=len(self.data.normalizer.bands), **config.model.options)
+            model = build_model(config.model.name, bands=self.data.normalizer.bands, **config.model.options)
+            if config.model.pretrained and not self.state:  # else the state has them, trained
+                write_json(self.folder / "pretrained.json", load_pretrained(model, config.model.pretrained))
             if self.devices > 1:
                 for layer in model._flatten_layers():
                     if isinstance(layer, keras.layers.BatchNormalization):

@@ -5,6 +5,7 @@ runs/<run>/
     decision.json                                   written by tune
     fold_<k>/
         config.yaml  environment.json  normalization.json
+        pretrained.json                             where the encoders' first weights came from, and the file's SHA-256; if from anywhere
         history.csv  log.txt  tensorboard/          while training
         state/                                      while training; of a finished fold the last one, to go on with more epochs
         best-<epoch>.weights.h5                     while training

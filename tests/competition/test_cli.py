@@ -219,6 +219,7 @@ def test_check_json(home, monkeypatch):
 def test_models():
     rows = {row["name"]: row for row in strict_json(succeed("models", "--json").out)}
     assert (rows["unet"]["parameters"], rows["unet"]["trainable"]) == (1_946_097, 1_943_153)
+    assert (rows["dual_swin"]["parameters"], rows["dual_swin"]["trainable"]) == (113_437_717, 113_429_013)
     table = succeed("models").out
     assert "1,946,097" in table and "base_filters=16, depth=4" in table
 

@@ -1,0 +1,39 @@
+"""Maps resized to the size of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from marsls_keras.layers.resize import interpolation
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class ResizeLike(keras.layers.Layer):
+    """Bilinear interpolation of maps to the height and width of a reference, pixel centres at half-integers, without antialiasing.
+
+    Two products with sparse matrices, so that sizes may be unknown while the graph is built, and every backend and XLA has the gradient.
+
+    Call arguments:
+        inputs: Float (B, h, w, C).
+        reference: (B, H, W, any); only its size counts.
+
+    Returns:
+        (B, H, W, C), in the layer's compute dtype.
+    """
+
+    def call(self, inputs: Any, reference: Any) -> Any:
+        """Return the resized maps."""
+        _, h, w, channels = ops.shape(inputs)
+        _, height, width, _ = ops.shape(reference)
+        down = ops.cast(interpolation(h, height), inputs.dtype)
+        across = ops.cast(interpolation(w, width), inputs.dtype)
+        x = ops.matmul(down, ops.reshape(inputs, (-1, h, w * channels)))  # (B, H, w C)
+        x = ops.matmul(across, ops.reshape(x, (-1, w, channels)))  # (B H, W, C)
+        return ops.reshape(x, (-1, height, width, channels))
+
+    def compute_output_shape(self, inputs_shape: tuple[int | None, ...], reference_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the inputs with height and width of the reference."""
+        return (*reference_shape[:3], inputs_shape[-1])

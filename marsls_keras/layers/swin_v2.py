@@ -1,0 +1,196 @@
+"""SwinV2: cosine attention within windows, a continuous position bias, and blocks that normalise the branch and not its input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from marsls_keras.layers.drop_path import DropPath
+from marsls_keras.layers.windows import Axis, mask, offsets, pairs, partition, reverse
+
+_HIDDEN = 512
+"""Width of the hidden layer of the position bias."""
+
+
+def _normal() -> keras.Initializer:
+    return keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class WindowAttention(keras.layers.Layer):
+    """Self-attention among the tokens of a window, with cosine similarity and a bias computed from their positions.
+
+    softmax(τ cos(q, k) + b) v for each head, with τ = min(exp(logit_scale), 100) and b = 16 sigmoid(MLP(Δ)) of the log-spaced difference Δ
+    of the two positions. Queries and values have a bias, keys have none, for it would not change the softmax of plain attention.
+
+    Grids of any size will do. Along each axis the window is clamped to the grid, and then not shifted; where the grid is not a multiple
+    of the window, it is padded below and on the right. Rolled-in and padding tokens do not take part: unlike timm, which lets the padding
+    be attended to, so that the two differ there (and nowhere else).
+
+    Args:
+        heads: Number of heads, a divisor of the number C of channels.
+        window: Side of the windows in tokens.
+        shift: How far the windows are shifted, from 0 to below window.
+        **kwargs: Passed to keras.layers.Layer.
+
+    Call arguments:
+        inputs: Float (B, H, W, C).
+
+    Returns:
+        (B, H, W, C), in the layer's compute dtype. The softmax is computed in float32.
+
+    Raises:
+        ValueError: If an argument is out of range, or heads does not divide C.
+
+    Reference:
+        Liu et al., "Swin Transformer V2", CVPR 2022, eq. 2-5.
+    """
+
+    def __init__(self, heads: int, window: int = 8, shift: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if heads < 1 or window < 1 or not 0 <= shift < window:
+            raise ValueError(
+                "WindowAttention needs heads and window of at least 1 and a shift from 0 to below window. "
+                f"Received: heads={heads}, window={window}, shift={shift}"
+            )
+        self.heads, self.window, self.shift = heads, window, shift
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables."""
+        channels = input_shape[-1]
+        if channels is None or channels % self.heads:
+            raise ValueError(f"The number of channels must be divisible by {self.heads} heads. Received: {channels}")
+        options: dict[str, Any] = {"kernel_initializer": _normal(), "dtype": self.dtype_policy}
+        self.qkv = layers.Dense(3 * channels, use_bias=False, name="qkv", **options)
+        self.q_bias = self.add_weight(shape=(channels,), initializer="zeros", name="q_bias")
+        self.v_bias = self.add_weight(shape=(channels,), initializer="zeros", name="v_bias")
+        self.logit_scale = self.add_weight(
+            shape=(self.heads, 1, 1), initializer=keras.initializers.Constant(math.log(10)), autocast=False, name="logit_scale"
+        )
+        # The bias is added to scores in float32, so it is computed so.
+        self.cpb_mlp_0 = layers.Dense(_HIDDEN, "relu", kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_0")
+        self.cpb_mlp_2 = layers.Dense(self.heads, use_bias=False, kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_2")
+        self.proj = layers.Dense(channels, name="proj", **options)
+        for layer, width in ((self.qkv, channels), (self.cpb_mlp_0, 2), (self.cpb_mlp_2, _HIDDEN), (self.proj, channels)):
+            layer.build((None, width))
+
+    def call(self, inputs: Any) -> Any:
+        """Return the attended maps."""
+        _, height, width, channels = ops.shape(inputs)
+        rows, columns = (Axis.clamped(size, self.window, self.shift) for size in (height, width))
+        shifted, padded = (not (rows.known and columns.known) or any(values) for values in self._moves(rows, columns))
+        x = ops.roll(inputs, (-rows.shift, -columns.shift), (1, 2)) if shifted else inputs
+        if padded:
+            x = ops.pad(x, ((0, 0), (0, rows.padding), (0, columns.padding), (0, 0)))
+        q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
+        x = self.qkv(x) + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])  # (B, H, W, 3 C)
+        x = partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
+        q, k, v = ops.split(x, 3)
+        scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), math.log(100)))[:, None]  # (heads, 1, 1, 1)
+        q = _unit(q) * ops.cast(scale, self.compute_dtype)
+        scores = ops.cast(ops.matmul(q, ops.swapaxes(_unit(k), -1, -2)), "float32")  # (heads, B windows, tokens, tokens)
+        weights = ops.cast(ops.softmax(self._add_bias(scores, rows, columns)), self.compute_dtype)
+        x = reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
+        if padded:
+            x = x[:, :height, :width]
+        x = self.proj(x)
+        return ops.roll(x, (rows.shift, columns.shift), (1, 2)) if shifted else x
+
+    @staticmethod
+    def _moves(rows: Axis, columns: Axis) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        return (rows.shift, columns.shift), (rows.padding, columns.padding)
+
+    def _add_bias(self, scores: Any, rows: Axis, columns: Axis) -> Any:
+        """Return scores (heads, B windows, tokens, tokens) with position bias, and closed where tokens do not see each other."""
+        table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(offsets(rows, columns))))  # (differences, heads)
+        bias = ops.take(ops.transpose(table), pairs(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
+        closed = mask(rows, columns)
+        if closed is None:
+            return scores + bias
+        tokens = rows.window * columns.window
+        shape = (self.heads, -1, rows.number * columns.number, tokens, tokens)
+        return ops.reshape(ops.reshape(scores, shape) + (bias + closed)[:, None], (self.heads, -1, tokens, tokens))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "heads": self.heads, "window": self.window, "shift": self.shift}
+
+
+def _unit(vectors: Any) -> Any:
+    """Return vectors of length 1, computed in float32."""
+    x = ops.cast(vectors, "float32")
+    return ops.cast(x * ops.rsqrt(ops.maximum(ops.sum(x * x, axis=-1, keepdims=True), 1e-12)), vectors.dtype)
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class SwinV2Block(keras.layers.Layer):
+    """x + norm1(attention(x)), then x + norm2(mlp(x)), each branch under stochastic depth.
+
+    The normalisations come after what they normalise ("res-post-norm"), so that values do not grow with depth. The MLP is linear to
+    mlp_ratio C, exact GELU, linear to C. Scales of normalisations begin at 1; the authors' code begins them at 0, which the paper does
+    not mention and which would keep gradients from all other weights of a block in the first step.
+
+    Args:
+        heads: Number of heads.
+        window: Side of the windows in tokens.
+        shift: How far the windows are shifted.
+        mlp_ratio: Width of the MLP over C.
+        drop_path: Probability that a sample skips a branch in training.
+        **kwargs: Passed to keras.layers.Layer.
+
+    Call arguments:
+        inputs: Float (B, H, W, C), of any size (`WindowAttention`).
+        training: Whether branches are skipped.
+
+    Returns:
+        (B, H, W, C), in the layer's compute dtype.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Liu et al., "Swin Transformer V2", CVPR 2022, section 3.2.
+    """
+
+    def __init__(self, heads: int, window: int = 8, shift: int = 0, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if mlp_ratio < 1:
+            raise ValueError(f"SwinV2Block needs an mlp_ratio of at least 1. Received: {mlp_ratio}")
+        self.heads, self.window, self.shift, self.mlp_ratio, self.drop_path = heads, window, shift, mlp_ratio, drop_path
+        policy = self.dtype_policy
+        self.attention = WindowAttention(heads, window, shift, dtype=policy, name="attention")
+        self.norm1, self.norm2 = (layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}") for i in (1, 2))
+        self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables."""
+        channels = input_shape[-1]
+        for layer in (self.attention, self.norm1, self.norm2):
+            layer.build(input_shape)
+        hidden = self.mlp_ratio * channels
+        self.fc1 = layers.Dense(hidden, kernel_initializer=_normal(), dtype=self.dtype_policy, name="fc1")
+        self.fc2 = layers.Dense(channels, kernel_initializer=_normal(), dtype=self.dtype_policy, name="fc2")
+        self.fc1.build((None, channels))
+        self.fc2.build((None, hidden))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the block's output."""
+        x = inputs + self.skip1(self.norm1(self.attention(inputs)), training=training)
+        branch = self.norm2(self.fc2(ops.gelu(self.fc1(x), approximate=False)))
+        return x + self.skip2(branch, training=training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        own = {"heads": self.heads, "window": self.window, "shift": self.shift, "mlp_ratio": self.mlp_ratio, "drop_path": self.drop_path}
+        return {**super().get_config(), **own}

@@ -1,0 +1,140 @@
+"""Windows on a grid of tokens: how it is cut and put together, which tokens see each other, and how far apart they are.
+
+Sizes may be whole numbers, and what depends on them alone is then computed once, by NumPy; or, where a graph is built for any size,
+integer scalars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+_CLOSED = -1e9
+"""What is added to the score of a pair of tokens that do not see each other; its exponential is 0 in float32."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a grid, cut into windows.
+
+    Attributes:
+        size: Its length in tokens.
+        window: Length of a window.
+        shift: How far the windows' borders are moved; the tokens are rolled back by it before they are cut.
+    """
+
+    size: Any
+    window: Any
+    shift: Any
+
+    @classmethod
+    def clamped(cls, size: Any, window: int, shift: int) -> Axis:
+        """Return the axis with its window no longer than itself, and no shift if there is one window only."""
+        if isinstance(size, int):
+            return cls(size, size, 0) if size <= window else cls(size, window, shift)
+        return cls(size, ops.minimum(size, window), ops.where(size <= window, 0, shift))
+
+    @property
+    def number(self) -> Any:
+        """Number of windows; the last one may reach beyond the axis."""
+        return -(-self.size // self.window)
+
+    @property
+    def padding(self) -> Any:
+        """How far the last window reaches beyond the axis."""
+        return self.number * self.window - self.size
+
+    @property
+    def known(self) -> bool:
+        """Whether its numbers are known while the graph is built."""
+        return isinstance(self.size, int)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is known that all tokens of a window see each other."""
+        return self.known and self.shift == 0 and self.padding == 0
+
+
+def partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> Any:
+    """Cut maps into windows, and their channels into groups, such as heads.
+
+    Args:
+        maps: (B, H, W, C), H and W multiples of the windows.
+        rows: The axis H.
+        columns: The axis W.
+        groups: Divisor G of C.
+
+    Returns:
+        (G, B * windows, tokens of a window, C / G), windows and tokens row by row.
+    """
+    channels = maps.shape[-1] // groups
+    x = ops.reshape(maps, (-1, rows.window, columns.number, columns.window, groups, channels))  # (B rows, h, columns, w, G, C/G)
+    x = ops.transpose(x, (4, 0, 2, 1, 3, 5))  # (G, B rows, columns, h, w, C/G)
+    return ops.reshape(x, (groups, -1, rows.window * columns.window, channels))
+
+
+def reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
+    """Put the windows that `partition` made together again: (G, B * windows, tokens, C / G) to (B, H, W, C)."""
+    groups, _, _, channels = windows.shape
+    x = ops.reshape(windows, (groups, -1, columns.number, rows.window, columns.window, channels))  # (G, B rows, columns, h, w, C/G)
+    x = ops.transpose(x, (1, 3, 2, 4, 0, 5))  # (B rows, h, columns, w, G, C/G)
+    return ops.reshape(x, (-1, rows.number * rows.window, columns.number * columns.window, groups * channels))
+
+
+def mask(rows: Axis, columns: Axis) -> Any:
+    """Return what is added to the scores so that only tokens see each other that are neighbours on the grid, and padding sees none.
+
+    Rolling brings tokens of opposite borders into one window.
+
+    Returns:
+        float32 (windows, tokens, tokens) of 0 and -1e9; None where it is known to be 0 throughout.
+    """
+    if rows.plain and columns.plain:
+        return None
+    xp = np if rows.known and columns.known else ops
+    parts = []
+    for axis in (rows, columns):
+        position = xp.arange(axis.number * axis.window)
+        # 0, or 1 for what the roll has brought from the other border, or 2 for padding.
+        part = xp.where(position >= axis.size, 2, xp.where(position >= axis.size - axis.shift, 1, 0))
+        parts.append(xp.reshape(part, (axis.number, axis.window)))
+    part = 3 * parts[0][:, None, :, None] + parts[1][None, :, None, :]  # (rows, columns, h, w)
+    part = xp.reshape(part, (-1, rows.window * columns.window))
+    open_ = part[:, :, None] == part[:, None, :]
+    return xp.where(open_, np.float32(0), np.float32(_CLOSED))
+
+
+def offsets(rows: Axis, columns: Axis) -> Any:
+    """Return the differences between positions in a window, log-spaced, as SwinV2's position bias gets them.
+
+    A difference d along a window of w tokens becomes sign(d') log2(1 + |d'|) / 3 with d' = 8 d / (w - 1): from -1.06 to 1.06 whatever the
+    size of the window, which is why weights that were trained with one size serve others. In a window of one token d' is 0.
+
+    Returns:
+        float32 ((2 h - 1) * (2 w - 1), 2), rows and columns.
+    """
+    xp = np if rows.known and columns.known else ops
+    axes = []
+    for axis in (rows, columns):
+        reach = axis.window - 1
+        step = xp.arange(2 * reach + 1) - reach
+        # NumPy would promote an int32 divided by an int to float64.
+        scaled = 8 * _float(step) / _float(xp.maximum(reach, 1))
+        axes.append(xp.sign(scaled) * xp.log2(1 + xp.abs(scaled)) / 3)
+    return xp.stack([xp.reshape(table, (-1,)) for table in xp.meshgrid(*axes, indexing="ij")], axis=-1)
+
+
+def pairs(rows: Axis, columns: Axis) -> Any:
+    """Return for each pair of tokens of a window the row of `offsets` that holds their difference, int (tokens, tokens)."""
+    xp = np if rows.known and columns.known else ops
+    y, x = (xp.reshape(v, (-1,)) for v in xp.meshgrid(xp.arange(rows.window), xp.arange(columns.window), indexing="ij"))
+    down = y[:, None] - y[None] + rows.window - 1
+    right = x[:, None] - x[None] + columns.window - 1
+    return down * (2 * columns.window - 1) + right
+
+
+def _float(value: Any) -> Any:
+    return value.astype("float32") if isinstance(value, np.ndarray | np.generic) else ops.cast(value, "float32")

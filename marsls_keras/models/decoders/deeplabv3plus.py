@@ -1,0 +1,44 @@
+"""DeepLabV3+: dilated convolutions and pooled context at the coarsest scale, and details from the finest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers
+
+from marsls_keras.layers import AdaptivePooling
+from marsls_keras.models.decoders.blocks import conv_bn_relu, resize_like
+
+_RATES = (3, 6, 9)
+_DETAILS = 48
+
+
+def deeplabv3plus(maps: list[Any], channels: int, name: str) -> Any:
+    """Decode a pyramid by its coarsest and its finest map.
+
+    Atrous spatial pyramid pooling of the coarsest: 1 x 1, 3 x 3 at three rates, and the mean of the image. The paper's rates 6, 12, 18
+    belong to stride 16 (it doubles them for stride 8); the coarsest map here has stride 32, so they are halved.
+
+    Args:
+        maps: n maps, the finest first; those between are not used.
+        channels: Channels C.
+        name: What the names of the layers begin with.
+
+    Returns:
+        (B, h, w, C) of the finest map's size.
+
+    Reference:
+        Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018; with plain convolutions instead of separable ones.
+    """
+    finest, coarsest = maps[0], maps[-1]
+    branches = [conv_bn_relu(coarsest, channels, 1, f"{name}_aspp1")]
+    branches += [conv_bn_relu(coarsest, channels, 3, f"{name}_aspp{rate}", rate) for rate in _RATES]
+    mean = conv_bn_relu(AdaptivePooling(1, name=f"{name}_pool")(coarsest), channels, 1, f"{name}_mean")  # (B, 1, 1, C)
+    branches.append(resize_like(mean, coarsest, f"{name}_mean_up"))
+    x = layers.Concatenate(name=f"{name}_aspp")(branches)  # (B, h / 2^(n-1), w / 2^(n-1), 5 C)
+    x = conv_bn_relu(x, channels, 1, f"{name}_context")
+    details = conv_bn_relu(finest, _DETAILS, 1, f"{name}_details")
+    x = layers.Concatenate(name=f"{name}_concat")([resize_like(x, finest, f"{name}_up"), details])  # (B, h, w, C + 48)
+    for k in (1, 2):
+        x = conv_bn_relu(x, channels, 3, f"{name}_refine{k}")
+    return x

@@ -1,0 +1,38 @@
+"""UNet++: nested skip connections between all scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers
+
+from marsls_keras.models.decoders.blocks import conv_bn_relu, resize_like
+
+
+def unetplusplus(maps: list[Any], channels: int, name: str) -> Any:
+    """Decode a pyramid with dense nested skip connections, without deep supervision.
+
+    Node x^(i,0) is a 1 x 1 projection of scale i; x^(i,j) is twice Conv 3 x 3 - BatchNorm - ReLU on x^(i,0) … x^(i,j-1) and x^(i+1,j-1)
+    upsampled, concatenated (eq. 3); x^(0,3) is refined by another one.
+
+    Args:
+        maps: n maps, the finest first.
+        channels: Channels C of every node.
+        name: What the names of the layers begin with.
+
+    Returns:
+        (B, h, w, C) of the finest map's size.
+
+    Reference:
+        Zhou et al., "UNet++", DLMIA 2018, as DualSwinFusionSeg (PBVS 2026, section 3.4) has it.
+    """
+    nodes = [[conv_bn_relu(x, channels, 1, f"{name}_x{i}0")] for i, x in enumerate(maps)]
+    for j in range(1, len(maps)):
+        for i in range(len(maps) - j):
+            node = f"{name}_x{i}{j}"
+            up = resize_like(nodes[i + 1][j - 1], nodes[i][0], f"{node}_up")
+            x = layers.Concatenate(name=f"{node}_concat")([*nodes[i], up])  # (B, h / 2^i, w / 2^i, (j + 1) C)
+            for k in (1, 2):
+                x = conv_bn_relu(x, channels, 3, f"{node}_{k}")
+            nodes[i].append(x)
+    return conv_bn_relu(nodes[0][-1], channels, 3, f"{name}_refine")

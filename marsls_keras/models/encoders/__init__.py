@@ -1,0 +1,75 @@
+"""The encoders by name; each gives the same pyramid, so that they can be exchanged."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+
+from marsls_keras.models.encoders.cnn import CNNS, cnn
+from marsls_keras.models.encoders.swin_v2 import STAGES, swin_v2
+from marsls_keras.models.pyramid import LEVELS, pyramid_model
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder.
+
+    Attributes:
+        apply: From symbolic images (B, H, W, C), a group and keyword options to symbolic maps by name.
+        levels: Its levels, input first: what the names of its layers begin with.
+    """
+
+    apply: Callable[..., dict[str, Any]]
+    levels: tuple[str, ...]
+
+
+ENCODERS: dict[str, Encoder] = {
+    "swin_v2_tiny": Encoder(partial(swin_v2, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)), STAGES),
+    "swin_v2_small": Encoder(swin_v2, STAGES),
+    "swin_v2_base": Encoder(partial(swin_v2, embed_dim=128, heads=(4, 8, 16, 32)), STAGES),
+    **{name: Encoder(partial(cnn, name), STAGES[1:]) for name in CNNS},
+}
+
+
+def find_encoder(name: str) -> Encoder:
+    """Return an encoder by name.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    if name not in ENCODERS:
+        raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}. Received: {name!r}")
+    return ENCODERS[name]
+
+
+def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) -> keras.Model:
+    """Build an encoder as a model of its own.
+
+    Args:
+        name: One of `ENCODERS`.
+        bands: Number of input bands C.
+        group: Distinguishes the names of its layers from those of another encoder in the same network.
+        **options: Options of the encoder: those of `swin_v2`; the CNNs have none.
+
+    Returns:
+        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels).
+
+    Raises:
+        ValueError: If the name or an option is unknown, or a value is out of range.
+    """
+    apply = find_encoder(name).apply
+    known = [p.name for p in inspect.signature(apply).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(f"encoder_options: {name} has no {', '.join(unknown)}. It has: {', '.join(known) or 'none'}.")
+    if bands < 1:
+        raise ValueError(f"An encoder needs at least one band. Received: {bands}")
+    inputs = keras.Input((None, None, bands), name=f"image_{group}" if group else "image")
+    return pyramid_model(inputs, apply(inputs, group, **options), f"encoder_{group}" if group else name)
+
+
+__all__ = ["ENCODERS", "LEVELS", "Encoder", "build_encoder", "find_encoder"]

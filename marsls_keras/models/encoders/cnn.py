@@ -1,0 +1,90 @@
+"""The CNN backbones of keras-cv as encoders; the one place that imports keras-cv, which is no longer developed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from marsls_keras.models.pyramid import LEVELS
+
+_EFFICIENT_V2: dict[str, Any] = {
+    "stackwise_strides": [1, 2, 2, 2, 1, 2],
+    "stackwise_conv_types": ["fused"] * 3 + ["unfused"] * 3,
+    "stackwise_kernel_sizes": [3] * 6,
+}
+CNNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet_v2_18_narrow": (
+        "ResNetV2Backbone",
+        {
+            "stackwise_filters": [64, 64, 128, 256],
+            "stackwise_blocks": [2, 2, 2, 2],
+            "stackwise_strides": [1, 2, 2, 2],
+            "block_type": "basic_block",
+        },
+    ),
+    "resnet_v2_18": (
+        "ResNetV2Backbone",
+        {
+            "stackwise_filters": [64, 128, 256, 512],
+            "stackwise_blocks": [2, 2, 2, 2],
+            "stackwise_strides": [1, 2, 2, 2],
+            "block_type": "basic_block",
+        },
+    ),
+    "resnet_v2_50": (
+        "ResNetV2Backbone",
+        {"stackwise_filters": [64, 128, 256, 512], "stackwise_blocks": [3, 4, 6, 3], "stackwise_strides": [1, 2, 2, 2]},
+    ),
+    "efficientnet_v2_b0": (
+        "EfficientNetV2Backbone",
+        {
+            **_EFFICIENT_V2,
+            "width_coefficient": 1.0,
+            "depth_coefficient": 1.0,
+            "stackwise_num_repeats": [1, 2, 2, 3, 5, 8],
+            "stackwise_input_filters": [32, 16, 32, 48, 96, 112],
+            "stackwise_output_filters": [16, 32, 48, 96, 112, 192],
+            "stackwise_expansion_ratios": [1, 4, 4, 4, 6, 6],
+            "stackwise_squeeze_and_excite_ratios": [0, 0, 0, 0.25, 0.25, 0.25],
+        },
+    ),
+}
+"""keras-cv's class and its arguments by name: those of its presets, which it would fetch over the network; and a narrow one."""
+
+
+def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
+    """Apply a backbone of keras-cv to images, with random weights and without its rescaling of [0, 255].
+
+    Its layers are those of keras-cv, its batch normalisations Keras' own.
+
+    Args:
+        name: One of `CNNS`.
+        x: Symbolic images (B, H, W, bands).
+        group: Distinguishes the layers' names from those of another encoder in the same network.
+
+    Returns:
+        {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). A layer's name begins with the stage that it belongs to:
+        stage0 is all up to P2, stage1 all from there to P3, and so on.
+
+    Reference:
+        He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016; Tan & Le, "EfficientNetV2", ICML 2021.
+    """
+    import keras_cv
+
+    kind, options = CNNS[name]
+    backbone = getattr(keras_cv.models, kind)(include_rescaling=False, input_shape=tuple(x.shape[1:]), **options)
+    # The last layers may lie beyond P5 and are left out with what no map needs.
+    outputs = {operation.name: operation.output for operation in backbone.operations}
+    graph = keras.Model(backbone.inputs, [outputs[backbone.pyramid_level_inputs[level]] for level in LEVELS])
+    order = [operation.name for operation in graph.operations]
+    ends = [order.index(backbone.pyramid_level_inputs[level]) for level in LEVELS]
+    suffix = f"_{group}" if group else ""
+
+    def renamed(layer: keras.Layer) -> keras.Layer:
+        stage = sum(order.index(layer.name) > end for end in ends)
+        return layer.__class__.from_config({**layer.get_config(), "name": f"stage{stage}{suffix}_{layer.name}"})
+
+    # Copied, because keras-cv names the layers of every backbone alike, and variables are known by their paths.
+    copy = keras.models.clone_model(graph, input_tensors=[x], clone_function=renamed)
+    return dict(zip(LEVELS, copy.outputs, strict=True))

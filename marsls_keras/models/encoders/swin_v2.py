@@ -1,0 +1,84 @@
+"""SwinV2 as an encoder: four stages of windowed attention at strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import layers
+
+from marsls_keras.layers import SwinV2Block
+from marsls_keras.models.pyramid import LEVELS
+
+STAGES = ("embed", *(f"stage{i}" for i in range(len(LEVELS))))
+"""The encoder's levels, input first; the names of its layers begin with them."""
+
+
+def swin_v2(
+    x: Any,
+    group: str = "",
+    *,
+    embed_dim: int = 96,
+    depths: Sequence[int] = (2, 2, 18, 2),
+    heads: Sequence[int] = (3, 6, 12, 24),
+    window: int = 8,
+    mlp_ratio: int = 4,
+    drop_path: float = 0.1,
+) -> dict[str, Any]:
+    """Apply a SwinV2 to images.
+
+    A patch embedding (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`SwinV2Block`), every other one with shifted
+    windows. Before each stage but the first, 2 x 2 tokens become one (linear from 4C to 2C, which is a convolution of stride 2, and
+    LayerNorm). No normalisation at the end, no classifier. With the defaults it is SwinV2-S, with 48,957,882 parameters for 3 bands.
+
+    The pretraining saw 256 x 256 pixels, tiles here have 128 x 128, where the last stage is one window of 4 x 4 tokens instead of 8 x 8.
+    Nothing needs to be interpolated for that: the position bias is computed from offsets, which are scaled to the window (`offsets`).
+
+    Args:
+        x: Symbolic images (B, H, W, bands), H and W of any size.
+        group: Distinguishes the layers' names from those of another encoder in the same network.
+        embed_dim: Channels C of the first stage; stage i has C * 2**i.
+        depths: Blocks of the four stages.
+        heads: Heads of attention of the four stages; each must divide the stage's channels.
+        window: Side of the windows in tokens.
+        mlp_ratio: Width of the MLPs over that of the stage.
+        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. 0.1 is timm's default; the paper is silent.
+
+    Returns:
+        {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes that are no whole
+        numbers are rounded up.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Liu et al., "Swin Transformer V2", CVPR 2022; structure and names of weights as in timm.
+    """
+    stages = len(LEVELS)
+    if len(depths) != stages or len(heads) != stages or min(*depths, *heads, embed_dim) < 1:
+        raise ValueError(
+            f"SwinV2 needs depths and heads of {stages} stages and embed_dim, all at least 1. "
+            f"Received: depths={list(depths)}, heads={list(heads)}, embed_dim={embed_dim}"
+        )
+    suffix = f"_{group}" if group else ""
+    # Zeros are added below and on the right where a side is not a multiple of the stride, or half of them on each side.
+    x = layers.Conv2D(embed_dim, 4, 4, padding="same", name=f"embed{suffix}_proj")(x)  # (B, H/4, W/4, C)
+    x = layers.LayerNormalization(epsilon=1e-5, name=f"embed{suffix}_norm")(x)
+    maps, done = {}, 0
+    for i, (level, depth) in enumerate(zip(LEVELS, depths, strict=True)):
+        name = f"stage{i}{suffix}"
+        if i:
+            x = layers.Conv2D(embed_dim * 2**i, 2, 2, padding="same", use_bias=False, name=f"{name}_merge")(x)
+            x = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_merge_norm")(x)  # (B, H/2^(i+2), W/2^(i+2), C 2^i)
+        for j in range(depth):
+            x = SwinV2Block(
+                heads[i],
+                window,
+                shift=window // 2 * (j % 2),
+                mlp_ratio=mlp_ratio,
+                drop_path=drop_path * done / max(sum(depths) - 1, 1),
+                name=f"{name}_block{j}",
+            )(x)
+            done += 1
+        maps[level] = x
+    return maps

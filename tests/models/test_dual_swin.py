@@ -1,0 +1,261 @@
+"""DualSwinFusionSeg: counts of every part, groups of bands, each fusion and decoder, and what every network here must do."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from marsls_keras.data.bands import BANDS
+from marsls_keras.errors import InputError
+from marsls_keras.losses import build_loss
+from marsls_keras.models import build_model, encoder_levels, require_size
+from marsls_keras.models.decoders import DECODERS
+from marsls_keras.models.dual_swin import GROUPS
+from marsls_keras.models.fusion import FUSIONS, LATE
+
+SWIN = {"embed_dim": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4, "drop_path": 0.0}
+TINY = {"encoder_options": SWIN, "decoder_channels": 4}
+LIGHT = {"encoder": "resnet_v2_18_narrow", "decoder_channels": 4}
+
+
+@pytest.fixture
+def policy():
+    """Sets a precision for one test."""
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy("float32")
+
+
+def images(bands=7, size=(32, 64), number=2, seed=0):
+    return np.random.default_rng(seed).normal(0, 1, (number, *size, bands)).astype(np.float32)
+
+
+def scrambled(model, seed=1):
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        value = rng.normal(0, 0.3, variable.shape)
+        # A hidden layer of one unit must not be switched off by its ReLU.
+        value += "gamma" in variable.name or variable.path.endswith("squeeze/bias")
+        variable.assign(np.abs(value) + 0.5 if "variance" in variable.name else value)
+    return model
+
+
+def count(variables, begin=""):
+    return sum(int(np.prod(v.shape)) for v in variables if v.path.startswith(begin))
+
+
+def fusion_parameters(kind, widths, groups=2):
+    """Parameters of a fusion by its definition, for maps of these channels."""
+    total = 0
+    for c in widths:
+        together = groups * c
+        concat = together * c + c
+        hidden = max(1, together // 16)
+        squeeze = together * hidden + hidden + hidden * together + together
+        total += {
+            "concat": concat,
+            "weighted_sum": groups - 1,
+            "gated": together * together + together,
+            "concat_se": concat + squeeze,
+            "concat_eca": concat + int(np.log2(together) / 2 + 0.5) // 2 * 2 + 1,
+            "concat_cbam": concat + squeeze + 2 * 49,
+        }[kind]
+    return total
+
+
+def unetplusplus_parameters(widths, c):
+    total = sum(w * c + 2 * c for w in widths)
+    for j in (1, 2, 3):
+        total += (4 - j) * (9 * (j + 1) * c * c + 2 * c + 9 * c * c + 2 * c)
+    return total + 9 * c * c + 2 * c
+
+
+def test_the_parts_have_the_parameters_of_the_paper():
+    widths = (96, 192, 384, 768)
+    assert fusion_parameters("concat", widths) == 1_568_160
+    assert unetplusplus_parameters(widths, 256) + 257 == 13_943_553
+    assert 48_957_882 + 48_959_418 + 1_568_160 + 13_943_553 == 113_429_013
+    # The same formulas hold for a network that is quick to build.
+    model = build_model("dual_swin", **TINY)
+    assert count(model.trainable_variables, "fusion") == fusion_parameters("concat", (4, 8, 16, 32))
+    assert count(model.trainable_variables, "decoder") == unetplusplus_parameters((4, 8, 16, 32), 4) + 5
+
+
+@pytest.mark.slow
+def test_the_default_network_has_the_parameters_of_the_paper():
+    model = build_model("dual_swin")
+    assert model.count_params() == 113_437_717
+    assert count(model.trainable_variables) == 113_429_013
+    assert count(model.trainable_variables, "fusion") == 1_568_160 and count(model.trainable_variables, "decoder") == 13_943_553
+    assert count([v for v in model.trainable_variables if "_rgb_" in v.path]) == 48_957_882
+    assert count([v for v in model.trainable_variables if "_aux_" in v.path]) == 48_959_418
+
+
+def check(model):
+    """Every network: a gradient reaches every variable; the configuration and the weights come back."""
+    x = images(size=(64, 96))
+    truth = np.random.default_rng(2).integers(0, 2, (2, 64, 96, 1))
+    with tf.GradientTape() as tape:
+        loss = build_loss({"bce": 1, "dice": 1})(truth, model(x, training=True))
+    variables = model.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
+        assert gradient is not None and np.isfinite(gradient).all() and np.abs(gradient).max() > 0, variable.path
+    again = keras.Model.from_config(model.get_config())
+    assert [(v.path, v.shape) for v in again.weights] == [(v.path, v.shape) for v in model.weights]
+    again.set_weights(model.get_weights())
+    logits = model(x)
+    assert logits.shape == (2, 64, 96, 1) and logits.dtype == "float32" and np.array_equal(again(x), logits)
+    assert len({v.path for v in model.weights}) == len(model.weights)
+
+
+@pytest.mark.parametrize("fusion", [*FUSIONS, LATE])
+def test_every_fusion(fusion):
+    model = scrambled(build_model("dual_swin", fusion=fusion, decoder="segformer_mlp", **TINY))
+    if fusion == LATE:
+        assert count(model.weights, "blend") == 1 and count(model.weights, "decoder_rgb") == count(model.weights, "decoder_aux") > 0
+    else:
+        assert count(model.trainable_variables, "fusion") == fusion_parameters(fusion, (4, 8, 16, 32))
+    check(model)
+
+
+@pytest.mark.parametrize("decoder", list(DECODERS))
+def test_every_decoder(decoder):
+    check(scrambled(build_model("dual_swin", decoder=decoder, **TINY)))
+
+
+def test_a_cnn_encodes_as_well():
+    check(scrambled(build_model("dual_swin", decoder="fpn", **LIGHT)))
+
+
+def test_late_fusion_blends_the_logits_of_the_groups():
+    model = scrambled(build_model("dual_swin", fusion=LATE, decoder="fpn", **TINY))
+    x, weight = images(), 1 / (1 + np.exp(-model.get_layer("blend").alpha.numpy()[0]))
+    parts = {}
+    for group in GROUPS:
+        logits = keras.Model(model.input, model.get_layer(f"decoder_{group}_logits").output)(x)
+        parts[group] = tf.image.resize(logits, (32, 64)).numpy()
+    assert model(x).numpy() == pytest.approx(weight * parts["rgb"] + (1 - weight) * parts["aux"], abs=1e-4)
+
+
+def test_each_group_sees_its_bands_alone_in_its_order():
+    groups = {"rgb": ["blue", "red"], "aux": ["dem"], "rest": ["gray"]}
+    bands = ("red", "gray", "blue", "dem")
+    model = scrambled(build_model("dual_swin", bands, groups=groups, **TINY))
+    x = images(4)
+    fused = keras.Model(model.input, model.get_layer("fusion_P2_concat").input)(x)
+    for (group, members), maps in zip(groups.items(), fused, strict=True):
+        alone = model.get_layer(f"encoder_{group}")(x[..., [bands.index(band) for band in members]])
+        assert maps.numpy() == pytest.approx(alone["P2"].numpy(), abs=1e-5)
+    assert count(model.trainable_variables, "fusion") == fusion_parameters("concat", (4, 8, 16, 32), 3)
+
+
+def test_one_group_is_a_single_encoder_without_fusion():
+    model = build_model("dual_swin", groups={"all": list(BANDS)}, **TINY)
+    assert count(model.weights, "fusion") == 0 and [name for name in (layer.name for layer in model.layers) if "encoder" in name] == [
+        "encoder_all"
+    ]
+    assert model(images()).shape == (2, 32, 64, 1)
+
+
+@pytest.mark.parametrize(
+    "groups,said",
+    [
+        (
+            {"rgb": ["red", "green", "blue", "nir"], "aux": ["dem", "slope", "thermal", "gray"]},
+            "names bands that are not among the input: nir",
+        ),
+        ({"rgb": ["red", "green", "blue"], "aux": ["dem", "slope", "thermal", "gray", "red"]}, "names bands more than once: red"),
+        ({"rgb": ["red", "green", "blue"], "aux": ["dem"]}, "leaves out input bands: slope, thermal, gray"),
+        ({}, "one or more names"),
+        ({"rgb": []}, "one or more names"),
+        ({"rgb": "red"}, "one or more names"),
+        ({"r/g": ["red"]}, "one or more names"),
+    ],
+)
+def test_groups_that_do_not_fit_the_bands_are_refused(groups, said):
+    with pytest.raises(InputError, match=f"^model.options: groups .*{said}.*Received: "):
+        build_model("dual_swin", groups=groups, **TINY)
+
+
+@pytest.mark.parametrize(
+    "options,said",
+    [
+        ({"fusion": "add"}, "fusion must be one of concat, .*late. Received: 'add'"),
+        ({"decoder": "unet"}, "decoder must be one of unetplusplus, .*Received: 'unet'"),
+        ({"encoder": "vit"}, "encoder must be one of .*Received: 'vit'"),
+        ({"decoder_channels": 0}, "decoder_channels=0"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"encoder_options": {"widths": 3}}, "encoder_options: swin_v2_small has no widths"),
+        ({"groups": ["red"]}, "model.options.groups: expected dict"),
+        ({"encoder_options": 3}, "model.options.encoder_options: expected dict"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        build_model("dual_swin", **{**TINY, **options})
+
+
+def test_bands_are_names_or_their_number():
+    assert build_model("dual_swin", 7, **TINY).input_shape[-1] == 7
+    assert build_model("dual_swin", 3, groups={"rgb": ["red", "green", "blue"]}, **TINY).input_shape[-1] == 3
+    assert build_model("unet", ("red", "dem"), base_filters=2, depth=1).input_shape[-1] == 2
+    with pytest.raises(InputError, match="needs the names of the bands, .*Received: bands=8"):
+        build_model("dual_swin", 8, **TINY)
+
+
+def test_sizes_must_be_multiples_of_32():
+    require_size("dual_swin", TINY, 32, 96)
+    for size in (16, 48, 100):
+        with pytest.raises(InputError, match="divisible by 32"):
+            require_size("dual_swin", TINY, size, 64)
+    model = build_model("dual_swin", **TINY)
+    assert model.output_shape == (None, None, None, 1) and model(images(size=(96, 160))).shape == (2, 96, 160, 1)
+
+
+def test_sizes_need_not_be_known_beforehand():
+    model = scrambled(build_model("dual_swin", decoder="fpn", **TINY))
+    unknown = tf.function(lambda x: model(x), input_signature=[tf.TensorSpec((None, None, None, 7))])
+    for size in ((32, 64), (96, 32)):
+        assert unknown(images(size=size)).numpy() == pytest.approx(model(images(size=size)).numpy(), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [TINY, LIGHT])
+def test_the_levels_of_the_encoders_hold_both_groups(options):
+    levels = encoder_levels("dual_swin", options)
+    paths = [v.path for v in build_model("dual_swin", **options).trainable_variables]
+    assert levels[-4:] == ["stage0", "stage1", "stage2", "stage3"]
+    for level in levels:
+        assert {path.split("_")[1] for path in paths if path.startswith(level)} == {"rgb", "aux"}
+    assert all(path.startswith(("fusion", "decoder")) for path in paths if not path.startswith(tuple(levels)))
+    with pytest.raises(InputError, match="encoder must be one of"):
+        encoder_levels("dual_swin", {"encoder": "vit"})
+
+
+def test_saved_weights_come_back(tmp_path):
+    model, other = (scrambled(build_model("dual_swin", **TINY), seed) for seed in (1, 2))
+    model.save_weights(tmp_path / "a.weights.h5")
+    other.load_weights(tmp_path / "a.weights.h5")
+    assert np.array_equal(model(images()), other(images()))
+
+
+def test_training_on_one_batch_lowers_the_loss():
+    keras.utils.set_random_seed(0)
+    model = build_model("dual_swin", **{**TINY, "decoder": "segformer_mlp", "decoder_channels": 8})
+    x = images(number=4)
+    x[..., 4] = np.sign(x[:, :1, :1, 4])  # each tile is one thing or the other
+    truth = (x[..., 4:5] > 0).astype(np.float32)
+    loss = build_loss({"bce": 0.5, "dice": 0.5})
+    model.compile(optimizer=keras.optimizers.Adam(0.02), loss=loss, run_eagerly=True)  # a graph takes longer to build than it saves
+    losses = [float(model.train_on_batch(x, truth)) for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
+def test_logits_are_float32_under_mixed_precision(policy, name):
+    exact = build_model("dual_swin", fusion=LATE, decoder="upernet", **TINY)
+    policy(name)
+    model = build_model("dual_swin", fusion=LATE, decoder="upernet", **TINY)
+    model.set_weights(exact.get_weights())
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
+    logits, expected = model(images()), exact(images()).numpy()
+    assert logits.dtype == tf.float32 and not np.array_equal(logits, tf.cast(tf.cast(logits, name.removeprefix("mixed_")), "float32"))
+    assert np.abs(logits.numpy() - expected).max() < 0.1 * np.abs(expected).max() + 0.02
