@@ -14,7 +14,7 @@ from marsls_keras.models.dual_swin import GROUPS
 from marsls_keras.models.fusion import FUSIONS, LATE
 
 SWIN = {"embed_dim": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4, "drop_path": 0.0}
-TINY = {"encoder_options": SWIN, "decoder_channels": 4}
+TINY = {"encoder_options": SWIN, "decoder": "segformer_mlp", "decoder_channels": 4}  # the decoder with the fewest layers
 LIGHT = {"encoder": "resnet_v2_18_narrow", "decoder_channels": 4}
 
 
@@ -75,7 +75,7 @@ def test_the_parts_have_the_parameters_of_the_paper():
     assert unetplusplus_parameters(widths, 256) + 257 == 13_943_553
     assert 48_957_882 + 48_959_418 + 1_568_160 + 13_943_553 == 113_429_013
     # The same formulas hold for a network that is quick to build.
-    model = build_model("dual_swin", **TINY)
+    model = build_model("dual_swin", **{**TINY, "decoder": "unetplusplus"})
     assert count(model.trainable_variables, "fusion") == fusion_parameters("concat", (4, 8, 16, 32))
     assert count(model.trainable_variables, "decoder") == unetplusplus_parameters((4, 8, 16, 32), 4) + 5
 
@@ -109,7 +109,7 @@ def check(model):
 
 @pytest.mark.parametrize("fusion", [*FUSIONS, LATE])
 def test_every_fusion(fusion):
-    model = scrambled(build_model("dual_swin", fusion=fusion, decoder="segformer_mlp", **TINY))
+    model = scrambled(build_model("dual_swin", fusion=fusion, **TINY))
     if fusion == LATE:
         assert count(model.weights, "blend") == 1 and count(model.weights, "decoder_rgb") == count(model.weights, "decoder_aux") > 0
     else:
@@ -119,7 +119,7 @@ def test_every_fusion(fusion):
 
 @pytest.mark.parametrize("decoder", list(DECODERS))
 def test_every_decoder(decoder):
-    check(scrambled(build_model("dual_swin", decoder=decoder, **TINY)))
+    check(scrambled(build_model("dual_swin", **{**TINY, "decoder": decoder})))
 
 
 def test_a_cnn_encodes_as_well():
@@ -127,7 +127,7 @@ def test_a_cnn_encodes_as_well():
 
 
 def test_late_fusion_blends_the_logits_of_the_groups():
-    model = scrambled(build_model("dual_swin", fusion=LATE, decoder="fpn", **TINY))
+    model = scrambled(build_model("dual_swin", fusion=LATE, **TINY))
     x, weight = images(), 1 / (1 + np.exp(-model.get_layer("blend").alpha.numpy()[0]))
     parts = {}
     for group in GROUPS:
@@ -212,7 +212,7 @@ def test_sizes_must_be_multiples_of_32():
 
 
 def test_sizes_need_not_be_known_beforehand():
-    model = scrambled(build_model("dual_swin", decoder="fpn", **TINY))
+    model = scrambled(build_model("dual_swin", **TINY))
     unknown = tf.function(lambda x: model(x), input_signature=[tf.TensorSpec((None, None, None, 7))])
     for size in ((32, 64), (96, 32)):
         assert unknown(images(size=size)).numpy() == pytest.approx(model(images(size=size)).numpy(), rel=1e-3, abs=1e-3)
@@ -239,21 +239,21 @@ def test_saved_weights_come_back(tmp_path):
 
 def test_training_on_one_batch_lowers_the_loss():
     keras.utils.set_random_seed(0)
-    model = build_model("dual_swin", **{**TINY, "decoder": "segformer_mlp", "decoder_channels": 8})
+    model = build_model("dual_swin", **{**TINY, "decoder_channels": 8})
     x = images(number=4)
     x[..., 4] = np.sign(x[:, :1, :1, 4])  # each tile is one thing or the other
     truth = (x[..., 4:5] > 0).astype(np.float32)
     loss = build_loss({"bce": 0.5, "dice": 0.5})
     model.compile(optimizer=keras.optimizers.Adam(0.02), loss=loss, run_eagerly=True)  # a graph takes longer to build than it saves
-    losses = [float(model.train_on_batch(x, truth)) for _ in range(10)]
-    assert losses[-1] < 0.8 * losses[0]
+    losses = [float(model.train_on_batch(x, truth)) for _ in range(6)]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
 def test_logits_are_float32_under_mixed_precision(policy, name):
-    exact = build_model("dual_swin", fusion=LATE, decoder="upernet", **TINY)
+    exact = build_model("dual_swin", fusion=LATE, **TINY)
     policy(name)
-    model = build_model("dual_swin", fusion=LATE, decoder="upernet", **TINY)
+    model = build_model("dual_swin", fusion=LATE, **TINY)
     model.set_weights(exact.get_weights())
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     logits, expected = model(images()), exact(images()).numpy()
