@@ -45,13 +45,13 @@ class MultiHeadModel(keras.Model):
         super().__init__(inputs, outputs, name=name, **kwargs)
         found = {layer.name: layer for layer in self.layers}
         heads = {name: layer.output for name, layer in found.items() if name.startswith(f"{MASK}_") or name == LANDSLIDE}
-        # A method, since Keras would save the layers a second time with a graph that is an attribute.
-        self._run_heads = keras.Function(self.inputs, heads).call
+        # A method, since Keras would save the layers a second time with a model that is an attribute.
+        self._run_heads = keras.Model(self.inputs, heads).call
         self._join = found.get(MASK)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return all heads in training, else the outputs."""
-        return self._run_heads([inputs]) if training else super().call(inputs, training=training, mask=mask)
+        return self._run_heads([inputs], training=True) if training else super().call(inputs, training=training, mask=mask)
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
         """Return the loss, a float32 scalar.
