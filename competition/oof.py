@@ -51,12 +51,13 @@ class OutOfFold:
         return None if each is None else np.stack(each).mean(axis=0)
 
 
-def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
+def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None = None) -> Tiles:
     """Return the tiles of a run's pool, decoded, in the order of splits.json.
 
     Args:
         run: The run.
         data: Where its data are now; where they were when it was trained by default.
+        bands: Names of all bands that are needed, as in `data.bands`; those of the run by default.
 
     Raises:
         InputError: If the data are missing, damaged, or not those that the run was trained on.
@@ -64,7 +65,7 @@ def pool_tiles(run: Run, data: Path | None = None) -> Tiles:
     root = data or run.data_root
     if not root.is_dir():
         raise InputError(f"The data of run {run.name} are no longer in {root}. Say where they are with --data.")
-    tiles = load_folder(root, run.config.data)
+    tiles = load_folder(root, run.config.data.model_copy(update={"bands": tuple(bands or run.config.data.bands)}))
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
     if not missing:

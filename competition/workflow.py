@@ -120,7 +120,7 @@ def tune(names: Sequence[str], runs: Path, folds: list[int] | None, data: Path |
     opened, _ = open_runs(names, runs, folds)
     sets = opened[0].config.inference.view_sets
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
-    oof = collect(opened, pool_tiles(opened[0], data), views, folds, say)
+    oof = collect(opened, pool_tiles(opened[0], data, bands_of(opened)), views, folds, say)
     decision = decide(oof, sets)
     path = decision_path(opened)
     write_json(path, decision)

@@ -52,6 +52,17 @@ def test_tuned_submitted_scored_and_reported(trained, capsys):
     capsys.readouterr()
 
 
+def test_runs_that_see_other_bands_are_tuned_together_in_any_order(trained, capsys):
+    paths = ["--data", str(trained / "data"), "--runs", str(trained / "runs")]
+    assert main(["train", "--config", str(trained / "bands.yaml"), "--run", "plain", "--set", "data.bands=all", *paths]) == 0
+    for names in (("plain", "bands"), ("bands", "plain")):
+        for path in (trained / "runs").glob("*/fold_*/oof.npz"):
+            path.unlink()  # or a run that was tuned before would have its predictions already
+        assert main(["tune", "--run", names[0], "--run", names[1], "--runs", str(trained / "runs")]) == 0, capsys.readouterr().err
+    decisions = [json.loads((trained / "runs" / name / "decision.json").read_text()) for name in ("plain+bands", "bands+plain")]
+    assert decisions[0]["expected"]["scores"]["miou"] == pytest.approx(decisions[1]["expected"]["scores"]["miou"], abs=1e-3)
+
+
 def test_a_prediction_does_not_hang_on_how_many_tiles_are_read_at_once(trained, tmp_path, monkeypatch):
     def predicted(chunk, out):
         monkeypatch.setattr(results, "_CHUNK", chunk)
