@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from marsls_keras.config import Data
 from marsls_keras.data.bands import RELEASES, expand_bands
@@ -19,7 +20,6 @@ from marsls_keras.data.integrity import Tiles, load
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.store import Pile, Stored, cached
-from marsls_keras.data.tile import fill_nearest
 
 
 def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
@@ -27,7 +27,7 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
 
     Bands of the terrain are computed from the picture that the tiles were cut from, so that a tile's border leaves no trace: beyond it lie
     the heights of the neighbours among `tiles`, whatever their split or fold (their images only, never their masks), and beyond those the
-    nearest pixel, repeated. Images on disk stay there, the new ones beside them.
+    terrain as `continued` has it. Images on disk stay there, the new ones beside them.
 
     Args:
         tiles: The tiles, all of those that may be neighbours.
@@ -42,7 +42,7 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     if not names:
         return tiles
     number, height, width, _ = tiles.images.shape
-    reach = max((DERIVED[name].reach or 0 for name in names), default=0)
+    reach = 1 + max((DERIVED[name].reach or 0 for name in names), default=0)  # one more, to mirror at a neighbour's last pixel
     mosaic = Mosaic.of(tiles.refs, height, width, max(height, width) + 2 * reach)
     shape = (height, width, len(tiles.bands) + len(names))
 
@@ -82,10 +82,27 @@ def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reac
         top, left = mosaic.origin(tile)
         box = (top - reach, left - reach, mosaic.height + 2 * reach, mosaic.width + 2 * reach)
         heights = mosaic.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
-        heights = fill_nearest(heights, np.isfinite(heights))
+        heights = continued(heights)
         inside = slice(reach, reach + mosaic.height), slice(reach, reach + mosaic.width)
         found |= {name: band[inside] for name, band in terrain_bands(heights, release.pixel, terrain).items()}
     return np.stack([found[name] for name in names], -1).astype(np.float32)
+
+
+def continued(heights: np.ndarray) -> np.ndarray:
+    """Return heights (H, W) with unknown ones, NaN, continued from the known: mirrored at the nearest known pixel, through that point.
+
+    A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest pixel would make
+    borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest is repeated.
+    """
+    known = np.isfinite(heights)
+    if known.all():
+        return heights
+    # A column is a hair wider than a row, so that of two pixels that are as near the choice does not hang on what else is in the array.
+    nearest = ndimage.distance_transform_edt(~known, sampling=(1, 1 + 1e-6), return_distances=False, return_indices=True)
+    height, width = heights.shape
+    down, right = 2 * nearest - np.indices(heights.shape)
+    near, far = heights[tuple(nearest)], heights[np.clip(down, 0, height - 1), np.clip(right, 0, width - 1)]
+    return np.where(known, heights, 2 * near - np.where(np.isfinite(far), far, near))
 
 
 def load_folder(root: Path, config: Data) -> Tiles:

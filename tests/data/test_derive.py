@@ -8,7 +8,7 @@ import pytest
 from marsls_keras.config import Data
 from marsls_keras.data import Dataset
 from marsls_keras.data.bands import BANDS, RELEASES, expand_bands
-from marsls_keras.data.derive import derive, load_folder, load_with_neighbours
+from marsls_keras.data.derive import continued, derive, load_folder, load_with_neighbours
 from marsls_keras.data.derived import DERIVED, LATE
 from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.integrity import load
@@ -16,7 +16,7 @@ from marsls_keras.data.store import Stored
 from marsls_keras.errors import InputError
 
 TERRAIN = [name for name in DERIVED if DERIVED[name].sources == ("dem",) and name not in LATE]
-SIZE = 24
+SIZE = 32  # twice the largest reach: from the middle of a missing tile, both sides are as far
 MISSING = (1, 2)
 
 
@@ -44,25 +44,43 @@ def root(tmp_path, picture, write_image, write_mask) -> Path:
     return tmp_path / "data"
 
 
-def of_the_picture(picture, name, reach=16):
-    """Return a band of the whole picture, with a hole where a tile is missing, filled from the nearest pixel; by brute force."""
-    metres = picture.astype(np.float64) * 12822
-    padded = np.pad(metres, reach, mode="edge")
-    return terrain_bands(padded, 232.0, [name])[name][reach:-reach, reach:-reach]
+def of_the_picture(picture, names, reach=16):
+    """Return bands of the whole picture, the missing tile and what lies around the picture continued."""
+    metres = np.pad(picture.astype(np.float64) * 12822, reach, constant_values=np.nan)
+    top, left = (reach + place * SIZE for place in MISSING)
+    metres[top : top + SIZE, left : left + SIZE] = np.nan
+    return {name: band[reach:-reach, reach:-reach] for name, band in terrain_bands(continued(metres), 232.0, names).items()}
 
 
-def test_terrain_bands_of_tiles_are_those_of_the_picture(root, picture):
-    tiles = derive(load(Dataset.open(root)), ["all", *TERRAIN])
-    assert tiles.bands == (*BANDS, *TERRAIN)
-    for name in TERRAIN:
-        whole = of_the_picture(picture, name)
+@pytest.mark.parametrize("names", [TERRAIN, ["tpi_small"]])  # what else is asked for does not matter
+def test_terrain_bands_of_tiles_are_those_of_the_picture(root, picture, names):
+    tiles = derive(load(Dataset.open(root)), ["all", *names])
+    assert tiles.bands == (*BANDS, *names)
+    for name, whole in of_the_picture(picture, names).items():
         for ref, image in zip(tiles.refs, tiles.images, strict=True):
             row, column = ref.cell
-            if max(abs(row - MISSING[0]), abs(column - MISSING[1])) <= 1:
-                continue  # beyond its border the nearest pixel is repeated instead
             expected = whole[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE]
             found = image[..., tiles.bands.index(name)]
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * max(1, np.abs(whole).max()), err_msg=f"{name} {ref.id}")
+
+
+def test_heights_are_continued_through_the_nearest_known_pixel():
+    heights = np.full((5, 6), np.nan)
+    heights[1:4, 1:5] = [[10, 11, 13, 20], [20, 22, 21, 30], [50, 40, 45, 41]]
+    found = continued(heights)
+    assert (found[1:4, 1:5] == heights[1:4, 1:5]).all() and found[0, 2] == 0 and found[2, 5] == 39 and found[4, 5] == 2 * 41 - 21
+    assert continued(np.array([[7.0, np.nan, np.nan]])).tolist() == [[7, 7, 7]]  # nothing to be mirrored
+
+
+def test_a_tile_alone_that_is_a_plane_has_no_border(root):
+    tiles = load(Dataset.open(root)).subset([0])
+    y, x = np.mgrid[:SIZE, :SIZE]
+    tiles.images[0, ..., 3] = 0.2 + 0.01 * x + 0.004 * y
+    alone = derive(tiles, TERRAIN)
+    for name in TERRAIN:
+        band = alone.images[0, ..., alone.bands.index(name)]
+        np.testing.assert_allclose(band, band[16, 16], atol=2e-3 if "tpi" in name or band[16, 16] > 2 else 1e-5, err_msg=name)
+    assert alone.images[0, ..., alone.bands.index("aspect_sin")].mean() == pytest.approx(-1 / np.hypot(1, 0.4), abs=1e-5)
 
 
 def test_without_its_neighbours_a_tile_has_other_borders_and_the_same_middle(root, picture):
