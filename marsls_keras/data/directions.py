@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from marsls_keras.data.derived import DERIVED, LATE, VECTORS
 
@@ -22,8 +24,6 @@ class Directions:
         late: Names of the late bands among the network's.
         vectors: (row, column, sign) of each vector: positions of its components among the carried bands; the component down the rows is
             `sign` times that band.
-        rest: float32 (C, C), see `matrices`.
-        parts: float32 (2, 2, C, C), likewise.
         fixed: Names of the carried bands whose values mean something that a stretch would destroy: components of vectors, and what a late
             band is computed from.
     """
@@ -37,23 +37,40 @@ class Directions:
         self.vectors = tuple((at[rows], at[columns], sign) for rows, columns, sign in VECTORS if rows in at)
         directed = {self.carried[i] for row, column, _ in self.vectors for i in (row, column)}
         self.fixed = tuple(band for band in self.carried if band in directed or any(band in LATE[name] for name in self.late))
-        self.rest = np.diag([float(band not in directed) for band in self.carried]).astype(np.float32)
-        self.parts = np.zeros((2, 2, len(self.carried), len(self.carried)), np.float32)
+        self._partner = np.arange(len(self.carried))
+        self._along, self._across = np.zeros((2, 2, len(self.carried)), np.float32)  # first or second component; to and from the other
         for row, column, sign in self.vectors:
-            self.parts[0, 0, row, row] = self.parts[1, 1, column, column] = 1
-            self.parts[0, 1, row, column] = self.parts[1, 0, column, row] = sign
+            self._partner[[row, column]] = column, row
+            self._along[0, row] = self._along[1, column] = 1
+            self._across[0, row] = self._across[1, column] = sign
 
-    def matrices(self, turns: np.ndarray) -> np.ndarray:
-        """Return what turning does to the carried bands.
+    def turn(self, image: Any, turns: Any) -> Any:
+        """Return carried bands with their vectors turned; an array or a tensor.
+
+        Element by element, one read and one write: a product of matrices takes several times as long.
 
         Args:
-            turns: float (..., 2, 2), from a vector (down the rows, along the columns) to what it is after the turn.
-
-        Returns:
-            float32 (..., C, C), by which the bands of a pixel, a column vector, are multiplied from the left: `rest` plus the sum of
-            `parts` times the elements of the turn.
+            image: float32 (..., C).
+            turns: float32 (..., 2, 2), from a vector (down the rows, along the columns) to what it is after the turn; its dimensions but
+                the last two are broadcast to those of the image's pixels.
         """
-        return self.rest + np.tensordot(turns.astype(np.float32), self.parts, 2)
+        keep = turns[..., 0, 0, None] * self._along[0] + turns[..., 1, 1, None] * self._along[1] + (1 - self._along.sum(0))
+        swap = turns[..., 0, 1, None] * self._across[0] + turns[..., 1, 0, None] * self._across[1]
+        return image * keep + take(image, self._partner) * swap
+
+    def mirror(self, image: Any, sides: Any) -> Any:
+        """Return carried bands whose vectors are mirrored: components down the rows times sides[..., 0], those along the columns [..., 1].
+
+        Args:
+            image: float32 (..., C).
+            sides: float32 (..., 2), of 1 and -1.
+        """
+        return image * (sides[..., 0, None] * self._along[0] + sides[..., 1, None] * self._along[1] + (1 - self._along.sum(0)))
+
+
+def take(image: Any, bands: Any) -> Any:
+    """Return some bands of an image (..., C), by their positions; an array or a tensor."""
+    return np.take(image, bands, -1) if isinstance(image, np.ndarray) else tf.gather(image, bands, axis=-1)
 
 
 def sources_of(band: str) -> tuple[str, ...]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from marsls_keras.config import Data
 from marsls_keras.data.bands import BANDS, expand_bands
+from marsls_keras.data.changes import fused
 from marsls_keras.data.derived import LATE
-from marsls_keras.data.directions import Directions
+from marsls_keras.data.directions import Directions, take
 from marsls_keras.data.store import Images, Stored, chunks
 
 _EPSILON = 1e-6
@@ -51,7 +52,7 @@ class Normalizer:
         bare = cls(bands, config.normalization.percentiles, None, None)
         if not config.normalization.zscore:
             return bare
-        mean, std = moments(bare.with_late(bare.apply(images[part], stored)) for part in chunks(images))
+        mean, std = moments(bare.select(bare.apply(images[part], stored), bare._columns) for part in chunks(images))
         for row, column, _ in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
             both = [row, column]
             std[both] = np.sqrt((std[both] ** 2 + mean[both] ** 2).mean())
@@ -87,23 +88,26 @@ class Normalizer:
         """Return `apply` of all tiles: an array, or of images on disk what makes those that are asked for."""
         return Inputs(images, self, tuple(stored)) if isinstance(images, Stored) else self.apply(images, stored)
 
-    def with_late(self, carried: Any) -> Any:
-        """Return carried bands (..., C) with the late ones, normalised as well, behind them; an array or a tensor."""
-        if not self.directions.late:
-            return carried
-        mean, std = self._scales
-        number = len(self.directions.carried)
-        weights = np.array([[LATE[name].get(band, 0) for name in self.directions.late] for band in self.directions.carried])
-        total = carried @ np.float32(weights * std[:number, None]) + np.float32(mean[:number] @ weights)
-        late = ((total + abs(total)) / 2 - np.float32(mean[number:])) / np.float32(std[number:])  # the positive part
-        every = np.eye(number + len(self.directions.late), dtype=np.float32)
-        return carried @ every[:number] + late @ every[number:]
+    def select(self, carried: Any, names: Sequence[str]) -> Any:
+        """Return bands (..., len(names)) by name, carried or late, from carried bands (..., C); normalised; an array or a tensor."""
+        position = {band: i for i, band in enumerate(self.directions.carried)}
+        found = take(carried, [position.get(name, 0) for name in names])
+        scales = dict(zip(self._columns, zip(*(scale.tolist() for scale in self._scales), strict=True), strict=True))
+        for name in self.directions.late:
+            here = np.array([name == other for other in names], np.float32)
+            total = sum(
+                weight * (carried[..., position[band], None] * scales[band][1] + scales[band][0]) for band, weight in LATE[name].items()
+            )
+            mean, std = scales[name]
+            found = found * (1 - here) + ((total + abs(total)) / 2 - mean) / std * here  # the positive part
+        return found
 
     def assemble(self, carried: Any) -> Any:
         """Return network input, float32 (..., len(bands)), from carried bands in their final position; an array or a tensor."""
         if self.directions.carried == self.bands:
             return carried
-        return self.with_late(carried) @ np.eye(len(self._columns), dtype=np.float32)[:, [self._columns.index(band) for band in self.bands]]
+        select = partial(self.select, names=self.bands)
+        return select(carried) if isinstance(carried, np.ndarray) else fused(select)(carried)
 
     @property
     def _columns(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augment import Augment
+from marsls_keras.data.changes import fused
 from marsls_keras.data.directions import Directions
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Inputs
@@ -21,7 +22,8 @@ _TURNS = np.array(
     [
         np.array([[1, 0], [0, 1]] if not transposed else [[0, 1], [1, 0]]) * [1 - 2 * rows, 1 - 2 * columns]
         for transposed, rows, columns in itertools.product((0, 1), repeat=3)
-    ]
+    ],
+    np.float32,
 )
 """What a vector (down the rows, along the columns) becomes where a window's rows and columns are reversed and it is then transposed."""
 
@@ -87,6 +89,7 @@ class TrainingBatches:
             self._windows = picture_windows(mosaic, tuple(sizes), self._steps, batch_size, augmentation, seed)
         self._augment, self._finish = Augment(augmentation, bands, units), finish
         self._directions = Directions(bands)
+        self._turn = fused(self._directions.turn)
         with tf.device("CPU"):
             self._places = [tf.constant(places) for places in self._windows.places]
             parts = [masks[..., None], *([] if weights is None else [weights[..., None]])]
@@ -123,8 +126,8 @@ class TrainingBatches:
         index = self._index(places, windows.sides[turn], windows.cells[turn], slots)
         image, mask = tf.gather(images, index), tf.cast(tf.gather(masks, index), tf.float32)
         if self._directions.vectors:
-            turns = tf.gather(self._directions.matrices(_TURNS), tf.linalg.matvec(places[:, 2:], [4, 2, 1]))  # (B, C, C)
-            image = tf.einsum("bhwc,bdc->bhwd", image, turns)
+            turns = tf.gather(_TURNS, tf.linalg.matvec(places[:, 2:], [4, 2, 1]))  # (B, 2, 2)
+            image = self._turn(image, turns[:, None, None])
         if weights:
             weight = tf.gather(weights[0], index)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -19,20 +20,20 @@ class Warp:
     What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true label.
 
     Turning a tile also turns the light in the gray band and the direction that a slope faces: bands that are components of a vector turn
-    with it (by the rotation that is nearest to the change; elastic displacement leaves them as they are). The slope band is a steepness:
-    turning does not change it. A larger picture of the same terrain would be less steep per pixel, but zooming here leaves the values of
-    all bands as they are.
+    with it, by the rotation that is nearest to the change, and are mirrored where the tile is; elastic displacement leaves them as they
+    are. The slope band is a steepness: turning does not change it. A larger picture of the same terrain would be less steep per pixel, but
+    zooming here leaves the values of all bands as they are.
 
     Args:
         config: The sections affine, crop and elastic count.
-        bands: Names of the C bands.
+        bands: Names of the C bands; by default none of them has a direction.
     """
 
-    def __init__(self, config: Augmentation, bands: Sequence[str]) -> None:
-        self._directions = Directions(bands)
+    def __init__(self, config: Augmentation, bands: Sequence[str] = ()) -> None:
         self._affine, self._crop, self._elastic = config.affine, config.crop, config.elastic
         self.active = max(self._affine.probability, self._crop.probability, self._elastic.probability) > 0
-        self._resample = fused(resample)
+        self._directions = Directions(bands)
+        self._resample, self._turn = fused(partial(resample, directions=self._directions)), fused(self._directions.turn)
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
         """Draw for each tile.
@@ -81,15 +82,9 @@ class Warp:
         return where_drawn(moved, move, tile)
 
     def _turned(self, tile: Tile, matrix: tf.Tensor) -> Tile:
-        """Turn the vectors among the bands of a tile that was moved by a matrix, float32 (2, 3), as in `resample`."""
-        if not self._directions.vectors:
-            return tile
+        """Turn the vectors among the bands of a tile that was moved by a matrix; apart from that, or XLA would interpolate twice."""
         image, mask, weight = tile
-        # The matrix leads from the new tile to the old one, vectors the other way: by the transpose of its rotation.
-        angle = tf.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
-        turn = tf.stack([tf.stack([tf.cos(angle), tf.sin(angle)]), tf.stack([-tf.sin(angle), tf.cos(angle)])])
-        bands = self._directions.rest + tf.tensordot(turn, self._directions.parts, 2)  # (C, C)
-        return tf.tensordot(image, bands, [[2], [1]]), mask, weight
+        return self._turn(image, _turn(matrix)) if self._directions.vectors else image, mask, weight
 
 
 def affine_matrix(scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -169,7 +164,14 @@ def _smoothing(size: int, distance: float) -> np.ndarray:
     return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
 
 
-def resample(image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, matrix: tf.Tensor, displacement: tf.Tensor | None = None) -> Tile:
+def resample(
+    image: tf.Tensor,
+    mask: tf.Tensor,
+    weight: tf.Tensor,
+    matrix: tf.Tensor,
+    displacement: tf.Tensor | None = None,
+    directions: Directions | None = None,
+) -> Tile:
     """Look up each pixel of the new tile in the old one.
 
     The pixel in row i and column j is found at `matrix` @ (i + down, j + right, 1), down and right being its displacement.
@@ -180,29 +182,48 @@ def resample(image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, matrix: tf.Te
         weight: float32 (H, W, 1), likewise.
         matrix: float32 (2, 3).
         displacement: float32 (2, H, W) in pixels, or None.
+        directions: What the bands are; vectors among them are mirrored where the tile is, but not turned. None if there is none.
     """
     height, width, bands = image.shape
     rows, columns = tf.range(height, dtype=tf.float32)[:, None], tf.range(width, dtype=tf.float32)
     if displacement is not None:
         rows, columns = rows + displacement[0], columns + displacement[1]
-    y = _mirrored(matrix[0, 0] * rows + matrix[0, 1] * columns + matrix[0, 2], height)
-    x = _mirrored(matrix[1, 0] * rows + matrix[1, 1] * columns + matrix[1, 2], width)
+    down, right = (matrix[i, 0] * rows + matrix[i, 1] * columns + matrix[i, 2] for i in (0, 1))
+    y, x = _mirrored(down, height), _mirrored(right, width)
     top, left = tf.floor(y), tf.floor(x)
     first, second = _whole(top) * width, _whole(tf.minimum(top + 1, height - 1)) * width
     near, far = _whole(left), _whole(tf.minimum(left + 1, width - 1))
     pixels = tf.reshape(image, (-1, bands))
-    down, right = (y - top)[..., None], (x - left)[..., None]
-    above = tf.gather(pixels, first + near) * (1 - right) + tf.gather(pixels, first + far) * right
-    below = tf.gather(pixels, second + near) * (1 - right) + tf.gather(pixels, second + far) * right
+    lower, later = (y - top)[..., None], (x - left)[..., None]
+    above = tf.gather(pixels, first + near) * (1 - later) + tf.gather(pixels, first + far) * later
+    below = tf.gather(pixels, second + near) * (1 - later) + tf.gather(pixels, second + far) * later
+    image = above * (1 - lower) + below * lower
+    if directions is not None and directions.vectors:
+        sides = tf.broadcast_to(_side(down, height), (height, width)), tf.broadcast_to(_side(right, width), (height, width))
+        image = directions.mirror(image, tf.stack(sides, -1))
     nearest = _whole(tf.floor(y + 0.5)) * width + _whole(tf.floor(x + 0.5))
     mask, weight = (tf.gather(tf.reshape(values, (-1, 1)), nearest) for values in (mask, weight))
-    return above * (1 - down) + below * down, mask, weight
+    return image, mask, weight
 
 
 def _mirrored(position: tf.Tensor, size: int) -> tf.Tensor:
     """Return positions in [0, size - 1] from any; beyond a border, its last pixel comes first, then the one before."""
     around = tf.math.floormod(position + 0.5, 2.0 * size)
     return tf.clip_by_value(tf.minimum(around, 2.0 * size - around) - 0.5, 0, size - 1)
+
+
+def _side(position: tf.Tensor, size: int) -> tf.Tensor:
+    """Return -1 where `_mirrored` shows the tile mirrored, else 1."""
+    return 1 - 2 * tf.cast(tf.math.floormod(position + 0.5, 2.0 * size) >= size, tf.float32)
+
+
+def _turn(matrix: tf.Tensor) -> tf.Tensor:
+    """Return what a vector (down the rows, along the columns) becomes: float32 (2, 2), a rotation.
+
+    The matrix, float32 (2, 3), leads from the new tile to the old one, vectors the other way: by the transpose of its rotation.
+    """
+    angle = tf.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
+    return tf.stack([tf.stack([tf.cos(angle), tf.sin(angle)]), tf.stack([-tf.sin(angle), tf.cos(angle)])])
 
 
 def _whole(value: tf.Tensor) -> tf.Tensor:

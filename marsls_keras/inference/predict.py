@@ -99,7 +99,7 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
             inputs, number = filled_up(part) if only is None else only, part.stop - part.start
             turned = np.ascontiguousarray(apply_view(inputs, view))
             if directions.vectors:
-                turned = turned @ directions.matrices(view_turn(view)).T
+                turned = directions.turn(turned, view_turn(view))
             turned = member.normalizer.assemble(turned)
             outputs = member.model.predict(turned, batch_size=batch, verbose=0)
             outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}

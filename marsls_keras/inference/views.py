@@ -53,9 +53,11 @@ def apply_view(images: np.ndarray, view: str) -> np.ndarray:
 
 
 def view_turn(view: str) -> np.ndarray:
-    """Return what a vector (down the rows, along the columns) becomes in a view: float64 (2, 2)."""
+    """Return what a vector (down the rows, along the columns) becomes in a view: float32 (2, 2)."""
     turns, mirror = _VIEWS[view]
-    return np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), turns) @ np.diag([1.0, -1.0 if mirror else 1.0])
+    return np.linalg.matrix_power(np.array([[0, -1], [1, 0]], np.float32), turns) @ np.diag([1.0, -1.0 if mirror else 1.0]).astype(
+        np.float32
+    )
 
 
 def invert_view(images: np.ndarray, view: str) -> np.ndarray:
