@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class Normalizer:
         """Return network input, float32 (N, H, W, len(bands)), from canonical images (N, H, W, C) whose bands are `stored`."""
         values = images[..., [stored.index(band) for band in self.bands]]
         if self.percentiles is not None:
-            low, high = np.percentile(values, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
-            values = np.clip((values - low) / np.maximum(high - low, _EPSILON), 0, 1)
+            low, width = _stretch(values, self.percentiles)
+            values = np.clip((values - low) / width, 0, 1)
         if self.mean is not None and self.std is not None:
             values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return values.astype(np.float32)
@@ -101,12 +102,31 @@ class Inputs:
         """(N, H, W, bands of the input)."""
         return (*self.images.shape[:3], len(self.normalizer.bands))
 
+    @property
+    def places(self) -> list[int]:
+        """Where in the C bands those of the input are."""
+        return [self.stored.index(band) for band in self.normalizer.bands]
+
+    @cached_property
+    def stretch(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Per tile and band the value that becomes 0 and the distance that becomes 1, float32 (N, 1, 1, C); None without percentiles."""
+        if self.normalizer.percentiles is None:
+            return None
+        parts = [_stretch(self.images[part][..., self.places], self.normalizer.percentiles) for part in chunks(self.images)]
+        low, width = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return low, width
+
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, which: Any) -> np.ndarray:
         """Return the input, float32 (n, H, W, bands), of a slice of the tiles or of those at n positions."""
         return self.normalizer.apply(self.images[which], self.stored)
+
+
+def _stretch(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.percentile(values, percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
+    return low, np.maximum(high - low, np.float32(_EPSILON))
 
 
 def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
