@@ -133,17 +133,17 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
         sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
-    with Pile(len(refs), shape, folder) as pile:
-        for i, tile, mask in _consumed(read):
-            if trouble := _wrong_shape(refs[i], tile, mask, shape):
-                problems.append(trouble)
-                continue
-            pile.add(images=tile.image, masks=np.zeros(shape[:2], np.uint8) if mask is None else mask, valid=tile.valid)
-            facts["kept"].append(i)
-            facts["geo"].append(tile.geo)
-            facts["hashes"].append(hashlib.sha256(tile.image.tobytes()).hexdigest())
-            by_release[tile.release].append(refs[i].image)
-            problems += _suspicious(refs[i], tile, mask)
+    pile = Pile(len(refs), shape, folder)
+    for i, tile, mask in _consumed(read):
+        if trouble := _wrong_shape(refs[i], tile, mask, shape):
+            problems.append(trouble)
+            continue
+        pile.add(tile.image, np.zeros(shape[:2], np.uint8) if mask is None else mask, tile.valid)
+        facts["kept"].append(i)
+        facts["geo"].append(tile.geo)
+        facts["hashes"].append(hashlib.sha256(tile.image.tobytes()).hexdigest())
+        by_release[tile.release].append(refs[i].image)
+        problems += _suspicious(refs[i], tile, mask)
     if len(by_release) > 1:
         found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
         problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))

@@ -76,8 +76,8 @@ class Normalizer:
         carried = self.directions.carried
         values = images[..., [stored.index(band) for band in carried]]
         if self.percentiles is not None:
-            low, high = np.percentile(values, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
-            stretched = np.clip((values - low) / np.maximum(high - low, _EPSILON), 0, 1)
+            low, width = _stretch(values, self.percentiles)
+            stretched = np.clip((values - low) / width, 0, 1)
             values = np.where([band in self.directions.fixed for band in carried], values, stretched)
         if self.mean is not None and self.std is not None:
             number = len(carried)
@@ -159,12 +159,31 @@ class Inputs:
         """(N, H, W, carried bands)."""
         return (*self.images.shape[:3], len(self.normalizer.directions.carried))
 
+    @property
+    def places(self) -> list[int]:
+        """Where in the C bands those that are carried are."""
+        return [self.stored.index(band) for band in self.normalizer.directions.carried]
+
+    @cached_property
+    def stretch(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Per tile and band the value that becomes 0 and the distance that becomes 1, float32 (N, 1, 1, C); None without percentiles."""
+        if self.normalizer.percentiles is None:
+            return None
+        parts = [_stretch(self.images[part][..., self.places], self.normalizer.percentiles) for part in chunks(self.images)]
+        low, width = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return low, width
+
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, which: Any) -> np.ndarray:
         """Return the bands, float32 (n, H, W, carried bands), of a slice of the tiles or of those at n positions."""
         return self.normalizer.apply(self.images[which], self.stored)
+
+
+def _stretch(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.percentile(values, percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
+    return low, np.maximum(high - low, np.float32(_EPSILON))
 
 
 def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

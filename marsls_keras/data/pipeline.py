@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,8 @@ from marsls_keras.data.changes import fused
 from marsls_keras.data.directions import Directions
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Inputs
-from marsls_keras.data.sampling import Windows, picture_windows, tile_windows
+from marsls_keras.data.reader import Reader
+from marsls_keras.data.sampling import picture_windows, tile_windows
 
 _TURNS = np.array(
     [
@@ -94,7 +95,7 @@ class TrainingBatches:
             self._places = [tf.constant(places) for places in self._windows.places]
             parts = [masks[..., None], *([] if weights is None else [weights[..., None]])]
             if isinstance(images, Inputs):
-                self._source: _Source = _Streamed(self._windows, [images, *parts])
+                self._source: _Source = _Streamed(images, parts)
             else:
                 self._source = _Held([images, *parts])
 
@@ -121,9 +122,8 @@ class TrainingBatches:
     def _batch(self, turn: int, step: tf.Tensor) -> tuple:
         """Return the batch of a step at which windows of the side number `turn` come."""
         windows = self._windows
-        (images, masks, *weights), slots = self._source.pixels(step)
         places = tf.gather(self._places[turn], step // len(windows.sides))
-        index = self._index(places, windows.sides[turn], windows.cells[turn], slots)
+        (images, masks, *weights), index = self._pixels(places, windows.sides[turn], windows.cells[turn])
         image, mask = tf.gather(images, index), tf.cast(tf.gather(masks, index), tf.float32)
         if self._directions.vectors:
             turns = tf.gather(_TURNS, tf.linalg.matvec(places[:, 2:], [4, 2, 1]))  # (B, 2, 2)
@@ -136,8 +136,8 @@ class TrainingBatches:
         image, mask, weight = self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
         return self._finish(image), mask, weight
 
-    def _index(self, places: tf.Tensor, side: int, cells: int, slots: tf.Tensor | None) -> tf.Tensor:
-        """Return which pixel goes where: int32 (B, side, side), positions in the flat array of the source's pixels.
+    def _pixels(self, places: tf.Tensor, side: int, cells: int) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return the source's pixels, and which goes where: int32 (B, side, side), positions in their flat arrays.
 
         A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term depends on
         the cell, the others on the row or column alone, so all are one product of two thin matrices per window.
@@ -146,7 +146,6 @@ class TrainingBatches:
             places: int32 (B, 5), as in `Windows`.
             side: Side of the windows.
             cells: Cells that a window spans at most, along each axis.
-            slots: int32 (N + 1,), which of the source's tiles each tile is; None if they are the same.
         """
         mosaic = self._windows.mosaic
         height, width = mosaic.height, mosaic.width
@@ -163,60 +162,54 @@ class TrainingBatches:
         rows, columns = near[:, 0] * table.shape[1], near[:, 1]
         upright, turned = rows[:, :, None] + columns[:, None, :], rows[:, None, :] + columns[:, :, None]
         tiles = tf.gather(table.ravel(), tf.where(transposed, turned, upright))  # (B, cells, cells)
-        tiles = (tiles if slots is None else tf.gather(slots, tiles)) * (height * width)
+        parts, tiles = self._source.fetch(tiles)
+        tiles = tiles * (height * width)
         ones = tf.ones_like(offset[:, 0])
         left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, side, cells + 2)
         right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
-        return tf.matmul(left, right)
+        return parts, tf.matmul(left, right)
 
 
 class _Source(Protocol):
     """Where pixels come from."""
 
-    def pixels(self, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor | None]:
-        """Return pixels ((K + 1) H W, C) of tiles, an empty one behind them, for each part, and which of them each tile is: (N + 1,)."""
+    def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return for each part the pixels ((K + 1) H W, C) of K tiles and of an empty one behind them, and which of them each tile is.
+
+        Args:
+            tiles: int32, of any shape, positions of tiles; N stands for none.
+        """
 
 
 class _Held:
     """All tiles, as tensors; args: for each part an array (N, H, W, C)."""
 
     def __init__(self, parts: list[np.ndarray]) -> None:
-        self._parts = [tf.constant(_flat(part)) for part in parts]
+        self._parts = [tf.constant(np.concatenate([part, np.zeros_like(part[:1])]).reshape(-1, part.shape[-1])) for part in parts]
 
-    def pixels(self, step: tf.Tensor) -> tuple[list[tf.Tensor], None]:
+    def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return them all; see `_Source`."""
-        return self._parts, None
+        return self._parts, tiles
 
 
 class _Streamed:
-    """The tiles that a step's windows touch, fetched when it is their turn.
+    """Images that are read from disk when it is their turn.
 
     Args:
-        windows: The windows of every step.
-        parts: For each part what gives tiles (n, H, W, C) by their positions.
+        images: The images.
+        others: For each other part an array (N, H, W, C).
     """
 
-    def __init__(self, windows: Windows, parts: list[Any]) -> None:
-        self._windows, self._parts = windows, parts
+    def __init__(self, images: Inputs, others: list[np.ndarray]) -> None:
+        self._number = len(images)
+        self._parts: list[Callable] = [Reader(images), *(partial(tf.gather, tf.constant(part)) for part in others)]
 
-    def pixels(self, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return those of a step; see `_Source`."""
-        types = [tf.float32, *(tf.as_dtype(part.dtype) for part in self._parts[1:]), tf.int32]
-        *parts, slots = tf.numpy_function(self._fetch, [step], types, stateful=False)
-        for tensor, part in zip(parts, self._parts, strict=True):
-            tensor.set_shape((None, part.shape[-1]))
-        return parts, tf.ensure_shape(slots, (len(self._parts[0]) + 1,))
-
-    def _fetch(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
-        tiles = self._windows.tiles_at(int(step))
-        slots = np.full(len(self._parts[0]) + 1, len(tiles), np.int32)
-        slots[tiles] = np.arange(len(tiles))
-        return *(_flat(part[tiles]) for part in self._parts), slots
-
-
-def _flat(tiles: np.ndarray) -> np.ndarray:
-    """Return the pixels of all tiles and of an empty one behind them: ((N + 1) H W, C)."""
-    return np.concatenate([tiles, np.zeros_like(tiles[:1])]).reshape(-1, tiles.shape[-1])
+    def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return those that are touched; see `_Source`."""
+        touched = tf.sort(tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y)  # (K + 1,), none is the last
+        slots = tf.reshape(tf.searchsorted(touched, tf.reshape(tiles, [-1])), tf.shape(tiles))
+        found = [part(touched[:-1]) for part in self._parts]  # (K, H, W, C)
+        return [tf.reshape(tf.concat([part, tf.zeros_like(part[:1])], 0), (-1, part.shape[-1])) for part in found], slots
 
 
 def evaluation_batches(
@@ -236,17 +229,12 @@ def evaluation_batches(
         weights = np.ones(masks.shape, np.float32)
     with tf.device("CPU"):
         y, w = tf.constant(masks[..., None]), tf.constant(weights[..., None])
-        x = None if isinstance(images, Inputs) else tf.constant(images)
+        x = Reader(images) if isinstance(images, Inputs) else partial(tf.gather, tf.constant(images))
 
     def batch(step: tf.Tensor) -> tuple:
         position = step * batch_size + tf.range(batch_size, dtype=tf.int64)
         index = tf.minimum(position, number - 1)
-        if x is None:
-            image = tf.numpy_function(images.__getitem__, [index], tf.float32, stateful=False)
-            image = tf.ensure_shape(image, (batch_size, *images.shape[1:]))
-        else:
-            image = tf.gather(x, index)
         inside = tf.cast(position < number, tf.float32)[:, None, None, None]
-        return finish(image), tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
+        return finish(x(index)), tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
 
     return tf.data.Dataset.range(-(-number // batch_size)).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -1,4 +1,4 @@
-"""Decoded tiles that are too many for memory: in files of the cache folder, mapped into memory, and read where they are asked for."""
+"""Decoded tiles that are too many for memory: in files of the cache folder, mapped and read where they are asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,46 +23,58 @@ LARGE = 1 << 30
 _FORM = 1
 """To be raised when the files of an entry, or what tiles are decoded to, change."""
 
-_TYPES = {"images": np.float32, "masks": np.uint8, "valid": bool}
 _CHUNK = 1 << 26
 
 
 class Stored:
-    """Tiles in a mapped file, (N, H, W, C); those that are asked for are copied into memory, and no others.
+    """Tiles on disk, (N, H, W, C), each mapped from a file of its own; those that are asked for are copied into memory, and no others.
 
     Args:
-        array: The file's tiles, (M, H, W, C).
-        index: int (N,), which of them these are, in order; all by default.
+        folder: Folder of the files <position>.bin, float32 and little-endian, row by row.
+        tile: Shape of a tile, (H, W, C).
+        index: int (N,), which of them these are, in order.
 
     Attributes:
         shape: (N, H, W, C).
         dtype: Type of the values.
     """
 
-    def __init__(self, array: np.ndarray, index: np.ndarray | None = None) -> None:
-        self._array = array
-        self._index = np.arange(len(array)) if index is None else index
-        self.shape = (len(self._index), *array.shape[1:])
-        self.dtype = array.dtype
+    def __init__(self, folder: Path, tile: tuple[int, ...], index: np.ndarray) -> None:
+        self.folder, self.index = folder, index
+        self.shape = (len(index), *tile)
+        self.dtype = np.dtype("<f4")
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.index)
 
     def __getitem__(self, which: Any) -> np.ndarray:
         """Return a tile (H, W, C) by its position, or (n, H, W, C) by a slice or by n positions."""
-        return np.array(self._array[self._index[which]])
+        chosen = self.index[which]
+        if np.ndim(chosen) == 0:
+            return np.array(self._map(chosen))
+        tiles = np.empty((len(chosen), *self.shape[1:]), np.float32)
+        for place, tile in zip(tiles, chosen, strict=True):
+            place[...] = self._map(tile)
+        return tiles
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError(f"{len(self)} tiles on disk are not to be read at once.")
 
     def select(self, which: np.ndarray) -> Stored:
         """Return the tiles at n positions, still on disk."""
-        return Stored(self._array, self._index[which])
+        return Stored(self.folder, self.shape[1:], self.index[which])
 
     def pixels(self, tile: np.ndarray, pixel: np.ndarray) -> np.ndarray:
         """Return n pixels (n, C), by the positions of their tiles and, row by row, in them."""
-        number, height, width, bands = self._array.shape
-        return self._array.reshape(number, height * width, bands)[self._index[tile], pixel]
+        values = np.empty((len(tile), self.shape[3]), np.float32)
+        order = np.argsort(tile, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(tile[order])) + 1):
+            if len(places):
+                values[places] = self._map(self.index[tile[places[0]]]).reshape(-1, self.shape[3])[pixel[places]]
+        return values
+
+    def _map(self, tile: int) -> np.ndarray:
+        return np.memmap(self.folder / f"{tile}.bin", self.dtype, "r", shape=self.shape[1:])
 
 
 Images = np.ndarray | Stored
@@ -92,7 +103,7 @@ def take_pixels(images: Images, positions: np.ndarray) -> np.ndarray:
 
 
 class Pile:
-    """Where decoded tiles are put one after another: arrays, or the files of a folder.
+    """Where decoded tiles are put one after another: arrays, or, but for masks and validity, which take little room, files.
 
     Args:
         number: How many there are at most.
@@ -101,39 +112,28 @@ class Pile:
     """
 
     def __init__(self, number: int, shape: tuple[int, ...], folder: Path | None) -> None:
-        self.number, self._shape, self._stack = 0, shape, ExitStack()
-        self._files, self._arrays = {}, {}
-        if folder is None:
-            self._arrays = {name: np.empty((number, *part), _TYPES[name]) for name, part in _shapes(shape).items()}
+        self.number, self._shape, self._folder = 0, shape, folder
+        self._masks, self._valid = np.empty((number, *shape[:2]), np.uint8), np.empty((number, *shape[:2]), bool)
+        self._images = np.empty((number if folder is None else 0, *shape), np.float32)
+
+    def add(self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> None:
+        """Add a tile: float32 (H, W, C), uint8 (H, W) and bool (H, W)."""
+        self._masks[self.number], self._valid[self.number] = mask, valid
+        if self._folder is None:
+            self._images[self.number] = image
         else:
             # Written, not mapped: on a full disk writing fails, but a mapped page kills the process.
-            self._files = {name: self._stack.enter_context(open(folder / f"{name}.bin", "wb")) for name in _TYPES}
-
-    def __enter__(self) -> Pile:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        self._stack.close()
-
-    def add(self, **parts: np.ndarray) -> None:
-        """Add a tile: images float32 (H, W, C), masks uint8 (H, W) and valid bool (H, W)."""
-        for name, part in parts.items():
-            if self._files:
-                self._files[name].write(np.ascontiguousarray(part, _TYPES[name]).data)
-            else:
-                self._arrays[name][self.number] = part
+            (self._folder / f"{self.number}.bin").write_bytes(np.ascontiguousarray(image, "<f4").data)
         self.number += 1
 
     def arrays(self) -> dict[str, Any]:
-        """Return the arrays, cut to the tiles that were added."""
-        return {name: array[: self.number] for name, array in self._arrays.items()}
-
-
-def _shapes(shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    return {"images": tuple(shape), "masks": tuple(shape[:2]), "valid": tuple(shape[:2])}
+        """Return "images", "masks" and "valid", cut to the tiles that were added; masks and validity are put into the folder too."""
+        masks, valid = self._masks[: self.number], self._valid[: self.number]
+        if self._folder is None:
+            return {"images": self._images[: self.number], "masks": masks, "valid": valid}
+        np.save(self._folder / "masks.npy", masks)
+        np.save(self._folder / "valid.npy", valid)
+        return {"images": Stored(self._folder, self._shape, np.arange(self.number)), "masks": masks, "valid": valid}
 
 
 def cache_folder() -> Path:
@@ -156,7 +156,7 @@ def cached(
         make: Fills a folder through a `Pile`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as "shape".
 
     Returns:
-        The facts, and "images" on disk (`Stored`), "masks" and "valid", which take a small part of the room, in memory.
+        The facts, and "images" on disk (`Stored`), "masks" and "valid" in memory.
 
     Raises:
         RunError: If the folder cannot be written, or the disk is full.
@@ -180,13 +180,9 @@ def cached(
                 finally:
                     shutil.rmtree(unfinished, ignore_errors=True)
             facts = read_json(path / "facts.json")
-            number, *shape = facts["shape"]
-            if not number:
-                return facts, Pile(0, tuple(shape), None).arrays()
-            parts = {name: (number, *part) for name, part in _shapes(shape).items()}
-            images = Stored(np.memmap(path / "images.bin", np.float32, "r", shape=parts["images"]))
-            rest = {name: np.fromfile(path / f"{name}.bin", _TYPES[name]).reshape(parts[name]) for name in ("masks", "valid")}
-            return facts, {"images": images, **rest}
+            number, *tile = facts["shape"]
+            images = Stored(path, tuple(tile), np.arange(number))
+            return facts, {"images": images, "masks": np.load(path / "masks.npy"), "valid": np.load(path / "valid.npy")}
     except OSError as error:
         reason = error.strerror or error
         raise RunError(
@@ -212,6 +208,8 @@ def _whole(path: Path) -> bool:
     """Return whether an entry is there with all its bytes."""
     if not (path / "facts.json").is_file():
         return False
-    number, *shape = read_json(path / "facts.json")["shape"]
-    sizes = {name: number * int(np.prod(part)) * np.dtype(_TYPES[name]).itemsize for name, part in _shapes(shape).items()}
-    return all((path / f"{name}.bin").is_file() and (path / f"{name}.bin").stat().st_size == size for name, size in sizes.items())
+    number, *tile = read_json(path / "facts.json")["shape"]
+    room = int(np.prod(tile))
+    sizes = {f"{i}.bin": room * 4 for i in range(number)} | {f"{name}.npy": number * tile[0] * tile[1] for name in ("masks", "valid")}
+    found = {entry.name: entry.stat().st_size for entry in os.scandir(path)}
+    return all(found.get(name, -1) >= size for name, size in sizes.items())

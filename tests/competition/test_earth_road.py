@@ -72,7 +72,7 @@ def test_training_from_disk_gives_what_training_in_memory_gives(monkeypatch: pyt
     metrics = [json.loads(Path(f"runs/{cache}/fold_0/metrics.json").read_text()) for cache in ("memory", "disk")]
     assert metrics[0]["weights_sha256"] == metrics[1]["weights_sha256"] and metrics[0]["counts"] == metrics[1]["counts"]
     assert Path("runs/memory/fingerprint.json").read_text() == Path("runs/disk/fingerprint.json").read_text()
-    assert [len(list(path.glob("*.bin"))) for path in Path("cache").iterdir() if path.is_dir()] == [3]
+    assert [len(list(path.glob("*.bin"))) for path in Path("cache").iterdir() if path.is_dir()] == [15]
     scores = [json.loads(done("evaluate", cache, "--split", "test", "--json"))["scores"] for cache in ("memory", "disk")]
     assert scores[0] == scores[1]
     assert len([path for path in Path("cache").iterdir() if path.is_dir()]) == 2  # the test tiles have an entry of their own
