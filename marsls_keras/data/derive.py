@@ -19,7 +19,7 @@ from marsls_keras.data.directions import Directions
 from marsls_keras.data.integrity import Tiles, load
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.refs import TileRef
-from marsls_keras.data.store import Pile, Stored, cached
+from marsls_keras.data.store import Images, Pile, Stored, cached
 
 
 def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
@@ -46,24 +46,23 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     mosaic = Mosaic.of(tiles.refs, height, width, max(height, width) + 2 * reach)
     shape = (height, width, len(tiles.bands) + len(names))
 
-    def pile(folder: Path | None) -> Pile:
-        with Pile(number, shape, folder) as whole:
-            for i in range(number):
-                image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
-                whole.add(images=image, masks=tiles.masks[i], valid=tiles.valid[i])
-        return whole
+    def pile(folder: Path | None) -> Images:
+        whole = Pile(number, shape, folder)
+        for i in range(number):
+            image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
+            whole.add(image, tiles.masks[i], tiles.valid[i])
+        return whole.arrays()["images"]
 
     if isinstance(tiles.images, Stored):
 
         def make(folder: Path) -> dict:
-            pile(folder)
-            return {"shape": (number, *shape)}
+            return {"shape": pile(folder).shape}
 
         # The digests of the pixels stand for whatever else decided what the tiles are decoded to.
         _, arrays = cached(tiles.refs, ("derived", list(names), tiles.bands, list(tiles.hashes)), make)
         images = arrays["images"]
     else:
-        images = pile(None).arrays()["images"]
+        images = pile(None)
     return replace(tiles, images=images, derived=(*tiles.derived, *names))
 
 

@@ -12,6 +12,8 @@ from marsls_keras.data.derive import continued, derive, load_folder, load_with_n
 from marsls_keras.data.derived import DERIVED, LATE
 from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.integrity import load
+from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.pipeline import evaluation_batches
 from marsls_keras.data.store import Stored
 from marsls_keras.errors import InputError
 
@@ -164,3 +166,19 @@ def test_the_terrain_of_real_tiles_has_no_step_at_their_borders(real_data):
         across = np.abs(right[:, :, 0, band] - left[:, :, -1, band]).mean()
         within = np.abs(np.diff(left[..., band], axis=2)).mean()
         assert across < 1.2 * within, name
+
+
+@pytest.mark.parametrize("percentiles", [None, (1, 99)])
+def test_the_network_sees_the_same_from_disk(root, tmp_path, monkeypatch, percentiles):
+    monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
+    bands = ["all", "aspect_sin", "hillshade", "tpi_small"]
+    held, kept = (load_folder(root, Data(bands=bands, cache=cache)) for cache in ("memory", "disk"))
+    config = Data(bands=bands, normalization={"percentiles": percentiles})
+    normalizer = Normalizer.fit(kept.images, config, kept.bands)
+    seen = []
+    for tiles in (held, kept):
+        inputs = normalizer.inputs(tiles.images, tiles.bands)
+        batches = evaluation_batches(inputs, tiles.masks, batch_size=4, finish=normalizer.assemble)
+        seen.append(np.concatenate([image for image, _, _ in batches.as_numpy_iterator()]))
+    assert isinstance(kept.images, Stored) and seen[0].shape[-1] == 10
+    np.testing.assert_array_equal(*seen)
