@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from marsls_keras.data.derived import DERIVED, LATE, VECTORS
 
@@ -70,7 +69,11 @@ class Directions:
 
 def take(image: Any, bands: Any) -> Any:
     """Return some bands of an image (..., C), by their positions; an array or a tensor."""
-    return np.take(image, bands, -1) if isinstance(image, np.ndarray) else tf.gather(image, bands, axis=-1)
+    if isinstance(image, np.ndarray):
+        return np.take(image, bands, -1)
+    import tensorflow as tf  # where there is a tensor; `check` looks at bands without it, and so begins sooner
+
+    return tf.gather(image, bands, axis=-1)
 
 
 def sources_of(band: str) -> tuple[str, ...]:

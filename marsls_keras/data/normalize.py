@@ -11,7 +11,6 @@ import numpy as np
 
 from marsls_keras.config import Data
 from marsls_keras.data.bands import BANDS, expand_bands
-from marsls_keras.data.changes import fused
 from marsls_keras.data.derived import LATE
 from marsls_keras.data.directions import Directions, take
 from marsls_keras.data.store import Images, Stored, chunks
@@ -107,7 +106,11 @@ class Normalizer:
         if self.directions.carried == self.bands:
             return carried
         select = partial(self.select, names=self.bands)
-        return select(carried) if isinstance(carried, np.ndarray) else fused(select)(carried)
+        if isinstance(carried, np.ndarray):
+            return select(carried)
+        from marsls_keras.data.changes import fused  # imports TensorFlow
+
+        return fused(select)(carried)
 
     @property
     def _columns(self) -> tuple[str, ...]:
