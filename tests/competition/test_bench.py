@@ -61,6 +61,7 @@ def test_everything_is_measured_on_generated_tiles_and_told_as_json(capsys, monk
     assert result["trainable"] == sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_the_table_is_for_people(data, capsys):
     settings = [*TINY, "data.sampling=windows", "data.window_sizes=[16, 48]", "augmentation.noise.probability=0.5", "model.options.depth=3"]
     code, out, err = run(capsys, "--data", data, "--seconds", 0.2, settings=settings)

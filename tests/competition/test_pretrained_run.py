@@ -53,6 +53,7 @@ def run(tmp_path, *options, **changes):
     return main(["train", "--config", str(recipe), "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs"), *options])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # a window of one token
 def test_a_run_begins_with_a_checkpoint_records_it_and_needs_it_no_more(tmp_path, data_root, checkpoint, capsys):
     data_root(tmp_path / "data", train=4, val=2, test=2, size=32)

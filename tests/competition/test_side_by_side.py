@@ -66,6 +66,7 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if Path("/proc").is_dir() else True
 
 
+@pytest.mark.slow
 def test_folds_at_once_stop_at_a_signal_and_resume_to_the_result_of_one_after_the_other(tiny_run, tmp_path, startup, monkeypatch, capsys):
     # Sums over threads depend on how many there are, and the run that is compared with had them all.
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", str(os.cpu_count()))

@@ -237,6 +237,7 @@ def test_saved_weights_come_back(tmp_path):
     assert np.array_equal(model(images()), other(images()))
 
 
+@pytest.mark.slow
 def test_training_on_one_batch_lowers_the_loss():
     keras.utils.set_random_seed(0)
     model = build_model("dual_swin", **{**TINY, "decoder_channels": 8})

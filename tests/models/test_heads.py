@@ -132,6 +132,7 @@ np.savez(sys.argv[2], evaluated=evaluated, trained=model.train_on_batch(x, y, w)
 """
 
 
+@pytest.mark.slow
 def test_jax_computes_the_same(batch, tmp_path):
     x, y, w = batch
     model = build_model("rmau_net", bands=2, filters=2, poolings=1, block="double_conv", tile_size=8, heads=[64, 128], detection=True)
@@ -149,6 +150,7 @@ def test_jax_computes_the_same(batch, tmp_path):
         assert there["trained"] == pytest.approx(float(model.compute_loss(x, y, model(x, training=True), w)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_devices_compute_the_loss_and_the_gradient_of_the_whole_batch():
     # In a process of its own, since devices are divided before anything else.
     result = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)

@@ -252,6 +252,7 @@ np.savez(sys.argv[1] + "/out.npz", logits=logits, losses=losses)
 """
 
 
+@pytest.mark.slow
 def test_jax_computes_and_trains_the_same(tmp_path):
     x = images()
     np.save(tmp_path / "x.npy", x)

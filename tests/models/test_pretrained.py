@@ -99,6 +99,7 @@ np.savez(sys.argv[4], **maps)
 """
 
 
+@pytest.mark.slow
 def test_jax_computes_the_same(tmp_path):
     path = written(tmp_path / "a.safetensors", tensors(depths=(2, 1, 1, 1)))
     options = {**SMALL, "depths": [2, 1, 1, 1], "window": 4}

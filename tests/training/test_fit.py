@@ -380,6 +380,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, tmp_path, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)

@@ -372,6 +372,7 @@ print(json.dumps({**tiny_fit(Path(sys.argv[1])), "error": failing_fit()}))
 """
 
 
+@pytest.mark.slow
 def test_jax_gives_the_same(tmp_path):
     options = {"env": {**os.environ, "KERAS_BACKEND": "jax"}, "cwd": Path(__file__).parent, "capture_output": True, "text": True}
     result = subprocess.run([sys.executable, "-c", CODE, tmp_path / "jax"], **options)
