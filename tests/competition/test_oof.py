@@ -98,7 +98,7 @@ def test_views_are_computed_once(fresh, tiles):
     assert said == [] and {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()} == kept
     for view in views:
         assert np.array_equal(second.runs["tiny"][view], third.runs["tiny"][view])
-    assert np.array_equal(first.views["identity"], third.runs["tiny"]["identity"])
+    assert np.array_equal(first.runs["tiny"]["identity"], third.runs["tiny"]["identity"])
     assert np.abs(third.runs["tiny"]["identity"] - third.runs["tiny"]["rot270"]).max() > 0.01
 
 
