@@ -278,21 +278,23 @@ def predict(
 
 @app.command()
 def tune(
-    what: Annotated[_What, Argument(help="decision: threshold and views.")] = _What.decision,
+    what: Annotated[_What, Argument(help="decision: how predictions become masks.")] = _What.decision,
     run: _RunNames = None,
     folds: _Folds = None,
     data: _OwnData = None,
+    trials: Annotated[int, Option(min=1, help="Weights of several runs that are tried.")] = 200,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
-    """Choose threshold and views on out-of-fold predictions, nested across folds."""
+    """Choose threshold, views, weights and post-processing on out-of-fold predictions, nested across folds."""
     _backend()
     from competition import workflow
-    from competition.console import say, score_table, show, show_json
+    from competition.console import elements_table, say, score_table, show, show_json
+    from competition.decision import described
     from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
-    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, say)
+    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, trials, say)
     if as_json:
         show_json(decision)
         return
@@ -302,6 +304,7 @@ def tune(
         rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
     rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
     show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold", rows))
+    show(elements_table("Elements of the decision, nested" + ("" if honest else " across halves of the fold"), decision["elements"]))
     if honest:
         gain = decision["gain"]
         low, high = gain["interval"]
@@ -309,7 +312,7 @@ def tune(
         show("Quote the nested figure." if gain["miou"] > 0 else "Tuning did not help, so the plain decision is kept.")
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
-    show(f"Decision: views {decision['views']}, threshold {decision['threshold']:g} → {path}")
+    show(f"Decision: {described(decision)} → {path}")
     if workflow.for_challenge(Run.open(runs / names[0])):
         show(_next("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
 

@@ -79,6 +79,18 @@ def detection_table(title: str, found: dict[str, Any]) -> Table:
     return table(title, ["", *(LABELS[score] for score in IMAGE_SCORES)], [[f"{right} of {number} right", *found["scores"].values()]])
 
 
+def elements_table(title: str, elements: Iterable[dict[str, Any]]) -> Table:
+    """Return a table of what each element of a decision gains, from `elements` of decision.json."""
+    cells = []
+    for row in elements:
+        value = row["value"]
+        shown = ", ".join(f"{run} {weight:g}" for run, weight in value.items()) if isinstance(value, dict) else value
+        shown = f"{shown:g}" if isinstance(shown, float) else shown
+        gains = [(f"{row[of]['miou']:+.4f}", "{:+.4f} to {:+.4f}".format(*row[of]["interval"])) for of in ("gain", "alone")]
+        cells.append([row["element"], shown, *gains[0], *gains[1], "kept" if row["kept"] else "left out"])
+    return table(title, ["", "value", "gain in mIoU", "95 % interval", "gain alone", "95 % interval", ""], cells)
+
+
 def show_check(result: dict[str, Any], limit: int = 30) -> None:
     """Print what `check_data` found."""
     show(

@@ -1,16 +1,18 @@
-"""Ensembles: probabilities averaged over runs, folds and views, one member in memory at a time."""
+"""Ensembles: probabilities or logits averaged over runs, folds and views, one member in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from competition.averaging import gather, shares, spread
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.store import select
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.predict import load_member, predict_views
+from marsls_keras.inference.views import views_of
 from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
 
@@ -32,13 +34,19 @@ class Prediction(NamedTuple):
 
 
 def predict_ensemble(
-    runs: Sequence[Run], folds: Sequence[int], tiles: Tiles, views: Sequence[str], say: Callable[[str], None] = lambda line: None
+    runs: Sequence[Run],
+    folds: Sequence[int],
+    tiles: Tiles,
+    views: Sequence[str],
+    say: Callable[[str], None] = lambda line: None,
+    weights: Mapping[str, float] | None = None,
+    averaging: str = "probability",
 ) -> Prediction:
     """Predict tiles with all members and views.
 
     A tile that a member was trained on (by content, whatever its name) is left to the members that were not: otherwise the prediction of
     labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict it, and the
-    tile is named in `leaked`.
+    tile is named in `leaked`. Weights count among the members that predict a tile; those of a run of weight 0 are not asked.
 
     Args:
         runs: Runs whose folds are the members.
@@ -46,7 +54,11 @@ def predict_ensemble(
         tiles: The tiles, N of them.
         views: Names of views.
         say: Told which member predicts.
+        weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
+        averaging: What is averaged, "probability" or "logit".
     """
+    share = shares(weights, [run.name for run in runs])
+    runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
     trained = np.array([[digest in run.splits.training_hashes(fold) for digest in tiles.hashes] for run, fold in members])  # (M, N)
     leaked = trained.all(axis=0)
@@ -58,13 +70,20 @@ def predict_ensemble(
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
             for seen in predict_views(load_member(run, fold), select(tiles.images, index), views, tiles.bands):
-                total[index] += seen.probability
+                total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
                 if seen.landslide is not None:
-                    landslide[index] += seen.landslide
-    number = (used.sum(axis=0) * len(views)).astype(np.float32)
-    total /= number[:, None, None]
+                    landslide[index] += seen.landslide * np.float32(share[run.name])
+    whole = (np.array([share[run.name] for run, _ in members]) @ used * len(views)).astype(np.float32)
+    total /= whole[:, None, None]
     named = [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)]
-    return Prediction(total, int(trained.any(axis=0).sum()), named, landslide / number if detecting else None)
+    return Prediction(gather(total, averaging), int(trained.any(axis=0).sum()), named, landslide / whole if detecting else None)
+
+
+def predict_decided(
+    runs: Sequence[Run], folds: Sequence[int], tiles: Tiles, decision: dict[str, Any], say: Callable[[str], None] = lambda line: None
+) -> Prediction:
+    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`."""
+    return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"])
 
 
 def refuse_leaked(leaked: list[str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from competition.averaging import gather, shares, spread
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.integrity import Tiles
@@ -22,33 +23,57 @@ from marsls_keras.training.run_dir import Run
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Out-of-fold predictions of one run, or the mean of several.
+    """Out-of-fold predictions of one run or several.
 
     Attributes:
         tiles: The N tiles, in the order of splits.json.
         folds: int (N,), the fold that held each tile out.
         blocks: Block label of each tile, (N,).
-        views: Per view, the landslide probability, float32 (N, H, W).
-        landslide: Per view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a head for it.
+        runs: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
+        landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a
+            head for it.
     """
 
     tiles: Tiles
     folds: np.ndarray
     blocks: np.ndarray
-    views: dict[str, np.ndarray]
+    runs: dict[str, dict[str, np.ndarray]]
     members: dict[str, dict[str, str]]
-    landslide: dict[str, np.ndarray] = field(default_factory=dict)
+    landslide: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
-    def probability(self, view_set: str) -> np.ndarray:
-        """Return the mean probability over a set of views, float32 (N, H, W)."""
+    def probability(self, view_set: str, weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
+        """Return the mean probability over a set of views and the runs, float32 (N, H, W).
+
+        Args:
+            view_set: Name of a set of views.
+            weights: Weight of each run; equal ones by default.
+            averaging: What is averaged, "probability" or "logit".
+        """
+        return self.mean({run: self.over_views(run, view_set, averaging) for run in shares(weights, list(self.runs))}, weights, averaging)
+
+    def over_views(self, run: str, view_set: str, averaging: str) -> np.ndarray:
+        """Return the mean over a set of views of what is averaged of one run, float32 (N, H, W)."""
         names = views_of(view_set)
-        return sum((self.views[name] for name in names[1:]), self.views[names[0]]) / np.float32(len(names))
+        total = spread(self.runs[run][names[0]], averaging).copy()
+        for name in names[1:]:
+            total += spread(self.runs[run][name], averaging)
+        total /= np.float32(len(names))
+        return total
 
-    def image_probability(self, view_set: str) -> np.ndarray | None:
-        """Return the mean probability of any landslide in a tile over a set of views, float32 (N,); None without a head for it."""
-        each = [self.landslide[name] for name in views_of(view_set)] if self.landslide else None
-        return None if each is None else np.stack(each).mean(axis=0)
+    def mean(self, over_views: Mapping[str, np.ndarray], weights: Mapping[str, float] | None, averaging: str) -> np.ndarray:
+        """Return the mean probability over runs, from what `over_views` gave of each whose weight is not 0."""
+        total = np.zeros(next(iter(over_views.values())).shape, np.float32)
+        for run, weight in shares(weights, list(self.runs)).items():
+            total += over_views[run] * np.float32(weight)
+        return gather(total, averaging)
+
+    def image_probability(self, view_set: str, weights: Mapping[str, float] | None = None) -> np.ndarray | None:
+        """Return the mean probability of any landslide in a tile over views and runs, float32 (N,); None without a head for it."""
+        if not self.landslide:
+            return None
+        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.runs}
+        return self.mean(each, weights, "probability")
 
 
 def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None = None) -> Tiles:
@@ -86,7 +111,7 @@ def collect(
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
 
     Args:
-        runs: One or more runs over the same splits; their probabilities are averaged.
+        runs: One or more runs over the same splits.
         tiles: The pool's tiles, from `pool_tiles`.
         views: Names of the views that are needed.
         chosen: Folds to use; all by default.
@@ -102,17 +127,20 @@ def collect(
     ids = [tile["id"] for tile in runs[0].splits.tiles]
     held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
     used = np.flatnonzero(np.isin(held_by, folds))
-    total = {view: np.zeros((len(ids), *tiles.masks.shape[1:]), np.float32) for view in views}
-    landslide = {view: np.zeros(len(ids), np.float32) for view in views} if all(map(_has_detection, runs)) else {}
+    shape = (len(used), *tiles.masks.shape[1:])
+    predictions = {run.name: {view: np.zeros(shape, np.float16) for view in views} for run in runs}
+    detecting = all(map(_has_detection, runs))
+    landslide = {run.name: {view: np.zeros(len(used), np.float32) for view in views} for run in runs} if detecting else {}
     times = np.zeros(len(ids), int)
     for run in runs:
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
+            rows = np.searchsorted(used, index)
             predicted = _fold_views(run, fold, tiles.subset(index), views, say)
             for view in views:
-                total[view][index] += predicted[view].probability.astype(np.float32) / np.float32(len(runs))
-                if view in landslide:
-                    landslide[view][index] += np.asarray(predicted[view].landslide) / np.float32(len(runs))
+                predictions[run.name][view][rows] = predicted[view].probability
+                if detecting:
+                    landslide[run.name][view][rows] = predicted[view].landslide
             times[index] += 1
     wrong = [ids[i] for i in used if times[i] != len(runs)]
     if wrong:
@@ -121,9 +149,9 @@ def collect(
         tiles=tiles.subset(used),
         folds=held_by[used],
         blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
-        views={view: values[used] for view, values in total.items()},
+        runs=predictions,
         members={run.name: run.digest(folds) for run in runs},
-        landslide={view: values[used] for view, values in landslide.items()},
+        landslide=landslide,
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
+from competition.decision import PLAIN, full_size, read_decision, segment
+from competition.ensemble import predict_decided, refuse_leaked, tell_leaked
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
-from competition.tuning import PLAIN, read_decision
 from competition.workflow import Say, bands_of, decision_of, open_runs
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
@@ -19,7 +19,6 @@ from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import block_of
 from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
-from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
@@ -52,8 +51,9 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
     decision = decision_of(opened, used, say)
     if split == "oof":
         oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say)
-        tiles, probability, blocks = oof.tiles, oof.probability(decision["views"]), oof.blocks
-        landslide = oof.image_probability(decision["views"])
+        tiles, blocks = oof.tiles, oof.blocks
+        probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
+        landslide = oof.image_probability(decision["views"], decision["weights"])
     else:
         dataset = Dataset.open(data or run.data_root, release=release)
         refs = dataset.split(split)
@@ -61,18 +61,17 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
         tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, run.config.data.resize, run.config.data.cache)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
-        probability, _, leaked, landslide = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, _, leaked, landslide = predict_decided(opened, used, tiles, decision, say)
         refuse_leaked(leaked)
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
-    counts = confusion(tiles.masks, probability >= np.float32(decision["threshold"]), axis=(1, 2))
+    counts = confusion(tiles.masks, segment(decision, probability), axis=(1, 2))
     per_tile = counts.scores()
     return {
         "run": name,
         "split": split,
         "folds": used,
         "tiles": len(tiles),
-        "views": decision["views"],
-        "threshold": decision["threshold"],
+        **{key: decision[key] for key in PLAIN},
         "scores": counts.pooled().scores(),
         "interval": bootstrap_interval(counts, blocks),
         "detection": None if landslide is None else detection(tiles.masks, landslide),
@@ -117,11 +116,10 @@ def predict(
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
-        probability, _, leaked, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say)
         tell_leaked(leaked, say)
         for ref, geo, small in zip(tiles.refs, tiles.geo, probability, strict=True):
-            values = resample(small, *sizes[ref.image.name], order=1)  # where data.resize changed it
-            mask = (values >= np.float32(decision["threshold"])).astype(np.uint8)
+            values, mask = full_size(decision, small, *sizes[ref.image.name])
             foreground += int(mask.sum())
             for kind, band in zip(written, (values, mask), strict=True):
                 path = out / kind / f"{ref.image.stem}.tif"
@@ -134,8 +132,7 @@ def predict(
     return {
         "out": str(out),
         "tiles": number,
-        "views": decision["views"],
-        "threshold": decision["threshold"],
+        **{key: decision[key] for key in PLAIN},
         "foreground_ratio": foreground / pixels,
         "mosaics": [str(path) for path in joined],
     }
@@ -159,8 +156,10 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
     if not folds:
         raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
     decision = read_decision([run], folds)
-    views = (decision or PLAIN)["views"]
-    oof = collect([run], pool_tiles(run, data), views_of(views), folds, say)
+    followed = decision or PLAIN
+    oof = collect([run], pool_tiles(run, data), views_of(followed["views"]), folds, say)
+    # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
+    probability = oof.probability(followed["views"], averaging=followed["averaging"])
     return RunReport(
         name=run.name,
         config=(run.path / "config.yaml").read_text(encoding="utf-8"),
@@ -182,5 +181,6 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         images=oof.tiles.images,
         bands=oof.tiles.bands,
         masks=oof.tiles.masks,
-        probability=oof.probability(views),
+        probability=probability,
+        predicted=segment(followed, probability),
     )

@@ -1,143 +1,212 @@
-"""The decision: threshold and views, chosen on out-of-fold predictions, with a figure that was not itself tuned."""
+"""The decision: what makes masks of predictions, chosen on out-of-fold ones, with a figure that was not itself tuned."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import optuna
 
+from competition.averaging import AVERAGINGS
+from competition.decision import Choice
 from competition.oof import OutOfFold
-from marsls_keras.counts import BINS, Counts, bootstrap, confusion, counts_at_thresholds, histogram, interval
-from marsls_keras.errors import InputError
-from marsls_keras.files import read_json
-from marsls_keras.training.run_dir import Run
+from competition.tables import Tables
+from marsls_keras.counts import Counts, bootstrap, interval
+from marsls_keras.inference.views import views_of
 
-PLAIN: dict[str, Any] = {"views": "identity", "threshold": 0.5}
-"""The decision of a run that was not tuned."""
+ELEMENTS = ("threshold", "views", "weights", "averaging", "min_area", "max_hole")
+"""What can be decided, in the order in which it is added to the plain decision; sizes come last, since they are those of a mask."""
+
+TENTHS = 10
+"""Weights are multiples of 1 / TENTHS, or equal."""
 
 
-def decide(oof: OutOfFold, view_sets: Sequence[str]) -> dict[str, Any]:
-    """Choose threshold and views by pooled mIoU.
+def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[str, Any]:
+    """Choose how predictions become masks by pooled mIoU.
 
-    The nested figure is honest: each fold's tiles are segmented with what was chosen on the other folds alone, and the counts are pooled.
-    If that is no better than threshold 0.5 without views, the plain decision is kept.
+    Elements are added one after the other to the plain decision (threshold 0.5, one view, equal weights), each with the threshold chosen
+    anew where that is free. One stays if it gains mIoU nested: each fold's tiles are segmented with what was chosen on the other folds
+    alone, and the counts are pooled. The nested figure of the whole goes one level deeper, since choosing elements is a choice as well:
+    for each fold also the elements are those that gain on the other folds, nested among these. If that is no better than the plain
+    decision, the plain one is kept.
 
     Args:
         oof: Out-of-fold predictions with all views that the sets need.
         view_sets: Names of the candidate sets of views.
+        trials: Options of one element that are tried. If there are more, which only weights of several runs have, Optuna's TPE suggests
+            them.
 
     Returns:
-        The content of decision.json: runs, folds, members, views, threshold, and the scores with block-bootstrap intervals of the plain
-        decision (`baseline`), of the nested one (`nested`, None if there is one fold only), of the final one on the tiles that it was
-        chosen on (`tuned`, optimistic), of those the one to expect of the final decision on new tiles (`expected`), the paired gain of
-        nested over plain, and the best threshold of each set of views.
+        The content of decision.json: runs, folds, members, the keys of `Choice` with weights by run, and the scores with block-bootstrap
+        intervals of the plain decision (`baseline`), of the nested one (`nested`, None if there is one fold only), of the final one on the
+        tiles that it was chosen on (`tuned`, optimistic), of those the one to expect of the final decision on new tiles (`expected`), the
+        paired gain of nested over plain, the best threshold of each set of views, and `elements`: of each one offered its value, its
+        gain over those kept before it and alone over the plain decision, both nested and with paired intervals, and whether it is kept.
     """
-    folds = sorted(set(oof.folds.tolist()))
-    tables = {name: _histograms(oof, name, folds) for name in view_sets}
-    plain = _counts(oof, PLAIN["views"], PLAIN["threshold"])
-    views, threshold = choose({name: table.sum(0) for name, table in tables.items()})
-    nested = _nested(oof, tables, folds) if len(folds) > 1 else None
-    baseline, honest, gain = _summary(plain, oof.blocks), None, None
-    if nested is not None:
-        honest = _summary(nested["counts"], oof.blocks)
-        draws = bootstrap(nested["counts"], oof.blocks) - bootstrap(plain, oof.blocks)
-        gain = {"miou": honest["scores"]["miou"] - baseline["scores"]["miou"], "interval": interval(draws)}
+    search = Search(Tables(oof), view_sets, trials)
+    tables, runs, everything = search.tables, search.tables.runs, search.tables.all_units
+    _, plain = tables.per_tile(Choice(), everything)
+    baseline, kept = _summary(plain, oof.blocks), search.select(everything)
+    final = search.choose(kept, everything)
+    elements: list[dict[str, Any]] = []
+    before: tuple[str, ...] = ()
+    for element in search.elements:
+        tried = search.choose((*before, element), everything)
+        gains = {"gain": (search.nested((*before, element)), search.nested(before)), "alone": (search.nested((element,)), plain)}
+        found = {name: _gain(after, counts, oof.blocks) for name, (after, counts) in gains.items()}
+        elements.append({"element": element, "value": tried.as_dict(runs)[element], **found, "kept": element in kept})
+        before = (*before, element) if element in kept else before
+    honest, gain, per_fold = None, None, []
+    if len(tables.folds) > 1:
+        fields = np.zeros((4, len(oof.folds)), np.int64)
+        for rank, fold in enumerate(tables.folds):
+            others = tuple(unit for unit in everything if unit // 2 != rank)
+            chosen = search.choose(search.select(others), others)
+            index, counts = tables.per_tile(chosen, [unit for unit in everything if unit // 2 == rank])
+            fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
+            per_fold.append({"fold": fold, **chosen.as_dict(runs), "miou": counts.pooled().scores()["miou"]})
+        honest, gain = _summary(Counts(*fields), oof.blocks), _gain(Counts(*fields), plain, oof.blocks)
         if gain["miou"] <= 0:
-            views, threshold = PLAIN["views"], PLAIN["threshold"]
+            final, elements = Choice(), [{**row, "kept": False} for row in elements]
     return {
-        "runs": list(oof.members),
-        "folds": folds,
+        "runs": runs,
+        "folds": tables.folds,
         "members": oof.members,
-        "views": views,
-        "threshold": threshold,
+        **final.as_dict(runs),
         "expected": honest if gain and gain["miou"] > 0 else baseline,
-        "baseline": {**PLAIN, **baseline},
-        "nested": {**honest, "per_fold": nested["per_fold"]} if nested and honest else None,
+        "baseline": {**Choice().as_dict(runs), **baseline},
+        "nested": {**honest, "per_fold": per_fold} if honest else None,
         "gain": gain,
-        "tuned": _summary(_counts(oof, views, threshold), oof.blocks),
-        "view_sets": {name: _best(table.sum(0)) for name, table in tables.items()},
+        "tuned": _summary(tables.per_tile(final, everything)[1], oof.blocks),
+        "elements": elements,
+        "view_sets": {name: search.view_set(name) for name in view_sets},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def choose(tables: dict[str, np.ndarray]) -> tuple[str, float]:
-    """Return the set of views and the threshold with the highest mIoU, from a histogram (2, BINS) per set.
+class Search:
+    """Decisions on some units of the tiles; what was decided once is remembered.
 
-    Optuna goes through the sets; the threshold needs no search, since a histogram gives the score at every one of them. Among equals the
-    set named first and the lowest threshold win.
+    Attributes:
+        tables: Tables of counts.
+        sets: Names of the candidate sets of views, the plain one first.
+        trials: Options of one element that are tried.
+        elements: Those of ELEMENTS that there is a choice for.
     """
 
-    def objective(trial: optuna.Trial) -> float:
-        best = _best(tables[trial.suggest_categorical("views", list(tables))])
-        trial.set_user_attr("threshold", best["threshold"])
-        return best["miou"]
+    def __init__(self, tables: Tables, view_sets: Sequence[str], trials: int):
+        self.tables, self.trials = tables, trials
+        self.sets = list(dict.fromkeys((Choice().views, *view_sets)))
+        several = len(tables.runs) > 1
+        offered = {
+            "views": len(self.sets) > 1,
+            "weights": several,
+            "averaging": several or any(len(views_of(name)) > 1 for name in self.sets),
+        }
+        self.elements = [element for element in ELEMENTS if offered.get(element, True)]
+        self.choose = cache(self._choose)
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler({"views": list(tables)}, seed=0))
-    study.optimize(objective, n_trials=len(tables))
-    order = list(tables)
-    best = max(study.trials, key=lambda trial: (trial.value, -order.index(trial.params["views"])))
-    return best.params["views"], best.user_attrs["threshold"]
+    def select(self, units: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the elements that gain mIoU on these units, each fold decided on the others (nothing else is left for one block alone)."""
+        kept: tuple[str, ...] = ()
+        score = self._nested_score(kept, units)
+        for element in self.elements:
+            better = self._nested_score((*kept, element), units)
+            if better > score:
+                kept, score = (*kept, element), better
+        return kept
+
+    def nested(self, elements: tuple[str, ...]) -> Counts:
+        """Return the counts of every tile, segmented with what is chosen on the other folds if these elements are free."""
+        fields = np.zeros((4, len(self.tables.unit)), np.int64)
+        for own, others in self._splits(self.tables.all_units):
+            index, counts = self.tables.per_tile(self.choose(elements, others), own)
+            fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
+        return Counts(*fields)
+
+    def view_set(self, name: str) -> dict[str, float]:
+        """Return the best threshold of a set of views, all runs alike, and its mIoU."""
+        miou, choice = self.tables.best_threshold(Choice(views=name), self.tables.all_units, free=True)
+        return {"threshold": choice.threshold, "miou": miou}
+
+    def _nested_score(self, elements: tuple[str, ...], units: tuple[int, ...]) -> float:
+        parts = [self.tables.pooled(self.choose(elements, others), own) for own, others in self._splits(units)]
+        return sum(parts, Counts(0, 0, 0, 0)).scores()["miou"]
+
+    def _splits(self, units: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Return each group of these units with the others, on which it is decided."""
+        groups = self.tables.groups(units)
+        if len(groups) == 1:
+            return [(units, units)]
+        return [(own, tuple(unit for unit in units if unit not in own)) for own in groups]
+
+    def _choose(self, elements: tuple[str, ...], units: tuple[int, ...]) -> Choice:
+        """Return the best choice on some units with these elements free, the last one added to the choice without it."""
+        if not elements:
+            return Choice()
+        *earlier, element = elements
+        choice, free = self.choose(tuple(earlier), units), "threshold" in elements
+        if element in ("min_area", "max_hole"):
+            return self.tables.best_sizes(choice, units, free, "min_area" in elements, "max_hole" in elements)[1]
+
+        def scored(option: Choice) -> tuple[float, Choice]:
+            return self.tables.best_threshold(option, units, free)
+
+        if element == "weights":
+            return self._weights(choice, scored)
+        options = {
+            "threshold": [choice],  # whose threshold is free now
+            "views": [replace(choice, views=name) for name in self.sets],
+            "averaging": [replace(choice, averaging=what) for what in AVERAGINGS],
+        }[element]
+        return max(map(scored, options), key=lambda found: found[0])[1]
+
+    def _weights(self, choice: Choice, scored: Callable[[Choice], tuple[float, Choice]]) -> Choice:
+        """Return a choice with the best weights: equal ones, or of all in tenths the best one, or the best that Optuna finds."""
+        number = len(self.tables.runs)
+        best = scored(choice)
+        grid = _simplex(number)
+        if len(grid) <= self.trials:
+            return max([best, *(scored(replace(choice, weights=weights)) for weights in grid)], key=lambda found: found[0])[1]
+
+        def objective(trial: optuna.Trial) -> float:
+            weights = _in_tenths([trial.suggest_int(run, 0, TENTHS) for run in self.tables.runs])
+            found = scored(replace(choice, weights=weights))
+            trial.set_user_attr("choice", found)
+            return found[0]
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+        study.enqueue_trial(dict.fromkeys(self.tables.runs, 1))
+        study.optimize(objective, n_trials=self.trials)
+        return max([best, study.best_trial.user_attrs["choice"]], key=lambda found: found[0])[1]
 
 
-def decision_path(runs: Sequence[Run]) -> Path:
-    """Return where the decision of these runs lies: in the run's folder, or for several in one named after all of them."""
-    return runs[0].path.parent / "+".join(run.name for run in runs) / "decision.json"
+def _simplex(number: int) -> list[tuple[float, ...]]:
+    """Return all weights in tenths that add up to 1."""
+    bars = combinations(range(TENTHS + number - 1), number - 1)
+    cuts = [(-1, *between, TENTHS + number - 1) for between in bars]
+    return [tuple((right - left - 1) / TENTHS for left, right in zip(cut, cut[1:], strict=False)) for cut in cuts]
 
 
-def read_decision(runs: Sequence[Run], folds: list[int]) -> dict[str, Any] | None:
-    """Return the decision of these runs, or None if they were not tuned.
-
-    Raises:
-        InputError: If a fold was trained anew since, so that the decision is about other weights.
-    """
-    path = decision_path(runs)
-    if not path.exists():
-        return None
-    decision = read_json(path)
-    for run in runs:
-        then = decision["members"].get(run.name, {})
-        stale = [fold for fold, digest in run.digest(folds).items() if then.get(fold, digest) != digest]
-        if stale:
-            raise InputError(f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again.")
-    return decision
-
-
-def _histograms(oof: OutOfFold, view_set: str, folds: list[int]) -> np.ndarray:
-    """Return the histograms (F, 2, BINS) of each fold."""
-    probability = oof.probability(view_set)
-    return np.stack([histogram(oof.tiles.masks[oof.folds == fold], probability[oof.folds == fold]) for fold in folds])
-
-
-def _best(table: np.ndarray) -> dict[str, float]:
-    """Return the best threshold of a histogram (2, BINS), 0 left out, since at 0 everything is landslide."""
-    curve = counts_at_thresholds(table).scores()["miou"]
-    k = int(np.argmax(curve[1:])) + 1
-    return {"threshold": k / BINS, "miou": float(curve[k])}
-
-
-def _counts(oof: OutOfFold, views: str, threshold: float, index: Any = slice(None)) -> Counts:
-    """Return the counts per tile, of the tiles at `index`."""
-    predicted = oof.probability(views)[index] >= np.float32(threshold)
-    return confusion(oof.tiles.masks[index], predicted, axis=(1, 2))
-
-
-def _nested(oof: OutOfFold, tables: dict[str, np.ndarray], folds: list[int]) -> dict[str, Any]:
-    """Return the counts per tile of every fold under the decision of the others, and those decisions."""
-    fields = np.zeros((4, len(oof.folds)), np.int64)
-    per_fold = []
-    for i, fold in enumerate(folds):
-        views, threshold = choose({name: table.sum(0) - table[i] for name, table in tables.items()})
-        index = np.flatnonzero(oof.folds == fold)
-        counts = _counts(oof, views, threshold, index)
-        fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
-        per_fold.append({"fold": fold, "views": views, "threshold": threshold, "miou": counts.pooled().scores()["miou"]})
-    return {"counts": Counts(*fields), "per_fold": per_fold}
+def _in_tenths(parts: list[int]) -> tuple[float, ...]:
+    """Return parts as weights in tenths that add up to 1: rounded down, what is left given to those that lost most; none is all alike."""
+    exact = np.array(parts if any(parts) else [1] * len(parts)) * TENTHS / (sum(parts) or len(parts))
+    tenths = np.floor(exact)
+    tenths[np.argsort(tenths - exact, kind="stable")[: TENTHS - int(tenths.sum())]] += 1
+    return tuple((tenths / TENTHS).tolist())
 
 
 def _summary(counts: Counts, blocks: np.ndarray) -> dict[str, Any]:
     return {"scores": counts.pooled().scores(), "interval": interval(bootstrap(counts, blocks))}
+
+
+def _gain(after: Counts, before: Counts, blocks: np.ndarray) -> dict[str, Any]:
+    """Return the gain in mIoU and its paired interval."""
+    difference = after.pooled().scores()["miou"] - before.pooled().scores()["miou"]
+    return {"miou": difference, "interval": interval(bootstrap(after, blocks) - bootstrap(before, blocks))}

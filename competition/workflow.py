@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from competition.ensemble import predict_ensemble, tell_leaked
+from competition.decision import PLAIN, decision_path, full_size, read_decision
+from competition.ensemble import predict_decided, tell_leaked
 from competition.ledger import append_ledger
 from competition.oof import collect, pool_tiles
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, write_submission
-from competition.tuning import PLAIN, decide, decision_path, read_decision
+from competition.tuning import decide
 from marsls_keras.config import load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
@@ -22,7 +23,6 @@ from marsls_keras.data.derive import load_folder, load_with_neighbours
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import make_splits
 from marsls_keras.data.integrity import Tiles, require_same_family
-from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.views import views_of
@@ -111,8 +111,10 @@ def train(
     return run, [run.metrics(k) for k in todo]
 
 
-def tune(names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, say: Say) -> tuple[dict[str, Any], Path]:
-    """Decide on threshold and views for a run, or for the mean of several; return the decision and where it was written.
+def tune(
+    names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, trials: int, say: Say
+) -> tuple[dict[str, Any], Path]:
+    """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
 
     Raises:
         InputError: If a run, fold or the data are missing or do not fit together.
@@ -121,7 +123,7 @@ def tune(names: Sequence[str], runs: Path, folds: list[int] | None, data: Path |
     sets = opened[0].config.inference.view_sets
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
     oof = collect(opened, pool_tiles(opened[0], data, bands_of(opened)), views, folds, say)
-    decision = decide(oof, sets)
+    decision = decide(oof, sets, trials)
     path = decision_path(opened)
     write_json(path, decision)
     return decision, path
@@ -154,21 +156,19 @@ def submit(
         "release": tiles.release,
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
         "folds": used,
-        "views": decision["views"],
-        "threshold": decision["threshold"],
+        **{key: decision[key] for key in PLAIN},
         "expected": expected_score and {"miou": expected_score["scores"]["miou"], "interval": expected_score["interval"]},
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, _ = predict_ensemble(opened, used, tiles, views_of(decision["views"]), say)
+        probability, seen, leaked, _ = predict_decided(opened, used, tiles, decision, say)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)
             say(f"{others} of {len(tiles)} images were training tiles of some folds; those that trained on one do not predict it.")
         tell_leaked(leaked, say)
         for ref, values in zip(tiles.refs, probability, strict=True):
-            values = resample(values, *expected[ref.image.name], order=1)  # where data.resize changed it
-            yield ref.image.name, (values >= np.float32(decision["threshold"])).astype(np.uint8)
+            yield ref.image.name, full_size(decision, values, *expected[ref.image.name])[1]
 
     write_submission(masks(), out, expected, manifest)
     manifest = read_json(out.with_suffix(".json")) | {"path": str(out)}

@@ -53,6 +53,7 @@ class RunReport:
         masks: uint8 (N, H, W) of {0, 1}.
         probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a decision). What it
             holds for a tile of a missing fold does not matter.
+        predicted: uint8 (N, H, W) of {0, 1}, the masks that the decision makes of it.
     """
 
     name: str
@@ -68,10 +69,11 @@ class RunReport:
     bands: tuple[str, ...]
     masks: np.ndarray
     probability: np.ndarray
+    predicted: np.ndarray
 
     def __post_init__(self) -> None:
         """Refuse fields that do not belong together."""
-        names = ("held_out_by", "blocks", "images", "masks", "probability")
+        names = ("held_out_by", "blocks", "images", "masks", "probability", "predicted")
         lengths = {name: len(getattr(self, name)) for name in names}
         if set(lengths.values()) != {len(self.refs)}:
             raise ValueError(f"A report needs one of each per tile. Received: {len(self.refs)} refs and {lengths}")
@@ -87,6 +89,12 @@ class RunReport:
         return self.decision["views"] if self.decision else "identity"
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        """Up to which size, in pixels, the decision fills holes, and below which it removes components; 0 for not at all."""
+        decision = self.decision or {}
+        return decision.get("max_hole", 0), decision.get("min_area", 0)
+
+    @property
     def decided_alone(self) -> bool:
         """Whether the decision is about this run only, so that its figures are this run's."""
         return self.decision is not None and len(self.decision["runs"]) == 1
@@ -94,12 +102,12 @@ class RunReport:
     @property
     def kept_plain(self) -> bool:
         """Whether tuning found nothing better than one view and threshold 0.5."""
-        return self.decision is not None and (self.views, self.threshold) == ("identity", BASELINE)
+        return self.decision is not None and (self.views, self.threshold, self.sizes) == ("identity", BASELINE, (0, 0))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a run on the M tiles that a finished fold held out, at the run's threshold.
+    """Figures of a run on the M tiles that a finished fold held out, of the masks that its decision makes.
 
     Attributes:
         index: int (M,), positions of these tiles in the run.
@@ -131,7 +139,7 @@ def evaluate(run: RunReport) -> Evaluation:
     # A training that overflowed may leave NaN; such a tile is reported as not predicted rather than as all background.
     index = np.flatnonzero(finished & np.isfinite(run.probability).all((1, 2)))
     truth, probability = run.masks[index], run.probability[index].astype(np.float32)
-    counts = confusion(truth, probability >= np.float32(run.threshold), axis=(1, 2))
+    counts = confusion(truth, run.predicted[index], axis=(1, 2))
     pooled = counts.pooled()
     blocks, block = np.unique(np.asarray(run.blocks, dtype=str)[index], return_inverse=True)
     histograms = [histogram(truth[block == b], probability[block == b]) for b in range(len(blocks))]
@@ -190,7 +198,7 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         found.append(f"{left_out} of {len(run.refs)} tiles have no out-of-fold prediction and are in none of the figures{why}.")
     decision = run.decision
     if decision is None:
-        return found + [f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses both."]
+        return found + [f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses what is better."]
     folds = sorted(fold.fold for fold in run.folds)
     if sorted(decision["folds"]) != folds:
         before, now = (", ".join(map(str, numbers)) or "none" for numbers in (sorted(decision["folds"]), folds))

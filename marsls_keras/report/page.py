@@ -33,6 +33,14 @@ _HOLDING_OUT = {
 }
 
 
+_ELEMENTS = {
+    "weights": "weights of the runs",
+    "averaging": "what is averaged",
+    "min_area": "least area of a component, pixels",
+    "max_hole": "largest hole that is filled, pixels",
+}
+
+
 def write_report(runs: list[RunReport], path: Path) -> None:
     """Write one self-contained HTML page on one or several runs, atomically.
 
@@ -100,6 +108,8 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "gain": (decision or {}).get("gain"),
         "threshold": run.threshold,
         "views": run.views,
+        "elements": [_element(row) for row in (run.decision or {}).get("elements", [])],
+        "sizes": run.sizes,
         "view_sets": _view_sets(run),
         "decision": None if run.decision is None else json.dumps(run.decision, indent=2, ensure_ascii=False),
         "tiles": len(evaluation.index),
@@ -196,6 +206,14 @@ def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:
     }
 
 
+def _element(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of what each element of the decision gains, with its name and value in words."""
+    value = row["value"]
+    if isinstance(value, dict):
+        value = ", ".join(f"{run} {weight:g}" for run, weight in value.items())
+    return {**row, "name": _ELEMENTS.get(row["element"], row["element"]), "value": f"{value:g}" if isinstance(value, float) else value}
+
+
 def _view_sets(run: RunReport) -> list[dict[str, Any]]:
     """Return the rows of the table of view sets, with their gain over the tile as it is."""
     sets = (run.decision or {}).get("view_sets", {})
@@ -224,7 +242,8 @@ def _tile_row(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any]:
 def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any]:
     position = int(evaluation.index[i])
     ref = run.refs[position]
-    pictures = panels.tile_pictures(ref.id, run.images[position], run.bands, run.masks[position], run.probability[position], run.threshold)
+    probability, predicted = run.probability[position], run.predicted[position]
+    pictures = panels.tile_pictures(ref.id, run.images[position], run.bands, run.masks[position], probability, predicted)
     return {**_tile_row(run, evaluation, i), "pictures": [_small(p) for p in pictures]}
 
 

@@ -37,7 +37,7 @@ class Picture:
 
 
 def tile_pictures(
-    name: str, image: np.ndarray, bands: Sequence[str], mask: np.ndarray, probability: np.ndarray, threshold: float
+    name: str, image: np.ndarray, bands: Sequence[str], mask: np.ndarray, probability: np.ndarray, predicted: np.ndarray
 ) -> list[Picture]:
     """Return the pictures of a tile, at its own resolution: colours, relief and slope if it has them, truth, probability and errors.
 
@@ -47,7 +47,7 @@ def tile_pictures(
         bands: Names of the C bands.
         mask: uint8 (H, W) of {0, 1}.
         probability: float32 (H, W).
-        threshold: A pixel is landslide if its probability is at least this.
+        predicted: uint8 (H, W) of {0, 1}.
     """
     layers = {band: image[..., i] for i, band in enumerate(bands)}
     colours = stretch(np.stack([layers[band] for band in RGB], -1)) if all(band in layers for band in RGB) else None
@@ -59,17 +59,16 @@ def tile_pictures(
     if "slope" in layers:
         slope = colormaps[SLOPE_COLOURS](stretch(layers["slope"]))[..., :3]
         pictures.append(picture("slope", f"Slope in tile {name}", slope))
-    prediction = probability >= np.float32(threshold)
     truth = np.where(mask[..., None] != 0, 1.0, 0.12) * np.ones(3)
     return [
         *pictures,
         picture("truth", f"True landslide in tile {name}, {mask.mean():.1%} of it", truth),
         picture(
             "probability",
-            f"Predicted probability in tile {name}, {prediction.mean():.1%} of it at or above the threshold",
+            f"Predicted probability in tile {name}, {predicted.mean():.1%} of it taken for landslide",
             colormaps[PROBABILITY_COLOURS](probability)[..., :3],
         ),
-        picture("errors", f"Where prediction and truth of tile {name} agree and differ", error_map(mask != 0, prediction, relief)),
+        picture("errors", f"Where prediction and truth of tile {name} agree and differ", error_map(mask != 0, predicted != 0, relief)),
     ]
 
 

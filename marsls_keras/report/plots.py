@@ -114,7 +114,7 @@ def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
     axes.axvline(BASELINE, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
     if threshold != BASELINE:
         axes.axvline(threshold, color="black", linewidth=1)
-    axes.plot(threshold, evaluation.scores["miou"], "o", color="black", markersize=5, label=f"threshold used: {threshold:g}")
+    axes.plot(threshold, evaluation.scores["miou"], "o", color="black", markersize=5, label=f"as decided, threshold {threshold:g}")
     # The ends, where all or nothing is landslide, would squeeze the part that matters into a strip.
     middle = slice(BINS // 10, BINS * 9 // 10)
     lowest = min(float(scores[name][middle].min()) for name in ("miou", "iou_fg", "iou_bg", "f1"))

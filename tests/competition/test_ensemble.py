@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
 from competition.oof import collect, pool_tiles
@@ -58,6 +59,41 @@ def test_the_mean_over_runs(run, new_tiles, each, tmp_path):
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6  # fold 0 of both, which is fold 0 and fold 1 of the first
 
 
+@pytest.fixture
+def twin(run, tmp_path) -> Run:
+    """Return a second run, whose fold 0 is fold 1 of the first and the other way round; it holds out the same tiles."""
+    shutil.copytree(run.path, tmp_path / "twin")
+    for fold in (0, 1):
+        shutil.rmtree(tmp_path / "twin" / f"fold_{fold}")
+        shutil.copytree(run.fold_path(1 - fold), tmp_path / "twin" / f"fold_{fold}")
+    return Run.open(tmp_path / "twin")
+
+
+def test_weights_and_logits(run, twin, new_tiles, each):
+    weights = {"tiny": 0.3, "twin": 0.7}
+    probability, *_ = predict_ensemble([run, twin], [0], new_tiles, VIEWS, weights=weights)
+    assert np.abs(probability - (0.3 * each[0] + 0.7 * each[1]).mean(0)).max() < 1e-6
+    probability, *_ = predict_ensemble([run, twin], [0], new_tiles, VIEWS, weights=weights, averaging="logit")
+    expected = expit((0.3 * logit(each[0]) + 0.7 * logit(each[1])).mean(0))
+    assert np.abs(probability - expected).max() < 1e-5 and np.abs(expected - each.mean((0, 1))).max() > 1e-4
+    said = []
+    probability, *_ = predict_ensemble([run, twin], [0, 1], new_tiles, VIEWS, said.append, weights={"tiny": 0.0, "twin": 1.0})
+    assert [line.split(",")[0] for line in said] == ["Run twin"] * 2  # a run without weight is not asked
+    assert np.abs(probability - each.mean((0, 1))).max() < 1e-6
+
+
+def test_weights_count_among_the_members_that_did_not_train_on_a_tile(run, twin, out_of_fold):
+    weights = {"tiny": 0.2, "twin": 0.8}
+    probability, seen, leaked, _ = predict_ensemble([run, twin], [0, 1], out_of_fold.tiles, ["identity"], weights=weights)
+    assert (seen, leaked) == (20, [])
+    own, other = np.zeros(probability.shape), np.zeros(probability.shape)
+    for fold in (0, 1):
+        index = np.flatnonzero(out_of_fold.folds == fold)
+        for total, member in ((own, load_member(run, fold)), (other, load_member(run, 1 - fold))):
+            total[index] = next(predict_views(member, out_of_fold.tiles.images[index], ["identity"])).probability
+    assert np.abs(probability - (0.2 * own + 0.8 * other)).max() < 1e-6
+
+
 @pytest.fixture(scope="module")
 def out_of_fold(tiny_run, tmp_path_factory):
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("ensemble")) / tiny_run.name)
@@ -67,9 +103,9 @@ def out_of_fold(tiny_run, tmp_path_factory):
 def test_tiles_of_the_pool_are_predicted_by_the_folds_that_held_them_out(run, out_of_fold):
     probability, seen, leaked, _ = predict_ensemble([run], [0, 1], out_of_fold.tiles, VIEWS)
     assert seen == 20 and leaked == []
-    expected = sum(out_of_fold.views[view].astype(np.float64) for view in VIEWS) / 3
+    expected = sum(out_of_fold.runs["tiny"][view].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability - expected).max() < 0.0005
-    assert np.abs(probability - out_of_fold.views["identity"]).max() > 0.01
+    assert np.abs(probability - out_of_fold.runs["tiny"]["identity"]).max() > 0.01
 
 
 def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_of_fold, each, tmp_path):
@@ -85,7 +121,7 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
     probability, seen, leaked, _ = predict_ensemble([run], [0, 1], tiles, VIEWS, said.append)
     assert seen == 3 and leaked == []
     assert np.abs(probability[:4] - each.mean((0, 1))).max() < 1e-6
-    expected = sum(out_of_fold.views[view][chosen].astype(np.float64) for view in VIEWS) / 3
+    expected = sum(out_of_fold.runs["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability[4:] - expected).max() < 0.0005
     held_out = [4 + int((out_of_fold.folds[chosen] == fold).sum()) for fold in (0, 1)]
     assert said == [f"Run tiny, fold {fold}: {number} tiles in 3 view(s) …" for fold, number in enumerate(held_out)]
@@ -109,7 +145,7 @@ def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, ou
     # Those that fold 0 held out it may predict.
     index = np.flatnonzero(out_of_fold.folds == 0)
     probability, seen, leaked, _ = predict_ensemble([run], [0], out_of_fold.tiles.subset(index), ["identity"])
-    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.views["identity"][index]).max() < 0.0005
+    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.runs["tiny"]["identity"][index]).max() < 0.0005
 
 
 def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp_path):

@@ -84,7 +84,9 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
         "masks": masks,
         "probability": probability,
     }
-    return RunReport(**{**values, **changes})
+    values = {**values, **changes}
+    threshold = values["decision"]["threshold"] if values["decision"] else 0.5
+    return RunReport(**{"predicted": (values["probability"] >= np.float32(threshold)).astype(np.uint8), **values})
 
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}

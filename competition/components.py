@@ -1,0 +1,71 @@
+"""What post-processing does to the counts, for many sizes of components and holes at once, from one labelling of the masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from competition.postprocess import HOLE, LANDSLIDE, at_edge
+
+AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Candidates in pixels, for the least area of a component and for the largest hole that is filled; 0 leaves all as it is."""
+
+
+def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
+    """Return the pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes in `AREAS`.
+
+    Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
+    and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
+    and the masks are labelled once whatever the sizes are.
+
+    Args:
+        masks: Masks (N, H, W), bool, before post-processing.
+        truth: True masks (N, H, W), nonzero is landslide.
+        unit: int (N,), which unit (a fold, or part of one) each tile is counted for.
+        units: Number of units.
+
+    Returns:
+        int64 (units, holes, areas, 2), false positives and true positives; holes and areas as in `AREAS`.
+    """
+    inside, components = ndimage.label(masks, LANDSLIDE)
+    outside, backgrounds = ndimage.label(~masks, HOLE)
+    true = np.asarray(truth) != 0
+    own, within = (
+        np.bincount(labels.ravel() * 2 + true.ravel(), minlength=2 * number + 2).reshape(-1, 2)
+        for labels, number in ((inside, components), (outside, backgrounds))
+    )
+    hole = np.ones(backgrounds + 1, bool)
+    hole[at_edge(outside)] = False
+    hole[0] = False
+    # The first pixel of a component in reading order has its surroundings to the left of it, whether it is of landslide or of a hole.
+    start = _first(inside, components)
+    column = start % masks.shape[2]
+    parent_hole = np.where(column > 0, outside.ravel()[start - 1], 0)
+    parent_hole[0] = 0
+    parent_hole[~hole[parent_hole]] = 0
+    surrounding = inside.ravel()[_first(outside, backgrounds) - 1]  # of what is no hole, this means nothing and is not used
+    of = unit[start // masks[0].size]
+    found = np.zeros((units, len(AREAS), len(AREAS), 2), np.int64)
+    for i, limit in enumerate(AREAS):
+        filled = hole & (within.sum(1) <= limit)
+        root = np.where(filled[parent_hole], surrounding[parent_hole], np.arange(components + 1))
+        while not np.array_equal(further := root[root], root):
+            root = further
+        grown = np.zeros_like(own)
+        np.add.at(grown, root, own)
+        np.add.at(grown, root[surrounding[filled]], within[filled])
+        stays = np.flatnonzero(grown.sum(1) > 0)
+        stays = stays[stays > 0]
+        size = np.searchsorted(AREAS, grown[stays].sum(1), side="right") - 1
+        np.add.at(found[:, i], (of[stays], size), grown[stays])
+    return np.flip(np.cumsum(np.flip(found, 2), 2), 2)  # a component counts at every size up to its own
+
+
+def _first(labels: np.ndarray, number: int) -> np.ndarray:
+    """Return the flat position of the first pixel of each label, int (number + 1,), 0 for label 0."""
+    same = np.zeros(labels.shape, bool)
+    same[:, :, 1:] = labels[:, :, 1:] == labels[:, :, :-1]
+    starts = np.flatnonzero(~same & (labels > 0))[::-1]  # runs along the rows, backwards: the first one is written last
+    first = np.zeros(number + 1, np.intp)
+    first[labels.ravel()[starts]] = starts
+    return first

@@ -1,0 +1,107 @@
+"""The decision: how predictions of members and views become a mask, in decision.json, as `tune` chose it and other commands follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from competition.postprocess import postprocess
+from marsls_keras.data.tile import resample
+from marsls_keras.errors import InputError
+from marsls_keras.files import read_json
+from marsls_keras.training.run_dir import Run
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How predictions become a mask; the defaults are the plain decision.
+
+    Attributes:
+        views: Name of the set of views that is averaged.
+        weights: Weight of each run, in their order; they add up to 1. Empty for equal weights.
+        averaging: What is averaged over views and members, "probability" or "logit".
+        threshold: A pixel is landslide if its mean probability is at least this.
+        max_hole: Holes of at most this many pixels are filled, 0 for none.
+        min_area: Components of fewer pixels are removed, 0 for none.
+    """
+
+    views: str = "identity"
+    weights: tuple[float, ...] = ()
+    averaging: str = "probability"
+    threshold: float = 0.5
+    max_hole: int = 0
+    min_area: int = 0
+
+    def as_dict(self, runs: Sequence[str]) -> dict[str, Any]:
+        """Return the keys of decision.json, the weights by the name of the run."""
+        weights = self.weights or (1 / len(runs),) * len(runs)
+        return {**self.__dict__, "weights": dict(zip(runs, weights, strict=True))}
+
+
+PLAIN: dict[str, Any] = {**Choice().__dict__, "weights": None}
+"""The decision of a run that was not tuned; also what a key means that an earlier version did not write."""
+
+
+def segment(decision: dict[str, Any], probability: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Return the mask of a tile, or the masks of a stack, as a decision has them.
+
+    Args:
+        decision: Content of decision.json, or PLAIN.
+        probability: Mean probability (H, W) or (N, H, W), float32, at the tile's own size.
+        size: Height and width that the networks saw, where `data.resize` is another size: areas were chosen in its pixels, and are scaled.
+
+    Returns:
+        uint8 of {0, 1}, of the same shape.
+    """
+    scale = 1.0 if size is None else float(np.prod(probability.shape[-2:]) / np.prod(size))
+    masks = probability >= np.float32(decision["threshold"])
+    return postprocess(masks, decision["min_area"] * scale, decision["max_hole"] * scale).astype(np.uint8)
+
+
+def full_size(decision: dict[str, Any], small: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return probability, float32, and mask, uint8, of one tile at its own size, from the probability (H, W) at the networks' size."""
+    probability = resample(small, height, width, order=1)
+    return probability, segment(decision, probability, small.shape)
+
+
+def described(decision: dict[str, Any]) -> str:
+    """Return a decision in words, without what it leaves as it is."""
+    weights = decision["weights"] or {}
+    parts = [f"views {decision['views']}"]
+    if len(set(weights.values())) > 1:
+        parts.append("weights " + ", ".join(f"{run} {weight:g}" for run, weight in weights.items()))
+    if decision["averaging"] != "probability":
+        parts.append("mean of logits")
+    parts.append(f"threshold {decision['threshold']:g}")
+    if decision["max_hole"]:
+        parts.append(f"holes up to {decision['max_hole']} pixels filled")
+    if decision["min_area"]:
+        parts.append(f"components below {decision['min_area']} pixels removed")
+    return ", ".join(parts)
+
+
+def decision_path(runs: Sequence[Run]) -> Path:
+    """Return where the decision of these runs lies: in the run's folder, or for several in one named after all of them."""
+    return runs[0].path.parent / "+".join(run.name for run in runs) / "decision.json"
+
+
+def read_decision(runs: Sequence[Run], folds: list[int]) -> dict[str, Any] | None:
+    """Return the decision of these runs, with every key of PLAIN, or None if they were not tuned.
+
+    Raises:
+        InputError: If a fold was trained anew since, so that the decision is about other weights.
+    """
+    path = decision_path(runs)
+    if not path.exists():
+        return None
+    decision = read_json(path)
+    for run in runs:
+        then = decision["members"].get(run.name, {})
+        stale = [fold for fold, digest in run.digest(folds).items() if then.get(fold, digest) != digest]
+        if stale:
+            raise InputError(f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again.")
+    return {**PLAIN, **decision}

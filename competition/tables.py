@@ -1,0 +1,126 @@
+"""Counts of every decision that `tune` compares, from tables that are made once: histograms, and components by size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
+
+import numpy as np
+
+from competition.components import AREAS, positives_by_area
+from competition.decision import Choice, segment
+from competition.oof import OutOfFold
+from marsls_keras.counts import BINS, Counts, confusion, counts_at_thresholds, histogram
+
+_FINE = 5  # bins between the last thresholds that are tried with post-processing
+_COARSE = 20  # and between those before, 1/50
+_REACH = 200  # how far from the threshold that is best without; small components call for another one, but not for any other
+
+
+class Tables:
+    """Out-of-fold predictions as tables of counts.
+
+    They are kept per unit, which is half of a fold's blocks: units add up to folds, and where there is one fold only, its halves can be
+    decided on one another. The arrays that tables are made of are kept for the last averages only, which bounds the memory.
+
+    Attributes:
+        oof: The predictions.
+        runs: Names of the runs, R of them.
+        unit: int (N,), the unit of each tile: twice the rank of its fold, plus one for every other block.
+        folds: Numbers of the folds.
+    """
+
+    def __init__(self, oof: OutOfFold):
+        self.oof, self.runs, self.folds = oof, list(oof.runs), sorted(set(oof.folds.tolist()))
+        self.unit = np.zeros(len(oof.folds), int)
+        for rank, fold in enumerate(self.folds):
+            index = np.flatnonzero(oof.folds == fold)
+            self.unit[index] = 2 * rank + np.unique(oof.blocks[index], return_inverse=True)[1] % 2
+        self._over_views = lru_cache(maxsize=2 * len(self.runs))(oof.over_views)
+        self._probability = lru_cache(maxsize=2)(self._average)
+        self._histograms = cache(self._make_histograms)
+        self._positives = cache(self._make_positives)
+
+    @property
+    def all_units(self) -> tuple[int, ...]:
+        """The units that hold tiles."""
+        return tuple(sorted(set(self.unit.tolist())))
+
+    def groups(self, units: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return units in groups that can be decided on one another: folds, or for one fold its halves."""
+        folds = sorted({unit // 2 for unit in units})
+        if len(folds) == 1:
+            return [(unit,) for unit in units]
+        return [tuple(unit for unit in units if unit // 2 == fold) for fold in folds]
+
+    def best_threshold(self, choice: Choice, units: Sequence[int], free: bool) -> tuple[float, Choice]:
+        """Return the mIoU of a choice without post-processing on some units, and the choice, its threshold the best one if it is free.
+
+        Among equals the lowest threshold wins. 0 is none: everything would be landslide.
+        """
+        curve = counts_at_thresholds(self._histograms(_average_of(choice))[list(units)].sum(0)).scores()["miou"]
+        k = int(np.argmax(curve[1:])) + 1 if free else round(choice.threshold * BINS)
+        return float(curve[k]), replace(choice, threshold=k / BINS) if free else choice
+
+    def best_sizes(self, choice: Choice, units: Sequence[int], free: bool, areas: bool, holes: bool) -> tuple[float, Choice]:
+        """Return the mIoU on some units with the best post-processing, and the choice that has it; among equals the smallest sizes win.
+
+        Args:
+            choice: Average and threshold; its sizes do not matter.
+            units: The units.
+            free: Whether another threshold may be chosen: every 1/50 around it, then finer around the best of those.
+            areas: Whether small components may be removed.
+            holes: Whether small holes may be filled.
+        """
+
+        def at(k: int) -> tuple[float, Choice]:
+            found = self._positives(_average_of(choice), k)[list(units)].sum(0)[: None if holes else 1, : None if areas else 1]
+            total = self._histograms(_average_of(choice))[list(units)].sum((0, 2))
+            fp, tp = found[..., 0], found[..., 1]
+            curve = Counts(tp, fp, total[1] - tp, total[0] - fp).scores()["miou"]
+            hole, area = np.unravel_index(np.argmax(curve), curve.shape)
+            chosen = replace(choice, threshold=k / BINS, max_hole=AREAS[hole], min_area=AREAS[area])
+            return float(curve[hole, area]), chosen
+
+        middle = round(choice.threshold * BINS)
+        best = at(middle)
+        for reach, step in ((_REACH, _COARSE), (_COARSE // 2, _FINE)) if free else ():
+            middle = round(best[1].threshold * BINS)
+            # Multiples of the step, so that decisions on other units look at the same thresholds, of which there are tables already.
+            thresholds = range(-(-(middle - reach) // step) * step, middle + reach + 1, step)
+            best = max([best, *(at(k) for k in thresholds if 0 < k < BINS)], key=lambda scored: scored[0])
+        return best
+
+    def pooled(self, choice: Choice, units: Sequence[int]) -> Counts:
+        """Return the counts of a choice over all pixels of some units."""
+        k, table = round(choice.threshold * BINS), self._histograms(_average_of(choice))[list(units)].sum(0)
+        fp, tp = table[:, k:].sum(1)
+        if choice.min_area or choice.max_hole:
+            sizes = AREAS.index(choice.max_hole), AREAS.index(choice.min_area)
+            fp, tp = self._positives(_average_of(choice), k)[list(units)].sum(0)[sizes]
+        return Counts(tp, fp, table[1].sum() - tp, table[0].sum() - fp)
+
+    def per_tile(self, choice: Choice, units: Sequence[int]) -> tuple[np.ndarray, Counts]:
+        """Return the positions of the tiles of some units and their counts, of masks made as every other command makes them."""
+        index = np.flatnonzero(np.isin(self.unit, units))
+        masks = segment(choice.as_dict(self.runs), self._probability(*_average_of(choice))[index])
+        return index, confusion(self.oof.tiles.masks[index], masks, axis=(1, 2))
+
+    def _average(self, views: str, weights: tuple[float, ...], averaging: str) -> np.ndarray:
+        named = dict(zip(self.runs, weights, strict=True)) if weights else None
+        used = [run for run in self.runs if named is None or named[run] > 0]
+        return self.oof.mean({run: self._over_views(run, views, averaging) for run in used}, named, averaging)
+
+    def _make_histograms(self, average: tuple[str, tuple[float, ...], str]) -> np.ndarray:
+        """Return the histograms (U, 2, BINS) of each unit, empty ones among them."""
+        probability, units = self._probability(*average), range(2 * len(self.folds))
+        return np.stack([histogram(self.oof.tiles.masks[self.unit == unit], probability[self.unit == unit]) for unit in units])
+
+    def _make_positives(self, average: tuple[str, tuple[float, ...], str], k: int) -> np.ndarray:
+        masks = self._probability(*average) >= np.float32(k / BINS)
+        return positives_by_area(masks, self.oof.tiles.masks, self.unit, 2 * len(self.folds))
+
+
+def _average_of(choice: Choice) -> tuple[str, tuple[float, ...], str]:
+    return choice.views, choice.weights, choice.averaging

@@ -1,0 +1,101 @@
+"""Post-processing against scikit-image, and the counts of all sizes at once against doing it."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.morphology import remove_small_holes, remove_small_objects
+
+from competition.components import AREAS, positives_by_area
+from competition.decision import Choice, full_size, segment
+from competition.postprocess import postprocess
+
+
+def by_scikit_image(mask: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:
+    """Return what is expected of one mask (H, W); a wide frame joins the background at the edges to one that is never a hole."""
+    framed = np.pad(mask != 0, 40)
+    if max_hole:
+        framed = remove_small_holes(framed, max_size=max_hole, connectivity=1)
+    if min_area:
+        framed = remove_small_objects(framed, max_size=min_area - 1, connectivity=2)
+    return framed[40:-40, 40:-40]
+
+
+def blotches(seed: int, number: int = 6, size: int = 40, sigma: float = 0.9) -> np.ndarray:
+    """Return masks full of components in holes in components."""
+    fields = np.random.default_rng(seed).normal(size=(number, size, size))
+    return np.stack([gaussian_filter(field, sigma) for field in fields]) > 0
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.8, 1.5])
+def test_it_is_what_scikit_image_does(sigma):
+    masks = blotches(1, sigma=sigma)
+    for min_area, max_hole in [(0, 0), (2, 0), (0, 1), (7, 0), (0, 9), (12, 5), (30, 30), (200, 60), (9999, 9999)]:
+        found = postprocess(masks, min_area, max_hole)
+        assert found.dtype == bool
+        assert np.array_equal(found, np.stack([by_scikit_image(mask, min_area, max_hole) for mask in masks]))
+        assert np.array_equal(postprocess(masks[2].astype(np.uint8), min_area, max_hole), found[2])
+
+
+def test_by_hand():
+    drawn = """
+    . . . . . . . .
+    . # # # # # . #
+    . # . . . # . .
+    # # . # . # . .
+    . # . . . # # #
+    . # # # # # # .
+    . . . . . . # #
+    # . . . . . . .
+    """
+    mask = np.array([[cell == "#" for cell in row.split()] for row in drawn.strip().splitlines()])
+    ring = np.zeros_like(mask)
+    ring[1:6, 1:6] = True
+    hole = np.zeros_like(mask)
+    hole[2:5, 2:5], hole[3, 3] = True, False  # eight pixels, and a speck in the middle
+    assert np.array_equal(postprocess(mask, 0, 7), mask)
+    assert np.array_equal(postprocess(mask, 0, 8), mask | hole)  # the pixel in the right column is no hole: it is at the edge
+    specks = np.zeros_like(mask)
+    specks[1, 7] = specks[7, 0] = specks[3, 3] = True
+    assert np.array_equal(postprocess(mask, 2, 0), mask & ~specks)
+    specks[3, 3] = False  # with its hole filled it is part of the ring
+    assert np.array_equal(postprocess(mask, 2, 8), (mask | hole) & ~specks)
+    size = int((mask & ~specks).sum())
+    assert not postprocess(mask, size, 0)[ring].any()  # the ring without what lies in it is too small by the speck
+    assert np.array_equal(postprocess(mask, size + 7, 8), (mask | hole) & ~specks)
+    assert not postprocess(mask, size + 9, 8).any()
+
+
+@pytest.mark.parametrize(("seed", "sigma", "size"), [(0, 0.0, 24), (1, 0.9, 40), (2, 1.6, 33)])
+def test_the_counts_of_all_sizes_are_those_of_doing_it(seed, sigma, size):
+    masks, truth = blotches(seed, size=size, sigma=sigma), blotches(seed + 9, size=size, sigma=2).astype(np.uint8)
+    unit = np.array([0, 0, 3, 1, 3, 1])
+    found = positives_by_area(masks, truth, unit, 5)
+    assert found.shape == (5, len(AREAS), len(AREAS), 2) and not found[[2, 4]].any()
+    expected = np.zeros_like(found)
+    for i, max_hole in enumerate(AREAS):
+        for j, min_area in enumerate(AREAS):
+            done = postprocess(masks, min_area, max_hole)
+            for u in (0, 1, 3):
+                of, true = done[unit == u], truth[unit == u] == 1
+                expected[u, i, j] = (of & ~true).sum(), (of & true).sum()
+    assert np.array_equal(found, expected)
+    assert len(np.unique(expected[0, :, 0].sum(-1))) > 1 and len(np.unique(expected[0, 0].sum(-1))) > 4  # sizes matter here
+
+
+def test_nothing_and_everything():
+    truth = np.arange(32).reshape(2, 4, 4) % 2
+    empty, full = positives_by_area(truth < 0, truth, np.array([0, 1]), 2), positives_by_area(truth >= 0, truth, np.array([0, 1]), 2)
+    assert not empty.any()
+    assert (full[:, :, : AREAS.index(16) + 1] == 8).all() and not full[:, :, AREAS.index(16) + 1 :].any()
+
+
+def test_areas_are_those_of_the_size_the_networks_saw():
+    decision = Choice(threshold=0.4, min_area=6, max_hole=0).as_dict(["run"])
+    small = np.zeros((16, 16), np.float32)
+    small[2:4, 2:4], small[8:11, 8:11] = 0.9, 0.9  # four pixels and nine
+    assert segment(decision, small).sum() == 9 and segment(decision, small[None]).shape == (1, 16, 16)
+    probability, mask = full_size(decision, small, 64, 64)
+    assert probability.shape == mask.shape == (64, 64) and mask.dtype == np.uint8
+    # At four times the side the smaller one has far more than six pixels, and is too small all the same.
+    assert not mask[:24, :24].any() and (probability[:24, :24] >= 0.4).sum() > 40
+    assert np.array_equal(mask[24:, 24:] == 1, probability[24:, 24:] >= np.float32(0.4)) and mask.sum() > 100
