@@ -283,6 +283,7 @@ def tune(
     folds: _Folds = None,
     data: _OwnData = None,
     trials: Annotated[int, Option(min=1, help="Weights of several runs that are tried.")] = 200,
+    views: Annotated[list[str] | None, Option(help="Candidate set of views, such as d4 or d4@256; repeatable.")] = None,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
@@ -294,7 +295,7 @@ def tune(
     from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
-    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, trials, say)
+    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, trials, views or [], say)
     if as_json:
         show_json(decision)
         return

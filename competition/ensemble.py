@@ -9,9 +9,9 @@ import numpy as np
 
 from competition.averaging import gather, shares, spread
 from marsls_keras.data.integrity import Tiles
-from marsls_keras.data.store import select
 from marsls_keras.errors import InputError, listing
-from marsls_keras.inference.predict import load_member, predict_views
+from marsls_keras.inference.predict import load_member
+from marsls_keras.inference.stitched import predict_tiles, stitchable
 from marsls_keras.inference.views import views_of
 from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
@@ -69,7 +69,7 @@ def predict_ensemble(
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for seen in predict_views(load_member(run, fold), select(tiles.images, index), views, tiles.bands):
+            for seen in predict_tiles(load_member(run, fold), tiles, index, views):
                 total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
                 if seen.landslide is not None:
                     landslide[index] += seen.landslide * np.float32(share[run.name])
@@ -82,8 +82,16 @@ def predict_ensemble(
 def predict_decided(
     runs: Sequence[Run], folds: Sequence[int], tiles: Tiles, decision: dict[str, Any], say: Callable[[str], None] = lambda line: None
 ) -> Prediction:
-    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`."""
-    return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"])
+    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
+
+    Where the tiles do not lie on a grid, views of windows are those of single tiles, which is said.
+    """
+    name, at, _ = decision["views"].partition("@")
+    if at and not stitchable(tiles.refs):
+        say(f"The names of these tiles do not tell where each lies: views {name} of single tiles instead of {decision['views']}.")
+    else:
+        name = decision["views"]
+    return predict_ensemble(runs, folds, tiles, views_of(name), say, decision["weights"], decision["averaging"])
 
 
 def refuse_leaked(leaked: list[str]) -> None:

@@ -15,7 +15,8 @@ from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
 from marsls_keras.inference.oof import load_oof, save_oof
-from marsls_keras.inference.predict import load_member, predict_views
+from marsls_keras.inference.predict import load_member
+from marsls_keras.inference.stitched import predict_tiles
 from marsls_keras.inference.views import ViewPrediction, views_of
 from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
@@ -136,7 +137,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, tiles.subset(index), views, say)
+            predicted = _fold_views(run, fold, tiles, index, views, say)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -159,17 +160,18 @@ def _has_detection(run: Run) -> bool:
     return has_detection(run.config.model.name, run.config.model.options)
 
 
-def _fold_views(run: Run, fold: int, held_out: Tiles, views: Sequence[str], say: Callable[[str], None]) -> dict[str, ViewPrediction]:
+def _fold_views(
+    run: Run, fold: int, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None]
+) -> dict[str, ViewPrediction]:
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
     path = run.fold_path(fold) / "oof.npz"
-    ids, weights = [ref.id for ref in held_out.refs], sha256(run.fold_path(fold) / "best.weights.h5")
+    ids, weights = [tiles.refs[i].id for i in index], sha256(run.fold_path(fold) / "best.weights.h5")
     found = load_oof(path, ids, weights)
     complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
     missing = [view for view in views if view not in complete]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
-        predictions = predict_views(load_member(run, fold), held_out.images, missing, held_out.bands)
-        found |= dict(zip(missing, predictions, strict=True))
+        found |= dict(zip(missing, predict_tiles(load_member(run, fold), tiles, index, missing), strict=True))
         save_oof(path, ids, found, weights)
         found = load_oof(path, ids, weights)  # in the precision that later calls will find
     return found

@@ -109,9 +109,11 @@ def predict(
     number = len(dataset.tiles)
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
-    for first in range(0, number, _CHUNK):
-        chosen = dataset.tiles[first : first + _CHUNK]
-        tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, opened[0].config.data.resize)
+    step = number if "@" in decision["views"] else _CHUNK  # windows see other tiles, wherever they are in the order of names
+    for first in range(0, number, step):
+        chosen = dataset.tiles[first : first + step]
+        config = opened[0].config.data
+        tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, config.resize, config.cache if step > _CHUNK else "memory")
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):

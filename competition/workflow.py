@@ -25,6 +25,7 @@ from marsls_keras.data.folds import make_splits
 from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
+from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import views_of
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
@@ -112,17 +113,25 @@ def train(
 
 
 def tune(
-    names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, trials: int, say: Say
+    names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, trials: int, sets: Sequence[str], say: Say
 ) -> tuple[dict[str, Any], Path]:
     """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
 
+    The candidate sets of views are `sets`, or if there is none those of the first run's configuration.
+
     Raises:
-        InputError: If a run, fold or the data are missing or do not fit together.
+        InputError: If a run, fold, set of views or the data are missing or do not fit together.
     """
     opened, _ = open_runs(names, runs, folds)
-    sets = opened[0].config.inference.view_sets
+    sets = sets or opened[0].config.inference.view_sets
+    for name in sets:
+        views_of(name)
+    tiles = pool_tiles(opened[0], data, bands_of(opened))
+    if not stitchable(tiles.refs) and (out := [name for name in sets if "@" in name]):
+        say(f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}.")
+        sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
-    oof = collect(opened, pool_tiles(opened[0], data, bands_of(opened)), views, folds, say)
+    oof = collect(opened, tiles, views, folds, say)
     decision = decide(oof, sets, trials)
     path = decision_path(opened)
     write_json(path, decision)

@@ -11,6 +11,7 @@ from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.section import Positive, Section
 from marsls_keras.data.bands import ALL, KNOWN_BANDS, unknown_bands
 from marsls_keras.data.derived import DERIVED
+from marsls_keras.errors import InputError
 
 
 class Model(Section):
@@ -176,7 +177,10 @@ class Training(Section):
 
 
 class Inference(Section):
-    """Prediction: tiles per step, and the candidate sets of views that tune chooses among (see marsls_keras/inference/views.py)."""
+    """Prediction: tiles per step, and the candidate sets of views that tune chooses among (see marsls_keras/inference/views.py).
+
+    <set>@<window> is a set of views of windows that reach across the borders of tiles.
+    """
 
     batch_size: int = Field(16, ge=1)
     view_sets: tuple[str, ...] = ("identity", "flips", "paper", "rotations", "d4")
@@ -184,11 +188,15 @@ class Inference(Section):
     @field_validator("view_sets")
     @classmethod
     def _known_views(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from marsls_keras.inference.views import VIEW_SETS
+        from marsls_keras.inference.views import views_of
 
-        unknown = [name for name in value if name not in VIEW_SETS]
-        if unknown or not value:
-            raise ValueError(f"view_sets must be one or more of {', '.join(VIEW_SETS)}")
+        if not value:
+            raise ValueError("view_sets must be one or more sets of views, such as [identity, d4]")
+        for name in value:
+            try:
+                views_of(name)
+            except InputError as error:
+                raise ValueError(f"view_sets: {error}") from None
         return value
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marsls_keras.data.dataset import TileRef
+from marsls_keras.data.normalize import Inputs
 from marsls_keras.data.store import Images
 
 
@@ -84,7 +85,7 @@ class Mosaic:
         found = self.table[rows, columns]
         return np.sort(found[found >= 0])
 
-    def read(self, array: Images, top: int, left: int, height: int, width: int, fill: float = 0) -> np.ndarray:
+    def read(self, array: Images | Inputs, top: int, left: int, height: int, width: int, fill: float = 0) -> np.ndarray:
         """Return a rectangle of the picture.
 
         Args:

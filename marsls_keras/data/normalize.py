@@ -180,8 +180,15 @@ class Inputs:
         return len(self.images)
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        """Return the bands, float32 (n, H, W, carried bands), of a slice of the tiles or of those at n positions."""
+        """Return the bands, float32 (n, H, W, carried bands), of a slice of the tiles or of those at n positions; (H, W, …) of one."""
+        if isinstance(which, int | np.integer):
+            return self[[which]][0]
         return self.normalizer.apply(self.images[which], self.stored)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the bands."""
+        return np.dtype(np.float32)
 
 
 def _stretch(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.store import Images, chunks
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
-from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view, view_turn
+from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view, view_turn, viewed_size
 from marsls_keras.models import build_model, require_size
 from marsls_keras.models.heads import LANDSLIDE, MASK
 from marsls_keras.training.device import use_xla
@@ -81,32 +81,44 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
         InputError: If the network cannot take tiles of this size.
     """
     config = member.run.config
-    require_size(config.model.name, config.model.options, *images.shape[1:3])
+    for view in views:
+        require_size(config.model.name, config.model.options, *viewed_size(view, *images.shape[1:3]))
     batch = min(config.inference.batch_size, len(images))
-    directions = member.normalizer.directions
     parts = list(chunks(images, batch))
 
-    def filled_up(part: slice) -> np.ndarray:
+    def normalized(part: slice) -> np.ndarray:
         # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
-        inputs = member.normalizer.apply(images[part], stored)
-        # The last batch is filled up, since every other batch size costs a compilation of its own.
-        return np.concatenate([inputs, np.repeat(inputs[-1:], -len(inputs) % batch, axis=0)])
+        return member.normalizer.apply(images[part], stored)
 
-    only = filled_up(parts[0]) if len(parts) == 1 else None
+    only = normalized(parts[0]) if len(parts) == 1 else None
     for view in views:
         probability, landslide = np.empty(images.shape[:3], np.float32), []
         for part in parts:
-            inputs, number = filled_up(part) if only is None else only, part.stop - part.start
-            turned = np.ascontiguousarray(apply_view(inputs, view))
-            if directions.vectors:
-                turned = directions.turn(turned, view_turn(view))
-            turned = member.normalizer.assemble(turned)
-            outputs = member.model.predict(turned, batch_size=batch, verbose=0)
-            outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
-            found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
-            probability[part] = invert_view(found[MASK], view)
-            landslide += [found[LANDSLIDE]] if LANDSLIDE in found else []
+            found = predict_inputs(member, normalized(part) if only is None else only, view, batch)
+            probability[part] = found.probability
+            landslide += [] if found.landslide is None else [found.landslide]
         yield ViewPrediction(probability, np.concatenate(landslide) if landslide else None)
+
+
+def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) -> ViewPrediction:
+    """Return the landslide probability of normalised tiles or windows as one view shows them, turned back.
+
+    Args:
+        member: A trained fold.
+        inputs: The bands that are carried, float32 (N, H, W, C).
+        view: Name of a view.
+        batch: How many are predicted at a time; the last ones are filled up, since every other number costs a compilation of its own.
+    """
+    number = len(inputs)
+    turned = apply_view(np.concatenate([inputs, np.repeat(inputs[-1:], -number % batch, axis=0)]), view)
+    directions = member.normalizer.directions
+    turned = np.ascontiguousarray(turned)
+    if directions.vectors:
+        turned = directions.turn(turned, view_turn(view))
+    outputs = member.model.predict(member.normalizer.assemble(turned), batch_size=batch, verbose=0)
+    outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
+    found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
+    return ViewPrediction(invert_view(found[MASK], view, *inputs.shape[1:3]), found.get(LANDSLIDE))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

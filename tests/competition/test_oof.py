@@ -179,7 +179,7 @@ def test_the_mean_over_a_set_of_views(tiles):
     rng = np.random.default_rng(0)
     views = {name: rng.random((20, 32, 32), dtype=np.float32) for name in VIEW_SETS["d4"]}
     oof = OutOfFold(tiles, np.zeros(20, int), np.arange(20), {"one": {k: v.astype(np.float16) for k, v in views.items()}}, {})
-    for name, members in VIEW_SETS.items():
+    for name, members in ((name, VIEW_SETS[name]) for name in ("identity", "flips", "paper", "rotations", "d4")):
         each = np.stack([oof.runs["one"][view].astype(np.float64) for view in members])
         assert oof.probability(name).dtype == np.float32 and np.abs(oof.probability(name) - each.mean(0)).max() < 1e-6
         # Half precision knows nothing closer to 0 or 1 than about 0.0005, so logits end there.

@@ -23,7 +23,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.views import VIEW_SETS, VIEWS
 from marsls_keras.training.run_dir import Run
 
-SETS = tuple(VIEW_SETS)
+SETS = ("identity", "flips", "paper", "rotations", "d4")
 CASES = [(0, 2), (5, 2), (3, 3), (7, 3)]  # seed and folds; tuning helps in half of them
 THRESHOLDS = np.array([k / 1000 for k in range(1, 1000)], np.float32)
 
