@@ -51,6 +51,10 @@ class _Split(StrEnum):
 
 class _What(StrEnum):
     decision = "decision"
+    training = "training"
+
+
+_Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
 
 
 def _version(wanted: bool) -> None:
@@ -278,14 +282,45 @@ def predict(
 
 @app.command()
 def tune(
-    what: Annotated[_What, Argument(help="decision: threshold and views.")] = _What.decision,
+    what: Annotated[_What, Argument(help="decision: threshold and views. training: losses and hyper-parameters.")] = _What.decision,
     run: _RunNames = None,
-    folds: _Folds = None,
-    data: _OwnData = None,
+    folds: Annotated[str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")] = None,
+    data: Annotated[Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")] = None,
     runs: _Runs = Path("runs"),
+    config: Annotated[str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")] = None,
+    settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
+    epochs: Annotated[int | None, Option(help="training: epochs of a trial; the recipe's by default.")] = None,
+    trials: Annotated[int | None, Option(min=1, help="training: trials that the study is to have; 40 by default.")] = None,
+    jobs: Annotated[int | None, Option(min=1, help="training: trials at once, each on a GPU of its own, or sharing the cores.")] = None,
+    storage: Annotated[str | None, Option(help="training: journal file, or URL of a database that several machines share.")] = None,
+    pruner: Annotated[_Pruner | None, Option(help="training: what stops hopeless trials early; median by default.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Choose threshold and views on out-of-fold predictions, nested across folds."""
+    """Choose threshold and views on out-of-fold predictions, nested across folds; or search over training."""
+    own = {"--config": config, "--set": settings, "--epochs": epochs, "--trials": trials, "--jobs": jobs, "--storage": storage}
+    if what is _What.training:
+        if run and len(run) > 1:
+            raise InputError("--run: a search is one run; give one name.")
+        from competition.side_by_side import core_limits, device_environments
+
+        at_once = jobs or 1
+        given = device_environments(at_once) if at_once > 1 else [{}]
+        limits = {} if at_once == 1 or any(given) else core_limits(at_once)
+        environments = [{**limits, **os.environ, **environment} for environment in given]
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
+        _backend()
+        from competition.cli_search import SearchOptions, search_training
+
+        options = SearchOptions(config, settings, epochs, trials, storage, pruner and pruner.value)
+        root = data or Path(os.environ.get("MARSLS_DATA", "data"))
+        code, following = search_training(options, run[0] if run else None, _parse_folds(folds), root, runs, environments, as_json)
+        if following and not as_json:
+            from competition.console import show
+
+            show(_next("train", *following))
+        raise typer.Exit(code)
+    if foreign := [flag for flag, value in {**own, "--pruner": pruner}.items() if value is not None]:
+        raise InputError(f"{foreign[0]} belongs to the search over training: marsls tune training {foreign[0]} …")
     _backend()
     from competition import workflow
     from competition.console import say, score_table, show, show_json
@@ -312,6 +347,15 @@ def tune(
     show(f"Decision: views {decision['views']}, threshold {decision['threshold']:g} → {path}")
     if workflow.for_challenge(Run.open(runs / names[0])):
         show(_next("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
+
+
+@app.command(hidden=True)
+def trial() -> None:
+    """Train one trial of a search; `tune training` starts it and tells it what to do."""
+    _backend()
+    from competition.trial import run_trial
+
+    raise typer.Exit(run_trial())
 
 
 @app.command()
