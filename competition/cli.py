@@ -297,30 +297,12 @@ def tune(
     as_json: _Json = False,
 ) -> None:
     """Choose threshold and views on out-of-fold predictions, nested across folds; or search over training."""
-    own = {"--config": config, "--set": settings, "--epochs": epochs, "--trials": trials, "--jobs": jobs, "--storage": storage}
+    from competition.cli_search import SearchOptions, tune_training
+
+    options = SearchOptions(config, settings, epochs, trials, jobs, storage, pruner and pruner.value)
     if what is _What.training:
-        if run and len(run) > 1:
-            raise InputError("--run: a search is one run; give one name.")
-        from competition.side_by_side import core_limits, device_environments
-
-        at_once = jobs or 1
-        given = device_environments(at_once) if at_once > 1 else [{}]
-        limits = {} if at_once == 1 or any(given) else core_limits(at_once)
-        environments = [{**limits, **os.environ, **environment} for environment in given]
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
-        _backend()
-        from competition.cli_search import SearchOptions, search_training
-
-        options = SearchOptions(config, settings, epochs, trials, storage, pruner and pruner.value)
-        root = data or Path(os.environ.get("MARSLS_DATA", "data"))
-        code, following = search_training(options, run[0] if run else None, _parse_folds(folds), root, runs, environments, as_json)
-        if following and not as_json:
-            from competition.console import show
-
-            show(_next("train", *following))
-        raise typer.Exit(code)
-    if foreign := [flag for flag, value in {**own, "--pruner": pruner}.items() if value is not None]:
-        raise InputError(f"{foreign[0]} belongs to the search over training: marsls tune training {foreign[0]} …")
+        raise typer.Exit(tune_training(options, run or [], _parse_folds(folds), data, runs, as_json, _backend, _next))
+    options.refuse()
     _backend()
     from competition import workflow
     from competition.console import say, score_table, show, show_json

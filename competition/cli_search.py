@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import optuna
-import yaml
-
 from competition.console import say, show, show_json, table
-from competition.search import Plan, Search, best_trial
-from competition.search_space import Space
-from competition.storage import open_store
-from marsls_keras.config import load_recipe
-from marsls_keras.data.derive import load_folder
-from marsls_keras.data.fingerprint import fingerprint
-from marsls_keras.data.folds import make_splits
+from competition.side_by_side import core_limits, device_environments
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import read_json
 
+_TRIALS = 40
+_PRUNER = "median"
 _SHOWN = 10
 
 
@@ -30,86 +24,127 @@ class SearchOptions:
 
     Attributes:
         config: Name of a recipe, or a YAML file.
-        settings: Changes of it.
+        set: Changes of it.
         epochs: Epochs of a trial; those of the recipe by default.
         trials: Trials in all.
+        jobs: Trials at once.
         storage: Journal file or URL; the journal in the search's folder by default.
         pruner: Name of the pruner.
     """
 
     config: str | None
-    settings: list[str] | None
+    set: list[str] | None
     epochs: int | None
     trials: int | None
+    jobs: int | None
     storage: str | None
     pruner: str | None
 
+    def refuse(self) -> None:
+        """Refuse to be given where nothing is searched.
 
-def search_training(
+        Raises:
+            InputError: If some are.
+        """
+        if given := [f"--{field.name}" for field in fields(self) if getattr(self, field.name) is not None]:
+            raise InputError(f"{given[0]} belongs to the search over training: marsls tune training {given[0]} …")
+
+
+def tune_training(
     options: SearchOptions,
-    run: str | None,
+    names: list[str],
     folds: list[int] | None,
-    data: Path,
+    data: Path | None,
     runs: Path,
-    environments: Sequence[Mapping[str, str]],
     as_json: bool,
-) -> tuple[int, list[tuple[str, object]]]:
-    """Search, and show the trials; return the exit code and the options of the command that trains the best one.
+    backend: Callable[[], None],
+    following: Callable[..., str],
+) -> int:
+    """Search, show the trials and what to type next; return the exit code.
+
+    Args:
+        options: What to search.
+        names: Name of the run; that of the recipe if there is none.
+        folds: Folds that a trial trains; fold 0 by default.
+        data: Data folder; $MARSLS_DATA or data by default.
+        runs: Folder of the runs.
+        as_json: Show JSON instead.
+        backend: Imports the deep-learning backend.
+        following: Makes a command of its name and options, as the line that says what to type next.
 
     Raises:
         InputError: If the recipe, the data or the storage cannot be used.
         RunError: If no trial was finished, or a file cannot be written.
     """
+    if len(names) > 1:
+        raise InputError(f"--run {names[1]}: a search belongs to one run, but {len(names)} are given.")
+    jobs = options.jobs or 1
+    devices = device_environments(jobs) if jobs > 1 else [{}]
+    limits = {} if jobs == 1 or any(devices) else core_limits(jobs)
+    environments = [{**limits, **os.environ, **device} for device in devices]
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
+    backend()
+    import optuna
+
+    from competition.search import Plan, Search, best_trial
+    from competition.search_space import Space
+    from competition.storage import open_store
+    from marsls_keras.config import load_recipe
+    from marsls_keras.data.derive import load_folder
+    from marsls_keras.data.fingerprint import fingerprint
+    from marsls_keras.data.folds import make_splits
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    epochs = [f"training.epochs={options.epochs}"] if options.epochs is not None else []
-    name, recipe = load_recipe(options.config or "default", [*(options.settings or []), *epochs])
-    planned = load_recipe(options.config or "default", options.settings)[1].training.epochs
-    name = run or name
+    epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]
+    name, recipe = load_recipe(options.config or "default", [*(options.set or []), *epochs])
+    name = names[0] if names else name
     if not name.strip(". ") or any(sign in name for sign in "/\\+"):
         raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
     space = Space.of(recipe)
-    tiles = load_folder(data, recipe.data)
+    root = data or Path(os.environ.get("MARSLS_DATA", "data"))
+    tiles = load_folder(root, recipe.data)
     splits = make_splits(tiles, recipe.data, recipe.training.seed)
     chosen = sorted(set([0] if folds is None else folds))
     for fold in chosen:
         splits.require_fold(fold)
-    sha256 = fingerprint(tiles, data)["sha256"]
+    sha256 = fingerprint(tiles, root)["sha256"]
     del tiles  # the trials read them themselves
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
-    pruner = options.pruner or "median"
-    plan = Plan(folder, name, space, data, sha256, chosen, options.trials or 40, pruner, storage)
+    plan = Plan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
     search = Search(plan, open_store(storage, say), environments, say)
-    say(f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {pruner}, in {folder}.")
-    study = search.run()
+    say(f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}.")
+    best = best_trial(search.run())
     result = read_json(folder / "study.json")
     show_json(result) if as_json else _show(result)
-    best = best_trial(study)
     if search.stopped is not None:
         say("Stopped. The same command goes on.")
-        return 128 + search.stopped, []
-    if best is None:
-        left = sum(trial["state"] == "running" for trial in result["trials"])
-        if left:
-            say(f"{left} trials run elsewhere; none is finished yet.")
-            return 0, []
+        return 128 + search.stopped
+    if best is None and any(trial["state"] == "running" for trial in result["trials"]):
+        say("No trial is finished yet; other workers train the last ones.")
+    elif best is None:
         raise RunError(f"No trial was finished: {_last_reason(result)} See the logs in {folder}/trial_*.")
-    own_name = name if not (runs / name / "splits.json").exists() else f"{name}_best"
-    return 0, [
-        ("--config", folder / "best.yaml"),
-        ("--run", own_name),
-        ("--epochs", planned if planned != recipe.training.epochs else None),
-        ("--data", None if data == Path("data") else data),
-        ("--runs", runs),
-    ]
+    elif not as_json:
+        planned = load_recipe(options.config or "default", options.set)[1].training.epochs
+        options_of_train = [
+            ("--config", folder / "best.yaml"),
+            ("--run", f"{name}_best" if (runs / name / "splits.json").exists() else name),
+            ("--epochs", None if planned == recipe.training.epochs else planned),
+            ("--data", None if root == Path("data") else root),
+            ("--runs", runs),
+        ]
+        show(following("train", *options_of_train))
+    return 0
 
 
 def _show(result: dict[str, Any]) -> None:
+    from competition.search import in_words
+
     trials = result["trials"]
     states = {state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "fail", "running")}
     counted = ", ".join(f"{number} {state}" for state, number in states.items() if number)
     best = sorted((trial for trial in trials if trial["miou"] is not None), key=lambda trial: -trial["miou"])[:_SHOWN]
-    rows = [[f"trial {t['number']}", t["miou"], t["epochs"], t["seconds"] or "", _one_line(t["parameters"])] for t in best]
+    rows = [[f"trial {t['number']}", t["miou"], t["epochs"], t["seconds"] or "", in_words(t["parameters"])] for t in best]
     show(table(f"{result['name']}: {len(trials)} trials ({counted})", ["", "mIoU", "epochs", "seconds", "parameters"], rows))
     for trial in trials:
         if trial["reason"]:
@@ -118,11 +153,6 @@ def _show(result: dict[str, Any]) -> None:
         show("Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()) + ".")
 
 
-def _one_line(parameters: dict[str, Any]) -> str:
-    rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in parameters.items()}
-    return yaml.safe_dump(rounded, default_flow_style=True, sort_keys=False, width=10**6).strip().strip("{}")
-
-
 def _last_reason(result: dict[str, Any]) -> str:
     reasons = [trial["reason"] for trial in result["trials"] if trial["reason"]]
-    return f"the last failed with {reasons[-1]}" if reasons else "all were stopped."
+    return f"the last one failed: {reasons[-1].rstrip('.')}." if reasons else "all were stopped early."

@@ -183,4 +183,5 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         bands=oof.tiles.bands,
         masks=oof.tiles.masks,
         probability=oof.probability(views),
+        study=read_json(searched) if (searched := run.path / "search" / "study.json").exists() else None,
     )

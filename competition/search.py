@@ -189,7 +189,7 @@ class Search:
         with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
             process.stdin.write(order.line())
             process.stdin.flush()  # and stays open as long as this process lives, which the trial watches
-        self.say(f"Trial {trial.number}: {_shown(trial.params)}")
+        self.say(f"Trial {trial.number}: {in_words(trial.params)}")
 
     def _finish(self, running: _Running) -> None:
         code = running.process.returncode
@@ -271,5 +271,6 @@ def _reason(code: int, log: Path) -> str:
     return f"exit code {code}: {last_error(lines)}" if lines else f"exit code {code}, without a message"
 
 
-def _shown(parameters: Mapping[str, Any]) -> str:
+def in_words(parameters: Mapping[str, Any]) -> str:
+    """Return a trial's parameters in one line."""
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items())

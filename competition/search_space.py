@@ -93,7 +93,7 @@ class Space:
     def _value(self, key: str, parameter: Any) -> Any:
         """Return the value that Optuna's parameter stands for: itself, or what it is the label of."""
         values = self.keys[key]
-        return parameter if isinstance(values, Range) else values[_labels(values).index(parameter)]
+        return parameter if isinstance(values, Range) else values[labels(values).index(parameter)]
 
     def _check(self) -> None:
         """Refuse what could never be trained, key by key, and then what does not go together, in random draws.
@@ -176,14 +176,14 @@ def _different(config: Config, section: str, values: list[Any]) -> tuple[Any, ..
 
 def _suggest(trial: optuna.trial.BaseTrial, key: str, values: Distribution) -> Any:
     if not isinstance(values, Range):
-        return trial.suggest_categorical(key, _labels(values))
+        return trial.suggest_categorical(key, labels(values))
     low, high = values.ends
     if values.type == "int":
         return trial.suggest_int(key, cast(int, low), cast(int, high), log=values.log, step=int(values.step or 1))
     return trial.suggest_float(key, low, high, log=values.log, step=values.step)
 
 
-def _labels(values: tuple[Any, ...]) -> list[Any]:
+def labels(values: tuple[Any, ...]) -> list[Any]:
     """Return what Optuna calls the values: those of one word by themselves, lists and sections by their YAML."""
     plain = (str, int, float, bool, type(None))
     return [

@@ -10,9 +10,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from competition.search_space import Space
+from competition.search_space import Space, labels
 from competition.storage import reason_of
-from marsls_keras.config import Range
+from marsls_keras.config import Distribution, Range
 from marsls_keras.files import write_json
 
 
@@ -23,10 +23,7 @@ def write_study(folder: Path, study: optuna.Study, space: Space) -> None:
         RunError: If it cannot be written.
     """
     trials = study.get_trials(deepcopy=False)
-    keys = {
-        key: {"low": values.ends[0], "high": values.ends[1], "log": values.log} if isinstance(values, Range) else {"choices": len(values)}
-        for key, values in space.keys.items()
-    }
+    keys = {key: _axis(values) for key, values in space.keys.items()}
     content = {
         "name": study.study_name,
         "folds": study.user_attrs["folds"],
@@ -35,6 +32,10 @@ def write_study(folder: Path, study: optuna.Study, space: Space) -> None:
         "trials": [_row(trial) for trial in trials],
     }
     write_json(folder / "study.json", content)
+
+
+def _axis(values: Distribution) -> dict[str, Any]:
+    return {"low": values.ends[0], "high": values.ends[1], "log": values.log} if isinstance(values, Range) else {"choices": labels(values)}
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:

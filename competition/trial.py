@@ -82,9 +82,9 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
     """Return a pruner by name.
 
     Args:
-        name: none; median, which stops what is below the median of the others at the same epoch, from the sixth trial on; or asha (Li et
-            al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) and hyperband (Li et al., JMLR 2018), which let a third
-            of the trials go on to three times as many epochs.
+        name: none; median, which stops what is below the median of the others at that epoch, from the sixth trial on; asha (Li et al.,
+            "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) or hyperband (Li et al., JMLR 2018), by which a third of
+            the trials go on to three times as many epochs.
         steps: Epochs of a trial, those of all its folds together.
 
     Raises:

@@ -53,6 +53,7 @@ class RunReport:
         masks: uint8 (N, H, W) of {0, 1}.
         probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a decision). What it
             holds for a tile of a missing fold does not matter.
+        study: Content of the study.json of its search over training, None if there was none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class RunReport:
     bands: tuple[str, ...]
     masks: np.ndarray
     probability: np.ndarray
+    study: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that do not belong together."""
