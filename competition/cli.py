@@ -51,6 +51,10 @@ class _Split(StrEnum):
 
 class _What(StrEnum):
     decision = "decision"
+    training = "training"
+
+
+_Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
 
 
 def _version(wanted: bool) -> None:
@@ -278,16 +282,32 @@ def predict(
 
 @app.command()
 def tune(
-    what: Annotated[_What, Argument(help="decision: how predictions become masks.")] = _What.decision,
+    what: Annotated[_What, Argument(help="decision: how predictions become masks. training: its settings.")] = _What.decision,
     run: _RunNames = None,
-    folds: _Folds = None,
-    data: _OwnData = None,
-    trials: Annotated[int, Option(min=1, help="Weights of several runs that are tried.")] = 200,
-    views: Annotated[list[str] | None, Option(help="Candidate set of views, such as d4 or d4@256; repeatable.")] = None,
+    folds: Annotated[str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")] = None,
+    data: Annotated[Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")] = None,
+    views: Annotated[list[str] | None, Option(help="decision: candidate set of views, such as d4 or d4@256; repeatable.")] = None,
     runs: _Runs = Path("runs"),
+    config: Annotated[str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")] = None,
+    settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
+    epochs: Annotated[int | None, Option(help="training: epochs of a trial; the recipe's by default.")] = None,
+    trials: Annotated[
+        int | None, Option(min=1, help="Weights of runs that are tried, 200; training: trials that the study is to have, 40.")
+    ] = None,
+    jobs: Annotated[int | None, Option(min=1, help="training: trials at once, each on a GPU of its own, or sharing the cores.")] = None,
+    storage: Annotated[str | None, Option(help="training: journal file, or URL of a database that several machines share.")] = None,
+    pruner: Annotated[_Pruner | None, Option(help="training: what stops hopeless trials early; median by default.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Choose threshold, views, weights and post-processing on out-of-fold predictions, nested across folds."""
+    """Choose threshold, views, weights and post-processing on out-of-fold predictions; or search over training."""
+    from competition.cli_search import SearchOptions, tune_training
+
+    options = SearchOptions(config, settings, epochs, trials if what is _What.training else None, jobs, storage, pruner and pruner.value)
+    if what is _What.training:
+        if views:
+            raise InputError("--views is for marsls tune decision.")
+        raise typer.Exit(tune_training(options, run or [], _parse_folds(folds), data, runs, as_json, _backend, _next))
+    options.refuse()
     _backend()
     from competition import workflow
     from competition.console import elements_table, say, score_table, show, show_json
@@ -295,7 +315,7 @@ def tune(
     from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
-    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, trials, views or [], say)
+    decision, path = workflow.tune(names, runs, _parse_folds(folds), data, trials or 200, views or [], say)
     if as_json:
         show_json(decision)
         return
@@ -316,6 +336,15 @@ def tune(
     show(f"Decision: {described(decision)} → {path}")
     if workflow.for_challenge(Run.open(runs / names[0])):
         show(_next("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
+
+
+@app.command(hidden=True)
+def trial() -> None:
+    """Train one trial of a search; `tune training` starts it and tells it what to do."""
+    _backend()
+    from competition.trial import run_trial
+
+    raise typer.Exit(run_trial())
 
 
 @app.command()

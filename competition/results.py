@@ -185,4 +185,5 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         masks=oof.tiles.masks,
         probability=probability,
         predicted=segment(followed, probability),
+        study=read_json(searched) if (searched := run.path / "search" / "study.json").exists() else None,
     )

@@ -37,6 +37,12 @@ def device_environments(jobs: int) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": number} for number in visible[:jobs]]
 
 
+def core_limits(at_once: int) -> dict[str, str]:
+    """Return the environment variables that give each of so many processes its share of the cores; they would start a thread for each."""
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+
+
 def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]], say: Say) -> None:
     """Run a command for each fold, as many at once as there are environments, and pass on what they say.
 
@@ -52,9 +58,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
     from marsls_keras.training.watch import Signals  # brings Keras, whose backend is chosen later than this file is read
 
     at_once = min(len(environments), len(commands))
-    threads = str(max(1, (os.cpu_count() or 1) // at_once))
-    # Processes that share the cores would each start as many threads as there are cores.
-    limits = {} if any(environments) else {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+    limits = {} if any(environments) else core_limits(at_once)
     free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
     for environment in environments[:at_once]:
         free.put(environment)
@@ -106,13 +110,13 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
             raise
     if signals.received and any(code != 0 for code in codes.values()):
         raise Interrupted(signals.received, "with all folds")
-    failed = [f"fold {fold} (exit code {code}): {_reason(said[fold])}" for fold, code in codes.items() if code]
+    failed = [f"fold {fold} (exit code {code}): {last_error(said[fold])}" for fold, code in codes.items() if code]
     if failed:
         others = "The others are trained." if len(failed) < len(commands) else ""
         raise RunError(f"{len(failed)} of {len(commands)} folds failed:{listing(failed)}\n{others}".rstrip())
 
 
-def _reason(lines: Sequence[str]) -> str:
+def last_error(lines: Sequence[str]) -> str:
     """Return the error that a process ended with, or the last that it said."""
     begin = max((i for i, line in enumerate(lines) if line.startswith("Error: ")), default=len(lines) - 1)
     return "\n    ".join(lines[max(begin, 0) :]).removeprefix("Error: ")

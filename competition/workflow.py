@@ -16,7 +16,7 @@ from competition.oof import collect, pool_tiles
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, write_submission
 from competition.tuning import decide
-from marsls_keras.config import load_config
+from marsls_keras.config import Config, load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_folder, load_with_neighbours
@@ -50,10 +50,12 @@ def train(
     say: Say,
     devices: int = 1,
     environments: Sequence[dict[str, str]] = (),
+    callbacks: Sequence[Any] = (),
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, and return the run and the metrics of the folds that were trained.
 
-    With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Without `config` a run
+    With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Callbacks of Keras see
+    the training of folds in this process, each epoch once it is saved. Without `config` a run
     that is there goes on with its own, and without `data` with its own data; a new one has the recipe "default" and the folder `data`.
 
     Raises:
@@ -67,10 +69,7 @@ def train(
     data = data or (earlier.data_root if earlier else Path("data"))
     if not name.strip(". ") or any(sign in name for sign in "/\\+"):  # + joins the names of an ensemble
         raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
-    build_loss(parsed.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
-    require_options(parsed.model.name, parsed.model.options)
-    if parsed.training.layer_decay != 1 and not encoder_levels(parsed.model.name, parsed.model.options):
-        raise InputError(f"training.layer_decay: {parsed.model.name} has no encoder whose levels could learn at different rates.")
+    require_parts(parsed)
     if fold != "all" and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, or all.")
     tiles = load_folder(data, parsed.data)
@@ -106,10 +105,22 @@ def train(
         require_fresh(run, k, resume)
         todo.append(k)
     if not environments or not todo:
-        return run, [train_fold(run, k, tiles, resume, devices) for k in todo]
+        return run, [train_fold(run, k, tiles, resume, devices, callbacks) for k in todo]
     common = ["train", "--run", run.name, "--runs", str(runs), "--data", str(data), *(["--resume"] if resume else [])]
     train_side_by_side({k: [*common, "--fold", str(k)] for k in todo}, environments, say)
     return run, [run.metrics(k) for k in todo]
+
+
+def require_parts(config: Config) -> None:
+    """Refuse a configuration whose loss, network or options there are not, as far as can be told without building the network.
+
+    Raises:
+        InputError: If so.
+    """
+    build_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
+    require_options(config.model.name, config.model.options)
+    if config.training.layer_decay != 1 and not encoder_levels(config.model.name, config.model.options):
+        raise InputError(f"training.layer_decay: {config.model.name} has no encoder whose levels could learn at different rates.")
 
 
 def tune(

@@ -6,12 +6,13 @@ import difflib
 import re
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from marsls_keras.config.schema import Config
+from marsls_keras.config.space import Recipe
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import write_text
 
@@ -22,6 +23,8 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
+
+_AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
 _KINDS = ("preset", "name")
 """Keys that say what kind their section is of: setting one begins the section anew."""
@@ -39,6 +42,12 @@ def recipes() -> list[str]:
 
 
 def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
+    """Read the configuration of a recipe, as `load_recipe` does; what it says of a search is checked and left out."""
+    stem, recipe = load_recipe(name, settings)
+    return stem, recipe.config
+
+
+def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Recipe]:
     """Read a recipe by name, or a YAML file by path, and apply settings.
 
     Args:
@@ -46,7 +55,7 @@ def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Conf
         settings: Changes of the form "section.key=value", the value in YAML.
 
     Returns:
-        The configuration's name (of the recipe, or the file's stem) and the configuration.
+        The recipe's name (for a file, its stem) and the recipe.
 
     Raises:
         InputError: If there is no such recipe or file, or a key or value is wrong; the key is named.
@@ -59,7 +68,7 @@ def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Conf
     values = _read_yaml(path)
     for setting in settings or []:
         _set(values, setting)
-    return path.stem, parse_config(values, f"{path} with --set" if settings else str(path))
+    return path.stem, _parse(Recipe, values, f"{path} with --set" if settings else str(path))
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
@@ -68,10 +77,14 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     Raises:
         InputError: If a key is unknown or a value is wrong.
     """
+    return _parse(Config, values, source)
+
+
+def _parse(kind: type[_AnyConfig], values: dict[str, Any], source: str) -> _AnyConfig:
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"Configuration {source}:{listing([_explain(e) for e in error.errors()])}") from None
+        raise InputError(f"Configuration {source}:{listing([_explain(e, kind) for e in error.errors()])}") from None
 
 
 def read_config(path: str | Path) -> Config:
@@ -121,6 +134,14 @@ def _set(values: dict[str, Any], setting: str) -> None:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise InputError(f"--set {setting}: the value is no valid YAML: {error}") from None
+    place(values, parts, value)
+
+
+def place(values: dict[str, Any], parts: list[str], value: Any) -> None:
+    """Set a key, given by its parts, in a configuration that is still a dictionary; sections on the way are copied first.
+
+    A key that says of which kind its section is begins it anew.
+    """
     for part in parts[:-1]:
         inner = values.get(part)
         values[part] = dict(inner) if isinstance(inner, dict) else {}
@@ -130,14 +151,14 @@ def _set(values: dict[str, Any], setting: str) -> None:
     values[parts[-1]] = value
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, kind: type[Config]) -> str:
     """Return one pydantic error as "key: what is wrong", with the nearest known key for an unknown one."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         message = f"{place}: {error['msg'].removeprefix('Value error, ')}"
         # A whole section is more than anyone reads, and the message names its keys.
         return message if len(repr(error["input"])) > 200 else f"{message}. Received: {error['input']!r}"
-    known = _keys(Config, error["loc"][:-1])
+    known = _keys(kind, error["loc"][:-1])
     close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
     return f"unknown key {place}" + (f", did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}")
 

@@ -54,6 +54,7 @@ class RunReport:
         probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a decision). What it
             holds for a tile of a missing fold does not matter.
         predicted: uint8 (N, H, W) of {0, 1}, the masks that the decision makes of it.
+        study: Content of the study.json of its search over training, None if there was none.
     """
 
     name: str
@@ -70,6 +71,7 @@ class RunReport:
     masks: np.ndarray
     probability: np.ndarray
     predicted: np.ndarray
+    study: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that do not belong together."""

@@ -18,6 +18,7 @@ from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
 from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
+from marsls_keras.report.study import study_plots
 
 if TYPE_CHECKING:
     from marsls_keras.report.preview import Preview
@@ -118,6 +119,8 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "charts": _charts(run, evaluation) if len(evaluation.index) else [],
         "maps": _maps(run, evaluation),
         "curves": [_curves(fold) for fold in folds if fold.rows],
+        "study": run.study,
+        "study_plots": [{"title": title, **_image(figure, alt)} for title, figure, alt in study_plots(run.study)] if run.study else [],
         "preview": None if preview is None else _preview(preview),
         "worst": [_shown_tile(run, evaluation, i) for i in worst],
         "best": [_shown_tile(run, evaluation, i) for i in best],

@@ -24,7 +24,7 @@ SKY, VERMILION, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#8A8A8A"
 _FOLD_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, "#000000")
 _NOT_SCORED = "#D0D0D0"
 
-_WIDTH = 5.0  # inches; a chart this wide keeps its letters readable at the 360 pixels of a phone
+WIDTH = 5.0  # inches; a chart this wide keeps its letters readable at the 360 pixels of a phone
 _DPI = 150
 
 
@@ -55,7 +55,7 @@ def best_row(rows: list[dict[str, float]]) -> int | None:
 
 def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
     """Return loss, mIoU and learning rate over the epochs, one below the other; epochs are counted from 1."""
-    figure = Figure(figsize=(_WIDTH, 5.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     loss, miou, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
     epochs = [row["epoch"] + 1 for row in rows]
     # A line through one point is invisible.
@@ -82,7 +82,7 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
         miou.set_title(f"best: {rows[best]['val_miou']:.4f} in epoch {epochs[best]:.0f}", fontsize=9, loc="right")
     for axes, label in ((loss, "loss"), (miou, "mIoU"), (rate, "learning rate")):
         axes.set_ylabel(label)
-        _plain(axes)
+        plain(axes)
     for axes in (loss, miou):
         if axes.lines:
             axes.legend(fontsize=8, frameon=False)
@@ -92,13 +92,13 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
     rate.set_xlim(0.5, max(epochs, default=1) + 0.5)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     figure.align_ylabels()
-    figure.suptitle(_plain_text(title), fontsize=11)
+    figure.suptitle(plain_text(title), fontsize=11)
     return figure
 
 
 def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
     """Return the scores at every threshold, with the 95 % band of mIoU over blocks and the threshold that is used."""
-    figure = Figure(figsize=(_WIDTH, 4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots()
     thresholds = np.arange(BINS) / BINS
     scores = counts_at_thresholds(evaluation.histograms.sum(0)).scores()
@@ -121,13 +121,13 @@ def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
     axes.set(xlim=(0, 1), ylim=(min(np.floor(lowest * 10) / 10, 0.9), 1))
     axes.set(xlabel="threshold on the probability (dotted: 0.5)", ylabel="score over all pixels")
     figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
-    _plain(axes)
+    plain(axes)
     return figure
 
 
 def tile_histogram(values: np.ndarray) -> Figure:
     """Return the histogram of a score in [0, 1] per tile (M,), with its median."""
-    figure = Figure(figsize=(_WIDTH, 4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots()
     axes.hist(values, bins=np.linspace(0, 1, 21).tolist(), color=SKY, edgecolor="white")
     median = float(np.median(values))
@@ -143,7 +143,7 @@ def tile_histogram(values: np.ndarray) -> Figure:
     )
     axes.set(xlim=(0, 1), xlabel="IoU of landslide in the tile", ylabel="tiles")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -199,8 +199,8 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(grids) > 1:
-            axes.set_title(_plain_text(raster), fontsize=9)
-        _plain(axes)
+            axes.set_title(plain_text(raster), fontsize=9)
+        plain(axes)
         axes.grid(False)
     return figure
 
@@ -213,7 +213,7 @@ def _bar(figure: Figure, label: str) -> Any:
     return bar
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
     """Take away what is not data, and set a faint grid behind it."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E4E4E4", linewidth=0.6)
@@ -221,6 +221,6 @@ def _plain(axes: Any) -> None:
     axes.tick_params(labelsize=9)
 
 
-def _plain_text(text: str) -> str:
+def plain_text(text: str) -> str:
     """Keep matplotlib from reading a name with two dollar signs as a formula."""
     return text.replace("$", r"\$")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from marsls_keras.config import Config, write_config
@@ -25,7 +27,9 @@ from marsls_keras.training.shares import uneven_shares
 from marsls_keras.training.watch import Diverged, Signals
 
 
-def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False, devices: int = 1) -> dict[str, Any]:
+def train_fold(
+    run: Run, fold: int, tiles: Tiles, resume: bool = False, devices: int = 1, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> dict[str, Any]:
     """Train one fold of a run and predict the tiles it holds out.
 
     Args:
@@ -34,6 +38,7 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False, devices:
         tiles: Decoded tiles; at least all of the run's pool.
         resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more epochs.
         devices: GPUs of this machine that share each batch.
+        callbacks: Called after all others; what they raise ends the training.
 
     Returns:
         The content of metrics.json.
@@ -67,7 +72,7 @@ def train_fold(run: Run, fold: int, tiles: Tiles, resume: bool = False, devices:
         plan = state.plan if state else Plan(config.training.batch_size, config.training.accumulate)
         announced = False
         while True:
-            leg = Leg(data, plan, state, devices, signals, live)
+            leg = Leg(data, plan, state, devices, signals, live, callbacks)
             try:
                 model = leg.build()
                 if not announced:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -95,10 +96,21 @@ class Leg:
         devices: GPUs that share each batch.
         signals: Signals that ask training to stop.
         live: Where progress is shown.
+        callbacks: Called after all others, when an epoch has been saved and shown.
     """
 
-    def __init__(self, data: FoldData, plan: Plan, state: State | None, devices: int, signals: Signals, live: Live) -> None:
+    def __init__(
+        self,
+        data: FoldData,
+        plan: Plan,
+        state: State | None,
+        devices: int,
+        signals: Signals,
+        live: Live,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
         self.data, self.plan, self.state, self.devices, self.signals, self.live = data, plan, state, devices, signals, live
+        self.callbacks = callbacks
         self.config = data.run.config.training
         self.folder: Path = data.run.fold_path(data.fold)
         self.batches = data.batches(plan.batch_size)
@@ -140,6 +152,7 @@ class Leg:
                     save,
                     self.live,
                     keras.callbacks.TensorBoard(self.folder / "tensorboard", write_graph=False),
+                    *self.callbacks,
                 ],
             )
         except NotFinite:
