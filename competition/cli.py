@@ -291,9 +291,7 @@ def tune(
     config: Annotated[str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")] = None,
     settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
     epochs: Annotated[int | None, Option(help="training: epochs of a trial; the recipe's by default.")] = None,
-    trials: Annotated[
-        int | None, Option(min=1, help="Weights of runs that are tried, 200; training: trials that the study is to have, 40.")
-    ] = None,
+    trials: Annotated[int | None, Option(min=1, help="Weights that are tried, 200; training: trials of the study, 40.")] = None,
     jobs: Annotated[int | None, Option(min=1, help="training: trials at once, each on a GPU of its own, or sharing the cores.")] = None,
     storage: Annotated[str | None, Option(help="training: journal file, or URL of a database that several machines share.")] = None,
     pruner: Annotated[_Pruner | None, Option(help="training: what stops hopeless trials early; median by default.")] = None,
