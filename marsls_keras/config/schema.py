@@ -196,7 +196,7 @@ class Inference(Section):
             try:
                 views_of(name)
             except InputError as error:
-                raise ValueError(f"view_sets: {error}") from None
+                raise ValueError(str(error).removesuffix(".")) from None
         return value
 
 

@@ -337,7 +337,7 @@ def test_tune_with_one_fold_says_that_it_is_optimistic(again):
     name, runs = again
     result = succeed("tune", "--run", name, "--runs", runs, "--folds", "1")
     assert "There is one fold only, so the tuned figure is optimistic" in result.out
-    assert "nested" not in result.out
+    assert "nested across folds" not in result.out
 
 
 # ----------------------------------------------------------------------------------------------------- submission and scoring

@@ -286,7 +286,7 @@ def test_synth_does_not_write_into_other_files(data):
             ["--set", "data.release=mmls_v3"],
             ["data.release: Input should be 'auto', 'mmls_v1', 'mmls_v2', 'challenge', ", "or 'nepal'. Received: 'mmls_v3'"],
         ),
-        (["--set", "inference.view_sets=[all]"], ["view_sets must be one or more of identity, flips"]),
+        (["--set", "inference.view_sets=[all]"], ["There is no set of views 'all'. Known: identity, flips"]),
         (["--set", "loss={bce: 0}"], ["loss needs weights of 0 or more that do not sum to 0", "Received: {'bce': 0"]),
         (["--set", "loss={focale: 1}"], ["loss: unknown focale. Known:", "- bce", "- dice"]),
         (["--set", "loss={focal: {gama: 1}}"], ["loss.focal has no parameter gama. It has: weight, ", "gamma"]),
