@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from scipy.special import expit, logit
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from test_postprocess import by_scikit_image
 
 from competition.cli import main
 from marsls_keras import __version__
@@ -124,12 +126,20 @@ def trained(home):
     return first, second
 
 
+DECISION = {"views": "flips", "averaging": "logit", "threshold": 0.46, "min_area": 9, "max_hole": 4}
+
+
+def decided_masks(probability: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the masks that DECISION makes of probabilities."""
+    return {name: by_scikit_image(values >= np.float32(0.46), 9, 4) for name, values in probability.items()}
+
+
 @pytest.fixture(scope="module")
 def decided(trained):
     """Give the run a decision that nobody would take by default, so that it shows whether it is followed."""
     succeed("tune")
     path = Path("runs/default/decision.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"views": "flips", "threshold": 0.46}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | DECISION))
     return path
 
 
@@ -328,16 +338,36 @@ def test_tune_table(again):
     for row in ("threshold 0.5, no views", "tuned, nested across folds", "tuned, on the same tiles"):
         assert len(numbers(result.out, row)) == 8
     assert re.search(r"^Gain of tuning: [+-]0\.\d{4} mIoU \(95 % interval", result.out, re.M)
-    assert re.search(rf"^Decision: views \w+, threshold 0\.\d+ → {runs}/{name}/decision\.json$", result.out, re.M)
+    assert re.search(rf"^Decision: views \w+,.* threshold 0\.\d+.* → {runs}/{name}/decision\.json$", result.out, re.M)
+    decision = json.loads((runs / name / "decision.json").read_text())
+    for row in decision["elements"]:
+        gain, verdict = re.escape(f"{row['gain']['miou']:+.4f}"), "kept" if row["kept"] else "left out"
+        assert re.search(rf"^ +{row['element']} .*{gain} .*{verdict} *$", result.out, re.M)
     following = re.search(r"^Next: marsls (submit .*)$", result.out, re.M)[1]
     succeed(*shlex.split(following), "--out", runs / "a.zip")
+
+
+def test_an_interrupted_tune_leaves_the_earlier_decision(again, monkeypatch):
+    name, runs = again
+    path = runs / name / "decision.json"
+    succeed("tune", "--run", name, "--runs", runs)
+    before, files = path.read_bytes(), set((runs / name).rglob("*"))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)  # the last moment before the new decision takes the place of the old one
+    assert marsls("tune", "--run", name, "--runs", runs).code == 130
+    assert path.read_bytes() == before and set((runs / name).rglob("*")) == files
+    monkeypatch.undo()
+    assert "Predicting" not in succeed("tune", "--run", name, "--runs", runs).err  # nor is anything predicted again
 
 
 def test_tune_with_one_fold_says_that_it_is_optimistic(again):
     name, runs = again
     result = succeed("tune", "--run", name, "--runs", runs, "--folds", "1")
     assert "There is one fold only, so the tuned figure is optimistic" in result.out
-    assert "nested across folds" not in result.out
+    assert "tuned, nested across folds" not in result.out and "nested across halves of the fold" in result.out
 
 
 # ----------------------------------------------------------------------------------------------------- submission and scoring
@@ -355,7 +385,8 @@ def test_submit(submitted, predicted):
     assert sorted(masks) == sorted(path.name for path in Path("data/test/images").iterdir())
     for name, mask in masks.items():
         assert mask.dtype == np.uint8 and mask.shape == (32, 32)
-        np.testing.assert_array_equal(mask, predicted[1][name] >= np.float32(0.46))
+        np.testing.assert_array_equal(mask, decided_masks(predicted[1])[name])
+    assert any((mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items())  # sizes matter here
     ratio = np.mean(list(masks.values()))
     assert f"submissions/default.zip: 5 masks, {ratio:.1%} landslide, verified.\n" in submitted.out
     assert "Expected mIoU on tiles like those of training: 0." in submitted.out
@@ -368,7 +399,11 @@ def test_manifest_and_ledger(submitted):
     weights = {k: hashlib.sha256(Path(f"runs/default/fold_{k}/best.weights.h5").read_bytes()).hexdigest() for k in "01"}
     assert manifest["runs"]["default"]["folds"] == weights
     assert (manifest["sha256"], manifest["tiles"], manifest["folds"]) == (digest, 5, [0, 1])
-    assert (manifest["views"], manifest["threshold"], manifest["seen_in_training"]) == ("flips", 0.46, 0)
+    assert {key: manifest[key] for key in (*DECISION, "weights", "seen_in_training")} == {
+        **DECISION,
+        "weights": {"default": 1.0},
+        "seen_in_training": 0,
+    }
     with open("submissions/ledger.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["zip"], row["sha256"], row["runs"], row["folds"]) == ("default.zip", digest, "default", "0 1")
@@ -446,10 +481,12 @@ def test_evaluate_out_of_fold(decided):
     for fold in (0, 1):
         with np.load(f"runs/default/fold_{fold}/oof.npz") as arrays:
             views = [arrays[f"view_{name}"].astype(np.float32) for name in ("identity", "horizontal_flip", "vertical_flip", "rot180")]
+            mean = expit(np.mean([logit(np.clip(view, 2**-11, 1 - 2**-11)) for view in views], axis=0))
             for i, id in enumerate(arrays["ids"]):
                 truth[str(id)] = tifffile.imread(Path("data", id.split("/")[0], "masks", f"{Path(id).name}.tif"))
-                predicted[str(id)] = sum(view[i] for view in views) / len(views) >= np.float32(0.46)
+                predicted[str(id)] = by_scikit_image(mean[i] >= np.float32(0.46), 9, 4)
     assert (result["tiles"], result["views"], result["threshold"], result["folds"]) == (16, "flips", 0.46, [0, 1])
+    assert any(mask.any() for mask in predicted.values())
     assert result["scores"] == pytest.approx(scores(list(truth.values()), list(predicted.values())), abs=1e-6)
     assert {tile["tile"] for tile in result["per_tile"]} == set(truth)
     for tile in result["per_tile"]:
@@ -463,7 +500,7 @@ def test_evaluate_test_split(predicted):
     _, probability = predicted
     truth = test_masks()
     result = strict_json(succeed("evaluate", "default", "--split", "test", "--json").out)
-    expected = scores([truth[name] for name in sorted(truth)], [probability[name] >= np.float32(0.46) for name in sorted(truth)])
+    expected = scores([truth[name] for name in sorted(truth)], [decided_masks(probability)[name] for name in sorted(truth)])
     assert (result["split"], result["tiles"]) == ("test", 5)
     assert result["scores"] == pytest.approx(expected)
     table = succeed("evaluate", "default", "--split", "test", "--worst", 1)
@@ -499,8 +536,8 @@ def test_predict(predicted):
                 assert made.transform == image.transform and made.bounds == image.bounds
     for name in names:
         assert 0 <= probability[name].min() < probability[name].max() <= 1
-        np.testing.assert_array_equal(tifffile.imread(f"predicted/mask/{name}"), probability[name] >= np.float32(0.46))
-    ratio = np.mean([values >= np.float32(0.46) for values in probability.values()])
+        np.testing.assert_array_equal(tifffile.imread(f"predicted/mask/{name}"), decided_masks(probability)[name])
+    ratio = np.mean(list(decided_masks(probability).values()))
     lines = f"5 tiles to predicted/probability and predicted/mask, {ratio:.1%} landslide.\npredicted/probability.tif\npredicted/mask.tif\n"
     assert result.out == lines
 

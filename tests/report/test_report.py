@@ -83,6 +83,30 @@ def test_summary_quotes_the_nested_figure_and_the_baseline(page):
     assert "missing" not in text and "note" not in re.findall(r'<p class="(.*?)"', page)
 
 
+def test_post_processing_and_what_each_element_gains():
+    run = make_run()
+    gains = {"gain": {"miou": 0.0123, "interval": [-0.001, 0.02]}, "alone": {"miou": -0.004, "interval": [-0.01, 0.002]}}
+    elements = [
+        {"element": "threshold", "value": 0.45, **gains, "kept": True},
+        {"element": "weights", "value": {"default": 0.7, "other": 0.3}, **gains, "kept": False},
+        {"element": "min_area", "value": 24, **gains, "kept": True},
+    ]
+    predicted = run.predicted.copy()
+    predicted[:, :5] = 0
+    run = make_run(decision={**run.decision, "elements": elements, "min_area": 24, "max_hole": 0}, predicted=predicted)
+    page = render([run])
+    expected = scores(run.masks, predicted == 1)
+    assert evaluate(run).scores["miou"] == pytest.approx(expected["miou"], abs=1e-12)  # of the masks, not of the threshold
+    shown = ["+0.0123", "-0.0010 to +0.0200", "-0.0040", "-0.0100 to +0.0020"]
+    assert rows_of(page, "value tried") == [
+        ["threshold", "0.45", *shown, "kept"],
+        ["weights of the runs", "default 0.7, other 0.3", *shown, "left out"],
+        ["least area of a component, pixels", "24", *shown, "kept"],
+    ]
+    assert "least component 24 pixels" in Page(page).text and "filled holes" not in Page(page).text
+    assert "value tried" not in render([make_run()])  # a decision of an earlier version
+
+
 def test_without_a_decision():
     run = make_run(tuned=False)
     page = render([run])
