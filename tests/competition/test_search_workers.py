@@ -189,3 +189,24 @@ def test_hopeless_trials_are_stopped_early_and_folds_are_counted_on(name):
     assert list(study.trials[0].intermediate_values) == list(range(18))
     assert (pruned == []) == (name == "none") and 0.9 not in pruned
     assert name not in ("median", "asha") or 0.05 in pruned  # hyperband lets some trials go on whatever they are
+
+
+@pytest.mark.slow
+def test_a_real_trial_that_diverges_is_recorded_and_the_best_recipe_trains(tiny_run, tmp_path):
+    def marsls(*arguments):
+        command = [sys.executable, "-m", "competition.cli", *arguments, "--data", str(tiny_run.data), "--runs", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+    keys = "search={training.learning_rate: [1e+30, 0.01]}"
+    done = marsls("tune", "training", "--config", str(tiny_run.recipe), "--set", keys, "--trials", "4", "--epochs", "1", "--run", "nan")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "nan/search/study.json").read_text())["trials"]
+    ended = {(row["parameters"]["training.learning_rate"], row["state"]) for row in rows}
+    assert ended == {(1e30, "fail"), (0.01, "complete")}  # both values come up in four draws
+    assert all("diverged: NaN or infinite loss" in row["reason"] for row in rows if row["state"] == "fail")
+    best = tmp_path / "nan/search/best.yaml"
+    assert f"Next: marsls train --config {best} --run nan --epochs 2" in done.stdout
+    trained = marsls("train", "--config", str(best), "--run", "nan", "--epochs", "2")
+    assert trained.returncode == 0, trained.stderr
+    report = marsls("report", "nan")
+    assert report.returncode == 0 and "Search over training" in (tmp_path / "nan/report.html").read_text(encoding="utf-8")
