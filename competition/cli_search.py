@@ -89,6 +89,7 @@ def tune_training(
     from competition.search import Plan, Search, best_trial
     from competition.search_space import Space
     from competition.storage import open_store
+    from competition.workflow import require_name
     from marsls_keras.config import load_recipe
     from marsls_keras.data.derive import load_folder
     from marsls_keras.data.fingerprint import fingerprint
@@ -98,8 +99,7 @@ def tune_training(
     epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]
     name, recipe = load_recipe(options.config or "default", [*(options.set or []), *epochs])
     name = names[0] if names else name
-    if not name.strip(". ") or any(sign in name for sign in "/\\+"):
-        raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
+    require_name(name)
     space = Space.of(recipe)
     root = data or Path(os.environ.get("MARSLS_DATA", "data"))
     tiles = load_folder(root, recipe.data)

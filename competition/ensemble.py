@@ -9,10 +9,11 @@ import numpy as np
 
 from competition.averaging import gather, shares, spread
 from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.predict import load_member
 from marsls_keras.inference.stitched import predict_tiles, stitchable
-from marsls_keras.inference.views import views_of
+from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
 
@@ -82,16 +83,21 @@ def predict_ensemble(
 def predict_decided(
     runs: Sequence[Run], folds: Sequence[int], tiles: Tiles, decision: dict[str, Any], say: Callable[[str], None] = lambda line: None
 ) -> Prediction:
-    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
+    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`."""
+    return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"])
 
-    Where the tiles do not lie on a grid, views of windows are those of single tiles, which is said.
+
+def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:
+    """Return a decision as it can be followed on some tiles.
+
+    Where it is not known where each lies, views of windows become those of single tiles, which is said, and what score to expect is
+    unknown.
     """
-    name, at, _ = decision["views"].partition("@")
-    if at and not stitchable(tiles.refs):
-        say(f"The names of these tiles do not tell where each lies: views {name} of single tiles instead of {decision['views']}.")
-    else:
-        name = decision["views"]
-    return predict_ensemble(runs, folds, tiles, views_of(name), say, decision["weights"], decision["averaging"])
+    if not of_windows(decision["views"]) or stitchable(refs):
+        return decision
+    name = decision["views"].partition("@")[0]
+    say(f"The names of these tiles do not tell where each lies: views {name} of single tiles instead of {decision['views']}.")
+    return {**decision, "views": name, "expected": None}
 
 
 def refuse_leaked(leaked: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from competition.decision import PLAIN, full_size, read_decision, segment
-from competition.ensemble import predict_decided, refuse_leaked, tell_leaked
+from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
 from competition.workflow import Say, bands_of, decision_of, open_runs
@@ -22,7 +22,7 @@ from marsls_keras.data.tiff import write_raster
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
-from marsls_keras.inference.views import views_of
+from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.page import write_report
 from marsls_keras.training.run_dir import Run, read_history
@@ -61,6 +61,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
         tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, run.config.data.resize, run.config.data.cache)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
+        decision = fitting(decision, tiles.refs, say)
         probability, _, leaked, landslide = predict_decided(opened, used, tiles, decision, say)
         refuse_leaked(leaked)
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
@@ -99,8 +100,8 @@ def predict(
         RunError: If a file cannot be written.
     """
     opened, used = open_runs(names, runs, folds)
-    decision = decision_of(opened, used, say)
     dataset = Dataset.from_images(images)
+    decision = fitting(decision_of(opened, used, say), dataset.tiles, say)
     sizes = expected_names(images, release)  # every header is read before the first raster is written
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a folder to write to.")
@@ -109,7 +110,7 @@ def predict(
     number = len(dataset.tiles)
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
-    step = number if "@" in decision["views"] else _CHUNK  # windows see other tiles, wherever they are in the order of names
+    step = number if of_windows(decision["views"]) else _CHUNK  # windows see other tiles, wherever they are in the order of names
     for first in range(0, number, step):
         chosen = dataset.tiles[first : first + step]
         config = opened[0].config.data

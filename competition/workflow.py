@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from competition.decision import PLAIN, decision_path, full_size, read_decision
-from competition.ensemble import predict_decided, tell_leaked
+from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger
 from competition.oof import collect, pool_tiles
 from competition.side_by_side import train_side_by_side
@@ -26,7 +26,7 @@ from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.stitched import stitchable
-from marsls_keras.inference.views import views_of
+from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
 from marsls_keras.training.device import require_devices
@@ -55,8 +55,8 @@ def train(
     """Train one fold or all, and return the run and the metrics of the folds that were trained.
 
     With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Callbacks of Keras see
-    the training of folds in this process, each epoch once it is saved. Without `config` a run
-    that is there goes on with its own, and without `data` with its own data; a new one has the recipe "default" and the folder `data`.
+    the training of folds in this process, each epoch once it is saved. Without `config` a run that is there goes on with its own, and
+    without `data` with its own data; a new one has the recipe "default" and the folder `data`.
 
     Raises:
         InputError: If configuration, data or fold are wrong, or a fold has begun already.
@@ -67,8 +67,7 @@ def train(
     recipe, parsed = load_config(str(begun / "config.yaml") if earlier else config or "default", settings)
     name = name or (begun.name if earlier else recipe)
     data = data or (earlier.data_root if earlier else Path("data"))
-    if not name.strip(". ") or any(sign in name for sign in "/\\+"):  # + joins the names of an ensemble
-        raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
+    require_name(name)
     require_parts(parsed)
     if fold != "all" and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, or all.")
@@ -111,6 +110,16 @@ def train(
     return run, [run.metrics(k) for k in todo]
 
 
+def require_name(name: str) -> None:
+    """Refuse what cannot be the name of a run.
+
+    Raises:
+        InputError: If it is empty, leads elsewhere, or holds a +, which joins the names of an ensemble.
+    """
+    if not name.strip(". ") or any(sign in name for sign in "/\\+"):
+        raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
+
+
 def require_parts(config: Config) -> None:
     """Refuse a configuration whose loss, network or options there are not, as far as can be told without building the network.
 
@@ -138,7 +147,7 @@ def tune(
     for name in sets:
         views_of(name)
     tiles = pool_tiles(opened[0], data, bands_of(opened))
-    if not stitchable(tiles.refs) and (out := [name for name in sets if "@" in name]):
+    if not stitchable(tiles.refs) and (out := list(filter(of_windows, sets))):
         say(f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}.")
         sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
@@ -170,6 +179,7 @@ def submit(
     decision = decision_of(opened, used, say)
     expected = expected_names(images, release)
     tiles = read_images(images, release, opened)
+    decision = fitting(decision, tiles.refs, say)
     expected_score = decision.get("expected")
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),

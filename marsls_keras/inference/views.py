@@ -112,6 +112,11 @@ def split_view(view: str) -> tuple[str, int | None, int | None]:
     return plain, int(window), int(stride)
 
 
+def of_windows(name: str) -> bool:
+    """Return whether a set of views is one of windows across tile borders instead of single tiles."""
+    return "@" in name
+
+
 def views_of(name: str) -> Sequence[str]:
     """Return the views of a named set.
 
