@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from competition.cli_ledger import ledger_app
 from marsls_keras import __version__
 from marsls_keras.errors import InputError, Interrupted, MarslsError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ledger_app, name="ledger")
 _state = {"debug": False}
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
@@ -347,15 +349,25 @@ def trial() -> None:
 
 @app.command()
 def submit(
+    context: typer.Context,
     run: _RunNames = None,
     images: Annotated[Path | None, Option(help="Folder of test images; test/images of the run's data by default.")] = None,
     out: Annotated[Path | None, Option(help="The zip; submissions/<run>.zip by default.")] = None,
     folds: _Folds = None,
     release: _Release = _FormOrAuto.auto,
+    verify: Annotated[Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")] = None,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
-    """Predict the test images with all folds and views, and write a verified zip for CodaBench."""
+    """Predict the test images with all folds and views, and write a verified zip for CodaBench; or check one that is there."""
+    if verify is not None:
+        from competition.console import show_inspection, show_json
+        from competition.inspection import expected_masks, inspect_zip, refuse_other_options
+
+        refuse_other_options({name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")})
+        inspected = inspect_zip(verify, expected_masks(images, run or [], runs, release.value))
+        show_json(inspected) if as_json else show_inspection(inspected)
+        raise typer.Exit(0 if inspected["good"] else 2)
     _backend()
     from competition import workflow
     from competition.console import say, show, show_json
@@ -375,13 +387,17 @@ def score(
     zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
     masks: Annotated[Path, Option(help="Folder of the true masks.")],
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 0,
+    csv: Annotated[Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Say what CodaBench would say about a submission."""
     from competition.console import score_table, show, show_json
     from competition.scoring import score as score_zip
+    from competition.scoring import write_tiles
 
     result = score_zip(zip_file, masks)
+    if csv is not None:
+        write_tiles(csv, result.tiles)
     if as_json:
         show_json({"zip": str(zip_file), "tiles": len(result.tiles), "scores": result.scores, "per_tile": result.tiles})
         return
@@ -395,14 +411,15 @@ def report(
     run: Annotated[list[str], Argument(help="One run, or several to compare.")],
     out: Annotated[Path | None, Option(help="The page; runs/<run>/report.html by default.")] = None,
     data: _OwnData = None,
+    ledger: Annotated[Path | None, Option(help="Ledger with the leaderboard's answers; submissions/ledger.csv if there.")] = None,
     runs: _Runs = Path("runs"),
 ) -> None:
-    """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs."""
+    """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs, the leaderboard's answers."""
     _backend()
     from competition import results
     from competition.console import say, show
 
-    show(str(results.report(run, runs, out, data, say)))
+    show(str(results.report(run, runs, out, data, say, ledger)))
 
 
 @app.command()

@@ -129,6 +129,26 @@ def show_check(result: dict[str, Any], limit: int = 30) -> None:
     show(f"{errors} error(s), {len(problems) - errors} warning(s).")
 
 
+def show_inspection(found: dict[str, Any]) -> None:
+    """Print what `inspect_zip` found."""
+    path = found["zip"]
+    if found["good"]:
+        empty = f", {found['empty']} of them without any" if found["empty"] else ""
+        show(f"{path} is good: {found['tiles']} masks, {found['foreground_ratio']:.1%} landslide{empty}.")
+    else:
+        problems = found["problems"]
+        show(f"{path} is not fit for CodaBench, {len(problems)} problem(s):", *(f"  - {problem}" for problem in problems))
+    if found["sha256"]:
+        show(f"SHA-256 {found['sha256']}")
+    said = {
+        "agrees": "The manifest beside it is of these bytes.",
+        "differs": "The manifest beside it is of other bytes: one of the two was replaced since.",
+        "damaged": "The manifest beside it is damaged.",
+    }
+    if found["manifest"]:
+        show(said[found["manifest"]])
+
+
 @contextmanager
 def quiet_stderr(loud: bool) -> Iterator[None]:
     """Hold back what native code writes to stderr in the block, and show it only if the block fails.

@@ -10,6 +10,7 @@ import numpy as np
 
 from competition.decision import PLAIN, full_size, read_decision, segment
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
+from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
 from competition.workflow import Say, bands_of, decision_of, open_runs
@@ -24,6 +25,7 @@ from marsls_keras.files import read_json
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.report.contents import FoldReport, RunReport
+from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report
 from marsls_keras.training.run_dir import Run, read_history
 
@@ -141,15 +143,19 @@ def predict(
     }
 
 
-def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, say: Say) -> Path:
-    """Write one HTML page about one or more runs, over the folds that are finished.
+def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, say: Say, ledger: Path | None = None) -> Path:
+    """Write one HTML page about one or more runs, over the folds that are finished, and what the leaderboard said of submissions.
 
     Raises:
-        InputError: If a run is missing or has no finished fold, or its data are gone.
+        InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
     """
     opened = [Run.open(runs / name) for name in names]
     path = out or opened[0].path / "report.html"
-    write_report([_gather(run, data, say) for run in opened], path)
+    lines = answers(ledger or LEDGER) if ledger or LEDGER.exists() else []
+    scored = [
+        Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None
+    ]
+    write_report([_gather(run, data, say) for run in opened], path, scored)
     return path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import zipfile
 from collections import defaultdict
@@ -13,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from competition.verification import entry_names, read_entry, verify_zip
-from marsls_keras.counts import Counts, confusion
+from marsls_keras.counts import SCORES, Counts, confusion
 from marsls_keras.data.layouts import TIFF
 from marsls_keras.data.refs import grid_key, list_files
 from marsls_keras.data.tile import read_mask
 from marsls_keras.errors import InputError, listing
+from marsls_keras.files import write_text
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
     if problems:
         raise InputError(f"{zip_path} cannot be scored against {folder}:{listing(problems)}")
     return Score(counts, counts.scores(), sorted(tiles, key=lambda tile: (tile["miou"], tile["name"])))
+
+
+def write_tiles(path: str | Path, tiles: Iterable[dict[str, Any]]) -> None:
+    """Write the scores and counts of tiles as CSV, a line for each, with all their digits.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("name", *SCORES, "tp", "fp", "fn", "tn"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(tiles)
+    write_text(path, text.getvalue())
 
 
 def match_names(entries: Iterable[str], masks: Iterable[str]) -> dict[str, str]:

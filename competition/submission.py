@@ -16,10 +16,11 @@ import numpy as np
 import tifffile
 
 from competition.verification import grouped, printable, size_text, value_problem, verify_zip
-from marsls_keras.data.dataset import image_files
+from marsls_keras.data.dataset import Dataset, image_files
 from marsls_keras.data.tile import read_shape
 from marsls_keras.errors import InputError, RunError, listing
 from marsls_keras.files import atomic, sha256, write_json
+from marsls_keras.training.run_dir import Run
 
 
 def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple[int, int]]:
@@ -39,12 +40,28 @@ def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple
     return sizes
 
 
+def images_of(run: Run) -> Path:
+    """Return the folder of the test images that belong to a run's data.
+
+    Raises:
+        InputError: If the data are no longer there, or have no test images.
+    """
+    if not run.data_root.is_dir():
+        raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
+    test = [tile for tile in Dataset.open(run.data_root, strict=False, release=run.config.data.release).tiles if tile.split == "test"]
+    if not test:
+        raise InputError(f"The data of run {run.name} in {run.data_root} have no test images. Give their folder with --images.")
+    return test[0].image.parent
+
+
 def write_submission(
     masks: Iterable[tuple[str, np.ndarray]], path: str | Path, expected: Mapping[str, tuple[int, int]], manifest: dict[str, Any]
 ) -> Path:
     """Write masks as a flat zip of uncompressed TIFFs, with a manifest `<stem>.json` beside it, and verify it.
 
-    The same masks give the same bytes (with the same zlib). An earlier zip stays as it was until the new one is complete and verified.
+    The same masks give the same bytes (with the same zlib). An earlier zip stays as it was until the new one is complete and verified,
+    also if the process is killed. The manifest takes its place right before the zip: killed between the two, the manifest is that of the
+    zip that did not come, which `inspect_zip` tells by the SHA-256.
 
     Args:
         masks: (file name, uint8 (H, W) of {0, 1}), in any order; consumed one by one and kept as bits, so a generator may compute them.

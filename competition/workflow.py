@@ -11,16 +11,17 @@ import numpy as np
 
 from competition.decision import PLAIN, decision_path, full_size, read_decision
 from competition.ensemble import fitting, predict_decided, tell_leaked
-from competition.ledger import append_ledger
+from competition.ledger import append_ledger, ledger_row
 from competition.oof import collect, pool_tiles
 from competition.side_by_side import train_side_by_side
-from competition.submission import expected_names, write_submission
+from competition.submission import expected_names, images_of, write_submission
 from competition.tuning import decide
+from marsls_keras import __version__
 from marsls_keras.config import Config, load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_folder, load_with_neighbours
-from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.fingerprint import fingerprint, images_digest
 from marsls_keras.data.folds import make_splits
 from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
@@ -174,7 +175,7 @@ def submit(
                 f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS challenge only. "
                 f"marsls predict {run.name} writes those of other tiles."
             )
-    images = images or _test_images(opened[0])
+    images = images or images_of(opened[0])
     out = out or Path("submissions") / f"{'+'.join(names)}.zip"
     decision = decision_of(opened, used, say)
     expected = expected_names(images, release)
@@ -184,9 +185,12 @@ def submit(
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
         "release": tiles.release,
+        "images_sha256": images_digest(tiles),
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
         "folds": used,
         **{key: decision[key] for key in PLAIN},
+        "decision": decision,
+        "marsls_keras": __version__,
         "expected": expected_score and {"miou": expected_score["scores"]["miou"], "interval": expected_score["interval"]},
     }
 
@@ -202,22 +206,8 @@ def submit(
 
     write_submission(masks(), out, expected, manifest)
     manifest = read_json(out.with_suffix(".json")) | {"path": str(out)}
-    low, high = expected_score["interval"] if expected_score else ("", "")
-    row = {
-        "zip": out.name,
-        "sha256": manifest["sha256"],
-        "runs": list(names),
-        "folds": used,
-        "views": decision["views"],
-        "threshold": decision["threshold"],
-        "expected_miou": expected_score["scores"]["miou"] if expected_score else "",
-        "low": low,
-        "high": high,
-        "images": str(images),
-        "tiles": len(tiles),
-    }
     try:
-        append_ledger(out.parent / "ledger.csv", row)
+        append_ledger(out.parent / "ledger.csv", ledger_row(manifest))
     except MarslsError as error:
         raise type(error)(f"{out} is written and verified, but not noted in the ledger: {error}") from error
     return manifest
@@ -272,13 +262,3 @@ def read_images(images: Path, release: str, runs: Sequence[Run]) -> Tiles:
     for run in runs:
         require_same_family(run.fingerprint["release"], tiles.release, str(images))
     return tiles
-
-
-def _test_images(run: Run) -> Path:
-    """Return the folder of the test images that belong to a run's data."""
-    if not run.data_root.is_dir():
-        raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
-    test = [tile for tile in Dataset.open(run.data_root, strict=False, release=run.config.data.release).tiles if tile.split == "test"]
-    if not test:
-        raise InputError(f"The data of run {run.name} in {run.data_root} have no test images. Give their folder with --images.")
-    return test[0].image.parent

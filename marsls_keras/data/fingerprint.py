@@ -43,7 +43,7 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
     The digest covers names, pixels and masks, not paths: it is the same for a copy of the data in another place.
     """
     digest = hashlib.sha256()
-    for i in sorted(range(len(tiles)), key=lambda i: tiles.refs[i].id):
+    for i in _by_id(tiles):
         digest.update(f"{tiles.refs[i].id} {tiles.hashes[i]} ".encode())
         digest.update(tiles.masks[i].tobytes())
     ratio = tiles.masks.mean(axis=(1, 2))
@@ -58,3 +58,12 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
         "no_data_pixels": int((~tiles.valid).sum()),
         "bands": band_statistics(tiles.images, tiles.bands),
     }
+
+
+def images_digest(tiles: Tiles) -> str:
+    """Return one SHA-256 of the names and pixels of tiles, whatever their masks and wherever they lie."""
+    return hashlib.sha256("".join(f"{tiles.refs[i].id} {tiles.hashes[i]} " for i in _by_id(tiles)).encode()).hexdigest()
+
+
+def _by_id(tiles: Tiles) -> list[int]:
+    return sorted(range(len(tiles)), key=lambda i: tiles.refs[i].id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
 from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
+from marsls_keras.report.leaderboard import Answer, leaderboard_chart
 from marsls_keras.report.study import study_plots
 
 if TYPE_CHECKING:
@@ -42,12 +44,13 @@ _ELEMENTS = {
 }
 
 
-def write_report(runs: list[RunReport], path: Path) -> None:
+def write_report(runs: list[RunReport], path: Path, answers: Sequence[Answer] = ()) -> None:
     """Write one self-contained HTML page on one or several runs, atomically.
 
     Args:
         runs: The runs, in the order they are shown.
         path: Where to write.
+        answers: What the leaderboard said of submissions, in the order they are shown.
 
     Raises:
         ValueError: If there is no run.
@@ -56,15 +59,16 @@ def write_report(runs: list[RunReport], path: Path) -> None:
         raise ValueError("A report needs at least one run. Received: []")
     from marsls_keras.report.preview import preview  # runs the training pipeline, which needs TensorFlow
 
-    write_text(path, render(runs, [preview(run) for run in runs]))
+    write_text(path, render(runs, [preview(run) for run in runs], answers))
 
 
-def render(runs: list[RunReport], previews: list[Preview | None] | None = None) -> str:
+def render(runs: list[RunReport], previews: list[Preview | None] | None = None, answers: Sequence[Answer] = ()) -> str:
     """Return the page as text.
 
     Args:
         runs: The runs, in the order they are shown.
         previews: What the training of each sees, where that is to be shown.
+        answers: What the leaderboard said of submissions, in the order they are shown.
     """
     sections = [_section(run, evaluate(run), seen) for run, seen in zip(runs, previews or [None] * len(runs), strict=True)]
     loader = PackageLoader("marsls_keras.report", "")
@@ -73,6 +77,8 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None) 
     return environment.get_template("page.html.j2").render(
         runs=sections,
         apart=not_comparable(runs),
+        answers=answers,
+        leaderboard=_leaderboard(answers),
         errors=panels.ERROR_COLOURS,
         probability_colours=panels.gradient(panels.PROBABILITY_COLOURS),
         outline=plots.SKY,
@@ -148,6 +154,16 @@ def _charts(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
         {"title": "Scores at every threshold", **_image(plots.threshold_curve(evaluation, run.threshold), curve)},
         {"title": "IoU of landslide, tile by tile", **_image(plots.tile_histogram(values), spread)},
     ]
+
+
+def _leaderboard(answers: Sequence[Answer]) -> dict[str, Any] | None:
+    chart = leaderboard_chart(answers)
+    if chart is None:
+        return None
+    shown = [f"{answer.name} {answer.expected:.4f} and {answer.score:.4f}" for answer in answers if answer.expected is not None]
+    return _image(
+        chart, f"Chart of expected and actual mIoU of {len(shown)} submissions: {', '.join(shown[:8])}{', …' if shown[8:] else ''}"
+    )
 
 
 def _maps(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -190,7 +190,7 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
         grid[cells[:, 0] - top, cells[:, 1] - left] = values[chosen]
         grids[raster] = grid, (left - 0.5, right + 0.5, bottom + 0.5, top - 0.5)
     heights = [grid.shape[0] / grid.shape[1] for grid, _ in grids.values()]
-    width = 6.4
+    width = WIDTH
     # As high as the grids need, within reason: a single column of tiles must not become a tower.
     figure = Figure(figsize=(width, float(np.clip(0.88 * width * sum(heights) + 1.1, 2.6, 8))), layout="constrained")
     for axes, (raster, (grid, extent)) in zip(figure.subplots(len(grids), 1, squeeze=False)[:, 0], grids.items(), strict=True):

@@ -31,7 +31,7 @@ from marsls_keras import __version__
 TINY = ["model.options.base_filters=2", "model.options.depth=2", "training.epochs=1", "training.warmup_epochs=0"]
 TINY += ["training.batch_size=4", "data.folds=2", "inference.view_sets=[identity, flips]"]
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
-COMMANDS = ("synth", "check", "models", "bench", "train", "evaluate", "predict", "tune", "submit", "score", "report", "demo")
+COMMANDS = ("synth", "check", "models", "bench", "train", "evaluate", "predict", "tune", "submit", "score", "ledger", "report", "demo")
 FIELDS = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
 
 
@@ -409,6 +409,11 @@ def test_manifest_and_ledger(submitted):
     assert (row["zip"], row["sha256"], row["runs"], row["folds"]) == ("default.zip", digest, "default", "0 1")
     assert (row["views"], row["threshold"], row["tiles"]) == ("flips", "0.46", "5")
     assert float(row["expected_miou"]) == manifest["expected"]["miou"]
+    assert [float(row["low"]), float(row["high"])] == manifest["expected"]["interval"]
+    decision = json.loads(Path("runs/default/decision.json").read_text())
+    assert manifest["decision"] == decision and manifest["marsls_keras"] == __version__
+    assert manifest["runs"]["default"]["data"] == json.loads(Path("runs/default/fingerprint.json").read_text())["sha256"]
+    assert re.fullmatch("[0-9a-f]{64}", manifest["images_sha256"])
 
 
 def test_submit_json_twice_gives_the_same_bytes(submitted, tmp_path):
@@ -599,6 +604,23 @@ def test_report(again, tmp_path):
     succeed("report", name, "twin", "--runs", runs, "--out", tmp_path / "both.html")
     both = (tmp_path / "both.html").read_text(encoding="utf-8")
     assert name in both and "twin" in both
+
+
+def test_the_report_has_the_leaderboards_answers(again, submitted, tmp_path, monkeypatch):
+    name, runs = again
+    assert "<h2>Leaderboard</h2>" not in page_of(runs / name, succeed("report", name, "--runs", runs))  # no line has a score
+    ledger = Path(shutil.copy("submissions/ledger.csv", tmp_path / "mine.csv"))
+    succeed("ledger", "add", "submissions/default.zip", "--phase", 1, "--score", 0.4321, "--ledger", ledger)
+    page = page_of(runs / name, succeed("report", name, "--runs", runs, "--ledger", ledger))
+    assert "<h2>Leaderboard</h2>" in page and "<td>default.zip</td>" in page and "<b>0.4321</b>" in page
+    before = snapshot(runs)
+    missing = marsls("report", name, "--runs", runs, "--ledger", tmp_path / "none.csv")
+    assert missing.code == 2 and f"There is no ledger {tmp_path / 'none.csv'}" in missing.err and snapshot(runs) == before
+
+
+def page_of(run, result):
+    assert result.out == f"{run / 'report.html'}\n"
+    return (run / "report.html").read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------------- in a process of its own

@@ -1,10 +1,12 @@
+import csv
 import dataclasses
 import zipfile
 
 import numpy as np
 import pytest
 import tifffile
-from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
+from test_cli import marsls, succeed
 
 from competition.scoring import match_names, score
 from competition.submission import write_submission
@@ -159,3 +161,32 @@ def test_problems_of_the_masks(tmp_path):
     with pytest.raises(InputError) as caught:
         score(zip_path, folder)
     assert A in str(caught.value) and B in str(caught.value) and C not in str(caught.value)
+
+
+def test_the_table_of_all_tiles(tmp_path):
+    true, predicted = random_masks(0, 0.3), random_masks(1, 0.3)
+    zip_path, folder = submission(tmp_path / "a.zip", predicted), truth(tmp_path / "masks", true)
+    result = succeed("score", zip_path, "--masks", folder, "--csv", tmp_path / "new" / "tiles.csv")
+    with open(tmp_path / "new" / "tiles.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == sorted((A, B, C), key=lambda name: miou(true[name], predicted[name]))
+    for row in rows:
+        y, p = true[row["name"]].ravel(), predicted[row["name"]].ravel()
+        ((tn, fp), (fn, tp)) = confusion_matrix(y, p)
+        assert [int(row[key]) for key in ("tp", "fp", "fn", "tn")] == [tp, fp, fn, tn]
+        found = {key: float(row[key]) for key in SCORES}
+        expected = (miou(y, p), jaccard_score(y, p), jaccard_score(y, p, pos_label=0), f1_score(y, p), precision_score(y, p))
+        assert found == pytest.approx(dict(zip(SCORES, (*expected, recall_score(y, p)), strict=True)))
+    assert result.out == succeed("score", zip_path, "--masks", folder).out  # the rest stays as it is
+
+
+def miou(y, p):
+    return (jaccard_score(y.ravel(), p.ravel()) + jaccard_score(y.ravel(), p.ravel(), pos_label=0)) / 2
+
+
+def test_a_table_that_cannot_be_written(tmp_path):
+    masks = random_masks(0, 0.3)
+    (tmp_path / "folder").mkdir()
+    arguments = ["score", submission(tmp_path / "a.zip", masks), "--masks", truth(tmp_path / "masks", masks), "--csv", tmp_path / "folder"]
+    result = marsls(*arguments)
+    assert (result.code, result.out) == (1, "") and f"Could not write {tmp_path / 'folder'}" in result.err

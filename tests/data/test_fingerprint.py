@@ -13,7 +13,7 @@ import tifffile
 
 from marsls_keras.data.bands import BANDS
 from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.fingerprint import band_statistics, fingerprint
+from marsls_keras.data.fingerprint import band_statistics, fingerprint, images_digest
 from marsls_keras.data.integrity import load
 
 
@@ -84,3 +84,17 @@ def test_the_digest_changes_with_the_data(root: Path, change: str) -> None:
                 (folder / other).rename(folder / name)
                 (folder / "x").rename(folder / other)
     assert taken(root)["sha256"] != before
+
+
+def test_the_digest_of_images_is_that_of_names_and_pixels_alone(root: Path, tmp_path: Path) -> None:
+    def digest(folder: Path) -> str:
+        dataset = Dataset.from_images(folder)
+        return images_digest(load(dataset))
+
+    copy = Path(shutil.copytree(root / "test" / "images", tmp_path / "copy"))
+    assert digest(copy) == digest(root / "test")
+    path = sorted(copy.iterdir())[0]
+    image = tifffile.imread(path)
+    image[0, 0, 0] += 0.1
+    tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+    assert digest(copy) != digest(root / "test")
