@@ -12,7 +12,7 @@ import traceback
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -33,7 +33,7 @@ _state = {"debug": False}
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 _Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of the runs.")]
-_Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1.")]
+_Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1; or full, the refit on all tiles.")]
 _Json = Annotated[bool, Option("--json", help="Print JSON.")]
 _OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are now, if they were moved.")]
 _RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
@@ -90,13 +90,13 @@ def _backend() -> None:
         accelerators()
 
 
-def _parse_folds(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
+def _parse_folds(text: str | None) -> list[Any] | None:
+    if text is None or text == "full":
+        return [text] if text else None
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--folds {text}: expected numbers with commas between them, such as 0,1.") from None
+        raise InputError(f"--folds {text}: expected numbers with commas between them, such as 0,1, or full.") from None
 
 
 @app.command()
@@ -179,11 +179,14 @@ def bench(
 def train(
     config: Annotated[str | None, Option(help="Name of a recipe, or a YAML file; default, or what the run was begun with.")] = None,
     data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; data, or that of the run.")] = None,
-    fold: Annotated[str, Option(help="Number of a fold, or all.")] = "all",
+    fold: Annotated[str, Option(help="Number of a fold, all, or full: the refit that holds nothing out.")] = "all",
     run: Annotated[str | None, Option(help="Name of the run; the configuration's by default.")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted fold.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Train anew; the earlier fold is kept as fold_<k>.old.")] = False,
-    epochs: Annotated[int | None, Option(help="Number of epochs; with --resume also more than the run was begun with.")] = None,
+    epochs: Annotated[
+        int | None,
+        Option(help="Number of epochs; with --resume also more than the run was begun with; of fold full by default that of the folds."),
+    ] = None,
     pretrained: Annotated[str | None, Option(metavar="FILE", help="SwinV2 of timm to begin with: safetensors, or hf:REPOSITORY.")] = None,
     deterministic: Annotated[bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")] = False,
     devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
@@ -206,11 +209,16 @@ def train(
 
     settings = [
         *(settings or []),
-        *([f"training.epochs={epochs}"] if epochs is not None else []),
         *(["training.deterministic=true"] if deterministic else []),
         *([f"model.pretrained={json.dumps(pretrained)}"] if pretrained is not None else []),  # JSON quotes as YAML does
     ]
-    trained, results = workflow.train(config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments)
+    trained, results = workflow.train(config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments, epochs=epochs)
+    if fold == "full":
+        done = results[0]
+        show(f"{trained.name}: refit on all tiles, {done['epochs']} epoch(s), weights {done['best_weights']}.")
+        show("It held nothing out, so it has no score.")
+        show(_next("submit", ("--run", None if trained.name == "default" else trained.name), ("--folds", "full"), ("--runs", runs)))
+        return
     if results:
         rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))

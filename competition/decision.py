@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from competition.postprocess import postprocess
+from marsls_keras.data.folds import FULL, Fold
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
@@ -89,8 +90,10 @@ def decision_path(runs: Sequence[Run]) -> Path:
     return runs[0].path.parent / "+".join(run.name for run in runs) / "decision.json"
 
 
-def read_decision(runs: Sequence[Run], folds: list[int]) -> dict[str, Any] | None:
+def read_decision(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] | None:
     """Return the decision of these runs, with every key of PLAIN, or None if they were not tuned.
+
+    That of a refit on all tiles is the one that was taken on the folds, as far as they are still there: nothing else says anything of it.
 
     Raises:
         InputError: If a fold was trained anew since, so that the decision is about other weights.
@@ -101,7 +104,8 @@ def read_decision(runs: Sequence[Run], folds: list[int]) -> dict[str, Any] | Non
     decision = read_json(path)
     for run in runs:
         then = decision["members"].get(run.name, {})
-        stale = [fold for fold, digest in run.digest(folds).items() if then.get(fold, digest) != digest]
+        members = [fold for fold in decision["folds"] if run.trouble(fold) is None] if FULL in folds else folds
+        stale = [fold for fold, digest in run.digest(members).items() if then.get(fold, digest) != digest]
         if stale:
             raise InputError(f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again.")
     return {**PLAIN, **decision}

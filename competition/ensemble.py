@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from competition.averaging import gather, shares, spread
+from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError, listing
@@ -36,7 +37,7 @@ class Prediction(NamedTuple):
 
 def predict_ensemble(
     runs: Sequence[Run],
-    folds: Sequence[int],
+    folds: Sequence[Fold],
     tiles: Tiles,
     views: Sequence[str],
     say: Callable[[str], None] = lambda line: None,
@@ -81,7 +82,7 @@ def predict_ensemble(
 
 
 def predict_decided(
-    runs: Sequence[Run], folds: Sequence[int], tiles: Tiles, decision: dict[str, Any], say: Callable[[str], None] = lambda line: None
+    runs: Sequence[Run], folds: Sequence[Fold], tiles: Tiles, decision: dict[str, Any], say: Callable[[str], None] = lambda line: None
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`."""
     return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"])

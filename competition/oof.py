@@ -11,6 +11,7 @@ import numpy as np
 from competition.averaging import gather, shares, spread
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.folds import FULL, Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
@@ -102,11 +103,24 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
     raise InputError(f"The data in {root} are not those that run {run.name} was trained on: {what}.")
 
 
+def require_held_out(folds: Sequence[Fold] | None) -> None:
+    """Refuse to look for out-of-fold predictions of the refit on all tiles.
+
+    Raises:
+        InputError: If it is among the folds.
+    """
+    if FULL in (folds or ()):
+        raise InputError(
+            "Fold full was trained on all labelled tiles, so it has no out-of-fold predictions and nothing can be measured or decided on "
+            "them. Leave --folds out, or give numbers; marsls predict and submit take --folds full."
+        )
+
+
 def collect(
     runs: Sequence[Run],
     tiles: Tiles,
     views: Sequence[str],
-    chosen: list[int] | None = None,
+    chosen: Sequence[Fold] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> OutOfFold:
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
@@ -161,7 +175,7 @@ def _has_detection(run: Run) -> bool:
 
 
 def _fold_views(
-    run: Run, fold: int, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None]
+    run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, ViewPrediction]:
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
     path = run.fold_path(fold) / "oof.npz"

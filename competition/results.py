@@ -11,13 +11,13 @@ import numpy as np
 from competition.decision import PLAIN, full_size, read_decision, segment
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
-from competition.oof import collect, pool_tiles
+from competition.oof import collect, pool_tiles, require_held_out
 from competition.submission import expected_names
 from competition.workflow import Say, bands_of, decision_of, open_runs
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
-from marsls_keras.data.folds import block_of
+from marsls_keras.data.folds import Fold, block_of
 from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
 from marsls_keras.errors import InputError, listing
@@ -32,7 +32,7 @@ from marsls_keras.training.run_dir import Run, read_history
 _CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large folder needs
 
 
-def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: Path | None, release: str, say: Say) -> dict[str, Any]:
+def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, data: Path | None, release: str, say: Say) -> dict[str, Any]:
     """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
 
     Args:
@@ -48,6 +48,8 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
     Raises:
         InputError: If run, fold, split or masks are missing.
     """
+    if split == "oof":
+        require_held_out(folds)
     opened, used = open_runs([name], runs, folds)
     run = opened[0]
     decision = decision_of(opened, used, say)
@@ -90,7 +92,7 @@ def evaluate(name: str, runs: Path, split: str, folds: list[int] | None, data: P
 
 
 def predict(
-    names: Sequence[str], runs: Path, images: Path, out: Path, folds: list[int] | None, release: str, mosaic: bool, say: Say
+    names: Sequence[str], runs: Path, images: Path, out: Path, folds: Sequence[Fold] | None, release: str, mosaic: bool, say: Say
 ) -> dict[str, Any]:
     """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 

@@ -12,7 +12,7 @@ import numpy as np
 from competition.decision import PLAIN, decision_path, full_size, read_decision
 from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger, ledger_row
-from competition.oof import collect, pool_tiles
+from competition.oof import collect, pool_tiles, require_held_out
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, images_of, write_submission
 from competition.tuning import decide
@@ -22,7 +22,7 @@ from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_folder, load_with_neighbours
 from marsls_keras.data.fingerprint import fingerprint, images_digest
-from marsls_keras.data.folds import make_splits
+from marsls_keras.data.folds import FULL, Fold, make_splits
 from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
@@ -33,7 +33,8 @@ from marsls_keras.models import build_model, encoder_levels, load_pretrained, re
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
-from marsls_keras.training.run_dir import Run
+from marsls_keras.training.full import as_full, plan_full
+from marsls_keras.training.run_dir import Run, with_epochs
 from marsls_keras.training.shares import uneven_shares
 
 Say = Callable[[str], None]
@@ -52,30 +53,40 @@ def train(
     devices: int = 1,
     environments: Sequence[dict[str, str]] = (),
     callbacks: Sequence[Any] = (),
+    epochs: int | None = None,
 ) -> tuple[Run, list[dict[str, Any]]]:
-    """Train one fold or all, and return the run and the metrics of the folds that were trained.
+    """Train one fold or all, or the refit on all tiles, and return the run and the metrics of the folds that were trained.
 
     With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Callbacks of Keras see
     the training of folds in this process, each epoch once it is saved. Without `config` a run that is there goes on with its own, and
-    without `data` with its own data; a new one has the recipe "default" and the folder `data`.
+    without `data` with its own data; a new one has the recipe "default" and the folder `data`. `epochs` is the configuration's number of
+    epochs; but where a run's refit is asked for, it is that of the refit alone.
 
     Raises:
-        InputError: If configuration, data or fold are wrong, or a fold has begun already.
+        InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit should train.
         RunError: If training fails.
     """
     begun = runs / (name or config or "default")
     earlier = Run.open(begun) if config is None and (begun / "splits.json").exists() else None
+    settings = [*settings, *([f"training.epochs={epochs}"] if epochs is not None else [])]
     recipe, parsed = load_config(str(begun / "config.yaml") if earlier else config or "default", settings)
     name = name or (begun.name if earlier else recipe)
     data = data or (earlier.data_root if earlier else Path("data"))
     require_name(name)
     require_parts(parsed)
-    if fold != "all" and not fold.isdecimal():
-        raise InputError(f"--fold {fold}: expected a number from 0, or all.")
+    if fold not in ("all", FULL) and not fold.isdecimal():
+        raise InputError(f"--fold {fold}: expected a number from 0, all or full.")
     tiles = load_folder(data, parsed.data)
     splits = make_splits(tiles, parsed.data, parsed.training.seed)
-    if fold != "all":
-        splits.require_fold(int(fold))
+    folds: list[Fold] = list(range(splits.folds)) if fold == "all" else [FULL if fold == FULL else int(fold)]
+    for k in folds:
+        splits.require_fold(k)
+    known = Run.open(runs / name) if (runs / name / "splits.json").exists() else None
+    full = None
+    if fold == FULL:
+        if known is not None and epochs is not None:  # those of the folds stay as they are
+            parsed = with_epochs(parsed, known.config.training.epochs)
+        full = plan_full(known or Run(runs / name, parsed, splits, {}), epochs, resume)
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
@@ -86,7 +97,7 @@ def train(
     if parsed.model.pretrained and not resume:  # a fold that goes on does not read it again
         load_pretrained(model, parsed.model.pretrained)
     del model
-    for k in range(splits.folds) if fold == "all" else [int(fold)]:
+    for k in folds:
         held_out = splits.held_out(k)
         require_labels(parsed, k, tiles.masks[[ref.id not in held_out for ref in tiles.refs]])
     if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
@@ -94,20 +105,19 @@ def train(
     if not environments:  # else the processes that train, which have the devices, find out
         require_devices(parsed.training, devices)
     run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
-    folds = range(splits.folds) if fold == "all" else [int(fold)]
-    todo = []
+    todo: list[Fold] = []
     for k in folds:
         if overwrite:
             discard(run, k)
         elif fold == "all" and run.trouble(k) is None:
             say(f"Fold {k} of run {run.name} is finished already.")
             continue
-        require_fresh(run, k, resume)
+        require_fresh(run if full is None else as_full(run, full), k, resume)
         todo.append(k)
     if not environments or not todo:
-        return run, [train_fold(run, k, tiles, resume, devices, callbacks) for k in todo]
+        return run, [train_fold(run, k, tiles, resume, devices, callbacks, full) for k in todo]
     common = ["train", "--run", run.name, "--runs", str(runs), "--data", str(data), *(["--resume"] if resume else [])]
-    train_side_by_side({k: [*common, "--fold", str(k)] for k in todo}, environments, say)
+    train_side_by_side({int(k): [*common, "--fold", str(k)] for k in todo}, environments, say)
     return run, [run.metrics(k) for k in todo]
 
 
@@ -143,6 +153,7 @@ def tune(
     Raises:
         InputError: If a run, fold, set of views or the data are missing or do not fit together.
     """
+    require_held_out(folds)
     opened, _ = open_runs(names, runs, folds)
     sets = sets or opened[0].config.inference.view_sets
     for name in sets:
@@ -160,7 +171,7 @@ def tune(
 
 
 def submit(
-    names: Sequence[str], runs: Path, images: Path | None, out: Path | None, folds: list[int] | None, release: str, say: Say
+    names: Sequence[str], runs: Path, images: Path | None, out: Path | None, folds: Sequence[Fold] | None, release: str, say: Say
 ) -> dict[str, Any]:
     """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
 
@@ -191,7 +202,12 @@ def submit(
         **{key: decision[key] for key in PLAIN},
         "decision": decision,
         "marsls_keras": __version__,
-        "expected": expected_score and {"miou": expected_score["scores"]["miou"], "interval": expected_score["interval"]},
+        "expected": expected_score
+        and {
+            "miou": expected_score["scores"]["miou"],
+            "interval": expected_score["interval"],
+            "measured_on": f"tiles held out by folds {', '.join(map(str, decision['folds']))}",
+        },
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
@@ -213,7 +229,7 @@ def submit(
     return manifest
 
 
-def open_runs(names: Sequence[str], runs: Path, folds: list[int] | None) -> tuple[list[Run], list[int]]:
+def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) -> tuple[list[Run], list[Fold]]:
     """Open runs and return them with the folds to use, the same for all.
 
     Raises:
@@ -241,8 +257,11 @@ def for_challenge(run: Run) -> bool:
     return RELEASES[run.fingerprint["release"]].layout == "mars"
 
 
-def decision_of(runs: Sequence[Run], folds: list[int], say: Say) -> dict[str, Any]:
-    """Return the decision of these runs; the plain one, saying so, if they were not tuned."""
+def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any]:
+    """Return the decision of these runs; the plain one, saying so, if they were not tuned.
+
+    That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
+    """
     decision = read_decision(runs, folds)
     if decision is None:
         options = " ".join(f"--run {run.name}" for run in runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
@@ -14,6 +14,12 @@ from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError
+
+FULL: Final = "full"
+"""The fold that trains on all tiles of the pool and holds out none."""
+
+Fold = int | Literal["full"]
+"""Number of a fold, or `FULL`."""
 
 _RATIO_BINS = 5
 
@@ -32,21 +38,21 @@ class Splits:
     folds: int
     tiles: tuple[dict[str, Any], ...]
 
-    def held_out(self, fold: int) -> set[str]:
+    def held_out(self, fold: Fold) -> set[str]:
         """Return the ids of the tiles that the fold does not train on."""
         return {tile["id"] for tile in self.tiles if tile["fold"] == fold}
 
-    def training_hashes(self, fold: int) -> set[str]:
+    def training_hashes(self, fold: Fold) -> set[str]:
         """Return the content hashes of the tiles that the fold trains on."""
         return {tile["sha256"] for tile in self.tiles if tile["fold"] != fold}
 
-    def require_fold(self, fold: int) -> None:
+    def require_fold(self, fold: Fold) -> None:
         """Refuse a fold that does not exist.
 
         Raises:
             InputError: If the fold is out of range.
         """
-        if not 0 <= fold < self.folds:
+        if fold != FULL and not 0 <= fold < self.folds:
             raise InputError(f"There is no fold {fold}: with cv {self.cv} the folds are 0 to {self.folds - 1}.")
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from marsls_keras.data.bands import BANDS
+from marsls_keras.data.folds import Fold
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.store import Images, chunks
 from marsls_keras.errors import InputError
@@ -27,18 +28,18 @@ class Member:
 
     Attributes:
         run: Its run.
-        fold: Its number.
+        fold: Its number, or "full".
         model: Network with the best weights.
         normalizer: Normalisation of that fold.
     """
 
     run: Run
-    fold: int
+    fold: Fold
     model: keras.Model
     normalizer: Normalizer
 
 
-def load_member(run: Run, fold: int) -> Member:
+def load_member(run: Run, fold: Fold) -> Member:
     """Rebuild a fold's network from the registry and give it its best weights.
 
     Raises:

@@ -49,7 +49,7 @@ def save_curves(path: Path, rows: list[dict[str, float]], title: str) -> None:
 
 def best_row(rows: list[dict[str, float]]) -> int | None:
     """Return the position of the first row with the highest val_miou, None if there is none."""
-    values = np.array([row["val_miou"] for row in rows])
+    values = np.array([row.get("val_miou", np.nan) for row in rows])
     return None if not rows or np.isnan(values).all() else int(np.nanargmax(values))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import time
+from pathlib import Path
 from typing import Any
 
 from marsls_keras.counts import confusion, detection
+from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import RunError
@@ -15,20 +17,22 @@ from marsls_keras.inference.oof import save_oof
 from marsls_keras.inference.predict import Member, predict_views, rebuild
 from marsls_keras.report.plots import save_curves
 from marsls_keras.training.fold_dir import close
-from marsls_keras.training.keep_best import KeepBest
+from marsls_keras.training.keep import Keep
 from marsls_keras.training.resume import Plan
 from marsls_keras.training.run_dir import Run, read_history
 
 
-def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, keep: KeepBest, plan: Plan, began: float) -> dict[str, Any]:
-    """Predict the held-out tiles with the best weights and write what marks the fold as finished, metrics.json last.
+def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, keep: Keep, plan: Plan, began: float) -> dict[str, Any]:
+    """Predict the held-out tiles with the weights that were kept, if there are any, and write what marks the fold as finished.
+
+    That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null.
 
     Args:
         run: The run.
-        fold: Number of the fold.
+        fold: Number of the fold, or "full".
         held_out: The tiles it holds out.
         normalizer: Its normalisation.
-        keep: The callback that kept the best weights.
+        keep: The callback that kept weights.
         plan: What was done differently from the configuration.
         began: When training began, by time.perf_counter.
 
@@ -43,10 +47,7 @@ def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, ke
         raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
     weights = folder / "best.weights.h5"
     (folder / keep.best["file"]).replace(weights)
-    member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
-    (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
-    save_oof(folder / "oof.npz", [ref.id for ref in held_out.refs], {"identity": seen}, sha256(weights))
-    counts = confusion(held_out.masks, seen.probability >= 0.5)
+    judged = _judge(Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer), held_out, weights)
     rows = read_history(folder / "history.csv")
     save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
     metrics = {
@@ -56,9 +57,7 @@ def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, ke
         "best_weights": keep.best["weights"],
         "weights_sha256": sha256(weights),
         "tiles": len(held_out),
-        "scores": counts.scores(),
-        "counts": {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn},
-        **({} if seen.landslide is None else {"detection": detection(held_out.masks, seen.landslide)}),
+        **judged,
         "batch_size": plan.batch_size,
         "accumulate": plan.accumulate,
         "trouble": list(plan.trouble),
@@ -69,3 +68,17 @@ def finish_fold(run: Run, fold: int, held_out: Tiles, normalizer: Normalizer, ke
     write_json(folder / "metrics.json", metrics)
     close(folder)
     return metrics
+
+
+def _judge(member: Member, held_out: Tiles, weights: Path) -> dict[str, Any]:
+    """Write the predictions of the held-out tiles and return their figures."""
+    if not len(held_out):
+        return {"scores": None, "counts": None}
+    (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
+    save_oof(weights.with_name("oof.npz"), [ref.id for ref in held_out.refs], {"identity": seen}, sha256(weights))
+    counts = confusion(held_out.masks, seen.probability >= 0.5)
+    return {
+        "scores": counts.scores(),
+        "counts": {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn},
+        **({} if seen.landslide is None else {"detection": detection(held_out.masks, seen.landslide)}),
+    }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import keras
 import numpy as np
 
 from marsls_keras.config import Config, write_config
+from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import InputError
@@ -19,6 +21,7 @@ from marsls_keras.models import has_detection, require_size
 from marsls_keras.training.device import out_of_memory, prepare
 from marsls_keras.training.finish import finish_fold
 from marsls_keras.training.fold_dir import hold, reopen, require_fresh
+from marsls_keras.training.full import FullPlan, as_full
 from marsls_keras.training.leg import FoldData, Leg
 from marsls_keras.training.progress import Live
 from marsls_keras.training.resume import Plan, State, read_state
@@ -28,17 +31,24 @@ from marsls_keras.training.watch import Diverged, Signals
 
 
 def train_fold(
-    run: Run, fold: int, tiles: Tiles, resume: bool = False, devices: int = 1, callbacks: Sequence[keras.callbacks.Callback] = ()
+    run: Run,
+    fold: Fold,
+    tiles: Tiles,
+    resume: bool = False,
+    devices: int = 1,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    full: FullPlan | None = None,
 ) -> dict[str, Any]:
-    """Train one fold of a run and predict the tiles it holds out.
+    """Train one fold of a run and predict the tiles it holds out; or the refit on all tiles, which holds out none.
 
     Args:
         run: The run.
-        fold: Number of the fold.
+        fold: Number of the fold, or "full".
         tiles: Decoded tiles; at least all of the run's pool.
         resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more epochs.
         devices: GPUs of this machine that share each batch.
         callbacks: Called after all others; what they raise ends the training.
+        full: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
 
     Returns:
         The content of metrics.json.
@@ -48,6 +58,7 @@ def train_fold(
         RunError: If training diverges again and again, memory runs out, or a file cannot be written.
         Interrupted: If a signal asked training to stop; its state is saved.
     """
+    run = run if full is None else as_full(run, full)
     config, folder = run.config, run.fold_path(fold)
     run.splits.require_fold(fold)
     with hold(folder), Signals() as signals:
@@ -61,7 +72,9 @@ def train_fold(
         train, held_out = fold_tiles(run, fold, tiles)
         require_labels(config, fold, train.masks)
         environment = prepare(config.training, devices)
-        data = FoldData(run, fold, train, held_out, Normalizer.fit(train.images, config.data, train.bands))
+        data = FoldData(run, fold, train, held_out, Normalizer.fit(train.images, config.data, train.bands), full.weights if full else None)
+        if full is not None:
+            write_json(folder / "full.json", asdict(full))
         write_config(folder / "config.yaml", config)
         write_json(folder / "environment.json", environment)
         write_json(folder / "normalization.json", data.normalizer.to_json())
@@ -97,7 +110,7 @@ def train_fold(
         return finish_fold(run, fold, data.held_out, data.normalizer, keep, plan, began)
 
 
-def fold_tiles(run: Run, fold: int, tiles: Tiles) -> tuple[Tiles, Tiles]:
+def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
     """Return the tiles a fold trains on and those it holds out.
 
     Raises:
@@ -112,7 +125,7 @@ def fold_tiles(run: Run, fold: int, tiles: Tiles) -> tuple[Tiles, Tiles]:
     return tiles.subset(train), tiles.subset([position[tile["id"]] for tile in run.splits.tiles if tile["id"] in held_out])
 
 
-def require_labels(config: Config, fold: int, masks: np.ndarray) -> None:
+def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
     """Refuse to train a detection head on tiles that are all alike: it would learn to say the same of every image.
 
     Args:
@@ -137,8 +150,9 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
     accumulated = f", {plan.accumulate} steps an update" if plan.accumulate > 1 else ""
     deterministic = ", deterministic" if config.training.deterministic else ""
     return (
-        f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{sampling}, {len(data.held_out)} held out; "
-        f"{plan.batch_size} tiles a step{accumulated}; {environment['backend']} on {', '.join(environment['devices'])}, "
+        f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{sampling}, "
+        f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}; "
+        f"{environment['backend']} on {', '.join(environment['devices'])}, "
         f"{config.training.precision}, XLA {'on' if environment['xla'] else 'off'}{deterministic}."
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from marsls_keras.config import read_config
+from marsls_keras.data.folds import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.training.run_dir import Run
 
@@ -36,7 +37,7 @@ def hold(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def discard(run: Run, fold: int) -> None:
+def discard(run: Run, fold: Fold) -> None:
     """Put an earlier result of a fold aside as fold_<k>.old, so that it can be trained anew without losing it.
 
     Raises:
@@ -50,7 +51,7 @@ def discard(run: Run, fold: int) -> None:
             folder.rename(aside)
 
 
-def require_fresh(run: Run, fold: int, resume: bool) -> None:
+def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
     """Refuse to train a fold that has begun, unless it is to be resumed: unfinished, or finished with fewer epochs than it is to have now.
 
     Raises:

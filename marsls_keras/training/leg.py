@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Inputs, Normalizer
@@ -21,7 +22,9 @@ from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model, encoder_levels, load_pretrained
 from marsls_keras.training.device import scope, use_xla
+from marsls_keras.training.keep import Keep
 from marsls_keras.training.keep_best import KeepBest
+from marsls_keras.training.keep_last import KeepLast
 from marsls_keras.training.optim import build_optimizer
 from marsls_keras.training.progress import Live, Rows
 from marsls_keras.training.resume import NotFinite, Plan, SaveState, State, read_state
@@ -41,17 +44,19 @@ class FoldData:
 
     Attributes:
         run: The run.
-        fold: Number of the fold.
+        fold: Number of the fold, or "full".
         train: Training tiles.
         held_out: The tiles that the fold is judged on.
         normalizer: Normalisation with the statistics of the training tiles.
+        keep: The weights that are kept where nothing is held out to judge them: "last", "ema" or "swa".
     """
 
     run: Run
-    fold: int
+    fold: Fold
     train: Tiles
     held_out: Tiles
     normalizer: Normalizer
+    keep: str | None = None
 
     @cached_property
     def inputs(self) -> np.ndarray | Inputs:
@@ -117,8 +122,8 @@ class Leg:
         self.steps = self.batches.steps_per_epoch
         self.steps_done = 0
 
-    def train(self, model: keras.Model) -> tuple[KeepBest, bool]:
-        """Train what `build` gave; return the callback that kept the best weights, and whether training has come to its end.
+    def train(self, model: keras.Model) -> tuple[Keep, bool]:
+        """Train what `build` gave; return the callback that kept weights, and whether training has come to its end.
 
         Raises:
             Diverged: If a loss or a weight became NaN or infinite.
@@ -126,7 +131,7 @@ class Leg:
             RunError: If a file cannot be written.
         """
         state, epochs = self.state, self.config.epochs
-        keep = KeepBest(self.data.evaluation, self.metric, self.folder, self.config, self.batches)
+        keep = self._keep()
         first, step = (state.epochs, state.step) if state else (0, 0)
         rows = list(state.history) if state else []
         if state:
@@ -161,6 +166,11 @@ class Leg:
             self.steps_done = watch.done
             self.live.bar.stop()  # also when training was interrupted, or the terminal would be left without its cursor
         return keep, keep.stopped or last == epochs
+
+    def _keep(self) -> Keep:
+        if self.data.keep is not None:
+            return KeepLast(self.data.keep, self.metric, self.folder, self.config, self.batches)
+        return KeepBest(self.data.evaluation, self.metric, self.folder, self.config, self.batches)
 
     def build(self) -> keras.Model:
         """Build and compile the network, with the optimiser's variables."""

@@ -13,7 +13,7 @@ import numpy as np
 from marsls_keras.errors import RunError
 from marsls_keras.files import DAMAGED_NPZ, atomic
 from marsls_keras.training.device import assign_total
-from marsls_keras.training.keep_best import KeepBest
+from marsls_keras.training.keep import Keep
 
 _KEPT = 2
 
@@ -54,8 +54,8 @@ class State:
         epochs_planned: Number of epochs that training was to have.
         history: Rows of the history, one an epoch.
         plan: What is done differently from the configuration.
-        keep: What `KeepBest.state` gave.
-        arrays: All variables, and what `KeepBest.arrays` gave.
+        keep: What `Keep.state` gave.
+        arrays: All variables, and what `Keep.arrays` gave.
     """
 
     epochs: int
@@ -66,8 +66,8 @@ class State:
     keep: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
-    def restore(self, model: keras.Model, keep: KeepBest) -> None:
-        """Give a compiled model with a built optimiser its variables, and the callback that keeps the best weights its own.
+    def restore(self, model: keras.Model, keep: Keep) -> None:
+        """Give a compiled model with a built optimiser its variables, and the callback that keeps weights its own.
 
         Raises:
             RunError: If the state is that of another network or optimiser.
@@ -80,7 +80,7 @@ class State:
             variable.assign(value)
         keep.restore(self.keep, {name[5:]: value for name, value in self.arrays.items() if name.startswith("keep_")})
 
-    def restore_metrics(self, model: keras.Model, keep: KeepBest) -> None:
+    def restore_metrics(self, model: keras.Model, keep: Keep) -> None:
         """Give the metrics what they had counted in the epoch that was stopped."""
         for i, variable in enumerate(_metric_variables(model, keep)):
             assign_total(variable, self.arrays[f"metric_{i}"])
@@ -90,7 +90,7 @@ def _variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _metric_variables(model: keras.Model, keep: KeepBest) -> list[Any]:
+def _metric_variables(model: keras.Model, keep: Keep) -> list[Any]:
     # The first metric of a compiled model is the mean loss; it does not know the others before the first step.
     return [*model.metrics[0].variables, *keep.metric.variables]
 
@@ -106,7 +106,7 @@ class SaveState(keras.callbacks.Callback):
         plan: What is done differently from the configuration.
     """
 
-    def __init__(self, folder: Path, keep: KeepBest, rows: list[dict[str, float]], epochs: int, plan: Plan) -> None:
+    def __init__(self, folder: Path, keep: Keep, rows: list[dict[str, float]], epochs: int, plan: Plan) -> None:
         super().__init__()
         self.folder, self.keep, self.rows, self.epochs, self.plan = folder, keep, rows, epochs, plan
 

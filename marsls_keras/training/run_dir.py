@@ -11,18 +11,21 @@ runs/<run>/
         best-<epoch>.weights.h5                     while training
         best.weights.h5  oof.npz  curves.png        when it is done
         metrics.json                                last: a fold that has it is finished
+    fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
+        full.json                                   how many epochs, which weights, and what the folds had to say
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from marsls_keras.config import Config, differences, read_config, write_config
-from marsls_keras.data.folds import Splits
+from marsls_keras.data.folds import FULL, Fold, Splits
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json, sha256, write_json
 
@@ -66,7 +69,7 @@ class Run:
         if (path / "splits.json").exists():
             run = cls.open(path)
             changed = differences(run.config, config)
-            more = changed == differences(run.config, _with_epochs(run.config, max(run.config.training.epochs, config.training.epochs)))
+            more = changed == differences(run.config, with_epochs(run.config, max(run.config.training.epochs, config.training.epochs)))
             if changed and not (resume and more):
                 longer = " To train it longer, add --resume." if more else ""
                 raise InputError(f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.{longer}")
@@ -102,15 +105,15 @@ class Run:
             raise InputError(f"{path / 'splits.json'} is damaged: it lacks {error}.") from None
         return cls(path, read_config(path / "config.yaml"), splits, read_json(path / "fingerprint.json"))
 
-    def fold_path(self, fold: int) -> Path:
+    def fold_path(self, fold: Fold) -> Path:
         """Return the folder of a fold."""
         return self.path / f"fold_{fold}"
 
-    def metrics(self, fold: int) -> dict[str, Any]:
+    def metrics(self, fold: Fold) -> dict[str, Any]:
         """Return the content of a finished fold's metrics.json."""
         return read_json(self.fold_path(fold) / "metrics.json")
 
-    def trouble(self, fold: int) -> str | None:
+    def trouble(self, fold: Fold) -> str | None:
         """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
         folder = self.fold_path(fold)
         if not (folder / "config.yaml").exists():
@@ -118,7 +121,8 @@ class Run:
         try:
             trained = read_config(folder / "config.yaml")
             # Of folds that had different numbers of epochs each is as good a member as the others.
-            changed = differences(_with_epochs(self.config, trained.training.epochs), trained)
+            expected = with_epochs(self.config, trained.training.epochs)
+            changed = differences(without_patience(expected) if fold == FULL else expected, trained)
             digest = self.metrics(fold).get("weights_sha256") if (folder / "metrics.json").exists() else None
         except InputError as error:
             return f"fold {fold} is damaged: {error}"
@@ -131,18 +135,18 @@ class Run:
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
         return None
 
-    def _command(self, fold: int) -> str:
+    def _command(self, fold: Fold) -> str:
         """Return what to type to train a fold of this run."""
         elsewhere = [] if self.path.parent == Path("runs") else ["--runs", str(self.path.parent)]
         return shlex.join(["marsls", "train", "--run", self.name, *elsewhere, "--fold", str(fold)])
 
-    def finished_folds(self, chosen: list[int] | None = None) -> list[int]:
-        """Return the folds to use: the chosen ones, or all.
+    def finished_folds(self, chosen: Sequence[Fold] | None = None) -> list[Fold]:
+        """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
 
         Raises:
             InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with the reason.
         """
-        folds = list(range(self.splits.folds)) if chosen is None else sorted(set(chosen))
+        folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
             self.splits.require_fold(fold)
         reasons = {fold: reason for fold in folds if (reason := self.trouble(fold))}
@@ -152,14 +156,19 @@ class Run:
             raise InputError(f"Run {self.name} is not complete:{listing(list(reasons.values()))}{hint}")
         return folds
 
-    def digest(self, folds: list[int]) -> dict[str, str]:
+    def digest(self, folds: Sequence[Fold]) -> dict[str, str]:
         """Return the SHA-256 of the weights of each fold, by its number as a string (for JSON)."""
         return {str(fold): self.metrics(fold)["weights_sha256"] for fold in folds}
 
 
-def _with_epochs(config: Config, epochs: int) -> Config:
+def with_epochs(config: Config, epochs: int) -> Config:
     """Return a configuration with another number of epochs."""
     return config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
+
+
+def without_patience(config: Config) -> Config:
+    """Return a configuration as the refit on all tiles has it, where nothing is evaluated and so nothing can stop getting better."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

@@ -1,0 +1,81 @@
+"""The refit on all labelled tiles: nothing is held out, so the finished folds say how long it trains and which weights it keeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+from marsls_keras.data.folds import FULL
+from marsls_keras.errors import InputError
+from marsls_keras.files import read_json
+from marsls_keras.training.run_dir import Run, with_epochs, without_patience
+
+_SETS = ("ema", "swa", "last")
+"""In the order of preference where the folds are divided, or there are none: an average varies less than the weights it is made of."""
+
+
+@dataclass(frozen=True)
+class FullPlan:
+    """What is decided before a refit begins; kept as fold_full/full.json.
+
+    Attributes:
+        epochs: Number of epochs.
+        weights: The weights that are kept: "last", "ema" or "swa".
+        folds: The finished folds that were asked.
+        best_epochs: For each, after how many epochs it was best.
+        best_weights: For each, which of its weights were.
+    """
+
+    epochs: int
+    weights: str
+    folds: tuple[int, ...]
+    best_epochs: tuple[int, ...]
+    best_weights: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> FullPlan:
+        """Return the plan of a full.json."""
+        return cls(value["epochs"], value["weights"], *(tuple(value[name]) for name in ("folds", "best_epochs", "best_weights")))
+
+
+def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> FullPlan:
+    """Decide on the refit of a run.
+
+    It has as many epochs as the finished folds took to their best, on average and rounded, but always more than the warm-up and no fewer
+    than `swa_epochs`. The learning-rate schedule is that of as many epochs, so it comes to its end, where the folds' best epochs may have
+    come earlier in theirs. The weights kept are the set that was the best in most folds. A refit that is resumed keeps to what was decided
+    when it began.
+
+    Args:
+        run: The run.
+        epochs: Number of epochs, whatever the folds say; then none of them need be there.
+        resume: Whether a refit that has begun goes on.
+
+    Raises:
+        InputError: If no fold is finished and `epochs` is not given.
+    """
+    begun = run.fold_path(FULL) / "full.json"
+    if resume and begun.exists():
+        plan = FullPlan.from_json(read_json(begun))
+        return plan if epochs is None else replace(plan, epochs=epochs)
+    folds = [fold for fold in range(run.splits.folds) if run.trouble(fold) is None]
+    if not folds and epochs is None:
+        raise InputError(
+            f"Run {run.name} has no finished fold that could say how many epochs to train for. Train one first, or all of them with "
+            "--fold all, or give their number with --epochs."
+        )
+    metrics = [run.metrics(fold) for fold in folds]
+    best, kept = [m["best_epoch"] + 1 for m in metrics], [m["best_weights"] for m in metrics]
+    training = run.config.training
+    if epochs is None:
+        epochs = max(round(sum(best) / len(best)), int(training.warmup_epochs) + (training.warmup_epochs > 0), training.swa_epochs)
+    has = {"ema": training.ema_decay is not None, "swa": training.swa_epochs > 0, "last": True}
+    votes = Counter(kept)
+    weights = max((name for name in _SETS if has[name]), key=lambda name: votes[name])
+    return FullPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))
+
+
+def as_full(run: Run, plan: FullPlan) -> Run:
+    """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated."""
+    return replace(run, config=without_patience(with_epochs(run.config, plan.epochs)))
