@@ -51,6 +51,14 @@ class _Split(StrEnum):
     test = "test"
 
 
+class _Align(StrEnum):
+    statistics = "statistics"
+    batchnorm = "batchnorm"
+
+
+_AlignTo = Annotated[_Align | None, Option("--align", help="Fit to all of these images together (transductive): z-score or BatchNorm.")]
+
+
 class _What(StrEnum):
     decision = "decision"
     training = "training"
@@ -273,6 +281,7 @@ def predict(
     folds: _Folds = None,
     release: _Release = _FormOrAuto.auto,
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
+    align: _AlignTo = None,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
@@ -281,7 +290,7 @@ def predict(
     from competition import results
     from competition.console import say, show, show_json
 
-    result = results.predict(run, runs, images, out, _parse_folds(folds), release.value, mosaic, say)
+    result = results.predict(run, runs, images, out, _parse_folds(folds), release.value, mosaic, say, align and align.value)
     if as_json:
         show_json(result)
     else:
@@ -364,6 +373,7 @@ def submit(
     folds: _Folds = None,
     release: _Release = _FormOrAuto.auto,
     verify: Annotated[Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")] = None,
+    align: _AlignTo = None,
     runs: _Runs = Path("runs"),
     as_json: _Json = False,
 ) -> None:
@@ -380,7 +390,7 @@ def submit(
     from competition import workflow
     from competition.console import say, show, show_json
 
-    manifest = workflow.submit(run or ["default"], runs, images, out, _parse_folds(folds), release.value, say)
+    manifest = workflow.submit(run or ["default"], runs, images, out, _parse_folds(folds), release.value, say, align and align.value)
     if as_json:
         show_json(manifest)
         return

@@ -93,7 +93,7 @@ def tune_training(
     from marsls_keras.config import load_recipe
     from marsls_keras.data.derive import load_folder
     from marsls_keras.data.fingerprint import fingerprint
-    from marsls_keras.data.folds import make_splits
+    from marsls_keras.data.folds import make_splits, require_held_out
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]
@@ -104,6 +104,7 @@ def tune_training(
     root = data or Path(os.environ.get("MARSLS_DATA", "data"))
     tiles = load_folder(root, recipe.data)
     splits = make_splits(tiles, recipe.data, recipe.training.seed)
+    require_held_out(folds)
     chosen = sorted(set([0] if folds is None else folds))
     for fold in chosen:
         splits.require_fold(fold)

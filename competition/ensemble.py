@@ -12,7 +12,8 @@ from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError, listing
-from marsls_keras.inference.predict import load_member
+from marsls_keras.inference.align import align
+from marsls_keras.inference.predict import Member, load_member
 from marsls_keras.inference.stitched import predict_tiles, stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.models import has_detection
@@ -43,6 +44,7 @@ def predict_ensemble(
     say: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
+    prepare: Callable[[Member], Member] = lambda member: member,
 ) -> Prediction:
     """Predict tiles with all members and views.
 
@@ -58,6 +60,7 @@ def predict_ensemble(
         say: Told which member predicts.
         weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
+        prepare: What is done with a member before it predicts.
     """
     share = shares(weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
@@ -71,7 +74,7 @@ def predict_ensemble(
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for seen in predict_tiles(load_member(run, fold), tiles, index, views):
+            for seen in predict_tiles(prepare(load_member(run, fold)), tiles, index, views):
                 total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
                 if seen.landslide is not None:
                     landslide[index] += seen.landslide * np.float32(share[run.name])
@@ -82,10 +85,19 @@ def predict_ensemble(
 
 
 def predict_decided(
-    runs: Sequence[Run], folds: Sequence[Fold], tiles: Tiles, decision: dict[str, Any], say: Callable[[str], None] = lambda line: None
+    runs: Sequence[Run],
+    folds: Sequence[Fold],
+    tiles: Tiles,
+    decision: dict[str, Any],
+    say: Callable[[str], None] = lambda line: None,
+    alignment: str | None = None,
 ) -> Prediction:
-    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`."""
-    return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"])
+    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`, and `alignment` to the tiles."""
+
+    def prepare(member: Member) -> Member:
+        return member if alignment is None else align(member, tiles, alignment)
+
+    return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"], prepare)
 
 
 def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from competition.averaging import gather, shares, spread
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
-from marsls_keras.data.folds import FULL, Fold
+from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
@@ -101,19 +101,6 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
             return tiles
     what = f"{len(missing)} tiles are missing, such as {missing[0]}" if missing else "pixels or masks of some tiles have changed"
     raise InputError(f"The data in {root} are not those that run {run.name} was trained on: {what}.")
-
-
-def require_held_out(folds: Sequence[Fold] | None) -> None:
-    """Refuse to look for out-of-fold predictions of the refit on all tiles.
-
-    Raises:
-        InputError: If it is among the folds.
-    """
-    if FULL in (folds or ()):
-        raise InputError(
-            "Fold full was trained on all labelled tiles, so it has no out-of-fold predictions and nothing can be measured or decided on "
-            "them. Leave --folds out, or give numbers; marsls predict and submit take --folds full."
-        )
 
 
 def collect(

@@ -11,17 +11,18 @@ import numpy as np
 from competition.decision import PLAIN, full_size, read_decision, segment
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
-from competition.oof import collect, pool_tiles, require_held_out
+from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
 from competition.workflow import Say, bands_of, decision_of, open_runs
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
-from marsls_keras.data.folds import Fold, block_of
+from marsls_keras.data.folds import Fold, block_of, require_held_out
 from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
+from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.report.contents import FoldReport, RunReport
@@ -92,12 +93,20 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
 
 
 def predict(
-    names: Sequence[str], runs: Path, images: Path, out: Path, folds: Sequence[Fold] | None, release: str, mosaic: bool, say: Say
+    names: Sequence[str],
+    runs: Path,
+    images: Path,
+    out: Path,
+    folds: Sequence[Fold] | None,
+    release: str,
+    mosaic: bool,
+    say: Say,
+    alignment: str | None = None,
 ) -> dict[str, Any]:
     """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 
     The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `mosaic` also
-    `out/probability.tif` and `out/mask.tif`, all tiles joined.
+    `out/probability.tif` and `out/mask.tif`, all tiles joined. With `alignment` members are fitted to the images of the folder first.
 
     Raises:
         InputError: If a run or fold is missing, an image cannot be used, or tiles without georeferencing are to be joined.
@@ -114,7 +123,8 @@ def predict(
     number = len(dataset.tiles)
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
-    step = number if of_windows(decision["views"]) else _CHUNK  # windows see other tiles, wherever they are in the order of names
+    # Windows see other tiles, wherever they are in the order of names, and alignment is to all of them.
+    step = number if of_windows(decision["views"]) or alignment else _CHUNK
     for first in range(0, number, step):
         chosen = dataset.tiles[first : first + step]
         config = opened[0].config.data
@@ -123,7 +133,7 @@ def predict(
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
-        probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say)
+        probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment)
         tell_leaked(leaked, say)
         for ref, geo, small in zip(tiles.refs, tiles.geo, probability, strict=True):
             values, mask = full_size(decision, small, *sizes[ref.image.name])
@@ -140,6 +150,7 @@ def predict(
         "out": str(out),
         "tiles": number,
         **{key: decision[key] for key in PLAIN},
+        "alignment": described(alignment, number),
         "foreground_ratio": foreground / pixels,
         "mosaics": [str(path) for path in joined],
     }

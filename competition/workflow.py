@@ -12,7 +12,7 @@ import numpy as np
 from competition.decision import PLAIN, decision_path, full_size, read_decision
 from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger, ledger_row
-from competition.oof import collect, pool_tiles, require_held_out
+from competition.oof import collect, pool_tiles
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, images_of, write_submission
 from competition.tuning import decide
@@ -22,10 +22,11 @@ from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_folder, load_with_neighbours
 from marsls_keras.data.fingerprint import fingerprint, images_digest
-from marsls_keras.data.folds import FULL, Fold, make_splits
+from marsls_keras.data.folds import FULL, Fold, make_splits, require_held_out
 from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
+from marsls_keras.inference.align import described
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import build_loss
@@ -171,7 +172,14 @@ def tune(
 
 
 def submit(
-    names: Sequence[str], runs: Path, images: Path | None, out: Path | None, folds: Sequence[Fold] | None, release: str, say: Say
+    names: Sequence[str],
+    runs: Path,
+    images: Path | None,
+    out: Path | None,
+    folds: Sequence[Fold] | None,
+    release: str,
+    say: Say,
+    alignment: str | None = None,
 ) -> dict[str, Any]:
     """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
 
@@ -202,6 +210,7 @@ def submit(
         **{key: decision[key] for key in PLAIN},
         "decision": decision,
         "marsls_keras": __version__,
+        "alignment": described(alignment, len(tiles)),
         "expected": expected_score
         and {
             "miou": expected_score["scores"]["miou"],
@@ -211,7 +220,7 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, _ = predict_decided(opened, used, tiles, decision, say)
+        probability, seen, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -63,6 +64,19 @@ class Splits:
     def from_json(cls, value: dict[str, Any]) -> Splits:
         """Return the splits that `to_json` gave."""
         return cls(value["cv"], value["folds"], tuple(value["tiles"]))
+
+
+def require_held_out(folds: Sequence[Fold] | None) -> None:
+    """Refuse to look for out-of-fold predictions of the refit on all tiles.
+
+    Raises:
+        InputError: If it is among the folds.
+    """
+    if FULL in (folds or ()):
+        raise InputError(
+            "Fold full was trained on all labelled tiles, so it has no out-of-fold predictions and nothing can be measured or decided on "
+            "them. Leave --folds out, or give numbers; marsls predict and submit take --folds full."
+        )
 
 
 def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:

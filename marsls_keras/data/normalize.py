@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -49,8 +49,11 @@ class Normalizer:
         """
         bands = expand_bands(config.bands, stored)
         bare = cls(bands, config.normalization.percentiles, None, None)
-        if not config.normalization.zscore:
-            return bare
+        return bare.refitted(images, stored) if config.normalization.zscore else bare
+
+    def refitted(self, images: Images, stored: Sequence[str] = BANDS) -> Normalizer:
+        """Return the same bands and stretch with the statistics of these tiles; args as in `fit`."""
+        bare = replace(self, mean=None, std=None)
         mean, std = moments(bare.select(bare.apply(images[part], stored), bare._columns) for part in chunks(images))
         for row, column, _ in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
             both = [row, column]
@@ -58,7 +61,7 @@ class Normalizer:
             mean[both] = 0
         # A band that is constant over all training tiles carries nothing; it must not be blown up elsewhere either.
         std = np.where(std < _EPSILON, 1.0, std)
-        return cls(bands, config.normalization.percentiles, tuple(map(float, mean)), tuple(map(float, std)))
+        return replace(bare, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
     @cached_property
     def directions(self) -> Directions:

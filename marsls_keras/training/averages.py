@@ -69,7 +69,7 @@ class WeightMean:
 
 
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> None:
-    """Set the moving statistics of batch normalisation to the mean of the statistics of these batches; weights stay.
+    """Set the moving statistics of batch normalisation to the mean of the statistics of these batches, by their sizes; weights stay.
 
     Averaged weights give activations that no weights on the way have given, so the statistics of the way do not fit them.
 
@@ -80,9 +80,12 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> None:
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
     try:
-        for i, (images, *_) in enumerate(batches if layers else ()):
+        seen = 0
+        for images, *_ in batches if layers else ():
+            number = int(images.shape[0])
             for layer in layers:
-                layer.momentum = i / (i + 1)  # of i + 1 batches each counts 1 / (i + 1) then
+                layer.momentum = seen / (seen + number)  # each image counts alike then
+            seen += number
             model(keras.ops.convert_to_tensor(images), training=True)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):

@@ -125,10 +125,12 @@ class Live(keras.callbacks.Callback):
         self.first_step = 0
         left = (self.epochs - epoch - 1) * (time.perf_counter() - self._begin) / (len(self.rows) - self._done)
         chosen = next((f" ({name.upper()})" for name in ("ema", "swa") if row.get(name)), "")
-        judged = f"val loss {row['val_loss']:.4f}  mIoU {row['val_miou']:.4f}{chosen}" if "val_loss" in row else ""
-        training = f"training mIoU {row['miou']:.4f}"
+        if "val_loss" in row:
+            figures = f"val loss {row['val_loss']:.4f}  mIoU {row['val_miou']:.4f}{chosen}"
+        else:  # nothing is held out
+            figures = f"training mIoU {row['miou']:.4f}"
         self.say(
-            f"{self.title} · epoch {epoch + 1:3d}/{self.epochs}  loss {row['loss']:.4f}  {judged or training}  "
+            f"{self.title} · epoch {epoch + 1:3d}/{self.epochs}  loss {row['loss']:.4f}  {figures}  "
             f"{row['tiles_per_second']:.0f} tiles/s  {_clock(left)} left"
         )
 

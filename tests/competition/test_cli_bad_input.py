@@ -306,9 +306,9 @@ def test_synth_does_not_write_into_other_files(data):
         (["--fold", "5"], ["There is no fold 5: with cv blocks the folds are 0 to 4."]),
         (["--fold", "2", "--set", "data.folds=2"], ["There is no fold 2: with cv blocks the folds are 0 to 1."]),
         (["--fold", "1", "--set", "data.cv=official"], ["There is no fold 1: with cv official the folds are 0 to 0."]),
-        (["--fold", "first"], ["--fold first: expected a number from 0, or all."]),
-        (["--fold", "-1"], ["--fold -1: expected a number from 0, or all."]),
-        (["--fold", "1.0"], ["--fold 1.0: expected a number from 0, or all."]),
+        (["--fold", "first"], ["--fold first: expected a number from 0, all or full."]),
+        (["--fold", "-1"], ["--fold -1: expected a number from 0, all or full."]),
+        (["--fold", "1.0"], ["--fold 1.0: expected a number from 0, all or full."]),
         (["--run", "a/b"], ["--run a/b: expected a plain name"]),
         (["--run", ".."], ["--run ..: expected a plain name"]),
         (["--run", "a+b"], ["--run a+b: expected a plain name"]),
@@ -447,7 +447,7 @@ def test_a_decision_about_other_weights(home, run):
 @pytest.mark.parametrize(
     ("folds", "part"),
     [
-        ("x", "--folds x: expected numbers with commas between them, such as 0,1."),
+        ("x", "--folds x: expected numbers with commas between them, such as 0,1, or full."),
         ("0;1", "--folds 0;1: expected numbers"),
         ("", "--folds : expected numbers"),
         ("0,", "--folds 0,: expected numbers"),
