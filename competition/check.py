@@ -2,53 +2,86 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import ks_2samp
-
+from competition import shift
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import band_statistics
-from marsls_keras.data.integrity import Tiles, examine
+from marsls_keras.data.integrity import Tiles, examine, require_same_family
 from marsls_keras.data.refs import Problem, TileRef
-from marsls_keras.data.store import take_pixels
-
-_SAMPLE = 20_000
+from marsls_keras.errors import InputError
 
 
-def check_data(root: Path, release: str = "auto", resize: int | None = None) -> dict[str, Any]:
+def check_data(
+    root: Path, release: str = "auto", resize: int | None = None, images: Path | None = None, picture: Path | None = None
+) -> dict[str, Any]:
     """Read every tile of a data folder.
 
     Args:
         root: Data folder.
         release: Name of a release, or "auto" to detect it.
         resize: Height and width to bring all tiles to; None for their own.
+        images: Another folder of images, such as those that are to be predicted, to be compared with the data.
+        picture: Where the distributions of the bands are drawn, as .png or .svg; None for nowhere.
 
     Returns:
         Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; between
-        the first split and each other one the two-sample Kolmogorov-Smirnov statistic of each band (0 alike, 1 disjoint) and how many
-        tiles touch; and all problems with their severity.
+        the first split and each other one the two-sample Kolmogorov-Smirnov statistic of each band (0 alike, 1 disjoint), by how many
+        standard deviations its mean is higher, and how many tiles touch; and all problems with their severity. The tiles of `images` are
+        one more split, "images"; whether they touch others is not known.
 
     Raises:
-        InputError: If the folder is missing or holds no split.
+        InputError: If a folder is missing or empty, or the picture's name is no name of one.
+        RunError: If the picture cannot be written.
     """
+    if picture is not None:
+        shift.require_format(picture)
     dataset = Dataset.open(root, strict=False, release=release)
     tiles, problems = examine(dataset.tiles, release, resize)
-    result: dict[str, Any] = {"root": str(root), "release": None, "size": None, "splits": {}, "shift": {}, "touching": {}}
+    targets = None
+    if images is not None:
+        targets, more = examine(Dataset.from_images(images).tiles, release, resize)
+        problems += [*more, *_between(tiles, targets, images)]
+    result: dict[str, Any] = {"root": str(root), "release": None, "size": None, "splits": {}, "shift": {}, "difference": {}, "touching": {}}
     result["problems"] = [asdict(problem) for problem in _ordered([*dataset.problems, *problems])]
     if tiles is None:
         return result
     result["release"], result["size"] = tiles.release, list(tiles.images.shape[1:3])
     splits = [name for name in ("train", "val", "test") if any(ref.split == name for ref in tiles.refs)]
     parts = {name: tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.split == name]) for name in splits}
+    if targets is not None and targets.bands == tiles.bands:
+        parts["images"] = targets
     result["splits"] = {name: _describe(part) for name, part in parts.items()}
-    for name in splits[1:]:
-        result["shift"][f"{splits[0]}-{name}"] = _shift(parts[splits[0]], parts[name])
-        result["touching"][f"{splits[0]}-{name}"] = _touching(parts[name].refs, parts[splits[0]].refs)
+    samples = {name: shift.sample(part) for name, part in parts.items()}
+    first, *others = parts
+    for name in others:
+        pair = f"{first}-{name}"
+        result["shift"][pair] = shift.statistics(samples[first], samples[name], tiles.bands)
+        result["difference"][pair] = shift.mean_differences(result["splits"][first]["bands"], result["splits"][name]["bands"])
+        if name != "images":
+            result["touching"][pair] = _touching(parts[name].refs, parts[first].refs)
+    if picture is not None:
+        shift.plot(samples, tiles.bands, picture)
     return result
+
+
+def _between(tiles: Tiles | None, targets: Tiles | None, images: Path) -> list[Problem]:
+    """Report images that are not of the data's kind, and those that are labelled tiles."""
+    if tiles is None or targets is None:
+        return []
+    try:
+        require_same_family(tiles.release, targets.release, str(images))
+    except InputError as error:
+        return [Problem("other kind", str(error))]
+    known = dict(zip(tiles.hashes, tiles.refs, strict=True))
+    same = [(ref, known[digest]) for ref, digest in zip(targets.refs, targets.hashes, strict=True) if digest in known]
+    if not (labelled := [(ref, other) for ref, other in same if other.split != "test"]):
+        return []
+    ref, other = labelled[0]
+    what = f"{len(labelled)} images of {images} are labelled tiles of the data, such as {ref.image}, which is {other.image}"
+    return [Problem("overlap", what, "warning")]
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:
@@ -67,18 +100,6 @@ def _describe(tiles: Tiles) -> dict[str, Any]:
         "no_data_pixels": int((~tiles.valid).sum()),
         "bands": band_statistics(tiles.images, tiles.bands),
     }
-
-
-def _shift(a: Tiles, b: Tiles) -> dict[str, float]:
-    """Return the Kolmogorov-Smirnov statistic of each band, on a sample of pixels."""
-    generator = np.random.default_rng(0)
-
-    def sample(tiles: Tiles) -> np.ndarray:
-        pixels = math.prod(tiles.images.shape[:3])
-        return take_pixels(tiles.images, generator.choice(pixels, min(_SAMPLE, pixels), replace=False))
-
-    first, second = sample(a), sample(b)
-    return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(a.bands)}
 
 
 def _touching(refs: tuple[TileRef, ...], others: tuple[TileRef, ...], count_all: bool = False) -> int:

@@ -130,13 +130,15 @@ def check(
     data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
     release: _Release = _FormOrAuto.auto,
     resize: Annotated[int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")] = None,
+    images: Annotated[Path | None, Option(help="Also compare this folder of images, such as those to be predicted.")] = None,
+    plot: Annotated[Path | None, Option(help="Draw the bands' distributions to this .png or .svg.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Say what is in a data folder and what is wrong with it; exit code 2 if anything must be mended."""
     from competition.check import check_data
     from competition.console import show_check, show_json
 
-    result = check_data(data, release.value, resize)
+    result = check_data(data, release.value, resize, images, plot)
     show_json(result) if as_json else show_check(result)
     if any(problem["severity"] == "error" for problem in result["problems"]):
         raise typer.Exit(2)

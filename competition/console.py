@@ -110,13 +110,12 @@ def show_check(result: dict[str, Any], limit: int = 30) -> None:
     if result["shift"]:
         pairs = list(result["shift"])
         bands = result["shift"][pairs[0]]
-        show(
-            table(
-                "Shift between splits (Kolmogorov-Smirnov: 0 alike, 1 disjoint)",
-                ["band", *pairs],
-                [[band, *(result["shift"][pair][band] for pair in pairs)] for band in bands],
-            )
-        )
+        rows = [
+            [band, *(cell for pair in pairs for cell in (result["shift"][pair][band], _signed(result["difference"][pair][band])))]
+            for band in bands
+        ]
+        columns = ["band", *(text for pair in pairs for text in (pair, "mean, in std"))]
+        show(table("Shift (Kolmogorov-Smirnov: 0 alike, 1 disjoint)", columns, rows))
         for pair, number in result["touching"].items():
             first, second = pair.split("-")
             show(f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}.")
@@ -147,6 +146,10 @@ def show_inspection(found: dict[str, Any]) -> None:
     }
     if found["manifest"]:
         show(said[found["manifest"]])
+
+
+def _signed(value: float | None) -> str:
+    return "constant" if value is None else f"{value:+.2f}"
 
 
 @contextmanager

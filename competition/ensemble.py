@@ -92,7 +92,10 @@ def predict_decided(
     say: Callable[[str], None] = lambda line: None,
     alignment: str | None = None,
 ) -> Prediction:
-    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`, and `alignment` to the tiles."""
+    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
+
+    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles first.
+    """
 
     def prepare(member: Member) -> Member:
         return member if alignment is None else align(member, tiles, alignment)

@@ -2,12 +2,16 @@
 
 import json
 
+import matplotlib.image
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
 from competition.check import check_data
+from competition.cli import main
+from competition.shift import mean_differences
 from marsls_keras.data.bands import BANDS
+from marsls_keras.data.synth import write_dataset
 from marsls_keras.errors import InputError
 
 SIZE = 32
@@ -161,3 +165,54 @@ def test_a_folder_that_is_missing_or_holds_no_split_is_refused(tmp_path):
         check_data(tmp_path / "none")
     with pytest.raises(InputError, match="holds none of the folders train, val, test"):
         check_data(tmp_path)
+
+
+def test_images_of_another_folder_are_compared_with_the_data(tmp_path, folder):
+    """The same tiles, brighter in one band by half of its deviation; the deviations and statistics are those of NumPy and scipy."""
+    train, _ = folder("train", TRAIN)
+    moved = train.copy()
+    moved[..., 2] += 0.5 * moved[..., 2].std()
+    folder("other/test", TEST[:1], train[:1])
+    folder("target/test", [(20 + row, col) for row, col in TRAIN], moved, masks=False)
+    result = check_data(tmp_path, images=tmp_path / "target" / "test")
+    assert list(result["splits"]) == ["train", "images"] and result["splits"]["images"]["tiles"] == 5 and not result["problems"]
+    assert result["difference"]["train-images"] == pytest.approx({band: 0.5 if band == "blue" else 0 for band in BANDS}, abs=2e-3)
+    for i, band in enumerate(BANDS):
+        exact = ks_2samp(train[..., i].ravel(), moved[..., i].ravel()).statistic
+        assert result["shift"]["train-images"][band] == pytest.approx(exact, abs=5.1e-5)
+    assert result["touching"] == {}  # whether they touch is not known
+    again = check_data(tmp_path, images=tmp_path / "train" / "images")
+    (problem,) = again["problems"]
+    assert problem["severity"] == "warning" and "5 images" in problem["message"] and "labelled tiles" in problem["message"]
+
+
+def test_mean_differences_by_hand():
+    first = {"a": {"mean": 1.0, "std": 3.0}, "b": {"mean": 2.0, "std": 0.0}}
+    second = {"a": {"mean": 6.0, "std": 4.0}, "b": {"mean": 2.0, "std": 0.0}}
+    assert mean_differences(first, second) == {"a": round(5 / np.sqrt(12.5), 4), "b": None}
+
+
+def test_images_of_another_kind_are_a_problem_and_not_compared(tmp_path, folder):
+    folder("train", TRAIN)
+    write_dataset(tmp_path / "earth", "landslide4sense", train=2, val=0, test=0, size=SIZE)
+    result = check_data(tmp_path, images=tmp_path / "earth" / "TrainData" / "img")
+    assert list(result["splits"]) == ["train"] and [problem["kind"] for problem in result["problems"]] == ["other kind"]
+
+
+@pytest.mark.parametrize("name", ["shift.png", "shift.svg"])
+def test_the_distributions_are_drawn(tmp_path, folder, name):
+    folder("train", TRAIN)
+    folder("val", VAL)
+    path = tmp_path / "pictures" / name
+    assert main(["check", str(tmp_path), "--plot", str(path)]) == 0
+    if name.endswith("png"):
+        height, width, _ = matplotlib.image.imread(path).shape
+        assert 400 < height < 1500 and 1000 < width < 2500
+    else:
+        text = path.read_text()
+        assert text.startswith("<?xml") and all(f"<!-- {word} -->" in text for word in (*BANDS, "train", "val"))
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "nowhere"), "--plot", "shift.jpg"]) == 2
+    assert "ending in .png or .svg" in capsys.readouterr().err
