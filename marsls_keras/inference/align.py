@@ -1,7 +1,8 @@
 """Members fitted to the images they are to predict: their statistics, without any mask, in place of those of the training tiles.
 
 This is transductive: the mask of an image depends on the other images of its folder, and what was measured out-of-fold was measured
-without it. So it is never done unless asked for, and everything that is written says that it was done.
+without it. So it is never done unless asked for, and everything that is written says that it was done. Between regions of MMLS v1 it makes
+things worse (see the README): it can undo a change of the instrument or of the processing, but it also takes away what regions differ in.
 """
 
 from __future__ import annotations

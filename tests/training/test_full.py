@@ -151,10 +151,12 @@ def test_what_is_finished_is_not_trained_again(refit, capsys):
     assert "Fold full of run tiny is finished" in capsys.readouterr().err
 
 
-def test_nothing_is_measured_or_decided_on_it(refit, capsys):
-    for arguments in (["tune", "--run", "tiny"], ["evaluate", "tiny"]):
+def test_nothing_is_measured_or_decided_on_it(refit, tiny_run, capsys):
+    search = ["tune", "training", "--config", tiny_run.recipe, "--data", tiny_run.data, "--trials", 1, "--run", "search"]
+    for arguments in (["tune", "--run", "tiny"], ["evaluate", "tiny"], map(str, search)):
         assert main([*arguments, "--runs", str(refit.path.parent), "--folds", "full"]) == 2
         assert "Fold full was trained on all labelled tiles" in capsys.readouterr().err
+    assert not (refit.path.parent / "search").exists()
     assert main(["predict", "tiny", "--runs", str(refit.path.parent), "--folds", "full,0", "--images", "x", "--out", "y"]) == 2
     assert "such as 0,1, or full" in capsys.readouterr().err
 
