@@ -45,6 +45,7 @@ def predict_ensemble(
     weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
     prepare: Callable[[Member], Member] = lambda member: member,
+    number: int | None = None,
 ) -> Prediction:
     """Predict tiles with all members and views.
 
@@ -61,14 +62,16 @@ def predict_ensemble(
         weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
         prepare: What is done with a member before it predicts.
+        number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
     """
+    hashes, shape = tiles.hashes[:number], tiles.masks[:number].shape
     share = shares(weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
-    trained = np.array([[digest in run.splits.training_hashes(fold) for digest in tiles.hashes] for run, fold in members])  # (M, N)
+    trained = np.array([[digest in run.splits.training_hashes(fold) for digest in hashes] for run, fold in members])  # (M, N)
     leaked = trained.all(axis=0)
     used = ~trained | leaked
-    total, landslide = np.zeros(tiles.masks.shape, np.float32), np.zeros(len(tiles), np.float32)
+    total, landslide = np.zeros(shape, np.float32), np.zeros(len(hashes), np.float32)
     detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
@@ -91,16 +94,18 @@ def predict_decided(
     decision: dict[str, Any],
     say: Callable[[str], None] = lambda line: None,
     alignment: str | None = None,
+    number: int | None = None,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
 
-    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles first.
+    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles that are predicted first.
     """
 
     def prepare(member: Member) -> Member:
-        return member if alignment is None else align(member, tiles, alignment)
+        return member if alignment is None else align(member, tiles.subset(range(len(tiles.refs[:number]))), alignment)
 
-    return predict_ensemble(runs, folds, tiles, views_of(decision["views"]), say, decision["weights"], decision["averaging"], prepare)
+    views = views_of(decision["views"])
+    return predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number)
 
 
 def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_l
 from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
-from competition.workflow import Say, bands_of, decision_of, open_runs
+from competition.workflow import Say, bands_of, decision_of, open_runs, surrounded
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
@@ -24,7 +24,8 @@ from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
 from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
-from marsls_keras.inference.views import of_windows, views_of
+from marsls_keras.inference.stitched import cells_seen
+from marsls_keras.inference.views import views_of
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report
@@ -64,11 +65,14 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
         refs = dataset.split(split)
         if not all(ref.labelled for ref in refs):
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
-        tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, run.config.data.resize, run.config.data.cache)
+        config = run.config.data
+        sight = cells_seen(decision["views"], refs[0], release, config.resize)
+        tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, config.resize, config.cache, sight)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
-        decision = fitting(decision, tiles.refs, say)
-        probability, _, leaked, landslide = predict_decided(opened, used, tiles, decision, say)
+        decision = fitting(decision, refs, say)
+        probability, _, leaked, landslide = predict_decided(opened, used, tiles, decision, say, number=len(refs))
         refuse_leaked(leaked)
+        tiles = tiles.subset(range(len(refs)))  # without their surroundings
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
     counts = confusion(tiles.masks, segment(decision, probability), axis=(1, 2))
     per_tile = counts.scores()
@@ -123,19 +127,23 @@ def predict(
     number = len(dataset.tiles)
     written: dict[str, list[Path]] = {"probability": [], "mask": []}
     foreground = 0
+    sight = cells_seen(decision["views"], dataset.tiles[0], release, opened[0].config.data.resize)
+    if sight:
+        dataset = surrounded(dataset, opened[0], say)
     # Windows see other tiles, wherever they are in the order of names, and alignment is to all of them.
-    step = number if of_windows(decision["views"]) or alignment else _CHUNK
+    step = number if sight or alignment else _CHUNK
     for first in range(0, number, step):
-        chosen = dataset.tiles[first : first + step]
+        chosen = dataset.tiles[first : min(first + step, number)]
         config = opened[0].config.data
-        tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, config.resize, config.cache if step > _CHUNK else "memory")
+        cache = config.cache if step > _CHUNK else "memory"
+        tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, config.resize, cache, sight)
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
-        if mosaic and (bare := [str(ref.image) for ref, geo in zip(tiles.refs, tiles.geo, strict=True) if not geo]):
+        if mosaic and (bare := [str(ref.image) for ref, geo in zip(chosen, tiles.geo, strict=False) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
-        probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment)
+        probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(chosen))
         tell_leaked(leaked, say)
-        for ref, geo, small in zip(tiles.refs, tiles.geo, probability, strict=True):
+        for ref, geo, small in zip(chosen, tiles.geo[: len(chosen)], probability, strict=True):
             values, mask = full_size(decision, small, *sizes[ref.image.name])
             foreground += int(mask.sum())
             for kind, band in zip(written, (values, mask), strict=True):

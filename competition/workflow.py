@@ -27,7 +27,7 @@ from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
-from marsls_keras.inference.stitched import stitchable
+from marsls_keras.inference.stitched import cells_seen, stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
@@ -198,13 +198,14 @@ def submit(
     out = out or Path("submissions") / f"{'+'.join(names)}.zip"
     decision = decision_of(opened, used, say)
     expected = expected_names(images, release)
-    tiles = read_images(images, release, opened)
-    decision = fitting(decision, tiles.refs, say)
+    tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
+    decision = fitting(decision, tiles.refs[:number], say)
     expected_score = decision.get("expected")
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
         "release": tiles.release,
-        "images_sha256": images_digest(tiles),
+        "images_sha256": images_digest(tiles.subset(range(number))),
+        "surroundings": len(tiles) - number,
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
         "folds": used,
         **{key: decision[key] for key in PLAIN},
@@ -220,13 +221,13 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment)
+        probability, seen, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment, number)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)
-            say(f"{others} of {len(tiles)} images were training tiles of some folds; those that trained on one do not predict it.")
+            say(f"{others} of {number} images were training tiles of some folds; those that trained on one do not predict it.")
         tell_leaked(leaked, say)
-        for ref, values in zip(tiles.refs, probability, strict=True):
+        for ref, values in zip(tiles.refs[:number], probability, strict=True):
             yield ref.image.name, full_size(decision, values, *expected[ref.image.name])[1]
 
     write_submission(masks(), out, expected, manifest)
@@ -279,14 +280,32 @@ def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[st
     return decision
 
 
-def read_images(images: Path, release: str, runs: Sequence[Run]) -> Tiles:
-    """Read a folder of image tiles that these runs can predict.
+def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:
+    """Read a folder of image tiles that these runs can predict, and after them the tiles around that windows of a set of views see.
 
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
     """
-    dataset, data = Dataset.from_images(images), runs[0].config.data
-    tiles = load_with_neighbours(dataset, dataset.tiles, bands_of(runs), release, data.resize, data.cache)
+    folder, data = Dataset.from_images(images), runs[0].config.data
+    sight = cells_seen(views, folder.tiles[0], release, data.resize)
+    dataset = surrounded(folder, runs[0], say) if sight else folder
+    chosen = dataset.tiles[: len(folder.tiles)]
+    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, data.resize, data.cache, sight)
     for run in runs:
         require_same_family(run.fingerprint["release"], tiles.release, str(images))
     return tiles
+
+
+def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
+    """Return a folder of images and, after them, the tiles of a run's data known to lie in the same picture; say whether any do."""
+    number, root = len(folder.tiles), run.data_root
+    if not stitchable(folder.tiles):
+        return folder
+    if root.is_dir():
+        data = Dataset.open(root, strict=False, release=run.config.data.release)
+        found = folder if data.problems else folder.located_in(data)
+        if len(found.tiles) > number:
+            say(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
+            return found
+    say(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
+    return folder

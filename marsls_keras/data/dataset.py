@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marsls_keras.data.bands import RELEASES
@@ -117,6 +118,22 @@ class Dataset:
         """
         files = image_files(folder)
         return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", "images", grid_key(f.stem)) for f in files))
+
+    def located_in(self, other: Dataset) -> Dataset:
+        """Return this dataset with the raster of another that its tiles were cut from, and the other's tiles of that raster after its own.
+
+        Names alone do not prove it, since grids of different pictures meet. It is proven where at least one tile is, byte for byte, the
+        other's of the same cell, and none is another one than the other's of its cell. Tiles of which that holds are not repeated. If it
+        holds of no raster, this dataset is returned as it is.
+        """
+        own = {tile.cell: tile for tile in self.tiles if tile.cell is not None}
+        for raster in dict.fromkeys(tile.raster for tile in other.tiles):
+            there = {tile.cell: tile for tile in other.tiles if tile.raster == raster and tile.cell is not None}
+            both = own.keys() & there.keys()
+            if both and all(filecmp.cmp(own[cell].image, there[cell].image, shallow=False) for cell in both):
+                around = tuple(tile for cell, tile in there.items() if cell not in both)
+                return replace(self, tiles=(*(replace(tile, raster=raster) for tile in self.tiles), *around))
+        return self
 
     def split(self, *names: str) -> tuple[TileRef, ...]:
         """Return the tiles of the named splits.

@@ -115,7 +115,13 @@ def load_folder(root: Path, config: Data) -> Tiles:
 
 
 def load_with_neighbours(
-    dataset: Dataset, chosen: Sequence[TileRef], bands: Sequence[str], release: str, resize: int | None, cache: str = "memory"
+    dataset: Dataset,
+    chosen: Sequence[TileRef],
+    bands: Sequence[str],
+    release: str,
+    resize: int | None,
+    cache: str = "memory",
+    sight: int = 0,
 ) -> Tiles:
     """Decode some tiles of a dataset, with derived bands that are the same as if all had been decoded.
 
@@ -126,24 +132,27 @@ def load_with_neighbours(
         release: As in `marsls_keras.data.integrity.examine`.
         resize: Likewise.
         cache: Likewise.
+        sight: Tiles up to this many cells from a chosen one follow the chosen ones, without their masks.
 
     Raises:
         InputError: If any of the tiles, or of their neighbours if they are needed, has an error.
         RunError: If decoded tiles cannot be kept on disk.
     """
-    near = _neighbours(dataset.tiles, chosen) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
-    tiles = derive(load(Dataset(dataset.root, (*chosen, *near)), release, resize, cache), bands)
-    return tiles.subset(range(len(chosen))) if near else tiles
+    wanted = (*chosen, *_neighbours(dataset.tiles, chosen, sight))
+    near = _neighbours(dataset.tiles, wanted, 1) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
+    tiles = derive(load(Dataset(dataset.root, (*wanted, *near)), release, resize, cache), bands)
+    return tiles.subset(range(len(wanted))) if near else tiles
 
 
-def _neighbours(refs: Sequence[TileRef], chosen: Sequence[TileRef]) -> list[TileRef]:
-    """Return the tiles that touch the chosen ones, also at a corner, and are none of them."""
+def _neighbours(refs: Sequence[TileRef], chosen: Sequence[TileRef], sight: int) -> list[TileRef]:
+    """Return the tiles up to so many cells from the chosen ones, also diagonally, that are none of them, without their masks."""
     around = {
         (ref.raster, ref.cell[0] + down, ref.cell[1] + right)
         for ref in chosen
         if ref.cell is not None
-        for down in (-1, 0, 1)
-        for right in (-1, 0, 1)
+        for down in range(-sight, sight + 1)
+        for right in range(-sight, sight + 1)
     }
-    own = set(chosen)
-    return [ref for ref in refs if ref.cell is not None and (ref.raster, *ref.cell) in around and ref not in own]
+    own = {ref.id for ref in chosen}
+    near = [ref for ref in refs if ref.cell is not None and (ref.raster, *ref.cell) in around and ref.id not in own]
+    return [replace(ref, mask=None) for ref in near]

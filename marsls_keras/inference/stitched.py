@@ -11,9 +11,10 @@ from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.store import select
+from marsls_keras.data.tile import read_shape
 from marsls_keras.errors import InputError
 from marsls_keras.inference.predict import Member, predict_inputs, predict_views
-from marsls_keras.inference.views import ViewPrediction, split_view, viewed_size
+from marsls_keras.inference.views import ViewPrediction, split_view, viewed_size, views_of
 from marsls_keras.models import has_detection, require_size
 
 
@@ -47,6 +48,22 @@ def stitchable(refs: Sequence[TileRef]) -> bool:
     """Return whether it is known where all of these tiles lie: each has a cell of its own in the grid of its raster."""
     places = {(ref.raster, ref.cell) for ref in refs if ref.cell is not None}
     return len(places) == len(refs)
+
+
+def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -> int:
+    """Return how many cells away tiles lie of which windows of a set of views may see a pixel, 0 if its views are of single tiles.
+
+    Args:
+        view_set: Name of the set.
+        tile: One of the tiles, whose header tells their size.
+        release: As in `marsls_keras.data.integrity.examine`.
+        resize: Likewise.
+    """
+    window = max(split_view(view)[1] or 1 for view in views_of(view_set))
+    if window == 1:
+        return 0
+    side = resize or min(read_shape(tile.image, tile.release if release == "auto" else release)[:2])
+    return -(-(window - 1) // side)
 
 
 def corners(mosaic: Mosaic, index: np.ndarray, window: int, stride: int) -> np.ndarray:
