@@ -1,8 +1,10 @@
 """Views of windows from tune to submit and predict, and single tiles where names do not tell where they lie."""
 
 import csv
+import io
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import tifffile
 
 from competition.cli import main
 from competition.oof import pool_tiles
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.derive import load_folder, load_with_neighbours
 from marsls_keras.inference.oof import load_oof
 from marsls_keras.inference.predict import load_member
 from marsls_keras.inference.stitched import predict_tiles
@@ -74,6 +78,77 @@ def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_
     assert line["views"] == "identity" and line["expected_miou"] == ""
     first, second = ([tifffile.imread(f) for f in sorted((tmp_path / out / "probability").glob("*.tif"))] for out in ("windows", "alone"))
     assert len(first) == len(second) and max(np.abs(a - b).max() for a, b in zip(first, second, strict=True)) > 1e-4
+
+
+def decided(run: Run, **keys) -> None:
+    """Write a decision that was never taken: one of windows, no post-processing."""
+    plain = {"members": {run.name: run.digest([0, 1])}, "views": "identity@64", "weights": None, "averaging": "probability"}
+    (run.path / "decision.json").write_text(json.dumps(plain | {"threshold": 0.5, "min_area": 0, "max_hole": 0} | keys))
+
+
+def by_hand(run: Run, tiles, index: np.ndarray) -> np.ndarray:
+    """Return the mean over the folds that did not train on a tile, windows seeing whatever is among `tiles`."""
+    total, times = np.zeros((len(index), *tiles.masks.shape[1:])), np.zeros(len(index))
+    for fold in (0, 1):
+        (seen,) = predict_tiles(load_member(run, fold), tiles, index, ["identity@64/32"])
+        new = [tiles.hashes[i] not in run.splits.training_hashes(fold) for i in index]
+        total[new] += seen.probability[new]
+        times[new] += 1
+    assert times.min() > 0
+    return total / times[:, None, None]
+
+
+def predicted(run: Run, images, out) -> dict[str, np.ndarray]:
+    assert main(["predict", run.name, "--runs", str(run.path.parent), "--images", str(images), "--out", str(out)]) == 0
+    return {file.name: tifffile.imread(file) for file in (out / "probability").glob("*.tif")}
+
+
+def test_windows_of_images_see_labelled_tiles_around_them_where_the_picture_is_the_same(run, tmp_path, capsys):
+    decided(run)
+    tiles = load_folder(run.data_root, run.config.data)
+    index = np.array([i for i, ref in enumerate(tiles.refs) if ref.split == "val"])  # they touch training tiles
+    names = [tiles.refs[i].image.name for i in index]
+    expected = by_hand(run, tiles, index)
+    images = run.data_root / "val" / "images"
+    copied = shutil.copytree(images, tmp_path / "copied")
+    for folder in (images, copied):
+        found = predicted(run, folder, tmp_path / f"of_{folder.name}")
+        assert sorted(found) == sorted(names) and "windows see those around them, too" in capsys.readouterr().err
+        assert all(np.abs(found[name] - values).max() < 1e-5 for name, values in zip(names, expected, strict=True))
+    # One of the images is another one than the data's of its cell: a picture whose grid happens to meet.
+    other = tifffile.imread(copied / names[0])
+    tifffile.imwrite(copied / names[0], other[::-1], photometric="minisblack", planarconfig="contig", metadata=None)
+    found = predicted(run, copied, tmp_path / "apart")
+    assert "Windows see these 4 images only" in capsys.readouterr().err
+    own = tiles.subset(index)
+    alone = load_with_neighbours(folder := Dataset.from_images(copied), folder.tiles, run.config.data.bands, "auto", None)
+    expected_alone = dict(zip([ref.image.name for ref in alone.refs], by_hand(run, alone, np.arange(len(own))), strict=True))
+    assert all(np.abs(found[name] - expected_alone[name]).max() < 1e-5 for name in names)
+    assert max(np.abs(found[name] - values).max() for name, values in zip(names[1:], expected[1:], strict=True)) > 1e-4
+
+
+def test_submit_and_evaluate_predict_the_tiles_alone_and_see_those_around(run, tmp_path, capsys):
+    decided(run)
+    tiles = load_folder(run.data_root, run.config.data)
+    index = np.array([i for i, ref in enumerate(tiles.refs) if ref.split == "val"])
+    masks = by_hand(run, tiles, index) >= 0.5
+    out = tmp_path / "out.zip"
+    where = ["--runs", str(run.path.parent)]
+    assert main(["submit", "--run", run.name, *where, "--images", str(run.data_root / "val" / "images"), "--out", str(out)]) == 0
+    manifest = json.loads(out.with_suffix(".json").read_text())
+    cells = np.array([ref.cell for ref in tiles.refs])
+    away = np.abs(cells[:, None] - cells[index]).max(-1).min(-1)  # cells to the nearest validation tile
+    assert manifest["surroundings"] == ((away > 0) & (away <= 2)).sum() > 0  # windows have 64 pixels, tiles 32
+    with zipfile.ZipFile(out) as archive:
+        assert len(archive.namelist()) == len(index)
+        for i, mask in zip(index, masks, strict=True):
+            assert np.array_equal(tifffile.imread(io.BytesIO(archive.read(tiles.refs[i].image.name))), mask)
+    capsys.readouterr()
+    assert main(["evaluate", run.name, *where, "--split", "val", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    truth = tiles.masks[index] == 1
+    assert found["tiles"] == len(found["per_tile"]) == len(index)
+    assert found["scores"]["iou_fg"] == pytest.approx((masks & truth).sum() / (masks | truth).sum())
 
 
 @pytest.mark.parametrize(

@@ -256,3 +256,33 @@ def test_the_index_follows_the_folder(data_root: Callable[..., Path], tmp_path: 
     assert [tile.id for tile in Dataset.open(copy).tiles] == [tile.id for tile in Dataset.open(root).tiles]
     (copy / "val" / "masks" / "col00000_row00004.tif").unlink()
     assert "col00000_row00004.tif has no mask" in refusal(copy)
+
+
+# A folder of images in the picture of a dataset
+
+
+def test_images_lie_in_another_datasets_picture_only_if_their_bytes_prove_it(data_root, tmp_path) -> None:
+    data = Dataset.open(data_root())  # two columns: train rows 0 to 3, val row 4, test row 5
+    folder = tmp_path / "images"
+    shutil.copytree(data.root / "test" / "images", folder)
+    copied = Dataset.from_images(folder)
+    within = copied.located_in(data)
+    assert [tile.image for tile in within.tiles[:2]] == [tile.image for tile in copied.tiles]
+    assert {tile.raster for tile in within.tiles} == {"base"}
+    assert [tile.id for tile in within.tiles[2:]] == [tile.id for tile in data.tiles if tile.split != "test"]
+    # What the data do not have, such as a new tile, takes nothing away.
+    shutil.copy(folder / "col00000_row00005.tif", folder / "col00007_row00005.tif")
+    assert len(Dataset.from_images(folder).located_in(data).tiles) == 3 + 10
+    # A tile that is another one than the data's of its cell: the grid of another picture.
+    shutil.copy(folder / "col00000_row00005.tif", folder / "col00001_row00002.tif")
+    other = Dataset.from_images(folder)
+    assert other.located_in(data) is other
+
+
+def test_nothing_in_common_proves_nothing(data_root, tmp_path) -> None:
+    data = Dataset.open(data_root())
+    (folder := tmp_path / "images").mkdir()
+    shutil.copy(data.tiles[0].image, folder / "col00003_row00003.tif")
+    shutil.copy(data.tiles[0].image, folder / "a.tif")
+    apart = Dataset.from_images(folder)
+    assert apart.located_in(data) is apart

@@ -123,6 +123,24 @@ def test_some_tiles_with_their_neighbours_are_as_all_of_them(root):
         np.testing.assert_array_equal(some.images, together.images[index])
 
 
+@pytest.mark.parametrize("sight", [1, 2])
+def test_tiles_in_sight_follow_without_their_masks_and_with_the_same_bands(root, sight):
+    dataset, bands = Dataset.open(root), ["all", "tpi_large"]
+    together = derive(load(dataset), bands)
+    chosen = dataset.tiles[:1]
+    some = load_with_neighbours(dataset, chosen, bands, "auto", None, sight=sight)
+    near = [
+        ref
+        for ref in dataset.tiles[1:]
+        if ref.cell is not None
+        and ref.raster == chosen[0].raster
+        and max(abs(ref.cell[0] - chosen[0].cell[0]), abs(ref.cell[1] - chosen[0].cell[1])) <= sight
+    ]
+    assert near and some.refs[:1] == chosen and [ref.id for ref in some.refs[1:]] == [ref.id for ref in near]
+    assert all(ref.mask is None for ref in some.refs[1:]) and not some.masks[1:].any() and some.masks[0].any()
+    np.testing.assert_array_equal(some.images, together.images[[together.refs.index(ref) for ref in (*chosen, *near)]])
+
+
 def test_tiles_on_disk_get_the_same_bands(root, tmp_path, monkeypatch):
     monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
     bands = ["all", "tpi_small", "hillshade", "min_max_red"]
