@@ -1,5 +1,6 @@
 """Prediction across tile borders, against the whole picture put together and every window predicted by hand."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from scipy.ndimage import correlate
 
 from marsls_keras.config import Config
 from marsls_keras.data.bands import BANDS
+from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.folds import Splits
-from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.integrity import Tiles, load
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.refs import TileRef
@@ -19,6 +21,7 @@ from marsls_keras.data.store import Stored
 from marsls_keras.errors import InputError
 from marsls_keras.inference.predict import Member, predict_views
 from marsls_keras.inference.stitched import blend, corners, predict_tiles, stitchable
+from marsls_keras.models import build_model
 from marsls_keras.training.run_dir import Run
 
 SIDE = 32
@@ -161,3 +164,32 @@ def test_tiles_of_unknown_place_cannot_be_stitched():
 def test_a_window_that_the_network_cannot_take_is_refused():
     with pytest.raises(InputError, match="40"):
         stitched(picture_tiles(), [0], ["identity@40/20"])
+
+
+def test_the_picture_is_never_put_together():
+    tiles = picture_tiles([(i, i) for i in range(24)])  # touching at corners: a picture of 24 x 24 cells, 16.5 MB
+    index = np.arange(len(tiles))
+    network, view = member(1), ["identity@64/32"]
+    (before,) = predict_tiles(network, tiles, index, view)  # compiles, which is not to be traced
+    tracemalloc.start()
+    (seen,) = predict_tiles(network, tiles, index, view)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(seen.probability, before.probability) and peak < 8e6, f"{peak / 1e6:.1f} MB"
+
+
+def test_windows_on_real_tiles(real_data):
+    dataset = Dataset.open(real_data / "mmls_v1")
+    chosen = [ref for ref in dataset.tiles if ref.cell and 14 <= ref.cell[0] < 17][:12]
+    tiles = load(Dataset(dataset.root, tuple(chosen)))
+    keras.utils.set_random_seed(1)
+    options = {"base_filters": 2, "depth": 2}
+    config = Config.model_validate({"model": {"options": options}, "inference": {"batch_size": 4}})
+    model = build_model(config.model.name, BANDS, **options)
+    model.compile(jit_compile=False)
+    network = Member(Run(Path("none"), config, Splits("blocks", 1, ()), {}), 0, model, Normalizer(BANDS, (1.0, 99.0), None, None))
+    index = np.arange(len(tiles))
+    ((alone,), (windows,), (beyond,)) = (
+        [seen.probability for seen in predict_tiles(network, tiles, index, [view])] for view in ("rot90", "rot90@128/128", "rot90@256/128")
+    )
+    assert np.abs(windows - alone).max() < 1e-6 < np.abs(beyond - alone).max()
