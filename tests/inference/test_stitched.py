@@ -169,7 +169,7 @@ def test_a_window_that_the_network_cannot_take_is_refused():
 def test_the_picture_is_never_put_together():
     tiles = picture_tiles([(i, i) for i in range(24)])  # touching at corners: a picture of 24 x 24 cells, 16.5 MB
     index = np.arange(len(tiles))
-    network, view = member(1), ["identity@64/32"]
+    network, view = member(1, batch_size=32), ["identity@64/32"]
     (before,) = predict_tiles(network, tiles, index, view)  # compiles, which is not to be traced
     tracemalloc.start()
     (seen,) = predict_tiles(network, tiles, index, view)
