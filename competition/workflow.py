@@ -301,11 +301,12 @@ def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
     number, root = len(folder.tiles), run.data_root
     if not stitchable(folder.tiles):
         return folder
-    if root.is_dir():
-        data = Dataset.open(root, strict=False, release=run.config.data.release)
-        found = folder if data.problems else folder.located_in(data)
-        if len(found.tiles) > number:
-            say(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
-            return found
+    try:
+        found = folder.located_in(Dataset.open(root, release=run.config.data.release))
+    except InputError:  # the run's data are gone or damaged, and can be done without
+        found = folder
+    if len(found.tiles) > number:
+        say(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
+        return found
     say(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
     return folder

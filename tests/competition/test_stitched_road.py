@@ -151,6 +151,15 @@ def test_submit_and_evaluate_predict_the_tiles_alone_and_see_those_around(run, t
     assert found["scores"]["iou_fg"] == pytest.approx((masks & truth).sum() / (masks | truth).sum())
 
 
+def test_images_are_predicted_where_the_data_of_the_run_are_gone(run, tmp_path, capsys):
+    decided(run)
+    images = shutil.copytree(run.data_root / "val" / "images", tmp_path / "images")
+    path = run.path / "fingerprint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_root": str(tmp_path / "gone")}))
+    assert len(predicted(Run.open(run.path), images, tmp_path / "out")) == 4
+    assert "no neighbours of theirs are known in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("views", "message"),
     [
