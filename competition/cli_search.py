@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from competition.cli_common import backend, next_line
 from competition.console import say, show, show_json, table
 from competition.side_by_side import core_limits, device_environments
 from marsls_keras.errors import InputError, RunError
@@ -57,8 +57,6 @@ def tune_training(
     data: Path | None,
     runs: Path,
     as_json: bool,
-    backend: Callable[[], None],
-    following: Callable[..., str],
 ) -> int:
     """Search, show the trials and what to type next; return the exit code.
 
@@ -69,8 +67,6 @@ def tune_training(
         data: Data folder; $MARSLS_DATA or data by default.
         runs: Folder of the runs.
         as_json: Show JSON instead.
-        backend: Imports the deep-learning backend.
-        following: Makes a command of its name and options, as the line that says what to type next.
 
     Raises:
         InputError: If the recipe, the data or the storage cannot be used.
@@ -134,7 +130,7 @@ def tune_training(
             ("--data", None if root == Path("data") else root),
             ("--runs", runs),
         ]
-        show(following("train", *options_of_train))
+        show(next_line("train", *options_of_train))
     return 0
 
 

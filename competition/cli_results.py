@@ -1,0 +1,108 @@
+"""The commands `marsls evaluate`, `predict`, `score` and `report`: parse, call, print."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from competition.cli_common import AlignTo, AsJson, Folds, FormOrAuto, OwnData, Release, Runs, backend, parse_folds
+
+
+class _Split(StrEnum):
+    oof = "oof"
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def evaluate(
+    run: Annotated[str, Argument(help="Name of the run.")],
+    split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
+    folds: Folds = None,
+    data: OwnData = None,
+    release: Release = FormOrAuto.auto,
+    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
+    backend()
+    from competition import results
+    from competition.console import detection_table, say, score_table, show, show_json
+
+    result = results.evaluate(run, runs, split.value, parse_folds(folds), data, release.value, say)
+    if as_json:
+        show_json(result)
+        return
+    title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
+    show(score_table(title, [("pooled", result["scores"], result["interval"])]))
+    if result["detection"]:
+        show(detection_table(f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]))
+    if worst:
+        show(score_table("Worst tiles", [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]]))
+
+
+def predict(
+    run: Annotated[list[str], Argument(help="One run, or several to average.")],
+    images: Annotated[Path, Option(help="Folder of image tiles.")],
+    out: Annotated[Path, Option(help="Folder to write to.")],
+    folds: Folds = None,
+    release: Release = FormOrAuto.auto,
+    mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
+    align: AlignTo = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing."""
+    backend()
+    from competition import results
+    from competition.console import say, show, show_json
+
+    result = results.predict(run, runs, images, out, parse_folds(folds), release.value, mosaic, say, align and align.value)
+    if as_json:
+        show_json(result)
+    else:
+        show(
+            f"{result['tiles']} tiles to {out}/probability and {out}/mask, {result['foreground_ratio']:.1%} landslide.", *result["mosaics"]
+        )
+
+
+def score(
+    zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
+    masks: Annotated[Path, Option(help="Folder of the true masks.")],
+    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 0,
+    csv: Annotated[Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what CodaBench would say about a submission."""
+    from competition.console import score_table, show, show_json
+    from competition.scoring import score as score_zip
+    from competition.scoring import write_tiles
+
+    result = score_zip(zip_file, masks)
+    if csv is not None:
+        write_tiles(csv, result.tiles)
+    if as_json:
+        show_json({"zip": str(zip_file), "tiles": len(result.tiles), "scores": result.scores, "per_tile": result.tiles})
+        return
+    show(score_table(f"{zip_file}: {len(result.tiles)} tiles", [("pooled", result.scores, None)]))
+    if worst:
+        show(score_table("Worst tiles", [(tile["name"], tile, None) for tile in result.tiles[:worst]]))
+
+
+def report(
+    run: Annotated[list[str], Argument(help="One run, or several to compare.")],
+    out: Annotated[Path | None, Option(help="The page; runs/<run>/report.html by default.")] = None,
+    data: OwnData = None,
+    ledger: Annotated[Path | None, Option(help="Ledger with the leaderboard's answers; submissions/ledger.csv if there.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs, the leaderboard's answers."""
+    backend()
+    from competition import results
+    from competition.console import say, show
+
+    show(str(results.report(run, runs, out, data, say, ledger)))
