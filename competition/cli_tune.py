@@ -27,6 +27,7 @@ def tune(
     folds: Annotated[str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")] = None,
     data: Annotated[Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")] = None,
     views: Annotated[list[str] | None, Option(help="decision: candidate set of views, such as d4 or d4@256; repeatable.")] = None,
+    isolated: Annotated[bool, Option("--isolated", help="decision: a fold's tiles are all there is of their picture.")] = False,
     runs: Runs = Path("runs"),
     config: Annotated[str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")] = None,
     settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
@@ -42,8 +43,9 @@ def tune(
 
     options = SearchOptions(config, settings, epochs, trials if what is _What.training else None, jobs, storage, pruner and pruner.value)
     if what is _What.training:
-        if views:
-            raise InputError("--views is for marsls tune decision.")
+        for flag, given in (("--views", views), ("--isolated", isolated)):
+            if given:
+                raise InputError(f"{flag} is for marsls tune decision.")
         raise typer.Exit(tune_training(options, run or [], parse_folds(folds), data, runs, as_json))
     options.refuse()
     backend()
@@ -53,7 +55,7 @@ def tune(
     from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
-    decision, path = workflow.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say)
+    decision, path = workflow.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, isolated)
     if as_json:
         show_json(decision)
         return
@@ -62,7 +64,7 @@ def tune(
     if honest:
         rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
     rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
-    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold", rows))
+    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold{', isolated' if isolated else ''}", rows))
     show(elements_table("Elements of the decision, nested" + ("" if honest else " across halves of the fold"), decision["elements"]))
     if honest:
         gain = decision["gain"]

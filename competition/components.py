@@ -12,7 +12,7 @@ AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """Return the pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes in `AREAS`.
+    """Return the counted pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes in `AREAS`.
 
     Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
     and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
@@ -21,7 +21,8 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     Args:
         masks: Masks (N, H, W), bool, before post-processing.
         truth: True masks (N, H, W), nonzero is landslide.
-        unit: int (N,), which unit (a fold, or part of one) each tile is counted for.
+        unit: int, of a shape that broadcasts to that of the masks: which unit (a fold, or part of one) a pixel is counted for, -1 for
+            none. A component is as large as all of its pixels are together, whatever they are counted for.
         units: Number of units.
 
     Returns:
@@ -29,9 +30,9 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     """
     inside, components = ndimage.label(masks, LANDSLIDE)
     outside, backgrounds = ndimage.label(~masks, HOLE)
-    true = np.asarray(truth) != 0
+    column = 2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0)  # the last unit is that of the pixels that are not counted
     own, within = (
-        np.bincount(labels.ravel() * 2 + true.ravel(), minlength=2 * number + 2).reshape(-1, 2)
+        np.bincount((labels * (2 * units + 2) + column).ravel(), minlength=(number + 1) * (2 * units + 2)).reshape(number + 1, -1, 2)
         for labels, number in ((inside, components), (outside, backgrounds))
     )
     hole = np.ones(backgrounds + 1, bool)
@@ -39,25 +40,23 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     hole[0] = False
     # The first pixel of a component in reading order has its surroundings to the left of it, whether it is of landslide or of a hole.
     start = _first(inside, components)
-    column = start % masks.shape[2]
-    parent_hole = np.where(column > 0, outside.ravel()[start - 1], 0)
+    parent_hole = np.where(start % masks.shape[2] > 0, outside.ravel()[start - 1], 0)
     parent_hole[0] = 0
     parent_hole[~hole[parent_hole]] = 0
     surrounding = inside.ravel()[_first(outside, backgrounds) - 1]  # of what is no hole, this means nothing and is not used
-    of = unit[start // masks[0].size]
     found = np.zeros((units, len(AREAS), len(AREAS), 2), np.int64)
     for i, limit in enumerate(AREAS):
-        filled = hole & (within.sum(1) <= limit)
+        filled = hole & (within.sum((1, 2)) <= limit)
         root = np.where(filled[parent_hole], surrounding[parent_hole], np.arange(components + 1))
         while not np.array_equal(further := root[root], root):
             root = further
         grown = np.zeros_like(own)
         np.add.at(grown, root, own)
         np.add.at(grown, root[surrounding[filled]], within[filled])
-        stays = np.flatnonzero(grown.sum(1) > 0)
+        stays = np.flatnonzero(grown.sum((1, 2)) > 0)
         stays = stays[stays > 0]
-        size = np.searchsorted(AREAS, grown[stays].sum(1), side="right") - 1
-        np.add.at(found[:, i], (of[stays], size), grown[stays])
+        size = np.searchsorted(AREAS, grown[stays].sum((1, 2)), side="right") - 1
+        np.add.at(found[:, i].swapaxes(0, 1), size, grown[stays, :units])
     return np.flip(np.cumsum(np.flip(found, 2), 2), 2)  # a component counts at every size up to its own
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 
 from competition.postprocess import postprocess
 from marsls_keras.data.folds import FULL, Fold
+from marsls_keras.data.pictures import stitch
+from marsls_keras.data.refs import TileRef
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
@@ -28,6 +30,7 @@ class Choice:
         threshold: A pixel is landslide if its mean probability is at least this.
         max_hole: Holes of at most this many pixels are filled, 0 for none.
         min_area: Components of fewer pixels are removed, 0 for none.
+        across_borders: Whether components and holes are those of the picture that the tiles were cut from, not of each tile alone.
     """
 
     views: str = "identity"
@@ -36,6 +39,7 @@ class Choice:
     threshold: float = 0.5
     max_hole: int = 0
     min_area: int = 0
+    across_borders: bool = False
 
     def as_dict(self, runs: Sequence[str]) -> dict[str, Any]:
         """Return the keys of decision.json, the weights by the name of the run."""
@@ -47,26 +51,49 @@ PLAIN: dict[str, Any] = {**Choice().__dict__, "weights": None}
 """The decision of a run that was not tuned; also what a key means that an earlier version did not write."""
 
 
-def segment(decision: dict[str, Any], probability: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Return the mask of a tile, or the masks of a stack, as a decision has them.
+def segment(decision: dict[str, Any], probability: np.ndarray, refs: Sequence[TileRef], size: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return the masks of tiles, as a decision has them.
 
     Args:
-        decision: Content of decision.json, or PLAIN.
-        probability: Mean probability (H, W) or (N, H, W), float32, at the tile's own size.
+        decision: Content of decision.json, or PLAIN; one that fits the tiles, see `competition.ensemble.fitting`.
+        probability: Mean probability (N, H, W), float32, at the tiles' own size.
+        refs: The tiles, N of them. Across their borders others than these are background.
         size: Height and width that the networks saw, where `data.resize` is another size: areas were chosen in its pixels, and are scaled.
 
     Returns:
         uint8 of {0, 1}, of the same shape.
     """
-    scale = 1.0 if size is None else float(np.prod(probability.shape[-2:]) / np.prod(size))
-    masks = probability >= np.float32(decision["threshold"])
-    return postprocess(masks, decision["min_area"] * scale, decision["max_hole"] * scale).astype(np.uint8)
+    scale = 1.0 if size is None else float(np.prod(probability.shape[1:]) / np.prod(size))
+    masks, min_area, max_hole = probability >= np.float32(decision["threshold"]), decision["min_area"] * scale, decision["max_hole"] * scale
+    if not decision["across_borders"]:
+        return postprocess(masks, min_area, max_hole).astype(np.uint8)
+    for picture, put_back in stitch(refs, masks):
+        put_back(postprocess(picture, min_area, max_hole))
+    return masks.astype(np.uint8)
 
 
-def full_size(decision: dict[str, Any], small: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return probability, float32, and mask, uint8, of one tile at its own size, from the probability (H, W) at the networks' size."""
-    probability = resample(small, height, width, order=1)
-    return probability, segment(decision, probability, small.shape)
+def full_size(
+    decision: dict[str, Any], small: np.ndarray, refs: Sequence[TileRef], sizes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield probability, float32, and mask, uint8, of each tile at its own size.
+
+    Tiles of different sizes are not those of one grid, so that each is segmented for itself, as one is where nothing goes on across its
+    borders.
+
+    Args:
+        decision: As in `segment`.
+        small: Mean probability (N, H, W), float32, at the size that the networks saw.
+        refs: The tiles, N of them.
+        sizes: Height and width of each tile.
+    """
+    if decision["across_borders"] and len(set(sizes)) == 1:
+        large = np.stack([resample(values, *sizes[0], order=1) for values in small])
+        yield from zip(large, segment(decision, large, refs, small.shape[1:]), strict=True)
+        return
+    alone = {**decision, "across_borders": False}
+    for values, ref, (height, width) in zip(small, refs, sizes, strict=True):
+        one = resample(values, height, width, order=1)[None]
+        yield one[0], segment(alone, one, [ref], small.shape[1:])[0]
 
 
 def described(decision: dict[str, Any]) -> str:
@@ -82,6 +109,8 @@ def described(decision: dict[str, Any]) -> str:
         parts.append(f"holes up to {decision['max_hole']} pixels filled")
     if decision["min_area"]:
         parts.append(f"components below {decision['min_area']} pixels removed")
+    if decision["across_borders"]:
+        parts.append("both across tile borders")
     return ", ".join(parts)
 
 

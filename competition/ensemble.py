@@ -111,14 +111,17 @@ def predict_decided(
 def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:
     """Return a decision as it can be followed on some tiles.
 
-    Where it is not known where each lies, views of windows become those of single tiles, which is said, and what score to expect is
-    unknown.
+    Where it is not known where each lies, views of windows become those of single tiles, and post-processing ends at their borders, which
+    is said, and what score to expect is unknown.
     """
-    if not of_windows(decision["views"]) or stitchable(refs):
+    windows, across = of_windows(decision["views"]), decision["across_borders"]
+    if not (windows or across) or stitchable(refs):
         return decision
     name = decision["views"].partition("@")[0]
-    say(f"The names of these tiles do not tell where each lies: views {name} of single tiles instead of {decision['views']}.")
-    return {**decision, "views": name, "expected": None}
+    instead = [f"views {name} of single tiles instead of {decision['views']}"] if windows else []
+    instead += ["components and holes end at the borders of each"] if across else []
+    say(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
+    return {**decision, "views": name, "across_borders": False, "expected": None}
 
 
 def refuse_leaked(leaked: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from marsls_keras.files import sha256
 from marsls_keras.inference.oof import load_oof, save_oof
 from marsls_keras.inference.predict import load_member
 from marsls_keras.inference.stitched import predict_tiles
-from marsls_keras.inference.views import ViewPrediction, views_of
+from marsls_keras.inference.views import ViewPrediction, of_windows, views_of
 from marsls_keras.models import has_detection
 from marsls_keras.training.run_dir import Run
 
@@ -33,6 +33,7 @@ class OutOfFold:
         blocks: Block label of each tile, (N,).
         runs: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
+        isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another region would be.
         landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a
             head for it.
     """
@@ -42,6 +43,7 @@ class OutOfFold:
     blocks: np.ndarray
     runs: dict[str, dict[str, np.ndarray]]
     members: dict[str, dict[str, str]]
+    isolated: bool = False
     landslide: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def probability(self, view_set: str, weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
@@ -109,8 +111,13 @@ def collect(
     views: Sequence[str],
     chosen: Sequence[Fold] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    isolated: bool = False,
 ) -> OutOfFold:
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
+
+    Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published region will be
+    predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is as for a region of which nothing
+    else is known. (Bands of terrain are derived from heights up to a few pixels beyond a tile's border either way.)
 
     Args:
         runs: One or more runs over the same splits.
@@ -118,6 +125,7 @@ def collect(
         views: Names of the views that are needed.
         chosen: Folds to use; all by default.
         say: Told what is being computed.
+        isolated: Whether a fold's tiles are taken for all that there are of their picture.
 
     Raises:
         InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
@@ -129,6 +137,9 @@ def collect(
     ids = [tile["id"] for tile in runs[0].splits.tiles]
     held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
     used = np.flatnonzero(np.isin(held_by, folds))
+    if isolated:
+        refs = tuple(replace(ref, raster=f"{ref.raster}, fold {fold}") for ref, fold in zip(tiles.refs, held_by, strict=True))
+        tiles = replace(tiles, refs=refs)
     shape = (len(used), *tiles.masks.shape[1:])
     predictions = {run.name: {view: np.zeros(shape, np.float16) for view in views} for run in runs}
     detecting = all(map(_has_detection, runs))
@@ -138,7 +149,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, tiles, index, views, say)
+            predicted = _fold_views(run, fold, tiles, index, views, say, isolated)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -153,6 +164,7 @@ def collect(
         blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
         runs=predictions,
         members={run.name: run.digest(folds) for run in runs},
+        isolated=isolated,
         landslide=landslide,
     )
 
@@ -162,17 +174,19 @@ def _has_detection(run: Run) -> bool:
 
 
 def _fold_views(
-    run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None]
+    run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None], isolated: bool
 ) -> dict[str, ViewPrediction]:
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
     path = run.fold_path(fold) / "oof.npz"
     ids, weights = [tiles.refs[i].id for i in index], sha256(run.fold_path(fold) / "best.weights.h5")
     found = load_oof(path, ids, weights)
     complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
-    missing = [view for view in views if view not in complete]
+    named = {view: f"{view} isolated" if isolated and of_windows(view) else view for view in views}
+    missing = [view for view in views if named[view] not in complete]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
-        found |= dict(zip(missing, predict_tiles(load_member(run, fold), tiles, index, missing), strict=True))
+        computed = predict_tiles(load_member(run, fold), tiles, index, missing)
+        found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
         save_oof(path, ids, found, weights)
         found = load_oof(path, ids, weights)  # in the precision that later calls will find
-    return found
+    return {view: found[named[view]] for view in views}

@@ -56,7 +56,7 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
     run = opened[0]
     decision = decision_of(opened, used, say)
     if split == "oof":
-        oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say)
+        oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say, decision.get("isolated", False))
         tiles, blocks = oof.tiles, oof.blocks
         probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
         landslide = oof.image_probability(decision["views"], decision["weights"])
@@ -74,7 +74,7 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
         refuse_leaked(leaked)
         tiles = tiles.subset(range(len(refs)))  # without their surroundings
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
-    counts = confusion(tiles.masks, segment(decision, probability), axis=(1, 2))
+    counts = confusion(tiles.masks, segment(decision, probability, tiles.refs), axis=(1, 2))
     per_tile = counts.scores()
     return {
         "run": name,
@@ -130,8 +130,8 @@ def predict(
     sight = cells_seen(decision["views"], dataset.tiles[0], release, opened[0].config.data.resize)
     if sight:
         dataset = surrounded(dataset, opened[0], say)
-    # Windows see other tiles, wherever they are in the order of names, and alignment is to all of them.
-    step = number if sight or alignment else _CHUNK
+    # Windows see other tiles, wherever they are in the order of names, as components do; alignment is to all of them.
+    step = number if sight or decision["across_borders"] or alignment else _CHUNK
     for first in range(0, number, step):
         chosen = dataset.tiles[first : min(first + step, number)]
         config = opened[0].config.data
@@ -143,8 +143,8 @@ def predict(
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
         probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(chosen))
         tell_leaked(leaked, say)
-        for ref, geo, small in zip(chosen, tiles.geo[: len(chosen)], probability, strict=True):
-            values, mask = full_size(decision, small, *sizes[ref.image.name])
+        done = full_size(decision, probability, chosen, [sizes[ref.image.name] for ref in chosen])
+        for ref, geo, (values, mask) in zip(chosen, tiles.geo[: len(chosen)], done, strict=True):
             foreground += int(mask.sum())
             for kind, band in zip(written, (values, mask), strict=True):
                 path = out / kind / f"{ref.image.stem}.tif"
@@ -187,7 +187,7 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
     decision = read_decision([run], folds)
     followed = decision or PLAIN
-    oof = collect([run], pool_tiles(run, data), views_of(followed["views"]), folds, say)
+    oof = collect([run], pool_tiles(run, data), views_of(followed["views"]), folds, say, followed.get("isolated", False))
     # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
     probability = oof.probability(followed["views"], averaging=followed["averaging"])
     return RunReport(
@@ -212,6 +212,6 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         bands=oof.tiles.bands,
         masks=oof.tiles.masks,
         probability=probability,
-        predicted=segment(followed, probability),
+        predicted=segment(followed, probability, oof.tiles.refs),
         study=read_json(searched) if (searched := run.path / "search" / "study.json").exists() else None,
     )

@@ -12,6 +12,8 @@ from competition.components import AREAS, positives_by_area
 from competition.decision import Choice, segment
 from competition.oof import OutOfFold
 from marsls_keras.counts import BINS, Counts, confusion, counts_at_thresholds, histogram
+from marsls_keras.data.pictures import stitch
+from marsls_keras.inference.stitched import stitchable
 
 _FINE = 5  # bins between the last thresholds that are tried with post-processing
 _COARSE = 20  # and between those before, 1/50
@@ -20,6 +22,9 @@ _REACH = 200  # how far from the threshold that is best without; small component
 
 class Tables:
     """Out-of-fold predictions as tables of counts.
+
+    Where it is known where the tiles lie, components and holes are those of the pictures that they were cut from: what is decided for some
+    tiles is done to the out-of-fold masks of all, and counted on those.
 
     They are kept per unit, which is half of a fold's blocks: units add up to folds, and where there is one fold only, its halves can be
     decided on one another. The arrays that tables are made of are kept for the last averages only, which bounds the memory.
@@ -32,6 +37,7 @@ class Tables:
     """
 
     def __init__(self, oof: OutOfFold):
+        self._across_borders = stitchable(oof.tiles.refs)
         self.oof, self.runs, self.folds = oof, list(oof.runs), sorted(set(oof.folds.tolist()))
         self.unit = np.zeros(len(oof.folds), int)
         for rank, fold in enumerate(self.folds):
@@ -39,6 +45,7 @@ class Tables:
             self.unit[index] = 2 * rank + np.unique(oof.blocks[index], return_inverse=True)[1] % 2
         self._over_views = lru_cache(maxsize=2 * len(self.runs))(oof.over_views)
         self._probability = lru_cache(maxsize=2)(self._average)
+        self._masks = lru_cache(maxsize=2 * len(self.folds))(self._segment)
         self._histograms = cache(self._make_histograms)
         self._positives = cache(self._make_positives)
 
@@ -81,7 +88,7 @@ class Tables:
             curve = Counts(tp, fp, total[1] - tp, total[0] - fp).scores()["miou"]
             hole, area = np.unravel_index(np.argmax(curve), curve.shape)
             chosen = replace(choice, threshold=k / BINS, max_hole=AREAS[hole], min_area=AREAS[area])
-            return float(curve[hole, area]), chosen
+            return float(curve[hole, area]), replace(chosen, across_borders=self._across_borders and bool(hole or area))
 
         middle = round(choice.threshold * BINS)
         best = at(middle)
@@ -104,7 +111,11 @@ class Tables:
     def per_tile(self, choice: Choice, units: Sequence[int]) -> tuple[np.ndarray, Counts]:
         """Return the positions of the tiles of some units and their counts, of masks made as every other command makes them."""
         index = np.flatnonzero(np.isin(self.unit, units))
-        masks = segment(choice.as_dict(self.runs), self._probability(*_average_of(choice))[index])
+        if choice.across_borders:
+            masks = self._masks(choice)[index]
+        else:
+            refs = [self.oof.tiles.refs[i] for i in index]
+            masks = segment(choice.as_dict(self.runs), self._probability(*_average_of(choice))[index], refs)
         return index, confusion(self.oof.tiles.masks[index], masks, axis=(1, 2))
 
     def _average(self, views: str, weights: tuple[float, ...], averaging: str) -> np.ndarray:
@@ -118,8 +129,15 @@ class Tables:
         return np.stack([histogram(self.oof.tiles.masks[self.unit == unit], probability[self.unit == unit]) for unit in units])
 
     def _make_positives(self, average: tuple[str, tuple[float, ...], str], k: int) -> np.ndarray:
-        masks = self._probability(*average) >= np.float32(k / BINS)
-        return positives_by_area(masks, self.oof.tiles.masks, self.unit, 2 * len(self.folds))
+        masks, tiles, units = self._probability(*average) >= np.float32(k / BINS), self.oof.tiles, 2 * len(self.folds)
+        if not self._across_borders:
+            return positives_by_area(masks, tiles.masks, self.unit[:, None, None], units)
+        layers = np.stack([masks, tiles.masks, np.broadcast_to(self.unit[:, None, None], masks.shape) + 1], -1, dtype=np.int16)
+        pieces = (np.moveaxis(picture, -1, 0)[:, None] for picture, _ in stitch(tiles.refs, layers))
+        return np.sum([positives_by_area(mask != 0, truth, unit - 1, units) for mask, truth, unit in pieces], axis=0)
+
+    def _segment(self, choice: Choice) -> np.ndarray:
+        return segment(choice.as_dict(self.runs), self._probability(*_average_of(choice)), self.oof.tiles.refs)
 
 
 def _average_of(choice: Choice) -> tuple[str, tuple[float, ...], str]:

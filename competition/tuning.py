@@ -42,11 +42,12 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
             them.
 
     Returns:
-        The content of decision.json: runs, folds, members, the keys of `Choice` with weights by run, and the scores with block-bootstrap
-        intervals of the plain decision (`baseline`), of the nested one (`nested`, None if there is one fold only), of the final one on the
-        tiles that it was chosen on (`tuned`, optimistic), of those the one to expect of the final decision on new tiles (`expected`), the
-        paired gain of nested over plain, the best threshold of each set of views, and `elements`: of each one offered its value, its
-        gain over those kept before it and alone over the plain decision, both nested and with paired intervals, and whether it is kept.
+        The content of decision.json: runs, folds, members, whether folds were isolated, the keys of `Choice` with weights by run, and the
+        scores with block-bootstrap intervals of the plain decision (`baseline`), of the nested one (`nested`, None if there is one fold
+        only), of the final one on the tiles that it was chosen on (`tuned`, optimistic), of those the one to expect of the final decision
+        on new tiles (`expected`), the paired gain of nested over plain, the best threshold of each set of views, and `elements`: of each
+        one offered its value, its gain over those kept before it and alone over the plain decision, both nested and with paired intervals,
+        and whether it is kept.
     """
     search = Search(Tables(oof), view_sets, trials)
     tables, runs, everything = search.tables, search.tables.runs, search.tables.all_units
@@ -77,6 +78,7 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
         "runs": runs,
         "folds": tables.folds,
         "members": oof.members,
+        "isolated": oof.isolated,
         **final.as_dict(runs),
         "expected": honest if gain and gain["miou"] > 0 else baseline,
         "baseline": {**Choice().as_dict(runs), **baseline},

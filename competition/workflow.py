@@ -145,11 +145,19 @@ def require_parts(config: Config) -> None:
 
 
 def tune(
-    names: Sequence[str], runs: Path, folds: list[int] | None, data: Path | None, trials: int, sets: Sequence[str], say: Say
+    names: Sequence[str],
+    runs: Path,
+    folds: list[int] | None,
+    data: Path | None,
+    trials: int,
+    sets: Sequence[str],
+    say: Say,
+    isolated: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
 
-    The candidate sets of views are `sets`, or if there is none those of the first run's configuration.
+    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. For `isolated` see
+    `competition.oof.collect`.
 
     Raises:
         InputError: If a run, fold, set of views or the data are missing or do not fit together.
@@ -160,11 +168,13 @@ def tune(
     for name in sets:
         views_of(name)
     tiles = pool_tiles(opened[0], data, bands_of(opened))
+    if isolated and not stitchable(tiles.refs):
+        raise InputError("--isolated: the names of the tiles do not tell where each lies, so every tile is alone already.")
     if not stitchable(tiles.refs) and (out := list(filter(of_windows, sets))):
         say(f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}.")
         sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
-    oof = collect(opened, tiles, views, folds, say)
+    oof = collect(opened, tiles, views, folds, say, isolated)
     decision = decide(oof, sets, trials)
     path = decision_path(opened)
     write_json(path, decision)
@@ -201,6 +211,8 @@ def submit(
     tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
     decision = fitting(decision, tiles.refs[:number], say)
     expected_score = decision.get("expected")
+    if of_windows(decision["views"]) and len(tiles) == number and not decision.get("isolated"):
+        say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --isolated measures without.")
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
         "release": tiles.release,
@@ -227,8 +239,10 @@ def submit(
             others = seen - len(leaked)
             say(f"{others} of {number} images were training tiles of some folds; those that trained on one do not predict it.")
         tell_leaked(leaked, say)
-        for ref, values in zip(tiles.refs[:number], probability, strict=True):
-            yield ref.image.name, full_size(decision, values, *expected[ref.image.name])[1]
+        refs = tiles.refs[:number]
+        sizes = [expected[ref.image.name] for ref in refs]
+        for ref, (_, mask) in zip(refs, full_size(decision, probability, refs, sizes), strict=True):
+            yield ref.image.name, mask
 
     write_submission(masks(), out, expected, manifest)
     manifest = read_json(out.with_suffix(".json")) | {"path": str(out)}

@@ -97,6 +97,11 @@ class RunReport:
         return decision.get("max_hole", 0), decision.get("min_area", 0)
 
     @property
+    def across_borders(self) -> bool:
+        """Whether these are sizes in the picture, not in each tile alone."""
+        return bool(self.decision and self.decision.get("across_borders"))
+
+    @property
     def decided_alone(self) -> bool:
         """Whether the decision is about this run only, so that its figures are this run's."""
         return self.decision is not None and len(self.decision["runs"]) == 1

@@ -117,6 +117,7 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "views": run.views,
         "elements": [_element(row) for row in (run.decision or {}).get("elements", [])],
         "sizes": run.sizes,
+        "across_borders": run.across_borders,
         "view_sets": _view_sets(run),
         "decision": None if run.decision is None else json.dumps(run.decision, indent=2, ensure_ascii=False),
         "tiles": len(evaluation.index),

@@ -1,5 +1,7 @@
 """Post-processing against scikit-image, and the counts of all sizes at once against doing it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -8,6 +10,7 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 from competition.components import AREAS, positives_by_area
 from competition.decision import Choice, full_size, segment
 from competition.postprocess import postprocess
+from marsls_keras.data.refs import TileRef
 
 
 def by_scikit_image(mask: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:
@@ -69,7 +72,7 @@ def test_by_hand():
 def test_the_counts_of_all_sizes_are_those_of_doing_it(seed, sigma, size):
     masks, truth = blotches(seed, size=size, sigma=sigma), blotches(seed + 9, size=size, sigma=2).astype(np.uint8)
     unit = np.array([0, 0, 3, 1, 3, 1])
-    found = positives_by_area(masks, truth, unit, 5)
+    found = positives_by_area(masks, truth, unit[:, None, None], 5)
     assert found.shape == (5, len(AREAS), len(AREAS), 2) and not found[[2, 4]].any()
     expected = np.zeros_like(found)
     for i, max_hole in enumerate(AREAS):
@@ -84,18 +87,51 @@ def test_the_counts_of_all_sizes_are_those_of_doing_it(seed, sigma, size):
 
 def test_nothing_and_everything():
     truth = np.arange(32).reshape(2, 4, 4) % 2
-    empty, full = positives_by_area(truth < 0, truth, np.array([0, 1]), 2), positives_by_area(truth >= 0, truth, np.array([0, 1]), 2)
+    unit = np.array([0, 1])[:, None, None]
+    empty, full = positives_by_area(truth < 0, truth, unit, 2), positives_by_area(truth >= 0, truth, unit, 2)
     assert not empty.any()
     assert (full[:, :, : AREAS.index(16) + 1] == 8).all() and not full[:, :, AREAS.index(16) + 1 :].any()
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.5])
+def test_pixels_of_one_component_are_counted_for_the_units_they_lie_in(sigma):
+    masks, truth = blotches(3, 1, 60, sigma), blotches(12, 1, 60, 2).astype(np.uint8)
+    unit = np.repeat(np.repeat(np.array([[0, 1, 2], [2, 1, 0]]), 30, 0), 20, 1)[None]
+    unit[:, 8:52:11, 5::9] = -1  # pixels that there are not
+    masks &= unit >= 0
+    found = positives_by_area(masks, truth, unit, 3)
+    for i, max_hole in enumerate(AREAS):
+        for j, min_area in enumerate(AREAS):
+            done = postprocess(masks, min_area, max_hole)
+            expected = [[(done & (unit == u) & (truth == t)).sum() for t in (0, 1)] for u in range(3)]
+            assert np.array_equal(found[:, i, j], expected)
+    assert (postprocess(masks, 0, AREAS[-1]) & (unit < 0)).any()  # filled, but of no unit
 
 
 def test_areas_are_those_of_the_size_the_networks_saw():
     decision = Choice(threshold=0.4, min_area=6, max_hole=0).as_dict(["run"])
     small = np.zeros((16, 16), np.float32)
     small[2:4, 2:4], small[8:11, 8:11] = 0.9, 0.9  # four pixels and nine
-    assert segment(decision, small).sum() == 9 and segment(decision, small[None]).shape == (1, 16, 16)
-    probability, mask = full_size(decision, small, 64, 64)
+    refs = [TileRef("t/0", Path("0.tif"), None, "t", "a", (0, 0))]
+    assert segment(decision, small[None], refs).sum() == 9 and segment(decision, small[None], refs).shape == (1, 16, 16)
+    ((probability, mask),) = full_size(decision, small[None], refs, [(64, 64)])
     assert probability.shape == mask.shape == (64, 64) and mask.dtype == np.uint8
     # At four times the side the smaller one has far more than six pixels, and is too small all the same.
     assert not mask[:24, :24].any() and (probability[:24, :24] >= 0.4).sum() > 40
     assert np.array_equal(mask[24:, 24:] == 1, probability[24:, 24:] >= np.float32(0.4)) and mask.sum() > 100
+
+
+def test_components_go_on_across_borders_where_the_decision_says_so():
+    refs = [TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (5, 5)])]
+    small = np.zeros((3, 8, 8), np.float32)
+    small[0, 3:5, 6:], small[1, 3:5, :2], small[2, 3:5, 6:] = 1, 1, 1  # eight pixels over a border, and four
+    alone = Choice(min_area=6).as_dict(["run"])
+    across = {**alone, "across_borders": True}
+    assert not segment(alone, small, refs).any()
+    expected = small * np.array([1, 1, 0])[:, None, None]
+    assert np.array_equal(segment(across, small, refs), expected)
+    for decision, kept in ((alone, [0, 0, 0]), (across, [1, 1, 0])):
+        done = list(full_size(decision, small, refs, [(16, 16)] * 3))
+        assert [bool(mask.any()) for _, mask in done] == kept and all(mask.shape == values.shape == (16, 16) for values, mask in done)
+    differing = list(full_size(across, small, refs, [(8, 8), (16, 16), (8, 8)]))
+    assert [mask.shape for _, mask in differing] == [(8, 8), (16, 16), (8, 8)] and not any(mask.any() for _, mask in differing)

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+from test_postprocess import by_scikit_image
 
 from competition.cli import main
 from competition.oof import pool_tiles
@@ -43,10 +44,33 @@ def test_tune_offers_windows_and_caches_them_apart(run, capsys):
     assert not np.array_equal(cached["identity@64/32"].probability, cached["identity"].probability)
 
 
+def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
+    assert tune(run, "--isolated", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["isolated"] is True
+    tiles = pool_tiles(run)
+    index = np.array([i for i, tile in enumerate(run.splits.tiles) if tile["fold"] == 0])
+    ids = [tiles.refs[i].id for i in index]
+    (expected,) = predict_tiles(load_member(run, 0), tiles.subset(index), np.arange(len(index)), ["identity@64/32"])
+
+    def cached():
+        return load_oof(run.fold_path(0) / "oof.npz", ids, run.metrics(0)["weights_sha256"])
+
+    alone = cached()["identity@64/32 isolated"].probability.astype(np.float32)
+    assert "identity@64/32" not in cached() and np.abs(alone - expected.probability).max() < 1e-3
+    assert tune(run, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["isolated"] is False
+    among = cached()["identity@64/32"].probability.astype(np.float32)
+    assert np.array_equal(cached()["identity@64/32 isolated"].probability, alone) and np.abs(alone - among).max() > 1e-3
+    assert main(["tune", "training", "--isolated"]) == 2
+    assert "--isolated is for marsls tune decision" in capsys.readouterr().err
+
+
 def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_grid(run, tmp_path, capsys):
     assert tune(run) == 0
     path = run.path / "decision.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"views": "identity@64", "min_area": 0, "max_hole": 0, "threshold": 0.5}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"views": "identity@64", "min_area": 5, "across_borders": True, "threshold": 0.5})
+    )
     images = run.data_root / "test" / "images"
 
     def told() -> tuple[str, str]:
@@ -67,12 +91,13 @@ def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_
         shutil.copy(file, renamed / f"tile{chr(97 + i)}.tif")
     views, said = predict(renamed, "alone")
     assert views == "identity" and "views identity of single tiles instead of identity@64" in said
+    assert "components and holes end at the borders of each" in said
     # What the manifest and the ledger hold is what was done, and no score that was expected of something else.
     zipped = ["--images", str(renamed), "--out", str(tmp_path / "alone.zip"), "--json"]
     assert main(["submit", "--run", run.name, "--runs", str(run.path.parent), *zipped]) == 0
     assert told()[0] == "identity"
     manifest = json.loads((tmp_path / "alone.json").read_text())
-    assert manifest["views"] == "identity" and manifest["expected"] is None
+    assert manifest["views"] == "identity" and manifest["across_borders"] is False and manifest["expected"] is None
     with open(tmp_path / "ledger.csv", newline="") as file:
         (line,) = csv.DictReader(file)
     assert line["views"] == "identity" and line["expected_miou"] == ""
@@ -96,6 +121,18 @@ def by_hand(run: Run, tiles, index: np.ndarray) -> np.ndarray:
         times[new] += 1
     assert times.min() > 0
     return total / times[:, None, None]
+
+
+def in_the_picture(masks: np.ndarray, cells: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:
+    """Return masks (N, H, W) after post-processing of the picture that they are put together to."""
+    (height, width), cells = masks.shape[1:], cells - cells.min(0)
+    rows, columns = cells.max(0) + 1
+    picture = np.zeros((rows * height, columns * width), bool)
+    places = [(slice(r * height, (r + 1) * height), slice(c * width, (c + 1) * width)) for r, c in cells]
+    for place, mask in zip(places, masks, strict=True):
+        picture[place] = mask
+    done = by_scikit_image(picture, min_area, max_hole)
+    return np.stack([done[place] for place in places])
 
 
 def predicted(run: Run, images, out) -> dict[str, np.ndarray]:
@@ -128,10 +165,13 @@ def test_windows_of_images_see_labelled_tiles_around_them_where_the_picture_is_t
 
 
 def test_submit_and_evaluate_predict_the_tiles_alone_and_see_those_around(run, tmp_path, capsys):
-    decided(run)
     tiles = load_folder(run.data_root, run.config.data)
     index = np.array([i for i, ref in enumerate(tiles.refs) if ref.split == "val"])
-    masks = by_hand(run, tiles, index) >= 0.5
+    probability = by_hand(run, tiles, index)
+    threshold = round(float(np.median(probability)), 3)
+    decided(run, threshold=threshold, min_area=30, max_hole=12, across_borders=True)
+    masks = in_the_picture(probability >= threshold, np.array([tiles.refs[i].cell for i in index]), 30, 12)
+    assert not np.array_equal(masks, probability >= threshold)
     out = tmp_path / "out.zip"
     where = ["--runs", str(run.path.parent)]
     assert main(["submit", "--run", run.name, *where, "--images", str(run.data_root / "val" / "images"), "--out", str(out)]) == 0

@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import f1_score, jaccard_score
 from test_postprocess import by_scikit_image
 
+from competition.components import AREAS
 from competition.decision import PLAIN, Choice, decision_path, described, read_decision
 from competition.oof import OutOfFold
 from competition.tables import Tables
@@ -31,7 +32,7 @@ THRESHOLDS = np.array([k / 1000 for k in range(1, 1000)], np.float32)
 def out_of_fold(masks: np.ndarray, views: dict[str, np.ndarray], folds: list[int], blocks: list | None = None, **others) -> OutOfFold:
     """Return out-of-fold predictions of one run or more that were made up; the tiles have masks, but no pixels."""
     number = len(masks)
-    refs = tuple(TileRef(f"train/{i}", Path(f"{i}.tif"), Path(f"{i}.tif"), "train", "base", (i, 0)) for i in range(number))
+    refs = tuple(TileRef(f"train/{i}", Path(f"{i}.tif"), Path(f"{i}.tif"), "train", "base", None) for i in range(number))
     tiles = Tiles(refs, np.zeros((number, 0, 0, 7), np.float32), masks, masks == masks, ("",) * number, ((),) * number, "mmls_v2")
     blocks = list(range(number)) if blocks is None else blocks
     runs = {run: {name: values.astype(np.float16) for name, values in each.items()} for run, each in {"run": views, **others}.items()}
@@ -169,6 +170,39 @@ def test_what_was_planted_is_found(planted_decision):
         assert rows[element]["value"] == decision[element] or element == "min_area"  # once holes are filled, others may be best
     assert decision["gain"]["interval"][0] > 0 and decision["nested"]["scores"]["miou"] > decision["baseline"]["scores"]["miou"] + 0.05
     assert "components below" in described(decision) and "weights run" in described(decision)
+
+
+def test_sizes_are_those_of_the_picture_where_it_is_known():
+    """Brute force over sizes at threshold 0.5: what is left of the picture put together, counted on the tiles of the other folds."""
+    side, size, folds = 3, 24, 3
+    rng = np.random.default_rng(4)
+    truth = gaussian_filter(rng.normal(size=(side * size,) * 2), 9) > 0.02
+    picture = truth ^ (gaussian_filter(rng.normal(size=truth.shape), 1.4) > 0.21)  # specks and holes of all sizes
+
+    def cut(whole: np.ndarray) -> np.ndarray:
+        return whole.reshape(side, size, side, size).swapaxes(1, 2).reshape(-1, size, size)
+
+    held_by = [i % folds for i in range(side * side)]
+    oof = out_of_fold(cut(truth).astype(np.uint8), {"identity": cut(picture) * 0.8}, held_by)
+    refs = tuple(replace(ref, cell=divmod(i, side)) for i, ref in enumerate(oof.tiles.refs))
+    oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
+    search = Search(Tables(oof), ("identity",), 1)
+    counts = search.nested(("max_hole", "min_area"))
+    chosen = set()
+    for fold in range(folds):
+        own = np.array(held_by) == fold
+        tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in AREAS for area in AREAS}
+        scores = {sizes: miou(cut(truth)[~own], masks[~own]) for sizes, masks in tried.items()}
+        best = max(scores, key=lambda sizes: scores[sizes])
+        chosen.add(best)
+        masks = tried[best][own]
+        assert np.array_equal(counts.tp[own], (masks & cut(truth)[own]).sum((1, 2)))
+        assert np.array_equal(counts.fp[own], (masks & ~cut(truth)[own]).sum((1, 2)))
+    assert all(min(sizes) > 0 for sizes in chosen)
+    final = search.choose(("max_hole", "min_area"), search.tables.all_units)
+    assert final.across_borders and not search.choose(("threshold",), search.tables.all_units).across_borders
+    alone = Search(Tables(replace(oof, tiles=replace(oof.tiles, refs=tuple(replace(ref, cell=None) for ref in refs)))), ("identity",), 1)
+    assert not np.array_equal(alone.nested(("max_hole", "min_area")).tp, counts.tp)  # borders make a difference here
 
 
 def test_the_figures_are_those_of_the_masks(planted_decision):
