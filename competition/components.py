@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from competition.postprocess import HOLE, LANDSLIDE, at_edge
 
-AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Candidates in pixels, for the least area of a component and for the largest hole that is filled; 0 leaves all as it is."""
 
 

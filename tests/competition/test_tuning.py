@@ -188,10 +188,10 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
     search = Search(Tables(oof), ("identity",), 1)
     counts = search.nested(("max_hole", "min_area"))
+    tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in AREAS for area in AREAS}
     chosen = set()
     for fold in range(folds):
         own = np.array(held_by) == fold
-        tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in AREAS for area in AREAS}
         scores = {sizes: miou(cut(truth)[~own], masks[~own]) for sizes, masks in tried.items()}
         best = max(scores, key=lambda sizes: scores[sizes])
         chosen.add(best)
