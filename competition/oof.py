@@ -15,7 +15,8 @@ from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
-from marsls_keras.inference.oof import load_oof, save_oof
+from marsls_keras.inference.align import align
+from marsls_keras.inference.oof import half, load_oof, save_oof
 from marsls_keras.inference.predict import load_member
 from marsls_keras.inference.stitched import predict_tiles
 from marsls_keras.inference.views import ViewPrediction, views_of
@@ -109,8 +110,11 @@ def collect(
     views: Sequence[str],
     chosen: Sequence[Fold] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    alignment: str | None = None,
 ) -> OutOfFold:
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
+
+    With an alignment, each fold is fitted to the images that it held out before it predicts them; the cache is neither read nor written.
 
     Args:
         runs: One or more runs over the same splits.
@@ -118,6 +122,7 @@ def collect(
         views: Names of the views that are needed.
         chosen: Folds to use; all by default.
         say: Told what is being computed.
+        alignment: How folds are fitted, "statistics" or "batchnorm"; see `marsls_keras.inference.align.align`.
 
     Raises:
         InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
@@ -138,7 +143,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, tiles, index, views, say)
+            predicted = _fold_views(run, fold, tiles, index, views, say, alignment)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -162,9 +167,15 @@ def _has_detection(run: Run) -> bool:
 
 
 def _fold_views(
-    run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None]
+    run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None], alignment: str | None
 ) -> dict[str, ViewPrediction]:
-    """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
+    """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its oof.npz."""
+    if alignment is not None:
+        say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
+        member = align(load_member(run, fold), tiles.subset(index), alignment)
+        # In the precision of the cache, so that nothing but the alignment makes a difference.
+        seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
+        return dict(zip(views, seen, strict=True))
     path = run.fold_path(fold) / "oof.npz"
     ids, weights = [tiles.refs[i].id for i in index], sha256(run.fold_path(fold) / "best.weights.h5")
     found = load_oof(path, ids, weights)
