@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli_common import AlignTo, AsJson, Folds, FormOrAuto, OwnData, Release, Runs, backend, parse_folds
+from competition.cli_common import Align, AlignTo, AsJson, Folds, FormOrAuto, OwnData, Release, Runs, backend, parse_folds
 
 
 class _Split(StrEnum):
@@ -24,6 +24,9 @@ def evaluate(
     folds: Folds = None,
     data: OwnData = None,
     release: Release = FormOrAuto.auto,
+    align: Annotated[
+        Align | None, Option(help="Fit to the split's images together (transductive), or oof each fold to what it held out.")
+    ] = None,
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -33,11 +36,13 @@ def evaluate(
     from competition import results
     from competition.console import detection_table, say, score_table, show, show_json
 
-    result = results.evaluate(run, runs, split.value, parse_folds(folds), data, release.value, say)
+    result = results.evaluate(run, runs, split.value, parse_folds(folds), data, release.value, say, align and align.value)
     if as_json:
         show_json(result)
         return
     title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
+    if align:
+        title += f", aligned to {'what each fold held out' if split is _Split.oof else 'them'} ({align.value}, transductive)"
     show(score_table(title, [("pooled", result["scores"], result["interval"])]))
     if result["detection"]:
         show(detection_table(f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]))
@@ -52,6 +57,7 @@ def predict(
     folds: Folds = None,
     release: Release = FormOrAuto.auto,
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
+    uncertainty: Annotated[bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")] = False,
     align: AlignTo = None,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -61,13 +67,12 @@ def predict(
     from competition import results
     from competition.console import say, show, show_json
 
-    result = results.predict(run, runs, images, out, parse_folds(folds), release.value, mosaic, say, align and align.value)
+    result = results.predict(run, runs, images, out, parse_folds(folds), release.value, mosaic, say, align and align.value, uncertainty)
     if as_json:
         show_json(result)
     else:
-        show(
-            f"{result['tiles']} tiles to {out}/probability and {out}/mask, {result['foreground_ratio']:.1%} landslide.", *result["mosaics"]
-        )
+        *folders, last = result["folders"]
+        show(f"{result['tiles']} tiles to {', '.join(folders)} and {last}, {result['foreground_ratio']:.1%} landslide.", *result["mosaics"])
 
 
 def score(

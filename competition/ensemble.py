@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from competition.averaging import gather, shares, spread
+from competition.uncertainty import RunningVariance
 from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.refs import TileRef
@@ -28,12 +29,15 @@ class Prediction(NamedTuple):
         seen: Number of tiles that some member was trained on.
         leaked: Images of the tiles that every member was trained on.
         landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a head for it.
+        variance: Population variance of the landslide probability over the members and views that predict a tile, by their weights, float32
+            (N, H, W) in [0, 0.25]; of probabilities, whatever is averaged. None unless asked for.
     """
 
     probability: np.ndarray
     seen: int
     leaked: list[str]
     landslide: np.ndarray | None
+    variance: np.ndarray | None = None
 
 
 def predict_ensemble(
@@ -46,6 +50,7 @@ def predict_ensemble(
     averaging: str = "probability",
     prepare: Callable[[Member], Member] = lambda member: member,
     number: int | None = None,
+    uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with all members and views.
 
@@ -63,6 +68,7 @@ def predict_ensemble(
         averaging: What is averaged, "probability" or "logit".
         prepare: What is done with a member before it predicts.
         number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
+        uncertainty: Whether `variance` is wanted, too.
     """
     hashes, shape = tiles.hashes[:number], tiles.masks[:number].shape
     share = shares(weights, [run.name for run in runs])
@@ -73,18 +79,29 @@ def predict_ensemble(
     used = ~trained | leaked
     total, landslide = np.zeros(shape, np.float32), np.zeros(len(hashes), np.float32)
     detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
+    variance = RunningVariance(shape) if uncertainty else None
+    if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
+        say(f"One member in one view predicts {alone} of {len(hashes)} tiles, so the variance there is 0.")
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
             for seen in predict_tiles(prepare(load_member(run, fold)), tiles, index, views):
                 total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
+                if variance is not None:
+                    variance.add(index, seen.probability, share[run.name])
                 if seen.landslide is not None:
                     landslide[index] += seen.landslide * np.float32(share[run.name])
     whole = (np.array([share[run.name] for run, _ in members]) @ used * len(views)).astype(np.float32)
     total /= whole[:, None, None]
     named = [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)]
-    return Prediction(gather(total, averaging), int(trained.any(axis=0).sum()), named, landslide / whole if detecting else None)
+    return Prediction(
+        probability=gather(total, averaging),
+        seen=int(trained.any(axis=0).sum()),
+        leaked=named,
+        landslide=landslide / whole if detecting else None,
+        variance=None if variance is None else variance.result(),
+    )
 
 
 def predict_decided(
@@ -95,6 +112,7 @@ def predict_decided(
     say: Callable[[str], None] = lambda line: None,
     alignment: str | None = None,
     number: int | None = None,
+    uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
 
@@ -105,7 +123,7 @@ def predict_decided(
         return member if alignment is None else align(member, tiles.subset(range(len(tiles.refs[:number]))), alignment)
 
     views = views_of(decision["views"])
-    return predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number)
+    return predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number, uncertainty)
 
 
 def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marsls_keras.errors import InputError
+from filelock import FileLock
+
+from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
 
 LEDGER_COLUMNS = (
@@ -18,6 +21,8 @@ LEDGER_COLUMNS = (
     *("phase", "score"),
 )
 """Columns of the ledger; phase and score are those of the leaderboard's answer, which `marsls ledger add` fills in."""
+
+_PATIENCE = 60  # seconds; another process needs milliseconds
 
 
 @dataclass(frozen=True)
@@ -62,19 +67,41 @@ class Ledger:
             )
         return cls(path, header, records[0], tuple(records[1:]))
 
+    @classmethod
+    @contextmanager
+    def locked(cls, path: str | Path) -> Iterator[Ledger]:
+        """Read a ledger and keep other processes, also of other machines that share the folder, from changing it within the block.
+
+        The lock is a hidden file beside the ledger. The operating system lets go of it when the process ends, however it ends.
+
+        Raises:
+            InputError: If the file is there and is no ledger; then there is no lock either.
+            RunError: If the folder cannot be written to, or another process does not let go.
+        """
+        path = Path(path)
+        cls.read(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=_PATIENCE)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunError(f"Could not write {path}: {reason}. Nothing was changed; wait, or choose another place.") from error
+        with lock:
+            yield cls.read(path)
+
     def rows(self) -> list[dict[str, str]]:
         """Return the cells of each line by column; a cell that is missing is empty, a blank line has none but empty ones."""
         return [dict.fromkeys(self.header, "") | dict(zip(self.header, _cells(line), strict=False)) for line in self.lines]
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write the ledger with one more line; see `append_ledger`."""
+        """Write the ledger, which is `locked`, with one more line; see `append_ledger`."""
         text = _text(self.header, {"time": datetime.now(UTC).isoformat(timespec="seconds")} | dict(row))
         old = self.head + b"".join(self.lines) if self.head else _text(self.header, dict(zip(self.header, self.header, strict=True)))
         gap = b"" if old.endswith((b"\n", b"\r")) else b"\n"
         self._write(old + gap + text)
 
     def fill(self, line: int, cells: Mapping[str, Any]) -> None:
-        """Write the ledger with some cells of a line changed; the other lines stay byte for byte.
+        """Write the ledger, which is `locked`, with some cells of a line changed; the other lines stay byte for byte.
 
         Args:
             line: Position in `lines`.
@@ -93,7 +120,7 @@ class Ledger:
 
 
 def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Add a line to the ledger of submissions; the lines before stay byte for byte.
+    """Add a line to the ledger of submissions; the lines before stay byte for byte, and of processes that add at once none loses one.
 
     Args:
         path: The CSV file, made with its header if it is not there. Columns that someone added are kept and left empty.
@@ -106,7 +133,8 @@ def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
     """
     if unknown := set(row) - set(LEDGER_COLUMNS):
         raise ValueError(f"The ledger has the columns {', '.join(LEDGER_COLUMNS)}. Received: {', '.join(sorted(unknown))}")
-    Ledger.read(path).append(row)
+    with Ledger.locked(path) as book:
+        book.append(row)
 
 
 def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:

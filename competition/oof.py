@@ -15,7 +15,8 @@ from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
-from marsls_keras.inference.oof import load_oof, save_oof
+from marsls_keras.inference.align import align
+from marsls_keras.inference.oof import half, load_oof, save_oof
 from marsls_keras.inference.predict import load_member
 from marsls_keras.inference.stitched import predict_tiles
 from marsls_keras.inference.views import ViewPrediction, of_windows, views_of
@@ -112,12 +113,15 @@ def collect(
     chosen: Sequence[Fold] | None = None,
     say: Callable[[str], None] = lambda line: None,
     isolated: bool = False,
+    alignment: str | None = None,
 ) -> OutOfFold:
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
 
     Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published region will be
     predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is as for a region of which nothing
     else is known. (Bands of terrain are derived from heights up to a few pixels beyond a tile's border either way.)
+
+    With an alignment, each fold is fitted to the images that it held out before it predicts them; the cache is neither read nor written.
 
     Args:
         runs: One or more runs over the same splits.
@@ -126,6 +130,7 @@ def collect(
         chosen: Folds to use; all by default.
         say: Told what is being computed.
         isolated: Whether a fold's tiles are taken for all that there are of their picture.
+        alignment: How folds are fitted, "statistics" or "batchnorm"; see `marsls_keras.inference.align.align`.
 
     Raises:
         InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
@@ -149,7 +154,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, tiles, index, views, say, isolated)
+            predicted = _fold_views(run, fold, tiles, index, views, say, isolated, alignment)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -174,9 +179,22 @@ def _has_detection(run: Run) -> bool:
 
 
 def _fold_views(
-    run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None], isolated: bool
+    run: Run,
+    fold: Fold,
+    tiles: Tiles,
+    index: np.ndarray,
+    views: Sequence[str],
+    say: Callable[[str], None],
+    isolated: bool,
+    alignment: str | None,
 ) -> dict[str, ViewPrediction]:
-    """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
+    """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its oof.npz."""
+    if alignment is not None:
+        say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
+        member = align(load_member(run, fold), tiles.subset(index), alignment)
+        # In the precision of the cache, so that nothing but the alignment makes a difference.
+        seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
+        return dict(zip(views, seen, strict=True))
     path = run.fold_path(fold) / "oof.npz"
     ids, weights = [tiles.refs[i].id for i in index], sha256(run.fold_path(fold) / "best.weights.h5")
     found = load_oof(path, ids, weights)

@@ -13,6 +13,7 @@ from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_l
 from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
 from competition.submission import expected_names
+from competition.uncertainty import entropy
 from competition.workflow import Say, bands_of, decision_of, open_runs, surrounded
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
@@ -20,6 +21,7 @@ from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import Fold, block_of, require_held_out
 from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
+from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json
 from marsls_keras.inference.align import described
@@ -34,7 +36,16 @@ from marsls_keras.training.run_dir import Run, read_history
 _CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large folder needs
 
 
-def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, data: Path | None, release: str, say: Say) -> dict[str, Any]:
+def evaluate(
+    name: str,
+    runs: Path,
+    split: str,
+    folds: Sequence[Fold] | None,
+    data: Path | None,
+    release: str,
+    say: Say,
+    alignment: str | None = None,
+) -> dict[str, Any]:
     """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
 
     Args:
@@ -46,9 +57,11 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
         data: Data folder, where the run's own are not meant.
         release: Release of the tiles in `data`, or "auto".
         say: Told what is being done.
+        alignment: How members are fitted to the images first, "statistics" or "batchnorm": to all images of the split, or out-of-fold each
+            to those that it held out. The decision stays the one that was taken without.
 
     Raises:
-        InputError: If run, fold, split or masks are missing.
+        InputError: If run, fold, split or masks are missing, or there is nothing in a member to fit.
     """
     if split == "oof":
         require_held_out(folds)
@@ -56,7 +69,8 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
     run = opened[0]
     decision = decision_of(opened, used, say)
     if split == "oof":
-        oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say, decision.get("isolated", False))
+        isolated = decision.get("isolated", False)
+        oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say, isolated, alignment)
         tiles, blocks = oof.tiles, oof.blocks
         probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
         landslide = oof.image_probability(decision["views"], decision["weights"])
@@ -70,7 +84,7 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
         tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, config.resize, config.cache, sight)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
         decision = fitting(decision, refs, say)
-        probability, _, leaked, landslide = predict_decided(opened, used, tiles, decision, say, number=len(refs))
+        probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(refs))
         refuse_leaked(leaked)
         tiles = tiles.subset(range(len(refs)))  # without their surroundings
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
@@ -82,6 +96,7 @@ def evaluate(name: str, runs: Path, split: str, folds: Sequence[Fold] | None, da
         "folds": used,
         "tiles": len(tiles),
         **{key: decision[key] for key in PLAIN},
+        "alignment": described(alignment, len(tiles), held_out=split == "oof"),
         "scores": counts.pooled().scores(),
         "interval": bootstrap_interval(counts, blocks),
         "detection": None if landslide is None else detection(tiles.masks, landslide),
@@ -106,11 +121,14 @@ def predict(
     mosaic: bool,
     say: Say,
     alignment: str | None = None,
+    uncertainty: bool = False,
 ) -> dict[str, Any]:
     """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 
-    The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `mosaic` also
-    `out/probability.tif` and `out/mask.tif`, all tiles joined. With `alignment` members are fitted to the images of the folder first.
+    The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty` also
+    `out/variance/<name>.tif`, the variance of the landslide probability over members and views (`RunningVariance`), and
+    `out/entropy/<name>.tif`, that of the probability that is written, in bits (`entropy`), both float32. With `mosaic` each kind is also
+    joined to one raster, `out/probability.tif` and so on. With `alignment` members are fitted to the images of the folder first.
 
     Raises:
         InputError: If a run or fold is missing, an image cannot be used, or tiles without georeferencing are to be joined.
@@ -125,7 +143,7 @@ def predict(
     if mosaic:
         require_rasterio()
     number = len(dataset.tiles)
-    written: dict[str, list[Path]] = {"probability": [], "mask": []}
+    written: dict[str, list[Path]] = {kind: [] for kind in ("probability", "mask", *(("variance", "entropy") if uncertainty else ()))}
     foreground = 0
     sight = cells_seen(decision["views"], dataset.tiles[0], release, opened[0].config.data.resize)
     if sight:
@@ -141,12 +159,15 @@ def predict(
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
         if mosaic and (bare := [str(ref.image) for ref, geo in zip(chosen, tiles.geo, strict=False) if not geo]):
             raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
-        probability, _, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(chosen))
+        probability, _, leaked, _, variance = predict_decided(opened, used, tiles, decision, say, alignment, len(chosen), uncertainty)
         tell_leaked(leaked, say)
         done = full_size(decision, probability, chosen, [sizes[ref.image.name] for ref in chosen])
-        for ref, geo, (values, mask) in zip(chosen, tiles.geo[: len(chosen)], done, strict=True):
+        for i, (ref, geo, (values, mask)) in enumerate(zip(chosen, tiles.geo[: len(chosen)], done, strict=True)):
             foreground += int(mask.sum())
-            for kind, band in zip(written, (values, mask), strict=True):
+            bands = [values, mask]
+            if variance is not None:
+                bands += [resample(variance[i], *sizes[ref.image.name], order=1), entropy(values)]
+            for kind, band in zip(written, bands, strict=True):
                 path = out / kind / f"{ref.image.stem}.tif"
                 write_raster(path, band, geo)
                 written[kind].append(path)
@@ -160,6 +181,7 @@ def predict(
         **{key: decision[key] for key in PLAIN},
         "alignment": described(alignment, number),
         "foreground_ratio": foreground / pixels,
+        "folders": [str(out / kind) for kind in written],
         "mosaics": [str(path) for path in joined],
     }
 

@@ -223,7 +223,7 @@ def submit(
         **{key: decision[key] for key in PLAIN},
         "decision": decision,
         "marsls_keras": __version__,
-        "alignment": described(alignment, len(tiles)),
+        "alignment": described(alignment, number),
         "expected": expected_score
         and {
             "miou": expected_score["scores"]["miou"],
@@ -233,7 +233,7 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, _ = predict_decided(opened, used, tiles, decision, say, alignment, number)
+        probability, seen, leaked, *_ = predict_decided(opened, used, tiles, decision, say, alignment, number)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)

@@ -59,11 +59,12 @@ def align(member: Member, tiles: Tiles, how: str) -> Member:
     return member
 
 
-def described(how: str | None, tiles: int) -> dict[str, Any] | None:
-    """Return what a manifest says of the alignment; None if there was none."""
+def described(how: str | None, tiles: int, held_out: bool = False) -> dict[str, Any] | None:
+    """Return what a manifest or a result says of the alignment to some tiles, or of each fold's to those it held out; None if none was."""
     if how is None:
         return None
-    note = "transductive: each mask depends on all of these images; what is expected was measured without alignment"
+    images = "the images that its fold held out" if held_out else "all of these images"
+    note = f"transductive: each mask depends on {images}; the decision was taken, and what is expected measured, without alignment"
     return {"method": how, "tiles": tiles, "note": note}
 
 

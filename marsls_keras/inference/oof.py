@@ -22,7 +22,7 @@ def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weigh
             after. Those of whole tiles, where there are any, are kept as they are.
         weights_sha256: Digest of the weights that made them.
     """
-    arrays: dict[str, Any] = {f"view_{name}": _half(seen.probability) for name, seen in views.items()}
+    arrays: dict[str, Any] = {f"view_{name}": half(seen.probability) for name, seen in views.items()}
     arrays |= {f"landslide_{name}": seen.landslide for name, seen in views.items() if seen.landslide is not None}
     with atomic(path) as temporary:
         np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
@@ -43,6 +43,7 @@ def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, ViewP
         return {}
 
 
-def _half(values: np.ndarray) -> np.ndarray:
-    half = values.astype(np.float16)
-    return np.where(half > values, np.nextafter(half, np.float16(0)), half)
+def half(values: np.ndarray) -> np.ndarray:
+    """Return probabilities as float16, rounded down."""
+    nearest = values.astype(np.float16)
+    return np.where(nearest > values, np.nextafter(nearest, np.float16(0)), nearest)

@@ -39,7 +39,7 @@ def each(run, new_tiles) -> np.ndarray:
 
 def test_the_mean_over_folds_and_views(run, new_tiles, each):
     said = []
-    probability, seen, leaked, _ = predict_ensemble([run], [0, 1], new_tiles, VIEWS, said.append)
+    probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], new_tiles, VIEWS, said.append)
     assert probability.dtype == np.float32 and seen == 0
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6
     assert np.abs(each[0] - each[1]).max() > 0.01
@@ -84,7 +84,7 @@ def test_weights_and_logits(run, twin, new_tiles, each):
 
 def test_weights_count_among_the_members_that_did_not_train_on_a_tile(run, twin, out_of_fold):
     weights = {"tiny": 0.2, "twin": 0.8}
-    probability, seen, leaked, _ = predict_ensemble([run, twin], [0, 1], out_of_fold.tiles, ["identity"], weights=weights)
+    probability, seen, leaked, *_ = predict_ensemble([run, twin], [0, 1], out_of_fold.tiles, ["identity"], weights=weights)
     assert (seen, leaked) == (20, [])
     own, other = np.zeros(probability.shape), np.zeros(probability.shape)
     for fold in (0, 1):
@@ -101,7 +101,7 @@ def out_of_fold(tiny_run, tmp_path_factory):
 
 
 def test_tiles_of_the_pool_are_predicted_by_the_folds_that_held_them_out(run, out_of_fold):
-    probability, seen, leaked, _ = predict_ensemble([run], [0, 1], out_of_fold.tiles, VIEWS)
+    probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], out_of_fold.tiles, VIEWS)
     assert seen == 20 and leaked == []
     expected = sum(out_of_fold.runs["tiny"][view].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability - expected).max() < 0.0005
@@ -118,7 +118,7 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
     tiles = load(Dataset.from_images(tmp_path))
     assert [ref.image.stem for ref in tiles.refs] == ["new_0", "new_1", "new_2", "new_3", "other_00", "other_07", "other_19"]
     said = []
-    probability, seen, leaked, _ = predict_ensemble([run], [0, 1], tiles, VIEWS, said.append)
+    probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], tiles, VIEWS, said.append)
     assert seen == 3 and leaked == []
     assert np.abs(probability[:4] - each.mean((0, 1))).max() < 1e-6
     expected = sum(out_of_fold.runs["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
@@ -129,7 +129,7 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
 
 def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, out_of_fold):
     trained_on = [str(ref.image) for ref, fold in zip(out_of_fold.tiles.refs, out_of_fold.folds, strict=True) if fold != 0]
-    probability, seen, leaked, _ = predict_ensemble([run], [0], out_of_fold.tiles, ["identity"])
+    probability, seen, leaked, *_ = predict_ensemble([run], [0], out_of_fold.tiles, ["identity"])
     assert leaked == trained_on and seen == len(trained_on)
     (by_fold_0,) = predict_views(load_member(run, 0), out_of_fold.tiles.images, ["identity"])
     assert np.abs(probability - by_fold_0.probability).max() < 1e-6
@@ -144,7 +144,7 @@ def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, ou
     assert len(said) == 1 and said[0].startswith(f"Warning: {len(trained_on)} tiles, such as {trained_on[0]}, were in the training data")
     # Those that fold 0 held out it may predict.
     index = np.flatnonzero(out_of_fold.folds == 0)
-    probability, seen, leaked, _ = predict_ensemble([run], [0], out_of_fold.tiles.subset(index), ["identity"])
+    probability, seen, leaked, *_ = predict_ensemble([run], [0], out_of_fold.tiles.subset(index), ["identity"])
     assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.runs["tiny"]["identity"][index]).max() < 0.0005
 
 
@@ -155,7 +155,7 @@ def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp
     splits["tiles"][4]["fold"] = -1
     path.write_text(json.dumps(splits))
     tile = out_of_fold.tiles.subset([4])
-    probability, seen, leaked, _ = predict_ensemble([Run.open(path.parent)], [0, 1], tile, ["identity"])
+    probability, seen, leaked, *_ = predict_ensemble([Run.open(path.parent)], [0, 1], tile, ["identity"])
     assert (seen, leaked) == (1, [str(tile.refs[0].image)])
     both = [next(predict_views(load_member(Run.open(path.parent), fold), tile.images, ["identity"])).probability for fold in (0, 1)]
     assert np.abs(probability - np.mean(both, axis=0)).max() < 1e-6

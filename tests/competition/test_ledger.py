@@ -32,7 +32,7 @@ def test_ledger(tmp_path):
     assert rows[0] == blank | {"time": "2026-01-01T00:00:00", "zip": "a.zip", "runs": "u v", "expected_miou": "0.75"}
     assert rows[1].pop("time").endswith("+00:00")
     assert rows[1] == {k: v for k, v in blank.items() if k != "time"} | {"zip": 'b, "final".zip', "tiles": "133"}
-    assert [p.name for p in path.parent.iterdir()] == ["ledger.csv"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [".ledger.csv.lock", "ledger.csv"]
 
 
 def test_ledger_that_a_spreadsheet_has_saved(tmp_path):

@@ -1,0 +1,52 @@
+"""How far members and views are apart, and how undecided their mean is: the variance and the entropy of a landslide probability."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class RunningVariance:
+    """Weighted population variance of predictions that come one after another, each of some of N tiles.
+
+    σ² = Σ w (p - μ)² / Σ w with μ = Σ w p / Σ w, the sums over the predictions of a tile. As West ("Updating mean and variance estimates:
+    an improved method", Communications of the ACM 22(9), 1979) has it, the mean and the sum of squares around it are kept rather than
+    Σ w p²: nothing is lost where the predictions are nearly the same, and the variance is never negative. Memory is two float32 arrays of
+    the tiles' shape, however many predictions there are.
+
+    Args:
+        shape: (N, H, W).
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        self._weight = np.zeros((shape[0], 1, 1), np.float32)
+        self._mean, self._squares = np.zeros((2, *shape), np.float32)
+
+    def add(self, index: np.ndarray, probability: np.ndarray, weight: float) -> None:
+        """Take in a prediction.
+
+        Args:
+            index: Positions of its n tiles, int (n,), each once.
+            probability: Probabilities in [0, 1], (n, H, W).
+            weight: Its weight, above 0.
+        """
+        before = self._weight[index]
+        self._weight[index] = before + np.float32(weight)
+        part = np.float32(weight) / self._weight[index]
+        apart = probability - self._mean[index]
+        self._mean[index] += part * apart
+        self._squares[index] += before * part * apart**2
+
+    def result(self) -> np.ndarray:
+        """Return the variance, float32 (N, H, W) in [0, 0.25]; 0 where there was one prediction only."""
+        return self._squares / self._weight
+
+
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Return the entropy of landslide or not, -p log₂ p - (1 - p) log₂ (1 - p), in bits: float32 from 0 (p is 0 or 1) to 1 (p is 0.5).
+
+    It tells how undecided the mean is, whether since members contradict one another or since each is undecided itself.
+    """
+    found = np.zeros(np.shape(probability), np.float64)
+    for part in (np.asarray(probability, np.float64), 1 - np.asarray(probability, np.float64)):
+        found -= part * np.log2(part, out=np.zeros_like(part), where=part > 0)
+    return found.astype(np.float32)
