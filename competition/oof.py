@@ -165,8 +165,8 @@ def _fold_views(
     run: Run, fold: Fold, tiles: Tiles, index: np.ndarray, views: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, ViewPrediction]:
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its oof.npz."""
-    path = run.fold_path(fold) / "oof.npz"
-    ids, weights = [tiles.refs[i].id for i in index], sha256(run.fold_path(fold) / "best.weights.h5")
+    path = run.oof_path(fold)
+    ids, weights = [tiles.refs[i].id for i in index], sha256(run.weights_path(fold))
     found = load_oof(path, ids, weights)
     complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
     missing = [view for view in views if view not in complete]
