@@ -188,15 +188,15 @@ def _fold_views(
     isolated: bool,
     alignment: str | None,
 ) -> dict[str, ViewPrediction]:
-    """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its oof.npz."""
+    """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its cache."""
     if alignment is not None:
         say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
         member = align(load_member(run, fold), tiles.subset(index), alignment)
         # In the precision of the cache, so that nothing but the alignment makes a difference.
         seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
         return dict(zip(views, seen, strict=True))
-    path = run.fold_path(fold) / "oof.npz"
-    ids, weights = [tiles.refs[i].id for i in index], sha256(run.fold_path(fold) / "best.weights.h5")
+    path = run.oof_path(fold)
+    ids, weights = [tiles.refs[i].id for i in index], sha256(run.weights_path(fold))
     found = load_oof(path, ids, weights)
     complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
     named = {view: f"{view} isolated" if isolated and of_windows(view) else view for view in views}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.decision import PLAIN, full_size, read_decision, segment
+from competition.decision import PLAIN, decision_path, full_size, read_decision, segment
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
@@ -193,7 +193,7 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
         InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
     """
     opened = [Run.open(runs / name) for name in names]
-    path = out or opened[0].path / "report.html"
+    path = out or decision_path(opened[:1]).with_name("report.html")
     lines = answers(ledger or LEDGER) if ledger or LEDGER.exists() else []
     scored = [
         Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None

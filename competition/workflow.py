@@ -126,10 +126,12 @@ def require_name(name: str) -> None:
     """Refuse what cannot be the name of a run.
 
     Raises:
-        InputError: If it is empty, leads elsewhere, or holds a +, which joins the names of an ensemble.
+        InputError: If it is empty, leads elsewhere, or holds a +, which joins the names of an ensemble, or an @, which names a set of
+            weights of a run.
     """
-    if not name.strip(". ") or any(sign in name for sign in "/\\+"):
-        raise InputError(f"--run {name}: expected a plain name, without slashes and without +.")
+    if not name.strip(". ") or any(sign in name for sign in "/\\+@"):
+        whole = " A run is trained whole, with all its sets of weights." if "@" in name else ""
+        raise InputError(f"--run {name}: expected a plain name, without slashes and without + and @.{whole}")
 
 
 def require_parts(config: Config) -> None:

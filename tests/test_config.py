@@ -70,6 +70,7 @@ OTHER = {
         "ema_decay": 0.9,
         "ema_warmup": True,
         "swa_epochs": 3,
+        "keep_each": True,
         "patience": 5,
         "precision": "mixed_bfloat16",
         "xla": "off",

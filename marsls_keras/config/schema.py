@@ -135,7 +135,8 @@ class Training(Section):
     linear growth from zero. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and logit_scale. layer_decay: a level of the
     encoder learns at the rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
-    averaged over the last so many epochs. patience: stop after so many epochs without a better mIoU. null is none.
+    averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an ensemble.
+    patience: stop after so many epochs without a better mIoU. null is none.
     """
 
     epochs: int = Field(60, ge=1)
@@ -151,11 +152,17 @@ class Training(Section):
     ema_decay: float | None = Field(0.99, gt=0, lt=1)
     ema_warmup: bool = False
     swa_epochs: int = Field(0, ge=0)
+    keep_each: bool = False
     patience: int | None = Field(None, ge=1)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @property
+    def weight_sets(self) -> tuple[str, ...]:
+        """Names of the sets of weights that training has: those that are trained, and the averages of them that it makes."""
+        return ("last", *["ema"] * (self.ema_decay is not None), *["swa"] * (self.swa_epochs > 0))
 
     @field_validator("xla", mode="before")
     @classmethod

@@ -40,14 +40,14 @@ class Member:
 
 
 def load_member(run: Run, fold: Fold) -> Member:
-    """Rebuild a fold's network from the registry and give it its best weights.
+    """Rebuild a fold's network from the registry and give it the weights that the run stands for, its best ones.
 
     Raises:
         InputError: If the fold is not finished or its weights were changed (their SHA-256 is checked).
     """
     run.finished_folds([fold])
     normalizer = Normalizer.from_json(read_json(run.fold_path(fold) / "normalization.json"))
-    return Member(run, fold, rebuild(run, run.fold_path(fold) / "best.weights.h5", normalizer.bands), normalizer)
+    return Member(run, fold, rebuild(run, run.weights_path(fold), normalizer.bands), normalizer)
 
 
 def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:

@@ -70,9 +70,8 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
     training = run.config.training
     if epochs is None:
         epochs = max(round(sum(best) / len(best)), int(training.warmup_epochs) + (training.warmup_epochs > 0), training.swa_epochs)
-    has = {"ema": training.ema_decay is not None, "swa": training.swa_epochs > 0, "last": True}
     votes = Counter(kept)
-    weights = max((name for name in _SETS if has[name]), key=lambda name: votes[name])
+    weights = max((name for name in _SETS if name in training.weight_sets), key=lambda name: votes[name])
     return FullPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))
 
 

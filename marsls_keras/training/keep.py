@@ -18,6 +18,9 @@ from marsls_keras.files import atomic
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.training.averages import WeightMean, averaged_weights
 
+NOTHING: dict[str, Any] = {"epoch": -1, "miou": float("-inf"), "weights": None, "file": None}
+"""What is kept before anything is."""
+
 
 class _Memory(io.BytesIO):
     """A file in memory under the name that Keras asks for.
@@ -43,6 +46,7 @@ class Keep(keras.callbacks.Callback):
 
     Attributes:
         best: {"epoch", "miou", "weights", "file"} of what is kept so far; epoch is -1 if there is nothing.
+        each: The same of each set of weights by its name, where `keep_each` asks for it and a score tells which were the best.
         waited: Epochs since then.
         sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
     """
@@ -52,11 +56,12 @@ class Keep(keras.callbacks.Callback):
         if config.swa_epochs and training is None:
             raise ValueError("swa_epochs needs training batches, for the statistics of batch normalisation.")
         self.metric, self.folder, self.config, self.training = metric, folder, config, training
-        self.best: dict[str, Any] = {"epoch": -1, "miou": float("-inf"), "weights": None, "file": None}
+        self.best: dict[str, Any] = dict(NOTHING)
+        self.each: dict[str, dict[str, Any]] = {}
         self.waited = 0
         self.sound = True
         self._swa = WeightMean()
-        self._saved: str | None = None  # the best file when the state was last saved
+        self._saved: set[str] = set()  # the files of what was the best when the state was last saved
 
     @property
     def stopped(self) -> bool:
@@ -81,26 +86,30 @@ class Keep(keras.callbacks.Callback):
         keras.saving.save_weights(self.model, file, objects_to_skip=[self.model.optimizer])  # inference has no use for its state
         return file.getvalue()
 
-    def _keep(self, epoch: int, score: float | None, weights: str, content: bytes) -> None:
-        """Write the content of a file of weights and note that it is the best."""
+    def _written(self, epoch: int, score: float | None, weights: str, content: bytes) -> dict[str, Any]:
+        """Write the content of a file of weights and return what `best` or `each` says of it."""
         name = f"best-{epoch:05d}-{hashlib.sha256(content).hexdigest()[:8]}.weights.h5"
         with atomic(self.folder / name) as temporary:
             temporary.write_bytes(content)
-        self.best = {"epoch": epoch, "miou": score, "weights": weights, "file": name}
+        return {"epoch": epoch, "miou": score, "weights": weights, "file": name}
 
     def tidy(self) -> None:
         """Remove the files of earlier bests, except that of the state before the last one, should the last one be damaged.
 
-        To be called after each saving of the state, which names its best file.
+        To be called after each saving of the state, which names its best files.
         """
+        files = self._files()
         for path in self.folder.glob("best-*.weights.h5"):
-            if path.name not in (self.best["file"], self._saved):
+            if path.name not in files | self._saved:
                 path.unlink()
-        self._saved = self.best["file"]
+        self._saved = files
+
+    def _files(self) -> set[str]:
+        return {kept["file"] for kept in (self.best, *self.each.values()) if kept["file"]}
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, but for the arrays, as JSON."""
-        return {"best": self.best, "waited": self.waited, "swa": {"start": self._swa_start, "count": self._swa.count}}
+        return {"best": self.best, "each": self.each, "waited": self.waited, "swa": {"start": self._swa_start, "count": self._swa.count}}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that `restore` needs: the sums of the weights over the last epochs."""
@@ -108,7 +117,9 @@ class Keep(keras.callbacks.Callback):
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `state` and `arrays` returned; a mean over other epochs than now asked for begins anew."""
-        self.best, self.waited, self._saved = state["best"], state["waited"], state["best"]["file"]
+        self.best, self.waited = state["best"], state["waited"]
+        self.each = dict(state.get("each", {}))  # states of earlier versions have none
+        self._saved = self._files()
         self._swa = WeightMean()
         if state["swa"]["start"] == self._swa_start:
             self._swa.count = state["swa"]["count"]

@@ -15,6 +15,8 @@ from marsls_keras.training.keep import Keep
 class KeepLast(Keep):
     """Save one of the sets of weights that `Keep` names, at the end of the last epoch, without a look at any tile.
 
+    It is one whatever `keep_each` says, which is about the best of each: here nothing tells what is good.
+
     Args:
         weights: Which: "last", "ema" or "swa".
         metric: As in `Keep`.
@@ -35,4 +37,4 @@ class KeepLast(Keep):
         for name, lent in self._candidates(epoch):
             if name == self.weights and epoch + 1 == self.config.epochs:
                 with lent:
-                    self._keep(epoch, None, name, self._content())
+                    self.best = self._written(epoch, None, name, self._content())

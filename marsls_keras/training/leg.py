@@ -208,16 +208,16 @@ class Leg:
             ids = [self.data.train.refs[i].id for i in self.batches.tiles_at(error.epoch * self.steps + error.step)]
             tiles = f" The tiles of that step: {', '.join(ids)}."
         what = f"NaN or infinite loss or weights in {where}.{tiles}"
+        good = read_state(self.folder / "state")
         if self.plan.rollbacks == _ROLLBACKS:
-            best = sorted(self.folder.glob("best-*.weights.h5"))
-            kept = f" The best weights so far are kept in {best[-1]}." if best else ""
+            best = good.keep["best"]["file"] if good else None
+            kept = f" The best weights so far are kept in {self.folder / best}." if best else ""
             raise RunError(
                 f"Training of fold {self.data.fold} of run {self.data.run.name} diverged: {what} Going back {_ROLLBACKS} times and halving "
                 f"the learning rate each time did not help.{kept} Lower training.learning_rate, set training.clip_norm, or use "
                 "precision float32."
             )
         plan = replace(self.plan, rollbacks=self.plan.rollbacks + 1, trouble=(*self.plan.trouble, what))
-        good = read_state(self.folder / "state")
         begin = "the beginning"
         if good:
             begin = f"the state after epoch {good.epochs}" + (f" and step {good.step} of the next" if good.step else "")

@@ -10,6 +10,7 @@ runs/<run>/
         state/                                      while training; of a finished fold the last one, to go on with more epochs
         best-<epoch>.weights.h5                     while training
         best.weights.h5  oof.npz  curves.png        when it is done
+        best.<set>.weights.h5  oof.<set>.npz        with keep_each: the same of the sets of weights that were not the best of all
         metrics.json                                last: a fold that has it is finished
     fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
         full.json                                   how many epochs, which weights, and what the folds had to say
@@ -32,24 +33,26 @@ from marsls_keras.files import read_json, sha256, write_json
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk.
+    """A run on disk, as what its folds have to say with the best of all their weights, or with the best of one set of weights.
 
     Attributes:
-        path: Its folder; the last part is the run's name.
+        path: Its folder.
         config: Its configuration.
         splits: Its folds.
         fingerprint: What it is trained on (see marsls_keras.data.fingerprint).
+        weights: The set of weights, "last", "ema" or "swa"; None for the best of all.
     """
 
     path: Path
     config: Config
     splits: Splits
     fingerprint: dict[str, Any]
+    weights: str | None = None
 
     @property
     def name(self) -> str:
-        """The run's name."""
-        return self.path.name
+        """The run's name, with @ and the set of weights if it stands for one."""
+        return self.path.name if self.weights is None else f"{self.path.name}@{self.weights}"
 
     @property
     def data_root(self) -> Path:
@@ -91,10 +94,16 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """Open a run.
 
+        Args:
+            path: Its folder; with @ and a set of weights behind it, such as runs/default@ema, the run as these weights have it.
+
         Raises:
-            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named.
+            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it was not trained with
+                such weights.
         """
         path = Path(path)
+        name, at, weights = path.name.partition("@")
+        path = path.parent / name if at else path
         if not (path / "splits.json").exists():
             beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
@@ -103,15 +112,33 @@ class Run:
             splits = Splits.from_json(read_json(path / "splits.json"))
         except (KeyError, TypeError) as error:
             raise InputError(f"{path / 'splits.json'} is damaged: it lacks {error}.") from None
-        return cls(path, read_config(path / "config.yaml"), splits, read_json(path / "fingerprint.json"))
+        config = read_config(path / "config.yaml")
+        if at and weights not in config.training.weight_sets:
+            there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
+            raise InputError(f"Run {name} was not trained with weights {weights!r}. There are: {there}.")
+        return cls(path, config, splits, read_json(path / "fingerprint.json"), weights if at else None)
 
     def fold_path(self, fold: Fold) -> Path:
         """Return the folder of a fold."""
         return self.path / f"fold_{fold}"
 
     def metrics(self, fold: Fold) -> dict[str, Any]:
-        """Return the content of a finished fold's metrics.json."""
-        return read_json(self.fold_path(fold) / "metrics.json")
+        """Return the content of a finished fold's metrics.json, where the figures are those of the run's weights."""
+        metrics = read_json(self.fold_path(fold) / "metrics.json")
+        other = self._other(metrics)
+        return metrics | metrics["each"][other] if other else metrics
+
+    def weights_path(self, fold: Fold) -> Path:
+        """Return the file of a finished fold's weights."""
+        return self.fold_path(fold) / weights_name(self._other(read_json(self.fold_path(fold) / "metrics.json")))
+
+    def oof_path(self, fold: Fold) -> Path:
+        """Return the file of what a finished fold predicts with them for the tiles it holds out."""
+        return self.fold_path(fold) / oof_name(self._other(read_json(self.fold_path(fold) / "metrics.json")))
+
+    def _other(self, metrics: dict[str, Any]) -> str | None:
+        """Return the set of weights that the run stands for, None if it was the best of all in the fold of these metrics."""
+        return None if self.weights in (None, metrics.get("best_weights")) else self.weights
 
     def trouble(self, fold: Fold) -> str | None:
         """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
@@ -123,22 +150,24 @@ class Run:
             # Of folds that had different numbers of epochs each is as good a member as the others.
             expected = with_epochs(self.config, trained.training.epochs)
             changed = differences(without_patience(expected) if fold == FULL else expected, trained)
-            digest = self.metrics(fold).get("weights_sha256") if (folder / "metrics.json").exists() else None
+            metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
         except InputError as error:
             return f"fold {fold} is damaged: {error}"
         if changed:
             return f"fold {fold} is from another configuration ({'; '.join(changed)})"
-        if not (folder / "metrics.json").exists():
+        if metrics is None:
             return f"fold {fold} is unfinished: {self._command(fold)} --resume"
-        weights = folder / "best.weights.h5"
-        if not weights.exists() or sha256(weights) != digest:
+        if (other := self._other(metrics)) and other not in metrics.get("each", {}):
+            return f"fold {fold} kept no weights {other}, only {', '.join(metrics.get('each', [metrics['best_weights']]))}"
+        weights = self.weights_path(fold)
+        if not weights.exists() or sha256(weights) != self.metrics(fold).get("weights_sha256"):
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
         return None
 
     def _command(self, fold: Fold) -> str:
         """Return what to type to train a fold of this run."""
         elsewhere = [] if self.path.parent == Path("runs") else ["--runs", str(self.path.parent)]
-        return shlex.join(["marsls", "train", "--run", self.name, *elsewhere, "--fold", str(fold)])
+        return shlex.join(["marsls", "train", "--run", self.path.name, *elsewhere, "--fold", str(fold)])
 
     def finished_folds(self, chosen: Sequence[Fold] | None = None) -> list[Fold]:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
@@ -153,12 +182,26 @@ class Run:
         if reasons:
             good = [str(fold) for fold in folds if fold not in reasons]
             hint = f"\nTo use only what is there, say so: --folds {','.join(good)}" if good and chosen is None else ""
+            if self.weights and FULL in folds:
+                hint = f"\nA refit keeps one set of weights, whatever it is: name it {self.path.name}, without @."
+            elif self.weights and not self.config.training.keep_each:
+                hint += "\nA run that is trained with --set training.keep_each=true keeps the best weights of each set."
             raise InputError(f"Run {self.name} is not complete:{listing(list(reasons.values()))}{hint}")
         return folds
 
     def digest(self, folds: Sequence[Fold]) -> dict[str, str]:
         """Return the SHA-256 of the weights of each fold, by its number as a string (for JSON)."""
         return {str(fold): self.metrics(fold)["weights_sha256"] for fold in folds}
+
+
+def weights_name(of: str | None = None) -> str:
+    """Return the name of a finished fold's file of weights: the best of all, or of a set."""
+    return "best.weights.h5" if of is None else f"best.{of}.weights.h5"
+
+
+def oof_name(of: str | None = None) -> str:
+    """Return the name of the file of predictions with them."""
+    return "oof.npz" if of is None else f"oof.{of}.npz"
 
 
 def with_epochs(config: Config, epochs: int) -> Config:

@@ -174,6 +174,57 @@ def test_the_folds_that_are_finished(run):
             run.finished_folds([0, wrong])
 
 
+def test_a_run_with_one_set_of_its_weights(run, tmp_path):
+    def digest(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    sets = ["ema", "last", "ema"]
+    for fold, best in enumerate(sets):
+        folder, other = finish(run, fold, weights=bytes([fold])), "last" if best == "ema" else "ema"
+        own = {"best_weights": best, "best_epoch": 3, "weights_sha256": digest(bytes([fold]))}
+        each = {best: own, other: {"best_weights": other, "best_epoch": 5, "weights_sha256": digest(b"other")}}
+        (folder / f"best.{other}.weights.h5").write_bytes(b"other")
+        (folder / "metrics.json").write_text(json.dumps({"fold": fold, **own, **({} if fold == 2 else {"each": each})}))
+    ema = Run.open(f"{run.path}@ema")
+    assert (ema.path, ema.name, ema.weights, run.name, run.weights) == (run.path, "mine@ema", "ema", "mine", None)
+    assert ema.finished_folds([0, 1, 2]) == [0, 1, 2]
+    assert ema.digest([0, 1, 2]) == {"0": digest(b"\0"), "1": digest(b"other"), "2": digest(b"\2")}
+    assert [(ema.weights_path(k).name, ema.oof_path(k).name) for k in (0, 1)] == [
+        ("best.weights.h5", "oof.npz"),
+        ("best.ema.weights.h5", "oof.ema.npz"),
+    ]
+    assert (ema.metrics(1)["best_epoch"], ema.metrics(1)["fold"], run.metrics(1)["best_epoch"]) == (5, 1, 3)
+    last = Run.open(f"{run.path}@last")
+    with pytest.raises(InputError) as error:
+        last.finished_folds([0, 2, 3])
+    assert str(error.value).splitlines() == [
+        "Run mine@last is not complete:",
+        "  - fold 2 kept no weights last, only ema",
+        f"  - fold 3 is missing: marsls train --run mine --runs {run.path.parent} --fold 3",
+        "A run that is trained with --set training.keep_each=true keeps the best weights of each set.",
+    ]
+    (run.fold_path(0) / "best.last.weights.h5").write_bytes(b"changed")
+    assert run.trouble(0) is None and "best.last.weights.h5 is missing or changed" in last.trouble(0)
+    folder = finish(run, "full")
+    (folder / "metrics.json").write_text(json.dumps({"weights_sha256": digest(b"weights"), "best_weights": "ema"}))
+    assert ema.finished_folds(["full"]) == ["full"] == run.finished_folds(["full"])
+    with pytest.raises(InputError) as error:
+        last.finished_folds(["full"])
+    assert str(error.value).splitlines()[1:] == [
+        "  - fold full kept no weights last, only ema",
+        "A refit keeps one set of weights, whatever it is: name it mine, without @.",
+    ]
+
+
+@pytest.mark.parametrize("weights", ["swa", "best", "", "ema@last"])
+def test_weights_that_a_run_was_not_trained_with_are_refused(run, weights):
+    with pytest.raises(InputError) as error:
+        Run.open(f"{run.path}@{weights}")
+    assert str(error.value) == f"Run mine was not trained with weights {weights!r}. There are: mine@last, mine@ema."
+    with pytest.raises(InputError, match="There is no run 'yours' in .* There are: mine."):
+        Run.open(f"{run.path.with_name('yours')}@ema")
+
+
 def test_the_command_for_a_fold_is_one_that_a_shell_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Run.create(Path("runs/mine"), CONFIG, SPLITS, FINGERPRINT).trouble(1) == "fold 1 is missing: marsls train --run mine --fold 1"
