@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +24,7 @@ from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.training.full import FullPlan, plan_full
 from marsls_keras.training.leg import FoldData
 from marsls_keras.training.pseudo import UNCERTAIN, PseudoLabels
-from marsls_keras.training.run_dir import Run
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
-from test_kill import KILLER
+from marsls_keras.training.run_dir import Run, read_history
 
 CONFIDENCE = 0.55
 """What the tiny folds reach on some pixels, of either kind, and not on others."""
@@ -109,8 +103,8 @@ class Counting(keras.callbacks.Callback):
         self.pixels: list[int] = []
 
     def on_epoch_end(self, epoch, logs=None):
-        metric = next(metric for metric in self.model._flatten_layers(recursive=True) if isinstance(metric, SegmentationCounts))
-        self.pixels.append(sum(vars(metric.counts()).values()))
+        (metric,) = self.model._compile_metrics.metrics
+        self.pixels.append(int(np.sum(metric.cells)))
 
 
 @pytest.fixture(scope="module")
@@ -175,44 +169,51 @@ def test_a_submission_says_what_its_weights_have_seen(refit, tiny_run, tmp_path,
     assert json.loads((tmp_path / "b.json").read_text())["pseudo_labels"] is None and "pseudo" not in capsys.readouterr().err
 
 
-def test_a_killed_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_run, images, tmp_path):
+class Stopping(keras.callbacks.Callback):
+    """Stops training when the state after the second epoch is on disk."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_run, images, tmp_path):
     run = Run.open(tiny_run.copy(tmp_path / "runs") / tiny_run.name)
     moved = Path(shutil.copytree(images, tmp_path / "moved"))
-    options = ["--fold", "full", "--epochs", 3, "--pseudo", moved, "--confidence", CONFIDENCE]
-    arguments = ["os.rename", r"fold_full.*00002_000000\.npz", "1", *command(run, *options)]
-    done = subprocess.run([sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    for fold in (0, 1):  # nothing is predicted again
+    options = {"epochs": 3, "pseudo": moved, "confidence": CONFIDENCE, "callbacks": [Stopping()]}
+    with pytest.raises(KeyboardInterrupt):
+        workflow.train(None, [], None, "full", run.path.parent, run.name, False, False, print, **options)
+    for fold in (0, 1):  # nothing can be predicted again
         (run.fold_path(fold) / "best.weights.h5").unlink()
     moved.rename(tmp_path / "elsewhere")
-    again = command(run, "--fold", "full", "--resume", "--pseudo", tmp_path / "elsewhere")
-    done = subprocess.run([sys.executable, "-m", "competition.cli", *again], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert main(command(run, "--fold", "full", "--resume", "--pseudo", tmp_path / "elsewhere")) == 0
     one, other = run.fold_path("full"), refit[0].fold_path("full")
     assert (one / "best.weights.h5").read_bytes() == (other / "best.weights.h5").read_bytes()
-    assert (one / "history.csv").read_text().splitlines()[0] == (other / "history.csv").read_text().splitlines()[0]
+    assert [row["loss"] for row in read_history(one / "history.csv")] == [row["loss"] for row in read_history(other / "history.csv")]
+    assert "Resuming after epoch 2" in (one / "log.txt").read_text()
 
 
 def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
-    """Also those in the folder itself, which need no labels; the decision of the folds is followed."""
+    """Those of the folder itself, too, which get no labels; and the decision of the folds is followed."""
     run = Run.open(tiny_run.copy(tmp_path / "runs") / tiny_run.name)
-    view = "identity@48/16"
-    decision = {"views": view, "weights": {"tiny": 1.0}, "averaging": "logit", "threshold": 0.3, "max_hole": 5, "min_area": 5}
-    (run.path / "decision.json").write_text(json.dumps({**decision, "folds": [0, 1], "members": {"tiny": run.digest([0, 1])}}))
-    folder = Path(shutil.copytree(tiny_run.data / "test/images", tmp_path / "images"))
-    tiles = sorted((tiny_run.data / "val/images").iterdir())
-    for tile in tiles[2:]:
-        shutil.copy(tile, folder / tile.name)
-    said: list[str] = []
-    plan, pseudo = pseudo_labelled(run, plan_full(run), pool_tiles(run), folder, CONFIDENCE, False, said.append)
-    assert plan.pseudo.decision == {"views": view, "weights": {"tiny": 1.0}, "averaging": "logit"}
+    view, own = "identity@48/48", {"weights": {"tiny": 1.0}, "averaging": "logit"}
+    decision = {"views": view, **own, "threshold": 0.3, "max_hole": 5, "min_area": 5, "folds": [0], "members": {"tiny": run.digest([0])}}
+    (run.path / "decision.json").write_text(json.dumps(decision))
+    # Six tiles of the training data, of which two are called labelled here.
+    names = sorted(path.name for path in (tiny_run.data / "train/images").iterdir())[5:11]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        shutil.copy(tiny_run.data / "train/images" / name, tmp_path / "images" / name)
+    pool, said = pool_tiles(run), []
+    labelled = pool.subset([i for i, ref in enumerate(pool.refs) if ref.image.name in (names[1], names[4])])
+    plan, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False, said.append)
+    assert plan.pseudo.decision == {"views": view, **own}
     assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in said)
-    whole = pool_tiles(run)
-    test = read_images(tiny_run.data / "test/images", "auto", [run], view, print)
-    assert len(test) > 4 and test.refs[0].raster == whole.refs[0].raster
-    expected = predict_ensemble([run], [0, 1], test, [view], averaging="logit", number=4).probability
+    tiles = read_images(tmp_path / "images", "auto", [run], view, print)
+    assert len(tiles) > 6
+    expected = predict_ensemble([run], [0], tiles, [view], averaging="logit", number=6).probability[[0, 2, 3, 5]]
     assert np.mean(to_labels(expected, CONFIDENCE) == pseudo.labels) > 0.999
-    assert [ref.image.name for ref in pseudo.tiles.refs] == [ref.image.name for ref in test.refs[:4]]
+    assert [ref.image.name for ref in pseudo.tiles.refs] == [names[i] for i in (0, 2, 3, 5)]
 
 
 # --- What is refused ---------------------------------------------------------------------------------------------------------------------
