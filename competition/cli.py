@@ -131,6 +131,12 @@ def train(
         int | None,
         Option(help="Number of epochs; with --resume also more than the run was begun with; of fold full by default that of the folds."),
     ] = None,
+    pseudo: Annotated[
+        Path | None, Option(metavar="DIR", help="Images that fold full trains on, too, labelled by the finished folds (transductive).")
+    ] = None,
+    confidence: Annotated[
+        float | None, Option(help="How certain a pixel of --pseudo has to be to count as landslide or as background; 0.9 by default.")
+    ] = None,
     pretrained: Annotated[str | None, Option(metavar="FILE", help="SwinV2 of timm to begin with: safetensors, or hf:REPOSITORY.")] = None,
     deterministic: Annotated[bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")] = False,
     devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
@@ -156,7 +162,8 @@ def train(
         *(["training.deterministic=true"] if deterministic else []),
         *([f"model.pretrained={json.dumps(pretrained)}"] if pretrained is not None else []),  # JSON quotes as YAML does
     ]
-    trained, results = workflow.train(config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments, epochs=epochs)
+    common = config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments
+    trained, results = workflow.train(*common, epochs=epochs, pseudo=pseudo, confidence=confidence)
     if fold == "full":
         done = results[0]
         show(f"{trained.name}: refit on all tiles, {done['epochs']} epoch(s), weights {done['best_weights']}.")

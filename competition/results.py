@@ -12,9 +12,10 @@ from competition.decision import PLAIN, decision_path, full_size, read_decision,
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
+from competition.reading import Say, bands_of, decision_of, surrounded
 from competition.submission import expected_names
 from competition.uncertainty import entropy
-from competition.workflow import Say, bands_of, decision_of, open_runs, surrounded
+from competition.workflow import open_runs
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from competition.decision import PLAIN, decision_path, full_size, read_decision
+from competition.decision import PLAIN, decision_path, full_size
 from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger, ledger_row
 from competition.oof import collect, pool_tiles
+from competition.pseudo import pseudo_labelled, pseudo_trained, require_pseudo
+from competition.reading import Say, bands_of, decision_of, read_images
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, images_of, write_submission
 from competition.tuning import decide
 from marsls_keras import __version__
 from marsls_keras.config import Config, load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.derive import load_folder, load_with_neighbours
+from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint, images_digest
 from marsls_keras.data.folds import FULL, Fold, make_splits, require_held_out
-from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
-from marsls_keras.inference.stitched import cells_seen, stitchable
+from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
@@ -37,8 +37,6 @@ from marsls_keras.training.fold_dir import discard, require_fresh
 from marsls_keras.training.full import as_full, plan_full
 from marsls_keras.training.run_dir import Run, with_epochs
 from marsls_keras.training.shares import uneven_shares
-
-Say = Callable[[str], None]
 
 
 def train(
@@ -55,13 +53,16 @@ def train(
     environments: Sequence[dict[str, str]] = (),
     callbacks: Sequence[Any] = (),
     epochs: int | None = None,
+    pseudo: Path | None = None,
+    confidence: float | None = None,
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, or the refit on all tiles, and return the run and the metrics of the folds that were trained.
 
     With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Callbacks of Keras see
     the training of folds in this process, each epoch once it is saved. Without `config` a run that is there goes on with its own, and
     without `data` with its own data; a new one has the recipe "default" and the folder `data`. `epochs` is the configuration's number of
-    epochs; but where a run's refit is asked for, it is that of the refit alone.
+    epochs; but where a run's refit is asked for, it is that of the refit alone. `pseudo` is a folder of images that the refit
+    is to train on, too, and `confidence` how certain their pseudo-labels are (`competition.pseudo`).
 
     Raises:
         InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit should train.
@@ -77,6 +78,7 @@ def train(
     require_parts(parsed)
     if fold not in ("all", FULL) and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, all or full.")
+    require_pseudo(fold, pseudo, confidence)
     tiles = load_folder(data, parsed.data)
     splits = make_splits(tiles, parsed.data, parsed.training.seed)
     folds: list[Fold] = list(range(splits.folds)) if fold == "all" else [FULL if fold == FULL else int(fold)]
@@ -88,6 +90,8 @@ def train(
         if known is not None and epochs is not None:  # those of the folds stay as they are
             parsed = with_epochs(parsed, known.config.training.epochs)
         full = plan_full(known or Run(runs / name, parsed, splits, {}), epochs, resume)
+        if pseudo is not None and not full.folds:
+            raise InputError(f"--pseudo: run {name} has no finished fold that could label images. Train one first, or all with --fold all.")
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
@@ -106,6 +110,11 @@ def train(
     if not environments:  # else the processes that train, which have the devices, find out
         require_devices(parsed.training, devices)
     run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
+    labels = None
+    if full is not None:
+        if not overwrite:  # before images are predicted
+            require_fresh(as_full(run, full), FULL, resume)
+        full, labels = pseudo_labelled(run, full, tiles, pseudo, confidence, resume, say)
     todo: list[Fold] = []
     for k in folds:
         if overwrite:
@@ -116,7 +125,7 @@ def train(
         require_fresh(run if full is None else as_full(run, full), k, resume)
         todo.append(k)
     if not environments or not todo:
-        return run, [train_fold(run, k, tiles, resume, devices, callbacks, full) for k in todo]
+        return run, [train_fold(run, k, tiles, resume, devices, callbacks, full, labels) for k in todo]
     common = ["train", "--run", run.name, "--runs", str(runs), "--data", str(data), *(["--resume"] if resume else [])]
     train_side_by_side({int(k): [*common, "--fold", str(k)] for k in todo}, environments, say)
     return run, [run.metrics(k) for k in todo]
@@ -226,6 +235,7 @@ def submit(
         "decision": decision,
         "marsls_keras": __version__,
         "alignment": described(alignment, number),
+        "pseudo_labels": pseudo_trained(opened, used, say),
         "expected": expected_score
         and {
             "miou": expected_score["scores"]["miou"],
@@ -273,56 +283,6 @@ def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) ->
     return opened, used[0]
 
 
-def bands_of(runs: Sequence[Run]) -> list[str]:
-    """Return the bands that runs ask for, as in their configurations, each once."""
-    return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
-
-
 def for_challenge(run: Run) -> bool:
     """Return whether a run is of the Mars-LS challenge's kind of tiles, so that CodaBench could take its masks."""
     return RELEASES[run.fingerprint["release"]].layout == "mars"
-
-
-def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any]:
-    """Return the decision of these runs; the plain one, saying so, if they were not tuned.
-
-    That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
-    """
-    decision = read_decision(runs, folds)
-    if decision is None:
-        options = " ".join(f"--run {run.name}" for run in runs)
-        say(f"Not tuned: threshold 0.5, no views. marsls tune {options} decides on both.")
-        return dict(PLAIN)
-    return decision
-
-
-def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:
-    """Read a folder of image tiles that these runs can predict, and after them the tiles around that windows of a set of views see.
-
-    Raises:
-        InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
-    """
-    folder, data = Dataset.from_images(images), runs[0].config.data
-    sight = cells_seen(views, folder.tiles[0], release, data.resize)
-    dataset = surrounded(folder, runs[0], say) if sight else folder
-    chosen = dataset.tiles[: len(folder.tiles)]
-    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, data.resize, data.cache, sight)
-    for run in runs:
-        require_same_family(run.fingerprint["release"], tiles.release, str(images))
-    return tiles
-
-
-def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
-    """Return a folder of images and, after them, the tiles of a run's data known to lie in the same picture; say whether any do."""
-    number, root = len(folder.tiles), run.data_root
-    if not stitchable(folder.tiles):
-        return folder
-    try:
-        found = folder.located_in(Dataset.open(root, release=run.config.data.release))
-    except InputError:  # the run's data are gone or damaged, and can be done without
-        found = folder
-    if len(found.tiles) > number:
-        say(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
-        return found
-    say(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
-    return folder

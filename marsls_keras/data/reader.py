@@ -21,9 +21,9 @@ class Reader:
 
     def __init__(self, inputs: Inputs) -> None:
         images, normalizer = inputs.images, inputs.normalizer
-        self._folder, self._shape, self._places = str(images.folder), images.shape[1:], inputs.places
+        self._shape, self._places = images.shape[1:], inputs.places
         self._stretch = None if inputs.stretch is None else [tf.constant(values) for values in inputs.stretch]
-        self._index = tf.constant(images.index, tf.int32)
+        self._files = tf.constant(images.files, tf.string)
         self._fixed = [band in normalizer.directions.fixed for band in normalizer.directions.carried]
         self._scale = None
         if normalizer.mean is not None and normalizer.std is not None:
@@ -32,8 +32,7 @@ class Reader:
 
     def __call__(self, positions: tf.Tensor) -> tf.Tensor:
         """Return the tiles at n positions: float32 (n, H, W, C), H, W and C known."""
-        files = tf.strings.join([self._folder, "/", tf.strings.as_string(tf.gather(self._index, positions)), ".bin"])
-        data = tf.map_fn(tf.io.read_file, files, fn_output_signature=tf.string, parallel_iterations=4)
+        data = tf.map_fn(tf.io.read_file, tf.gather(self._files, positions), fn_output_signature=tf.string, parallel_iterations=4)
         values = tf.reshape(tf.io.decode_raw(data, tf.float32), (-1, *self._shape))
         values.set_shape((positions.shape[0], *self._shape))
         if self._places != list(range(self._shape[2])):

@@ -30,31 +30,30 @@ class Stored:
     """Tiles on disk, (N, H, W, C), each mapped from a file of its own; those that are asked for are copied into memory, and no others.
 
     Args:
-        folder: Folder of the files <position>.bin, float32 and little-endian, row by row.
+        files: Their N files, in order, float32 and little-endian, row by row.
         tile: Shape of a tile, (H, W, C).
-        index: int (N,), which of them these are, in order.
 
     Attributes:
         shape: (N, H, W, C).
         dtype: Type of the values.
     """
 
-    def __init__(self, folder: Path, tile: tuple[int, ...], index: np.ndarray) -> None:
-        self.folder, self.index = folder, index
-        self.shape = (len(index), *tile)
+    def __init__(self, files: Sequence[str | Path] | np.ndarray, tile: tuple[int, ...]) -> None:
+        self.files = np.array(list(map(str, files)), object)
+        self.shape = (len(files), *tile)
         self.dtype = np.dtype("<f4")
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.files)
 
     def __getitem__(self, which: Any) -> np.ndarray:
         """Return a tile (H, W, C) by its position, or (n, H, W, C) by a slice or by n positions."""
-        chosen = self.index[which]
-        if np.ndim(chosen) == 0:
+        chosen = self.files[which]
+        if isinstance(chosen, str):
             return np.array(self._map(chosen))
         tiles = np.empty((len(chosen), *self.shape[1:]), np.float32)
-        for place, tile in zip(tiles, chosen, strict=True):
-            place[...] = self._map(tile)
+        for place, file in zip(tiles, chosen, strict=True):
+            place[...] = self._map(file)
         return tiles
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
@@ -62,7 +61,7 @@ class Stored:
 
     def select(self, which: np.ndarray) -> Stored:
         """Return the tiles at n positions, still on disk."""
-        return Stored(self.folder, self.shape[1:], self.index[which])
+        return Stored(self.files[which], self.shape[1:])
 
     def pixels(self, tile: np.ndarray, pixel: np.ndarray) -> np.ndarray:
         """Return n pixels (n, C), by the positions of their tiles and, row by row, in them."""
@@ -70,11 +69,11 @@ class Stored:
         order = np.argsort(tile, kind="stable")
         for places in np.split(order, np.flatnonzero(np.diff(tile[order])) + 1):
             if len(places):
-                values[places] = self._map(self.index[tile[places[0]]]).reshape(-1, self.shape[3])[pixel[places]]
+                values[places] = self._map(self.files[tile[places[0]]]).reshape(-1, self.shape[3])[pixel[places]]
         return values
 
-    def _map(self, tile: int) -> np.ndarray:
-        return np.memmap(self.folder / f"{tile}.bin", self.dtype, "r", shape=self.shape[1:])
+    def _map(self, file: str) -> np.ndarray:
+        return np.memmap(file, self.dtype, "r", shape=self.shape[1:])
 
 
 Images = np.ndarray | Stored
@@ -123,7 +122,7 @@ class Pile:
             self._images[self.number] = image
         else:
             # Written, not mapped: on a full disk writing fails, but a mapped page kills the process.
-            (self._folder / f"{self.number}.bin").write_bytes(np.ascontiguousarray(image, "<f4").data)
+            _file(self._folder, self.number).write_bytes(np.ascontiguousarray(image, "<f4").data)
         self.number += 1
 
     def arrays(self) -> dict[str, Any]:
@@ -133,7 +132,16 @@ class Pile:
             return {"images": self._images[: self.number], "masks": masks, "valid": valid}
         np.save(self._folder / "masks.npy", masks)
         np.save(self._folder / "valid.npy", valid)
-        return {"images": Stored(self._folder, self._shape, np.arange(self.number)), "masks": masks, "valid": valid}
+        return {"images": _stored(self._folder, (self.number, *self._shape)), "masks": masks, "valid": valid}
+
+
+def _file(folder: Path, tile: int) -> Path:
+    return folder / f"{tile}.bin"
+
+
+def _stored(folder: Path, shape: Sequence[int]) -> Stored:
+    """Return the tiles in a folder that a `Pile` has filled, by their shape (N, H, W, C)."""
+    return Stored([_file(folder, i) for i in range(shape[0])], tuple(shape[1:]))
 
 
 def cache_folder() -> Path:
@@ -180,9 +188,11 @@ def cached(
                 finally:
                     shutil.rmtree(unfinished, ignore_errors=True)
             facts = read_json(path / "facts.json")
-            number, *tile = facts["shape"]
-            images = Stored(path, tuple(tile), np.arange(number))
-            return facts, {"images": images, "masks": np.load(path / "masks.npy"), "valid": np.load(path / "valid.npy")}
+            return facts, {
+                "images": _stored(path, facts["shape"]),
+                "masks": np.load(path / "masks.npy"),
+                "valid": np.load(path / "valid.npy"),
+            }
     except OSError as error:
         reason = error.strerror or error
         raise RunError(

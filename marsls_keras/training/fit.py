@@ -24,6 +24,7 @@ from marsls_keras.training.fold_dir import hold, reopen, require_fresh
 from marsls_keras.training.full import FullPlan, as_full
 from marsls_keras.training.leg import FoldData, Leg
 from marsls_keras.training.progress import Live
+from marsls_keras.training.pseudo import PseudoLabels
 from marsls_keras.training.resume import Plan, State, read_state
 from marsls_keras.training.run_dir import Run
 from marsls_keras.training.shares import uneven_shares
@@ -38,6 +39,7 @@ def train_fold(
     devices: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     full: FullPlan | None = None,
+    pseudo: PseudoLabels | None = None,
 ) -> dict[str, Any]:
     """Train one fold of a run and predict the tiles it holds out; or the refit on all tiles, which holds out none.
 
@@ -49,6 +51,7 @@ def train_fold(
         devices: GPUs of this machine that share each batch.
         callbacks: Called after all others; what they raise ends the training.
         full: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
+        pseudo: Pseudo-labelled tiles that a refit trains on, too. The statistics of normalisation stay those of the labelled tiles.
 
     Returns:
         The content of metrics.json.
@@ -72,7 +75,11 @@ def train_fold(
         train, held_out = fold_tiles(run, fold, tiles)
         require_labels(config, fold, train.masks)
         environment = prepare(config.training, devices)
-        data = FoldData(run, fold, train, held_out, Normalizer.fit(train.images, config.data, train.bands), full.weights if full else None)
+        normalizer = Normalizer.fit(train.images, config.data, train.bands)
+        train, weights = pseudo.added_to(train) if pseudo else (train, None)
+        data = FoldData(run, fold, train, held_out, normalizer, full.weights if full else None, weights)
+        if pseudo is not None:
+            pseudo.save(folder)
         if full is not None:
             write_json(folder / "full.json", asdict(full))
         write_config(folder / "config.yaml", config)
@@ -89,7 +96,7 @@ def train_fold(
             try:
                 model = leg.build()
                 if not announced:
-                    live.say(_introduction(data, environment, model.count_params(), plan))
+                    live.say(_introduction(data, environment, model.count_params(), plan, len(pseudo.tiles) if pseudo else 0))
                     if state:
                         live.say(_resuming(state, config.training.epochs))
                 announced = True
@@ -144,13 +151,14 @@ def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
         )
 
 
-def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, plan: Plan) -> str:
+def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, plan: Plan, pseudo: int) -> str:
     config = data.run.config
     sampling = f", windows of {', '.join(map(str, config.data.window_sizes))} pixels" if config.data.sampling == "windows" else ""
+    labels = f" ({pseudo} of them pseudo-labelled)" if pseudo else ""
     accumulated = f", {plan.accumulate} steps an update" if plan.accumulate > 1 else ""
     deterministic = ", deterministic" if config.training.deterministic else ""
     return (
-        f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{sampling}, "
+        f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{labels}{sampling}, "
         f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}; "
         f"{environment['backend']} on {', '.join(environment['devices'])}, "
         f"{config.training.precision}, XLA {'on' if environment['xla'] else 'off'}{deterministic}."

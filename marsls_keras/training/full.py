@@ -9,6 +9,7 @@ from typing import Any
 from marsls_keras.data.folds import FULL
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
+from marsls_keras.training.pseudo import PseudoRecord
 from marsls_keras.training.run_dir import Run, with_epochs, without_patience
 
 _SETS = ("ema", "swa", "last")
@@ -25,6 +26,7 @@ class FullPlan:
         folds: The finished folds that were asked.
         best_epochs: For each, after how many epochs it was best.
         best_weights: For each, which of its weights were.
+        pseudo: What is known of the pseudo-labelled tiles that it trains on, too; None without any.
     """
 
     epochs: int
@@ -32,11 +34,14 @@ class FullPlan:
     folds: tuple[int, ...]
     best_epochs: tuple[int, ...]
     best_weights: tuple[str, ...]
+    pseudo: PseudoRecord | None = None
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FullPlan:
         """Return the plan of a full.json."""
-        return cls(value["epochs"], value["weights"], *(tuple(value[name]) for name in ("folds", "best_epochs", "best_weights")))
+        folds, best_epochs, best_weights = (tuple(value[name]) for name in ("folds", "best_epochs", "best_weights"))
+        pseudo = value.get("pseudo")  # earlier versions did not write it
+        return cls(value["epochs"], value["weights"], folds, best_epochs, best_weights, PseudoRecord(**pseudo) if pseudo else None)
 
 
 def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> FullPlan:

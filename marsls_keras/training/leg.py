@@ -49,6 +49,7 @@ class FoldData:
         held_out: The tiles that the fold is judged on.
         normalizer: Normalisation with the statistics of the training tiles.
         keep: The weights that are kept where nothing is held out to judge them: "last", "ema" or "swa".
+        weights: Weights of the pixels of the training tiles, float32 (N, H, W), 0 where there is no label; None for 1 everywhere.
     """
 
     run: Run
@@ -57,11 +58,17 @@ class FoldData:
     held_out: Tiles
     normalizer: Normalizer
     keep: str | None = None
+    weights: np.ndarray | None = None
 
     @cached_property
     def inputs(self) -> np.ndarray | Inputs:
         """The bands of the training tiles that are carried, normalised, (N, H, W, C), in memory or made where they are asked for."""
         return self.normalizer.inputs(self.train.images, self.train.bands)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of the training tiles, uint8, of the pixels that have one."""
+        return self.train.masks if self.weights is None else self.train.masks[self.weights > 0]
 
     @cached_property
     def evaluation(self) -> Any:
@@ -85,6 +92,7 @@ class FoldData:
             epochs=config.training.epochs,
             mosaic=Mosaic.of(self.train.refs, height, width, max(config.data.window_sizes)) if windows else None,
             sizes=config.data.window_sizes if windows else (),
+            weights=self.weights,
             finish=self.normalizer.assemble,
         )
 
@@ -189,7 +197,7 @@ class Leg:
             optimizer = build_optimizer(self.config, self.steps, encoder, self.plan.factor, self.plan.accumulate)
             model.compile(
                 optimizer=LossScale(optimizer) if self.config.precision == "mixed_float16" else optimizer,
-                loss=build_loss(config.loss, positive_weight(self.data.train.masks) if "weighted_bce" in config.loss else None),
+                loss=build_loss(config.loss, positive_weight(self.data.labels) if "weighted_bce" in config.loss else None),
                 weighted_metrics=[self.metric],
                 jit_compile=use_xla(self.config, self.devices),
             )

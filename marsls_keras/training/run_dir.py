@@ -14,6 +14,7 @@ runs/<run>/
         metrics.json                                last: a fold that has it is finished
     fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
         full.json                                   how many epochs, which weights, and what the folds had to say
+        pseudo_labels.npz                           labels of images that had none, 255 for none still; if it trains on any
 """
 
 from __future__ import annotations

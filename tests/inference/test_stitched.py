@@ -125,7 +125,7 @@ def test_batches_of_any_size_and_tiles_on_disk_give_the_same(tmp_path):
     assert np.abs(stitched(tiles, range(6), ["rot90@64/32"], batch_size=100)[0] - expected).max() < 1e-6
     for i, image in enumerate(tiles.images):
         (tmp_path / f"{i}.bin").write_bytes(image.tobytes())
-    stored = replace(tiles, images=Stored(tmp_path, (SIDE, SIDE, 7), np.arange(6)))
+    stored = replace(tiles, images=Stored([tmp_path / f"{i}.bin" for i in range(6)], (SIDE, SIDE, 7)))
     assert np.abs(stitched(stored, range(6), ["rot90@64/32"])[0] - expected).max() < 1e-6
 
 

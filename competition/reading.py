@@ -1,0 +1,68 @@
+"""What runs are given to predict: images with what windows see around them, and the decision that the masks follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from competition.decision import PLAIN, read_decision
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.derive import load_with_neighbours
+from marsls_keras.data.folds import Fold
+from marsls_keras.data.integrity import Tiles, require_same_family
+from marsls_keras.errors import InputError
+from marsls_keras.inference.stitched import cells_seen, stitchable
+from marsls_keras.training.run_dir import Run
+
+Say = Callable[[str], None]
+
+
+def bands_of(runs: Sequence[Run]) -> list[str]:
+    """Return the bands that runs ask for, as in their configurations, each once."""
+    return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
+
+
+def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any]:
+    """Return the decision of these runs; the plain one, saying so, if they were not tuned.
+
+    That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
+    """
+    decision = read_decision(runs, folds)
+    if decision is None:
+        options = " ".join(f"--run {run.name}" for run in runs)
+        say(f"Not tuned: threshold 0.5, no views. marsls tune {options} decides on both.")
+        return dict(PLAIN)
+    return decision
+
+
+def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:
+    """Read a folder of image tiles that these runs can predict, and after them the tiles around that windows of a set of views see.
+
+    Raises:
+        InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
+    """
+    folder, data = Dataset.from_images(images), runs[0].config.data
+    sight = cells_seen(views, folder.tiles[0], release, data.resize)
+    dataset = surrounded(folder, runs[0], say) if sight else folder
+    chosen = dataset.tiles[: len(folder.tiles)]
+    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, data.resize, data.cache, sight)
+    for run in runs:
+        require_same_family(run.fingerprint["release"], tiles.release, str(images))
+    return tiles
+
+
+def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
+    """Return a folder of images and, after them, the tiles of a run's data known to lie in the same picture; say whether any do."""
+    number, root = len(folder.tiles), run.data_root
+    if not stitchable(folder.tiles):
+        return folder
+    try:
+        found = folder.located_in(Dataset.open(root, release=run.config.data.release))
+    except InputError:  # the run's data are gone or damaged, and can be done without
+        found = folder
+    if len(found.tiles) > number:
+        say(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
+        return found
+    say(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
+    return folder
