@@ -115,7 +115,7 @@ def described(decision: dict[str, Any]) -> str:
 
 
 def decision_path(runs: Sequence[Run]) -> Path:
-    """Return where the decision of these runs lies: in the run's folder, or for several in one named after all of them."""
+    """Return where their decision lies: in the run's folder, or in one named after all of them if they are several or RUN@SET."""
     return runs[0].path.parent / "+".join(run.name for run in runs) / "decision.json"
 
 

@@ -16,7 +16,7 @@ class KeepBest(Keep):
     """Evaluate on the held-out tiles and save the weights with the highest pooled mIoU (DualSwinFusionSeg, section "Optimisation").
 
     The sets of weights that `Keep` names compete. Of equal ones the first wins, and so does the earlier epoch. Weights whose loss is no
-    number are never kept. With `keep_each` the best of each set are kept as well, which one of them always is also the best of all.
+    number are never kept. With `keep_each` the best of each set are kept as well; one of them is always the best of all.
 
     Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and miou_swa of each
     (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.

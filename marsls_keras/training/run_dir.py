@@ -34,7 +34,7 @@ from marsls_keras.files import read_json, sha256, write_json
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk, as what its folds have to say with the best of all their weights, or with the best of one set of weights.
+    """A run on disk, whose folds predict with the best of all their weights, or with the best of one set of them.
 
     Attributes:
         path: Its folder.
@@ -174,7 +174,8 @@ class Run:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
 
         Raises:
-            InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with the reason.
+            InputError: If one of them is missing, unfinished, from another configuration or damaged, or did not keep the set of
+                weights that the run stands for; each is named with the reason.
         """
         folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
