@@ -23,6 +23,7 @@ from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.join import require_alike
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
+from marsls_keras.inference.stitched import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.training.full import FullPlan
 from marsls_keras.training.pseudo import UNCERTAIN, PseudoLabels, PseudoRecord, saved_labels
@@ -135,8 +136,11 @@ class _Images:
 
     @property
     def unlabelled(self) -> Tiles:
-        """Those that are to be labelled."""
-        return self.tiles.subset(range(self.number))
+        """Those that are to be labelled; where it is not known where each lies, training sees each by itself."""
+        tiles = self.tiles.subset(range(self.number))
+        if stitchable(tiles.refs):
+            return tiles
+        return replace(tiles, refs=tuple(replace(ref, cell=None) for ref in tiles.refs))
 
 
 def _read(run: Run, folder: Path, views: str, labelled: Tiles, say: Say) -> _Images:

@@ -17,6 +17,7 @@ from competition.pseudo import pseudo_labelled, to_labels
 from competition.reading import read_images
 from marsls_keras.config import Augmentation
 from marsls_keras.data.fingerprint import images_digest
+from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.inference.predict import load_member, predict_views
 from marsls_keras.losses import build_loss, positive_weight
@@ -214,6 +215,17 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
     expected = predict_ensemble([run], [0], tiles, [view], averaging="logit", number=6).probability[[0, 2, 3, 5]]
     assert np.mean(to_labels(expected, CONFIDENCE) == pseudo.labels) > 0.999
     assert [ref.image.name for ref in pseudo.tiles.refs] == [names[i] for i in (0, 2, 3, 5)]
+
+
+def test_images_of_two_pictures_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
+    run, (one, other, *_) = Run.open(tiny_run.path), sorted((tiny_run.data / "test/images").iterdir())
+    for path, name in ((one, "a_col00000_row00000.tif"), (other, "b_col00000_row00000.tif")):
+        shutil.copy(path, tmp_path / name)
+    pool = pool_tiles(run)
+    _, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False, print)
+    joined, weights = pseudo.added_to(pool)
+    assert len(Mosaic.of(joined.refs, 32, 32).origins) == len(weights) == 22
+    assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs
 
 
 # --- What is refused ---------------------------------------------------------------------------------------------------------------------
