@@ -423,7 +423,7 @@ def test_submit_json_twice_gives_the_same_bytes(submitted, tmp_path):
     assert shown["sha256"] == hashlib.sha256(Path("submissions/default.zip").read_bytes()).hexdigest()
     assert {key: value for key, value in shown.items() if key != "path"} == json.loads((tmp_path / "new" / "b.json").read_text())
     assert (tmp_path / "new" / "b.zip").read_bytes() == Path("submissions/default.zip").read_bytes()
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["b.json", "b.zip", "ledger.csv"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".ledger.csv.lock", "b.json", "b.zip", "ledger.csv"]
 
 
 def test_submit_untuned_says_so(again, tmp_path):
