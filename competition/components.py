@@ -7,12 +7,15 @@ from scipy import ndimage
 
 from competition.postprocess import HOLE, LANDSLIDE, at_edge
 
-AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-"""Candidates in pixels, for the least area of a component and for the largest hole that is filled; 0 leaves all as it is."""
+AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288)
+"""Candidates in pixels for the least area of a component; 0 leaves all as it is."""
+
+HOLES = tuple(area for area in AREAS if area <= 2048)
+"""Those for the largest hole that is filled. They are well below the 16,384 pixels of a tile, since a hole may lie around one that was not
+published, where nobody knows what there is."""
 
 
-def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """Return the counted pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes in `AREAS`.
+ixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes.
 
     Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
     and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
@@ -26,7 +29,7 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
         units: Number of units.
 
     Returns:
-        int64 (units, holes, areas, 2), false positives and true positives; holes and areas as in `AREAS`.
+        int64 (units, holes, areas, 2), false positives and true positives; holes as in `HOLES`, areas as in `AREAS`.
     """
     inside, components = ndimage.label(masks, LANDSLIDE)
     outside, backgrounds = ndimage.label(~masks, HOLE)
@@ -44,8 +47,8 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     parent_hole[0] = 0
     parent_hole[~hole[parent_hole]] = 0
     surrounding = inside.ravel()[_first(outside, backgrounds) - 1]  # of what is no hole, this means nothing and is not used
-    found = np.zeros((units, len(AREAS), len(AREAS), 2), np.int64)
-    for i, limit in enumerate(AREAS):
+    found = np.zeros((units, len(HOLES), len(AREAS), 2), np.int64)
+    for i, limit in enumerate(HOLES):
         filled = hole & (within.sum((1, 2)) <= limit)
         root = np.where(filled[parent_hole], surrounding[parent_hole], np.arange(components + 1))
         while not np.array_equal(further := root[root], root):

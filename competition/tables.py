@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from competition.components import AREAS, positives_by_area
+from competition.components import AREAS, HOLES, positives_by_area
 from competition.decision import Choice, segment
 from competition.oof import OutOfFold
 from marsls_keras.counts import BINS, Counts, confusion, counts_at_thresholds, histogram
@@ -87,7 +87,7 @@ class Tables:
             fp, tp = found[..., 0], found[..., 1]
             curve = Counts(tp, fp, total[1] - tp, total[0] - fp).scores()["miou"]
             hole, area = np.unravel_index(np.argmax(curve), curve.shape)
-            chosen = replace(choice, threshold=k / BINS, max_hole=AREAS[hole], min_area=AREAS[area])
+            chosen = replace(choice, threshold=k / BINS, max_hole=HOLES[hole], min_area=AREAS[area])
             return float(curve[hole, area]), replace(chosen, across_borders=self._across_borders and bool(hole or area))
 
         middle = round(choice.threshold * BINS)
@@ -104,7 +104,7 @@ class Tables:
         k, table = round(choice.threshold * BINS), self._histograms(_average_of(choice))[list(units)].sum(0)
         fp, tp = table[:, k:].sum(1)
         if choice.min_area or choice.max_hole:
-            sizes = AREAS.index(choice.max_hole), AREAS.index(choice.min_area)
+            sizes = HOLES.index(choice.max_hole), AREAS.index(choice.min_area)
             fp, tp = self._positives(_average_of(choice), k)[list(units)].sum(0)[sizes]
         return Counts(tp, fp, table[1].sum() - tp, table[0].sum() - fp)
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.morphology import remove_small_holes, remove_small_objects
 
-from competition.components import AREAS, positives_by_area
+from competition.components import AREAS, HOLES, positives_by_area
 from competition.decision import Choice, full_size, segment
 from competition.postprocess import postprocess
 from marsls_keras.data.refs import TileRef
@@ -73,9 +73,9 @@ def test_the_counts_of_all_sizes_are_those_of_doing_it(seed, sigma, size):
     masks, truth = blotches(seed, size=size, sigma=sigma), blotches(seed + 9, size=size, sigma=2).astype(np.uint8)
     unit = np.array([0, 0, 3, 1, 3, 1])
     found = positives_by_area(masks, truth, unit[:, None, None], 5)
-    assert found.shape == (5, len(AREAS), len(AREAS), 2) and not found[[2, 4]].any()
+    assert found.shape == (5, len(HOLES), len(AREAS), 2) and not found[[2, 4]].any()
     expected = np.zeros_like(found)
-    for i, max_hole in enumerate(AREAS):
+    for i, max_hole in enumerate(HOLES):
         for j, min_area in enumerate(AREAS):
             done = postprocess(masks, min_area, max_hole)
             for u in (0, 1, 3):
@@ -100,12 +100,12 @@ def test_pixels_of_one_component_are_counted_for_the_units_they_lie_in(sigma):
     unit[:, 8:52:11, 5::9] = -1  # pixels that there are not
     masks &= unit >= 0
     found = positives_by_area(masks, truth, unit, 3)
-    for i, max_hole in enumerate(AREAS):
+    for i, max_hole in enumerate(HOLES):
         for j, min_area in enumerate(AREAS):
             done = postprocess(masks, min_area, max_hole)
             expected = [[(done & (unit == u) & (truth == t)).sum() for t in (0, 1)] for u in range(3)]
             assert np.array_equal(found[:, i, j], expected)
-    assert (postprocess(masks, 0, AREAS[-1]) & (unit < 0)).any()  # filled, but of no unit
+    assert (postprocess(masks, 0, HOLES[-1]) & (unit < 0)).any()  # filled, but of no unit
 
 
 def test_areas_are_those_of_the_size_the_networks_saw():

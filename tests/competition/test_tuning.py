@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import f1_score, jaccard_score
 from test_postprocess import by_scikit_image
 
-from competition.components import AREAS
+from competition.components import AREAS, HOLES
 from competition.decision import PLAIN, Choice, decision_path, described, read_decision
 from competition.oof import OutOfFold
 from competition.tables import Tables
@@ -188,7 +188,7 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
     search = Search(Tables(oof), ("identity",), 1)
     counts = search.nested(("max_hole", "min_area"))
-    tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in AREAS for area in AREAS}
+    tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in HOLES for area in AREAS}
     chosen = set()
     for fold in range(folds):
         own = np.array(held_by) == fold
