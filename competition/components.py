@@ -15,7 +15,8 @@ HOLES = tuple(area for area in AREAS if area <= 2048)
 published, where nobody knows what there is."""
 
 
-ixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes.
+def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
+    """Return the counted pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes.
 
     Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
     and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
