@@ -12,6 +12,7 @@ from competition.decision import PLAIN, decision_path, full_size, read_decision,
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
+from competition.pseudo import pseudo_trained
 from competition.reading import Say, bands_of, decision_of, surrounded
 from competition.submission import expected_names
 from competition.uncertainty import entropy
@@ -181,6 +182,7 @@ def predict(
         "tiles": number,
         **{key: decision[key] for key in PLAIN},
         "alignment": described(alignment, number),
+        "pseudo_labels": pseudo_trained(opened, used, say),
         "foreground_ratio": foreground / pixels,
         "folders": [str(out / kind) for kind in written],
         "mosaics": [str(path) for path in joined],
