@@ -168,6 +168,8 @@ def test_a_submission_says_what_its_weights_have_seen(refit, tiny_run, tmp_path,
     assert manifest["seen_in_training"] == manifest["seen_by_every_fold"] == 0
     assert main([*map(str, arguments), "--out", str(tmp_path / "b.zip")]) == 0
     assert json.loads((tmp_path / "b.json").read_text())["pseudo_labels"] is None and "pseudo" not in capsys.readouterr().err
+    assert main(["predict", *map(str, arguments[2:]), "--folds", "full", "--out", str(tmp_path / "c"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pseudo_labels"] == manifest["pseudo_labels"]
 
 
 class Stopping(keras.callbacks.Callback):
