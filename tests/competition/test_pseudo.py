@@ -180,6 +180,7 @@ class Stopping(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_run, images, tmp_path):
     run = Run.open(tiny_run.copy(tmp_path / "runs") / tiny_run.name)
     moved = Path(shutil.copytree(images, tmp_path / "moved"))

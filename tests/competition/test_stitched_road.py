@@ -44,6 +44,7 @@ def test_tune_offers_windows_and_caches_them_apart(run, capsys):
     assert not np.array_equal(cached["identity@64/32"].probability, cached["identity"].probability)
 
 
+@pytest.mark.slow
 def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
     assert tune(run, "--isolated", "--json") == 0
     assert json.loads(capsys.readouterr().out)["isolated"] is True
@@ -140,6 +141,7 @@ def predicted(run: Run, images, out) -> dict[str, np.ndarray]:
     return {file.name: tifffile.imread(file) for file in (out / "probability").glob("*.tif")}
 
 
+@pytest.mark.slow
 def test_windows_of_images_see_labelled_tiles_around_them_where_the_picture_is_the_same(run, tmp_path, capsys):
     decided(run)
     tiles = load_folder(run.data_root, run.config.data)

@@ -75,6 +75,7 @@ def alike(one: Path, other: Path, tolerance: float, pixels: float) -> None:
         np.testing.assert_allclose(a["view_identity"].astype(float), b["view_identity"].astype(float), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_two_devices_do_what_one_does_and_go_on_where_the_other_stopped(tiny_run, tmp_path):
     def command(runs: str, devices: int, *more: str) -> list[str]:
         settings = [part for setting in SETTINGS for part in ("--set", setting)]

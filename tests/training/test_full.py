@@ -181,6 +181,7 @@ def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refi
 
 
 @pytest.mark.parametrize("moment", [r"fold_full.*00002_000000\.npz", pytest.param(r"metrics", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_refit_killed_and_resumed_ends_as_an_undisturbed_one(run, refit, moment):
     arguments = ["os.rename", moment, "1", *command(run, "--epochs", 3)]
     done = subprocess.run([sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True)
