@@ -134,6 +134,7 @@ sys.exit(main(arguments))
 """
 
 
+@pytest.mark.slow
 def test_a_signal_during_evaluation_is_obeyed_before_the_next_epoch(tiny_run, undisturbed, tmp_path):
     # The history is renamed into place after the evaluation of an epoch.
     script = KILLER.replace("SIGKILL", "SIGTERM")
