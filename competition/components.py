@@ -11,8 +11,7 @@ AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768
 """Candidates in pixels for the least area of a component; 0 leaves all as it is."""
 
 HOLES = tuple(area for area in AREAS if area <= 2048)
-"""Those for the largest hole that is filled. They are well below the 16,384 pixels of a tile, since a hole may lie around one that was not
-published, where nobody knows what there is."""
+"""Those for the largest hole that is filled."""
 
 
 def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
@@ -25,8 +24,8 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     Args:
         masks: Masks (N, H, W), bool, before post-processing.
         truth: True masks (N, H, W), nonzero is landslide.
-        unit: int, of a shape that broadcasts to that of the masks: which unit (a fold, or part of one) a pixel is counted for, -1 for
-            none. A component is as large as all of its pixels are together, whatever they are counted for.
+        unit: int, of a shape that broadcasts to that of the masks: which unit (a fold, or part of one) a pixel is counted for; -1 where
+            there is no tile. A component is as large as all of its pixels are together, whatever they are counted for.
         units: Number of units.
 
     Returns:
@@ -34,14 +33,18 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     """
     inside, components = ndimage.label(masks, LANDSLIDE)
     outside, backgrounds = ndimage.label(~masks, HOLE)
-    column = 2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0)  # the last unit is that of the pixels that are not counted
+    known = np.broadcast_to(unit, masks.shape) >= 0
+    column = 2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0)  # the last unit is that of what is not known
     own, within = (
         np.bincount((labels * (2 * units + 2) + column).ravel(), minlength=(number + 1) * (2 * units + 2)).reshape(number + 1, -1, 2)
         for labels, number in ((inside, components), (outside, backgrounds))
     )
     hole = np.ones(backgrounds + 1, bool)
-    hole[at_edge(outside)] = False
+    hole[outside[at_edge(known, HOLE)]] = False
     hole[0] = False
+    edge, filled_edge = np.zeros(components + 1, bool), np.zeros(backgrounds + 1, bool)
+    beside = at_edge(known, LANDSLIDE)
+    edge[inside[beside]] = filled_edge[outside[beside]] = True
     # The first pixel of a component in reading order has its surroundings to the left of it, whether it is of landslide or of a hole.
     start = _first(inside, components)
     parent_hole = np.where(start % masks.shape[2] > 0, outside.ravel()[start - 1], 0)
@@ -57,9 +60,12 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
         grown = np.zeros_like(own)
         np.add.at(grown, root, own)
         np.add.at(grown, root[surrounding[filled]], within[filled])
+        at = np.zeros_like(edge)
+        np.logical_or.at(at, root, edge)
+        np.logical_or.at(at, root[surrounding[filled]], filled_edge[filled])
         stays = np.flatnonzero(grown.sum((1, 2)) > 0)
         stays = stays[stays > 0]
-        size = np.searchsorted(AREAS, grown[stays].sum((1, 2)), side="right") - 1
+        size = np.where(at[stays], len(AREAS), np.searchsorted(AREAS, grown[stays].sum((1, 2)), side="right")) - 1
         np.add.at(found[:, i].swapaxes(0, 1), size, grown[stays, :units])
     return np.flip(np.cumsum(np.flip(found, 2), 2), 2)  # a component counts at every size up to its own
 

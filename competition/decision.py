@@ -57,7 +57,7 @@ def segment(decision: dict[str, Any], probability: np.ndarray, refs: Sequence[Ti
     Args:
         decision: Content of decision.json, or PLAIN; one that fits the tiles, see `competition.ensemble.fitting`.
         probability: Mean probability (N, H, W), float32, at the tiles' own size.
-        refs: The tiles, N of them. Across their borders others than these are background.
+        refs: The tiles, N of them. Across their borders nothing is known but these.
         size: Height and width that the networks saw, where `data.resize` is another size: areas were chosen in its pixels, and are scaled.
 
     Returns:
@@ -67,9 +67,11 @@ def segment(decision: dict[str, Any], probability: np.ndarray, refs: Sequence[Ti
     masks, min_area, max_hole = probability >= np.float32(decision["threshold"]), decision["min_area"] * scale, decision["max_hole"] * scale
     if not decision["across_borders"]:
         return postprocess(masks, min_area, max_hole).astype(np.uint8)
-    for picture, put_back in stitch(refs, masks):
-        put_back(postprocess(picture, min_area, max_hole))
-    return masks.astype(np.uint8)
+    layers = np.stack([masks, np.ones_like(masks)], axis=-1)
+    for picture, put_back in stitch(refs, layers):
+        known = picture[..., 1]
+        put_back(np.stack([postprocess(picture[..., 0], min_area, max_hole, known), known], axis=-1))
+    return layers[..., 0].astype(np.uint8)
 
 
 def full_size(

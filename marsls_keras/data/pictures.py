@@ -21,9 +21,6 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray, fill: float = 0) -> Iter
     and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles: one piece is in memory at a time, however
     far apart the pieces of a raster lie. A tile without a cell, whose neighbours are unknown, is a piece of its own.
 
-    Post-processing of a piece is that of masks across borders: a cell that was not published is background and joined to the background
-    that touches it, so that a hole which may go on there is as large as a cell, and stays if smaller ones only are filled.
-
     Args:
         refs: The tiles, N of them.
         arrays: (N, H, W, …), such as masks or probabilities; `put_back(picture)` writes into them.

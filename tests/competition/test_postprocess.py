@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.measure import label, regionprops
 from skimage.morphology import remove_small_holes, remove_small_objects
+from skimage.segmentation import clear_border
 
 from competition.components import AREAS, HOLES, positives_by_area
 from competition.decision import Choice, full_size, segment
@@ -14,13 +16,37 @@ from marsls_keras.data.refs import TileRef
 
 
 def by_scikit_image(mask: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:
-    """Return what is expected of one mask (H, W); a wide frame joins the background at the edges to one that is never a hole."""
+    """Return what is expected of one mask (H, W); a wide frame joins the background at the edges to one that is never a hole.
+
+    A component at the edge stays.
+    """
     framed = np.pad(mask != 0, 40)
     if max_hole:
         framed = remove_small_holes(framed, max_size=max_hole, connectivity=1)
-    if min_area:
-        framed = remove_small_objects(framed, max_size=min_area - 1, connectivity=2)
-    return framed[40:-40, 40:-40]
+    filled = framed[40:-40, 40:-40]
+    if not min_area:
+        return filled
+    at_edge = filled & (clear_border(label(filled, connectivity=2)) == 0)
+    return remove_small_objects(filled, max_size=min_area - 1, connectivity=2) | at_edge
+
+
+def of_regions(mask: np.ndarray, min_area: int, max_hole: int, known: np.ndarray) -> np.ndarray:
+    """Return the same of a mask (H, W) of which parts are not known, region by region."""
+    done, unknown = mask.copy(), np.pad(~known, 1, constant_values=True)
+    shifts = {1: [(0, 1), (1, 0), (1, 2), (2, 1)], 2: [(r, c) for r in range(3) for c in range(3) if (r, c) != (1, 1)]}
+
+    def regions(of: np.ndarray, connectivity: int):
+        beside = ~known | np.any([unknown[r : r + len(mask), c : c + len(mask[0])] for r, c in shifts[connectivity]], axis=0)
+        for region in regionprops(label(of, connectivity=connectivity)):
+            rows, columns = region.coords.T
+            if not beside[rows, columns].any():
+                yield len(rows), (rows, columns)
+
+    for size, pixels in list(regions(~done, 1)):
+        done[pixels] |= size <= max_hole
+    for size, pixels in list(regions(done, 2)):
+        done[pixels] &= size >= min_area
+    return done
 
 
 def blotches(seed: int, number: int = 6, size: int = 40, sigma: float = 0.9) -> np.ndarray:
@@ -58,9 +84,12 @@ def test_by_hand():
     assert np.array_equal(postprocess(mask, 0, 7), mask)
     assert np.array_equal(postprocess(mask, 0, 8), mask | hole)  # the pixel in the right column is no hole: it is at the edge
     specks = np.zeros_like(mask)
-    specks[1, 7] = specks[7, 0] = specks[3, 3] = True
+    specks[3, 3] = True
+    assert np.array_equal(postprocess(mask, 99, 0), mask & ~specks)  # all others are at the edge, and nobody knows how large they are
+    mask, hole, ring, specks = (np.pad(drawing, 1) for drawing in (mask, hole, ring, specks))  # no longer
+    specks[2, 8] = specks[8, 1] = True
     assert np.array_equal(postprocess(mask, 2, 0), mask & ~specks)
-    specks[3, 3] = False  # with its hole filled it is part of the ring
+    specks[4, 4] = False  # with its hole filled it is part of the ring
     assert np.array_equal(postprocess(mask, 2, 8), (mask | hole) & ~specks)
     size = int((mask & ~specks).sum())
     assert not postprocess(mask, size, 0)[ring].any()  # the ring without what lies in it is too small by the speck
@@ -90,7 +119,10 @@ def test_nothing_and_everything():
     unit = np.array([0, 1])[:, None, None]
     empty, full = positives_by_area(truth < 0, truth, unit, 2), positives_by_area(truth >= 0, truth, unit, 2)
     assert not empty.any()
-    assert (full[:, :, : AREAS.index(16) + 1] == 8).all() and not full[:, :, AREAS.index(16) + 1 :].any()
+    assert (full == 8).all()  # it is at the edge
+    inside = np.pad(truth >= 0, ((0, 0), (1, 1), (1, 1)))
+    found = positives_by_area(inside, np.pad(truth, ((0, 0), (1, 1), (1, 1))), unit, 2)
+    assert (found[:, :, : AREAS.index(16) + 1] == 8).all() and not found[:, :, AREAS.index(16) + 1 :].any()
 
 
 @pytest.mark.parametrize("sigma", [0.8, 1.5])
@@ -102,10 +134,26 @@ def test_pixels_of_one_component_are_counted_for_the_units_they_lie_in(sigma):
     found = positives_by_area(masks, truth, unit, 3)
     for i, max_hole in enumerate(HOLES):
         for j, min_area in enumerate(AREAS):
-            done = postprocess(masks, min_area, max_hole)
+            done = postprocess(masks, min_area, max_hole, unit >= 0)
+            if (i + j) % 5 == 0:
+                assert np.array_equal(done[0], of_regions(masks[0], min_area, max_hole, unit[0] >= 0))
             expected = [[(done & (unit == u) & (truth == t)).sum() for t in (0, 1)] for u in range(3)]
             assert np.array_equal(found[:, i, j], expected)
-    assert (postprocess(masks, 0, HOLES[-1]) & (unit < 0)).any()  # filled, but of no unit
+    assert not (postprocess(masks, 0, HOLES[-1], unit >= 0) & (unit < 0)).any()
+
+
+def test_what_may_go_on_in_a_cell_that_was_not_published_stays():
+    refs = [TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (1, 0)])]
+    values = np.zeros((3, 12, 16), np.float32)
+    values[0, 2:9, 10:], values[1, 2:9, :6] = 1, 1  # one landslide over the border
+    values[0, 4:6, 14:], values[1, 4:6, :2] = 0, 0  # with a hole of eight pixels in it
+    values[1, 8:, 7:12], values[1, 10:, 9] = 1, 0  # and one with a notch at the lower border, where no tile was published
+    values[2, 2:4, 14:] = 1  # a small one at the right border, likewise
+    values[2, 6:8, 6:8] = 1  # and one of which all is known
+    expected = values.copy()
+    expected[0, 4:6, 14:], expected[1, 4:6, :2], expected[2, 6:8] = 1, 1, 0
+    decision = Choice(max_hole=8, min_area=40, across_borders=True).as_dict(["run"])
+    assert np.array_equal(segment(decision, values, refs), expected)
 
 
 def test_areas_are_those_of_the_size_the_networks_saw():
@@ -124,14 +172,18 @@ def test_areas_are_those_of_the_size_the_networks_saw():
 def test_components_go_on_across_borders_where_the_decision_says_so():
     refs = [TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (5, 5)])]
     small = np.zeros((3, 8, 8), np.float32)
-    small[0, 3:5, 6:], small[1, 3:5, :2], small[2, 3:5, 6:] = 1, 1, 1  # eight pixels over a border, and four
+    small[0, 3, 6:] = small[1, 3, :2] = 1  # four pixels over a border
+    small[1, 6, 3:5] = 1  # two within a tile
+    small[2, 3, 6:] = 1  # two at a border beyond which nothing is known
     alone = Choice(min_area=6).as_dict(["run"])
     across = {**alone, "across_borders": True}
-    assert not segment(alone, small, refs).any()
-    expected = small * np.array([1, 1, 0])[:, None, None]
-    assert np.array_equal(segment(across, small, refs), expected)
-    for decision, kept in ((alone, [0, 0, 0]), (across, [1, 1, 0])):
+    left = small.copy()
+    left[1, 6] = 0
+    assert np.array_equal(segment(alone, small, refs), left)
+    left[:2] = 0
+    assert np.array_equal(segment(across, small, refs), left)
+    for decision, kept in ((alone, [1, 1, 1]), (across, [0, 0, 1])):
         done = list(full_size(decision, small, refs, [(16, 16)] * 3))
         assert [bool(mask.any()) for _, mask in done] == kept and all(mask.shape == values.shape == (16, 16) for values, mask in done)
     differing = list(full_size(across, small, refs, [(8, 8), (16, 16), (8, 8)]))
-    assert [mask.shape for _, mask in differing] == [(8, 8), (16, 16), (8, 8)] and not any(mask.any() for _, mask in differing)
+    assert [mask.shape for _, mask in differing] == [(8, 8), (16, 16), (8, 8)] and [bool(mask.any()) for _, mask in differing] == [1, 1, 1]
