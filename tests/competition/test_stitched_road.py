@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
-from test_postprocess import by_scikit_image
+from test_postprocess import of_regions
 
 from competition.cli import main
 from competition.oof import pool_tiles
@@ -128,11 +128,11 @@ def in_the_picture(masks: np.ndarray, cells: np.ndarray, min_area: int, max_hole
     """Return masks (N, H, W) after post-processing of the picture that they are put together to."""
     (height, width), cells = masks.shape[1:], cells - cells.min(0)
     rows, columns = cells.max(0) + 1
-    picture = np.zeros((rows * height, columns * width), bool)
+    picture, known = np.zeros((2, rows * height, columns * width), bool)
     places = [(slice(r * height, (r + 1) * height), slice(c * width, (c + 1) * width)) for r, c in cells]
     for place, mask in zip(places, masks, strict=True):
-        picture[place] = mask
-    done = by_scikit_image(picture, min_area, max_hole)
+        picture[place], known[place] = mask, True
+    done = of_regions(picture, min_area, max_hole, known)
     return np.stack([done[place] for place in places])
 
 
@@ -170,10 +170,15 @@ def test_submit_and_evaluate_predict_the_tiles_alone_and_see_those_around(run, t
     tiles = load_folder(run.data_root, run.config.data)
     index = np.array([i for i, ref in enumerate(tiles.refs) if ref.split == "val"])
     probability = by_hand(run, tiles, index)
-    threshold = round(float(np.median(probability)), 3)
-    decided(run, threshold=threshold, min_area=30, max_hole=12, across_borders=True)
-    masks = in_the_picture(probability >= threshold, np.array([tiles.refs[i].cell for i in index]), 30, 12)
+    cells = np.array([tiles.refs[i].cell for i in index])
+    sizes = {"min_area": 30, "max_hole": 60}
+    tried = {
+        t: in_the_picture(probability >= t, cells, *sizes.values()) for t in np.quantile(probability, np.linspace(0.05, 0.95, 19)).round(3)
+    }
+    threshold = float(max(tried, key=lambda t: (tried[t] != (probability >= t)).sum()))
+    masks = tried[threshold]
     assert not np.array_equal(masks, probability >= threshold)
+    decided(run, threshold=threshold, **sizes, across_borders=True)
     out = tmp_path / "out.zip"
     where = ["--runs", str(run.path.parent)]
     assert main(["submit", "--run", run.name, *where, "--images", str(run.data_root / "val" / "images"), "--out", str(out)]) == 0
