@@ -31,7 +31,9 @@ def caches(run: Run) -> list[str]:
     return [hashlib.sha256((run.fold_path(fold) / "oof.npz").read_bytes()).hexdigest() for fold in (0, 1)]
 
 
-@pytest.mark.parametrize(("split", "how", "number"), [("oof", "batchnorm", 20), ("val", "statistics", 4)])
+@pytest.mark.parametrize(
+    ("split", "how", "number"), [("oof", "batchnorm", 20), pytest.param("val", "statistics", 4, marks=pytest.mark.slow)]
+)
 def test_scores_are_those_of_the_fitted_members(run, split, how, number):
     before = caches(run)
     common = ["evaluate", "tiny", "--runs", run.path.parent, "--split", split]
