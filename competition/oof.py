@@ -13,6 +13,7 @@ from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
 from marsls_keras.inference.align import align
@@ -46,6 +47,11 @@ class OutOfFold:
     members: dict[str, dict[str, str]]
     isolated: bool = False
     landslide: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def places(self) -> tuple[TileRef, ...]:
+        """The tiles as they lie in pictures; where folds are isolated, those of each fold in one of their own."""
+        return _apart(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
 
     def probability(self, view_set: str, weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
         """Return the mean probability over a set of views and the runs, float32 (N, H, W).
@@ -142,9 +148,7 @@ def collect(
     ids = [tile["id"] for tile in runs[0].splits.tiles]
     held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
     used = np.flatnonzero(np.isin(held_by, folds))
-    if isolated:
-        refs = tuple(replace(ref, raster=f"{ref.raster}, fold {fold}") for ref, fold in zip(tiles.refs, held_by, strict=True))
-        tiles = replace(tiles, refs=refs)
+    seen = replace(tiles, refs=_apart(tiles.refs, held_by)) if isolated else tiles
     shape = (len(used), *tiles.masks.shape[1:])
     predictions = {run.name: {view: np.zeros(shape, np.float16) for view in views} for run in runs}
     detecting = all(map(_has_detection, runs))
@@ -154,7 +158,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, tiles, index, views, say, isolated, alignment)
+            predicted = _fold_views(run, fold, seen, index, views, say, isolated, alignment)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -172,6 +176,10 @@ def collect(
         isolated=isolated,
         landslide=landslide,
     )
+
+
+def _apart(refs: Sequence[TileRef], folds: np.ndarray) -> tuple[TileRef, ...]:
+    return tuple(replace(ref, raster=f"{ref.raster}, fold {fold}") for ref, fold in zip(refs, folds, strict=True))
 
 
 def _has_detection(run: Run) -> bool:

@@ -73,7 +73,7 @@ def evaluate(
     if split == "oof":
         isolated = decision.get("isolated", False)
         oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say, isolated, alignment)
-        tiles, blocks = oof.tiles, oof.blocks
+        tiles, places, blocks = oof.tiles, oof.places, oof.blocks
         probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
         landslide = oof.image_probability(decision["views"], decision["weights"])
     else:
@@ -88,9 +88,9 @@ def evaluate(
         decision = fitting(decision, refs, say)
         probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(refs))
         refuse_leaked(leaked)
-        tiles = tiles.subset(range(len(refs)))  # without their surroundings
+        tiles, places = tiles.subset(range(len(refs))), refs  # without their surroundings
         blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
-    counts = confusion(tiles.masks, segment(decision, probability, tiles.refs), axis=(1, 2))
+    counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
     per_tile = counts.scores()
     return {
         "run": name,
@@ -237,6 +237,6 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         bands=oof.tiles.bands,
         masks=oof.tiles.masks,
         probability=probability,
-        predicted=segment(followed, probability, oof.tiles.refs),
+        predicted=segment(followed, probability, oof.places),
         study=read_json(searched) if (searched := run.path / "search" / "study.json").exists() else None,
     )

@@ -37,7 +37,7 @@ class Tables:
     """
 
     def __init__(self, oof: OutOfFold):
-        self._across_borders = stitchable(oof.tiles.refs)
+        self._across_borders = stitchable(oof.places)
         self.oof, self.runs, self.folds = oof, list(oof.runs), sorted(set(oof.folds.tolist()))
         self.unit = np.zeros(len(oof.folds), int)
         for rank, fold in enumerate(self.folds):
@@ -133,11 +133,11 @@ class Tables:
         if not self._across_borders:
             return positives_by_area(masks, tiles.masks, self.unit[:, None, None], units)
         layers = np.stack([masks, tiles.masks, np.broadcast_to(self.unit[:, None, None], masks.shape) + 1], -1, dtype=np.int16)
-        pieces = (np.moveaxis(picture, -1, 0)[:, None] for picture, _ in stitch(tiles.refs, layers))
+        pieces = (np.moveaxis(picture, -1, 0)[:, None] for picture, _ in stitch(self.oof.places, layers))
         return np.sum([positives_by_area(mask != 0, truth, unit - 1, units) for mask, truth, unit in pieces], axis=0)
 
     def _segment(self, choice: Choice) -> np.ndarray:
-        return segment(choice.as_dict(self.runs), self._probability(*_average_of(choice)), self.oof.tiles.refs)
+        return segment(choice.as_dict(self.runs), self._probability(*_average_of(choice)), self.oof.places)
 
 
 def _average_of(choice: Choice) -> tuple[str, tuple[float, ...], str]:

@@ -14,17 +14,16 @@ from marsls_keras.data.refs import TileRef
 PutBack = Callable[[np.ndarray], None]
 
 
-def stitch(refs: Sequence[TileRef], arrays: np.ndarray, fill: float = 0) -> Iterator[tuple[np.ndarray, PutBack]]:
+def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.ndarray, PutBack]]:
     """Yield the pieces of the pictures that tiles were cut from, one at a time, each with what puts it back into its tiles.
 
     A piece is of tiles of one raster that hang together over sides or corners, so that nothing in one piece touches anything in another,
-    and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles: one piece is in memory at a time, however
-    far apart the pieces of a raster lie. A tile without a cell, whose neighbours are unknown, is a piece of its own.
+    and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles, 0 where there is none: one piece is in memory
+    at a time, however far apart the pieces of a raster lie. A tile without a cell, whose neighbours are unknown, is a piece of its own.
 
     Args:
         refs: The tiles, N of them.
         arrays: (N, H, W, …), such as masks or probabilities; `put_back(picture)` writes into them.
-        fill: Value where there is no tile.
 
     Raises:
         ValueError: If two tiles claim the same cell of a raster, or there is not one array for each tile.
@@ -38,7 +37,7 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray, fill: float = 0) -> Iter
         corner = origins.min(axis=0)
         rows, columns = origins.max(axis=0) - corner + (height, width)
         places = [(slice(y, y + height), slice(x, x + width)) for y, x in (origins - corner).tolist()]
-        picture = np.full((rows, columns, *arrays.shape[3:]), fill, arrays.dtype)
+        picture = np.zeros((rows, columns, *arrays.shape[3:]), arrays.dtype)
         for tile, place in zip(members, places, strict=True):
             picture[place] = arrays[tile]
 

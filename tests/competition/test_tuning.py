@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logit
 from sklearn.metrics import f1_score, jaccard_score
-from test_postprocess import by_scikit_image
+from test_postprocess import by_scikit_image, of_regions
 
 from competition.components import AREAS, HOLES
 from competition.decision import PLAIN, Choice, decision_path, described, read_decision
@@ -172,6 +172,17 @@ def test_what_was_planted_is_found(planted_decision):
     assert "components below" in described(decision) and "weights run" in described(decision)
 
 
+def by_hand_apart(masks: np.ndarray, cells: list[tuple[int, int]], min_area: int) -> np.ndarray:
+    """Return masks without small components, after the picture that holds these tiles and no others."""
+    size = masks.shape[1]
+    picture, known = np.zeros((2, 3 * size, 3 * size), bool)
+    for mask, (row, column) in zip(masks, cells, strict=True):
+        place = slice(row * size, (row + 1) * size), slice(column * size, (column + 1) * size)
+        picture[place], known[place] = mask, True
+    done = of_regions(picture, min_area, 0, known)
+    return np.stack([done[r * size : (r + 1) * size, c * size : (c + 1) * size] for r, c in cells])
+
+
 def test_sizes_are_those_of_the_picture_where_it_is_known():
     """Brute force over sizes at threshold 0.5: what is left of the picture put together, counted on the tiles of the other folds."""
     side, size, folds = 3, 24, 3
@@ -201,6 +212,14 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     assert all(min(sizes) > 0 for sizes in chosen)
     final = search.choose(("max_hole", "min_area"), search.tables.all_units)
     assert final.across_borders and not search.choose(("threshold",), search.tables.all_units).across_borders
+    isolated = replace(oof, isolated=True)
+    assert isolated.tiles.refs == refs and len({ref.raster for ref in isolated.places}) == folds
+    masks = np.stack([predict(oof, "identity", 0.5, i) for i in range(side * side)])
+    for fold in range(folds):  # one fold's tiles are alone, each at a distance from the next
+        own = np.array(held_by) == fold
+        index, found = Tables(isolated).per_tile(Choice(min_area=9, across_borders=True), [2 * fold, 2 * fold + 1])
+        expected = by_hand_apart(masks[own], [refs[i].cell for i in np.flatnonzero(own)], 9)
+        assert np.array_equal(index, np.flatnonzero(own)) and np.array_equal(found.tp, (expected & cut(truth)[own]).sum((1, 2)))
     alone = Search(Tables(replace(oof, tiles=replace(oof.tiles, refs=tuple(replace(ref, cell=None) for ref in refs)))), ("identity",), 1)
     assert not np.array_equal(alone.nested(("max_hole", "min_area")).tp, counts.tp)  # borders make a difference here
 

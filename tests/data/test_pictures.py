@@ -23,12 +23,12 @@ def test_tiles_that_touch_are_one_piece_and_are_put_back_into_their_places():
     values = np.random.default_rng(0).random((8, H, W, 2))
     before = values.copy()
     found = []
-    for picture, put_back in stitch(tiles, values, fill=-1):
+    for picture, put_back in stitch(tiles, values):
         found.append(picture)
         put_back(picture * 2)
     assert np.array_equal(values, before * 2)
     assert [picture.shape[:2] for picture in found] == [(2 * H, 3 * W), (2 * H, W), (H, W), (H, W), (H, W)]
-    large = np.full((2 * H, 3 * W, 2), -1.0)
+    large = np.zeros((2 * H, 3 * W, 2))
     large[:H, :W], large[H:, W : 2 * W], large[H:, 2 * W :] = before[0], before[2], before[6]  # 0 and 2 touch at a corner
     assert np.array_equal(found[0], large)
     assert np.array_equal(found[1], np.concatenate(before[[1, 5]]))
