@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from killing import KILLER
 from PIL import Image
 from zip_builders import EXPECTED, SIZE, A, B, C
 
@@ -113,24 +114,6 @@ def test_same_masks_same_bytes_in_two_processes(tmp_path):
     digests = [json.loads((tmp_path / f"{name}.json").read_text())["sha256"] for name in "ab"]
     assert digests[0] == digests[1] == hashlib.sha256((tmp_path / "a.zip").read_bytes()).hexdigest()
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-
-
-# Kills the process the nth time that a file whose path matches is about to be opened or renamed.
-KILLER = """
-import os, re, signal, sys
-event, pattern, times = sys.argv[1:4]
-del sys.argv[1:4]
-left = int(times)
-
-def hook(name, args):
-    global left
-    if name == event and any(isinstance(a, (str, os.PathLike)) and re.search(pattern, os.fspath(a)) for a in args):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(hook)
-"""
 
 
 @pytest.mark.parametrize(

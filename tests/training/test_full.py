@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import KILLER
 from test_keep_best import PERFECT, compiled, pointwise, training, training_batches
-from test_kill import KILLER
+from test_kill import COMMAND
 
 from competition import results, workflow
 from competition.cli import main
@@ -184,7 +185,7 @@ def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refi
 @pytest.mark.slow
 def test_a_refit_killed_and_resumed_ends_as_an_undisturbed_one(run, refit, moment):
     arguments = ["os.rename", moment, "1", *command(run, "--epochs", 3)]
-    done = subprocess.run([sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", KILLER + COMMAND, *arguments], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert "unfinished" in str(run.trouble("full"))
     for fold in (0, 1):  # a plan that was made is kept to, whatever becomes of the folds

@@ -10,25 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import KILLER
 
 from marsls_keras.training.run_dir import read_history
 
-# Kills the process the nth time that a file whose path matches is about to be opened or renamed; Python tells its audit hooks of both.
-KILLER = """
-import os, re, signal, sys
-event, pattern, times, *arguments = sys.argv[1:]
-left = int(times)
-
-def hook(name, args):
-    global left
-    if name == event and any(isinstance(a, (str, os.PathLike)) and re.search(pattern, os.fspath(a)) for a in args):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(hook)
+COMMAND = """
 from competition.cli import main
-sys.exit(main(arguments))
+sys.exit(main(sys.argv[1:]))
 """
 
 SETTINGS = [
@@ -93,7 +81,7 @@ def test_a_training_killed_again_and_again_ends_as_an_undisturbed_one(tiny_run, 
     folder = tmp_path / "runs" / "tiny" / "fold_0"
     for event, pattern, times in moments:
         arguments = [event, pattern, str(times), *command(tiny_run, tmp_path / "runs")]
-        done = subprocess.run([sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", KILLER + COMMAND, *arguments], capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, (pattern, done.stderr)
         assert not (folder / "metrics.json").exists()
     subprocess.run([sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "runs")], check=True, capture_output=True)
@@ -137,7 +125,7 @@ sys.exit(main(arguments))
 @pytest.mark.slow
 def test_a_signal_during_evaluation_is_obeyed_before_the_next_epoch(tiny_run, undisturbed, tmp_path):
     # The history is renamed into place after the evaluation of an epoch.
-    script = KILLER.replace("SIGKILL", "SIGTERM")
+    script = (KILLER + COMMAND).replace("SIGKILL", "SIGTERM")
     done = subprocess.run(
         [sys.executable, "-c", script, "os.rename", r"history\.csv", "2", *command(tiny_run, tmp_path / "runs")],
         capture_output=True,
