@@ -15,8 +15,12 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from marsls_keras.data.tiff import PLAIN
+from marsls_keras.data.tiff_chunks import LOSSLESS, require_apart, require_chunks
+from marsls_keras.data.tiff_meaning import foreign, no_data, scaling
+from marsls_keras.data.tiff_structure import Page, walk
+
 _JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
-_LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate, PackBits, old Deflate, LZMA, ZSTD
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises on a damaged or hostile archive."""
 
@@ -152,10 +156,11 @@ def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, lis
     """Return the mask in a TIFF and no problem, or None and the problems; pixels are decoded only if the header is as expected."""
     problems = []
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as tif:
-            page = tif.pages.first
-            if len(tif.pages) != 1:
-                problems.append(f"{len(tif.pages)} pages, expected one")
+        structure = walk(io.BytesIO(data))
+        with tifffile.TiffFile(io.BytesIO(data), **PLAIN) as tif:
+            page, header = tif.pages.first, structure.pages[0]
+            if len(structure.pages) != 1:
+                problems.append(f"{len(structure.pages)} pages, expected one")
             if page.samplesperpixel != 1:
                 problems.append(f"{page.samplesperpixel} bands, expected one")
             if page.dtype != np.uint8:
@@ -163,17 +168,34 @@ def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, lis
             found = (page.imagelength, page.imagewidth)
             if found != tuple(shape) or page.imagedepth != 1:
                 problems.append(f"size {size_text(found)}, expected {size_text(shape)}")
-            if page.compression not in _LOSSLESS:
+            if page.compression not in LOSSLESS:
                 problems.append(f"TIFF compression {int(page.compression)}, expected none, LZW or Deflate")
             if page.is_tiled and page.tilelength * page.tilewidth > 2**24:
                 problems.append(f"TIFF tiles of {page.tilelength} x {page.tilewidth} for {size_text(shape)} pixels")  # a bomb of its own
+            if reason := foreign(header):
+                problems.append(reason)
             if problems:
                 return None, problems
+            if require_chunks(page, page.dataoffsets, page.databytecounts, decode=True).any():
+                return None, ["blocks are absent (sparse), which not every reader knows: write the mask whole"]
+            taken = [(start, start + size) for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            require_apart([*structure.headers, *taken], len(data))
             mask = page.asarray()
     except Exception as error:  # tifffile and the codecs raise nearly anything on damaged or hostile bytes
         return None, [f"not readable as a TIFF ({printable(str(error))})"]
-    problem = value_problem(mask)
+    problem = value_problem(mask) or _tag_problem(header)
     return (None, [problem]) if problem else (mask, [])
+
+
+def _tag_problem(header: Page) -> str | None:
+    """Return what GDAL's tags make of the values of a mask that holds 0 and 1, or None."""
+    try:
+        if scaling(header, 1) is not None:
+            return "GDAL's metadata tell a scale or offset: write it without"
+        empty = no_data(header, np.dtype(np.uint8))
+    except ValueError as error:
+        return printable(str(error))
+    return "landslide (1) is tagged as no data: write it without the no-data tag" if empty == 1 else None
 
 
 def _why_not_a_zip(path: Path, error: Exception) -> str:

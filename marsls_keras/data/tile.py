@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +39,7 @@ class Tile:
 
     Attributes:
         image: float32 (H, W, C), canonical order and scale, no-data filled from the nearest valid pixel of the band.
-        valid: bool (H, W), False where any band was no-data (below -1e30, NaN or infinite).
+        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file says is none).
         release: Name of the release the file is of.
         path: The file.
         geo: GeoTIFF tags as (code, dtype, count, value), empty if the file has none.
@@ -103,11 +105,16 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     Raises:
         InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
     """
-    path = Path(path)
+    with _memory(Path(path)):
+        return _read_tile(Path(path), release)
+
+
+def _read_tile(path: Path, release: str) -> Tile:
     stored, geo = _stored(path, release, pixels=True)
     kind = stored.dtype
-    stored = stored.astype(np.float32)
-    valid = np.isfinite(stored) & (stored > NO_DATA)
+    known = ~np.ma.getmaskarray(stored)
+    stored = np.ma.filled(stored, 0).astype(np.float32)
+    valid = known & np.isfinite(stored) & (stored > NO_DATA)
     stored[~valid] = np.nan
     found = RELEASES[detect_release(path, stored) if release == "auto" else release]
     if found.bands == RGB and kind != np.uint8:
@@ -129,12 +136,26 @@ def read_mask(path: str | Path) -> np.ndarray:
     Raises:
         InputError: If the file is missing, truncated, has several bands or other values.
     """
-    mask = _format(Path(path)).read_mask(Path(path))
-    values = np.unique(mask)
+    with _memory(Path(path)):
+        mask = _format(Path(path)).read_mask(Path(path))
+        values = np.unique(mask)
     if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
         found = ", ".join(f"{value:g}" for value in values[:5])
         raise InputError(f"{path}: a mask holds 0 and 1 (or 0 and 255), found {found}{', …' if len(values) > 5 else ''}.")
     return (mask != 0).astype(np.uint8)
+
+
+@contextmanager
+def _memory(path: Path) -> Iterator[None]:
+    """Name the file that takes more memory than there is.
+
+    Raises:
+        InputError: Instead of MemoryError.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: reading it takes more memory than there is. Is it a tile? Cut it, or free some memory.") from None
 
 
 def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:

@@ -1,0 +1,121 @@
+"""Strips and tiles of a TIFF page: all are there, and each holds as many pixels as the header tells."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)
+"""Compressions that give the bytes of the pixels: none, LZW, Deflate, PackBits, old Deflate, LZMA, ZSTD."""
+
+_JPEG = 7
+MAX_CHUNKS = 1 << 16
+"""Strips and tiles of a file, so that reading them takes seconds at most."""
+
+
+def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Return the bytes of a row of a strip or tile, and the rows of one that is whole."""
+    width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, min(page.rowsperstrip, page.imagelength))
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    return -(-width * samples * page.bitspersample // 8), rows
+
+
+def require_chunks(page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tuple[int, ...], decode: bool) -> np.ndarray:
+    """Return which strips or tiles are absent, bool (number,), having seen to it that the others have the size the header tells.
+
+    GDAL leaves blocks that were never written absent, with offset and size 0. Those that it fills when it closes a file are whole strips,
+    even where the last one reaches beyond the image; what is there is one value. Other bytes beyond the header's rows are pixels.
+
+    Args:
+        page: The page, or the one that tells of the pages that are alike.
+        offsets: Where the strips or tiles of the page lie.
+        counts: Their sizes in bytes.
+        decode: Whether to decode compressed ones to learn their size: the last one from top to bottom, where an edited height shows and an
+            edited width as well. tifffile refuses those that are too short, and cuts those that are too long.
+
+    Raises:
+        ValueError: If strips or tiles are missing, or hold fewer or more pixels than the header tells.
+    """
+    number = math.prod(page.chunked)
+    if not number == len(offsets) == len(counts):
+        raise ValueError("strips or tiles are absent")
+    absent = np.array([offset == 0 and count == 0 for offset, count in zip(offsets, counts, strict=True)])
+    if not all(count for count, gone in zip(counts, absent, strict=True) if not gone):
+        raise ValueError("strips or tiles are absent")
+    if page.compression not in (*LOSSLESS, _JPEG):
+        raise ValueError(f"compressed by {getattr(page.compression, 'name', page.compression)}, expected none, LZW, Deflate, ZSTD or JPEG")
+    width, rows = chunk_bytes(page)
+    column = -(-page.imagelength // rows)  # strips from the top to the bottom
+    for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
+        if absent[i]:
+            continue
+        whole = width * rows
+        needed = whole if page.is_tiled else width * min(rows, page.imagelength - i % column * rows)
+        last = i + 1 == number if page.is_tiled else (i + 1) % column == 0
+        if count == needed if page.compression == 1 else not (decode and last):
+            continue
+        data = _decoded(page, offset, count, whole)
+        if data is not None and len(data) != needed and not (len(data) == whole and column > 1 and _blank(data, needed, width)):
+            raise ValueError(f"{len(data)} bytes of pixels instead of {needed} in strip or tile {i}")
+    return absent
+
+
+def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> bytes | None:
+    """Return the bytes of a strip's pixels, at most one more than a whole one has; None if the codec counts in pixels."""
+    file = page.parent.filehandle
+    file.seek(offset)
+    data = file.read(min(count, whole + 1) if page.compression == 1 else count)
+    if page.compression == 1:
+        return bytes(data)
+    if page.compression == _JPEG:
+        height, width = _jpeg_size(data)
+        most = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        if height > most[0] + 16 or width > most[1] + 16:  # whole blocks of 16 pixels at most; the decoder takes memory for all of them
+            raise ValueError(f"a JPEG of {height} x {width} pixels in a strip or tile of {most[0]} x {most[1]}")
+        return None
+    if page.fillorder == 2:
+        data = bytes(imagecodecs.bitorder_decode(data))
+    return bytes(tifffile.TIFF.DECOMPRESSORS[page.compression](data, out=whole + 1))
+
+
+def _blank(data: bytes, needed: int, width: int) -> bool:
+    """Return whether a strip holds no pixels beyond those that are needed: zeros, or one row over and over as GDAL fills it."""
+    rows = np.frombuffer(data, np.uint8).reshape(-1, width)
+    return not any(data[needed:]) or bool((rows == rows[0]).all())
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return height and width that a JPEG's frame header tells."""
+    at = 2
+    while data[at : at + 1] == b"\xff":
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    raise ValueError("a JPEG without a frame header")
+
+
+def require_apart(taken: list[tuple[int, int]], size: int) -> None:
+    """Refuse parts of a file, as (start, end), that overlap or reach beyond its size.
+
+    Raises:
+        ValueError: If they do.
+    """
+    taken = sorted(taken)
+    if max(end for _, end in taken) > size:
+        raise ValueError("cut off")
+    if any(start < end for (_, end), (start, _) in pairwise(taken)):
+        raise ValueError("parts of the file overlap")
+
+
+def unclaimed(taken: list[tuple[int, int]], size: int) -> int:
+    """Return how many bytes of a file lie in none of these parts, (start, end), which may overlap."""
+    covered, reached = 0, 0
+    for start, end in sorted(taken):
+        covered += max(end - max(start, reached), 0)
+        reached = max(reached, end)
+    return size - covered

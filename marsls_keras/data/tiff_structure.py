@@ -1,0 +1,148 @@
+"""The structure of a TIFF file, walked within bounds before a library that follows every pointer opens it."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+MAX_PAGES = 4096
+"""Pages of a file, all its levels together; mmls_v1 has one for each image row."""
+
+_MAX_TAGS = 512
+_MAX_VALUES = 1 << 24  # bytes that the values of all tags take
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # of TIFF's types
+_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # those that hold whole numbers
+_CHILDREN = (330, 34665, 34853, 40965)  # SubIFDs; directories of Exif, GPS and interoperability
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page's header (image file directory).
+
+    Attributes:
+        offset: Where it lies in the file.
+        end: Where it ends.
+        tags: By code: type, number of values, and their bytes.
+        order: Byte order as in `struct`.
+    """
+
+    offset: int
+    end: int
+    tags: dict[int, tuple[int, int, bytes]]
+    order: str
+
+    def numbers(self, code: int) -> tuple[int, ...]:
+        """Return a tag's whole numbers; none where it is absent or holds something else."""
+        kind, count, data = self.tags.get(code, (0, 0, b""))
+        return struct.unpack(f"{self.order}{count}{_WHOLE[kind]}", data) if kind in _WHOLE else ()
+
+    def number(self, code: int, default: int) -> int:
+        """Return a tag's first whole number."""
+        return next(iter(self.numbers(code)), default)
+
+    def text(self, code: int) -> str | None:
+        """Return a tag's text up to its first NUL, or None where it is absent."""
+        return self.tags[code][2].split(b"\0")[0].decode("utf-8", "replace") if code in self.tags else None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a file is made of.
+
+    Attributes:
+        pages: The chain of pages.
+        headers: (start, end) of the header and of all pages' headers.
+        values: (start, end) of tags' values that lie outside of them.
+        size: Bytes of the file.
+    """
+
+    pages: tuple[Page, ...]
+    headers: tuple[tuple[int, int], ...]
+    values: tuple[tuple[int, int], ...]
+    size: int
+
+
+def walk(file: BinaryIO) -> Structure:
+    """Return the structure of a TIFF, classic or BigTIFF, with the pages that pages refer to.
+
+    Raises:
+        ValueError: If it is no TIFF, the chain is broken or a ring, a value lies outside of the file, or a bound is passed.
+    """
+    return _Walk(file).structure()
+
+
+class _Walk:
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = file.seek(0, os.SEEK_END)
+        start = self._read(0, 4)
+        self.order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
+        version = struct.unpack(f"{self.order}H", start[2:])[0] if self.order else 0
+        if version not in (42, 43):
+            raise ValueError("it does not begin like a TIFF")
+        big = version == 43
+        self.start, self.first = (16, 8) if big else (8, 4)
+        self.pointer, self.number, self.short = ("Q", "Q", 8) if big else ("I", "H", 4)  # format of offsets, of tags' number; inline bytes
+        self.seen: set[int] = set()
+        self.headers: list[tuple[int, int]] = [(0, self.start)]
+        self.values: list[tuple[int, int]] = []
+        self.taken = 0
+
+    def structure(self) -> Structure:
+        chain, children = self._chain(self._unpack(self.first, self.pointer))
+        while children:
+            children += self._chain(children.pop())[1]
+        return Structure(tuple(chain), tuple(self.headers), tuple(self.values), self.size)
+
+    def _chain(self, offset: int) -> tuple[list[Page], list[int]]:
+        """Return the pages from an offset on, and the offsets of those that they refer to."""
+        pages, children = [], []
+        while offset:
+            if offset in self.seen:
+                raise ValueError("its pages refer to one another in a ring")
+            if len(self.seen) == MAX_PAGES:
+                raise ValueError(f"more than {MAX_PAGES} pages")
+            self.seen.add(offset)
+            page = self._page(offset)
+            pages.append(page)
+            children += [child for code in _CHILDREN for child in page.numbers(code) if child]
+            offset = self._unpack(page.end - struct.calcsize(self.order + self.pointer), self.pointer)
+        return pages, children
+
+    def _page(self, offset: int) -> Page:
+        number = self._unpack(offset, self.number)
+        if not 0 < number <= _MAX_TAGS:
+            raise ValueError(f"the chain of pages is broken: {number} tags in one page")
+        entry = f"{self.order}HH{self.pointer}"
+        at, step = offset + struct.calcsize(self.order + self.number), struct.calcsize(entry) + self.short
+        end = at + number * step + struct.calcsize(self.order + self.pointer)
+        data = self._read(at, end - at)
+        tags: dict[int, tuple[int, int, bytes]] = {}
+        for i in range(number):
+            code, kind, count = struct.unpack_from(entry, data, i * step)
+            inline = data[(i + 1) * step - self.short : (i + 1) * step]
+            size = _SIZES.get(kind, 0) * count
+            if not _SIZES.get(kind):
+                raise ValueError(f"tag {code} is of no known type ({kind})")
+            self.taken += size
+            if self.taken > _MAX_VALUES:
+                raise ValueError(f"tags of more than {_MAX_VALUES >> 20} MiB")
+            if size > self.short:
+                (place,) = struct.unpack(self.order + self.pointer, inline)
+                self.values.append((place, place + size))
+                inline = self._read(place, size)
+            tags.setdefault(code, (kind, count, inline[:size]))
+        self.headers.append((offset, end))
+        return Page(offset, end, tags, self.order)
+
+    def _unpack(self, offset: int, form: str) -> int:
+        return int(struct.unpack(self.order + form, self._read(offset, struct.calcsize(self.order + form)))[0])
+
+    def _read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file, all that are asked for."""
+        if offset + size > self.size:
+            raise ValueError("cut off, or a pointer in it leads beyond its end")
+        self.file.seek(offset)
+        return self.file.read(size)
