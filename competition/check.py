@@ -9,7 +9,7 @@ from typing import Any
 from competition import shift
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import band_statistics
-from marsls_keras.data.integrity import Tiles, examine, require_same_family
+from marsls_keras.data.integrity import Tiles, barren, examine, require_same_family
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.errors import InputError
 
@@ -40,6 +40,8 @@ def check_data(
         shift.require_format(picture)
     dataset = Dataset.open(root, strict=False, release=release)
     tiles, problems = examine(dataset.tiles, release, resize)
+    if tiles is not None:
+        problems += barren(tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.split != "test"]))
     targets = None
     if images is not None:
         targets, more = examine(Dataset.from_images(images).tiles, release, resize)

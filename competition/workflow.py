@@ -24,6 +24,7 @@ from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint, images_digest
 from marsls_keras.data.folds import FULL, Fold, make_splits, require_held_out
+from marsls_keras.data.integrity import barren
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
@@ -94,6 +95,8 @@ def train(
             raise InputError(f"--pseudo: run {name} has no finished fold that could label images. Train one first, or all with --fold all.")
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
+    for problem in barren(tiles):
+        say(f"Warning: {problem.message}")
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):

@@ -235,6 +235,15 @@ def require_same_family(trained: str, found: str, what: str) -> None:
         )
 
 
+def barren(tiles: Tiles) -> list[Problem]:
+    """Warn of labelled tiles of which none holds landslide: nothing can be learnt, and often the masks were written wrongly."""
+    labelled = [i for i, ref in enumerate(tiles.refs) if ref.labelled]
+    if not labelled or tiles.masks[labelled].any():
+        return []
+    what = f"none of the {len(labelled)} labelled tiles holds any landslide, such as {tiles.refs[labelled[0]].image}. Are the masks right?"
+    return [Problem("no landslide", what, "warning")]
+
+
 def _duplicates(kept: Sequence[TileRef], hashes: Sequence[str]) -> list[Problem]:
     """Report tiles of equal content; between a labelled split and test they make every score a lie."""
     same = defaultdict(list)

@@ -111,8 +111,8 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
         what = f"{len(tif.series)} of different shapes" if alone else f"{len(main)} with {len(masks)} masks"
         raise InputError(f"{path}: expected one image, found {what}.")
     page = structure.pages[0]
-    absent = _verify(tif, series, structure, [tif.pages[i] for i in masks], pixels, width)
     empty = no_data(page, series.dtype)
+    absent = _verify(tif, series, structure, [tif.pages[i] for i in masks], pixels, width, 0 if empty is None else empty)
     array = series.asarray() if pixels else shape_only(series.shape, series.dtype)
     if pixels and any(gone.any() for gone in absent):
         array[np.stack([_spread(series.keyframe, gone) for gone in absent]).reshape(array.shape)] = 0 if empty is None else empty
@@ -132,7 +132,7 @@ def _spread(page: tifffile.TiffPage, absent: np.ndarray) -> np.ndarray:
 
 
 def _verify(
-    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, structure: Structure, masks: list[Any], pixels: bool, width: int
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, structure: Structure, masks: list[Any], pixels: bool, width: int, fill: Any
 ) -> list[np.ndarray]:
     """Refuse what tifffile passes over: pages, strips or tiles that are cut off, absent, or not of the size the header tells.
 
@@ -161,7 +161,9 @@ def _verify(
     absent = []
     for frame in [*(series.pages if run is None else [page]), *masks]:
         offsets, counts = ((), ()) if frame is None else (frame.dataoffsets, frame.databytecounts)
-        absent.append(require_chunks(frame if frame in masks else page, offsets, counts, pixels))
+        absent.append(require_chunks(frame if frame in masks else page, offsets, counts, pixels, 0 if frame in masks else fill))
+        if frame is not None and absent[-1].any():
+            frame.databytecounts = tuple(0 if gone else count for gone, count in zip(absent[-1], counts, strict=True))
         if run is None or frame in masks:
             taken += [(offset, offset + count) for offset, count in zip(offsets, counts, strict=True) if count]
     require_apart(taken, structure.size)

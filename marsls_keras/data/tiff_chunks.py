@@ -24,8 +24,10 @@ def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
     return -(-width * samples * page.bitspersample // 8), rows
 
 
-def require_chunks(page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tuple[int, ...], decode: bool) -> np.ndarray:
-    """Return which strips or tiles are absent, bool (number,), having seen to it that the others have the size the header tells.
+def require_chunks(
+    page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tuple[int, ...], decode: bool, fill: np.generic | int = 0
+) -> np.ndarray:
+    """Return which strips or tiles hold nothing, bool (number,), having seen to it that the others have the size the header tells.
 
     GDAL leaves blocks that were never written absent, with offset and size 0. Those that it fills when it closes a file are whole strips,
     even where the last one reaches beyond the image; what is there is one value. Other bytes beyond the header's rows are pixels.
@@ -36,6 +38,7 @@ def require_chunks(page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tu
         counts: Their sizes in bytes.
         decode: Whether to decode compressed ones to learn their size: the last one from top to bottom, where an edited height shows and an
             edited width as well. tifffile refuses those that are too short, and cuts those that are too long.
+        fill: What GDAL fills with. A compressed strip beyond the image that is full of it counts as absent: not every codec can cut it.
 
     Raises:
         ValueError: If strips or tiles are missing, or hold fewer or more pixels than the header tells.
@@ -43,6 +46,9 @@ def require_chunks(page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tu
     number = math.prod(page.chunked)
     if not number == len(offsets) == len(counts):
         raise ValueError("strips or tiles are absent")
+    declared = page.tags.get(324) or page.tags.get(273)  # tifffile cuts a list that is too long
+    if declared is None or declared.count != number:
+        raise ValueError(f"{0 if declared is None else declared.count} strips or tiles instead of {number}")
     absent = np.array([offset == 0 and count == 0 for offset, count in zip(offsets, counts, strict=True)])
     if not all(count for count, gone in zip(counts, absent, strict=True) if not gone):
         raise ValueError("strips or tiles are absent")
@@ -61,6 +67,7 @@ def require_chunks(page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tu
         data = _decoded(page, offset, count, whole)
         if data is not None and len(data) != needed and not (len(data) == whole and column > 1 and _blank(data, needed, width)):
             raise ValueError(f"{len(data)} bytes of pixels instead of {needed} in strip or tile {i}")
+        absent[i] = data is not None and page.compression != 1 and len(data) != needed and _filled(page, data, fill)
     return absent
 
 
@@ -86,6 +93,17 @@ def _blank(data: bytes, needed: int, width: int) -> bool:
     """Return whether a strip holds no pixels beyond those that are needed: zeros, or one row over and over as GDAL fills it."""
     rows = np.frombuffer(data, np.uint8).reshape(-1, width)
     return not any(data[needed:]) or bool((rows == rows[0]).all())
+
+
+def _filled(page: tifffile.TiffPage, data: bytes, fill: np.generic | int) -> bool:
+    """Return whether the decompressed bytes of a strip are one value everywhere."""
+    if page.dtype is None or page.bitspersample % 8:
+        return not any(data) and fill == 0
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    values = np.frombuffer(data, page.dtype.newbyteorder(page.parent.byteorder)).reshape(-1, page.imagewidth, samples)
+    if page.predictor != 1:
+        values = tifffile.TIFF.UNPREDICTORS[page.predictor](values, axis=-2)
+    return bool((np.isnan(values) if np.isnan(fill) else values == fill).all())
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
