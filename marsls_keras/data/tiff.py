@@ -31,6 +31,7 @@ _KINDS = ("lsm mmstack ome ndtiff fluoview stk sis svs scn qpi ndpi bif avs eer 
 PLAIN: Any = {f"is_{kind}": False for kind in _KINDS}
 """Microscopes' own formats, which tifffile knows by their tags: none holds tiles, and some lead to other files or have no bound."""
 
+_SHAPE_TAGS = (256, 257, 258, 259, 277, 284, 339)  # width, height, bits, compression, samples, their order and their type
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)  # pixel scale, tie points, transformation, and the three GeoKey tags
 
 
@@ -105,6 +106,9 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
     for i in main or masks:
         if reason := foreign(structure.pages[i]):
             raise InputError(f"{path}: {reason}.")
+    shapes = {tuple(structure.pages[i].numbers(code) for code in _SHAPE_TAGS) for i in main}
+    if len(shapes) > 1:  # before tifffile takes its time to tell so
+        raise InputError(f"{path}: expected one image, found {len(shapes)} of different shapes.")
     # Beside an image there may be its mask and smaller copies of both; beside a stack of pages nothing.
     series, alone = tif.series[0], len(main) == len(kinds)
     if (alone and len(tif.series) != 1) or not (alone or (main == [0] and len(series.pages) == 1 and len(masks) < 2)):

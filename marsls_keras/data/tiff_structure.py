@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MAX_PAGES = 4096
+MAX_PAGES = 2048
 """Pages of a file, all its levels together; mmls_v1 has one for each image row."""
 
 _MAX_TAGS = 512

@@ -13,10 +13,13 @@ import pytest
 import tifffile
 from PIL import Image
 from test_cli import imported, marsls, strict_json, succeed
+from tiff_builders import empty_ring, ring, sub_ring, write_gdal
 from zip_builders import EXPECTED, GOOD, SIZE, A, B, C, make_zip, patch_headers, replace_entry, tiff, with_mode
 
 from competition.submission import write_submission
-from competition.verification import verify_zip
+from competition.verification import entry_names, verify_zip
+
+CYCLE = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "hostile" / "cycle120.zip"
 
 
 def write_images(folder, expected):
@@ -225,6 +228,27 @@ def test_name_with_nul(tmp_path):
         (tiff(np.zeros((*SIZE, 3), np.uint8), photometric="rgb"), "3 bands, expected one"),
         (tiff(np.zeros((3, *SIZE), np.uint8), photometric="rgb", planarconfig="separate"), "3 bands, expected one"),
         (tiff(np.zeros(SIZE, np.uint8), compression="jpeg"), "TIFF compression 7, expected none, LZW or Deflate"),
+        (
+            tiff(np.eye(*SIZE, dtype=np.uint8), photometric="miniswhite"),
+            "the file stores white as 0 (MINISWHITE), so that a reader may invert it; "
+            "write the values themselves, with MINISBLACK (or RGB)",
+        ),
+        (
+            tiff(np.eye(*SIZE, dtype=np.uint8), photometric="palette", colormap=np.zeros((3, 256), np.uint16)),
+            "the file holds indices of a palette, not values; write the values themselves, with MINISBLACK (or RGB)",
+        ),
+        (
+            tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(274, 3, 1, 4, True)]),
+            "its Orientation is 4, so the rows or columns are turned; write it upright, from the top left (Orientation 1)",
+        ),
+        (
+            tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(42113, 2, 0, "1", True)]),
+            "landslide (1) is tagged as no data: write it without the no-data tag",
+        ),
+        (
+            tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(42112, 2, 0, '<G><Item sample="0" role="scale">2</Item></G>', True)]),
+            "GDAL's metadata tell a scale or offset: write it without",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -297,6 +321,39 @@ def test_tiff_that_is_a_bomb(tmp_path):
             assert tag.dtype == 4 or tag.dtype == 3
             struct.pack_into("<H", data, tag.valueoffset, 65520)
     check(replace_entry(tmp_path / "a.zip", bytes(data)), f"{B}: TIFF tiles of 65520 x 65520 for 32 x 24 pixels")
+
+
+@pytest.mark.parametrize("value", ["0", "255", "nan"])
+def test_a_no_data_tag_that_no_landslide_has_is_good(tmp_path, value):
+    data = tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(42113, 2, 0, value, True)])
+    assert verify_zip(replace_entry(tmp_path / "a.zip", data), EXPECTED) == []
+
+
+def test_rings_of_pages_do_not_hang(tmp_path):
+    message = "not readable as a TIFF (its pages refer to one another in a ring)"
+    for number, returns_to in ((1, 0), (120, 1), (120, 119)):
+        assert verify_zip(replace_entry(tmp_path / "a.zip", ring(number, returns_to)), EXPECTED) == [f"{B}: {message}"]
+    assert verify_zip(replace_entry(tmp_path / "a.zip", sub_ring()), EXPECTED) == [f"{B}: {message}"]
+    check(
+        replace_entry(tmp_path / "a.zip", empty_ring(120)),
+        f"{B}: not readable as a TIFF (the chain of pages is broken: 0 tags in one page)",
+    )
+
+
+@pytest.mark.skipif(not CYCLE.is_file(), reason=f"the hostile zip is not at {CYCLE}")
+def test_a_zip_that_once_hung():
+    (problem,) = verify_zip(CYCLE, dict.fromkeys(entry_names(CYCLE), (64, 64)))
+    assert problem.startswith("col00061_row00007.tif: not readable as a TIFF")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_blocks_that_are_absent(tmp_path):
+    mask = np.ones((64, 64), np.uint8)
+    mask[:32] = 0
+    data = write_gdal(tmp_path / "sparse.tif", mask, blockysize=8, SPARSE_OK="TRUE").read_bytes()
+    path = make_zip(tmp_path / "a.zip", [("sparse.tif", data)])
+    found = verify_zip(path, {"sparse.tif": (64, 64)})
+    assert found == ["sparse.tif: blocks are absent (sparse), which not every reader knows: write the mask whole"]
 
 
 def test_zip_bomb_by_its_declared_size(tmp_path):

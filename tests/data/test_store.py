@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from tiff_builders import write_gdal
 
 from competition.check import check_data
 from marsls_keras.config import Augmentation, Data, Normalization
@@ -256,6 +257,16 @@ def test_changed_files_are_decoded_again(root: Path, cache: Path) -> None:
     np.testing.assert_array_equal(load(part, cache="disk").images[:], after.images[10:13])
     assert load(dataset, resize=16, cache="disk").images.shape == (15, 16, 16, 7)
     assert len(entries(cache)) == 3
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_mask_beside_an_image_is_one_of_its_files(root: Path, cache: Path) -> None:
+    dataset = Dataset.open(root)
+    assert load(dataset, cache="disk").valid[0].all()
+    valid = np.zeros((32, 32), np.uint8)
+    valid[5:] = 255
+    write_gdal(Path(f"{dataset.tiles[0].image}.msk"), valid)
+    np.testing.assert_array_equal(load(dataset, cache="disk").valid[0], valid > 0)
 
 
 def test_a_damaged_entry_is_made_anew(root: Path, cache: Path) -> None:
