@@ -13,7 +13,7 @@ import tifffile
 
 from marsls_keras.data.bands import BANDS, RGB
 from marsls_keras.data.tiff_chunks import MAX_CHUNKS, chunk_bytes, require_apart, require_chunks, unclaimed
-from marsls_keras.data.tiff_meaning import MASK, REDUCED, foreign, no_data, scaling
+from marsls_keras.data.tiff_meaning import MASK, REDUCED, alpha, foreign, no_data, scaling
 from marsls_keras.data.tiff_structure import Page, Structure, walk
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
@@ -35,7 +35,7 @@ _SHAPE_TAGS = (256, 257, 258, 259, 277, 284, 339)  # width, height, bits, compre
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)  # pixel scale, tie points, transformation, and the three GeoKey tags
 
 
-def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int) -> tuple[int, int, int]:
+def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str | None = None) -> tuple[int, int, int]:
     """Return which axes of the series are rows, columns and bands.
 
     The axes' names decide. A stack of pages has no name for its bands: either each page is a band, or, as in mmls_v1, each page is an
@@ -54,7 +54,8 @@ def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int) -> tuple[
             return 1, 2, 0
         if shape[2] == bands:
             return 0, 1, 2
-    raise InputError(f"{path}: expected {bands} bands of H x W, found {'x'.join(map(str, shape))} (axes {axes}). Is this an image tile?")
+    found = f"{'x'.join(map(str, shape))} (axes {axes}). {hint or 'Is this an image tile?'}"
+    raise InputError(f"{path}: expected {bands} bands of H x W, found {found}")
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,10 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
     if bands is None:
         picture = array.dtype == np.uint8 and "S" in axes and array.shape[axes.index("S")] == len(RGB)
         bands = len(RGB) if picture else len(BANDS)
-    image = np.moveaxis(array, _layout(path, axes, array.shape, bands), (0, 1, 2))
+    hint = alpha(found.page)
+    image = np.moveaxis(array, _layout(path, axes, array.shape, bands, hint), (0, 1, 2))
+    if hint:
+        raise InputError(f"{path}: {hint}")
     change = _scaling(path, found, bands)
     if not pixels:
         return image, found.geo
@@ -276,8 +280,8 @@ def read_mask(path: Path) -> np.ndarray:
     if array.ndim == 3 and 1 in array.shape:
         array = np.squeeze(array, axis=array.shape.index(1))
     if array.ndim != 2:
-        shape = "x".join(map(str, array.shape))
-        raise InputError(f"{path}: expected one band of H x W, found {shape} (axes {found.axes}). Is this a mask?")
+        shape, hint = "x".join(map(str, array.shape)), alpha(found.page) or "Is this a mask?"
+        raise InputError(f"{path}: expected one band of H x W, found {shape} (axes {found.axes}). {hint}")
     if _scaling(path, found, 1) is not None:
         raise InputError(f"{path}: GDAL's metadata tell a scale or offset, which a mask cannot have. Write 0 and 1 themselves.")
     background = found.empty is not None and found.empty == 0

@@ -29,9 +29,14 @@ def foreign(page: Page) -> str | None:
         return f"the file {how}; write the values themselves, with MINISBLACK (or RGB)"
     if orientation != 1:
         return f"its Orientation is {orientation}, so the rows or columns are turned; write it upright, from the top left (Orientation 1)"
-    if any(kind in (1, 2) for kind in page.numbers(338)):
-        return "one of its bands is alpha (ExtraSamples); write it without, and mark what is no data by GDAL's no-data tag"
     return None
+
+
+def alpha(page: Page) -> str | None:
+    """Return that a band is transparency (ExtraSamples), and what to do; None if all are values."""
+    if not any(kind in (1, 2) for kind in page.numbers(338)):
+        return None
+    return "One of its bands is alpha (ExtraSamples); write it without, and mark what is no data by GDAL's no-data tag."
 
 
 def no_data(page: Page, dtype: np.dtype) -> np.generic | None:

@@ -274,8 +274,12 @@ def test_values_that_are_not_what_they_seem(tmp_path: Path, image: np.ndarray) -
     (tmp_path / "image").mkdir()
     for reason, path in foreign_files(tmp_path / "image", image).items():
         for read in (read_tile, read_shape):
-            with pytest.raises(InputError, match=rf"{path.name}: .*{reason}.*; write it|{path.name}: .*{reason}.*; write the values"):
+            with pytest.raises(InputError, match=rf"{path.name}: .*{reason}.*; write (it|the values)"):
                 read(path)
+    with_alpha = np.concatenate([image, image[..., :1]], -1)
+    path = foreign_files(tmp_path / "image", with_alpha)["alpha"]
+    with pytest.raises(InputError, match=r"expected 7 bands of H x W, found 24x20x8 \(axes YXS\)\. One of its bands is alpha"):
+        read_tile(path)
     (tmp_path / "mask").mkdir()
     files = foreign_files(tmp_path / "mask", np.ones((8, 8), np.uint8))
     assert len(files) == 4
