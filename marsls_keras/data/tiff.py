@@ -287,7 +287,7 @@ def read_mask(path: Path) -> np.ndarray:
     background = found.empty is not None and found.empty == 0
     invalid = _invalid(path, array[..., None], replace(found, empty=None) if background else found)
     if number := int(invalid.sum()):
-        how = "a mask" if found.empty is None or background else f"a mask or the no-data tag, {found.empty:g}"
+        how = "a mask" if found.empty is None or background else f"a mask or the no-data tag, {float(found.empty):g}"
         raise InputError(
             f"{path}: {number} pixels are no data (by {how}), so nobody knows whether they are landslide. Write 0 or 1 there and remove "
             "the tag or mask, or leave the tile out."

@@ -14,7 +14,7 @@ _MAX_TAGS = 512
 _MAX_VALUES = 1 << 24  # bytes that the values of all tags take
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # of TIFF's types
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # those that hold whole numbers
-_CHILDREN = (330, 34665, 34853, 40965)  # SubIFDs; directories of Exif, GPS and interoperability
+_BELOW, _CAMERA = 330, (34665, 34853, 40965)  # SubIFDs; single directories of Exif, GPS and interoperability
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,13 @@ class _Walk:
     def structure(self) -> Structure:
         chain, children = self._chain(self._unpack(self.first, self.pointer))
         while children:
-            children += self._chain(children.pop())[1]
+            children += self._chain(*children.pop())[1]
         return Structure(tuple(chain), tuple(self.headers), tuple(self.values), self.size)
 
-    def _chain(self, offset: int) -> tuple[list[Page], list[int]]:
-        """Return the pages from an offset on, and the offsets of those that they refer to."""
-        pages, children = [], []
+    def _chain(self, offset: int, follow: bool = True) -> tuple[list[Page], list[tuple[int, bool]]]:
+        """Return the pages from an offset on, and of those that they refer to: the offset, and whether another may follow it."""
+        pages: list[Page] = []
+        children: list[tuple[int, bool]] = []
         while offset:
             if offset in self.seen:
                 raise ValueError("its pages refer to one another in a ring")
@@ -107,8 +108,8 @@ class _Walk:
             self.seen.add(offset)
             page = self._page(offset)
             pages.append(page)
-            children += [child for code in _CHILDREN for child in page.numbers(code) if child]
-            offset = self._unpack(page.end - struct.calcsize(self.order + self.pointer), self.pointer)
+            children += [(child, code == _BELOW) for code in (_BELOW, *_CAMERA) for child in page.numbers(code) if child]
+            offset = self._unpack(page.end - struct.calcsize(self.order + self.pointer), self.pointer) if follow else 0
         return pages, children
 
     def _page(self, offset: int) -> Page:

@@ -338,8 +338,8 @@ def test_a_flipped_bit_in_the_header_is_never_read_to_other_pixels(tmp_path: Pat
         changed[position] ^= 1 << number % 8
         flipped.write_bytes(changed)
         found = read_or_none(flipped)
-        # Another size is possible under compression; beside its neighbours such a tile is reported by the integrity check.
-        if found is not None and found.shape == image.shape:
+        # Of tiles another width within the same number of them shows nowhere; beside its neighbours the integrity check reports it.
+        if found is not None and (found.shape == image.shape or "tiled" not in name):
             np.testing.assert_array_equal(found, image, err_msg=f"byte {position}, bit {number % 8}")
 
 

@@ -13,6 +13,7 @@ from tiff_builders import read_gdal, write_gdal
 from marsls_keras.data.tiff import read_image
 from marsls_keras.data.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
+from marsls_keras.inference.geotiff import join_tiles
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -219,6 +220,28 @@ def test_no_data_in_a_mask_is_no_landslide(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=rf"{name}\.tif: {expected} pixels are no data .*nobody knows whether they are landslide"):
             read_mask(tmp_path / f"{name}.tif")
+
+
+def test_a_mosaic_with_gaps_is_no_mask_and_one_without_is(tmp_path: Path) -> None:
+    labels = np.eye(8, dtype=np.uint8)
+    files = []
+    for column in (0, 1, 3):
+        place = {"crs": "EPSG:32633", "transform": rasterio.Affine(30, 0, 240 * column, 0, -30, 0)}
+        files.append(write_gdal(tmp_path / f"{column}.tif", labels, **place))
+    join_tiles(files[:2], tmp_path / "whole.tif")
+    join_tiles(files, tmp_path / "gap.tif")
+    with rasterio.open(tmp_path / "gap.tif") as file:
+        assert file.nodata == 255 and (file.read(1)[:, 16:24] == 255).all()
+    np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif"), np.hstack([labels, labels]))
+    with pytest.raises(InputError, match=r"gap\.tif: 64 pixels are no data \(by a mask or the no-data tag, 255\)"):
+        read_mask(tmp_path / "gap.tif")
+
+
+def test_masks_of_bits_with_a_tag(tmp_path: Path) -> None:
+    labels = np.eye(8, dtype=np.uint8)
+    np.testing.assert_array_equal(read_mask(write_gdal(tmp_path / "0.tif", labels, nodata=0, NBITS=1)), labels)
+    with pytest.raises(InputError, match=r"1\.tif: 8 pixels are no data"):
+        read_mask(write_gdal(tmp_path / "1.tif", labels, nodata=1, NBITS=1))
 
 
 def test_masks_that_are_whole_are_read_whatever_their_tag(tmp_path: Path) -> None:

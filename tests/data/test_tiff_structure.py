@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from tiff_builders import empty_ring, gray, long_chain, own_child, page, ring, shared_values, start, sub_ring, write_gdal
+from tiff_builders import empty_ring, gray, long_chain, own_child, page, page_size, ring, shared_values, start, sub_ring, write_gdal
 
 from marsls_keras.data.tiff_structure import MAX_PAGES, walk
 from marsls_keras.data.tile import read_mask, read_shape, read_tile
@@ -89,6 +89,16 @@ def test_the_structure_of_files_that_are_good(tmp_path: Path) -> None:
             assert structure.pages[0].text(305) == "a long name of it"
         with pytest.raises(ValueError, match="begin like a TIFF"):
             walk(io.BytesIO(b"IX" + path.read_bytes()[2:]))
+
+
+def test_what_follows_a_camera_directory_is_of_no_account(tmp_path: Path) -> None:
+    tags = [*gray(16, 0), (34665, 4, 1, 0)]
+    exif = [(36864, 7, 4, 0x30323230)]
+    below = 8 + page_size(tags)
+    pixels = below + page_size(exif)
+    content = start() + page([*gray(16, pixels), (34665, 4, 1, below)], 0) + page(exif, 0xDEADBEEF) + bytes(256)
+    (tmp_path / "mask.tif").write_bytes(content)
+    assert not read_mask(tmp_path / "mask.tif").any()
 
 
 # Pixels that decompress to too much
