@@ -9,11 +9,9 @@ import numpy as np
 
 from marsls_keras.data.bands import SENTINEL
 from marsls_keras.data.decoder import Crash, Decoder
+from marsls_keras.data.limits import MAX_VALUES
 from marsls_keras.data.tiff import shape_only
 from marsls_keras.errors import InputError
-
-MAX_VALUES = 1 << 25
-"""A dataset or picture of more values is no tile, and must not take the memory: reading takes about thirty bytes a value."""
 
 _decoder = Decoder(Path(__file__).with_name("hdf5_decoder.py"))
 

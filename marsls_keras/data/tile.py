@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from scipy import ndimage
 
 from marsls_keras.data import hdf5, png, tiff
 from marsls_keras.data.bands import RELEASES, RGB
-from marsls_keras.errors import InputError, listing
+from marsls_keras.errors import InputError, RunError, listing
+
+_Given = ParamSpec("_Given")
+_Read = TypeVar("_Read")
 
 NO_DATA = -1e30
 """Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
@@ -93,6 +98,20 @@ def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarr
     return ndimage.zoom(array, zoom, order=order, mode="nearest", grid_mode=True)
 
 
+def _with_memory(read: Callable[_Given, _Read]) -> Callable[_Given, _Read]:
+    """Return a reader that names the file where memory does not suffice."""
+
+    @wraps(read)
+    def named(*args: _Given.args, **kwargs: _Given.kwargs) -> _Read:
+        try:
+            return read(*args, **kwargs)
+        except MemoryError as error:
+            raise RunError(f"{args[0] if args else kwargs['path']}: not enough memory to read it.") from error
+
+    return named
+
+
+@_with_memory
 def read_tile(path: str | Path, release: str = "auto") -> Tile:
     """Read an image tile.
 
@@ -102,6 +121,7 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
     Raises:
         InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
+        RunError: If memory does not suffice.
     """
     path = Path(path)
     stored, geo = _stored(path, release, pixels=True)
@@ -110,7 +130,7 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     valid = np.isfinite(stored) & (stored > NO_DATA)
     stored[~valid] = np.nan
     found = RELEASES[detect_release(path, stored) if release == "auto" else release]
-    if found.bands == RGB and kind != np.uint8:
+    if found.bands == RGB and kind != np.uint8 and not _eight_bits(stored, valid):
         raise InputError(f"{path}: expected RGB of 8 bits, found {kind}. Write it with 8 bits a colour.")
     if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
         raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
@@ -120,6 +140,13 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     return Tile(filled, valid.all(-1), found.name, path, geo)
 
 
+def _eight_bits(stored: np.ndarray, valid: np.ndarray) -> bool:
+    """Return whether an image (H, W, C) was of 8 bits before its reader put NaN where it has no data."""
+    values = stored[valid]
+    return not valid.all() and bool(((values >= 0) & (values <= 255) & (values == np.round(values))).all())
+
+
+@_with_memory
 def read_mask(path: str | Path) -> np.ndarray:
     """Read a mask as uint8 (H, W) of {0, 1}.
 
@@ -128,6 +155,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises:
         InputError: If the file is missing, truncated, has several bands or other values.
+        RunError: If memory does not suffice.
     """
     mask = _format(Path(path)).read_mask(Path(path))
     values = np.unique(mask)
