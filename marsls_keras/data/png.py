@@ -97,6 +97,6 @@ def _read(path: Path, reader: Callable[[Path], _Found]) -> _Found:
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path} does not exist or is not a file.") from None
     except MemoryError:
-        raise
+        raise InputError(f"{path}: not enough memory to read it. Is it a tile? Cut it, or free some memory.") from None
     except Exception as error:  # a damaged file makes the codec raise nearly anything
         raise InputError(f"{path}: unreadable or truncated PNG ({error}). Download or copy the file again.") from error

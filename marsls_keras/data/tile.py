@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from marsls_keras.data import hdf5, png, tiff
 from marsls_keras.data.bands import RELEASES, RGB
-from marsls_keras.errors import InputError, RunError, listing
-
-_Given = ParamSpec("_Given")
-_Read = TypeVar("_Read")
+from marsls_keras.errors import InputError, listing
 
 NO_DATA = -1e30
 """Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
@@ -98,20 +93,6 @@ def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarr
     return ndimage.zoom(array, zoom, order=order, mode="nearest", grid_mode=True)
 
 
-def _with_memory(read: Callable[_Given, _Read]) -> Callable[_Given, _Read]:
-    """Return a reader that names the file where memory does not suffice."""
-
-    @wraps(read)
-    def named(*args: _Given.args, **kwargs: _Given.kwargs) -> _Read:
-        try:
-            return read(*args, **kwargs)
-        except MemoryError as error:
-            raise RunError(f"{args[0] if args else kwargs['path']}: not enough memory to read it.") from error
-
-    return named
-
-
-@_with_memory
 def read_tile(path: str | Path, release: str = "auto") -> Tile:
     """Read an image tile.
 
@@ -121,7 +102,6 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
     Raises:
         InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
-        RunError: If memory does not suffice.
     """
     path = Path(path)
     stored, geo = _stored(path, release, pixels=True)
@@ -146,7 +126,6 @@ def _eight_bits(stored: np.ndarray, valid: np.ndarray) -> bool:
     return not valid.all() and bool(((values >= 0) & (values <= 255) & (values == np.round(values))).all())
 
 
-@_with_memory
 def read_mask(path: str | Path) -> np.ndarray:
     """Read a mask as uint8 (H, W) of {0, 1}.
 
@@ -155,7 +134,6 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises:
         InputError: If the file is missing, truncated, has several bands or other values.
-        RunError: If memory does not suffice.
     """
     mask = _format(Path(path)).read_mask(Path(path))
     values = np.unique(mask)

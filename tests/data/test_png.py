@@ -214,14 +214,14 @@ def test_where_memory_does_not_suffice_the_file_is_named(tmp_path: Path) -> None
     script = f"""
 import resource
 from marsls_keras.data.tile import read_tile
-from marsls_keras.errors import RunError
+from marsls_keras.errors import InputError
 read_tile({str(save(tmp_path / "small.png", COLOURS, RGB))!r})  # so that all libraries are there
 held = int(open("/proc/self/status").read().split("VmData:")[1].split()[0])
-resource.setrlimit(resource.RLIMIT_DATA, ((held + 60_000) * 1024,) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, ((held + 20_000) * 1024,) * 2)
 try:
     read_tile({str(path)!r})
-except RunError as error:
+except InputError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{path}: not enough memory to read it.\n"
+    assert done.stdout.startswith(f"{path}: not enough memory to read it.")
