@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from competition.submission import expected_names, images_of
-from competition.verification import read_entry, verify_zip
+from competition.verification import MAX_ZIP, open_zip, read_entry, verify_zip
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json, sha256
 from marsls_keras.training.run_dir import Run
@@ -59,16 +58,16 @@ def inspect_zip(path: Path, expected: Mapping[str, tuple[int, int]]) -> dict[str
         expected: File name -> (height, width) of every test image.
 
     Returns:
-        "zip"; "good"; "problems", all that are found; "tiles", how many masks are expected; "sha256", None if there is no such file;
-        "manifest", which is "agrees" if the manifest beside the zip is of these bytes, "differs" if it is of others, "damaged", or None
-        where there is none; and of a good zip "foreground_ratio", the share of landslide over all pixels, and "empty", how many masks
-        have none (else None).
+        "zip"; "good"; "problems", all that are found; "tiles", how many masks are expected; "sha256", None if there is no such file or
+        it is too large; "manifest", which is "agrees" if the manifest beside the zip is of these bytes, "differs" if it is of others,
+        "damaged", or None where there is none; and of a good zip "foreground_ratio", the share of landslide over all pixels, and
+        "empty", how many masks have none (else None).
     """
     problems = verify_zip(path, expected)
-    digest = sha256(path) if path.is_file() else None
+    digest = sha256(path) if path.is_file() and path.stat().st_size <= MAX_ZIP else None
     found: dict[str, Any] = {"foreground_ratio": None, "empty": None}
     if not problems:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             masks = [read_entry(archive, archive.getinfo(name), shape)[0] for name, shape in expected.items()]
         foreground = [0 if mask is None else int(np.count_nonzero(mask)) for mask in masks]
         pixels = sum(height * width for height, width in expected.values())

@@ -9,7 +9,8 @@ import struct
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,32 @@ _JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises on a damaged or hostile archive."""
 
+MAX_ZIP, _MAX_DIRECTORY = 1 << 30, 1 << 23
+"""Bytes of a zip and of its directory of entries beyond which it is not read: a hundred thousand masks take less."""
+
+
+class _Reader(io.BufferedReader):
+    """A file of which no read may take more than `most` bytes: zipfile believes any size of the directory, and takes it at once."""
+
+    most: int | None = _MAX_DIRECTORY
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.most is not None and size is not None and size > self.most:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes, {self.most} at most")
+        return super().read(size)
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip whose directory of entries is of a sane size.
+
+    Raises:
+        zipfile.BadZipFile: If it is not, among all that zipfile raises on damage.
+    """
+    with _Reader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        file.most = None
+        yield archive
+
 
 def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> list[str]:
     """Return everything that is wrong with a submission; an empty list if it is good.
@@ -35,8 +62,12 @@ def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> lis
         expected: File name -> (height, width) of every mask it has to hold.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        return ["a device or a pipe, expected a zip file"]
+    if path.is_file() and (size := path.stat().st_size) > MAX_ZIP:
+        return [f"{size} bytes, {MAX_ZIP} at most: it was not read"]
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return _verify(archive, expected)
     except _DAMAGE as error:
         return [_why_not_a_zip(path, error)]
@@ -45,7 +76,7 @@ def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> lis
 def entry_names(path: str | Path) -> list[str]:
     """Return the names of the entries of a zip, none if it cannot be opened (`verify_zip` says why)."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(Path(path)) as archive:
             return archive.namelist()
     except _DAMAGE:
         return []

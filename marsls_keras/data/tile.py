@@ -117,7 +117,7 @@ def _read_tile(path: Path, release: str) -> Tile:
     valid = known & np.isfinite(stored) & (stored > NO_DATA)
     stored[~valid] = np.nan
     found = RELEASES[detect_release(path, stored) if release == "auto" else release]
-    if found.bands == RGB and kind != np.uint8:
+    if found.bands == RGB and kind != np.uint8 and not _eight_bits(stored, valid):
         raise InputError(f"{path}: expected RGB of 8 bits, found {kind}. Write it with 8 bits a colour.")
     if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
         raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
@@ -125,6 +125,12 @@ def _read_tile(path: Path, release: str) -> Tile:
     bands = np.moveaxis(found.to_canonical(stored), -1, 0)
     filled = np.stack([fill_nearest(band, np.isfinite(band)) for band in bands], axis=-1)
     return Tile(filled, valid.all(-1), found.name, path, geo)
+
+
+def _eight_bits(stored: np.ndarray, valid: np.ndarray) -> bool:
+    """Return whether an image (H, W, C) was of 8 bits before its reader put NaN where it has no data."""
+    values = stored[valid]
+    return not valid.all() and bool(((values >= 0) & (values <= 255) & (values == np.round(values))).all())
 
 
 def read_mask(path: str | Path) -> np.ndarray:

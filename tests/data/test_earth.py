@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,7 +276,9 @@ def test_all_damage_of_bijie_is_listed_at_once(copies: Callable[[str], Path]) ->
     png(image / names[0], rng.integers(0, 256, (SIZE, SIZE), np.uint8))
     png(image / names[1], rng.integers(0, 60_000, (SIZE, SIZE, 3), np.uint16))
     (image / names[2]).write_bytes((image / names[2]).read_bytes()[:-300])
-    png(image / names[3], rng.integers(0, 256, (SIZE, SIZE, 4), np.uint8))
+    alpha = rng.integers(0, 256, (SIZE, SIZE, 4), np.uint8)
+    half = ((alpha[..., 3] > 0) & (alpha[..., 3] < 255)).sum()
+    png(image / names[3], alpha)
     png(mask / names[4], np.full((SIZE, SIZE), 128, np.uint8))
     png(mask / names[5], rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8))
     (mask / names[6]).rename(mask / "other.png")
@@ -288,7 +291,7 @@ def test_all_damage_of_bijie_is_listed_at_once(copies: Callable[[str], Path]) ->
         ("unreadable image", f"{image}/{names[0]}: expected RGB, found gray. Is this an image tile?"),
         ("unreadable image", f"{image}/{names[1]}: expected RGB of 8 bits, found uint16. Write it with 8 bits a colour."),
         ("unreadable image", f"{image}/{names[2]}: unreadable or truncated PNG"),
-        ("unreadable image", f"{image}/{names[3]}: expected RGB, found RGB with alpha. Is this an image tile?"),
+        ("unreadable image", f"{image}/{names[3]}: expected RGB, found {half} half-transparent pixels. Is this an image tile?"),
         ("unreadable mask", f"{mask}/{names[4]}: a mask holds 0 and 1 (or 0 and 255), found 128."),
         ("unreadable mask", f"{mask}/{names[5]}: expected a gray mask, found colours. Is this a mask?"),
     ]
@@ -326,8 +329,8 @@ def test_files_that_are_no_png(tmp_path: Path) -> None:
         path.write_bytes(whole[:end])
         with pytest.raises(InputError, match=r"cut\.png: unreadable or truncated PNG"):
             read_tile(path)
-    huge = whole[:16] + (1 << 30).to_bytes(4, "big") * 2 + whole[24:]
-    path.write_bytes(huge)
+    header = b"IHDR" + (1 << 30).to_bytes(4, "big") * 2 + whole[24:29]
+    path.write_bytes(whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:])
     for read in (read_tile, read_shape):
         with pytest.raises(InputError, match="are no tile"):
             read(path)

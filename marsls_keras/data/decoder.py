@@ -1,0 +1,134 @@
+"""A child process that decodes files which could kill it, kept for many files and started again after a crash."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.errors import RunError
+
+WALL_SECONDS = 60.0
+"""After so long a process that does not answer is ended; it bounds its own processor time to less, but a disk may stall."""
+
+_SIGXCPU = 24  # on every system that has it
+
+
+class Crash(Exception):
+    """The process ended while it read the file; the text says how."""
+
+
+class Slow(Crash):
+    """The process was ended, since it took too long."""
+
+
+class Decoder:
+    """A process that runs a script, and is asked for one file after another.
+
+    It starts with the first request and ends with this process, however that ends. A process that was forked from this one, and threads,
+    may ask as well.
+
+    Args:
+        script: A script that answers a line of JSON by a line of JSON with "bytes", and so many bytes after it.
+    """
+
+    def __init__(self, script: Path) -> None:
+        self._script = script
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.close)
+
+    def ask(self, **request: Any) -> tuple[dict[str, Any], np.ndarray]:
+        """Return the answer to a request, and its bytes as uint8.
+
+        Raises:
+            Crash: If the process ends, or does not answer in time.
+            RunError: If it cannot be started.
+        """
+        with self._lock:
+            fresh = self._process is None
+            try:
+                return self._ask(request)
+            except Slow:
+                raise
+            except Crash:
+                if fresh:
+                    raise
+            return self._ask(request)  # what the files before did to the process is not this one's fault
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            self._end()
+
+    def _forget(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+        process = self._start() if self._process is None else self._process
+        assert process.stdin is not None and process.stdout is not None
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(WALL_SECONDS, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            try:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+                answer = process.stdout.readline()
+            except OSError:  # it ended before it read the request
+                answer = b""
+            if answer.endswith(b"\n"):
+                reply = json.loads(answer)
+                data = np.empty(reply.pop("bytes"), np.uint8)
+                if not len(data) or process.stdout.readinto(data.data) == len(data):  # type: ignore[attr-defined]
+                    return reply, data
+            self._end()
+            if late.is_set() or process.returncode == -_SIGXCPU:
+                raise Slow("it took too long")
+            raise Crash(f"exit code {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}")
+        except Crash:
+            raise
+        except BaseException:  # as Ctrl-C: what is left of the answer would be taken for the next one
+            self._end()
+            raise
+        finally:
+            timer.cancel()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # -P: the folder of the script holds modules of common names. One thread: more would only reserve memory.
+        command = [sys.executable, "-P", str(self._script)]
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
+        except OSError as error:
+            raise RunError(f"Could not start {' '.join(command)}: {error.strerror}. It reads files of HDF5.") from error
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            try:
+                stream.close()
+            except OSError:  # a request that could not be written
+                pass
