@@ -37,7 +37,7 @@ class Tile:
 
     Attributes:
         image: float32 (H, W, C), canonical order and scale, no-data filled from the nearest valid pixel of the band.
-        valid: bool (H, W), False where any band was no-data (below -1e30, NaN or infinite).
+        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what stands for it in the release).
         release: Name of the release the file is of.
         path: The file.
         geo: GeoTIFF tags as (code, dtype, count, value), empty if the file has none.
@@ -110,6 +110,8 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     valid = np.isfinite(stored) & (stored > NO_DATA)
     stored[~valid] = np.nan
     found = RELEASES[detect_release(path, stored) if release == "auto" else release]
+    valid &= ~found.missing(stored)
+    stored[~valid] = np.nan
     if found.bands == RGB and kind != np.uint8:
         raise InputError(f"{path}: expected RGB of 8 bits, found {kind}. Write it with 8 bits a colour.")
     if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
