@@ -120,8 +120,8 @@ RELEASES = {
 brought to [0, 1], whatever satellite took it. The documentation of mmls_v1 says slope, thermal; its files hold thermal, slope, as Figure 3
 of the MarsLS-Net paper has them: the sixth band follows the gradient of the DEM (r = 0.96 over all tiles; in degrees, at the relief of
 MMLSv2, it is 63.7 times that band), the fifth does not (r = 0.22). The fifth is 0, no data, along a seam through six tiles, and above 0.87
-elsewhere. Heights of Landslide4Sense were published scaled, how is unknown: 1 km is assumed, which decides how steep a hillshade looks, and not where a slope
-faces."""
+elsewhere. Heights of Landslide4Sense were published scaled, how is unknown: 1 km is assumed, which decides how steep a hillshade looks,
+and not where a slope faces."""
 
 KNOWN_BANDS = tuple(dict.fromkeys(band for release in RELEASES.values() for band in release.bands))
 """Every band that tiles of some release hold."""
