@@ -160,7 +160,7 @@ def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
     used = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     run = Run.create(path, config, splits, fingerprint(used, data))
     train, held_out = fold_tiles(run, 0, used)
-    return FoldData(run, 0, train, held_out, Normalizer.fit(train.images, config.data, train.bands))
+    return FoldData(run, 0, train, held_out, Normalizer.fit(train.images, config.data, train.bands, train.valid))
 
 
 def _pipelines(config: Config) -> dict[str, Config]:

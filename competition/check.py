@@ -11,6 +11,7 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.integrity import Tiles, barren, examine, require_same_family
 from marsls_keras.data.refs import Problem, TileRef
+from marsls_keras.data.slope import slope_correlations, slope_problems
 from marsls_keras.errors import InputError
 
 
@@ -29,8 +30,8 @@ def check_data(
     Returns:
         Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; between
         the first split and each other one the two-sample Kolmogorov-Smirnov statistic of each band (0 alike, 1 disjoint), by how many
-        standard deviations its mean is higher, and how many tiles touch; and all problems with their severity. The tiles of `images` are
-        one more split, "images"; whether they touch others is not known.
+        standard deviations its mean is higher, and how many tiles touch; how each band correlates with the gradient of the DEM, as "slope";
+        and all problems with their severity. The tiles of `images` are one more split, "images"; whether they touch others is not known.
 
     Raises:
         InputError: If a folder is missing or empty, or the picture's name is no name of one.
@@ -47,6 +48,8 @@ def check_data(
         targets, more = examine(Dataset.from_images(images).tiles, release, resize)
         problems += [*more, *_between(tiles, targets, images)]
     result: dict[str, Any] = {"root": str(root), "release": None, "size": None, "splits": {}, "shift": {}, "difference": {}, "touching": {}}
+    result["slope"] = slope_correlations(tiles) if tiles is not None else {}
+    problems += slope_problems(result["slope"])
     result["problems"] = [asdict(problem) for problem in _ordered([*dataset.problems, *problems])]
     if tiles is None:
         return result
@@ -100,7 +103,7 @@ def _describe(tiles: Tiles) -> dict[str, Any]:
         "foreground": {"min": float(ratio.min()), "mean": float(ratio.mean()), "max": float(ratio.max())} if labelled else None,
         "neighbours": _touching(tiles.refs, tiles.refs, count_all=True) / len(tiles),
         "no_data_pixels": int((~tiles.valid).sum()),
-        "bands": band_statistics(tiles.images, tiles.bands),
+        "bands": band_statistics(tiles.images, tiles.bands, tiles.valid),
     }
 
 

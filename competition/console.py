@@ -119,6 +119,9 @@ def show_check(result: dict[str, Any], limit: int = 30) -> None:
         for pair, number in result["touching"].items():
             first, second = pair.split("-")
             show(f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}.")
+    if result["slope"]:
+        best = sorted(result["slope"], key=lambda band: (band != "slope", -result["slope"][band]))[:2]
+        show("Correlation with the gradient of dem: " + ", next ".join(f"{band} {result['slope'][band]:.2f}" for band in best) + ".")
     problems = result["problems"]
     for problem in problems[:limit]:
         show(f"{problem['severity']}: {problem['kind']}: {problem['message']}")

@@ -234,6 +234,7 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         held_out_by=oof.folds,
         blocks=oof.blocks.tolist(),
         images=oof.tiles.images,
+        valid=oof.tiles.valid,
         bands=oof.tiles.bands,
         masks=oof.tiles.masks,
         probability=probability,

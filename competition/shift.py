@@ -22,9 +22,13 @@ FORMATS = (".png", ".svg")
 
 
 def sample(tiles: Tiles) -> np.ndarray:
-    """Return up to 20,000 pixels of tiles, float32 (n, C), drawn at random and always the same."""
-    pixels = math.prod(tiles.images.shape[:3])
-    return take_pixels(tiles.images, np.random.default_rng(0).choice(pixels, min(_SAMPLE, pixels), replace=False))
+    """Return up to 20,000 pixels of tiles, float32 (n, C), with data in every band, drawn at random and always the same."""
+    rng = np.random.default_rng(0)
+    if tiles.valid.all() or not tiles.valid.any():
+        pixels = math.prod(tiles.images.shape[:3])
+        return take_pixels(tiles.images, rng.choice(pixels, min(_SAMPLE, pixels), replace=False))
+    known = np.flatnonzero(tiles.valid)
+    return take_pixels(tiles.images, rng.choice(known, min(_SAMPLE, len(known)), replace=False))
 
 
 def statistics(first: np.ndarray, second: np.ndarray, bands: tuple[str, ...]) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,6 +42,9 @@ class Release:
         relief: Metres of height that 1 of the band dem stands for.
         pixel: Side of a pixel in metres.
         limit: Beyond this, up or down, a stored value is of no band: the file is damaged, or marks no-data in an unknown way.
+        no_data: Per band the stored value that stands for no data; bands without one are not in it.
+        reading: Version of how its files are read, raised when pixels come to mean something else: a run that was trained on another
+            version is refused.
     """
 
     name: str
@@ -55,6 +58,13 @@ class Release:
     relief: float = 12822.0
     pixel: float = 232.0
     limit: float = 1e6  # metres of height are the largest
+    no_data: Mapping[str, float] = field(default_factory=dict)
+    reading: int = 1
+
+    def missing(self, image: np.ndarray) -> np.ndarray:
+        """Return where a stored image (H, W, C) holds what stands for no data in its band, bool (H, W, C)."""
+        # A band without such a value is compared with NaN, which nothing equals.
+        return image == np.array([self.no_data.get(band, np.nan) for band in self.order], np.float32)
 
     def to_canonical(self, image: np.ndarray) -> np.ndarray:
         """Return a stored image (H, W, C) as float32 (H, W, C) in canonical order and scale."""
@@ -70,7 +80,16 @@ class Release:
 RELEASES = {
     release.name: release
     for release in (
-        Release("mmls_v1", BANDS, (1.0,) * 7, (0.0,) * 7, "mmls_v1", "MarsLS-Net's dataset: values in [0, 1], Image_patch_<row>_<col>.tif"),
+        Release(
+            "mmls_v1",
+            ("red", "green", "blue", "dem", "thermal", "slope", "gray"),
+            (1.0,) * 7,
+            (0.0,) * 7,
+            "mmls_v1",
+            "MarsLS-Net's dataset: values in [0, 1], Image_patch_<row>_<col>.tif",
+            no_data={"thermal": 0.0},
+            reading=2,  # 1 took the names of thermal and slope as documented, and the gaps of thermal for values
+        ),
         Release("mmls_v2", BANDS, (1.0,) * 7, (0.0,) * 7, "mmls_v2", "public MMLSv2: values in [0, 1], col<col>_row<row>.tif"),
         Release(
             "challenge",
@@ -98,8 +117,11 @@ RELEASES = {
     )
 }
 """The releases by name. The challenge's scale and offset per band are those that turn its raw values into MMLSv2's. RGB of eight bits is
-brought to [0, 1], whatever satellite took it. Heights of mmls_v1 have a scale of their own and those of Landslide4Sense were published
-scaled, both unknown: the relief of MMLSv2 and 1 km are assumed, which decides how steep a hillshade looks, and not where a slope faces."""
+brought to [0, 1], whatever satellite took it. The documentation of mmls_v1 says slope, thermal; its files hold thermal, slope, as Figure 3
+of the MarsLS-Net paper has them: the sixth band follows the gradient of the DEM (r = 0.96 over all tiles; in degrees, at the relief of
+MMLSv2, it is 63.7 times that band), the fifth does not (r = 0.22). The fifth is 0, no data, along a seam through six tiles, and above 0.87
+elsewhere. Heights of Landslide4Sense were published scaled, how is unknown: 1 km is assumed, which decides how steep a hillshade looks,
+and not where a slope faces."""
 
 KNOWN_BANDS = tuple(dict.fromkeys(band for release in RELEASES.values() for band in release.bands))
 """Every band that tiles of some release hold."""

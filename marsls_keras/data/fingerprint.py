@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.integrity import Tiles
-from marsls_keras.data.normalize import moments
+from marsls_keras.data.normalize import moments_of_valid
 from marsls_keras.data.store import Images, chunks, take_pixels
 
 _EXACT = 1 << 27
@@ -19,16 +20,26 @@ _SAMPLE = 1 << 24
 """Of more than the first number of values, percentiles are those of about the second number, evenly spread."""
 
 
-def band_statistics(images: Images, bands: Sequence[str]) -> dict[str, dict[str, float]]:
+def band_statistics(images: Images, bands: Sequence[str], valid: np.ndarray | None = None) -> dict[str, dict[str, float]]:
     """Return minimum, 1st percentile, mean, standard deviation, 99th percentile and maximum per band of images (N, H, W, C).
 
+    Pixels that are not valid, bool (N, H, W), do not count, unless none is (see `moments_of_valid`).
     Percentiles of more than 134 million values, 512 MiB, are those of every k-th pixel, 17 million values in all.
     """
     pixels = math.prod(images.shape[:3])
     step = 1 if pixels * len(bands) <= _EXACT else -(-pixels * len(bands) // _SAMPLE)
-    low, high = (function([function(images[part], axis=(0, 1, 2)) for part in chunks(images)], axis=0) for function in (np.min, np.max))
-    mean, std = moments(images[part] for part in chunks(images))
+    valid = None if valid is None or valid.all() or not valid.any() else valid
+
+    def extreme(function: Callable, start: float) -> np.ndarray:
+        counted = ({} if valid is None else {"where": valid[part][..., None]} for part in chunks(images))
+        parts = zip(chunks(images), counted, strict=True)
+        return function([function(images[part], axis=(0, 1, 2), initial=start, **where) for part, where in parts], axis=0)
+
+    low, high = extreme(np.min, np.inf), extreme(np.max, -np.inf)
+    mean, std = moments_of_valid(images, valid)
     sample = take_pixels(images, np.arange(0, pixels, step)) if step > 1 else images[:].reshape(-1, len(bands))
+    if valid is not None:
+        sample = sample[valid.reshape(-1)[::step]]
     table = {}
     for i, band in enumerate(bands):
         p1, p99 = np.percentile(sample[:, i], (1, 99))
@@ -51,12 +62,13 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
     return {
         "data_root": str(root.resolve()),
         "release": tiles.release,
+        "reading": RELEASES[tiles.release].reading,
         "sha256": digest.hexdigest(),
         "tiles": {split: sum(ref.split == split for ref in tiles.refs) for split in splits},
         "size": list(tiles.images.shape[1:3]),
         "foreground_ratio": {"min": float(ratio.min()), "mean": float(ratio.mean()), "max": float(ratio.max())},
         "no_data_pixels": int((~tiles.valid).sum()),
-        "bands": band_statistics(tiles.images, tiles.bands),
+        "bands": band_statistics(tiles.images, tiles.bands, tiles.valid),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from marsls_keras.data.bands import RELEASES
+from marsls_keras.data.bands import RELEASES, RGB
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.store import LARGE, Images, Pile, cached, select
@@ -79,7 +79,8 @@ def examine(
 
     Args:
         refs: The tiles to read.
-        release: Name of a release, or "auto" to detect it per tile; tiles of several releases are a problem.
+        release: Name of a release, or "auto" to detect it: each tile tells, but one whose values tell too little, as without any data,
+            follows most of the others; tiles of several releases are a problem.
         resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them as they are.
         cache: Where the decoded images are: "memory", "disk" (see `marsls_keras.data.store.cached`), or "auto" for disk if they are many.
 
@@ -167,9 +168,15 @@ def _read(
     refs: Sequence[TileRef], release: str, resize: int | None, problems: list[Problem]
 ) -> Iterator[tuple[int, Tile, np.ndarray | None]]:
     """Yield position, tile and mask of what can be read; what cannot is added to the problems."""
+    most: str | None = None
     for i, ref in enumerate(refs):
         try:
             tile = read_tile(ref.image, ref.release if release == "auto" else release)
+            if release == ref.release == "auto":
+                _require_seven(ref, tile)
+                if not _telling(tile):
+                    most = most or _release_of_most(refs) or tile.release
+                    tile = read_tile(ref.image, most)
         except InputError as error:
             problems.append(Problem("unreadable image", str(error)))
             continue
@@ -188,6 +195,33 @@ def _read(
             tile = replace(tile, image=image, valid=valid)
             mask = None if mask is None else resample(mask, resize, resize, order=0)
         yield i, tile, mask
+
+
+def _require_seven(ref: TileRef, tile: Tile) -> None:
+    """Refuse three bands in folders of Mars tiles, which may be pictures of Mars as well as Nepal's."""
+    if ref.split != "images" and RELEASES[tile.release].bands == RGB:
+        raise InputError(
+            f"{ref.image}: three bands of 8 bits, expected the seven of a Mars release. If these are pictures of Nepal, or are to be read "
+            "like those, say so with --release nepal."
+        )
+
+
+def _telling(tile: Tile) -> bool:
+    """Return whether a tile's values tell its release: mmls_v2 is also what is left where some band has no data, or only zeros."""
+    return tile.release != "mmls_v2" or bool(tile.image.any(axis=(0, 1)).all())
+
+
+def _release_of_most(refs: Sequence[TileRef]) -> str | None:
+    """Return the release of most of those tiles that tell it; None if none does."""
+    found: Counter[str] = Counter()
+    for ref in refs:
+        try:
+            tile = read_tile(ref.image)
+        except InputError:  # told where it is read
+            continue
+        if _telling(tile):
+            found[tile.release] += 1
+    return found.most_common(1)[0][0] if found else None
 
 
 def _wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:

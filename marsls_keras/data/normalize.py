@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -36,25 +36,26 @@ class Normalizer:
     std: tuple[float, ...] | None
 
     @classmethod
-    def fit(cls, images: Images, config: Data, stored: Sequence[str] = BANDS) -> Normalizer:
+    def fit(cls, images: Images, config: Data, stored: Sequence[str] = BANDS, valid: np.ndarray | None = None) -> Normalizer:
         """Return the normalisation with the statistics of these training tiles, which are looked at some at a time.
 
         Args:
             images: float32 (N, H, W, C), canonical.
             config: The section `data` of the configuration.
             stored: Names of the C bands; those of a Mars tile by default.
+            valid: bool (N, H, W), which pixels count (see `moments_of_valid`); None for all.
 
         Raises:
             InputError: If the images do not have a band that is asked for.
         """
         bands = expand_bands(config.bands, stored)
         bare = cls(bands, config.normalization.percentiles, None, None)
-        return bare.refitted(images, stored) if config.normalization.zscore else bare
+        return bare.refitted(images, stored, valid) if config.normalization.zscore else bare
 
-    def refitted(self, images: Images, stored: Sequence[str] = BANDS) -> Normalizer:
+    def refitted(self, images: Images, stored: Sequence[str] = BANDS, valid: np.ndarray | None = None) -> Normalizer:
         """Return the same bands and stretch with the statistics of these tiles; args as in `fit`."""
         bare = replace(self, mean=None, std=None)
-        mean, std = moments(bare.select(bare.apply(images[part], stored), bare._columns) for part in chunks(images))
+        mean, std = moments_of_valid(images, valid, lambda part: bare.select(bare.apply(part, stored), bare._columns))
         for row, column, _ in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
             both = [row, column]
             std[both] = np.sqrt((std[both] ** 2 + mean[both] ** 2).mean())
@@ -214,3 +215,19 @@ def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         mean = mean + away * share
         number += len(values)
     return mean, np.sqrt(squares / number)
+
+
+def moments_of_valid(
+    images: Images, valid: np.ndarray | None, change: Callable[[np.ndarray], np.ndarray] = lambda part: part
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `moments` of those pixels of images (N, H, W, C) that have data in every band.
+
+    Args:
+        images: The images, looked at some at a time.
+        valid: bool (N, H, W), False where a band had no data and was filled; None if none was. If no pixel is valid, as where one band is
+            missing from all tiles, all of them count.
+        change: What is done to images (n, H, W, C) before their pixels are chosen.
+    """
+    if valid is None or valid.all() or not valid.any():
+        return moments(change(images[part]) for part in chunks(images))
+    return moments(change(images[part])[valid[part]] for part in chunks(images) if valid[part].any())

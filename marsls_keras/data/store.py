@@ -21,7 +21,7 @@ from marsls_keras.files import read_json, write_json
 LARGE = 1 << 30
 """Bytes of images beyond which `data.cache` auto keeps tiles on disk; training holds about four times as much in memory."""
 
-_FORM = 2
+_FORM = 3
 """To be raised when the files of an entry, or what tiles are decoded to, change."""
 
 _CHUNK = 1 << 26

@@ -32,8 +32,10 @@ DEM_METRES = _RAW.scale[_RAW.order.index("dem")]
 DEM_LOWEST = _RAW.offset[_RAW.order.index("dem")]
 SLOPE_DEGREES = _RAW.scale[_RAW.order.index("slope")]
 """Slope in degrees = canonical slope × SLOPE_DEGREES, for mmls_v2 and the challenge."""
-V1_SLOPE = (0.89, 0.1)
-"""Offset and scale that bring the canonical slope to where the band of mmls_v1 lies, around 0.9."""
+V1_SLOPE_DEGREES = 63.7
+"""The same for mmls_v1."""
+V1_THERMAL = (0.857, 0.08)
+"""Offset and scale that bring the canonical thermal to where the band of mmls_v1 lies, 0.895 with a deviation of 0.01."""
 NO_DATA = float(np.finfo(np.float32).min)
 """What a challenge tile holds in its slope band where the raster ends; mmls_v2 holds 0 there."""
 
@@ -308,11 +310,14 @@ def _hillshade(fall: np.ndarray, azimuth: float) -> np.ndarray:
 def _write_tile(root: Path, release: str, split: str, index: int, cell: Cell, image: np.ndarray, mask: np.ndarray) -> None:
     row, col = cell
     if release == "mmls_v1":
-        offset, scale = np.zeros(len(BANDS), np.float32), np.ones(len(BANDS), np.float32)
-        offset[BANDS.index("slope")], scale[BANDS.index("slope")] = V1_SLOPE
+        image = image.copy()
+        image[..., BANDS.index("slope")] *= SLOPE_DEGREES / V1_SLOPE_DEGREES
+        thermal = image[..., BANDS.index("thermal")]
+        thermal[:] = V1_THERMAL[0] + V1_THERMAL[1] * thermal
+        thermal[_seam(index, image.shape[0])] = 0
         folder, letter = root / _V1_FOLDERS[split], "T" if split == "test" else ""
         # One page per row of pixels: how tifffile writes an array with seven values in the last place, and how these files are.
-        _save(folder / "images" / f"Image{letter}_patch_{row}_{col}.tif", image * scale + offset, photometric="minisblack")
+        _save(folder / "images" / f"Image{letter}_patch_{row}_{col}.tif", RELEASES[release].from_canonical(image), photometric="minisblack")
         _save(folder / "masks" / f"Mask{letter}_patch_{row}_{col}.tif", mask.astype(np.float32))
         return
 
@@ -336,6 +341,13 @@ def _border(index: int, size: int) -> tuple[slice, slice]:
     thick = 1 + turn % 3 if rest == 1 else 0
     side = (np.s_[size - thick :, :], np.s_[:, :thick], np.s_[:thick, :], np.s_[:, size - thick :])
     return side[turn % 4]
+
+
+def _seam(index: int, size: int) -> np.ndarray:
+    """Return where a split's tile has no thermal: a slanting stripe in every eighth tile, else nowhere; bool (size, size)."""
+    row, column = np.indices((size, size))
+    left = size // 2 - row / 4
+    return (index % 8 == 1) & (left <= column) & (column < left + size / 9)
 
 
 def _geo_tags(row: int, col: int, size: int) -> list[tuple[int, str, int, Any, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from marsls_keras.errors import InputError, listing
 
 NO_DATA = -1e30
 """Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
+
+
+_ANOTHER = "The file is damaged, marks no-data in an unknown way, or is of another release: say which with --release."
 
 
 class Format(Protocol):
@@ -39,7 +43,7 @@ class Tile:
 
     Attributes:
         image: float32 (H, W, C), canonical order and scale, no-data filled from the nearest valid pixel of the band.
-        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file says is none).
+        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file or its release says is none).
         release: Name of the release the file is of.
         path: The file.
         geo: GeoTIFF tags as (code, dtype, count, value), empty if the file has none.
@@ -52,22 +56,45 @@ class Tile:
     geo: tuple[tuple[int, int, int, Any], ...]
 
 
-def detect_release(path: str | Path, image: np.ndarray) -> str:
-    """Return the release a stored image (H, W, C) is of.
+def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = None) -> str:
+    """Return the release a stored image (H, W, C) is of; `kind` is the file's type, if not the image's.
 
-    The file format tells Landslide4Sense (HDF5) and Bijie (PNG), three bands tell Nepal. Of the Mars releases mmls_v1 is told by its
-    name, else raw values tell the challenge from mmls_v2. A data folder knows Bijie from Nepal by its layout and does not ask here.
+    The file format tells Landslide4Sense (HDF5) and Bijie (PNG), three bands tell Nepal. Of the Mars releases raw values tell the
+    challenge; of the others, which both lie in [0, 1], a whole name Image_patch_<row>_<col> or ImageT_patch_<row>_<col> tells mmls_v1. A
+    data folder knows Bijie from Nepal by its layout and does not ask here, and a tile that tells too little follows the folder's others
+    (`marsls_keras.data.integrity.examine`).
+
+    Raises:
+        InputError: If the values contradict the name, or are those of no Mars release.
     """
     path = Path(path)
     if path.suffix.lower() == ".h5":
         return "landslide4sense"
     if image.shape[2] == len(RGB):
         return "bijie" if path.suffix.lower() == ".png" else "nepal"
-    if "_patch_" in path.stem:
-        return "mmls_v1"
+    patch = re.fullmatch(r"ImageT?_patch_\d+_\d+", path.stem) is not None
+    known = np.where(np.isfinite(image) & (image > NO_DATA), image, np.nan).astype(np.float64)
+    low, high = np.nanmin(known, initial=np.inf), np.nanmax(known, initial=-np.inf)
     # Canonical values end at 1 (a hair above, at most, after resampling); raw DEM, thermal and colour values go far beyond in every tile.
-    values = image[np.isfinite(image) & (image > NO_DATA)]
-    return "challenge" if values.size and np.abs(values).max() > 1.5 else "mmls_v2"
+    if max(-low, high) <= 1.5:
+        return "mmls_v1" if patch else "mmls_v2"
+    if max(-low, high) > RELEASES["challenge"].limit:
+        return "challenge"  # whose limit refuses it
+    found = f"{path}: values from {low:g} to {high:g}"
+    if patch:
+        raise InputError(f"{found}; a tile of mmls_v1, as its name says, has values in [0, 1]. {_ANOTHER}")
+    if np.issubdtype(kind := kind or image.dtype, np.integer):
+        raise InputError(f"{found} of {kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {_ANOTHER}")
+    release = RELEASES["challenge"]
+    for position, band in enumerate(release.order):
+        scale, offset = release.scale[position], release.offset[position]
+        least, most = np.nanmin(known[..., position], initial=np.inf), np.nanmax(known[..., position], initial=-np.inf)
+        if least < offset - 4 * scale or most > offset + 5 * scale:  # other regions are steeper or higher, but not by that much
+            raise InputError(
+                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], and the challenge has about {offset:g} to "
+                f"{offset + scale:g} in its band {position + 1}, {band}, found {least:g} to {most:g}. {_ANOTHER}"
+            )
+    return "challenge"
 
 
 def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -116,8 +143,11 @@ def _read_tile(path: Path, release: str) -> Tile:
     stored = np.ma.filled(stored, 0).astype(np.float32)
     valid = known & np.isfinite(stored) & (stored > NO_DATA)
     stored[~valid] = np.nan
-    found = RELEASES[detect_release(path, stored) if release == "auto" else release]
-    if found.bands == RGB and kind != np.uint8 and not _eight_bits(stored, valid):
+    found = RELEASES[detect_release(path, stored, kind) if release == "auto" else release]
+    eight_bits = found.bands == RGB and kind != np.uint8 and _eight_bits(stored, valid)
+    valid &= ~found.missing(stored)
+    stored[~valid] = np.nan
+    if found.bands == RGB and kind != np.uint8 and not eight_bits:
         raise InputError(f"{path}: expected RGB of 8 bits, found {kind}. Write it with 8 bits a colour.")
     if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
         raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")

@@ -51,7 +51,7 @@ def align(member: Member, tiles: Tiles, how: str) -> Member:
     if how == "statistics":
         if member.normalizer.mean is None:
             raise InputError(f"--align statistics: run {name} was trained with data.normalization.zscore false, so it has none.")
-        return replace(member, normalizer=member.normalizer.refitted(tiles.images, tiles.bands))
+        return replace(member, normalizer=member.normalizer.refitted(tiles.images, tiles.bands, tiles.valid))
     if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in member.model._flatten_layers()):
         raise InputError(f"--align batchnorm: the network of run {name} has no batch normalisation. Leave it out, or use statistics.")
     with _nothing_dropped(member.model):

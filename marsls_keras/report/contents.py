@@ -55,6 +55,7 @@ class RunReport:
             holds for a tile of a missing fold does not matter.
         predicted: uint8 (N, H, W) of {0, 1}, the masks that the decision makes of it.
         study: Content of the study.json of its search over training, None if there was none.
+        valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
     """
 
     name: str
@@ -72,6 +73,7 @@ class RunReport:
     probability: np.ndarray
     predicted: np.ndarray
     study: dict[str, Any] | None = None
+    valid: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that do not belong together."""

@@ -63,7 +63,8 @@ def preview(run: RunReport) -> Preview | None:
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
     if not len(training):  # a report knows only the tiles that some finished fold holds out; of one fold, other folds train on them
         training = np.arange(len(run.images))
-    normalizer = Normalizer.fit(select(run.images, training), config.data, run.bands)
+    valid = None if run.valid is None else run.valid[training]
+    normalizer = Normalizer.fit(select(run.images, training), config.data, run.bands, valid)
     rows = _windows if config.data.sampling == "windows" else _tiles
     notes = _without_effect(config, normalizer.directions.carried)
     return Preview(_changes(config.augmentation), notes, rows(run, config, normalizer, training))

@@ -75,7 +75,7 @@ def train_fold(
         train, held_out = fold_tiles(run, fold, tiles)
         require_labels(config, fold, train.masks)
         environment = prepare(config.training, devices)
-        normalizer = Normalizer.fit(train.images, config.data, train.bands)
+        normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
         train, weights = pseudo.added_to(train) if pseudo else (train, None)
         data = FoldData(run, fold, train, held_out, normalizer, full.weights if full else None, weights)
         if pseudo is not None:

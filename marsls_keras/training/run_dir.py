@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from marsls_keras.config import Config, differences, read_config, write_config
+from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.folds import FULL, Fold, Splits
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json, sha256, write_json
@@ -100,7 +101,7 @@ class Run:
 
         Raises:
             InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it was not trained with
-                such weights.
+                such weights, or on tiles as another version of this package reads them.
         """
         path = Path(path)
         name, at, weights = path.name.partition("@")
@@ -117,7 +118,9 @@ class Run:
         if at and weights not in config.training.weight_sets:
             there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
             raise InputError(f"Run {name} was not trained with weights {weights!r}. There are: {there}.")
-        return cls(path, config, splits, read_json(path / "fingerprint.json"), weights if at else None)
+        fingerprint = read_json(path / "fingerprint.json")
+        _require_reading(path, fingerprint)
+        return cls(path, config, splits, fingerprint, weights if at else None)
 
     def fold_path(self, fold: Fold) -> Path:
         """Return the folder of a fold."""
@@ -194,6 +197,21 @@ class Run:
     def digest(self, folds: Sequence[Fold]) -> dict[str, str]:
         """Return the SHA-256 of the weights of each fold, by its number as a string (for JSON)."""
         return {str(fold): self.metrics(fold)["weights_sha256"] for fold in folds}
+
+
+def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
+    """Refuse a run whose network would be shown other bands, or other values, than those it has learned.
+
+    Runs from before there was such a version in fingerprint.json have 1.
+    """
+    release, trained = fingerprint.get("release"), fingerprint.get("reading", 1)
+    if release not in RELEASES or trained == (now := RELEASES[release].reading):
+        return
+    what = f"Run {path} was trained with reading {trained} of {release}, and this version of marsls-keras has reading {now}"
+    if trained == 1 and release == "mmls_v1":
+        what += ": it took the bands slope and thermal of these files for each other"
+    package = "install marsls-keras 0.1, which reads it" if trained == 1 else "install the version that trained it"
+    raise InputError(f"{what}. Train it again under another name with --run, or {package}.")
 
 
 def weights_name(of: str | None = None) -> str:

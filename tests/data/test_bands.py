@@ -51,10 +51,23 @@ def test_challenge_values_band_by_band(image: np.ndarray) -> None:
         np.testing.assert_allclose(stored[..., position], image[..., BANDS.index(band)] * scale + offset, rtol=1e-6, err_msg=band)
 
 
-@pytest.mark.parametrize("name", ["mmls_v1", "mmls_v2"])
-def test_the_others_are_stored_as_they_are(image: np.ndarray, name: str) -> None:
-    np.testing.assert_array_equal(RELEASES[name].to_canonical(image), image)
-    np.testing.assert_array_equal(RELEASES[name].from_canonical(image), image)
+def test_mmls_v2_is_stored_as_it_is(image: np.ndarray) -> None:
+    np.testing.assert_array_equal(RELEASES["mmls_v2"].to_canonical(image), image)
+    np.testing.assert_array_equal(RELEASES["mmls_v2"].from_canonical(image), image)
+
+
+def test_mmls_v1_has_slope_and_thermal_exchanged(image: np.ndarray) -> None:
+    exchanged = image[..., [0, 1, 2, 3, 5, 4, 6]]
+    np.testing.assert_array_equal(RELEASES["mmls_v1"].to_canonical(exchanged), image)
+    np.testing.assert_array_equal(RELEASES["mmls_v1"].from_canonical(image), exchanged)
+
+
+def test_only_thermal_of_mmls_v1_has_a_value_for_no_data() -> None:
+    stored = np.zeros((2, 3, 7), np.float32)
+    assert RELEASES["mmls_v1"].missing(stored).all((0, 1)).tolist() == [band == "thermal" for band in RELEASES["mmls_v1"].order]
+    assert not RELEASES["mmls_v1"].missing(stored + 0.5).any()
+    for name in ("mmls_v2", "challenge"):
+        assert not RELEASES[name].missing(stored).any()
 
 
 def test_there_and_back(image: np.ndarray) -> None:

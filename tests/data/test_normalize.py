@@ -56,6 +56,17 @@ def test_percentiles_then_z_score(images: np.ndarray) -> None:
     np.testing.assert_allclose(normalizer.apply(images), (stretched - mean) / std, atol=1e-4)
 
 
+@pytest.mark.parametrize("percentiles", [None, (1, 99)])
+def test_only_valid_pixels_count(images: np.ndarray, percentiles: tuple[float, float] | None) -> None:
+    valid = np.random.default_rng(1).random((9, 12, 10)) < 0.8
+    valid[2] = False
+    plain = Normalizer.fit(images, config(percentiles, zscore=False)).apply(images).astype(np.float64)
+    normalizer = Normalizer.fit(images, config(percentiles), valid=valid)
+    np.testing.assert_allclose(normalizer.mean, plain[valid].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(normalizer.std, plain[valid].std(0), rtol=1e-6)
+    assert Normalizer.fit(images, config(percentiles), valid=valid & False) == Normalizer.fit(images, config(percentiles))
+
+
 def test_neither(images: np.ndarray) -> None:
     np.testing.assert_array_equal(Normalizer.fit(images, config(zscore=False)).apply(images), images)
 

@@ -183,7 +183,24 @@ def test_mmls_v1_files_are_as_the_authors_publish_them(roots):
             mask = tifffile.imread(mask_path)
             assert image.dtype == np.float32 and mask.dtype == np.float32 and mask.shape == (SIZE, SIZE)
             assert set(np.unique(mask)) <= {0.0, 1.0} and mask.any()
-            assert 0.88 <= image[..., SLOPE].min() and image[..., SLOPE].max() <= 1
+            assert image[..., [0, 1, 2, 3, 5, 6]].max() <= 1
+
+
+def test_mmls_v1_has_thermal_with_gaps_before_slope(roots):
+    files = sorted((roots["mmls_v1"] / "train_partition" / "images").iterdir(), key=lambda path: [*map(int, re.findall(r"\d+", path.name))])
+    images = np.stack([tifffile.imread(path) for path in files])
+    thermal, slope = images[..., 4], images[..., 5]
+    gaps = (thermal == 0).mean((1, 2))
+    assert np.flatnonzero(gaps).tolist() == [1, 9, 17] and 0.05 < gaps[1] < 0.2
+    known = thermal[thermal != 0]
+    assert 0.85 <= known.min() and known.max() < 0.95 and known.std() == pytest.approx(0.010, abs=0.005)
+    public = cells(roots["mmls_v2"] / "train" / "images")
+    for path, image in zip(files, images, strict=True):
+        row, col = map(int, re.findall(r"\d+", path.name))
+        degrees = public[row, col][..., SLOPE] * 62.8026087
+        border = degrees == 0  # no data in mmls_v2
+        np.testing.assert_allclose(image[..., 5][~border] * 63.7, degrees[~border], atol=1e-3)
+    assert slope.mean() < 0.5
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
