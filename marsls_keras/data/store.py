@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from marsls_keras.data.georeference import world_file
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import RunError
 from marsls_keras.files import read_json, write_json
@@ -20,7 +21,7 @@ from marsls_keras.files import read_json, write_json
 LARGE = 1 << 30
 """Bytes of images beyond which `data.cache` auto keeps tiles on disk; training holds about four times as much in memory."""
 
-_FORM = 1
+_FORM = 2
 """To be raised when the files of an entry, or what tiles are decoded to, change."""
 
 _CHUNK = 1 << 26
@@ -169,7 +170,12 @@ def cached(
     Raises:
         RunError: If the folder cannot be written, or the disk is full.
     """
-    files = [str(path.absolute()) for ref in refs for path in (ref.image, ref.mask) if path is not None]
+    files = [
+        str(path.absolute())
+        for ref in refs
+        for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image))
+        if path is not None
+    ]
     place = [os.path.commonpath(files), sorted({ref.split for ref in refs}), list(settings), _FORM]
     stats = [(ref.id, ref.raster, ref.landslide, ref.release) for ref in refs], [(file, *_stat(file)) for file in files]
     root, scope = cache_folder(), _digest(place)

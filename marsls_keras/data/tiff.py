@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from marsls_keras.data.bands import BANDS, RGB
+from marsls_keras.data.georeference import GEO_TAGS
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 
@@ -20,8 +21,6 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 MAX_BYTES = 1 << 30
 """A header that tells of more than this is damaged, and must not take the memory."""
-
-_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)  # pixel scale, tie points, transformation, and the three GeoKey tags
 
 
 def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int) -> tuple[int, int, int]:
@@ -55,7 +54,7 @@ def _load(path: Path, pixels: bool) -> tuple[np.ndarray, str, tuple]:
             series = tif.series[0]
             _verify(tif, series)
             tags = series.keyframe.tags
-            geo = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in map(tags.get, _GEO_TAGS) if tag is not None)
+            geo = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in map(tags.get, GEO_TAGS) if tag is not None)
             return series.asarray() if pixels else shape_only(series.shape, series.dtype), series.axes, geo
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path} does not exist or is not a file.") from None

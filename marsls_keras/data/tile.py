@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from marsls_keras.data import hdf5, png, tiff
 from marsls_keras.data.bands import RELEASES, RGB
+from marsls_keras.data.georeference import with_world_file
 from marsls_keras.errors import InputError, listing
 
 NO_DATA = -1e30
@@ -40,7 +41,7 @@ class Tile:
         valid: bool (H, W), False where any band was no-data (below -1e30, NaN or infinite).
         release: Name of the release the file is of.
         path: The file.
-        geo: GeoTIFF tags as (code, dtype, count, value), empty if the file has none.
+        geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there is neither.
     """
 
     image: np.ndarray
@@ -105,6 +106,7 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
     """
     path = Path(path)
     stored, geo = _stored(path, release, pixels=True)
+    geo = with_world_file(path, geo)
     kind = stored.dtype
     stored = stored.astype(np.float32)
     valid = np.isfinite(stored) & (stored > NO_DATA)
