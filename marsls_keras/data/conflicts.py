@@ -14,9 +14,6 @@ from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.tile import read_mask, read_tile
 from marsls_keras.errors import InputError
 
-ON_CONFLICT = ("error", "union", "ignore")
-"""What may be done with copies of a tile whose masks differ; see `settle`."""
-
 
 def same_image(one: Path, other: Path) -> bool:
     """Return whether two files hold the same image; damaged and empty ones do not."""
@@ -55,7 +52,7 @@ def settle(tiles: Sequence[TileRef], conflicts: str = "error") -> tuple[list[Til
             problems.append(Problem("duplicate", f"{' and '.join(str(ref.image) for ref in refs)} claim {where}"))
             continue
         masked = [ref for ref in refs if ref.mask is not None]
-        if not (differs := _differing(masked)):
+        if not (differs := differing(masked)):
             continue  # copies are told by their content, wherever they lie
         if conflicts == "ignore":
             instead |= {ref.id: None for ref in refs if ref.split != "test"}
@@ -71,18 +68,19 @@ def settle(tiles: Sequence[TileRef], conflicts: str = "error") -> tuple[list[Til
 
 
 _WAY_ON = (
-    "choose with data.conflicts: union keeps the tile in {split} alone, with the landslides of both masks, and ignore trains on none of the "
-    "copies, but leaves one in test as it is"
+    "choose with data.conflicts: union keeps the tile in {split} alone, with the landslides of both masks, and ignore trains on no copy, "
+    "but leaves one in test as it is"
 )
 
 
-def _differing(refs: Sequence[TileRef]) -> str:
+def differing(refs: Sequence[TileRef]) -> str:
     """Return which masks of one image differ and by how much, "" if none do, or if they cannot be read, which is told elsewhere."""
     try:
+        refs = [ref for ref in refs if ref.mask is not None]
         masks = [read_mask(ref.mask) for ref in refs if ref.mask is not None]
     except InputError:
         return ""
-    if not masks or any(mask.shape != masks[0].shape for mask in masks):
+    if any(mask.shape != masks[0].shape for mask in masks):
         return ""
     for ref, mask in zip(refs[1:], masks[1:], strict=True):
         if not np.array_equal(mask, masks[0]):

@@ -120,9 +120,7 @@ class Dataset:
         files = image_files(folder)
         keys = raster_keys(f.stem for f in files)
         rasters = {f: f"images/{key}" if (key := keys.get(f.stem)) else "images" for f in files}
-        return cls(
-            files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files)
-        )
+        return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files))
 
     def located_in(self, other: Dataset) -> Dataset:
         """Return this dataset with the rasters of another that its tiles were cut from, and the other's tiles of these after its own.

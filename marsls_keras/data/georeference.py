@@ -59,7 +59,7 @@ class Georeference:
         return a * column + b * row + c, d * column + e * row + f
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Return the smallest rectangle (left, bottom, right, top) on the map that holds an image; there must be an affine transformation."""
+        """Return the rectangle (left, bottom, right, top) on the map that holds an image; there must be an affine transformation."""
         xs, ys = zip(*(self.at(column, row) for column in (0, width) for row in (0, height)), strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
@@ -233,9 +233,7 @@ def difference(
     (left, _, _, top), (west, _, _, north) = one.box(*size[:2]), other.box(*expected[:2])
     east, south = left - west, north - top
     if max(abs(east) / w, abs(south) / h) > _TOLERANCE:
-        found.append(
-            f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south ({east:.6g} and {south:.6g} {unit})"
-        )
+        found.append(f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south ({east:.6g} and {south:.6g} {unit})")
     return found
 
 

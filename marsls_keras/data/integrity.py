@@ -104,9 +104,7 @@ def examine(
     kept = tuple(refs[i] for i in facts["kept"])
     traces = tuple(Trace(*fields) for fields in _tuples(facts["traces"]))
     problems += leaks(kept, facts["hashes"], traces)
-    tiles = Tiles(
-        kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"], traces=traces
-    )
+    tiles = Tiles(kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"], traces=traces)
     return tiles, problems
 
 
@@ -258,8 +256,8 @@ def _misplaced(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Proble
         problems.append(Problem("georeference", what, "warning"))
     if (aux := unread(ref.image)) is not None:
         problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
-    for path in (ref.mask, *ref.more_masks) if tile.geo and mask is not None else ():
-        if path is None:
+    for path in (ref.mask, *ref.more_masks):
+        if path is None or mask is None or not tile.geo:
             continue
         try:
             differs = difference(georeference(file_tags(path)), place, mask.shape, tile.image.shape[:2])

@@ -210,7 +210,7 @@ def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
     base = {(tile.raster, tile.cell): tile.image for tile in named if tile.split != "test" and tile.cell is not None}
     apart: set[str] = set()
     for tile in named:
-        image = base.get((tile.raster, tile.cell)) if tile.split == "test" else None
+        image = base.get((tile.raster, tile.cell)) if tile.split == "test" and tile.cell is not None else None
         if image is not None and tile.raster not in apart and not same_image(image, tile.image):
             apart.add(tile.raster)
     return [
@@ -234,6 +234,12 @@ LAYOUTS = {
     ),
 }
 """The layouts by name."""
+
+
+def masks_beside(images: list[Path]) -> dict[Path, Path | None]:
+    """Return the mask of each image of one folder of the Mars layout from the folder `masks` beside it, None where there is none."""
+    masks = list_files(images[0].parent.with_name("masks"), TIFF)
+    return LAYOUTS["mars"]._of_part(images, masks)._pair(images, masks, [], False)
 
 
 def detect_layout(root: Path) -> str | None:

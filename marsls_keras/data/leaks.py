@@ -151,12 +151,12 @@ def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace
         what = f"{number} of {len(refs)} tiles claim one and the same place on the map, so it is not known which overlap"
         problems.append(Problem("georeference", what, "warning"))
     for across in (True, False):
-        found = [(refs[i], refs[k]) for i, k in overlaps(traces) if ((refs[i].split == "test") != (refs[k].split == "test")) == across]
-        if found:
-            first = " and ".join(str(ref.image) for ref in found[0])
+        pairs = [(refs[i], refs[k]) for i, k in overlaps(traces) if ((refs[i].split == "test") != (refs[k].split == "test")) == across]
+        if pairs:
+            first = " and ".join(str(ref.image) for ref in pairs[0])
             end = "scores on test are not those of new ground" if across else "folds keep tiles that overlap together"
             where = "of a labelled and a test tile " if across else "of tiles "
-            problems.append(Problem("shared ground", f"{len(found)} pair(s) {where}overlap on the map, such as {first}; {end}", "warning"))
+            problems.append(Problem("shared ground", f"{len(pairs)} pair(s) {where}overlap on the map, such as {first}; {end}", "warning"))
     return problems
 
 

@@ -9,9 +9,15 @@ from pathlib import Path
 
 _GRID = (re.compile(r"patch_(?P<row>\d+)_(?P<col>\d+)$"), re.compile(r"col(?P<col>\d+)_row(?P<row>\d+)$"))
 
-_NO_NAMES = frozenset(
-    word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")
-) | {"train", "training", "val", "valid", "validation", "test", "partition"}
+_NO_NAMES = frozenset(word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")) | {
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "partition",
+}
 """Words that say what a file is, not which picture it was cut from."""
 
 
@@ -71,7 +77,7 @@ def grid_key(stem: str) -> tuple[int, int] | None:
 
 
 def raster_key(stem: str) -> str:
-    """Return what a file's stem says of the picture it was cut from: what is before its grid cell but for words such as image; "" if nothing.
+    """Return the name of the picture that a file was cut from, which is before its grid cell, without words such as image; "" if none.
 
     Example:
         >>> raster_key("siteA_col00001_row00002"), raster_key("ImageT_patch_3_4")

@@ -171,10 +171,7 @@ def cached(
         RunError: If the folder cannot be written, or the disk is full.
     """
     files = [
-        str(path.absolute())
-        for ref in refs
-        for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image))
-        if path is not None
+        str(path.absolute()) for ref in refs for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image)) if path is not None
     ]
     place = [os.path.commonpath(files), sorted({ref.split for ref in refs}), list(settings), _FORM]
     stats = [(ref.id, ref.raster, ref.landslide, ref.release) for ref in refs], [(file, *_stat(file)) for file in files]
