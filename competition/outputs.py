@@ -1,4 +1,4 @@
-"""The folder that `marsls predict` writes to: never one that is read as data, and cleaned of nothing but what predict itself has written."""
+"""The folder that `marsls predict` writes to: none that is read as data, and cleaned of nothing but what predict has written."""
 
 from __future__ import annotations
 

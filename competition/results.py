@@ -137,8 +137,8 @@ def predict(
     `overwrite` rasters of an earlier predict in `out` are removed first (`competition.outputs`).
 
     Raises:
-        InputError: If a run or fold is missing, an image cannot be used, `out` is read as data or holds rasters, or tiles that do not lie on
-            one grid are to be joined.
+        InputError: If a run or fold is missing, an image cannot be used, `out` is read as data or holds rasters, or tiles off one grid are
+            to be joined.
         RunError: If a file cannot be written.
     """
     opened, used = open_runs(names, runs, folds)

@@ -88,7 +88,7 @@ def georeference(tags: Tags) -> Georeference:
     scale, ties, matrix = (_numbers(values.get(code)) for code in (_SCALE, _TIES, _MATRIX))
     affine: tuple[float, ...] | None = None
     if len(scale) >= 2 and len(ties) >= 6 and scale[0] and scale[1]:
-        width, height = abs(scale[0]), abs(scale[1])
+        width, height = scale[0], abs(scale[1])  # signs as GDAL has them
         affine = (width, 0.0, ties[3] - ties[0] * width, 0.0, -height, ties[4] + ties[1] * height)
     elif len(matrix) == 16:
         affine = tuple(matrix[i] for i in (0, 1, 3, 4, 5, 7))
@@ -199,7 +199,7 @@ def crs_difference(one: Georeference, other: Georeference) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "of its own" if value == 32767 else f"{value:.10g}" if isinstance(value, float) else str(value)
+    return "user-defined" if value == 32767 else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def difference(
@@ -264,7 +264,7 @@ def _off_grid(place: Georeference, first: Georeference) -> str:
     if (axes := place.axes()) != "north-up":
         return f"is {axes}; expected north-up. Turn it first (gdalwarp)."
     if differs := difference(place, first):
-        return f"has {' and '.join(differs)}, as {{first}} has. Bring all tiles to one grid first (gdalwarp)."
+        return f"has {' and '.join(differs)}, unlike {{first}}. Bring all tiles to one grid first (gdalwarp)."
     (w, h), (x, y), (west, north) = first.pixel(), place.at(0, 0), first.at(0, 0)
     east, south = (x - west) / w, (north - y) / h
     beside = east - round(east), south - round(south)
