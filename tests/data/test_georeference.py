@@ -169,7 +169,10 @@ def test_a_mask_of_another_size_says_its_pixels(data_root):
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (Affine(10, 0, 5324, 0, -10, 8000), r"b\.tif lies 0\.40 pixels to the east and 0\.00 to the south \(4 and 0 m\) beside the grid of a"),
+        (
+            Affine(10, 0, 5324, 0, -10, 8000),
+            r"b\.tif lies 0\.40 pixels to the east and 0\.00 to the south \(4 and 0 m\) beside the grid of a",
+        ),
         (Affine(10, 0, 5320, 0, -10, 8003), r"b\.tif lies 0\.00 pixels to the east and -0\.30 to the south \(0 and -3 m\)"),
         (Affine(10.1, 0, 5320, 0, -10, 8000), r"b\.tif has pixels of 10\.1 x 10 m instead of 10 x 10, unlike a\.tif"),
         (Affine(-10, 0, 5320, 0, -10, 8000), r"b\.tif is mirrored"),

@@ -95,7 +95,9 @@ def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cac
     blocks = {tile["id"]: tile["block"] for tile in make_splits(tiles, Data(folds=4), 0).tiles}
     assert len(set(blocks.values())) == len({tile["block"] for tile in apart.tiles})  # no block of its own for any copy
     _, problems = examine(Dataset.open(root).tiles)
-    assert [(p.kind, p.severity) for p in problems] == [("copies", "warning")] and "1 tile(s) are there several times" in problems[0].message
+    assert [(p.kind, p.severity) for p in problems] == [("copies", "warning")] and "1 tile(s) are there several times" in problems[
+        0
+    ].message
 
 
 def test_copies_of_train_in_val_and_test(data_root):
@@ -151,7 +153,9 @@ def test_folds_keep_tiles_that_overlap_on_the_map_together(georeferenced):
     with pytest.raises(InputError, match=r"17 tiles in 7 block\(s\) cannot be divided into 8 folds\. 10 blocks .* overlap"):
         make_splits(tiles, Data(folds=8), 0)
     _, problems = examine(Dataset.open(root).tiles)
-    assert [(p.kind, p.severity) for p in problems] == [("shared ground", "warning")] and "10 pair(s) of tiles overlap" in problems[0].message
+    assert [(p.kind, p.severity) for p in problems] == [("shared ground", "warning")] and "10 pair(s) of tiles overlap" in problems[
+        0
+    ].message
 
 
 def test_overlap_with_val_and_test(georeferenced):
