@@ -111,8 +111,9 @@ def test_other_images_are_compared_with_the_data_in_any_orientation_and_with_the
         mars(other / "images" / name, np.ascontiguousarray(np.rot90(tifffile.imread(source), turn)))
         mars(other / "masks" / name.replace("Image", "Mask"), second)
     shutil.rmtree(root / "test")
-    overlap, conflict = check_data(root, images=other, release="mmls_v2")["problems"][::-1]
-    assert (overlap["kind"], conflict["kind"]) == ("overlap", "conflict")
+    problems = {problem["kind"]: problem for problem in check_data(root, images=other, release="mmls_v2")["problems"]}
+    assert set(problems) == {"overlap", "conflict", "copies"} and all(p["severity"] == "warning" for p in problems.values())
+    overlap, conflict = problems["overlap"], problems["conflict"]
     assert "2 images" in overlap["message"] and "(1 of them turned or mirrored)" in overlap["message"]
     assert "1 of these have another mask there" in conflict["message"] and "MaskT_patch_1_1.tif" in conflict["message"]
     assert "96 and 70 pixels of landslide, 0 in common" in conflict["message"]
