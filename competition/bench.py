@@ -142,7 +142,7 @@ def _generated(root: Path) -> Path:
 
 def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
     """Decode all tiles of a folder as every command does, from the disk where the system lets the page cache be emptied."""
-    dataset = Dataset.open(root, release=config.data.release)
+    dataset = Dataset.open(root, release=config.data.release, conflicts=config.data.conflicts)
     cold = hasattr(os, "posix_fadvise")
     for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
         with open(path, "rb") as file:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from competition import shift
+from marsls_keras.data.conflicts import differing
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.integrity import Tiles, barren, examine, require_same_family
+from marsls_keras.data.layouts import masks_beside
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.slope import slope_correlations, slope_problems
 from marsls_keras.errors import InputError
 
 
 def check_data(
-    root: Path, release: str = "auto", resize: int | None = None, images: Path | None = None, picture: Path | None = None
+    root: Path,
+    release: str = "auto",
+    resize: int | None = None,
+    images: Path | None = None,
+    picture: Path | None = None,
+    conflicts: str = "error",
 ) -> dict[str, Any]:
     """Read every tile of a data folder.
 
@@ -26,6 +33,7 @@ def check_data(
         resize: Height and width to bring all tiles to; None for their own.
         images: Another folder of images, such as those that are to be predicted, to be compared with the data.
         picture: Where the distributions of the bands are drawn, as .png or .svg; None for nowhere.
+        conflicts: What becomes of copies of a tile whose masks differ, as data.conflicts.
 
     Returns:
         Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; between
@@ -39,7 +47,7 @@ def check_data(
     """
     if picture is not None:
         shift.require_format(picture)
-    dataset = Dataset.open(root, strict=False, release=release)
+    dataset = Dataset.open(root, strict=False, release=release, conflicts=conflicts)
     tiles, problems = examine(dataset.tiles, release, resize)
     if tiles is not None:
         problems += barren(tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.split != "test"]))
@@ -80,13 +88,22 @@ def _between(tiles: Tiles | None, targets: Tiles | None, images: Path) -> list[P
         require_same_family(tiles.release, targets.release, str(images))
     except InputError as error:
         return [Problem("other kind", str(error))]
-    known = dict(zip(tiles.hashes, tiles.refs, strict=True))
-    same = [(ref, known[digest]) for ref, digest in zip(targets.refs, targets.hashes, strict=True) if digest in known]
-    if not (labelled := [(ref, other) for ref, other in same if other.split != "test"]):
+    known = {(trace.content or tiles.hashes[i]): i for i, trace in enumerate(tiles.traces) if tiles.refs[i].split != "test"}
+    labelled = [(i, known[key]) for i, trace in enumerate(targets.traces) if (key := trace.content or targets.hashes[i]) in known]
+    if not labelled:
         return []
-    ref, other = labelled[0]
-    what = f"{len(labelled)} images of {images} are labelled tiles of the data, such as {ref.image}, which is {other.image}"
-    return [Problem("overlap", what, "warning")]
+    i, k = labelled[0]
+    turned = sum(targets.hashes[i] != tiles.hashes[k] for i, k in labelled)
+    which = f" ({turned} of them turned or mirrored)" if turned else ""
+    what = f"{len(labelled)} images of {images} are labelled tiles of the data{which}, such as {targets.refs[i].image}"
+    problems = [Problem("overlap", f"{what}, which is {tiles.refs[k].image}", "warning")]
+    beside = masks_beside([ref.image for ref in targets.refs])
+    pairs = [(targets.refs[i], tiles.refs[k]) for i, k in labelled if targets.hashes[i] == tiles.hashes[k]]
+    other = [differs for ref, copy in pairs if (differs := differing([copy, replace(ref, mask=beside[ref.image])]))]
+    if other:
+        what = f"{len(other)} of these have another mask there than in the data, such as: {other[0]}"
+        problems.append(Problem("conflict", what, "warning"))
+    return problems
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:

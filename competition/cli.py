@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli_common import AsJson, Form, FormOrAuto, Release, Runs, backend, next_line, state
+from competition.cli_common import AsJson, Conflicts, Form, FormOrAuto, Release, Runs, backend, next_line, state
 from competition.cli_ledger import ledger_app
 from competition.cli_results import evaluate, predict, report, score
 from competition.cli_submit import submit
@@ -68,6 +68,7 @@ def check(
     release: Release = FormOrAuto.auto,
     resize: Annotated[int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")] = None,
     images: Annotated[Path | None, Option(help="Also compare this folder of images, such as those to be predicted.")] = None,
+    conflicts: Annotated[Conflicts, Option(help="Copies of a tile whose masks differ, as data.conflicts.")] = Conflicts.error,
     plot: Annotated[Path | None, Option(help="Draw the bands' distributions to this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +76,7 @@ def check(
     from competition.check import check_data
     from competition.console import show_check, show_json
 
-    result = check_data(data, release.value, resize, images, plot)
+    result = check_data(data, release.value, resize, images, plot, conflicts.value)
     show_json(result) if as_json else show_check(result)
     if any(problem["severity"] == "error" for problem in result["problems"]):
         raise typer.Exit(2)

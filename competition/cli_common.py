@@ -25,6 +25,7 @@ RunNames = Annotated[list[str] | None, Option("--run", help="Run, or RUN@SET; re
 
 Form = StrEnum("Form", ["mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
 FormOrAuto = StrEnum("FormOrAuto", ["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
+Conflicts = StrEnum("Conflicts", ["error", "union", "ignore"])
 Release = Annotated[FormOrAuto, Option(help="What the tiles are; auto tells by names and values.")]
 
 

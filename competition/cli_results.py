@@ -59,6 +59,7 @@ def predict(
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
     uncertainty: Annotated[bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")] = False,
     align: AlignTo = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="Remove what an earlier predict wrote to --out first; nothing else.")] = False,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +68,8 @@ def predict(
     from competition import results
     from competition.console import say, show, show_json
 
-    result = results.predict(run, runs, images, out, parse_folds(folds), release.value, mosaic, say, align and align.value, uncertainty)
+    chosen = parse_folds(folds), release.value
+    result = results.predict(run, runs, images, out, *chosen, mosaic, say, align and align.value, uncertainty, overwrite)
     if as_json:
         show_json(result)
     else:

@@ -54,9 +54,9 @@ def predict_ensemble(
 ) -> Prediction:
     """Predict tiles with all members and views.
 
-    A tile that a member was trained on (by content, whatever its name) is left to the members that were not: otherwise the prediction of
-    labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict it, and the
-    tile is named in `leaked`. Weights count among the members that predict a tile; those of a run of weight 0 are not asked.
+    A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were not: otherwise the
+    prediction of labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict
+    it, and the tile is named in `leaked`. Weights count among the members that predict a tile; those of a run of weight 0 are not asked.
 
     Args:
         runs: Runs whose folds are the members.
@@ -74,7 +74,8 @@ def predict_ensemble(
     share = shares(weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
-    trained = np.array([[digest in run.splits.training_hashes(fold) for digest in hashes] for run, fold in members])  # (M, N)
+    first = tiles.subset(range(len(hashes))) if number is not None else tiles
+    trained = np.array([run.splits.trained_on(fold, first) for run, fold in members])  # (M, N)
     leaked = trained.all(axis=0)
     used = ~trained | leaked
     total, landslide = np.zeros(shape, np.float32), np.zeros(len(hashes), np.float32)

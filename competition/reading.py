@@ -58,7 +58,7 @@ def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
     if not stitchable(folder.tiles):
         return folder
     try:
-        found = folder.located_in(Dataset.open(root, release=run.config.data.release))
+        found = folder.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
     except InputError:  # the run's data are gone or damaged, and can be done without
         found = folder
     if len(found.tiles) > number:

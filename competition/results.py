@@ -12,6 +12,7 @@ from competition.decision import PLAIN, decision_path, full_size, read_decision,
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
 from competition.oof import collect, pool_tiles
+from competition.outputs import begin, finish, require_free
 from competition.pseudo import pseudo_trained
 from competition.reading import Say, bands_of, decision_of, surrounded
 from competition.submission import expected_names
@@ -20,11 +21,12 @@ from competition.workflow import open_runs
 from marsls_keras.counts import bootstrap_interval, confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
-from marsls_keras.data.folds import Fold, block_of, require_held_out
+from marsls_keras.data.folds import Fold, blocks_of, require_held_out
+from marsls_keras.data.georeference import require_one_grid
 from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
 from marsls_keras.data.tile import resample
-from marsls_keras.errors import InputError, listing
+from marsls_keras.errors import InputError
 from marsls_keras.files import read_json
 from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
@@ -77,7 +79,7 @@ def evaluate(
         probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
         landslide = oof.image_probability(decision["views"], decision["weights"])
     else:
-        dataset = Dataset.open(data or run.data_root, release=release)
+        dataset = Dataset.open(data or run.data_root, release=release, conflicts=run.config.data.conflicts)
         refs = dataset.split(split)
         if not all(ref.labelled for ref in refs):
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
@@ -89,7 +91,7 @@ def evaluate(
         probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(refs))
         refuse_leaked(leaked)
         tiles, places = tiles.subset(range(len(refs))), refs  # without their surroundings
-        blocks = np.array([block_of(ref, run.config.data.block_size) for ref in refs])
+        blocks = np.array(blocks_of(refs, tiles.traces, run.config.data.block_size))
     counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
     per_tile = counts.scores()
     return {
@@ -124,28 +126,33 @@ def predict(
     say: Say,
     alignment: str | None = None,
     uncertainty: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 
     The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty` also
     `out/variance/<name>.tif`, the variance of the landslide probability over members and views (`RunningVariance`), and
     `out/entropy/<name>.tif`, that of the probability that is written, in bits (`entropy`), both float32. With `mosaic` each kind is also
-    joined to one raster, `out/probability.tif` and so on. With `alignment` members are fitted to the images of the folder first.
+    joined to one raster, `out/probability.tif` and so on. With `alignment` members are fitted to the images of the folder first. With
+    `overwrite` rasters of an earlier predict in `out` are removed first (`competition.outputs`).
 
     Raises:
-        InputError: If a run or fold is missing, an image cannot be used, or tiles without georeferencing are to be joined.
+        InputError: If a run or fold is missing, an image cannot be used, `out` is read as data or holds rasters, or tiles off one grid are
+            to be joined.
         RunError: If a file cannot be written.
     """
     opened, used = open_runs(names, runs, folds)
     dataset = Dataset.from_images(images)
     decision = fitting(decision_of(opened, used, say), dataset.tiles, say)
     sizes = expected_names(images, release)  # every header is read before the first raster is written
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file. Give a folder to write to.")
+    earlier = require_free(out, images, overwrite)
     if mosaic:
         require_rasterio()
+        require_one_grid([ref.image for ref in dataset.tiles])
     number = len(dataset.tiles)
     written: dict[str, list[Path]] = {kind: [] for kind in ("probability", "mask", *(("variance", "entropy") if uncertainty else ()))}
+    joined = [out / f"{kind}.tif" for kind in written] if mosaic else []
+    planned = [*joined, *(out / kind / f"{ref.image.stem}.tif" for kind in written for ref in dataset.tiles)]
     foreground = 0
     sight = cells_seen(decision["views"], dataset.tiles[0], release, opened[0].config.data.resize)
     if sight:
@@ -159,10 +166,10 @@ def predict(
         tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, config.resize, cache, sight)
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
-        if mosaic and (bare := [str(ref.image) for ref, geo in zip(chosen, tiles.geo, strict=False) if not geo]):
-            raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
         probability, _, leaked, _, variance = predict_decided(opened, used, tiles, decision, say, alignment, len(chosen), uncertainty)
         tell_leaked(leaked, say)
+        if first == 0:
+            begin(out, earlier, planned)
         done = full_size(decision, probability, chosen, [sizes[ref.image.name] for ref in chosen])
         for i, (ref, geo, (values, mask)) in enumerate(zip(chosen, tiles.geo[: len(chosen)], done, strict=True)):
             foreground += int(mask.sum())
@@ -173,9 +180,9 @@ def predict(
                 path = out / kind / f"{ref.image.stem}.tif"
                 write_raster(path, band, geo)
                 written[kind].append(path)
-    joined = [out / f"{kind}.tif" for kind in written] if mosaic else []
     for path, files in zip(joined, written.values(), strict=False):
         join_tiles(files, path)
+    finish(out, planned)
     pixels = sum(height * width for height, width in sizes.values())
     return {
         "out": str(out),

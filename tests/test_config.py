@@ -32,6 +32,7 @@ OTHER = {
         "bands": ["slope", "dem"],
         "resize": 64,
         "cache": "disk",
+        "conflicts": "union",
         "pool": ["val"],
         "cv": "geographic",
         "folds": 3,

@@ -51,6 +51,8 @@ class Data(Section):
     tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different sizes are
     brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while they are
     used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more than 1 GiB.
+    conflicts: what becomes of tiles that are there twice, the same image in the same grid cell with different masks: an error; union keeps
+    the first alone, with the landslides of all masks; ignore takes the copies out of train and val, one in test stays as published.
     pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv: folds of blocks of
     block_size x block_size grid cells, or of geographic regions, or one fold: holdout, a random share of the blocks, stratified by
     landslide, or the official split. holdout: that share; 0.2 and 0.3 are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block
@@ -62,6 +64,7 @@ class Data(Section):
     bands: tuple[str, ...] = (ALL,)
     resize: int | None = Field(None, ge=16)
     cache: Literal["auto", "memory", "disk"] = "auto"
+    conflicts: Literal["error", "union", "ignore"] = "error"
     pool: tuple[Literal["train", "val"], ...] = ("train", "val")
     cv: Literal["blocks", "geographic", "holdout", "official"] = "blocks"
     folds: int = Field(5, ge=2)

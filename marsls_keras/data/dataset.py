@@ -9,7 +9,7 @@ from pathlib import Path
 
 from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.layouts import LAYOUTS, TIFF, detect_layout
-from marsls_keras.data.refs import Problem, TileRef, grid_key, list_files
+from marsls_keras.data.refs import Problem, TileRef, grid_key, list_files, raster_keys
 from marsls_keras.errors import InputError, listing
 
 _HELP = """
@@ -87,13 +87,14 @@ class Dataset:
     problems: tuple[Problem, ...] = ()
 
     @classmethod
-    def open(cls, root: str | Path, strict: bool = True, release: str = "auto") -> Dataset:
-        """Index a data folder without reading pixels.
+    def open(cls, root: str | Path, strict: bool = True, release: str = "auto", conflicts: str = "error") -> Dataset:
+        """Index a data folder without reading pixels, but for those of tiles in one grid cell.
 
         Args:
             root: Folder that holds the dataset.
             strict: Raise if there are problems; otherwise they are listed in `problems`.
             release: The release it is of, which tells the layout; "auto" tells it by the names of the folders.
+            conflicts: What is done with copies of a tile whose masks differ, as data.conflicts: "error", "union" or "ignore".
 
         Raises:
             InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are listed.
@@ -102,7 +103,7 @@ class Dataset:
         if not root.is_dir():
             raise InputError(f"There is no data folder {root} (set it with --data or MARSLS_DATA).{_HELP}")
         name = detect_layout(root) if release == "auto" else RELEASES[release].layout
-        tiles, problems = LAYOUTS[name].index(root) if name else ([], [])
+        tiles, problems = LAYOUTS[name].index(root, conflicts) if name else ([], [])
         if not tiles and not problems:
             raise InputError(f"{root} holds none of the folders {_FOLDERS[name or 'mars']}.{_HELP}")
         if strict and problems:
@@ -117,23 +118,31 @@ class Dataset:
             InputError: If the folder is missing or empty, or names clash.
         """
         files = image_files(folder)
-        return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", "images", grid_key(f.stem)) for f in files))
+        keys = raster_keys(f.stem for f in files)
+        rasters = {f: f"images/{key}" if (key := keys.get(f.stem)) else "images" for f in files}
+        return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files))
 
     def located_in(self, other: Dataset) -> Dataset:
-        """Return this dataset with the raster of another that its tiles were cut from, and the other's tiles of that raster after its own.
+        """Return this dataset with the rasters of another that its tiles were cut from, and the other's tiles of these after its own.
 
-        Names alone do not prove it, since grids of different pictures meet. It is proven where at least one tile is, byte for byte, the
-        other's of the same cell, and none is another one than the other's of its cell. Tiles of which that holds are not repeated. If it
-        holds of no raster, this dataset is returned as it is.
+        Names alone do not prove it, since grids of different pictures meet. It is proven of a raster where at least one tile is, byte for
+        byte, the other's of the same cell, and none is another one than the other's of its cell. Tiles of which that holds are not
+        repeated. If it holds of no raster, this dataset is returned as it is.
         """
-        own = {tile.cell: tile for tile in self.tiles if tile.cell is not None}
-        for raster in dict.fromkeys(tile.raster for tile in other.tiles):
-            there = {tile.cell: tile for tile in other.tiles if tile.raster == raster and tile.cell is not None}
-            both = own.keys() & there.keys()
-            if both and all(filecmp.cmp(own[cell].image, there[cell].image, shallow=False) for cell in both):
-                around = tuple(tile for cell, tile in there.items() if cell not in both)
-                return replace(self, tiles=(*(replace(tile, raster=raster) for tile in self.tiles), *around))
-        return self
+        tiles: list[TileRef] = list(self.tiles)
+        around: list[TileRef] = []
+        left = list(dict.fromkeys(tile.raster for tile in other.tiles))
+        for name in dict.fromkeys(tile.raster for tile in self.tiles):
+            own = {tile.cell: tile for tile in self.tiles if tile.raster == name and tile.cell is not None}
+            for raster in left:
+                there = {tile.cell: tile for tile in other.tiles if tile.raster == raster and tile.cell is not None}
+                both = own.keys() & there.keys()
+                if both and all(filecmp.cmp(own[cell].image, there[cell].image, shallow=False) for cell in both):
+                    tiles = [replace(tile, raster=raster) if tile.raster == name else tile for tile in tiles]
+                    around += [tile for cell, tile in there.items() if cell not in both]
+                    left.remove(raster)
+                    break
+        return replace(self, tiles=(*tiles, *around)) if around or tiles != list(self.tiles) else self
 
     def split(self, *names: str) -> tuple[TileRef, ...]:
         """Return the tiles of the named splits.

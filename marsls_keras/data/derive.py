@@ -111,7 +111,8 @@ def load_folder(root: Path, config: Data) -> Tiles:
         InputError: If the folder is missing or anything in it has an error; all are listed.
         RunError: If decoded tiles cannot be kept on disk.
     """
-    return derive(load(Dataset.open(root, release=config.release), config.release, config.resize, config.cache), config.bands)
+    dataset = Dataset.open(root, release=config.release, conflicts=config.conflicts)
+    return derive(load(dataset, config.release, config.resize, config.cache), config.bands)
 
 
 def load_with_neighbours(

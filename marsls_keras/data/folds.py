@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 from marsls_keras.config import Data
 from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.leaks import Trace, groups
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError
 
@@ -33,11 +34,13 @@ class Splits:
         cv: "blocks", "geographic", "holdout" or "official".
         folds: Number of folds.
         tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
+        contents: Per tile its content in whatever orientation (`marsls_keras.data.leaks`); empty in runs of before it was kept.
     """
 
     cv: str
     folds: int
     tiles: tuple[dict[str, Any], ...]
+    contents: tuple[str, ...] = field(default=(), compare=False)
 
     def held_out(self, fold: Fold) -> set[str]:
         """Return the ids of the tiles that the fold does not train on."""
@@ -46,6 +49,13 @@ class Splits:
     def training_hashes(self, fold: Fold) -> set[str]:
         """Return the content hashes of the tiles that the fold trains on."""
         return {tile["sha256"] for tile in self.tiles if tile["fold"] != fold}
+
+    def trained_on(self, fold: Fold, tiles: Tiles) -> np.ndarray:
+        """Return which tiles the fold trains on, bool (N,): whatever their names, and in whatever orientation."""
+        hashes = self.training_hashes(fold)
+        contents = {known for tile, known in zip(self.tiles, self.contents, strict=False) if tile["fold"] != fold} - {""}
+        seen = np.array([digest in hashes for digest in tiles.hashes], bool)
+        return seen | np.array([known.content in contents for known in tiles.traces], bool) if tiles.traces else seen
 
     def require_fold(self, fold: Fold) -> None:
         """Refuse a fold that does not exist.
@@ -58,12 +68,12 @@ class Splits:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of splits.json."""
-        return {"cv": self.cv, "folds": self.folds, "tiles": list(self.tiles)}
+        return {"cv": self.cv, "folds": self.folds, "tiles": list(self.tiles), "contents": list(self.contents)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Splits:
         """Return the splits that `to_json` gave."""
-        return cls(value["cv"], value["folds"], tuple(value["tiles"]))
+        return cls(value["cv"], value["folds"], tuple(value["tiles"]), tuple(value.get("contents", ())))
 
 
 def require_held_out(folds: Sequence[Fold] | None) -> None:
@@ -88,13 +98,16 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     from quantile bins of the foreground ratio of the others alike. Tiles without a grid cell are a group each.
     official: one fold, which trains on train and holds out val.
 
+    Copies of a tile in any orientation, and tiles that overlap on the map, are in one group, as the blocks they lie in are.
+
     Args:
         tiles: Decoded tiles; those of other splits than the pool's are left out.
         config: The section `data` of the configuration.
         seed: Seed of the shuffling.
 
     Raises:
-        InputError: If the pool is empty or lacks masks, or there are fewer groups than folds.
+        InputError: If the pool is empty or lacks masks, there are fewer groups than folds, or train and val share a group where they are
+            the folds.
     """
     wanted = ("train", "val") if config.cv == "official" else config.pool
     missing = [name for name in wanted if not any(ref.split == name for ref in tiles.refs)]
@@ -107,17 +120,21 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     refs = [tiles.refs[i] for i in chosen]
     if config.cv == "geographic" and RELEASES[tiles.release].layout != "mars":
         raise InputError(f"data.cv geographic needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
-    blocks = [block_of(ref, config.block_size) for ref in refs]
+    pool = tiles.subset(chosen) if len(chosen) < len(tiles) else tiles
+    blocks = blocks_of(pool.refs, pool.traces, config.block_size)
     ratio = tiles.masks[chosen].mean(axis=(1, 2))
     if config.cv == "official":
+        _require_apart(pool)
         folds, number = np.array([0 if ref.split == "val" else -1 for ref in refs]), 1
     elif config.cv == "holdout":
         folds, number = _held_out(ratio, blocks, config.holdout, seed), 1
     else:
-        groups = len(set(blocks))
-        if groups < config.folds:
+        number = len(set(blocks))
+        if number < config.folds:
+            joined = len({block_of(ref, config.block_size) for ref in refs}) - number
+            why = f" {joined} blocks are of others, whose tiles overlap theirs on the map or are copies." if joined else ""
             raise InputError(
-                f"{len(refs)} tiles in {groups} block(s) cannot be divided into {config.folds} folds. Lower data.folds or block_size."
+                f"{len(refs)} tiles in {number} block(s) cannot be divided into {config.folds} folds.{why} Lower data.folds or block_size."
             )
         if config.cv == "blocks":
             folds = _block_folds(ratio, blocks, config.folds, seed)
@@ -131,12 +148,35 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
             {"id": ref.id, "sha256": tiles.hashes[i], "block": block, "fold": int(fold)}
             for i, ref, block, fold in zip(chosen, refs, blocks, folds, strict=True)
         ),
+        tuple(known.content for known in pool.traces),
     )
 
 
 def block_of(ref: TileRef, size: int) -> str:
     """Return the block a tile lies in; a tile without a grid cell is a block of its own."""
     return ref.id if ref.cell is None else f"{ref.raster}/{ref.cell[0] // size}/{ref.cell[1] // size}"
+
+
+def blocks_of(refs: Sequence[TileRef], traces: Sequence[Trace], size: int) -> list[str]:
+    """Return the block of each tile; copies of one tile, and tiles that overlap on the map, make one block of those they lie in."""
+    return groups(traces, [block_of(ref, size) for ref in refs])
+
+
+def _require_apart(pool: Tiles) -> None:
+    """Refuse to validate on ground that is trained on.
+
+    Raises:
+        InputError: If a tile of val is a copy of one of train, turned or mirrored, or overlaps it on the map.
+    """
+    ids = groups(pool.traces, [ref.id for ref in pool.refs])
+    train = {known: ref for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "train"}
+    shared = [(train[known].image, ref.image) for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "val" and known in train]
+    if shared:
+        raise InputError(
+            f"data.cv official: {len(shared)} tile(s) of val are copies of tiles of train or share ground with them, such as "
+            f"{shared[0][1]} (with {shared[0][0]}, or by way of others), so a score on val says nothing. Take data.cv blocks, which keeps "
+            "such tiles in one fold, or take them out of one split."
+        )
 
 
 def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:

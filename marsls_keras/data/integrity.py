@@ -14,6 +14,8 @@ import numpy as np
 
 from marsls_keras.data.bands import RELEASES, RGB
 from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.georeference import difference, file_tags, georeference, unread
+from marsls_keras.data.leaks import Trace, leaks, trace
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.store import LARGE, Images, Pile, cached, select
 from marsls_keras.data.tile import Tile, read_mask, read_shape, read_tile, resample
@@ -33,6 +35,7 @@ class Tiles:
         geo: GeoTIFF tags of each tile.
         release: Their release.
         derived: Names of the bands that were computed, which follow those of the release.
+        traces: By what each tile is known again (`marsls_keras.data.leaks`).
     """
 
     refs: tuple[TileRef, ...]
@@ -43,6 +46,7 @@ class Tiles:
     geo: tuple[tuple, ...]
     release: str
     derived: tuple[str, ...] = ()
+    traces: tuple[Trace, ...] = ()
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -69,6 +73,7 @@ class Tiles:
             pick(self.geo),
             self.release,
             self.derived,
+            pick(self.traces) if self.traces else (),
         )
 
 
@@ -98,7 +103,10 @@ def examine(
     if not facts["kept"]:
         return None, problems
     kept = tuple(refs[i] for i in facts["kept"])
-    return Tiles(kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"]), problems
+    traces = tuple(Trace(*fields) for fields in _tuples(facts["traces"]))
+    problems += leaks(kept, facts["hashes"], traces)
+    tiles = Tiles(kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"], traces=traces)
+    return tiles, problems
 
 
 def _tuples(value: Any) -> Any:
@@ -125,30 +133,30 @@ def _shapes(refs: Sequence[TileRef], release: str, resize: int | None) -> Iterat
 def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what there is to know of the tiles, as JSON, and their arrays; with a folder, they are in its files instead."""
     problems: list[Problem] = []
-    facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "release": ""}
-    read: Iterable[tuple[int, Tile, np.ndarray | None]] = _read(refs, release, resize, problems)
+    facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "traces": [], "release": ""}
+    read: Iterable[tuple[int, Tile, np.ndarray | None, Trace]] = _read(refs, release, resize, problems)
     if folder is None:
         read = deque(read)
-        sizes = Counter(tile.image.shape for _, tile, _ in read)
+        sizes = Counter(tile.image.shape for _, tile, *_ in read)
     else:  # what most tiles have is to be known before the first is written
         sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
     pile = Pile(len(refs), shape, folder)
-    for i, tile, mask in _consumed(read):
+    for i, tile, mask, known in _consumed(read):
         if trouble := _wrong_shape(refs[i], tile, mask, shape):
             problems.append(trouble)
             continue
         pile.add(tile.image, np.zeros(shape[:2], np.uint8) if mask is None else mask, tile.valid)
         facts["kept"].append(i)
         facts["geo"].append(tile.geo)
+        facts["traces"].append(known)
         facts["hashes"].append(hashlib.sha256(tile.image.tobytes()).hexdigest())
         by_release[tile.release].append(refs[i].image)
         problems += _suspicious(refs[i], tile, mask)
     if len(by_release) > 1:
         found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
         problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
-    problems += _duplicates([refs[i] for i in facts["kept"]], facts["hashes"])
     facts["shape"] = (pile.number, *shape)
     facts["release"] = max(by_release, key=lambda name: len(by_release[name]), default="")
     facts["problems"] = [(problem.kind, problem.message, problem.severity) for problem in problems]
@@ -166,8 +174,8 @@ def _consumed(read: Iterable[Any]) -> Iterator[Any]:
 
 def _read(
     refs: Sequence[TileRef], release: str, resize: int | None, problems: list[Problem]
-) -> Iterator[tuple[int, Tile, np.ndarray | None]]:
-    """Yield position, tile and mask of what can be read; what cannot is added to the problems."""
+) -> Iterator[tuple[int, Tile, np.ndarray | None, Trace]]:
+    """Yield position, tile, mask and trace of what can be read; what cannot is added to the problems."""
     most: str | None = None
     for i, ref in enumerate(refs):
         try:
@@ -184,9 +192,13 @@ def _read(
         if ref.mask is not None:
             try:
                 mask = read_mask(ref.mask)
+                for more in ref.more_masks:  # of the same image
+                    mask = np.maximum(mask, read_mask(more))
             except InputError as error:
                 problems.append(Problem("unreadable mask", str(error)))
                 continue
+        problems += _misplaced(ref, tile, mask)
+        known = trace(tile.image, tile.valid, tile.geo)
         if resize is not None:
             if trouble := _wrong_mask(ref, tile, mask):
                 problems.append(trouble)
@@ -194,7 +206,7 @@ def _read(
             image, valid = resample(tile.image, resize, resize, order=1), resample(tile.valid, resize, resize, order=0)
             tile = replace(tile, image=image, valid=valid)
             mask = None if mask is None else resample(mask, resize, resize, order=0)
-        yield i, tile, mask
+        yield i, tile, mask, known
 
 
 def _require_seven(ref: TileRef, tile: Tile) -> None:
@@ -278,18 +290,25 @@ def barren(tiles: Tiles) -> list[Problem]:
     return [Problem("no landslide", what, "warning")]
 
 
-def _duplicates(kept: Sequence[TileRef], hashes: Sequence[str]) -> list[Problem]:
-    """Report tiles of equal content; between a labelled split and test they make every score a lie."""
-    same = defaultdict(list)
-    for ref, digest in zip(kept, hashes, strict=True):
-        same[digest].append(ref)
+def _misplaced(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
+    """Report a mask that lies elsewhere than its image, and georeferencing that cannot be used."""
     problems = []
-    for refs in same.values():
-        if len(refs) > 1:
-            splits = sorted({ref.split for ref in refs})
-            kind = "overlap" if len(splits) > 1 else "duplicate"
-            where = f"the same tile is in {' and '.join(splits)}" if len(splits) > 1 else f"the same tile is in {splits[0]} more than once"
-            problems.append(Problem(kind, f"{where}: {', '.join(str(ref.image) for ref in refs)}"))
+    place = georeference(tile.geo)
+    if place.control:
+        what = f"{ref.image}: placed by {place.control}, which results keep; which tiles overlap, or --mosaic, cannot be told from them"
+        problems.append(Problem("georeference", what, "warning"))
+    if (aux := unread(ref.image)) is not None:
+        problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
+    for path in (ref.mask, *ref.more_masks):
+        if path is None or mask is None or not tile.geo:
+            continue
+        try:
+            differs = difference(georeference(file_tags(path)), place, mask.shape, tile.image.shape[:2])
+        except InputError as error:
+            differs = [str(error)]
+        if differs:
+            what = f"{path} does not lie where its image {ref.image.name} does: {'; '.join(differs)}"
+            problems.append(Problem("georeference", f"{what}. Write both on one grid of pixels"))
     return problems
 
 

@@ -45,6 +45,7 @@ def join(tiles: Tiles, others: Tiles) -> Tiles:
         valid=np.concatenate([tiles.valid, others.valid]),
         hashes=(*tiles.hashes, *others.hashes),
         geo=(*tiles.geo, *others.geo),
+        traces=(*tiles.traces, *others.traces),
     )
 
 

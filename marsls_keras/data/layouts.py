@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marsls_keras.data.refs import Problem, TileRef, grid_key, list_files
+from marsls_keras.data.conflicts import same_image, settle
+from marsls_keras.data.refs import Problem, TileRef, grid_key, list_files, raster_key, raster_keys
 from marsls_keras.errors import InputError
 
 SPLITS = {
@@ -59,8 +60,11 @@ class Layout:
     masks: tuple[str, ...]
     keys: dict[str, Callable[[Path], Hashable | None]]
 
-    def index(self, root: Path) -> tuple[list[TileRef], list[Problem]]:
-        """Return the tiles of a data folder, ordered by split and name, and what is wrong with its structure; pixels are not read."""
+    def index(self, root: Path, conflicts: str = "error") -> tuple[list[TileRef], list[Problem]]:
+        """Return the tiles of a data folder, ordered by split and name, and what is wrong with its structure.
+
+        Pixels are read of tiles in one grid cell only; for `conflicts` see `marsls_keras.data.conflicts.settle`.
+        """
         tiles: list[TileRef] = []
         problems: list[Problem] = []
         claims = defaultdict(list)
@@ -71,8 +75,8 @@ class Layout:
                 problems.append(Problem("ambiguous split", f"{split} is there twice: {', '.join(str(part.folder) for part in found)}"))
             self._index_part(found[0], tiles, problems)
         if _CELL in self.keys:
-            tiles = _name_rasters(tiles)
-            problems += _shared_cells(tiles)
+            tiles, wrong = settle(_name_rasters(tiles), conflicts)
+            problems += wrong
         return tiles, problems
 
     def _index_part(self, part: Part, tiles: list[TileRef], problems: list[Problem]) -> None:
@@ -81,18 +85,30 @@ class Layout:
         if not images:
             problems.append(Problem("empty split", f"{part.images} holds no {self.images[0]} file; fill it or remove {part.folder}"))
             return
+        layout = self._of_part(images, masks)
         for kind, files in (("images", images), ("masks", masks)):
-            problems += self._twins(kind, files)
+            problems += layout._twins(kind, files)
         labelled = part.masks.is_dir()
         if part.split == "train" and not labelled and part.landslide is not False:
             problems.append(Problem("missing mask", f"{part.folder} has images but no folder {part.masks.name}"))
         # Tiles without landslide need no masks; if there are some they are checked.
-        pairs = self._pair(images, masks, problems, labelled and part.landslide is not False)
+        pairs = layout._pair(images, masks, problems, labelled and part.landslide is not False)
         label = "" if part.landslide is None else f"/{part.folder.name}"
         for image in images:
             name = f"{part.split}{label}/{image.stem}"  # a raster of its own
-            cell = _cell(image) if _CELL in self.keys else None
+            cell = grid_key(image.stem) if _CELL in self.keys else None
             tiles.append(TileRef(name, image, pairs[image], part.split, name, cell, part.landslide, self.release))
+
+    def _of_part(self, images: list[Path], masks: list[Path]) -> Layout:
+        """Return this layout as it pairs the files of one part: by cells alone, unless both images and masks tell of several pictures."""
+        if _CELL not in self.keys:
+            return self
+        names = [raster_keys(file.stem for file in files) for files in (images, masks)]
+        if all(len(set(known.values())) > 1 for known in names):
+            return self
+        cells = [[cell for file in files if (cell := grid_key(file.stem)) is not None] for files in (images, masks)]
+        several = any(len(set(known.values())) > 1 and len(set(there)) < len(there) for known, there in zip(names, cells, strict=True))
+        return self if several else replace(self, keys={**self.keys, _CELL: _cell})
 
     def _twins(self, kind: str, files: list[Path]) -> list[Problem]:
         """Report files that cannot be told from one another."""
@@ -107,7 +123,7 @@ class Layout:
                 if what == "name" and others:
                     endings = " and ".join(file.suffix for file in twins)
                     problems.append(Problem("duplicate", f"{first.with_suffix('')} is there as {endings}"))
-                elif len({file.stem for file in twins}) > 1 and (kind == "masks" or what != _CELL):  # _shared_cells has those
+                elif len({file.stem for file in twins}) > 1 and (kind == "masks" or what != _CELL):  # `settle` has those
                     others = [file for file in others if file.stem != first.stem]
                     problems.append(Problem("duplicate", f"{others[0]} and {first.name} are {kind} of the same {what}"))
         return problems
@@ -172,40 +188,41 @@ def _cell(file: Path) -> tuple[int, int] | None:
     return grid_key(file.stem)
 
 
+def _place(file: Path) -> tuple[str, tuple[int, int]] | None:
+    cell = grid_key(file.stem)
+    return None if cell is None else (raster_key(file.stem), cell)
+
+
 def _number(file: Path) -> int | None:
     match = re.fullmatch(r"(?:image|mask)_(\d+)", file.stem)
     return int(match[1]) if match else None
 
 
 def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
-    """Tell which picture each tile was cut from.
+    """Tell which picture each tile was cut from: names such as siteA_col00001_row00002 tell, else there is one.
 
-    In every release train and val are cut from one raster. Test is too in MMLSv2 and phase 1 of the challenge; it is another raster in
-    MMLS v1 (its names begin with ImageT_) and in phase 2, where its grid cells therefore meet those of the training tiles.
+    In every release train and val are cut from one raster, and in MMLS v1, MMLSv2 and phase 1 of the challenge test is, too. In phase 2 it
+    is another one, whose grid cells meet those of the training tiles with other images.
     """
     tiles = list(tiles)
-    base = {tile.cell for tile in tiles if tile.split != "test" and tile.cell is not None}
-    test = [tile for tile in tiles if tile.split == "test"]
-    apart = any(tile.image.stem.startswith("ImageT_") or tile.cell in base for tile in test)
-    named = {"train": "base", "val": "base", "test": "test" if apart else "base"}
-    return [replace(tile, raster=named[tile.split]) for tile in tiles]
-
-
-def _shared_cells(tiles: Iterable[TileRef]) -> list[Problem]:
-    """Report grid cells that several tiles of one raster claim."""
-    claims = defaultdict(list)
-    for tile in tiles:
-        if tile.cell is not None:
-            claims[tile.raster, tile.cell].append(tile.image)
+    keys = raster_keys(tile.image.stem for tile in tiles)
+    named = [replace(tile, raster=keys.get(tile.image.stem) or "base") for tile in tiles]
+    base = {(tile.raster, tile.cell): tile.image for tile in named if tile.split != "test" and tile.cell is not None}
+    apart: set[str] = set()
+    for tile in named:
+        image = base.get((tile.raster, tile.cell)) if tile.split == "test" and tile.cell is not None else None
+        if image is not None and tile.raster not in apart and not same_image(image, tile.image):
+            apart.add(tile.raster)
     return [
-        Problem("duplicate", f"{' and '.join(map(str, images))} claim the same grid cell (row {cell[0]}, column {cell[1]})")
-        for (_, cell), images in claims.items()
-        if len(images) > 1
+        replace(tile, raster="test" if tile.raster == "base" else f"{tile.raster} test")
+        if tile.split == "test" and tile.raster in apart
+        else tile
+        for tile in named
     ]
 
 
 LAYOUTS = {
-    "mars": Layout("auto", _splits(("images",), ("masks",)), TIFF, TIFF, {"name": _stem, _CELL: _cell}),
+    "mars": Layout("auto", _splits(("images",), ("masks",)), TIFF, TIFF, {"name": _stem, _CELL: _place}),
     "landslide4sense": Layout("landslide4sense", _landslide4sense, (".h5",), (".h5",), {"number": _number}),
     "bijie": Layout("bijie", _bijie, (".png",), (".png",), {"name": _stem}),
     "nepal": Layout(
@@ -217,6 +234,12 @@ LAYOUTS = {
     ),
 }
 """The layouts by name."""
+
+
+def masks_beside(images: list[Path]) -> dict[Path, Path | None]:
+    """Return the mask of each image of one folder of the Mars layout from the folder `masks` beside it, None where there is none."""
+    masks = list_files(images[0].parent.with_name("masks"), TIFF)
+    return LAYOUTS["mars"]._of_part(images, masks)._pair(images, masks, [], False)
 
 
 def detect_layout(root: Path) -> str | None:

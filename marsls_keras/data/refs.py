@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 _GRID = (re.compile(r"patch_(?P<row>\d+)_(?P<col>\d+)$"), re.compile(r"col(?P<col>\d+)_row(?P<row>\d+)$"))
+
+_NO_NAMES = frozenset(word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")) | {
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "partition",
+}
+"""Words that say what a file is, not which picture it was cut from."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class TileRef:
         cell: (row, column) in the raster's grid, None if the name does not tell.
         landslide: Whether the folder that the tile lies in says that it holds landslide; None if only the mask tells.
         release: Name of the release if the folder's layout tells it, "auto" if the file has to.
+        more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts union).
     """
 
     id: str
@@ -47,6 +60,7 @@ class TileRef:
     cell: tuple[int, int] | None
     landslide: bool | None = None
     release: str = "auto"
+    more_masks: tuple[Path, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -60,6 +74,31 @@ def grid_key(stem: str) -> tuple[int, int] | None:
         if match := pattern.search(stem):
             return int(match["row"]), int(match["col"])
     return None
+
+
+def raster_key(stem: str) -> str:
+    """Return the name of the picture that a file was cut from, which is before its grid cell, without words such as image; "" if none.
+
+    Example:
+        >>> raster_key("siteA_col00001_row00002"), raster_key("ImageT_patch_3_4")
+        ('siteA', '')
+    """
+    for pattern in _GRID:
+        if match := pattern.search(stem):
+            words = re.split(r"[\W_]+", stem[: match.start()])
+            return "_".join(word for word in words if word and word.lower() not in _NO_NAMES)
+    return ""
+
+
+def raster_keys(stems: Iterable[str]) -> dict[str, str]:
+    """Return the name of each file's picture, by stem; "" for all if names before the grid cells number tiles instead of telling pictures.
+
+    They tell pictures if one is there several times, or if files of different names have the same cell.
+    """
+    keys = {stem: raster_key(stem) for stem in stems if grid_key(stem) is not None}
+    names, cells = set(keys.values()), {grid_key(stem) for stem in keys}
+    tell = len(names) > 1 and (len(names) < len(keys) or len(cells) < len(keys))
+    return {stem: key if tell else "" for stem, key in keys.items()}
 
 
 def list_files(folder: Path, endings: tuple[str, ...]) -> list[Path]:

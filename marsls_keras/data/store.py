@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from marsls_keras.data.georeference import world_file
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.tiff import mask_beside
 from marsls_keras.errors import RunError
@@ -170,7 +171,7 @@ def cached(
     Raises:
         RunError: If the folder cannot be written, or the disk is full.
     """
-    named = [path for ref in refs for path in (ref.image, ref.mask) if path is not None]
+    named = [path for ref in refs for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image)) if path is not None]
     files = [str(path.absolute()) for path in (*named, *filter(Path.is_file, map(mask_beside, named)))]
     place = [os.path.commonpath(files), sorted({ref.split for ref in refs}), list(settings), _FORM]
     stats = [(ref.id, ref.raster, ref.landslide, ref.release) for ref in refs], [(file, *_stat(file)) for file in files]

@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from marsls_keras.data.bands import BANDS, RGB
+from marsls_keras.data.georeference import GEO_TAGS
 from marsls_keras.data.tiff_chunks import MAX_CHUNKS, chunk_bytes, require_apart, require_chunks, unclaimed
 from marsls_keras.data.tiff_meaning import MASK, REDUCED, alpha, foreign, no_data, scaling
 from marsls_keras.data.tiff_structure import Page, Structure, walk
@@ -32,7 +33,6 @@ PLAIN: Any = {f"is_{kind}": False for kind in _KINDS}
 """Microscopes' own formats, which tifffile knows by their tags: none holds tiles, and some lead to other files or have no bound."""
 
 _SHAPE_TAGS = (256, 257, 258, 259, 277, 284, 339)  # width, height, bits, compression, samples, their order and their type
-_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)  # pixel scale, tie points, transformation, and the three GeoKey tags
 
 
 def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str | None = None) -> tuple[int, int, int]:
@@ -122,7 +122,7 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
     if pixels and any(gone.any() for gone in absent):
         array[np.stack([_spread(series.keyframe, gone) for gone in absent]).reshape(array.shape)] = 0 if empty is None else empty
     tags = series.keyframe.tags
-    geo = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in map(tags.get, _GEO_TAGS) if tag is not None)
+    geo = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in map(tags.get, GEO_TAGS) if tag is not None)
     valid = tif.pages[masks[0]].asarray() != 0 if masks and pixels else None
     return _Image(array, series.axes, geo, page, len(main), empty, valid)
 

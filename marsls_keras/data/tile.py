@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from marsls_keras.data import hdf5, png, tiff
 from marsls_keras.data.bands import RELEASES, RGB
+from marsls_keras.data.georeference import with_world_file
 from marsls_keras.errors import InputError, listing
 
 NO_DATA = -1e30
@@ -46,7 +47,7 @@ class Tile:
         valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file or its release says is none).
         release: Name of the release the file is of.
         path: The file.
-        geo: GeoTIFF tags as (code, dtype, count, value), empty if the file has none.
+        geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there is neither.
     """
 
     image: np.ndarray
@@ -138,6 +139,7 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
 def _read_tile(path: Path, release: str) -> Tile:
     stored, geo = _stored(path, release, pixels=True)
+    geo = with_world_file(path, geo)
     kind = stored.dtype
     known = ~np.ma.getmaskarray(stored)
     stored = np.ma.filled(stored, 0).astype(np.float32)

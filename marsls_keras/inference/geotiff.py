@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from marsls_keras.data.georeference import require_one_grid
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 
@@ -30,7 +31,7 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
         out: The raster.
 
     Raises:
-        InputError: If rasterio is not installed, or a tile has no georeferencing, another coordinate system than the others, or is rotated.
+        InputError: If rasterio is not installed, or the tiles do not lie on one grid of pixels (`require_one_grid`).
         RunError: If the file cannot be written.
     """
     require_rasterio()
@@ -38,11 +39,9 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
     from rasterio.errors import RasterioError
     from rasterio.merge import merge
 
-    for file in files:
-        with rasterio.open(file) as tile:
-            if tile.crs is None:
-                raise InputError(f"{file} has no coordinate system, since its image has none, so the tiles cannot be joined.")
-            kind = tile.dtypes[0]
+    require_one_grid(files)  # else tiles would be resampled unsaid
+    with rasterio.open(files[0]) as tile:
+        kind = tile.dtypes[0]
     empty = float("nan") if kind.startswith("float") else 255
     # Without sizes of its own the raster would be given the strips of a tile, which are no valid blocks in most cases.
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}

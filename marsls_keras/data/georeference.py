@@ -1,0 +1,275 @@
+"""Where a tile lies on the map, as the GeoTIFF tags of its file tell (OGC 19-008r4), or the world file beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from marsls_keras.errors import InputError, listing
+
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
+"""Pixel scale, tie points, transformation, the three GeoKey tags, and rational polynomial coefficients."""
+
+_TOLERANCE = 0.05
+"""Pixels by which places may differ: world files are rounded, but half a pixel is a mistake."""
+
+_SCALE, _TIES, _MATRIX, _KEYS, _NUMBERS, _TEXTS, _RPC = GEO_TAGS
+_MODEL, _RASTER = 1024, 1025
+_CITATIONS = (1026, 2049, 3073, 4097)
+_KEY_NAMES = {_MODEL: "kind of coordinates", 2048: "EPSG code", 3072: "EPSG code", 2057: "semi-major axis", 3075: "projection method"}
+_UNITS = {9001: "m", 9002: "ft", 9003: "US ft", 9036: "km"}
+_PIXEL_IS_POINT = 2
+_DOUBLE = 12
+_PAM = (b"<SRS", b"<GeoTransform", b"<GCPList")
+
+Tags = tuple[tuple[int, int, int, Any], ...]
+"""GeoTIFF tags as (code, dtype, count, value)."""
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where pixels lie on the map.
+
+    Attributes:
+        crs: Identity of the coordinate system: its GeoKeys and their values, sorted, without names; empty if the file has none.
+        affine: (a, b, c, d, e, f), such that the point (column, row), counted from the upper left corner of the upper left pixel, is at
+            x = a column + b row + c and y = d column + e row + f; None if the file does not tell, or tells it in another way.
+        control: What else ties pixels to the map: "ground control points", "rational polynomial coefficients", or "" for nothing.
+    """
+
+    crs: tuple[tuple[int, Any], ...] = ()
+    affine: tuple[float, ...] | None = None
+    control: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Unit of map coordinates."""
+        keys = dict(self.crs)
+        return "degrees" if keys.get(_MODEL) == 2 else _UNITS.get(keys.get(3076, 0), "map units")
+
+    def at(self, column: float, row: float) -> tuple[float, float]:
+        """Return the map coordinates (x, y) of a point in pixels; there must be an affine transformation."""
+        a, b, c, d, e, f = self.affine or ()
+        return a * column + b * row + c, d * column + e * row + f
+
+    def box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return the rectangle (left, bottom, right, top) on the map that holds an image; there must be an affine transformation."""
+        xs, ys = zip(*(self.at(column, row) for column in (0, width) for row in (0, height)), strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def pixel(self) -> tuple[float, float]:
+        """Return width and height of a pixel in map units; there must be an affine transformation."""
+        a, b, _, d, e, _ = self.affine or ()
+        return math.hypot(a, d), math.hypot(b, e)
+
+    def axes(self) -> str:
+        """Return how columns and rows run on the map: "north-up", "south-up", "mirrored" or "rotated"."""
+        a, b, _, d, e, _ = self.affine or ()
+        if abs(b) > 1e-6 * abs(e) or abs(d) > 1e-6 * abs(a):
+            return "rotated"
+        return "mirrored" if a < 0 else "south-up" if e > 0 else "north-up"
+
+
+def georeference(tags: Tags) -> Georeference:
+    """Return what GeoTIFF tags tell; tags that contradict the standard tell nothing."""
+    values = {code: value for code, _, _, value in tags}
+    keys = _geo_keys(values)
+    crs = tuple(
+        (key, value)
+        for key, value in sorted(keys.items())
+        if key != _RASTER and (key not in _CITATIONS or str(value).startswith("ESRI PE String"))  # that is a definition, not a name
+    )
+    scale, ties, matrix = (_numbers(values.get(code)) for code in (_SCALE, _TIES, _MATRIX))
+    affine: tuple[float, ...] | None = None
+    if len(scale) >= 2 and len(ties) >= 6 and scale[0] and scale[1]:
+        width, height = scale[0], abs(scale[1])  # signs as GDAL has them
+        affine = (width, 0.0, ties[3] - ties[0] * width, 0.0, -height, ties[4] + ties[1] * height)
+    elif len(matrix) == 16:
+        affine = tuple(matrix[i] for i in (0, 1, 3, 4, 5, 7))
+    if affine is not None:
+        a, b, c, d, e, f = affine
+        if keys.get(_RASTER) == _PIXEL_IS_POINT:  # tie points are centres of pixels
+            affine = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+        if not all(map(math.isfinite, affine)) or a * e == b * d:
+            affine = None
+    control = ""
+    if affine is None:
+        control = "ground control points" if len(ties) >= 6 else "rational polynomial coefficients" if _RPC in values else ""
+    return Georeference(crs, affine, control)
+
+
+def _numbers(value: Any) -> list[float]:
+    return [float(v) for v in np.ravel(value).tolist() if isinstance(v, int | float)] if value is not None else []
+
+
+def _geo_keys(values: dict[int, Any]) -> dict[int, Any]:
+    """Return the GeoKeys of tags by their numbers."""
+    entries = [int(v) for v in _numbers(values.get(_KEYS))]
+    numbers, texts = _numbers(values.get(_NUMBERS)), values.get(_TEXTS)
+    texts = texts if isinstance(texts, str) else ""
+    found: dict[int, Any] = {}
+    for i in range(4, len(entries) - 3, 4):
+        key, place, count, value = entries[i : i + 4]
+        if place == 0:
+            found[key] = value
+        elif place == _NUMBERS and value + count <= len(numbers):
+            found[key] = numbers[value] if count == 1 else tuple(numbers[value : value + count])
+        elif place == _TEXTS:
+            found[key] = texts[value : value + count].rstrip("|\0")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------------------ files
+
+
+def file_tags(path: Path) -> Tags:
+    """Return the GeoTIFF tags of a file, from its header alone, or of the world file beside it; none if it has neither, or is damaged."""
+    tags: Tags = ()
+    if path.suffix.lower() in (".tif", ".tiff"):
+        try:
+            with tifffile.TiffFile(path) as tif:
+                found = map(tif.pages.first.tags.get, GEO_TAGS)
+                tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in found if tag is not None)
+        except Exception:  # whoever reads the pixels says what is wrong
+            return ()
+    return with_world_file(path, tags)
+
+
+def world_file(path: Path) -> Path | None:
+    """Return the world file of an image, such as x.tfw, x.tifw or x.wld of x.tif, if there is one."""
+    ending = path.suffix[1:]
+    names = dict.fromkeys(name for end in (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld") for name in (end.lower(), end.upper()))
+    return next((file for name in names if (file := path.with_suffix(f".{name}")).is_file()), None)
+
+
+def with_world_file(path: Path, tags: Tags) -> Tags:
+    """Return the tags of an image with those that its world file stands for, if the tags themselves place no pixel.
+
+    Raises:
+        InputError: If the world file is not one.
+    """
+    known = georeference(tags)
+    if known.affine is not None or known.control or (world := world_file(path)) is None:
+        return tags
+    try:
+        a, d, b, e, x, y = (float(word.replace(",", ".")) for word in world.read_text(encoding="ascii", errors="replace").split())
+    except (ValueError, OSError):
+        a = math.nan
+    if not math.isfinite(a) or not all(map(math.isfinite, (b, d, e, x, y))) or a * e == b * d:
+        raise InputError(f"{world}: a world file holds six numbers, one a line. Mend it, or remove it.")
+    # The numbers are of the centre of the first pixel; the tags are of its corner, unless they say otherwise.
+    point = _geo_keys({code: value for code, _, _, value in tags}).get(_RASTER) == _PIXEL_IS_POINT
+    c, f = (x, y) if point else (x - (a + b) / 2, y - (d + e) / 2)
+    kept = tuple(tag for tag in tags if tag[0] not in (_SCALE, _TIES, _MATRIX))
+    if b == d == 0 and a > 0 > e:
+        return ((_SCALE, _DOUBLE, 3, (a, -e, 0.0)), (_TIES, _DOUBLE, 6, (0.0, 0.0, 0.0, c, f, 0.0)), *kept)
+    return ((_MATRIX, _DOUBLE, 16, (a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0)), *kept)
+
+
+def unread(path: Path) -> Path | None:
+    """Return the .aux.xml file beside an image if it holds georeferencing, which is not read."""
+    aux = path.with_name(f"{path.name}.aux.xml")
+    try:
+        with open(aux, "rb") as file:
+            text = file.read(1 << 20)
+    except OSError:
+        return None
+    return aux if any(word in text for word in _PAM) else None
+
+
+# ------------------------------------------------------------------------------------------------------------------- comparison
+
+
+def crs_difference(one: Georeference, other: Georeference) -> str:
+    """Return by what the coordinate system of the first differs from that of the other, "" if by nothing that both tell."""
+    first, second = dict(one.crs), dict(other.crs)
+    told = []
+    for key in first.keys() & second.keys():
+        a, b = first[key], second[key]
+        alike = a == b or (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9))
+        if not alike:
+            told.append((key not in _KEY_NAMES, key, f"{_KEY_NAMES.get(key, f'GeoKey {key}')} {_shown(a)} instead of {_shown(b)}"))
+    return ", ".join(text for *_, text in sorted(told)[:3])
+
+
+def _shown(value: Any) -> str:
+    return "user-defined" if value == 32767 else f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def difference(
+    one: Georeference, other: Georeference, size: Sequence[int] | None = None, expected: Sequence[int] | None = None
+) -> list[str]:
+    """Return by what the first differs from the other, of what both have; empty if they fit.
+
+    Args:
+        one: Georeference that is judged, such as a mask's.
+        other: What it should be, such as the image's.
+        size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without, places are not compared.
+        expected: (height, width) of the other.
+    """
+    found = []
+    if crs := crs_difference(one, other):
+        found.append(f"another coordinate system ({crs})")
+    if one.affine is None or other.affine is None:
+        return found
+    if (axes := one.axes()) != (right := other.axes()):
+        found.append(f"{axes} instead of {right}")
+    (width, height), (w, h), unit = one.pixel(), other.pixel(), other.unit
+    reach = max(size[:2]) if size else 10_000  # pixels over which a difference adds up
+    if max(abs(width / w - 1), abs(height / h - 1)) * reach > _TOLERANCE:
+        found.append(f"pixels of {width:.6g} x {height:.6g} {unit} instead of {w:.6g} x {h:.6g}")
+    if size is None or expected is None:
+        return found
+    if tuple(size) != tuple(expected):
+        found.append(f"{size[0]} x {size[1]} pixels instead of {expected[0]} x {expected[1]}")
+    if crs:  # places in different systems cannot be compared
+        return found
+    (left, _, _, top), (west, _, _, north) = one.box(*size[:2]), other.box(*expected[:2])
+    east, south = left - west, north - top
+    if max(abs(east) / w, abs(south) / h) > _TOLERANCE:
+        found.append(f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south ({east:.6g} and {south:.6g} {unit})")
+    return found
+
+
+def require_one_grid(files: Sequence[Path]) -> None:
+    """Refuse tiles that cannot be joined to one raster pixel by pixel; nothing is ever resampled.
+
+    Raises:
+        InputError: If a tile has no georeferencing or no coordinate system, is placed by ground control points, is not north-up, or has
+            another coordinate system, other pixels, or lies a part of a pixel beside those of the first tile; some are named.
+    """
+    places = [georeference(file_tags(file)) for file in files]
+    bare = [str(file) for file, place in zip(files, places, strict=True) if place == Georeference()]
+    if bare:
+        raise InputError(f"{len(bare)} tiles have no georeferencing, so they cannot be joined:{listing(bare, 5)}")
+    for file, place in zip(files, places, strict=True):
+        if trouble := _off_grid(place, places[0]):
+            raise InputError(f"The tiles cannot be joined: {file} {trouble.format(first=files[0].name)}")
+
+
+def _off_grid(place: Georeference, first: Georeference) -> str:
+    """Return why a tile is not on the grid of the first one; "" if it is."""
+    if place.control:
+        return f"is placed by {place.control}, which tell no grid of pixels. Warp it to one first (gdalwarp)."
+    if not place.crs:
+        return "has no coordinate system. Give it the one that it lies in first (gdal_edit.py -a_srs)."
+    if place.affine is None:
+        return "has a coordinate system, but no place in it."
+    if (axes := place.axes()) != "north-up":
+        return f"is {axes}; expected north-up. Turn it first (gdalwarp)."
+    if differs := difference(place, first):
+        return f"has {' and '.join(differs)}, unlike {{first}}. Bring all tiles to one grid first (gdalwarp)."
+    (w, h), (x, y), (west, north) = first.pixel(), place.at(0, 0), first.at(0, 0)
+    east, south = (x - west) / w, (north - y) / h
+    beside = east - round(east), south - round(south)
+    if max(map(abs, beside)) > _TOLERANCE:
+        shift = f"{beside[0]:.2f} pixels to the east and {beside[1]:.2f} to the south"
+        units = f"{beside[0] * w:.6g} and {beside[1] * h:.6g} {first.unit}"
+        return f"lies {shift} ({units}) beside the grid of {{first}}. Bring all tiles to one grid first (gdalwarp)."
+    return ""
