@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+from pydantic import model_validator
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from marsls_keras.config import Data
@@ -15,6 +16,7 @@ from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError
+from marsls_keras.records import Digest, Name, Positive, Record
 
 FULL: Final = "full"
 """The fold that trains on all tiles of the pool and holds out none."""
@@ -64,6 +66,33 @@ class Splits:
     def from_json(cls, value: dict[str, Any]) -> Splits:
         """Return the splits that `to_json` gave."""
         return cls(value["cv"], value["folds"], tuple(value["tiles"]))
+
+
+class _Tile(Record):
+    """A tile of the pool in splits.json."""
+
+    id: Name
+    sha256: Digest
+    block: Name
+    fold: int
+
+
+class SplitsRecord(Record):
+    """The form of splits.json; see `Splits`."""
+
+    cv: Literal["blocks", "geographic", "holdout", "official"]
+    folds: Positive
+    tiles: list[_Tile]
+
+    remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what each fold was trained on cannot be told without it."
+
+    @model_validator(mode="after")
+    def _possible(self) -> SplitsRecord:
+        if beyond := [tile.id for tile in self.tiles if not -1 <= tile.fold < self.folds]:
+            raise ValueError(f"tile {beyond[0]} should be held out by one of the {self.folds} folds, or by none (-1)")
+        if len({tile.id for tile in self.tiles}) < len(self.tiles):
+            raise ValueError("a tile is there twice")
+        return self
 
 
 def require_held_out(folds: Sequence[Fold] | None) -> None:
