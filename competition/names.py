@@ -15,7 +15,7 @@ def require_plain(name: str) -> None:
     Raises:
         InputError: If it is empty, has slashes, is absolute, or holds a +, which joins the names of an ensemble.
     """
-    if not name.partition("@")[0].strip(". ") or any(sign in name for sign in "/\\+:"):
+    if not name.partition("@")[0].strip(". ") or any(sign in name for sign in "/\\+"):
         raise InputError(f"--run {name}: expected the name of a run, without slashes; name the folder that it is in with --runs.")
 
 

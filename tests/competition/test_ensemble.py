@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from record_builders import edited
 from scipy.special import expit, logit
 
 from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
@@ -154,6 +155,7 @@ def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp
     splits = json.loads(path.read_text())
     splits["tiles"][4]["fold"] = -1
     path.write_text(json.dumps(splits))
+    edited(path.parent)
     tile = out_of_fold.tiles.subset([4])
     probability, seen, leaked, *_ = predict_ensemble([Run.open(path.parent)], [0, 1], tile, ["identity"])
     assert (seen, leaked) == (1, [str(tile.refs[0].image)])
