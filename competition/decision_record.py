@@ -89,6 +89,7 @@ class DecisionRecord(Record):
     tuned: _Summary | None = None
     elements: list[_Element] = []  # noqa: RUF012 - pydantic copies it
     view_sets: dict[Name, _ViewSet] = {}  # noqa: RUF012
+    bias: str | None = None
     created: str = ""
     sha256: Digest | None = None
 

@@ -175,7 +175,7 @@ def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refi
     found = results.predict(["tiny"], refit.path.parent, tiny_run.data / "test", tmp_path / "out", ["full"], "auto", False, print)
     assert found["foreground_ratio"] == manifest["foreground_ratio"]
     # Of folds that were trained anew since, the decision says nothing, and nothing of their refit either.
-    change(path, members={"tiny": {**decision["members"]["tiny"], "0": "other"}})
+    change(path, members={"tiny": {**decision["members"]["tiny"], "0": "00" * 32}}, sha256=None)
     with pytest.raises(InputError, match="before fold 0"):
         workflow.submit(["tiny"], refit.path.parent, out=tmp_path / "b.zip", folds=["full"], **options)
     path.unlink()
