@@ -49,11 +49,11 @@ class _Judged(Scored):
 
 def _bound(name: str) -> str:
     if name not in BOUND:
-        raise ValueError(f"expected {' or '.join(BOUND)}")
+        raise ValueError(f"expected one of {', '.join(BOUND)}")
     return name
 
 
-BOUND = ("splits.json", "normalization.json")
+BOUND = ("splits.json", "normalization.json", "full.json")
 """The files, of the run and of the fold, that the scores of a fold hang on besides its weights."""
 
 

@@ -142,7 +142,8 @@ class Run:
 
     def bound_files(self, fold: Fold) -> dict[str, Path]:
         """Return the files that the scores of a fold hang on besides its weights, by the names that metrics.json has for them."""
-        return {"splits.json": self.path / "splits.json", "normalization.json": self.fold_path(fold) / "normalization.json"}
+        own = ("normalization.json", *(("full.json",) if fold == FULL else ()))
+        return {"splits.json": self.path / "splits.json", **{name: self.fold_path(fold) / name for name in own}}
 
     def _other(self, metrics: dict[str, Any]) -> str | None:
         """Return the set of weights that the run stands for, None if it was the best of all in the fold of these metrics."""
@@ -173,7 +174,7 @@ class Run:
         if not weights.exists() or sha256(weights) != self.metrics(fold).get("weights_sha256"):
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
         for name, digest in metrics.get("files_sha256", {}).items():
-            path = self.bound_files(fold)[name]
+            path = self.bound_files(fold).get(name, folder / name)
             if not path.exists() or sha256(path) != digest:
                 return f"fold {fold} was trained with another {name} ({path} is missing or changed)"
         return None
