@@ -18,6 +18,8 @@ from competition.cli_ledger import ledger_app
 from competition.cli_results import evaluate, predict, report, score
 from competition.cli_submit import submit
 from competition.cli_tune import tune
+from competition.closed_output import close_output, output_closed
+from competition.names import require_arguments
 from marsls_keras import __version__
 from marsls_keras.errors import InputError, Interrupted, MarslsError
 
@@ -212,15 +214,20 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # where a name or a sign cannot be written, it shows as its code
             stream.reconfigure(errors="backslashreplace")
     try:
+        require_arguments(sys.argv[1:] if arguments is None else arguments, os.environ)
         code = _run(arguments)
         sys.stdout.flush()  # here, a full disk can still be told
         return code
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
-    except Exception as error:  # the last place where an error can become a message
-        if isinstance(error, SystemExit):
+    except SystemExit as stop:  # as typer and rich end where a pipe is closed
+        if not isinstance(stop.__context__, BrokenPipeError):
             raise
+        return close_output()
+    except Exception as error:  # the last place where an error can become a message
+        if isinstance(error, BrokenPipeError) and output_closed():
+            return close_output()
         return _explain(error)
 
 

@@ -11,7 +11,6 @@ from competition.cli_common import backend, next_line
 from competition.console import say, show, show_json, table
 from competition.side_by_side import core_limits, device_environments
 from marsls_keras.errors import InputError, RunError
-from marsls_keras.files import read_json
 
 _TRIALS = 40
 _PRUNER = "median"
@@ -85,11 +84,13 @@ def tune_training(
     from competition.search import Plan, Search, best_trial
     from competition.search_space import Space
     from competition.storage import open_store
+    from competition.study_record import StudyRecord
     from competition.workflow import require_name
     from marsls_keras.config import load_recipe
     from marsls_keras.data.derive import load_folder
     from marsls_keras.data.fingerprint import fingerprint
     from marsls_keras.data.folds import make_splits, require_held_out
+    from marsls_keras.records import read_record
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]
@@ -112,7 +113,7 @@ def tune_training(
     search = Search(plan, open_store(storage, say), environments, say)
     say(f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}.")
     best = best_trial(search.run())
-    result = read_json(folder / "study.json")
+    result = read_record(folder / "study.json", StudyRecord)
     show_json(result) if as_json else _show(result)
     if search.stopped is not None:
         say("Stopped. The same command goes on.")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from competition.decision_record import read_decision_file
 from competition.postprocess import postprocess
 from marsls_keras.data.folds import FULL, Fold
 from marsls_keras.data.pictures import stitch
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError
-from marsls_keras.files import read_json
 from marsls_keras.training.run_dir import Run
 
 
@@ -127,14 +127,17 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] 
     That of a refit on all tiles is the one that was taken on the folds, as far as they are still there: nothing else says anything of it.
 
     Raises:
-        InputError: If a fold was trained anew since, so that the decision is about other weights.
+        InputError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so that the decision is
+            about other weights.
     """
     path = decision_path(runs)
     if not path.exists():
         return None
-    decision = read_json(path)
+    decision = read_decision_file(path)
+    if sorted(decision["runs"]) != sorted(run.name for run in runs):
+        raise InputError(f"{path} is the decision of {', '.join(decision['runs'])}. Run marsls tune again.")
     for run in runs:
-        then = decision["members"].get(run.name, {})
+        then = decision["members"][run.name]
         members = [fold for fold in decision["folds"] if run.trouble(fold) is None] if FULL in folds else folds
         stale = [fold for fold, digest in run.digest(members).items() if then.get(fold, digest) != digest]
         if stale:

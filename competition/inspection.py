@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.names import run_folder
 from competition.submission import expected_names, images_of
 from competition.verification import MAX_ZIP, open_zip, read_entry, verify_zip
 from marsls_keras.errors import InputError
@@ -47,7 +48,7 @@ def expected_masks(images: Path | None, names: Sequence[str], runs: Path, releas
         raise InputError("--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME).")
     if len(names) + (images is not None) > 1:
         raise InputError("--verify needs one set of test images: give --images DIR, or one --run NAME for those of its data.")
-    return expected_names(images or images_of(Run.open(runs / names[0])), release)
+    return expected_names(images or images_of(Run.open(run_folder(runs, names[0]))), release)
 
 
 def inspect_zip(path: Path, expected: Mapping[str, tuple[int, int]]) -> dict[str, Any]:

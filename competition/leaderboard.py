@@ -11,8 +11,10 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
 from competition.ledger import Ledger, ledger_row
+from competition.manifest_record import ManifestRecord
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json, sha256
+from marsls_keras.records import require_record
 
 LEDGER = Path("submissions/ledger.csv")
 """Where the ledger is, unless said otherwise."""
@@ -176,7 +178,10 @@ def _new_row(zip_file: Path, digest: str | None, name: str | None) -> dict[str, 
     """Return the line of a zip that is not in the ledger."""
     path = zip_file.with_suffix(".json")
     manifest = read_json(path) if path.is_file() else None
-    known = ledger_row(manifest) if isinstance(manifest, dict) and manifest.get("sha256") == digest else {}
+    known = {}
+    if isinstance(manifest, dict) and manifest.get("sha256") == digest:
+        require_record(manifest, ManifestRecord, path)
+        known = ledger_row(manifest)
     return known | {"zip": name or zip_file.name, "sha256": digest}
 
 

@@ -90,8 +90,19 @@ class Ledger:
             yield cls.read(path)
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the cells of each line by column; a cell that is missing is empty, a blank line has none but empty ones."""
-        return [dict.fromkeys(self.header, "") | dict(zip(self.header, _cells(line), strict=False)) for line in self.lines]
+        """Return the cells of each line by column; a cell that is missing is empty, a blank line has none but empty ones.
+
+        Raises:
+            InputError: If a line cannot be read.
+        """
+        found = []
+        for number, line in enumerate(self.lines, 2):
+            try:
+                cells = _cells(line)
+            except csv.Error as error:
+                raise InputError(f"{self.path}: line {number} is no line of a ledger ({error}). Mend it in a text editor.") from None
+            found.append(dict.fromkeys(self.header, "") | dict(zip(self.header, cells, strict=False)))
+        return found
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write the ledger, which is `locked`, with one more line; see `append_ledger`."""
@@ -140,7 +151,7 @@ def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
 def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the ledger notes of a submission, from its manifest."""
     expected = manifest.get("expected") or {"miou": "", "interval": ("", "")}
-    low, high = expected["interval"]
+    low, high = expected["interval"] or ("", "")
     same = {
         column: manifest[column] for column in ("zip", "sha256", "folds", "views", "threshold", "images", "tiles") if column in manifest
     }
@@ -159,7 +170,11 @@ def _records(content: bytes) -> list[bytes]:
 
 
 def _cells(line: bytes) -> list[str]:
-    """Return the cells of a line; bytes that are no UTF-8 are kept as surrogates, which `_text` turns back."""
+    """Return the cells of a line; bytes that are no UTF-8 are kept as surrogates, which `_text` turns back.
+
+    Raises:
+        csv.Error: If it is no line of CSV, such as one whose cells are longer than the reader takes.
+    """
     return next(csv.reader(io.StringIO(line.decode("utf-8", "surrogateescape"), newline="")), [])
 
 

@@ -205,7 +205,8 @@ def _fold_views(
         return dict(zip(views, seen, strict=True))
     path = run.oof_path(fold)
     ids, weights = [tiles.refs[i].id for i in index], sha256(run.weights_path(fold))
-    found = load_oof(path, ids, weights)
+    size = tiles.masks.shape[1:]
+    found = load_oof(path, ids, weights, size)
     complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
     named = {view: f"{view} isolated" if isolated and of_windows(view) else view for view in views}
     missing = [view for view in views if named[view] not in complete]
@@ -214,5 +215,5 @@ def _fold_views(
         computed = predict_tiles(load_member(run, fold), tiles, index, missing)
         found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
         save_oof(path, ids, found, weights)
-        found = load_oof(path, ids, weights)  # in the precision that later calls will find
+        found = load_oof(path, ids, weights, size)  # in the precision that later calls will find
     return {view: found[named[view]] for view in views}

@@ -22,7 +22,6 @@ from marsls_keras.data.folds import FULL, Fold
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.join import require_alike
 from marsls_keras.errors import InputError
-from marsls_keras.files import read_json
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.training.full import FullPlan
@@ -183,7 +182,7 @@ def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict
     """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none."""
     records: dict[str, Any] = {}
     for run in runs if FULL in folds else ():
-        record = FullPlan.from_json(read_json(run.fold_path(FULL) / "full.json")).pseudo
+        record = FullPlan.read(run.fold_path(FULL) / "full.json").pseudo
         if record is not None:
             say(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
             records[run.name] = asdict(record)

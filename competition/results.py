@@ -11,10 +11,12 @@ import numpy as np
 from competition.decision import PLAIN, decision_path, full_size, read_decision, segment
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
+from competition.names import run_folder
 from competition.oof import collect, pool_tiles
 from competition.outputs import begin, finish, require_free
 from competition.pseudo import pseudo_trained
 from competition.reading import Say, bands_of, decision_of, surrounded
+from competition.study_record import StudyRecord
 from competition.submission import expected_names
 from competition.uncertainty import entropy
 from competition.workflow import open_runs
@@ -27,14 +29,15 @@ from marsls_keras.data.integrity import require_same_family
 from marsls_keras.data.tiff import write_raster
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError
-from marsls_keras.files import read_json
 from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.stitched import cells_seen
 from marsls_keras.inference.views import views_of
+from marsls_keras.records import read_record
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report
+from marsls_keras.training.fold_records import EnvironmentRecord
 from marsls_keras.training.run_dir import Run, read_history
 
 _CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large folder needs
@@ -202,7 +205,7 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
     Raises:
         InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
     """
-    opened = [Run.open(runs / name) for name in names]
+    opened = [Run.open(run_folder(runs, name)) for name in names]
     path = out or decision_path(opened[:1]).with_name("report.html")
     lines = answers(ledger or LEDGER) if ledger or LEDGER.exists() else []
     scored = [
@@ -231,7 +234,7 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
                 fold=fold,
                 rows=read_history(run.fold_path(fold) / "history.csv"),
                 metrics=run.metrics(fold),
-                environment=read_json(run.fold_path(fold) / "environment.json"),
+                environment=read_record(run.fold_path(fold) / "environment.json", EnvironmentRecord),
             )
             for fold in folds
         ],
@@ -246,5 +249,5 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         masks=oof.tiles.masks,
         probability=probability,
         predicted=segment(followed, probability, oof.places),
-        study=read_json(searched) if (searched := run.path / "search" / "study.json").exists() else None,
+        study=read_record(searched, StudyRecord) if (searched := run.path / "search" / "study.json").exists() else None,
     )

@@ -24,7 +24,8 @@ from competition.trial import PRUNED, Order, build_pruner
 from marsls_keras.config import Config, Range, differences, parse_config, write_config
 from marsls_keras.counts import Counts
 from marsls_keras.errors import InputError, MarslsError, RunError, listing
-from marsls_keras.files import read_json
+from marsls_keras.records import read_record
+from marsls_keras.training.fold_records import MetricsRecord
 
 Say = Callable[[str], None]
 
@@ -253,7 +254,7 @@ def pooled_miou(folder: Path, folds: Sequence[int]) -> float:
     Raises:
         InputError: If a fold is not finished.
     """
-    counts = [read_json(folder / f"fold_{fold}" / "metrics.json")["counts"] for fold in folds]
+    counts = [read_record(folder / f"fold_{fold}" / "metrics.json", MetricsRecord)["counts"] for fold in folds]
     total = Counts(*(sum(part[name] for part in counts) for name in ("tp", "fp", "fn", "tn")))
     value = float(total.scores()["miou"])
     if not 0 <= value <= 1:

@@ -15,7 +15,7 @@ from optuna_integration import KerasPruningCallback
 
 from competition.storage import open_store
 from marsls_keras.config import read_config
-from marsls_keras.errors import RunError
+from marsls_keras.errors import InputError, RunError
 
 PRUNED = 3
 """Exit code of a trial that was stopped since others were better."""
@@ -110,7 +110,10 @@ def run_trial() -> int:
         Interrupted: If a signal asked training to stop.
     """
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # a buffer would be locked by the thread that waits below
-        order = Order(**json.loads(pipe.readline()))
+        try:
+            order = Order(**json.loads(pipe.readline()))
+        except (ValueError, TypeError, RecursionError):
+            raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from competition import workflow
     from competition.console import say

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from competition.decision import PLAIN, decision_path, full_size
+from competition.decision_record import sealed
 from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger, ledger_row
+from competition.names import run_folder
 from competition.oof import collect, pool_tiles
 from competition.pseudo import pseudo_labelled, pseudo_trained, require_pseudo
 from competition.reading import Say, bands_of, decision_of, read_images
@@ -69,6 +71,8 @@ def train(
         InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit should train.
         RunError: If training fails.
     """
+    if name is not None:
+        require_name(name)
     begun = runs / (name or config or "default")
     earlier = Run.open(begun) if config is None and (begun / "splits.json").exists() else None
     settings = [*settings, *([f"training.epochs={epochs}"] if epochs is not None else [])]
@@ -189,7 +193,7 @@ def tune(
         sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
     oof = collect(opened, tiles, views, folds, say, isolated)
-    decision = decide(oof, sets, trials)
+    decision = sealed(decide(oof, sets, trials))
     path = decision_path(opened)
     write_json(path, decision)
     return decision, path
@@ -276,7 +280,7 @@ def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) ->
     """
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise InputError(f"--run {twice[0]} is given twice; a run is a member of an ensemble once.")
-    opened = [Run.open(runs / name) for name in names]
+    opened = [Run.open(run_folder(runs, name)) for name in names]
     used = [run.finished_folds(folds) for run in opened]
     if any(other != used[0] for other in used):
         raise InputError(f"The runs {', '.join(names)} have different numbers of folds. Choose common ones with --folds.")

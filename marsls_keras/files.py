@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marsls_keras.errors import InputError, RunError
+from marsls_keras.leftovers import sweep, temporary_beside
 
 # What np.load raises on a torn or altered archive; zipfile calls a damaged header encrypted or unsupported.
 DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -24,16 +25,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving, what was written there is flushed and takes the place of `path`.
 
     The temporary name keeps the suffixes of `path`, since some writers choose their format by them. If the block fails, the temporary
-    file is removed and an earlier `path` stays as it was.
+    file is removed and an earlier `path` stays as it was. What processes that were killed here left half written in the same folder is
+    removed first (`marsls_keras.leftovers`).
 
     Raises:
         RunError: If the file cannot be written (disk full, no permission).
     """
     path = Path(path)
-    # Random, since two machines on a shared folder may write the same file from processes of the same number.
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -59,19 +61,62 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Return the content of a JSON file.
+    """Return the content of a JSON file, read strictly; `marsls_keras.records.read_record` also checks that it has the form of its kind.
 
     Raises:
-        InputError: If the file is missing, cannot be read or is not JSON.
+        InputError: If the file is missing, cannot be read or is not JSON in UTF-8; if it holds NaN or an infinite number, text that is no
+            Unicode, a key twice, or more levels than can be read.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
+        if "\\u" in text:  # only so can JSON hold a NUL character or half a surrogate pair
+            require_text(value)
+        return value
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # of UTF-8, of JSON, or a whole number of thousands of digits
         raise InputError(f"{path} is damaged: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path} is damaged: it is nested too deeply.") from None
+
+
+def require_text(value: Any) -> None:
+    """Refuse text, in whatever depth of a value, that is no Unicode or holds a NUL character: no file name can be made of it.
+
+    Raises:
+        ValueError: If there is any.
+    """
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise ValueError(f"{ascii(value)} holds a NUL character or half a surrogate pair")
+    elif isinstance(value, dict):
+        for item in value.items():
+            require_text(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            require_text(item)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)} is there twice")
+    return made
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is larger than any number of double precision")
+    return value
 
 
 def sha256(path: str | Path) -> str:

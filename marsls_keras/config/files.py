@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,16 +12,9 @@ from pydantic import ValidationError
 
 from marsls_keras.config.schema import Config
 from marsls_keras.config.space import Recipe
+from marsls_keras.config.yaml_text import load_yaml
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import write_text
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML wants a point in it and gives a text."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
-
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
@@ -115,11 +107,12 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"There is no configuration file {path}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Configuration {path} cannot be read: {error}") from None
+    values = load_yaml(text, f"Configuration {path} cannot be read")
     if values is not None and not isinstance(values, dict):
         raise InputError(f"Configuration {path} must hold keys and values, found {type(values).__name__}.")
     return values or {}
@@ -130,11 +123,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise InputError(f"--set {setting}: expected section.key=value, such as training.epochs=30.")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {setting}: the value is no valid YAML: {error}") from None
-    place(values, parts, value)
+    place(values, parts, load_yaml(text, f"--set {setting:.200}: the value is no valid YAML"))
 
 
 def place(values: dict[str, Any], parts: list[str], value: Any) -> None:

@@ -6,18 +6,61 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
 from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import moments_of_valid
 from marsls_keras.data.store import Images, chunks, take_pixels
+from marsls_keras.records import Digest, Name, Number, Positive, Record, Share
 
 _EXACT = 1 << 27
 _SAMPLE = 1 << 24
 """Of more than the first number of values, percentiles are those of about the second number, evenly spread."""
+
+
+def _known(release: str) -> str:
+    if release not in RELEASES:
+        raise ValueError(f"expected one of {', '.join(RELEASES)}")
+    return release
+
+
+class _Spread(Record):
+    """Range of a share over tiles."""
+
+    min: Share
+    mean: Share
+    max: Share
+
+
+class _Band(Record):
+    """Statistics of a band."""
+
+    min: float
+    p1: float
+    mean: float
+    std: Annotated[float, Field(ge=0)]
+    p99: float
+    max: float
+
+
+class FingerprintRecord(Record):
+    """The form of fingerprint.json; see `fingerprint`."""
+
+    data_root: Name
+    release: Annotated[str, AfterValidator(_known)]
+    sha256: Digest
+    tiles: dict[Name, Number]
+    size: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    foreground_ratio: _Spread
+    no_data_pixels: Number
+    bands: dict[Name, _Band]
+    reading: Number | None = None
+
+    remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what this one was trained on cannot be told without it."
 
 
 def band_statistics(images: Images, bands: Sequence[str], valid: np.ndarray | None = None) -> dict[str, dict[str, float]]:

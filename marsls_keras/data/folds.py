@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+from pydantic import model_validator
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from marsls_keras.config import Data
@@ -16,6 +17,7 @@ from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.leaks import Trace, groups
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError
+from marsls_keras.records import Digest, Name, Positive, Record
 
 FULL: Final = "full"
 """The fold that trains on all tiles of the pool and holds out none."""
@@ -74,6 +76,36 @@ class Splits:
     def from_json(cls, value: dict[str, Any]) -> Splits:
         """Return the splits that `to_json` gave."""
         return cls(value["cv"], value["folds"], tuple(value["tiles"]), tuple(value.get("contents", ())))
+
+
+class _Tile(Record):
+    """A tile of the pool in splits.json."""
+
+    id: Name
+    sha256: Digest
+    block: Name
+    fold: int
+
+
+class SplitsRecord(Record):
+    """The form of splits.json; see `Splits`."""
+
+    cv: Literal["blocks", "geographic", "areas", "holdout", "official"]
+    folds: Positive
+    tiles: list[_Tile]
+    contents: list[str] = []
+
+    remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what each fold was trained on cannot be told without it."
+
+    @model_validator(mode="after")
+    def _possible(self) -> SplitsRecord:
+        if beyond := [tile.id for tile in self.tiles if not -1 <= tile.fold < self.folds]:
+            raise ValueError(f"tile {beyond[0]} should be held out by one of the {self.folds} folds, or by none (-1)")
+        if len({tile.id for tile in self.tiles}) < len(self.tiles):
+            raise ValueError("a tile is there twice")
+        if self.contents and len(self.contents) != len(self.tiles):
+            raise ValueError(f"contents should be of the {len(self.tiles)} tiles, found {len(self.contents)}")
+        return self
 
 
 def require_held_out(folds: Sequence[Fold] | None) -> None:

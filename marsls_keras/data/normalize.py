@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from marsls_keras.config import Data
-from marsls_keras.data.bands import BANDS, expand_bands
+from marsls_keras.data.bands import ALL, BANDS, expand_bands, unknown_bands
 from marsls_keras.data.derived import LATE
 from marsls_keras.data.directions import Directions, take
 from marsls_keras.data.store import Images, Stored, chunks
+from marsls_keras.records import Name, Record
 
 _EPSILON = 1e-6
 
@@ -145,6 +147,31 @@ class Normalizer:
         """Return the normalisation that `to_json` gave."""
         fields = {name: tuple(value[name]) if value[name] is not None else None for name in ("percentiles", "mean", "std")}
         return cls(bands=tuple(value["bands"]), **fields)
+
+
+class NormalizationRecord(Record):
+    """The form of normalization.json; see `Normalizer`."""
+
+    bands: Annotated[list[Name], Field(min_length=1)]
+    percentiles: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)] | None
+    mean: list[float] | None
+    std: list[Annotated[float, Field(gt=0)]] | None
+
+    remedy: ClassVar[str] = "Restore the file from a copy, or train the fold anew with --overwrite."
+
+    @model_validator(mode="after")
+    def _possible(self) -> NormalizationRecord:
+        if ALL in self.bands or unknown_bands(self.bands) or len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands should be known bands, each once, found {', '.join(self.bands)}")
+        if self.percentiles is not None and self.percentiles[0] >= self.percentiles[1]:
+            raise ValueError("the first of the percentiles should be below the second")
+        directions = Directions(self.bands)
+        number = len(directions.carried) + len(directions.late)
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std should both be there, or both be null")
+        if any(values is not None and len(values) != number for values in (self.mean, self.std)):
+            raise ValueError(f"mean and std should have {number} numbers for these bands")
+        return self
 
 
 @dataclass(frozen=True)

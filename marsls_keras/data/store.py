@@ -7,16 +7,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from marsls_keras.data.georeference import world_file
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.tiff import mask_beside
-from marsls_keras.errors import RunError
+from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import read_json, write_json
 
 LARGE = 1 << 30
@@ -157,8 +158,9 @@ def cached(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what was decoded of these tiles with these settings, from the cache folder, where it is made if it is not there yet.
 
-    An entry is found by the names, sizes and modification times of its files, and is there whole or not at all. A process that needs one
-    that another is making waits for it. A new entry takes the place of that of the same folder, splits and settings before it changed.
+    An entry is found by the names, sizes and modification times of its files, and is there whole or not at all; one that is damaged is made
+    again. A process that needs one that another is making waits for it. A new entry takes the place of that of the same folder, splits and
+    settings before it changed, and what killed processes left unfinished is removed.
 
     Args:
         refs: The tiles.
@@ -180,22 +182,23 @@ def cached(
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{scope}.lock"):
-            if not _whole(path):
+            entry = _entry(path)
+            if entry is None:
+                _sweep(root, unfinished)
                 shutil.rmtree(unfinished, ignore_errors=True)
                 try:
                     unfinished.mkdir()
-                    write_json(unfinished / "facts.json", make(unfinished))
+                    facts = make(unfinished)
+                    write_json(unfinished / "facts.json", {**facts, "sha256": _digest(facts)})
                     for earlier in root.glob(f"{scope}-*"):
                         shutil.rmtree(earlier, ignore_errors=True)
                     os.rename(unfinished, path)
                 finally:
                     shutil.rmtree(unfinished, ignore_errors=True)
-            facts = read_json(path / "facts.json")
-            return facts, {
-                "images": _stored(path, facts["shape"]),
-                "masks": np.load(path / "masks.npy"),
-                "valid": np.load(path / "valid.npy"),
-            }
+                entry = _entry(path)
+            if entry is None:
+                raise OSError(f"what was just written to {path} cannot be read")
+            return entry
     except OSError as error:
         reason = error.strerror or error
         raise RunError(
@@ -214,15 +217,30 @@ def _stat(file: str) -> tuple[int, int]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _whole(path: Path) -> bool:
-    """Return whether an entry is there with all its bytes."""
+def _entry(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return what an entry holds, None if it is not there, or is damaged: it can always be made again."""
     if not (path / "facts.json").is_file():
-        return False
-    number, *tile = read_json(path / "facts.json")["shape"]
-    room = int(np.prod(tile))
-    sizes = {f"{i}.bin": room * 4 for i in range(number)} | {f"{name}.npy": number * tile[0] * tile[1] for name in ("masks", "valid")}
+        return None
+    try:
+        facts = read_json(path / "facts.json")
+        if not isinstance(facts, dict) or facts.pop("sha256", None) != _digest(facts):
+            return None
+        arrays = {name: np.load(path / f"{name}.npy", allow_pickle=False) for name in ("masks", "valid")}
+    except (InputError, OSError, ValueError, EOFError):
+        return None
+    number, *tile = facts["shape"]
     found = {entry.name: entry.stat().st_size for entry in os.scandir(path)}
-    return all(found.get(name, -1) >= size for name, size in sizes.items())
+    whole = all(found.get(_file(path, i).name, -1) == int(np.prod(tile)) * 4 for i in range(number))
+    kinds = {"masks": np.uint8, "valid": np.bool_}
+    whole &= all(array.dtype == kinds[name] and array.shape == (number, *tile[:2]) for name, array in arrays.items())
+    return (facts, {"images": _stored(path, facts["shape"]), **arrays}) if whole else None
+
+
+def _sweep(root: Path, own: Path) -> None:
+    """Remove the entries, but for our own, that killed processes left unfinished: those whose lock nobody holds."""
+    for left in set(root.glob(".*.unfinished")) - {own}:
+        with suppress(Timeout), FileLock(left.with_suffix(".lock"), timeout=0):
+            shutil.rmtree(left, ignore_errors=True)

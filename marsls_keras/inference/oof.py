@@ -28,19 +28,32 @@ def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weigh
         np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
 
 
-def load_oof(path: Path, ids: list[str], weights_sha256: str) -> dict[str, ViewPrediction]:
+def load_oof(path: Path, ids: list[str], weights_sha256: str, size: tuple[int, int] | None = None) -> dict[str, ViewPrediction]:
     """Return the prediction per view, in the order of `ids`; probabilities of pixels are float16.
 
-    Empty if there is no such file, or it is damaged, of other tiles or of other weights: predictions can always be made again.
+    Empty if there is no such file, or it is damaged, of other tiles (or, where it is given, another size of them) or of other weights:
+    predictions can always be made again.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if str(arrays["weights"]) != weights_sha256 or list(arrays["ids"]) != ids:
                 return {}
             names = [name.removeprefix("view_") for name in arrays.files if name.startswith("view_")]
-            return {name: ViewPrediction(arrays[f"view_{name}"], arrays.get(f"landslide_{name}")) for name in names}
+            found = {name: ViewPrediction(arrays[f"view_{name}"], arrays.get(f"landslide_{name}")) for name in names}
     except DAMAGED_NPZ:
         return {}
+    return found if all(_sound(seen, len(ids), size) for seen in found.values()) else {}
+
+
+def _sound(seen: ViewPrediction, number: int, size: tuple[int, int] | None) -> bool:
+    """Return whether a prediction has the form that `save_oof` gives it; what is no number in it was no number when it was made."""
+    shape = seen.probability.shape
+    if seen.probability.dtype != np.float16 or len(shape) != 3 or shape[0] != number or (size is not None and shape[1:] != tuple(size)):
+        return False
+    arrays = [seen.probability, *([] if seen.landslide is None else [seen.landslide])]
+    if seen.landslide is not None and (seen.landslide.dtype != np.float32 or seen.landslide.shape != (number,)):
+        return False
+    return not any((array < 0).any() or (array > 1).any() for array in arrays)
 
 
 def half(values: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ import numpy as np
 
 from marsls_keras.data.bands import BANDS
 from marsls_keras.data.folds import Fold
-from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.normalize import NormalizationRecord, Normalizer
 from marsls_keras.data.store import Images, chunks
 from marsls_keras.errors import InputError
-from marsls_keras.files import read_json
 from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view, view_turn, viewed_size
 from marsls_keras.models import build_model, require_size
 from marsls_keras.models.heads import LANDSLIDE, MASK
+from marsls_keras.records import read_record
 from marsls_keras.training.device import use_xla
 from marsls_keras.training.run_dir import Run
 
@@ -46,7 +46,7 @@ def load_member(run: Run, fold: Fold) -> Member:
         InputError: If the fold is not finished or its weights were changed (their SHA-256 is checked).
     """
     run.finished_folds([fold])
-    normalizer = Normalizer.from_json(read_json(run.fold_path(fold) / "normalization.json"))
+    normalizer = Normalizer.from_json(read_record(run.fold_path(fold) / "normalization.json", NormalizationRecord))
     return Member(run, fold, rebuild(run, run.weights_path(fold), normalizer.bands), normalizer)
 
 

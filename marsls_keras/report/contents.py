@@ -212,7 +212,12 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
     if sorted(decision["folds"]) != folds:
         before, now = (", ".join(map(str, numbers)) or "none" for numbers in (sorted(decision["folds"]), folds))
         found.append(f"The decision was taken on folds {before}, but finished are {now}. Run marsls tune --run {run.name} again.")
-    elif run.decided_alone and evaluation.scores and abs(decision["tuned"]["scores"]["miou"] - evaluation.scores["miou"]) > _AGREE:
+    elif (
+        run.decided_alone
+        and evaluation.scores
+        and decision.get("tuned")
+        and abs(decision["tuned"]["scores"]["miou"] - evaluation.scores["miou"]) > _AGREE
+    ):
         found.append(
             f"The decision was taken on other predictions: it says mIoU {decision['tuned']['scores']['miou']:.4f} where these tiles give "
             f"{evaluation.scores['miou']:.4f}. Run marsls tune --run {run.name} again."
@@ -224,7 +229,7 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         )
     elif not decision.get("nested"):
         found.append("The tuned figures are not nested (that needs two folds), so they are a little too good.")
-    elif decision["nested"]["scores"]["miou"] <= decision["baseline"]["scores"]["miou"]:
+    elif decision.get("baseline") and decision["nested"]["scores"]["miou"] <= decision["baseline"]["scores"]["miou"]:
         kept = ", so one view and threshold 0.5 are kept" if run.kept_plain else ""
         found.append(f"Tuning did not help: the nested mIoU is not above the baseline's{kept}.")
     return found

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from marsls_keras import __version__
+from marsls_keras.config.yaml_text import load_yaml
 from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
@@ -91,7 +91,7 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
 
 def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) -> dict[str, Any]:
     """Return what the template needs for a run; pictures are drawn here."""
-    config = yaml.safe_load(run.config) or {}
+    config = load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}
     data = config.get("data", {})
     folds = sorted(run.folds, key=lambda fold: fold.fold)
     order = evaluation.worst_first

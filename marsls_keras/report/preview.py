@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 from matplotlib.colors import to_rgb
 from scipy.ndimage import binary_erosion
 
 from marsls_keras.config import Augmentation, Config, parse_config
+from marsls_keras.config.yaml_text import load_yaml
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.photometry import ChannelDropout, Photometry
@@ -59,7 +59,7 @@ def preview(run: RunReport) -> Preview | None:
     """Return what the first finished fold's training saw; None if no fold is finished."""
     if not run.folds:
         return None
-    config = parse_config(yaml.safe_load(run.config), f"of run {run.name}")
+    config = parse_config(load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}, f"of run {run.name}")
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
     if not len(training):  # a report knows only the tiles that some finished fold holds out; of one fold, other folds train on them
         training = np.arange(len(run.images))

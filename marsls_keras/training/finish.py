@@ -79,6 +79,7 @@ def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, k
         "trouble": list(plan.trouble),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "seconds_with_setup": round(time.perf_counter() - began, 1),
+        "files_sha256": {name: sha256(path) for name, path in run.bound_files(fold).items()},
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     write_json(folder / "metrics.json", metrics)

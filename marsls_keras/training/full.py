@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 from marsls_keras.data.folds import FULL
 from marsls_keras.errors import InputError
-from marsls_keras.files import read_json
+from marsls_keras.records import read_record
+from marsls_keras.training.fold_records import FullRecord
 from marsls_keras.training.pseudo import PseudoRecord
 from marsls_keras.training.run_dir import Run, with_epochs, without_patience
 
@@ -37,8 +38,13 @@ class FullPlan:
     pseudo: PseudoRecord | None = None
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> FullPlan:
-        """Return the plan of a full.json."""
+    def read(cls, path: Path) -> FullPlan:
+        """Return the plan of a full.json.
+
+        Raises:
+            InputError: If it is missing, damaged, or not of this form.
+        """
+        value = read_record(path, FullRecord)
         folds, best_epochs, best_weights = (tuple(value[name]) for name in ("folds", "best_epochs", "best_weights"))
         pseudo = value.get("pseudo")  # earlier versions did not write it
         return cls(value["epochs"], value["weights"], folds, best_epochs, best_weights, PseudoRecord(**pseudo) if pseudo else None)
@@ -62,7 +68,7 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
     """
     begun = run.fold_path(FULL) / "full.json"
     if resume and begun.exists():
-        plan = FullPlan.from_json(read_json(begun))
+        plan = FullPlan.read(begun)
         return plan if epochs is None else replace(plan, epochs=epochs)
     folds = [fold for fold in range(run.splits.folds) if run.trouble(fold) is None]
     if not folds and epochs is None:

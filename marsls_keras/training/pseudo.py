@@ -82,6 +82,8 @@ def saved_labels(folder: Path, tiles: Tiles) -> PseudoLabels:
             ids, labels = list(arrays["ids"]), arrays["labels"]
     except DAMAGED_NPZ as error:
         raise InputError(f"{path} cannot be read ({error}), so the refit cannot go on. Begin it anew with --overwrite.") from None
+    if labels.dtype != np.uint8 or not np.isin(labels, (0, 1, UNCERTAIN)).all():
+        raise InputError(f"{path} holds other values than 0, 1 and {UNCERTAIN}, so the refit cannot go on. Begin it anew with --overwrite.")
     if ids != [ref.id for ref in tiles.refs] or labels.shape != tiles.masks.shape:
         raise InputError(f"{path} holds pseudo-labels of other tiles, so the refit cannot go on. Begin it anew with --overwrite.")
     return PseudoLabels(tiles, labels)

@@ -28,9 +28,12 @@ from typing import Any
 
 from marsls_keras.config import Config, differences, read_config, write_config
 from marsls_keras.data.bands import RELEASES
-from marsls_keras.data.folds import FULL, Fold, Splits
+from marsls_keras.data.fingerprint import FingerprintRecord
+from marsls_keras.data.folds import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import read_json, sha256, write_json
+from marsls_keras.files import sha256, write_json
+from marsls_keras.records import read_record
+from marsls_keras.training.fold_records import MetricsRecord
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,12 @@ class Run:
             beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
             raise InputError(f"There is no run {path.name!r} in {path.parent}.{known}")
-        try:
-            splits = Splits.from_json(read_json(path / "splits.json"))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path / 'splits.json'} is damaged: it lacks {error}.") from None
+        splits = Splits.from_json(read_record(path / "splits.json", SplitsRecord))
         config = read_config(path / "config.yaml")
         if at and weights not in config.training.weight_sets:
             there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
             raise InputError(f"Run {name} was not trained with weights {weights!r}. There are: {there}.")
-        fingerprint = read_json(path / "fingerprint.json")
+        fingerprint = read_record(path / "fingerprint.json", FingerprintRecord)
         _require_reading(path, fingerprint)
         return cls(path, config, splits, fingerprint, weights if at else None)
 
@@ -128,17 +128,25 @@ class Run:
 
     def metrics(self, fold: Fold) -> dict[str, Any]:
         """Return the content of a finished fold's metrics.json, where the figures are those of the run's weights."""
-        metrics = read_json(self.fold_path(fold) / "metrics.json")
+        metrics = self._metrics(fold)
         other = self._other(metrics)
         return metrics | metrics["each"][other] if other else metrics
 
     def weights_path(self, fold: Fold) -> Path:
         """Return the file of a finished fold's weights."""
-        return self.fold_path(fold) / weights_name(self._other(read_json(self.fold_path(fold) / "metrics.json")))
+        return self.fold_path(fold) / weights_name(self._other(self._metrics(fold)))
 
     def oof_path(self, fold: Fold) -> Path:
         """Return the file of what a finished fold predicts with them for the tiles it holds out."""
-        return self.fold_path(fold) / oof_name(self._other(read_json(self.fold_path(fold) / "metrics.json")))
+        return self.fold_path(fold) / oof_name(self._other(self._metrics(fold)))
+
+    def _metrics(self, fold: Fold) -> Any:
+        return read_record(self.fold_path(fold) / "metrics.json", MetricsRecord)
+
+    def bound_files(self, fold: Fold) -> dict[str, Path]:
+        """Return the files that the scores of a fold hang on besides its weights, by the names that metrics.json has for them."""
+        own = ("normalization.json", *(("full.json",) if fold == FULL else ()))
+        return {"splits.json": self.path / "splits.json", **{name: self.fold_path(fold) / name for name in own}}
 
     def _other(self, metrics: dict[str, Any]) -> str | None:
         """Return the set of weights that the run stands for, None if it was the best of all in the fold of these metrics."""
@@ -154,18 +162,24 @@ class Run:
             # Of folds that had different numbers of epochs each is as good a member as the others.
             expected = with_epochs(self.config, trained.training.epochs)
             changed = differences(without_patience(expected) if fold == FULL else expected, trained)
-            metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
+            metrics = self._metrics(fold) if (folder / "metrics.json").exists() else None
         except InputError as error:
             return f"fold {fold} is damaged: {error}"
         if changed:
             return f"fold {fold} is from another configuration ({'; '.join(changed)})"
         if metrics is None:
             return f"fold {fold} is unfinished: {self._command(fold)} --resume"
-        if (other := self._other(metrics)) and other not in metrics.get("each", {}):
-            return f"fold {fold} kept no weights {other}, only {', '.join(metrics.get('each', [metrics['best_weights']]))}"
+        if (other := self._other(metrics)) and other not in (metrics.get("each") or {}):
+            return f"fold {fold} kept no weights {other}, only {', '.join(metrics.get('each') or [metrics['best_weights']])}"
+        if metrics["fold"] != fold:
+            return f"fold {fold} is damaged: {folder / 'metrics.json'} is that of fold {metrics['fold']}"
         weights = self.weights_path(fold)
         if not weights.exists() or sha256(weights) != self.metrics(fold).get("weights_sha256"):
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
+        for name, digest in metrics.get("files_sha256", {}).items():
+            path = self.bound_files(fold).get(name, folder / name)
+            if not path.exists() or sha256(path) != digest:
+                return f"fold {fold} was trained with another {name} ({path} is missing or changed)"
         return None
 
     def _command(self, fold: Fold) -> str:

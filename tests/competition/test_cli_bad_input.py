@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from record_builders import edited
 from test_cli import SETTINGS, limited, marsls, process, snapshot, strict_json, succeed
 
 from marsls_keras.config import read_config
@@ -472,6 +473,7 @@ def test_runs_that_do_not_fit_together(home, run):
     splits = json.loads((run / "splits.json").read_text())
     turned = [tile | {"fold": 1 - tile["fold"]} for tile in splits["tiles"]]
     Path("runs/other/splits.json").write_text(json.dumps(splits | {"tiles": turned}))
+    edited(Path("runs/other"))
     message = refused("tune", "--run", "default", "--run", "other")
     assert "Runs default and other have different folds or tiles, so their predictions cannot be averaged." in message
 

@@ -9,6 +9,7 @@ import tifffile
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from competition.cli import main
+from marsls_keras.training.run_dir import Run
 
 RECIPE = """\
 model:
@@ -75,7 +76,9 @@ def test_a_fold_keeps_the_probabilities_and_their_scores(trained):
 
 def test_evaluate_reports_it_with_the_views_of_the_decision(trained, capsys):
     runs = ["--runs", str(trained / "runs"), "--folds", "0"]
-    (trained / "runs" / "d" / "decision.json").write_text(json.dumps({"views": "flips", "threshold": 0.4, "members": {}}))
+    members = {"d": Run.open(trained / "runs" / "d").digest([0])}
+    decision = {"runs": ["d"], "folds": [0], "members": members, "views": "flips", "threshold": 0.4}
+    (trained / "runs" / "d" / "decision.json").write_text(json.dumps(decision))
     try:
         assert main(["evaluate", "d", "--json", *runs]) == 0
         result = json.loads(capsys.readouterr().out)

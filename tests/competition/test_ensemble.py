@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from record_builders import edited
 from scipy.special import expit, logit
 
 from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
@@ -54,6 +55,7 @@ def test_the_mean_over_runs(run, new_tiles, each, tmp_path):
     for fold in (0, 1):  # what the first run calls fold 0 is fold 1 here
         shutil.rmtree(tmp_path / "other" / f"fold_{fold}")
         shutil.copytree(run.fold_path(1 - fold), tmp_path / "other" / f"fold_{fold}")
+    edited(tmp_path / "other")
     other = Run.open(tmp_path / "other")
     probability, *_ = predict_ensemble([run, other], [0], new_tiles, VIEWS)
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6  # fold 0 of both, which is fold 0 and fold 1 of the first
@@ -66,6 +68,7 @@ def twin(run, tmp_path) -> Run:
     for fold in (0, 1):
         shutil.rmtree(tmp_path / "twin" / f"fold_{fold}")
         shutil.copytree(run.fold_path(1 - fold), tmp_path / "twin" / f"fold_{fold}")
+    edited(tmp_path / "twin")
     return Run.open(tmp_path / "twin")
 
 
@@ -154,6 +157,7 @@ def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp
     splits = json.loads(path.read_text())
     splits["tiles"][4]["fold"] = -1
     path.write_text(json.dumps(splits))
+    edited(path.parent)
     tile = out_of_fold.tiles.subset([4])
     probability, seen, leaked, *_ = predict_ensemble([Run.open(path.parent)], [0, 1], tile, ["identity"])
     assert (seen, leaked) == (1, [str(tile.refs[0].image)])

@@ -15,7 +15,7 @@ from marsls_keras.inference.predict import load_member, predict_views
 from marsls_keras.inference.views import VIEW_SETS
 from marsls_keras.training.run_dir import Run
 
-DECISION = {"views": "flips", "averaging": "logit", "threshold": 0.46, "folds": [0, 1], "members": {}}
+DECISION = {"runs": ["tiny"], "folds": [0, 1], "views": "flips", "averaging": "logit", "threshold": 0.46}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def run(tiny_run, tmp_path_factory) -> Run:
     """Return a run with a decision that nobody would take by default, so that it shows whether it is followed."""
     runs = tmp_path_factory.mktemp("aligned")
     shutil.copytree(tiny_run.path, runs / "tiny")
-    (runs / "tiny" / "decision.json").write_text(json.dumps(DECISION))
+    (runs / "tiny" / "decision.json").write_text(json.dumps({**DECISION, "members": {"tiny": Run.open(runs / "tiny").digest([0, 1])}}))
     return Run.open(runs / "tiny")
 
 

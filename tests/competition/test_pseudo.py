@@ -201,7 +201,8 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
     """Those of the folder itself, too, which get no labels; and the decision of the folds is followed."""
     run = Run.open(tiny_run.copy(tmp_path / "runs") / tiny_run.name)
     view, own = "identity@48/48", {"weights": {"tiny": 1.0}, "averaging": "logit"}
-    decision = {"views": view, **own, "threshold": 0.3, "max_hole": 5, "min_area": 5, "folds": [0], "members": {"tiny": run.digest([0])}}
+    decision = {"views": view, **own, "threshold": 0.3, "max_hole": 5, "min_area": 5, "runs": ["tiny"], "folds": [0]}
+    decision["members"] = {"tiny": run.digest([0])}
     (run.path / "decision.json").write_text(json.dumps(decision))
     # Six tiles of the training data, of which two are called labelled here.
     names = sorted(path.name for path in (tiny_run.data / "train/images").iterdir())[5:11]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from record_builders import FINGERPRINT, metrics
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logit
 from sklearn.metrics import f1_score, jaccard_score
@@ -458,10 +459,10 @@ def test_a_threshold_is_never_zero():
 
 
 def fake_run(folder: Path, name: str, digests: dict[int, str]) -> Run:
-    run = Run.create(folder / name, Config(), Splits("blocks", 2, ()), {"data_root": "/", "sha256": ""})
+    run = Run.create(folder / name, Config(), Splits("blocks", 2, ()), FINGERPRINT)
     for fold, digest in digests.items():
         run.fold_path(fold).mkdir()
-        (run.fold_path(fold) / "metrics.json").write_text(json.dumps({"weights_sha256": digest}))
+        (run.fold_path(fold) / "metrics.json").write_text(json.dumps(metrics(digest * 32, fold)))
     return run
 
 
@@ -470,8 +471,10 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
     assert decision_path([a]) == tmp_path / "a" / "decision.json" and decision_path([a, b]) == tmp_path / "a+b" / "decision.json"
     assert read_decision([a], [0, 1]) is read_decision([a, b], [0]) is None
 
-    def decided(runs, members):
-        decision = {"members": members, "views": "d4", "threshold": 0.4}
+    def decided(runs, digests):
+        members = {run: {fold: digest * 32 for fold, digest in folds.items()} for run, folds in digests.items()}
+        folds = [int(fold) for fold in next(iter(members.values()))]
+        decision = {"runs": list(members), "folds": folds, "members": members, "views": "d4", "threshold": 0.4}
         decision_path(runs).parent.mkdir(exist_ok=True)
         decision_path(runs).write_text(json.dumps(decision))
         return {**PLAIN, **decision}
@@ -482,12 +485,12 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
     assert (decision["weights"], decision["averaging"], decision["min_area"], decision["max_hole"]) == (None, "probability", 0, 0)
     decision = decided([a], {"a": {"0": "aa"}})  # fold 1 came later, fold 0 is as it was
     assert read_decision([a], [0, 1]) == decision
-    decided([a], {"a": {"0": "old", "1": "old"}})
+    decided([a], {"a": {"0": "0d", "1": "0d"}})
     with pytest.raises(InputError, match=r"a/decision\.json was taken before fold 0, 1 of run a was trained anew\. Run marsls tune again"):
         read_decision([a], [0, 1])
-    decision = decided([a], {"a": {"0": "aa", "1": "old"}})
+    decision = decided([a], {"a": {"0": "aa", "1": "0d"}})
     assert read_decision([a], [0]) == decision  # fold 1 is not used
-    decided([a, b], {"a": {"0": "aa", "1": "ab"}, "b": {"0": "ba", "1": "old"}})
+    decided([a, b], {"a": {"0": "aa", "1": "ab"}, "b": {"0": "ba", "1": "0d"}})
     with pytest.raises(InputError, match=r"a\+b/decision\.json was taken before fold 1 of run b"):
         read_decision([a, b], [0, 1])
     assert read_decision([b], [0, 1]) is None

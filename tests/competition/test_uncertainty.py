@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from record_builders import edited
 from scipy.special import expit, logit
 from scipy.stats import entropy as scipy_entropy
 from skimage.transform import resize
@@ -35,12 +36,16 @@ def runs(tiny_run, tmp_path_factory) -> Path:
     splits = json.loads((runs / "tiny" / "splits.json").read_text())
     splits["tiles"][4]["fold"] = -1
     (runs / "tiny" / "splits.json").write_text(json.dumps(splits))
+    edited(runs / "tiny")
     shutil.copytree(runs / "tiny", runs / "twin")
     for fold in (0, 1):
         shutil.rmtree(runs / "twin" / f"fold_{fold}")
         shutil.copytree(runs / "tiny" / f"fold_{1 - fold}", runs / "twin" / f"fold_{fold}")
+    edited(runs / "twin")
     (runs / "tiny+twin").mkdir()
-    decision = {"views": "flips", "weights": WEIGHTS, "averaging": "logit", "threshold": 0.45, "folds": [0, 1], "members": {}}
+    members = {name: Run.open(runs / name).digest([0, 1]) for name in WEIGHTS}
+    decision = {"runs": list(WEIGHTS), "folds": [0, 1], "members": members, "views": "flips", "threshold": 0.45}
+    decision |= {"weights": WEIGHTS, "averaging": "logit"}
     (runs / "tiny+twin" / "decision.json").write_text(json.dumps(decision))
     return runs
 

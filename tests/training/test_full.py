@@ -53,7 +53,7 @@ def test_the_epochs_are_the_rounded_mean_of_the_folds_but_more_than_the_warm_up(
     for folder in (run.path, run.fold_path(0), run.fold_path(1)):
         (folder / "config.yaml").write_text(text)
     for fold in (0, 1):
-        change(run.fold_path(fold) / "metrics.json", best_epoch=best[fold])
+        change(run.fold_path(fold) / "metrics.json", best_epoch=best[fold], epochs=20)
     plan = plan_full(Run.open(run.path))
     assert (plan.epochs, plan.folds, plan.best_epochs) == (epochs, (0, 1), tuple(epoch + 1 for epoch in best))
     assert plan_full(Run.open(run.path), 17).epochs == 17
@@ -175,7 +175,7 @@ def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refi
     found = results.predict(["tiny"], refit.path.parent, tiny_run.data / "test", tmp_path / "out", ["full"], "auto", False, print)
     assert found["foreground_ratio"] == manifest["foreground_ratio"]
     # Of folds that were trained anew since, the decision says nothing, and nothing of their refit either.
-    change(path, members={"tiny": {**decision["members"]["tiny"], "0": "other"}})
+    change(path, members={"tiny": {**decision["members"]["tiny"], "0": "00" * 32}}, sha256=None)
     with pytest.raises(InputError, match="before fold 0"):
         workflow.submit(["tiny"], refit.path.parent, out=tmp_path / "b.zip", folds=["full"], **options)
     path.unlink()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from record_builders import FINGERPRINT, metrics
 
 from marsls_keras.config import Config
 from marsls_keras.data.folds import Splits
@@ -13,7 +14,6 @@ from marsls_keras.errors import InputError
 from marsls_keras.training.run_dir import Run
 
 SPLITS = Splits("blocks", 5, tuple({"id": f"train/t{i}", "sha256": f"{i:064x}", "block": f"base/0/{i}", "fold": i % 5} for i in range(10)))
-FINGERPRINT = {"data_root": "/data/a", "release": "mmls_v2", "sha256": "ab" * 32, "tiles": {"train": 10}, "size": [32, 32]}
 CONFIG = Config()
 
 
@@ -27,7 +27,7 @@ def finish(run: Run, fold: int, config: Config | None = None, weights: bytes = b
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump((config or run.config).model_dump(mode="json")))
     (folder / "best.weights.h5").write_bytes(weights)
-    (folder / "metrics.json").write_text(json.dumps({"fold": fold, "weights_sha256": hashlib.sha256(weights).hexdigest()}))
+    (folder / "metrics.json").write_text(json.dumps(metrics(hashlib.sha256(weights).hexdigest(), fold)))
     return folder
 
 
@@ -156,7 +156,7 @@ def test_a_fold_without_weights_or_with_damaged_files_is_named_beside_the_others
         f"0 has other weights than it was finished with ({run.path}/fold_0/best.weights.h5 ",
         f"1 is damaged: {run.path}/fold_1/metrics.json ",
         f"2 is damaged: Configuration {run.path}/fold_2/config.yaml:",
-        f"3 has other weights than it was finished with ({run.path}/fold_3/best.weights.h5 ",
+        f"3 is damaged: {run.path}/fold_3/metrics.json ",
         "4 is missing: ",
     ]
     assert [reason[: len(start)] for reason, start in zip(found, starts, strict=True)] == starts
@@ -168,7 +168,7 @@ def test_the_folds_that_are_finished(run):
         finish(run, fold, weights=bytes([fold]))
     assert run.finished_folds() == [0, 1, 2, 3, 4] and run.finished_folds([3, 1, 3]) == [1, 3]
     assert run.digest([1, 4]) == {"1": hashlib.sha256(b"\1").hexdigest(), "4": hashlib.sha256(b"\4").hexdigest()}
-    assert run.metrics(2) == {"fold": 2, "weights_sha256": hashlib.sha256(b"\2").hexdigest()}
+    assert run.metrics(2) == metrics(hashlib.sha256(b"\2").hexdigest(), 2)
     for wrong in (5, -1):
         with pytest.raises(InputError, match=f"There is no fold {wrong}: with cv blocks the folds are 0 to 4"):
             run.finished_folds([0, wrong])
@@ -181,10 +181,11 @@ def test_a_run_with_one_set_of_its_weights(run, tmp_path):
     sets = ["ema", "last", "ema"]
     for fold, best in enumerate(sets):
         folder, other = finish(run, fold, weights=bytes([fold])), "last" if best == "ema" else "ema"
-        own = {"best_weights": best, "best_epoch": 3, "weights_sha256": digest(bytes([fold]))}
-        each = {best: own, other: {"best_weights": other, "best_epoch": 5, "weights_sha256": digest(b"other")}}
+        own = metrics(digest(bytes([fold])), fold, best_weights=best)
+        judged = {key: own[key] for key in ("best_weights", "best_epoch", "weights_sha256", "scores", "counts")}
+        each = {best: judged, other: {**judged, "best_weights": other, "best_epoch": 5, "weights_sha256": digest(b"other")}}
         (folder / f"best.{other}.weights.h5").write_bytes(b"other")
-        (folder / "metrics.json").write_text(json.dumps({"fold": fold, **own, **({} if fold == 2 else {"each": each})}))
+        (folder / "metrics.json").write_text(json.dumps({**own, **({} if fold == 2 else {"each": each})}))
     ema = Run.open(f"{run.path}@ema")
     assert (ema.path, ema.name, ema.weights, run.name, run.weights) == (run.path, "mine@ema", "ema", "mine", None)
     assert ema.finished_folds([0, 1, 2]) == [0, 1, 2]
@@ -206,7 +207,7 @@ def test_a_run_with_one_set_of_its_weights(run, tmp_path):
     (run.fold_path(0) / "best.last.weights.h5").write_bytes(b"changed")
     assert run.trouble(0) is None and "best.last.weights.h5 is missing or changed" in last.trouble(0)
     folder = finish(run, "full")
-    (folder / "metrics.json").write_text(json.dumps({"weights_sha256": digest(b"weights"), "best_weights": "ema"}))
+    (folder / "metrics.json").write_text(json.dumps(metrics(digest(b"weights"), "full")))
     assert ema.finished_folds(["full"]) == ["full"] == run.finished_folds(["full"])
     with pytest.raises(InputError) as error:
         last.finished_folds(["full"])

@@ -1,0 +1,111 @@
+"""YAML as configurations need it: read strictly, and in bounded time whatever the file holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from marsls_keras.errors import InputError
+from marsls_keras.files import require_text
+
+_LARGEST = 1 << 16
+"""Bytes of a configuration; all keys spelled out are a twentieth of it, and the reader takes a second for twice as much."""
+
+_MOST = 10_000
+"""Values, those of an alias counted wherever it stands."""
+
+_DEEPEST = 32
+"""Levels; a configuration has five."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does (PyYAML wants a point in it and gives a text), a date as text, and no key twice."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node; refuse too many levels here, since PyYAML takes the longer for each the more there are."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"it is nested more than {_DEEPEST} levels deep", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping, after looking for keys that are there twice, of which YAML would take the last."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def load_yaml(text: str, wrong: str) -> Any:
+    """Return the value of a text in YAML.
+
+    Args:
+        text: The text.
+        wrong: What errors begin with, such as "Configuration a.yaml cannot be read".
+
+    Raises:
+        InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key twice, or a value that
+            its tag does not allow, such as a date that there is not or a number of thousands of digits.
+    """
+    if len(text) > _LARGEST:
+        raise InputError(f"{wrong}: it has {len(text):,} characters, and no configuration has more than {_LARGEST:,}.")
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _weigh(node, (), {})
+        value = loader.construct_document(node)
+        require_text(value)
+        _require_plain(value)
+    except RecursionError:
+        raise InputError(f"{wrong}: it is nested too deeply.") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, KeyError, IndexError, AttributeError) as error:
+        # The last of these are what PyYAML raises where a tag does not fit its value, such as !!int x or !!float "".
+        raise InputError(f"{wrong}: {str(error).partition(';')[0]}") from None
+    return value
+
+
+def _weigh(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]) -> int:
+    """Return how many values a node has, aliases followed; refuse too many of them, too many levels, and a node within itself."""
+    if id(node) in above:
+        raise ValueError(f"an alias names what it stands in, in line {node.start_mark.line + 1}")
+    if len(above) > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} levels deep, in line {node.start_mark.line + 1}")
+    if id(node) not in known:
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inner = parts if isinstance(node, yaml.CollectionNode) else []
+        known[id(node)] = 1 + sum(_weigh(part, (*above, id(node)), known) for part in inner)
+        if known[id(node)] > _MOST:
+            raise ValueError(f"it has more than {_MOST:,} values, aliases counted")
+    return known[id(node)]
+
+
+def _require_plain(value: Any) -> None:
+    """Refuse what no configuration holds: bytes, sets and dates that a tag asks for, and huge numbers."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            _require_plain(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _require_plain(inner)
+    elif isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError("a whole number has more than 64 bits")
+    elif value is not None and not isinstance(value, str | bool | int | float):
+        raise ValueError(f"expected text, numbers, lists and sections, found a {type(value).__name__}")
