@@ -139,8 +139,8 @@ def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
 
 def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the ledger notes of a submission, from its manifest."""
-    expected = manifest.get("expected") or {"miou": "", "interval": ("", "")}
-    low, high = expected["interval"]
+    expected = manifest.get("expected") or {"miou": "", "interval": None}
+    low, high = expected["interval"] or ("", "")
     same = {
         column: manifest[column] for column in ("zip", "sha256", "folds", "views", "threshold", "images", "tiles") if column in manifest
     }

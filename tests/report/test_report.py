@@ -98,7 +98,7 @@ def test_post_processing_and_what_each_element_gains():
     expected = scores(run.masks, predicted == 1)
     assert evaluate(run).scores["miou"] == pytest.approx(expected["miou"], abs=1e-12)  # of the masks, not of the threshold
     shown = ["+0.0123", "-0.0010 to +0.0200", "-0.0040", "-0.0100 to +0.0020"]
-    assert rows_of(page, "value tried") == [
+    assert rows_of(page, "<th>value</th>") == [
         ["threshold", "0.45", *shown, "kept"],
         ["weights of the runs", "default 0.7, other 0.3", *shown, "left out"],
         ["least area of a component, pixels", "24", *shown, "kept"],
