@@ -86,7 +86,7 @@ def score(
     csv: Annotated[Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what CodaBench would say about a submission."""
+    """Say what CodaBench would say about a submission, and whether that is within what its manifest expects."""
     from competition.console import score_table, show, show_json
     from competition.expectation import expectation, expectation_lines
     from competition.scoring import score as score_zip
