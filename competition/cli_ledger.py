@@ -41,7 +41,7 @@ def show(
         return
 
     def number(value: float | None, sign: str = "") -> str:
-        return "–" if value is None else f"{value:{sign}.4f}"
+        return "–" if value is None else f"{value:{sign}z.4f}"
 
     rows = []
     for line in lines:

@@ -34,7 +34,7 @@ def evaluate(
     """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
     backend()
     from competition import results
-    from competition.console import detection_table, say, score_table, show, show_json
+    from competition.console import bounds, detection_table, regions_line, say, score_table, show, show_json
 
     result = results.evaluate(run, runs, split.value, parse_folds(folds), data, release.value, say, align and align.value)
     if as_json:
@@ -44,6 +44,10 @@ def evaluate(
     if align:
         title += f", aligned to {'what each fold held out' if split is _Split.oof else 'them'} ({align.value}, transductive)"
     show(score_table(title, [("pooled", result["scores"], result["interval"])]))
+    if result["interval"] is None:
+        show(f"{bounds(None).capitalize()}.")
+    if result["regions"]:
+        show(regions_line(result["regions"]))
     if result["detection"]:
         show(detection_table(f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]))
     if worst:
@@ -84,18 +88,23 @@ def score(
     csv: Annotated[Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what CodaBench would say about a submission."""
+    """Say what CodaBench would say about a submission, and whether that is within what its manifest expects."""
     from competition.console import score_table, show, show_json
+    from competition.expectation import expectation, expectation_lines
     from competition.scoring import score as score_zip
     from competition.scoring import write_tiles
 
     result = score_zip(zip_file, masks)
     if csv is not None:
         write_tiles(csv, result.tiles)
+    expected = expectation(zip_file, result.scores["miou"])
     if as_json:
-        show_json({"zip": str(zip_file), "tiles": len(result.tiles), "scores": result.scores, "per_tile": result.tiles})
+        found = {"zip": str(zip_file), "tiles": len(result.tiles), "scores": result.scores, "expected": expected}
+        show_json({**found, "per_tile": result.tiles})
         return
     show(score_table(f"{zip_file}: {len(result.tiles)} tiles", [("pooled", result.scores, None)]))
+    if expected:
+        show(*expectation_lines(expected, result.scores["miou"]))
     if worst:
         show(score_table("Worst tiles", [(tile["name"], tile, None) for tile in result.tiles[:worst]]))
 

@@ -34,7 +34,7 @@ def submit(
         raise typer.Exit(0 if inspected["good"] else 2)
     backend()
     from competition import workflow
-    from competition.console import say, show, show_json
+    from competition.console import bounds, say, show, show_json
 
     manifest = workflow.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say, align and align.value)
     if as_json:
@@ -42,5 +42,4 @@ def submit(
         return
     show(f"{manifest['path']}: {manifest['tiles']} masks, {manifest['foreground_ratio']:.1%} landslide, verified.")
     if expected := manifest["expected"]:
-        low, high = expected["interval"]
-        show(f"Expected mIoU on tiles like those of training: {expected['miou']:.4f} ({low:.4f}–{high:.4f}).")
+        show(f"Expected mIoU on tiles like those of training: {expected['miou']:.4f} ({bounds(expected['interval'])}).")

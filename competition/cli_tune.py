@@ -50,8 +50,9 @@ def tune(
     options.refuse()
     backend()
     from competition import workflow
-    from competition.console import elements_table, say, score_table, show, show_json
+    from competition.console import elements_table, regions_line, say, score_table, show, show_json, signed
     from competition.decision import described
+    from marsls_keras.counts import NO_INTERVAL
     from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
@@ -65,11 +66,18 @@ def tune(
         rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
     rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
     show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold{', isolated' if isolated else ''}", rows))
+    if decision["baseline"]["interval"] is None:
+        show(f"{NO_INTERVAL.capitalize()}. Nothing tells how far a figure might move, so no element can be kept.")
+    if "regions" in decision["expected"]:
+        show(regions_line(decision["expected"]["regions"]))
     show(elements_table("Elements of the decision, nested" + ("" if honest else " across halves of the fold"), decision["elements"]))
+    show("An element is kept if its whole interval is above 0.")
+    if any(row["kept"] for row in decision["elements"]):
+        show(decision["bias"])
     if honest:
         gain = decision["gain"]
-        low, high = gain["interval"]
-        show(f"Gain of tuning: {gain['miou']:+.4f} mIoU (95 % interval {low:+.4f} to {high:+.4f}).")
+        ends = NO_INTERVAL if gain["interval"] is None else f"95 % interval {' to '.join(map(signed, gain['interval']))}"
+        show(f"Gain of tuning: {signed(gain['miou'])} mIoU ({ends}).")
         show("Quote the nested figure." if gain["miou"] > 0 else "Tuning did not help, so the plain decision is kept.")
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")

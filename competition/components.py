@@ -34,14 +34,13 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     inside, components = ndimage.label(masks, LANDSLIDE)
     outside, backgrounds = ndimage.label(~masks, HOLE)
     known = np.broadcast_to(unit, masks.shape) >= 0
-    column = 2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0)  # the last unit is that of what is not known
-    own, within = (
-        np.bincount((labels * (2 * units + 2) + column).ravel(), minlength=(number + 1) * (2 * units + 2)).reshape(number + 1, -1, 2)
-        for labels, number in ((inside, components), (outside, backgrounds))
-    )
-    hole = np.ones(backgrounds + 1, bool)
+    columns = 2 * (units + 1)
+    column = np.broadcast_to(2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0), masks.shape)  # last: what is not known
+    area, room = np.bincount(inside.ravel(), minlength=components + 1), np.bincount(outside.ravel(), minlength=backgrounds + 1)
+    hole = room <= HOLES[-1]
     hole[outside[at_edge(known, HOLE)]] = False
     hole[0] = False
+    own, within = _shared_out(inside, masks, column, columns), _shared_out(outside, hole[outside], column, columns)
     edge, filled_edge = np.zeros(components + 1, bool), np.zeros(backgrounds + 1, bool)
     beside = at_edge(known, LANDSLIDE)
     edge[inside[beside]] = filled_edge[outside[beside]] = True
@@ -51,23 +50,32 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     parent_hole[0] = 0
     parent_hole[~hole[parent_hole]] = 0
     surrounding = inside.ravel()[_first(outside, backgrounds) - 1]  # of what is no hole, this means nothing and is not used
-    found = np.zeros((units, len(HOLES), len(AREAS), 2), np.int64)
+    found = np.zeros((len(HOLES), len(AREAS), columns), np.int64)
     for i, limit in enumerate(HOLES):
-        filled = hole & (within.sum((1, 2)) <= limit)
+        filled = hole & (room <= limit)
         root = np.where(filled[parent_hole], surrounding[parent_hole], np.arange(components + 1))
         while not np.array_equal(further := root[root], root):
             root = further
-        grown = np.zeros_like(own)
-        np.add.at(grown, root, own)
-        np.add.at(grown, root[surrounding[filled]], within[filled])
+        around = np.where(filled, root[surrounding], 0)  # the component that a hole becomes part of
+        grown = np.zeros_like(area)
+        np.add.at(grown, root, area)
+        np.add.at(grown, around[filled], room[filled])
         at = np.zeros_like(edge)
         np.logical_or.at(at, root, edge)
-        np.logical_or.at(at, root[surrounding[filled]], filled_edge[filled])
-        stays = np.flatnonzero(grown.sum((1, 2)) > 0)
-        stays = stays[stays > 0]
-        size = np.where(at[stays], len(AREAS), np.searchsorted(AREAS, grown[stays].sum((1, 2)), side="right")) - 1
-        np.add.at(found[:, i].swapaxes(0, 1), size, grown[stays, :units])
-    return np.flip(np.cumsum(np.flip(found, 2), 2), 2)  # a component counts at every size up to its own
+        np.logical_or.at(at, around[filled], filled_edge[filled])
+        size = np.where(at, len(AREAS), np.searchsorted(AREAS, grown, side="right")) - 1
+        for (label, where, pixels), becomes in ((own, root), (within, around)):
+            new = becomes[label]
+            stays = new > 0
+            np.add.at(found[i], (size[new[stays]], where[stays]), pixels[stays])
+    counted = np.moveaxis(found[..., : 2 * units].reshape(len(HOLES), len(AREAS), units, 2), 2, 0)
+    return np.flip(np.cumsum(np.flip(counted, 2), 2), 2)  # a component counts at every size up to its own
+
+
+def _shared_out(labels: np.ndarray, chosen: np.ndarray, column: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what the chosen pixels of each label are counted for: labels, columns and numbers of pixels, each pair once."""
+    pairs, pixels = np.unique(labels[chosen].astype(np.int64) * columns + column[chosen], return_counts=True)
+    return pairs // columns, pairs % columns, pixels
 
 
 def _first(labels: np.ndarray, number: int) -> np.ndarray:

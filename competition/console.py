@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from marsls_keras.counts import IMAGE_SCORES, SCORES
+from marsls_keras.counts import IMAGE_SCORES, NO_INTERVAL, SCORES
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
@@ -67,9 +67,22 @@ def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable
     columns = ["", "mIoU", *(["95 % interval"] if bounded else []), *(LABELS[score] for score in SCORES[1:])]
     cells = []
     for name, scores, interval in rows:
-        bounds = ["–".join(f"{bound:.4f}" for bound in interval or ())] if bounded else []
-        cells.append([name, scores["miou"], *bounds, *(scores[score] for score in SCORES[1:])])
+        ends = ["–".join(f"{end:.4f}" for end in interval or ())] if bounded else []
+        cells.append([name, scores["miou"], *ends, *(scores[score] for score in SCORES[1:])])
     return table(title, columns, cells)
+
+
+def bounds(interval: Iterable[float] | None) -> str:
+    """Return a 95 % interval of a score as text."""
+    return NO_INTERVAL if interval is None else "–".join(f"{end:.4f}" for end in interval)
+
+
+def regions_line(regions: dict[str, Any] | None) -> str:
+    """Return how a score differs between regions, as text, from `marsls_keras.intervals.region_spread`."""
+    if regions is None:
+        return "There is one region only, so nothing tells how the mIoU differs between regions."
+    low, high, deviation = (f"{regions[key]:.4f}" for key in ("min", "max", "std"))
+    return f"mIoU by region: {low} to {high}, standard deviation {deviation}, of {len(regions['scores'])} regions."
 
 
 def detection_table(title: str, found: dict[str, Any]) -> Table:
@@ -86,9 +99,14 @@ def elements_table(title: str, elements: Iterable[dict[str, Any]]) -> Table:
         value = row["value"]
         shown = ", ".join(f"{run} {weight:g}" for run, weight in value.items()) if isinstance(value, dict) else value
         shown = f"{shown:g}" if isinstance(shown, float) else shown
-        gains = [(f"{row[of]['miou']:+.4f}", "{:+.4f} to {:+.4f}".format(*row[of]["interval"])) for of in ("gain", "alone")]
+        gains = [(signed(row[of]["miou"]), " to ".join(map(signed, row[of]["interval"] or ())) or "–") for of in ("gain", "alone")]
         cells.append([row["element"], shown, *gains[0], *gains[1], "kept" if row["kept"] else "left out"])
     return table(title, ["", "value", "gain in mIoU", "95 % interval", "gain alone", "95 % interval", ""], cells)
+
+
+def signed(value: float) -> str:
+    """Return a difference of scores as text; what is rounded to zero has no minus."""
+    return f"{value:+z.4f}"
 
 
 def show_check(result: dict[str, Any], limit: int = 30) -> None:
@@ -152,7 +170,7 @@ def show_inspection(found: dict[str, Any]) -> None:
 
 
 def _signed(value: float | None) -> str:
-    return "constant" if value is None else f"{value:+.2f}"
+    return "constant" if value is None else f"{value:+z.2f}"
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class OutOfFold:
         runs: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
         isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another region would be.
+        geographic: Whether each fold is a region of its own.
         landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a
             head for it.
     """
@@ -46,6 +47,7 @@ class OutOfFold:
     runs: dict[str, dict[str, np.ndarray]]
     members: dict[str, dict[str, str]]
     isolated: bool = False
+    geographic: bool = False
     landslide: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
@@ -174,6 +176,7 @@ def collect(
         runs=predictions,
         members={run.name: run.digest(folds) for run in runs},
         isolated=isolated,
+        geographic=runs[0].splits.cv == "geographic",
         landslide=landslide,
     )
 

@@ -20,7 +20,7 @@ from competition.study_record import StudyRecord
 from competition.submission import expected_names
 from competition.uncertainty import entropy
 from competition.workflow import open_runs
-from marsls_keras.counts import bootstrap_interval, confusion, detection
+from marsls_keras.counts import confusion, detection
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import Fold, blocks_of, require_held_out
@@ -33,6 +33,7 @@ from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.stitched import cells_seen
 from marsls_keras.inference.views import views_of
+from marsls_keras.intervals import region_spread, score_interval
 from marsls_keras.records import read_record
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.leaderboard import Answer
@@ -96,6 +97,7 @@ def evaluate(
         tiles, places = tiles.subset(range(len(refs))), refs  # without their surroundings
         blocks = np.array(blocks_of(refs, tiles.traces, run.config.data.block_size))
     counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
+    regions = region_spread(counts, oof.folds) if split == "oof" and oof.geographic else None
     per_tile = counts.scores()
     return {
         "run": name,
@@ -105,7 +107,8 @@ def evaluate(
         **{key: decision[key] for key in PLAIN},
         "alignment": described(alignment, len(tiles), held_out=split == "oof"),
         "scores": counts.pooled().scores(),
-        "interval": bootstrap_interval(counts, blocks),
+        "interval": score_interval(counts, blocks),
+        "regions": regions,
         "detection": None if landslide is None else detection(tiles.masks, landslide),
         "per_tile": [
             {

@@ -17,6 +17,7 @@ from marsls_keras.inference.stitched import stitchable
 
 _FINE = 5  # bins between the last thresholds that are tried with post-processing
 _COARSE = 20  # and between those before, 1/50
+_LAST = 32  # tables of parts that are kept
 _REACH = 200  # how far from the threshold that is best without; small components call for another one, but not for any other
 
 
@@ -26,13 +27,16 @@ class Tables:
     Where it is known where the tiles lie, components and holes are those of the pictures that they were cut from: what is decided for some
     tiles is done to the out-of-fold masks of all, and counted on those.
 
-    They are kept per unit, which is half of a fold's blocks: units add up to folds, and where there is one fold only, its halves can be
-    decided on one another. The arrays that tables are made of are kept for the last averages only, which bounds the memory.
+    They are kept per part, which is a block of a fold, so that intervals follow from them. Every other block of a fold belongs to one unit:
+    units add up to folds, and where there is one fold only, its halves can be decided on one another. Tables of units, which are small, are
+    all kept; those of parts, and the arrays that they are made of, for the last averages only, which bounds the memory.
 
     Attributes:
         oof: The predictions.
         runs: Names of the runs, R of them.
         unit: int (N,), the unit of each tile: twice the rank of its fold, plus one for every other block.
+        part: int (N,), the part of each tile.
+        blocks: Block of each part, (P,).
         folds: Numbers of the folds.
     """
 
@@ -43,11 +47,16 @@ class Tables:
         for rank, fold in enumerate(self.folds):
             index = np.flatnonzero(oof.folds == fold)
             self.unit[index] = 2 * rank + np.unique(oof.blocks[index], return_inverse=True)[1] % 2
+        names, block = np.unique(oof.blocks, return_inverse=True)
+        parts, self.part = np.unique(self.unit * len(names) + block, return_inverse=True)
+        self._unit_of, self.blocks = parts // len(names), names[parts % len(names)]
         self._over_views = lru_cache(maxsize=2 * len(self.runs))(oof.over_views)
         self._probability = lru_cache(maxsize=2)(self._average)
         self._masks = lru_cache(maxsize=2 * len(self.folds))(self._segment)
-        self._histograms = cache(self._make_histograms)
-        self._positives = cache(self._make_positives)
+        self._part_histograms = lru_cache(maxsize=_LAST)(self._make_histograms)
+        self._part_positives = lru_cache(maxsize=_LAST)(self._make_positives)
+        self._histograms = cache(lambda average: self._by_unit(self._part_histograms(average)))
+        self._positives = cache(lambda average, k: self._by_unit(self._part_positives(average, k)))
 
     @property
     def all_units(self) -> tuple[int, ...]:
@@ -80,10 +89,10 @@ class Tables:
             areas: Whether small components may be removed.
             holes: Whether small holes may be filled.
         """
+        total = self._histograms(_average_of(choice))[list(units)].sum((0, 2))
 
         def at(k: int) -> tuple[float, Choice]:
             found = self._positives(_average_of(choice), k)[list(units)].sum(0)[: None if holes else 1, : None if areas else 1]
-            total = self._histograms(_average_of(choice))[list(units)].sum((0, 2))
             fp, tp = found[..., 0], found[..., 1]
             curve = Counts(tp, fp, total[1] - tp, total[0] - fp).scores()["miou"]
             hole, area = np.unravel_index(np.argmax(curve), curve.shape)
@@ -99,14 +108,19 @@ class Tables:
             best = max([best, *(at(k) for k in thresholds if 0 < k < BINS)], key=lambda scored: scored[0])
         return best
 
-    def pooled(self, choice: Choice, units: Sequence[int]) -> Counts:
-        """Return the counts of a choice over all pixels of some units."""
-        k, table = round(choice.threshold * BINS), self._histograms(_average_of(choice))[list(units)].sum(0)
-        fp, tp = table[:, k:].sum(1)
+    def parts(self, units: Sequence[int]) -> np.ndarray:
+        """Return the parts of some units, in their order, int."""
+        return np.flatnonzero(np.isin(self._unit_of, units))
+
+    def per_part(self, choice: Choice, units: Sequence[int]) -> tuple[np.ndarray, Counts]:
+        """Return the parts of some units and the counts of a choice in each."""
+        parts = self.parts(units)
+        k, table = round(choice.threshold * BINS), self._part_histograms(_average_of(choice))[parts]
+        fp, tp = table[:, :, k:].sum(2).T
         if choice.min_area or choice.max_hole:
             sizes = HOLES.index(choice.max_hole), AREAS.index(choice.min_area)
-            fp, tp = self._positives(_average_of(choice), k)[list(units)].sum(0)[sizes]
-        return Counts(tp, fp, table[1].sum() - tp, table[0].sum() - fp)
+            fp, tp = self._part_positives(_average_of(choice), k)[(parts, *sizes)].T
+        return parts, Counts(tp, fp, table[:, 1].sum(1) - tp, table[:, 0].sum(1) - fp)
 
     def per_tile(self, choice: Choice, units: Sequence[int]) -> tuple[np.ndarray, Counts]:
         """Return the positions of the tiles of some units and their counts, of masks made as every other command makes them."""
@@ -124,17 +138,24 @@ class Tables:
         return self.oof.mean({run: self._over_views(run, views, averaging) for run in used}, named, averaging)
 
     def _make_histograms(self, average: tuple[str, tuple[float, ...], str]) -> np.ndarray:
-        """Return the histograms (U, 2, BINS) of each unit, empty ones among them."""
-        probability, units = self._probability(*average), range(2 * len(self.folds))
-        return np.stack([histogram(self.oof.tiles.masks[self.unit == unit], probability[self.unit == unit]) for unit in units])
+        """Return the histograms (P, 2, BINS) of each part."""
+        probability, masks = self._probability(*average), self.oof.tiles.masks
+        tiles = (self.part == part for part in range(len(self.blocks)))
+        return np.stack([histogram(masks[own], probability[own]) for own in tiles])
 
     def _make_positives(self, average: tuple[str, tuple[float, ...], str], k: int) -> np.ndarray:
-        masks, tiles, units = self._probability(*average) >= np.float32(k / BINS), self.oof.tiles, 2 * len(self.folds)
+        masks, tiles, parts = self._probability(*average) >= np.float32(k / BINS), self.oof.tiles, len(self.blocks)
         if not self._across_borders:
-            return positives_by_area(masks, tiles.masks, self.unit[:, None, None], units)
-        layers = np.stack([masks, tiles.masks, np.broadcast_to(self.unit[:, None, None], masks.shape) + 1], -1, dtype=np.int16)
+            return positives_by_area(masks, tiles.masks, self.part[:, None, None], parts)
+        layers = np.stack([masks, tiles.masks, np.broadcast_to(self.part[:, None, None], masks.shape) + 1], -1, dtype=np.int32)
         pieces = (np.moveaxis(picture, -1, 0)[:, None] for picture, _ in stitch(self.oof.places, layers))
-        return np.sum([positives_by_area(mask != 0, truth, unit - 1, units) for mask, truth, unit in pieces], axis=0)
+        return np.sum([positives_by_area(mask != 0, truth, part - 1, parts) for mask, truth, part in pieces], axis=0)
+
+    def _by_unit(self, tables: np.ndarray) -> np.ndarray:
+        """Return tables of parts (P, …) added up to those of units (U, …), empty ones among them."""
+        found = np.zeros((2 * len(self.folds), *tables.shape[1:]), np.int64)
+        np.add.at(found, self._unit_of, tables)
+        return found
 
     def _segment(self, choice: Choice) -> np.ndarray:
         return segment(choice.as_dict(self.runs), self._probability(*_average_of(choice)), self.oof.places)

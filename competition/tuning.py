@@ -16,11 +16,15 @@ from competition.averaging import AVERAGINGS
 from competition.decision import Choice
 from competition.oof import OutOfFold
 from competition.tables import Tables
-from marsls_keras.counts import Counts, bootstrap, interval
+from marsls_keras.counts import Counts
 from marsls_keras.inference.views import views_of
+from marsls_keras.intervals import difference_interval, region_spread, score_interval
 
 ELEMENTS = ("threshold", "views", "weights", "averaging", "min_area", "max_hole")
 """What can be decided, in the order in which it is added to the plain decision; sizes come last, since they are those of a mask."""
+
+BIAS = "The gain of an element that is kept is biased upward: it was chosen among candidates for that gain."
+"""What to think of the gains of single elements; that of the whole is nested one level deeper."""
 
 TENTHS = 10
 """Weights are multiples of 1 / TENTHS, or equal."""
@@ -30,10 +34,10 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
     """Choose how predictions become masks by pooled mIoU.
 
     Elements are added one after the other to the plain decision (threshold 0.5, one view, equal weights), each with the threshold chosen
-    anew where that is free. One stays if it gains mIoU nested: each fold's tiles are segmented with what was chosen on the other folds
-    alone, and the counts are pooled. The nested figure of the whole goes one level deeper, since choosing elements is a choice as well:
-    for each fold also the elements are those that gain on the other folds, nested among these. If that is no better than the plain
-    decision, the plain one is kept.
+    anew where that is free. One stays if its gain is `credible`: nested, which is that each fold is segmented with what was chosen on the
+    other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one level deeper, since choosing
+    elements is a choice as well: for each fold also the elements are those that are credible on the other folds, nested among these. If
+    that is no better than the plain decision, the plain one is kept.
 
     Args:
         oof: Out-of-fold predictions with all views that the sets need.
@@ -43,24 +47,24 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
 
     Returns:
         The content of decision.json: runs, folds, members, whether folds were isolated, the keys of `Choice` with weights by run, and the
-        scores with block-bootstrap intervals of the plain decision (`baseline`), of the nested one (`nested`, None if there is one fold
+        scores with intervals over blocks of the plain decision (`baseline`), of the nested one (`nested`, None if there is one fold
         only), of the final one on the tiles that it was chosen on (`tuned`, optimistic), of those the one to expect of the final decision
         on new tiles (`expected`), the paired gain of nested over plain, the best threshold of each set of views, and `elements`: of each
-        one offered its value, its gain over those kept before it and alone over the plain decision, both nested and with paired intervals,
-        and whether it is kept.
+        one offered its value (of one that is kept the decision's), its gain over those kept before it and alone over the plain decision,
+        both nested and with paired intervals, and whether it is kept; `bias` says what to think of the gains. An interval is None where
+        there is one block only. Where folds are geographic, `regions` has how each of the scores differs between them.
     """
     search = Search(Tables(oof), view_sets, trials)
     tables, runs, everything = search.tables, search.tables.runs, search.tables.all_units
     _, plain = tables.per_tile(Choice(), everything)
-    baseline, kept = _summary(plain, oof.blocks), search.select(everything)
+    baseline, kept = _summary(plain, oof), search.select(everything)
     final = search.choose(kept, everything)
     elements: list[dict[str, Any]] = []
     before: tuple[str, ...] = ()
     for element in search.elements:
         tried = search.choose((*before, element), everything)
-        gains = {"gain": (search.nested((*before, element)), search.nested(before)), "alone": (search.nested((element,)), plain)}
-        found = {name: _gain(after, counts, oof.blocks) for name, (after, counts) in gains.items()}
-        elements.append({"element": element, "value": tried.as_dict(runs)[element], **found, "kept": element in kept})
+        gains = {"gain": search.gain(before, element, everything), "alone": search.gain((), element, everything)}
+        elements.append({"element": element, "value": tried.as_dict(runs)[element], **gains, "kept": element in kept})
         before = (*before, element) if element in kept else before
     honest, gain, per_fold = None, None, []
     if len(tables.folds) > 1:
@@ -71,9 +75,11 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
             index, counts = tables.per_tile(chosen, [unit for unit in everything if unit // 2 == rank])
             fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
             per_fold.append({"fold": fold, **chosen.as_dict(runs), "miou": counts.pooled().scores()["miou"]})
-        honest, gain = _summary(Counts(*fields), oof.blocks), _gain(Counts(*fields), plain, oof.blocks)
+        honest, gain = _summary(Counts(*fields), oof), _gain(Counts(*fields), plain, oof.blocks)
         if gain["miou"] <= 0:
             final, elements = Choice(), [{**row, "kept": False} for row in elements]
+    values = final.as_dict(runs)  # a threshold is chosen anew with every element that is added
+    elements = [{**row, "value": values[row["element"]]} if row["kept"] else row for row in elements]
     return {
         "runs": runs,
         "folds": tables.folds,
@@ -84,8 +90,9 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
         "baseline": {**Choice().as_dict(runs), **baseline},
         "nested": {**honest, "per_fold": per_fold} if honest else None,
         "gain": gain,
-        "tuned": _summary(tables.per_tile(final, everything)[1], oof.blocks),
+        "tuned": _summary(tables.per_tile(final, everything)[1], oof),
         "elements": elements,
+        "bias": BIAS,
         "view_sets": {name: search.view_set(name) for name in view_sets},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -111,34 +118,33 @@ class Search:
             "averaging": several or any(len(views_of(name)) > 1 for name in self.sets),
         }
         self.elements = [element for element in ELEMENTS if offered.get(element, True)]
-        self.choose = cache(self._choose)
+        self.choose, self.nested = cache(self._choose), cache(self._nested)
 
     def select(self, units: tuple[int, ...]) -> tuple[str, ...]:
-        """Return the elements that gain mIoU on these units, each fold decided on the others (nothing else is left for one block alone)."""
+        """Return the elements whose gain is credible on these units, each fold decided on the others."""
         kept: tuple[str, ...] = ()
-        score = self._nested_score(kept, units)
         for element in self.elements:
-            better = self._nested_score((*kept, element), units)
-            if better > score:
-                kept, score = (*kept, element), better
+            if credible(self.gain(kept, element, units)):
+                kept = (*kept, element)
         return kept
 
-    def nested(self, elements: tuple[str, ...]) -> Counts:
-        """Return the counts of every tile, segmented with what is chosen on the other folds if these elements are free."""
-        fields = np.zeros((4, len(self.tables.unit)), np.int64)
-        for own, others in self._splits(self.tables.all_units):
-            index, counts = self.tables.per_tile(self.choose(elements, others), own)
-            fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
-        return Counts(*fields)
+    def gain(self, kept: tuple[str, ...], element: str, units: tuple[int, ...]) -> dict[str, Any]:
+        """Return what an element gains on these units, nested, if it is added to those that are kept."""
+        blocks = self.tables.blocks[self.tables.parts(units)]
+        return _gain(self.nested((*kept, element), units), self.nested(kept, units), blocks)
+
+    def _nested(self, elements: tuple[str, ...], units: tuple[int, ...]) -> Counts:
+        """Return the counts of every part of some units, segmented with what is chosen on their other folds if these elements are free."""
+        fields = np.zeros((4, len(self.tables.blocks)), np.int64)
+        for own, others in self._splits(units):
+            parts, counts = self.tables.per_part(self.choose(elements, others), own)
+            fields[:, parts] = counts.tp, counts.fp, counts.fn, counts.tn
+        return Counts(*fields[:, self.tables.parts(units)])
 
     def view_set(self, name: str) -> dict[str, float]:
         """Return the best threshold of a set of views, all runs alike, and its mIoU."""
         miou, choice = self.tables.best_threshold(Choice(views=name), self.tables.all_units, free=True)
         return {"threshold": choice.threshold, "miou": miou}
-
-    def _nested_score(self, elements: tuple[str, ...], units: tuple[int, ...]) -> float:
-        parts = [self.tables.pooled(self.choose(elements, others), own) for own, others in self._splits(units)]
-        return sum(parts, Counts(0, 0, 0, 0)).scores()["miou"]
 
     def _splits(self, units: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Return each group of these units with the others, on which it is decided."""
@@ -204,11 +210,20 @@ def _in_tenths(parts: list[int]) -> tuple[float, ...]:
     return tuple((tenths / TENTHS).tolist())
 
 
-def _summary(counts: Counts, blocks: np.ndarray) -> dict[str, Any]:
-    return {"scores": counts.pooled().scores(), "interval": interval(bootstrap(counts, blocks))}
+def credible(gain: dict[str, Any]) -> bool:
+    """Return whether a gain, with its paired interval, is above 0: one that a choice among many finds in noise alone hardly ever is.
+
+    Without an interval, as there is none for one block, no gain is credible.
+    """
+    return gain["interval"] is not None and gain["interval"][0] > 0
+
+
+def _summary(counts: Counts, oof: OutOfFold) -> dict[str, Any]:
+    found = {"scores": counts.pooled().scores(), "interval": score_interval(counts, oof.blocks)}
+    return found | ({"regions": region_spread(counts, oof.folds)} if oof.geographic else {})
 
 
 def _gain(after: Counts, before: Counts, blocks: np.ndarray) -> dict[str, Any]:
     """Return the gain in mIoU and its paired interval."""
     difference = after.pooled().scores()["miou"] - before.pooled().scores()["miou"]
-    return {"miou": difference, "interval": interval(bootstrap(after, blocks) - bootstrap(before, blocks))}
+    return {"miou": difference, "interval": difference_interval(after, before, blocks)}

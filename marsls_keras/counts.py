@@ -19,6 +19,9 @@ _EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
 SCORES = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
 """The scores that are reported, the ranking one first."""
 
+NO_INTERVAL = "no interval: one block"
+"""What is said of a score whose interval is None; see `marsls_keras.intervals`."""
+
 IMAGE_SCORES = ("f1", "accuracy", "precision", "recall")
 """The scores of a detection: whether there is landslide in an image."""
 
@@ -134,34 +137,3 @@ def counts_at_thresholds(hist: np.ndarray) -> Counts:
     total = hist.sum(-1, keepdims=True)
     fp, tp = positive[..., 0, :], positive[..., 1, :]
     return Counts(tp, fp, total[..., 1, :] - tp, total[..., 0, :] - fp)
-
-
-def bootstrap(counts: Counts, blocks: np.ndarray, score: str = "miou", resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """Return a pooled score on resamples of whole blocks of tiles, drawn with replacement: float64 (resamples,).
-
-    Neighbouring tiles are alike, so tiles are not independent draws; blocks nearly are. Equal blocks and seed give equal draws, so the
-    difference of two results is a paired one.
-
-    Args:
-        counts: Counts per tile; each field (N,).
-        blocks: Block label of each tile, (N,).
-        score: Name of a score in `SCORES`.
-        resamples: Number of resamples.
-        seed: Seed of the draws.
-    """
-    _, index = np.unique(np.asarray(blocks), return_inverse=True)
-    number = int(index.max()) + 1
-    fields = np.stack([np.bincount(index, np.asarray(field, float), number) for field in (counts.tp, counts.fp, counts.fn, counts.tn)])
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples)
-    return Counts(*(fields @ draws.T)).scores()[score]
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % percentile interval of resampled values."""
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def bootstrap_interval(counts: Counts, blocks: np.ndarray, score: str = "miou") -> tuple[float, float]:
-    """Return the 95 % block-bootstrap interval of a pooled score; arguments as in `bootstrap`."""
-    return interval(bootstrap(counts, blocks, score))

@@ -1,7 +1,5 @@
 """Counts and scores against scikit-learn, direct thresholding and values by hand."""
 
-import itertools
-
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
@@ -11,13 +9,10 @@ from marsls_keras.counts import (
     IMAGE_SCORES,
     SCORES,
     Counts,
-    bootstrap,
-    bootstrap_interval,
     confusion,
     counts_at_thresholds,
     detection,
     histogram,
-    interval,
 )
 
 
@@ -161,62 +156,3 @@ def test_counts_at_thresholds_of_stacked_histograms():
         one = counts_at_thresholds(hists[i])
         for field in ("tp", "fp", "fn", "tn"):
             assert np.array_equal(getattr(stacked, field)[i], getattr(one, field))
-
-
-def tiles_in_blocks(blocks: int = 12, tiles: int = 6) -> tuple[Counts, np.ndarray]:
-    """Counts of tiles whose quality is that of their block."""
-    quality = np.repeat(np.random.default_rng(9).uniform(0.2, 0.95, blocks), tiles)
-    tp = np.round(400 * quality).astype(int)
-    return Counts(tp, np.full_like(tp, 100), 400 - tp, np.full_like(tp, 1000)), np.repeat(np.arange(blocks), tiles)
-
-
-def test_bootstrap_interval_contains_the_pooled_score_and_is_reproducible():
-    counts, blocks = tiles_in_blocks()
-    for score in SCORES:
-        low, high = bootstrap_interval(counts, blocks, score)
-        assert low < counts.pooled().scores()[score] < high
-    first, again, other = (bootstrap(counts, blocks, seed=seed) for seed in (3, 3, 4))
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
-    assert bootstrap_interval(counts, blocks) == interval(bootstrap(counts, blocks, "miou"))
-
-
-def test_bootstrap_scores_are_those_of_tiles_drawn_block_by_block():
-    counts, blocks = tiles_in_blocks(blocks=3, tiles=2)
-    fields = np.stack([counts.tp, counts.fp, counts.fn, counts.tn])
-    possible = {
-        round(Counts(*np.concatenate([fields[:, blocks == b] for b in draw], 1)).pooled().scores()["recall"], 12)
-        for draw in itertools.combinations_with_replacement(range(3), 3)
-    }
-    values = bootstrap(counts, blocks, "recall", resamples=400)
-    assert values.shape == (400,) and set(values.round(12).tolist()) == possible
-
-
-def test_bootstraps_with_equal_blocks_and_seed_are_paired():
-    counts, blocks = tiles_in_blocks()
-    better = Counts(counts.tp + 10, counts.fp, counts.fn - 10, counts.tn)  # recall rises by 10 / 400 on every draw
-    assert bootstrap(better, blocks, "recall") - bootstrap(counts, blocks, "recall") == pytest.approx(np.full(1000, 0.025), rel=1e-9)
-
-
-def test_interval_by_hand():
-    assert interval(np.arange(41.0)) == pytest.approx((1.0, 39.0), rel=1e-12)
-
-
-def test_bootstrap_interval_is_wider_when_neighbours_are_alike():
-    counts, blocks = tiles_in_blocks()
-    low, high = bootstrap_interval(counts, blocks)
-    low_tiles, high_tiles = bootstrap_interval(counts, np.arange(len(blocks)))
-    # Six equal tiles a block are worth one: the interval is about sqrt(6) = 2.4 times as wide.
-    assert 1.8 < (high - low) / (high_tiles - low_tiles) < 3.2
-
-
-def test_bootstrap_interval_of_one_block_has_no_width():
-    counts, blocks = tiles_in_blocks()
-    low, high = bootstrap_interval(counts, np.zeros(len(blocks), int), "f1")
-    assert low == high == pytest.approx(counts.pooled().scores()["f1"], rel=1e-12)
-
-
-def test_bootstrap_interval_of_two_blocks_spans_the_two():
-    # Draws are AA, AB, BB with 1/4, 1/2, 1/4, so the 2.5 and 97.5 percentiles are the scores of A and of B. Labels may be text.
-    counts = Counts(np.array([1, 1, 6]), np.array([1, 1, 2]), np.array([2, 2, 0]), np.array([10, 10, 30]))
-    low, high = bootstrap_interval(counts, np.array(["a", "a", "b"]), "iou_fg")
-    assert (low, high) == pytest.approx((1 / 4, 6 / 8), rel=1e-12)

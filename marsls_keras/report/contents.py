@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from marsls_keras.counts import Counts, bootstrap_interval, confusion, counts_at_thresholds, histogram
+from marsls_keras.counts import Counts, confusion, counts_at_thresholds, histogram
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.store import Images
+from marsls_keras.intervals import region_spread, score_band, score_interval
 
 BASELINE = 0.5
 """The threshold of a run that was not tuned."""
@@ -124,8 +125,9 @@ class Evaluation:
         tiles: Scores per tile by name, each (M,).
         pooled: Counts over all pixels.
         scores: Scores of the pooled counts; empty if there is no tile.
-        interval: 95 % interval of the pooled mIoU over blocks; None if there is no tile.
+        interval: 95 % interval of the pooled mIoU over blocks; None with fewer than two.
         histograms: int64 (blocks, 2, BINS), probabilities per block and class.
+        regions: How the mIoU differs between folds, as `region_spread` has it; None with fewer than two.
     """
 
     index: np.ndarray
@@ -135,6 +137,7 @@ class Evaluation:
     scores: dict[str, float]
     interval: tuple[float, float] | None
     histograms: np.ndarray
+    regions: dict[str, Any] | None
 
     @property
     def worst_first(self) -> np.ndarray:
@@ -158,25 +161,19 @@ def evaluate(run: RunReport) -> Evaluation:
         counts.scores(),
         pooled,
         pooled.scores() if index.size else {},
-        bootstrap_interval(counts, block) if index.size else None,
+        score_interval(counts, block),
         np.stack(histograms) if histograms else np.zeros((0, 2, 1), np.int64),
+        region_spread(counts, run.held_out_by[index]),
     )
 
 
-def threshold_band(histograms: np.ndarray, resamples: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % band of the pooled mIoU at every threshold, resampling blocks: two float arrays (BINS,).
+def threshold_band(histograms: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the 95 % band of the pooled mIoU at every threshold: two float arrays (BINS,); None with fewer than two blocks.
 
     Args:
         histograms: int64 (blocks, 2, BINS).
-        resamples: Number of resamples.
-        seed: Seed of the resampling.
     """
-    number = len(histograms)
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples).astype(np.float64)
-    counts = counts_at_thresholds(histograms)  # each field (blocks, BINS)
-    values = Counts(*(draws @ field for field in (counts.tp, counts.fp, counts.fn, counts.tn))).scores()["miou"]
-    low, high = np.percentile(values, [2.5, 97.5], axis=0)
-    return low, high
+    return score_band(counts_at_thresholds(histograms))
 
 
 def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
@@ -205,6 +202,8 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         of_finished = int(np.isin(run.held_out_by, [fold.fold for fold in run.folds]).sum()) - len(evaluation.index)
         why = f"; {of_finished} of them lie in finished folds but their predictions are not finite numbers" if of_finished else ""
         found.append(f"{left_out} of {len(run.refs)} tiles have no out-of-fold prediction and are in none of the figures{why}.")
+    if evaluation.index.size and evaluation.interval is None:
+        found.append("No interval can be given: all tiles are of one block, which says nothing of others.")
     decision = run.decision
     if decision is None:
         return found + [f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses what is better."]

@@ -44,7 +44,7 @@ def leaderboard_chart(answers: Sequence[Answer]) -> Figure | None:
         expected = np.array([answer.expected for answer in group], float)
         bounds = np.array([answer.interval or (answer.expected, answer.expected) for answer in group], float)
         colour, marker = _PHASES[i % len(_PHASES)]
-        # An interval need not hold its figure: a bootstrap's percentiles can lie to one side of a score near the end of its range.
+        # An interval need not hold its figure: in the ledger are also percentiles of earlier versions, which can lie to one side of it.
         reach = np.maximum([expected - bounds[:, 0], bounds[:, 1] - expected], 0)
         label = f"phase {phase} ({len(group)})" if phase else f"no phase ({len(group)})"
         actual = [answer.score for answer in group]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from marsls_keras import __version__
 from marsls_keras.config.yaml_text import load_yaml
-from marsls_keras.counts import SCORES
+from marsls_keras.counts import NO_INTERVAL, SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
 from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
@@ -73,6 +73,7 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
     sections = [_section(run, evaluate(run), seen) for run, seen in zip(runs, previews or [None] * len(runs), strict=True)]
     loader = PackageLoader("marsls_keras.report", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(signed=_signed, change=_change)
     environment.filters.update(score=_score, interval=_interval, number=_number, threshold=_threshold, percent=_percent, duration=_duration)
     return environment.get_template("page.html.j2").render(
         runs=sections,
@@ -113,6 +114,8 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "score_rows": _score_rows(run, evaluation),
         "baseline": (decision or {}).get("baseline"),
         "gain": (decision or {}).get("gain"),
+        "bias": (run.decision or {}).get("bias"),
+        "regions": evaluation.regions if data.get("cv") == "geographic" else None,
         "threshold": run.threshold,
         "views": run.views,
         "elements": [_element(row) for row in (run.decision or {}).get("elements", [])],
@@ -310,6 +313,14 @@ def _score(value: float | None) -> str:
 
 def _interval(value: Any) -> str:
     return "–" if value is None else f"{value[0]:.4f} – {value[1]:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+z.4f}"
+
+
+def _change(interval: Any) -> str:
+    return NO_INTERVAL if interval is None else " to ".join(map(_signed, interval))
 
 
 def _number(value: Any) -> str:

@@ -97,13 +97,13 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
 
 
 def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
-    """Return the scores at every threshold, with the 95 % band of mIoU over blocks and the threshold that is used."""
+    """Return the scores at every threshold, with the 95 % band of mIoU over blocks, where there is one, and the threshold that is used."""
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots()
     thresholds = np.arange(BINS) / BINS
     scores = counts_at_thresholds(evaluation.histograms.sum(0)).scores()
-    low, high = threshold_band(evaluation.histograms)
-    axes.fill_between(thresholds, low, high, color=BLUE, alpha=0.2, linewidth=0, label="mIoU, 95 % band")
+    if band := threshold_band(evaluation.histograms):
+        axes.fill_between(thresholds, *band, color=BLUE, alpha=0.2, linewidth=0, label="mIoU, 95 % band")
     for name, label, color, style in (
         ("miou", "mIoU", BLUE, "-"),
         ("iou_fg", "IoU landslide", VERMILION, "--"),

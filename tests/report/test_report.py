@@ -98,7 +98,7 @@ def test_post_processing_and_what_each_element_gains():
     expected = scores(run.masks, predicted == 1)
     assert evaluate(run).scores["miou"] == pytest.approx(expected["miou"], abs=1e-12)  # of the masks, not of the threshold
     shown = ["+0.0123", "-0.0010 to +0.0200", "-0.0040", "-0.0100 to +0.0020"]
-    assert rows_of(page, "value tried") == [
+    assert rows_of(page, "<th>value</th>") == [
         ["threshold", "0.45", *shown, "kept"],
         ["weights of the runs", "default 0.7, other 0.3", *shown, "left out"],
         ["least area of a component, pixels", "24", *shown, "kept"],
@@ -247,3 +247,25 @@ def test_refuses_no_run_and_fields_that_do_not_fit(tmp_path):
         write_report([], tmp_path / "x.html")
     with pytest.raises(ValueError, match="one of each per tile"):
         make_run(blocks=["a"])
+
+
+def test_one_block_has_no_interval():
+    run = make_run()
+    nothing = {"miou": -0.00001, "interval": None}
+    rows = [{"element": "threshold", "value": 0.5, "gain": nothing, "alone": nothing, "kept": False}]
+    figures = {part: {**run.decision[part], "interval": None} for part in ("baseline", "nested", "tuned")}
+    decision = {**run.decision, **figures, "expected": figures["nested"], "gain": {"miou": 0.01, "interval": None}, "elements": rows}
+    page = render([make_run(blocks=["b"] * len(run.refs), decision=decision | {"bias": "Biased."})])
+    text = Page(page).text
+    assert "No interval can be given: all tiles are of one block" in text and "-0.0000" not in text
+    assert "Tuning changes mIoU by +0.0100 (nested, against the baseline on the same tiles; no interval: one block)" in text
+    assert rows_of(page, "<th>value</th>") == [["threshold", "0.5", *["+0.0000", "no interval: one block"] * 2, "left out"]]
+
+
+def test_geographic_folds_show_their_spread():
+    run = make_run()
+    config = yaml.safe_dump(yaml.safe_load(run.config) | {"data": {"cv": "geographic"}})
+    assert "mIoU by region" not in Page(render([run])).text
+    spread = evaluate(run).regions
+    text = Page(render([make_run(config=config)])).text
+    assert f"mIoU by region: {spread['min']:.4f} to {spread['max']:.4f}, standard deviation {spread['std']:.4f}, of" in text
