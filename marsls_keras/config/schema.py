@@ -17,8 +17,8 @@ from marsls_keras.errors import InputError
 class Model(Section):
     """The network: its name in the registry, the options that its builder takes, and the weights that its encoders begin with.
 
-    pretrained: a safetensors file of a SwinV2 of timm, or hf: and the name of a repository of Hugging Face; null is none. It is read when
-    training begins, and never again.
+    pretrained: a safetensors or PyTorch file, hf: and the name of a repository of Hugging Face, or pip: and a name such as
+    efficientnet_lite0 for weights that an installed package carries; null is none. It is read when training begins, and never again.
     """
 
     name: str = "unet"
@@ -132,8 +132,9 @@ class Training(Section):
     """Optimisation and what it runs on.
 
     accumulate: batches whose gradients are averaged for one update. schedule: constant, cosine, step or exponential, after warmup_epochs of
-    linear growth from zero. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and logit_scale. layer_decay: a level of the
-    encoder learns at the rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
+    linear growth from zero. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and logit_scale.
+    encoder_learning_rate: that of the encoder, if not learning_rate; for pretrained ones. layer_decay: a level of the encoder learns at the
+    rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
     averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an ensemble.
     patience: stop after so many epochs without a better mIoU. null is none.
@@ -147,6 +148,7 @@ class Training(Section):
     schedule: Schedule = Cosine()
     warmup_epochs: float = Field(3, ge=0)
     weight_decay: float = Field(1e-4, ge=0)
+    encoder_learning_rate: Positive | None = None
     layer_decay: float = Field(1.0, gt=0, le=1)
     clip_norm: Positive | None = None
     ema_decay: float | None = Field(0.99, gt=0, lt=1)
