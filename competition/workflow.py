@@ -30,7 +30,15 @@ from marsls_keras.inference.align import described
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import build_loss
-from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained, require_options, require_size
+from marsls_keras.models import (
+    build_model,
+    encoder_groups,
+    encoder_levels,
+    load_pretrained,
+    pretrained_source,
+    require_options,
+    require_size,
+)
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
@@ -101,8 +109,9 @@ def train(
         require_size(parsed.model.name, parsed.model.options, height, width)
     bands = expand_bands(parsed.data.bands, tiles.bands)
     model = build_model(parsed.model.name, bands, **parsed.model.options)
-    if parsed.model.pretrained and not resume:  # a fold that goes on does not read it again
-        load_pretrained(model, parsed.model.pretrained, encoder_groups(parsed.model.name, bands, parsed.model.options))
+    source = pretrained_source(parsed.model.name, parsed.model.options, parsed.model.pretrained)
+    if source and not resume:  # a fold that goes on does not read it again
+        load_pretrained(model, source, encoder_groups(parsed.model.name, bands, parsed.model.options))
     del model
     for k in folds:
         held_out = splits.held_out(k)

@@ -18,7 +18,8 @@ class Model(Section):
     """The network: its name in the registry, the options that its builder takes, and the weights that its encoders begin with.
 
     pretrained: a safetensors or PyTorch file, hf: and the name of a repository of Hugging Face, or pip: and a name such as
-    efficientnet_lite0 for weights that an installed package carries; null is none. It is read when training begins, and never again.
+    efficientnet_lite0 for weights that an installed package carries; auto: such weights if
+    they are installed, else none; null is none. It is read when training begins, and never again.
     """
 
     name: str = "unet"
@@ -137,7 +138,8 @@ class Training(Section):
     rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
     averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an ensemble.
-    patience: stop after so many epochs without a better mIoU. null is none.
+    patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16 where the device computes it natively, else
+    float32. null is none.
     """
 
     epochs: int = Field(60, ge=1)
@@ -156,7 +158,7 @@ class Training(Section):
     swa_epochs: int = Field(0, ge=0)
     keep_each: bool = False
     patience: int | None = Field(None, ge=1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     seed: int = Field(0, ge=0, lt=2**31)

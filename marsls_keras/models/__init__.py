@@ -12,6 +12,7 @@ from marsls_keras.models.registry import (
     encoder_levels,
     has_detection,
     model_names,
+    pretrained_source,
     require_options,
     require_size,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "load_pretrained",
     "load_timm_swin_v2",
     "model_names",
+    "pretrained_source",
     "require_options",
     "require_size",
 ]

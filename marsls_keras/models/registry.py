@@ -12,6 +12,7 @@ import numpy as np
 
 from marsls_keras.data.bands import BANDS
 from marsls_keras.errors import InputError, listing
+from marsls_keras.models.weights.sources import AUTO, automatic_source
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,18 @@ def encoder_groups(name: str, bands: Sequence[str], options: dict[str, Any]) -> 
     """
     require_options(name, options)
     return entry(name).groups(bands, **options)
+
+
+def pretrained_source(name: str, options: dict[str, Any], source: str | None) -> str | None:
+    """Return the checkpoint that a network's encoders begin with, with "auto" resolved: None for random weights.
+
+    Raises:
+        InputError: If the name or an option is refused.
+    """
+    if source != AUTO:
+        return source
+    require_options(name, options)
+    return automatic_source({**entry(name).options, **options}.get("encoder"))
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:

