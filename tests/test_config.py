@@ -66,7 +66,6 @@ OTHER = {
         "warmup_epochs": 0.5,
         "weight_decay": 0.0,
         "encoder_learning_rate": 1e-5,
-        "encoder_learning_rate": 1e-5,
         "layer_decay": 0.75,
         "clip_norm": 1.5,
         "ema_decay": 0.9,
