@@ -48,15 +48,16 @@ class Normalization(Section):
 class Data(Section):
     """Which tiles and bands are used, and how tiles are divided into folds.
 
-    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that the
-    tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different sizes are
-    brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while they are
-    used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more than 1 GiB.
-    pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv: folds of blocks of
-    block_size x block_size grid cells, or of geographic regions, or one fold: holdout, a random share of the blocks, stratified by
-    landslide, or the official split. holdout: that share; 0.2 and 0.3 are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block
-    of its own. sampling: training sees single tiles, or windows anywhere in the picture that the training tiles were cut from; window_sizes
-    are the windows' sides in pixels, which take turns from batch to batch.
+    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that
+    the tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different
+    sizes are brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while
+    they are used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more
+    than 1 GiB. pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv:
+    folds of blocks of block_size x block_size grid cells, of geographic regions, or of whole connected areas (at most `folds` of them);
+    or one fold: holdout, a random share of the blocks, stratified by landslide, or the official split. holdout: that share; 0.2 and 0.3
+    are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block of its own. sampling: training sees single tiles, or windows
+    anywhere in the picture that the training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns from
+    batch to batch.
     """
 
     release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = "auto"
@@ -64,7 +65,7 @@ class Data(Section):
     resize: int | None = Field(None, ge=16)
     cache: Literal["auto", "memory", "disk"] = "auto"
     pool: tuple[Literal["train", "val"], ...] = ("train", "val")
-    cv: Literal["blocks", "geographic", "holdout", "official"] = "blocks"
+    cv: Literal["blocks", "geographic", "areas", "holdout", "official"] = "blocks"
     folds: int = Field(5, ge=2)
     holdout: float = Field(0.2, gt=0, lt=1)
     block_size: int = Field(2, ge=1)

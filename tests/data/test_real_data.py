@@ -148,3 +148,13 @@ def test_normalised_tiles_of_both_releases_agree(tiles: Tiles, at: dict, challen
     assert ref.cell is not None
     ours, theirs = (normalizer.apply(image[None]) for image in (read_tile(ref.image).image, tiles.images[at[ref.cell]]))
     assert np.abs(ours - theirs).max() < 0.02
+
+
+def test_the_areas_of_mmls_v1_are_west_and_east(real_data: Path) -> None:
+    dataset = Dataset.open(real_data / "mmls_v1")
+    tiles = load(dataset)
+    splits = make_splits(tiles, Data(cv="areas"), seed=0)
+    columns = {ref.id: ref.cell[1] for ref in tiles.refs if ref.cell is not None}
+    sides = [{columns[i] < 35 for i in splits.held_out(k)} for k in range(splits.folds)]
+    assert splits.folds == 2 and sorted(map(len, map(splits.held_out, range(2)))) == [135, 171]
+    assert sorted(side for (side,) in sides) == [False, True]
