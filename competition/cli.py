@@ -140,7 +140,7 @@ def train(
     confidence: Annotated[
         float | None, Option(help="How certain a pixel of --pseudo has to be to count as landslide or as background; 0.9 by default.")
     ] = None,
-    pretrained: Annotated[str | None, Option(metavar="FILE", help="SwinV2 of timm to begin with: safetensors, or hf:REPOSITORY.")] = None,
+    pretrained: Annotated[str | None, Option(metavar="FILE", help="First weights: FILE, pip:efficientnet_lite0, hf:REPOSITORY.")] = None,
     deterministic: Annotated[bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")] = False,
     devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
     jobs: Annotated[int, Option(min=1, help="Folds to train at once, each on a GPU of its own, or sharing the cores.")] = 1,

@@ -33,11 +33,20 @@ from marsls_keras.inference.align import described
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import build_loss
-from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
+from marsls_keras.models import (
+    build_model,
+    encoder_groups,
+    encoder_levels,
+    load_pretrained,
+    pretrained_source,
+    require_options,
+    require_size,
+)
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
 from marsls_keras.training.full import as_full, plan_full
+from marsls_keras.training.optim import require_encoder
 from marsls_keras.training.run_dir import Run, with_epochs
 from marsls_keras.training.shares import uneven_shares
 
@@ -105,9 +114,11 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
-    model = build_model(parsed.model.name, expand_bands(parsed.data.bands, tiles.bands), **parsed.model.options)
-    if parsed.model.pretrained and not resume:  # a fold that goes on does not read it again
-        load_pretrained(model, parsed.model.pretrained)
+    bands = expand_bands(parsed.data.bands, tiles.bands)
+    model = build_model(parsed.model.name, bands, **parsed.model.options)
+    source = pretrained_source(parsed.model.name, parsed.model.options, parsed.model.pretrained)
+    if source and not resume:  # a fold that goes on does not read it again
+        load_pretrained(model, source, encoder_groups(parsed.model.name, bands, parsed.model.options))
     del model
     for k in folds:
         held_out = splits.held_out(k)
@@ -158,8 +169,7 @@ def require_parts(config: Config) -> None:
     """
     build_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
     require_options(config.model.name, config.model.options)
-    if config.training.layer_decay != 1 and not encoder_levels(config.model.name, config.model.options):
-        raise InputError(f"training.layer_decay: {config.model.name} has no encoder whose levels could learn at different rates.")
+    require_encoder(config.training, encoder_levels(config.model.name, config.model.options))
 
 
 def tune(

@@ -66,6 +66,7 @@ OTHER = {
         "schedule": {"name": "step", "every": 2, "factor": 0.5},
         "warmup_epochs": 0.5,
         "weight_decay": 0.0,
+        "encoder_learning_rate": 1e-5,
         "layer_decay": 0.75,
         "clip_norm": 1.5,
         "ema_decay": 0.9,
@@ -109,19 +110,26 @@ def message(values: dict) -> str:
 
 def test_all_bands_may_be_one_word_or_part_of_a_list():
     assert Config.model_validate({"data": {"bands": "all"}}) == Config() == Config.model_validate({"data": {"bands": ["all"]}})
-    assert load_config("default", ["data.bands=[dem, all]"])[1].data.bands == ("dem", "all")
+    assert load_config("unet", ["data.bands=[dem, all]"])[1].data.bands == ("dem", "all")
 
 
-def test_the_default_recipe_spells_out_every_default():
-    name, config = load_config("default")
-    assert name == "default" and config.model_copy(update={"model": Config().model}) == Config()
+def test_the_recipe_unet_spells_out_every_default():
+    name, config = load_config("unet")
+    assert name == "unet" and config.model_copy(update={"model": Config().model}) == Config()
     assert config.model.name == Config().model.name
     keys = leaves(Config)
-    assert set(flat(yaml.safe_load((recipe_folder() / "default.yaml").read_text()), (), keys)) == set(keys)
+    assert set(flat(yaml.safe_load((recipe_folder() / "unet.yaml").read_text()), (), keys)) == set(keys)
     # The one option that the recipe spells out is the builder's default.
     from marsls_keras.models.registry import entry
 
     assert config.model.options.items() <= entry("unet").options.items()
+
+
+def test_the_default_recipe_is_a_pretrained_encoder_on_windows():
+    _, config = load_config("default")
+    assert (config.model.name, config.model.options["encoder"], config.model.pretrained) == ("segmenter", "efficientnet_lite0", "auto")
+    assert (config.data.sampling, config.data.window_sizes) == ("windows", (256,))
+    assert config.training.encoder_learning_rate == 3e-4 and config.training.precision == "auto"
 
 
 def test_the_other_values_are_no_defaults():
@@ -156,7 +164,7 @@ def test_a_small_number_may_be_written_without_a_point(tmp_path):
     assert (config.training.learning_rate, config.training.weight_decay) == (0.0003, 5e-6)
     assert config.model.options["dropout"] == 0.1
     assert parse_config({"training": {"learning_rate": "1e-3"}}, "x").training.learning_rate == 0.001
-    assert load_config("default", ["model.options.size=2e1x"])[1].model.options["size"] == "2e1x"
+    assert load_config("unet", ["model.options.size=2e1x"])[1].model.options["size"] == "2e1x"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +312,7 @@ def test_every_error_of_a_file_is_told_at_once():
 
 def test_settings_change_single_keys():
     _, config = load_config(
-        "default",
+        "unet",
         [
             "training.epochs=30",
             "training.ema_decay=null",
@@ -316,7 +324,7 @@ def test_settings_change_single_keys():
             " data.cv = official",
         ],
     )
-    assert differences(load_config("default")[1], config) == [
+    assert differences(load_config("unet")[1], config) == [
         "data.bands: ['all'] → ['red', 'dem']",
         "data.cv: blocks → official",
         "data.normalization.percentiles: None → [1.0, 99.0]",
@@ -381,7 +389,7 @@ def test_keys_beside_a_preset_change_single_values():
     ],
 )
 def test_presets_by_setting(settings, expected):
-    assert load_config("default", settings)[1].augmentation == Augmentation(**expected)
+    assert load_config("unet", settings)[1].augmentation == Augmentation(**expected)
 
 
 def test_a_preset_is_kept_as_its_values(tmp_path):
@@ -403,16 +411,16 @@ def test_a_preset_is_kept_as_its_values(tmp_path):
     ],
 )
 def test_schedules_by_setting(settings, expected, tmp_path):
-    config = load_config("default", settings)[1]
+    config = load_config("unet", settings)[1]
     assert config.training.schedule.model_dump() == expected
     write_config(tmp_path / "config.yaml", config)
     assert read_config(tmp_path / "config.yaml") == config
 
 
 def test_loss_terms_with_parameters_by_setting():
-    _, config = load_config("default", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"])
+    _, config = load_config("unet", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"])
     assert config.loss == {"bce": 0.5, "dice": {"smooth": 0}, "focal": {"weight": 0.5, "gamma": 1.5}}
-    assert differences(load_config("default")[1], config) == [
+    assert differences(load_config("unet")[1], config) == [
         "loss.dice: 0.5 → absent",
         "loss.dice.smooth: absent → 0",
         "loss.focal.gamma: absent → 1.5",
@@ -421,23 +429,23 @@ def test_loss_terms_with_parameters_by_setting():
 
 
 def test_a_later_setting_wins_and_a_value_may_hold_an_equals_sign():
-    _, config = load_config("default", ["training.epochs=30", "training.epochs=31", "model.options.a=b=c"])
+    _, config = load_config("unet", ["training.epochs=30", "training.epochs=31", "model.options.a=b=c"])
     assert config.training.epochs == 31 and config.model.options["a"] == "b=c"
 
 
 @pytest.mark.parametrize("setting", ["training.epochs", "=3", ".epochs=3", "training.=3", "training..epochs=3", ""])
 def test_a_setting_of_another_form_is_refused(setting):
     with pytest.raises(InputError, match="expected section.key=value"):
-        load_config("default", [setting])
+        load_config("unet", [setting])
 
 
 def test_a_setting_with_a_damaged_value_or_an_unknown_key_is_refused():
     with pytest.raises(InputError, match="no valid YAML"):
-        load_config("default", ["data.bands=[red"])
+        load_config("unet", ["data.bands=[red"])
     with pytest.raises(InputError, match="training.epoch, did you mean epochs"):
-        load_config("default", ["training.epoch=3"])
+        load_config("unet", ["training.epoch=3"])
     with pytest.raises(InputError, match="- training.epochs: "):
-        load_config("default", ["training.epochs.x=3"])
+        load_config("unet", ["training.epochs.x=3"])
 
 
 def test_no_key_can_be_assigned():
@@ -530,7 +538,7 @@ def test_every_key_is_read_somewhere():
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])
 def test_a_bare_switch_in_yaml_is_the_word_and_not_a_truth_value(word, tmp_path):
-    assert load_config("default", [f"training.xla={word}"])[1].training.xla == word
+    assert load_config("unet", [f"training.xla={word}"])[1].training.xla == word
     path = tmp_path / "mine.yaml"
     path.write_text(f"training: {{xla: {word}}}\n")
     assert load_config(str(path))[1].training.xla == word

@@ -17,8 +17,9 @@ from marsls_keras.errors import InputError
 class Model(Section):
     """The network: its name in the registry, the options that its builder takes, and the weights that its encoders begin with.
 
-    pretrained: a safetensors file of a SwinV2 of timm, or hf: and the name of a repository of Hugging Face; null is none. It is read when
-    training begins, and never again.
+    pretrained: a safetensors or PyTorch file, hf: and the name of a repository of Hugging Face, or pip: and a name such as
+    efficientnet_lite0 for weights that an installed package carries; auto: such weights if
+    they are installed, else none; null is none. It is read when training begins, and never again.
     """
 
     name: str = "unet"
@@ -47,17 +48,18 @@ class Normalization(Section):
 class Data(Section):
     """Which tiles and bands are used, and how tiles are divided into folds.
 
-    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that the
-    tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different sizes are
-    brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while they are
-    used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more than 1 GiB.
-    conflicts: what becomes of tiles that are there twice, the same image in the same grid cell with different masks: an error; union keeps
-    the first alone, with the landslides of all masks; ignore takes the copies out of train and val, one in test stays as published.
-    pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv: folds of blocks of
-    block_size x block_size grid cells, or of geographic regions, or one fold: holdout, a random share of the blocks, stratified by
-    landslide, or the official split. holdout: that share; 0.2 and 0.3 are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block
-    of its own. sampling: training sees single tiles, or windows anywhere in the picture that the training tiles were cut from; window_sizes
-    are the windows' sides in pixels, which take turns from batch to batch.
+    release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that
+    the tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different
+    sizes are brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while
+    they are used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more
+    than 1 GiB. conflicts: what becomes of tiles that are there twice, the same image in the same grid cell with different masks: an
+    error; union keeps the first alone, with the landslides of all masks; ignore takes the copies out of train and val, one in test stays
+    as published. pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv:
+    folds of blocks of block_size x block_size grid cells, of geographic regions, or of whole connected areas (at most `folds` of them);
+    or one fold: holdout, a random share of the blocks, stratified by landslide, or the official split. holdout: that share; 0.2 and 0.3
+    are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block of its own. sampling: training sees single tiles, or windows
+    anywhere in the picture that the training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns from
+    batch to batch.
     """
 
     release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = "auto"
@@ -66,7 +68,7 @@ class Data(Section):
     cache: Literal["auto", "memory", "disk"] = "auto"
     conflicts: Literal["error", "union", "ignore"] = "error"
     pool: tuple[Literal["train", "val"], ...] = ("train", "val")
-    cv: Literal["blocks", "geographic", "holdout", "official"] = "blocks"
+    cv: Literal["blocks", "geographic", "areas", "holdout", "official"] = "blocks"
     folds: int = Field(5, ge=2)
     holdout: float = Field(0.2, gt=0, lt=1)
     block_size: int = Field(2, ge=1)
@@ -135,11 +137,13 @@ class Training(Section):
     """Optimisation and what it runs on.
 
     accumulate: batches whose gradients are averaged for one update. schedule: constant, cosine, step or exponential, after warmup_epochs of
-    linear growth from zero. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and logit_scale. layer_decay: a level of the
-    encoder learns at the rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
+    linear growth from zero. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and logit_scale.
+    encoder_learning_rate: that of the encoder, if not learning_rate; for pretrained ones. layer_decay: a level of the encoder learns at the
+    rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
     averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an ensemble.
-    patience: stop after so many epochs without a better mIoU. null is none.
+    patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16 where the device computes it natively, else
+    float32. null is none.
     """
 
     epochs: int = Field(60, ge=1)
@@ -150,6 +154,7 @@ class Training(Section):
     schedule: Schedule = Cosine()
     warmup_epochs: float = Field(3, ge=0)
     weight_decay: float = Field(1e-4, ge=0)
+    encoder_learning_rate: Positive | None = None
     layer_decay: float = Field(1.0, gt=0, le=1)
     clip_norm: Positive | None = None
     ema_decay: float | None = Field(0.99, gt=0, lt=1)
@@ -157,7 +162,7 @@ class Training(Section):
     swa_epochs: int = Field(0, ge=0)
     keep_each: bool = False
     patience: int | None = Field(None, ge=1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     seed: int = Field(0, ge=0, lt=2**31)

@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import model_validator
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from marsls_keras.config import Data
@@ -33,7 +36,7 @@ class Splits:
     """Which fold holds out which tile; kept as splits.json in a run.
 
     Attributes:
-        cv: "blocks", "geographic", "holdout" or "official".
+        cv: "blocks", "geographic", "areas", "holdout" or "official".
         folds: Number of folds.
         tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
         contents: Per tile its content in whatever orientation (`marsls_keras.data.leaks`); empty in runs of before it was kept.
@@ -150,8 +153,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     if unlabelled:
         raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
     refs = [tiles.refs[i] for i in chosen]
-    if config.cv == "geographic" and RELEASES[tiles.release].layout != "mars":
-        raise InputError(f"data.cv geographic needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
+    if config.cv in ("geographic", "areas") and RELEASES[tiles.release].layout != "mars":
+        raise InputError(f"data.cv {config.cv} needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
     pool = tiles.subset(chosen) if len(chosen) < len(tiles) else tiles
     blocks = blocks_of(pool.refs, pool.traces, config.block_size)
     ratio = tiles.masks[chosen].mean(axis=(1, 2))
@@ -160,6 +163,9 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
         folds, number = np.array([0 if ref.split == "val" else -1 for ref in refs]), 1
     elif config.cv == "holdout":
         folds, number = _held_out(ratio, blocks, config.holdout, seed), 1
+    elif config.cv == "areas":
+        folds = _areas(refs, blocks, config.folds)
+        number = int(folds.max()) + 1
     else:
         number = len(set(blocks))
         if number < config.folds:
@@ -182,6 +188,35 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
         ),
         tuple(known.content for known in pool.traces),
     )
+
+
+def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
+    """Return a fold for each tile, whole connected areas held out in turn: int (N,).
+
+    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more areas than folds, the largest goes first,
+    each to the fold with the fewest tiles so far.
+
+    Raises:
+        InputError: If a tile has no grid cell, or all are one area.
+    """
+    if any(ref.cell is None for ref in refs):
+        raise InputError("data.cv areas needs to know where tiles lie, and some names do not tell. Use blocks or holdout.")
+    rasters = {name: i for i, name in enumerate(dict.fromkeys(ref.raster for ref in refs))}
+    # Rasters as far apart as no two cells of one are.
+    cells = np.array([(ref.cell[0], ref.cell[1], 2 * rasters[ref.raster]) for ref in refs if ref.cell is not None])
+    near = KDTree(cells).query_pairs(1, p=np.inf, output_type="ndarray")
+    first = {block: i for i, block in reversed(list(enumerate(blocks)))}
+    pairs = np.concatenate([near, [(first[block], i) for i, block in enumerate(blocks)]])
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(refs), len(refs)))
+    number, area = connected_components(links, directed=False)
+    if number < 2:
+        raise InputError(f"data.cv areas: all {len(refs)} tiles are one connected area. Use geographic, which cuts it into regions.")
+    sizes, held = np.bincount(area), np.zeros(min(folds, number), int)
+    fold_of = np.zeros(number, int)
+    for largest in np.argsort(-sizes, kind="stable"):
+        fold_of[largest] = int(np.argmin(held))
+        held[fold_of[largest]] += sizes[largest]
+    return fold_of[area]
 
 
 def block_of(ref: TileRef, size: int) -> str:

@@ -18,7 +18,7 @@ from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view
 from marsls_keras.models import build_model, require_size
 from marsls_keras.models.heads import LANDSLIDE, MASK
 from marsls_keras.records import read_record
-from marsls_keras.training.device import use_xla
+from marsls_keras.training.device import effective_precision, use_xla
 from marsls_keras.training.run_dir import Run
 
 
@@ -56,7 +56,7 @@ def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
     Raises:
         InputError: If the weights do not fit the network.
     """
-    keras.config.set_dtype_policy(run.config.training.precision)
+    keras.config.set_dtype_policy(effective_precision(run.config.training.precision))
     model = build_model(run.config.model.name, bands=bands, **run.config.model.options)
     try:
         model.load_weights(weights)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import layers, ops
 
-from marsls_keras.layers import Blend, ResizeLike
-from marsls_keras.models.decoders import DECODERS
-from marsls_keras.models.encoders import LEVELS, build_encoder, find_encoder
-from marsls_keras.models.fusion import FUSIONS, LATE
+from marsls_keras.models.encoders import find_encoder
 from marsls_keras.models.registry import register
+from marsls_keras.models.segmenter import segmenter
 
 GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
 """The paper's two groups of bands, in its order."""
@@ -24,6 +20,7 @@ GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "g
     stride=lambda **_: 32,
     encoder=lambda encoder="swin_v2_small", **_: list(find_encoder(encoder).levels),
     named=True,
+    groups=lambda bands, groups=GROUPS, **_: dict(groups),
 )
 def dual_swin(
     bands: Sequence[str],
@@ -68,59 +65,14 @@ def dual_swin(
         >>> build_model("dual_swin", encoder_options=tiny, decoder_channels=8).output_shape
         (None, None, None, 1)
     """
-    _require(bands, groups, fusion, decoder, decoder_channels, dropout)
-    inputs = keras.Input((None, None, len(bands)), name="image")
-    pyramids = []
-    for group, members in groups.items():
-        places = [bands.index(band) for band in members]
-        pyramids.append(build_encoder(encoder, len(places), group, **encoder_options)(ops.take(inputs, places, axis=-1)))
-    stacks = [[pyramid[level] for level in LEVELS] for pyramid in pyramids]  # (B, H / 2^n, W / 2^n, C_n), finest first
-    if fusion == LATE and len(stacks) > 1:
-        names = [f"decoder_{group}" for group in groups]
-    else:
-        names = ["decoder"]
-        if len(stacks) > 1:
-            stacks = [[FUSIONS[fusion](maps, f"fusion_{level}") for level, *maps in zip(LEVELS, *stacks, strict=True)]]
-    logits = []
-    for name, maps in zip(names, stacks, strict=True):
-        x = DECODERS[decoder](maps, decoder_channels, name)  # (B, H/4, W/4, C)
-        x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-        # From here on float32 whatever the policy, so that logits keep their precision under mixed precision.
-        logits.append(layers.Conv2D(1, 1, dtype="float32", name=f"{name}_logits")(x))  # (B, H/4, W/4, 1)
-    x = Blend(dtype="float32", name="blend")(logits) if len(logits) > 1 else logits[0]
-    return keras.Model(inputs, ResizeLike(dtype="float32", name="logits")(x, inputs), name="dual_swin")  # (B, H, W, 1)
-
-
-def _require(
-    bands: Sequence[str], groups: Mapping[str, Sequence[str]], fusion: str, decoder: str, decoder_channels: int, dropout: float
-) -> None:
-    """Refuse arguments that are out of range or do not fit together.
-
-    Raises:
-        ValueError: If one is.
-    """
-    for option, value, known in (("fusion", fusion, [*FUSIONS, LATE]), ("decoder", decoder, DECODERS)):
-        if value not in known:
-            raise ValueError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
-    if decoder_channels < 1 or not 0 <= dropout < 1:
-        raise ValueError(
-            "dual_swin needs decoder_channels of at least 1 and dropout in [0, 1). "
-            f"Received: decoder_channels={decoder_channels}, dropout={dropout}"
-        )
-    listed = all(isinstance(members, list | tuple) and members for members in groups.values())
-    if not groups or not listed or not all(isinstance(name, str) and re.fullmatch("[A-Za-z0-9_]+", name) for name in groups):
-        raise ValueError(
-            "groups must be one or more names of letters, digits and _, each with a list of bands, such as {rgb: [red, green, blue]}. "
-            f"Received: {groups}"
-        )
-    named = [band for members in groups.values() for band in members]
-    troubles = {
-        "names bands that are not among the input": [band for band in named if band not in bands],
-        "names bands more than once": [band for band in dict.fromkeys(named) if named.count(band) > 1],
-        "leaves out input bands": [band for band in bands if band not in named],
-    }
-    if found := [f"{what}: {', '.join(map(str, which))}" for what, which in troubles.items() if which]:
-        raise ValueError(
-            f"groups {'; '.join(found)}. The input bands are {', '.join(bands)} (data.bands). "
-            f"Received: { ({name: list(members) for name, members in groups.items()}) }"
-        )
+    model = segmenter(
+        bands,
+        groups=groups,
+        encoder=encoder,
+        encoder_options=encoder_options,
+        fusion=fusion,
+        decoder=decoder,
+        decoder_channels=decoder_channels,
+        dropout=dropout,
+    )
+    return keras.Model(model.input, model.output, name="dual_swin")

@@ -12,6 +12,7 @@ import numpy as np
 
 from marsls_keras.data.bands import BANDS
 from marsls_keras.errors import InputError, listing
+from marsls_keras.models.weights.sources import AUTO, automatic_source
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Entry:
         stride: From the options to the number that height and width must be divisible by.
         encoder: From the options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin with.
         named: Whether `bands` are names and not their number.
+        groups: From the names of the bands and the options to those of each encoder, by group.
     """
 
     build: Callable[..., keras.Model]
     stride: Callable[..., int]
     encoder: Callable[..., list[str]]
     named: bool = False
+    groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -41,7 +44,11 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    name: str, stride: Callable[..., int], encoder: Callable[..., list[str]] = lambda **_: [], named: bool = False
+    name: str,
+    stride: Callable[..., int],
+    encoder: Callable[..., list[str]] = lambda **_: [],
+    named: bool = False,
+    groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands},
 ) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
     """Enter a builder in the registry.
 
@@ -51,10 +58,12 @@ def register(
         encoder: Function from the options to the levels of the encoder, input first, as prefixes of the paths of their variables, such as
             names of layers. Without it the network has no levels that could learn at rates of their own.
         named: Whether the builder gets the names of the bands, because it treats them differently, and not their number.
+        groups: Function from the names of the bands and the options to the names of those of each encoder, by group. Without it the network
+            has one encoder of all bands.
     """
 
     def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-        _ENTRIES[name] = Entry(build, stride, encoder, named)
+        _ENTRIES[name] = Entry(build, stride, encoder, named, groups)
         return build
 
     return enter
@@ -148,6 +157,28 @@ def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
         return entry(name).encoder(**options)
     except ValueError as error:
         raise InputError(f"model.options: {error}") from None
+
+
+def encoder_groups(name: str, bands: Sequence[str], options: dict[str, Any]) -> dict[str, Sequence[str]]:
+    """Return the names of the bands that each encoder of a network sees, by group.
+
+    Raises:
+        InputError: If the name or an option is refused.
+    """
+    require_options(name, options)
+    return entry(name).groups(bands, **options)
+
+
+def pretrained_source(name: str, options: dict[str, Any], source: str | None) -> str | None:
+    """Return the checkpoint that a network's encoders begin with, with "auto" resolved: None for random weights.
+
+    Raises:
+        InputError: If the name or an option is refused.
+    """
+    if source != AUTO:
+        return source
+    require_options(name, options)
+    return automatic_source({**entry(name).options, **options}.get("encoder"))
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:

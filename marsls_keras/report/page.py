@@ -31,6 +31,7 @@ WORST, BEST = 6, 4
 _HOLDING_OUT = {
     "blocks": "Each tile was predicted by a network that was trained without it and without its block of neighbours.",
     "geographic": "Each tile was predicted by a network that was trained on other regions only.",
+    "areas": "Each tile was predicted by a network that was trained on other areas only, none of which touches its own.",
     "holdout": "The tiles that were held out, a random share, were predicted by a network that was trained without them.",
     "official": "The tiles of the validation split were predicted by a network that was trained on the training split.",
 }

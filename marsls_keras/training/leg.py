@@ -20,7 +20,7 @@ from marsls_keras.errors import RunError
 from marsls_keras.files import write_json
 from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.models import build_model, encoder_levels, load_pretrained
+from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained, pretrained_source
 from marsls_keras.training.device import scope, use_xla
 from marsls_keras.training.keep import Keep
 from marsls_keras.training.keep_best import KeepBest
@@ -124,7 +124,8 @@ class Leg:
     ) -> None:
         self.data, self.plan, self.state, self.devices, self.signals, self.live = data, plan, state, devices, signals, live
         self.callbacks = callbacks
-        self.config = data.run.config.training
+        self.config, network = data.run.config.training, data.run.config.model
+        self.pretrained = pretrained_source(network.name, network.options, network.pretrained)
         self.folder: Path = data.run.fold_path(data.fold)
         self.batches = data.batches(plan.batch_size)
         self.steps = self.batches.steps_per_epoch
@@ -187,8 +188,9 @@ class Leg:
         with scope(self.devices):
             self.metric = SegmentationCounts()
             model = build_model(config.model.name, bands=self.data.normalizer.bands, **config.model.options)
-            if config.model.pretrained and not self.state:  # else the state has them, trained
-                write_json(self.folder / "pretrained.json", load_pretrained(model, config.model.pretrained))
+            if self.pretrained and not self.state:  # else the state has them, trained
+                groups = encoder_groups(config.model.name, self.data.normalizer.bands, config.model.options)
+                write_json(self.folder / "pretrained.json", load_pretrained(model, self.pretrained, groups))
             if self.devices > 1:
                 for layer in model._flatten_layers():
                     if isinstance(layer, keras.layers.BatchNormalization):

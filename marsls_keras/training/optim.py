@@ -29,10 +29,7 @@ def build_optimizer(
     Raises:
         InputError: If learning rates are to differ between the levels of a network that has none.
     """
-    if config.layer_decay != 1 and not encoder:
-        raise InputError(
-            f"training.layer_decay is {config.layer_decay:g}, but the network has no encoder with levels. Set it to 1 or change the model."
-        )
+    require_encoder(config, encoder)
     accumulate = config.accumulate if accumulate is None else accumulate
     return AdamW(
         build_schedule(config, steps_per_epoch, factor, accumulate),
@@ -44,7 +41,24 @@ def build_optimizer(
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
         encoder=encoder,
         layer_decay=config.layer_decay,
+        encoder_factor=(config.encoder_learning_rate or config.learning_rate) / config.learning_rate,
     )
+
+
+def require_encoder(config: Training, encoder: Sequence[str]) -> None:
+    """Refuse learning rates of the encoder for a network that has no encoder with levels.
+
+    Raises:
+        InputError: If so.
+    """
+    if encoder:
+        return
+    for key, asked in (("layer_decay", config.layer_decay != 1), ("encoder_learning_rate", config.encoder_learning_rate is not None)):
+        if asked:
+            raise InputError(
+                f"training.{key} is {getattr(config, key):g}, but the network has no encoder with levels. "
+                f"Set it to {'1' if key == 'layer_decay' else 'null'} or change the model."
+            )
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
@@ -56,8 +70,8 @@ class AdamW(keras.optimizers.AdamW):
     - With `global_clipnorm` and several devices, Keras clips the gradients of each device and not their sum.
     And it adds:
     - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and temperature) do not decay.
-    - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times layer_decay ** (n - i), and decays at it
-      (Clark et al., "ELECTRA", ICLR 2020, section 3); all else at the learning rate.
+    - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times encoder_factor * layer_decay ** (n - i), and
+      decays at it (Clark et al., "ELECTRA", ICLR 2020, section 3); all else at the learning rate.
     - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). The average after update 0 is the
       weights, with or without warm-up.
 
@@ -65,6 +79,7 @@ class AdamW(keras.optimizers.AdamW):
         learning_rate: A schedule, or a float.
         encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that fits is taken.
         layer_decay: As above.
+        encoder_factor: As above.
         ema_warmup: As above.
         **kwargs: Passed to keras.optimizers.AdamW; `ema_overwrite_frequency` has no effect.
 
@@ -73,10 +88,17 @@ class AdamW(keras.optimizers.AdamW):
     """
 
     def __init__(
-        self, learning_rate: Any = 0.001, *, encoder: Sequence[str] = (), layer_decay: float = 1.0, ema_warmup: bool = False, **kwargs: Any
+        self,
+        learning_rate: Any = 0.001,
+        *,
+        encoder: Sequence[str] = (),
+        layer_decay: float = 1.0,
+        encoder_factor: float = 1.0,
+        ema_warmup: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
-        self.encoder, self.layer_decay, self.ema_warmup = list(encoder), layer_decay, ema_warmup
+        self.encoder, self.layer_decay, self.encoder_factor, self.ema_warmup = list(encoder), layer_decay, encoder_factor, ema_warmup
 
     def build(self, var_list: list[keras.Variable]) -> None:
         """Add the optimiser's variables."""
@@ -86,7 +108,8 @@ class AdamW(keras.optimizers.AdamW):
         levels = [self._level(variable.path) for variable in var_list]
         if self.layer_decay != 1 and (missing := [name for i, name in enumerate(self.encoder) if i not in levels]):
             raise ValueError(f"No variable belongs to the encoder's level {', '.join(missing)}. Received: {[v.path for v in var_list]}")
-        self._scales = [self.layer_decay ** (len(self.encoder) - level) for level in levels]
+        depth = len(self.encoder)
+        self._scales = [(self.encoder_factor if level < depth else 1.0) * self.layer_decay ** (depth - level) for level in levels]
         self._decays = [self.weight_decay * _may_decay(variable) for variable in var_list]
         for variable, average in zip(var_list, self.averages, strict=False):
             average.assign(_copy(variable))  # what no gradient reaches is its own average
@@ -154,7 +177,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {**super().get_config(), "encoder": list(self.encoder), "layer_decay": self.layer_decay, "ema_warmup": self.ema_warmup}
+        own = ("layer_decay", "encoder_factor", "ema_warmup")
+        return {**super().get_config(), "encoder": list(self.encoder), **{name: getattr(self, name) for name in own}}
 
 
 def _copy(variable: Any) -> Any:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from competition.cli import main
 from marsls_keras.inference.predict import load_member
 from marsls_keras.models.encoders import build_encoder
-from marsls_keras.models.pretrained import _timm_name
+from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.training.run_dir import Run
 
 SWIN = {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "window": 4}
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "it's a model.safetensors"
     tensors = {}
     for variable in build_encoder("swin_v2_tiny", 3, **SWIN).weights:
-        value, name = variable.numpy() + np.float32(0.01), _timm_name(variable.path)[1]
+        value, name = variable.numpy() + np.float32(0.01), SwinV2().locate(variable.path)[1]
         if name.endswith("reduction.weight"):
             value = value.transpose(3, 1, 0, 2).reshape(value.shape[3], -1)
         elif value.ndim == 4:
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused_before_there_is_a_run(tmp_path, data_root,
             {},
             "- patch_embed.proj.weight: (4, 3, 4, 4) in",
         ),
-        (["--pretrained", str(checkpoint)], {"model": {"name": "unet"}}, "network unet has no SwinV2 encoder"),
+        (["--pretrained", str(checkpoint)], {"model": {"name": "unet"}}, "network unet has no encoder that could take pretrained weights"),
         (
             ["--set", "model.options.groups.aux=[dem]"],
             {},

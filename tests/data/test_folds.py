@@ -50,6 +50,36 @@ def fold_of(splits: Splits) -> np.ndarray:
 # What holds for every way of dividing
 
 
+def test_areas_are_held_out_whole() -> None:
+    """Three areas: one of 6 tiles linked across a corner, one of 4, one of 2; labelled by scipy on the picture of the cells."""
+    picture = np.zeros((12, 14), bool)
+    for cell in [(0, 0), (0, 1), (1, 2), (2, 2), (2, 3), (3, 4), (0, 8), (1, 8), (0, 9), (1, 9), (8, 0), (9, 0)]:
+        picture[cell] = True
+    cells = [(int(r), int(c)) for r, c in np.argwhere(picture)]
+    area = np.array([ndimage.label(picture, np.ones((3, 3)))[0][cell] for cell in cells])
+    tiles = make_tiles(cells, np.linspace(0.1, 0.9, len(cells)))
+    three = make_splits(tiles, Data(cv="areas"), seed=0)
+    assert three.folds == 3
+    assert {frozenset(np.flatnonzero(fold_of(three) == k)) for k in range(3)} == {frozenset(np.flatnonzero(area == k)) for k in (1, 2, 3)}
+    two = make_splits(tiles, Data(cv="areas", folds=2), seed=0)  # the two smaller ones together
+    assert two.folds == 2 and sorted(np.bincount(fold_of(two))) == [6, 6]
+    assert all(len(set(fold_of(two)[area == k])) == 1 for k in (1, 2, 3))
+
+
+def test_areas_of_two_rasters_do_not_touch() -> None:
+    tiles = make_tiles([(0, 0), (0, 1), (0, 0), (0, 1)], np.full(4, 0.5))
+    refs = tuple(replace(ref, raster="other") if i > 1 else ref for i, ref in enumerate(tiles.refs))
+    assert fold_of(make_splits(replace(tiles, refs=refs), Data(cv="areas", block_size=1), seed=0)).tolist() == [0, 0, 1, 1]
+
+
+def test_one_area_and_tiles_without_a_place_are_refused() -> None:
+    cells, ratios = grid(4, 4)
+    with pytest.raises(InputError, match="all 16 tiles are one connected area. Use geographic"):
+        make_splits(make_tiles(cells, ratios), Data(cv="areas"), seed=0)
+    with pytest.raises(InputError, match="some names do not tell"):
+        make_splits(make_tiles([*cells[1:], None], ratios), Data(cv="areas"), seed=0)
+
+
 @pytest.mark.parametrize("cv", ["blocks", "geographic"])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_tile_once_and_blocks_whole(cv: str, size: int) -> None:

@@ -181,3 +181,11 @@ def test_slope_follows_the_gradient(tiles: Tiles, real_data: Path) -> None:
     assert read is not None
     (problem,) = slope_problems(slope_correlations(read))
     assert problem.severity == "warning" and "slope and thermal look exchanged" in problem.message
+
+
+def test_the_areas_of_mmls_v1_are_west_and_east(tiles: Tiles) -> None:
+    splits = make_splits(tiles, Data(cv="areas"), seed=0)
+    columns = {ref.id: ref.cell[1] for ref in tiles.refs if ref.cell is not None}
+    sides = [{columns[i] < 35 for i in splits.held_out(k)} for k in range(splits.folds)]
+    assert splits.folds == 2 and sorted(map(len, map(splits.held_out, range(2)))) == [135, 171]
+    assert sorted(side for (side,) in sides) == [False, True]

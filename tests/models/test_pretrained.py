@@ -226,7 +226,7 @@ def test_other_troubles_with_files_and_networks(tmp_path):
     for name in ("torn", "text"):
         with pytest.raises(InputError, match=f"{name}.safetensors is no safetensors file, or damaged"):
             load_timm_swin_v2(model, tmp_path / f"{name}.safetensors")
-    with pytest.raises(InputError, match="network unet has no SwinV2 encoder"):
+    with pytest.raises(InputError, match="network unet has no encoder that could take pretrained weights"):
         load_timm_swin_v2(build_model("unet", base_filters=2, depth=1), path)
 
 

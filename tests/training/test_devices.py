@@ -14,7 +14,8 @@ import tensorflow as tf
 from competition.cli import main
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
-from marsls_keras.training.device import accelerators, out_of_memory, peak_memory, require_precision, use_xla
+from marsls_keras.training import device
+from marsls_keras.training.device import accelerators, effective_precision, out_of_memory, peak_memory, require_precision, use_xla
 from marsls_keras.training.run_dir import read_history
 
 # Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch is under way.
@@ -198,6 +199,21 @@ def test_a_precision_that_the_device_cannot_compute_in_is_refused():
         require_precision(precision)
     with pytest.raises(InputError, match=r"training.precision complex64: .* cannot compute in complex64 \(.+\)\. Use float32\."):
         require_precision("complex64")  # none that the configuration knows fails on a CPU
+
+
+def test_the_automatic_precision_is_bfloat16_where_the_processor_has_it(monkeypatch):
+    assert effective_precision("mixed_float16") == "mixed_float16" and effective_precision("float32") == "float32"
+    if accelerators():
+        pytest.skip("there is a GPU, which decides")
+    for flags, expected in (
+        ("avx2 avx512_bf16 amx", "mixed_bfloat16"),
+        ("amx_bf16", "mixed_bfloat16"),
+        ("avx512f avx512_bf16x", "float32"),
+    ):
+        monkeypatch.setattr(device, "_cpu_information", lambda flags=flags: f"processor : 0\nflags\t\t: fpu {flags}\nbugs : none\n")
+        assert effective_precision("auto") == expected
+    monkeypatch.setattr(device, "_cpu_information", lambda: "")
+    assert effective_precision("auto") == "float32"
 
 
 def test_xla_is_on_by_itself_only_on_one_gpu_and_not_deterministically():

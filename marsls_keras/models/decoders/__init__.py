@@ -1,4 +1,4 @@
-"""The decoders by name: from the maps of a pyramid, the finest first, to one map of the finest's size."""
+"""The decoders by name: from the maps of a pyramid to one map, at stride 4, or of the images' own size."""
 
 from __future__ import annotations
 
@@ -9,16 +9,28 @@ from marsls_keras.models.decoders.deeplabv3plus import deeplabv3plus
 from marsls_keras.models.decoders.fpn import fpn
 from marsls_keras.models.decoders.hybrid import hybrid
 from marsls_keras.models.decoders.segformer_mlp import segformer_mlp
+from marsls_keras.models.decoders.unet import unet
 from marsls_keras.models.decoders.unetplusplus import unetplusplus
 from marsls_keras.models.decoders.upernet import upernet
+from marsls_keras.models.pyramid import LEVELS
 
-DECODERS: dict[str, Callable[[list[Any], int, str], Any]] = {
-    "unetplusplus": unetplusplus,
-    "fpn": fpn,
-    "upernet": upernet,
-    "segformer_mlp": segformer_mlp,
-    "deeplabv3plus": deeplabv3plus,
-    "hybrid": hybrid,
+Decoder = Callable[[dict[str, Any], Any, int, str], Any]
+"""From maps by name, the images (B, H, W, bands), a number of channels and a name for the layers to one map."""
+
+
+def _of_pyramid(decode: Callable[[list[Any], int, str], Any]) -> Decoder:
+    """Return a decoder of P2 to P5 alone."""
+    return lambda maps, _, channels, name: decode([maps[level] for level in LEVELS], channels, name)
+
+
+DECODERS: dict[str, Decoder] = {
+    "unetplusplus": _of_pyramid(unetplusplus),
+    "fpn": _of_pyramid(fpn),
+    "upernet": _of_pyramid(upernet),
+    "segformer_mlp": _of_pyramid(segformer_mlp),
+    "deeplabv3plus": _of_pyramid(deeplabv3plus),
+    "hybrid": _of_pyramid(hybrid),
+    "unet": unet,
 }
 
-__all__ = ["DECODERS"]
+__all__ = ["DECODERS", "Decoder"]

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from marsls_keras.models.encoders.cnn import CNNS, cnn
+from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, LEVELS_OF_LITE, efficientnet_lite
 from marsls_keras.models.encoders.swin_v2 import STAGES, swin_v2
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
@@ -33,6 +34,7 @@ ENCODERS: dict[str, Encoder] = {
     "swin_v2_small": Encoder(swin_v2, STAGES),
     "swin_v2_base": Encoder(partial(swin_v2, embed_dim=128, heads=(4, 8, 16, 32)), STAGES),
     **{name: Encoder(partial(cnn, name), STAGES[1:]) for name in CNNS},
+    **{name: Encoder(partial(efficientnet_lite, name), LEVELS_OF_LITE) for name in EFFICIENTNET_LITE},
 }
 
 
@@ -57,7 +59,8 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         **options: Options of the encoder: those of `swin_v2`; the CNNs have none.
 
     Returns:
-        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels).
+        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); the EfficientNets of
+        this package give "P1", too.
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.

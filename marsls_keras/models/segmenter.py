@@ -1,0 +1,127 @@
+"""Any encoder under any decoder: an encoder for each group of bands, fusion at every scale, one decoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from marsls_keras.layers import Blend, ResizeLike
+from marsls_keras.models.decoders import DECODERS
+from marsls_keras.models.encoders import build_encoder, find_encoder
+from marsls_keras.models.fusion import FUSIONS, LATE
+from marsls_keras.models.registry import register
+
+
+def _groups(bands: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None, **_: Any) -> dict[str, Sequence[str]]:
+    return {"": bands} if groups is None else dict(groups)
+
+
+@register(
+    "segmenter",
+    stride=lambda **_: 32,
+    encoder=lambda encoder="efficientnet_lite0", **_: list(find_encoder(encoder).levels),
+    named=True,
+    groups=_groups,
+)
+def segmenter(
+    bands: Sequence[str],
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    encoder: str = "efficientnet_lite0",
+    encoder_options: dict[str, Any] = {},  # noqa: B006 - never changed, and shown as the default
+    fusion: str = "concat",
+    decoder: str = "unet",
+    decoder_channels: int = 128,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Build a segmentation network of an encoder for each group of bands, fusion at every scale, and a decoder.
+
+    Args:
+        bands: Names of the input bands, in the order of the channels.
+        groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each once. None: one encoder
+            of all bands.
+        encoder: Encoder of every group, one of `models.encoders.ENCODERS`.
+        encoder_options: Options of the encoder; only those of SwinV2 have some (`encoders.swin_v2`).
+        fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder for each group,
+            their logits blended by learned weights.
+        decoder: unet, unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.
+        decoder_channels: Channels C of the decoder.
+        dropout: Dropout rate before the last convolution, in [0, 1).
+
+    Returns:
+        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. Of decoders that end at
+        stride 4 the logits are resized bilinearly. With the defaults and seven bands it has 3,467,605 parameters, 3,426,981 of them
+        trainable.
+
+    Raises:
+        ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.
+
+    Example:
+        >>> from marsls_keras.models import build_model
+        >>> build_model("segmenter", bands=["red", "green", "blue", "dem"]).output_shape
+        (None, None, None, 1)
+    """
+    groups = _groups(bands, groups)
+    _require(bands, groups, fusion, decoder, decoder_channels, dropout)
+    inputs = keras.Input((None, None, len(bands)), name="image")
+    pyramids = []
+    for group, members in groups.items():
+        places = [bands.index(band) for band in members]
+        image = inputs if places == list(range(len(bands))) else ops.take(inputs, places, axis=-1)
+        pyramids.append(build_encoder(encoder, len(places), group, **encoder_options)(image))
+    if fusion == LATE and len(pyramids) > 1:
+        names = [f"decoder_{group}" for group in groups]
+    else:
+        names = ["decoder"]
+        if len(pyramids) > 1:
+            fuse = FUSIONS[fusion]
+            pyramids = [{level: fuse([maps[level] for maps in pyramids], f"fusion_{level}") for level in pyramids[0]}]
+    logits = []
+    for name, maps in zip(names, pyramids, strict=True):
+        x = DECODERS[decoder](maps, inputs, decoder_channels, name)
+        if dropout:
+            x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+        # From here on float32 whatever the policy, so that logits keep their precision under mixed precision.
+        logits.append(layers.Conv2D(1, 1, dtype="float32", name=f"{name}_logits")(x))
+    x = Blend(dtype="float32", name="blend")(logits) if len(logits) > 1 else logits[0]
+    if decoder != "unet":  # which ends at the images' own size
+        x = ResizeLike(dtype="float32", name="logits")(x, inputs)
+    return keras.Model(inputs, x, name="segmenter")  # (B, H, W, 1)
+
+
+def _require(
+    bands: Sequence[str], groups: Mapping[str, Sequence[str]], fusion: str, decoder: str, decoder_channels: int, dropout: float
+) -> None:
+    """Refuse arguments that are out of range or do not fit together.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for option, value, known in (("fusion", fusion, [*FUSIONS, LATE]), ("decoder", decoder, DECODERS)):
+        if value not in known:
+            raise ValueError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
+    if decoder_channels < 1 or not 0 <= dropout < 1:
+        raise ValueError(
+            f"decoder_channels must be at least 1 and dropout in [0, 1). Received: decoder_channels={decoder_channels}, dropout={dropout}"
+        )
+    listed = all(isinstance(members, list | tuple) and members for members in groups.values())
+    if not groups or not listed or not all(isinstance(name, str) and re.fullmatch("[A-Za-z0-9_]*", name) for name in groups):
+        raise ValueError(
+            "groups must be one or more names of letters, digits and _, each with a list of bands, such as {rgb: [red, green, blue]}. "
+            f"Received: {groups}"
+        )
+    named = [band for members in groups.values() for band in members]
+    troubles = {
+        "names bands that are not among the input": [band for band in named if band not in bands],
+        "names bands more than once": [band for band in dict.fromkeys(named) if named.count(band) > 1],
+        "leaves out input bands": [band for band in bands if band not in named],
+    }
+    if found := [f"{what}: {', '.join(map(str, which))}" for what, which in troubles.items() if which]:
+        raise ValueError(
+            f"groups {'; '.join(found)}. The input bands are {', '.join(bands)} (data.bands). "
+            f"Received: { ({name: list(members) for name, members in groups.items()}) }"
+        )

@@ -1,0 +1,65 @@
+"""Pretrained weights: readers of checkpoints, and how each family of encoders takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from marsls_keras.errors import InputError
+from marsls_keras.files import sha256
+from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
+from marsls_keras.models.weights.family import Family, assign
+from marsls_keras.models.weights.sources import AUTO, automatic_source, find_checkpoint, read_tensors
+from marsls_keras.models.weights.swin_v2 import SwinV2
+
+FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite())
+"""The families of encoders that have pretrained weights."""
+
+
+def load_pretrained(model: keras.Model, source: str, groups: Mapping[str, Sequence[str]] = {}) -> dict[str, Any]:  # noqa: B006
+    """Give all encoders of a network the weights of a checkpoint.
+
+    Args:
+        model: The network.
+        source: As in `marsls_keras.models.weights.sources.find_checkpoint`.
+        groups: Names of the bands of each encoder, by group (`models.encoder_groups`).
+
+    Returns:
+        For the record: "source", and "sha256" of the file.
+
+    Raises:
+        InputError: If the file cannot be read or is of another network, or a package is missing.
+        RunError: If a download fails.
+
+    Example:
+        >>> from marsls_keras.models import build_model, load_pretrained
+        >>> load_pretrained(build_model("segmenter"), "pip:efficientnet_lite0")  # doctest: +SKIP
+    """
+    path = find_checkpoint(source)
+    for family in FAMILIES:
+        if any(family.locate(variable.path)[1] for variable in model.weights):
+            assign(model, family, read_tensors(path), path, groups)
+            return {"source": source, "sha256": sha256(path)}
+    known = " or ".join(family.title for family in FAMILIES)
+    raise InputError(f"{source}: network {model.name} has no encoder that could take pretrained weights ({known}).")
+
+
+def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
+    """Give all SwinV2 encoders of a network the weights of a checkpoint that timm wrote; each begins with the same.
+
+    Tiles of another size than the pretraining's need no change: the position bias is computed from offsets, scaled to the window.
+
+    Args:
+        model: A network or encoder that `build_model` or `build_encoder` made.
+        path: A safetensors file.
+
+    Raises:
+        InputError: As `load_pretrained`.
+    """
+    load_pretrained(model, str(path))
+
+
+__all__ = ["AUTO", "FAMILIES", "Family", "automatic_source", "find_checkpoint", "load_pretrained", "load_timm_swin_v2", "read_tensors"]

@@ -1,0 +1,184 @@
+"""Tensors of a PyTorch checkpoint, read without PyTorch and without running anything that the file says."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+"""The first pickle of a checkpoint before PyTorch 1.6."""
+_LARGEST = 4 << 30
+_TYPES = {
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "DoubleStorage": "<f8",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+
+
+class UnsafeError(Exception):
+    """A checkpoint asks for something else than tensors."""
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True)
+class _Lazy:
+    """A tensor whose values lie in a storage."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    name: str
+
+
+def read_torch_file(path: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a file that `torch.save` wrote: a state dictionary, or one within a dictionary ("state_dict", "model").
+
+    A pickle can run any code. Here it can build dictionaries, lists, numbers, texts and tensors, and nothing else.
+
+    Args:
+        path: A file of PyTorch 1.6 or later (zip), or of an earlier one.
+
+    Returns:
+        Arrays by name, of the type in the file.
+
+    Raises:
+        UnsafeError: If it asks for anything else.
+        ValueError: If it is damaged or no such file.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError("larger than 4 GiB")
+        file = io.BytesIO(path.read_bytes())  # reading from memory never takes more than there is, whatever a length says
+        found, storages = _zipped(file) if zipfile.is_zipfile(file) else _legacy(file)
+        return {name: _values(tensor, storages) for name, tensor in _state(found).items()}
+    except UnsafeError:
+        raise
+    except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
+        raise ValueError(f"damaged, or no checkpoint of PyTorch ({type(error).__name__}: {error})") from error
+
+
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """Builds what a state dictionary consists of, with storages as names only.
+
+    It is the one in Python: that in C takes memory for as many objects as a damaged file numbers.
+    """
+
+    _ALLOWED: Mapping[tuple[str, str], Any] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _lazy(storage, offset, shape, strides),
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+        ("torch", "Size"): tuple,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the few things that tensors are built by."""
+        if module == "torch" and name in _TYPES:
+            return _Kind(name)
+        if (module, name) not in self._ALLOWED:
+            raise UnsafeError(f"it asks for {module}.{name}, which is no part of a tensor")
+        return self._ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Return a storage by its description."""
+        what, kind, key, _, number, *view = pid
+        if what != "storage" or not isinstance(kind, _Kind) or not isinstance(number, int) or (view and view[0] is not None):
+            raise UnsafeError("it has a storage of an unknown kind")
+        return _Storage(str(key), _TYPES[kind.name], number)
+
+
+def _lazy(storage: Any, offset: Any, shape: Any, strides: Any) -> _Lazy:
+    numbers = (offset, *shape, *strides)
+    if not isinstance(storage, _Storage) or len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise UnsafeError("a tensor is described by something else than numbers")
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if math.prod(shape) and last >= storage.number:
+        raise ValueError("a tensor reaches beyond its storage")
+    if math.prod(shape) > max(storage.number, 1):
+        raise ValueError("a tensor is larger than its storage")
+    return _Lazy(storage, offset, tuple(shape), tuple(strides))
+
+
+def _zipped(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
+        if len(pickles) != 1 or sum(entry.file_size for entry in entries.values()) > _LARGEST:
+            raise ValueError("expected one data.pkl and at most 4 GiB")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+            raise ValueError("compressed, which PyTorch never writes")
+        root = pickles[0].removesuffix("data.pkl")
+        order = archive.read(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
+        if order != b"little":
+            raise ValueError("written on a big-endian machine")
+        unpickler = _Unpickler(io.BytesIO(archive.read(pickles[0])))
+        found = unpickler.load()
+        storages = {s.key: np.frombuffer(archive.read(f"{root}data/{s.key}"), s.kind, s.number) for s in _storages(found)}
+    return found, storages
+
+
+def _legacy(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
+    file.seek(0)
+    if _Unpickler(file).load() != _MAGIC:
+        raise ValueError("it does not begin as a checkpoint does")
+    _Unpickler(file).load()  # version of the protocol
+    if not _Unpickler(file).load()["little_endian"]:
+        raise ValueError("written on a big-endian machine")
+    found = _Unpickler(file).load()
+    known, storages = {s.key: s for s in _storages(found)}, {}
+    for key in _Unpickler(file).load():
+        number = int.from_bytes(file.read(8), "little")
+        storage = known.get(str(key))
+        if storage is None or number != storage.number:
+            raise ValueError(f"storage {key} is not as large as it is said to be")
+        room = number * np.dtype(storage.kind).itemsize
+        if room > _LARGEST or len(data := file.read(room)) != room:
+            raise ValueError("cut off")
+        storages[storage.key] = np.frombuffer(data, storage.kind)
+    return found, storages
+
+
+def _state(found: Any) -> dict[str, _Lazy]:
+    """Return the dictionary of tensors in what was unpickled."""
+    for key in ("state_dict", "model", "params"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, _Lazy)} if isinstance(found, Mapping) else {}
+    if not tensors:
+        raise ValueError("it holds no tensors by name")
+    return tensors
+
+
+def _storages(found: Any) -> list[_Storage]:
+    return list({tensor.storage.key: tensor.storage for tensor in _state(found).values()}.values())
+
+
+def _values(tensor: _Lazy, storages: dict[str, np.ndarray]) -> np.ndarray:
+    values = storages[tensor.storage.key][tensor.offset :]
+    steps = [step * values.itemsize for step in tensor.strides]
+    return np.lib.stride_tricks.as_strided(values, tensor.shape, steps, writeable=False).copy()
