@@ -62,7 +62,7 @@ def require_chunks(
         whole = width * rows
         needed = whole if page.is_tiled else width * min(rows, page.imagelength - i % column * rows)
         last = i + 1 == number if page.is_tiled else (i + 1) % column == 0
-        if count == needed if page.compression == 1 else not (decode and last):
+        if count == needed if page.compression == 1 else not (decode and (last or page.compression == _JPEG)):
             continue
         data = _decoded(page, offset, count, whole)
         if data is not None and len(data) != needed and not (len(data) == whole and column > 1 and _blank(data, needed, width)):
@@ -80,7 +80,7 @@ def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> by
         return bytes(data)
     if page.compression == _JPEG:
         height, width = _jpeg_size(data)
-        most = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        most = (chunk_bytes(page)[1], page.tilewidth if page.is_tiled else page.imagewidth)
         if height > most[0] + 16 or width > most[1] + 16:  # whole blocks of 16 pixels at most; the decoder takes memory for all of them
             raise ValueError(f"a JPEG of {height} x {width} pixels in a strip or tile of {most[0]} x {most[1]}")
         return None

@@ -97,6 +97,8 @@ FLAVOURS: dict[str, Write] = {
     "ZSTD": one_page(compression="zstd"),
     "Deflate, floating-point predictor": one_page(compression="zlib", predictor=3),
     "ZSTD, predictor, planar": planar(compression="zstd", predictor=3, rowsperstrip=5),
+    "ImageJ": lambda path, image: tifffile.imwrite(path, bands_first(image), imagej=True),
+    "OME": lambda path, image: tifffile.imwrite(path, bands_first(image), ome=True, photometric="minisblack"),
     "GDAL": gdal(),
     "GDAL, LZW by pixel, no-data": gdal(compress="lzw", interleave="pixel", nodata=MINIMUM),
     "GDAL, Deflate by band, predictor": gdal(compress="deflate", interleave="band", predictor=3),

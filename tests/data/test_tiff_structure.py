@@ -112,6 +112,17 @@ def test_pixels_of_far_more_bytes_than_the_file(tmp_path: Path, compression: str
     refused((tmp_path / "bomb.tif").read_bytes(), tmp_path / "bomb.tif", "9000x9000 is no tile")
 
 
+def test_a_jpeg_that_says_it_is_far_larger_than_its_strip(tmp_path: Path) -> None:
+    path = write_gdal(tmp_path / "tile.tif", np.full((64, 64, 3), 99, np.uint8), compress="jpeg", photometric="ycbcr", blockysize=16)
+    content = path.read_bytes()
+    with tifffile.TiffFile(path) as tif:
+        first = tif.pages.first.dataoffsets[0]
+    frame = content.index(b"\xff\xc0", first) + 5  # height and width follow
+    path.write_bytes(content[:frame] + struct.pack(">HH", 65000, 65000) + content[frame + 4 :])
+    with pytest.raises(InputError, match=r"tile\.tif: .*a JPEG of 65000 x 65000 pixels in a strip or tile of 16 x 64"):
+        read_tile(path)
+
+
 def test_an_empty_mask_that_compresses_well_is_no_bomb(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "mask.tif", np.zeros((4096, 4096), np.uint8), photometric="minisblack", compression="zstd", metadata=None)
     assert read_mask(tmp_path / "mask.tif").shape == (4096, 4096)
