@@ -22,6 +22,9 @@ _BITS = {GRAY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GRAY_ALPHA
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
 
+_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, and steps of each pass of an interlaced picture."""
+
 _REMARKS = 1 << 24
 """Bytes that a file may have beside its pixels: colour profiles, camera data, texts."""
 
@@ -36,6 +39,7 @@ class Header:
         bits: Bits a sample.
         colour: Colour type.
         interlaced: 1 if its rows come in seven passes, else 0.
+        size: Bytes that its pixels take before compression.
     """
 
     height: int
@@ -43,6 +47,7 @@ class Header:
     bits: int
     colour: int
     interlaced: int
+    size: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +93,7 @@ def read_header(path: Path) -> Header:
         ValueError: If it is no PNG, or larger than a tile.
     """
     with path.open("rb") as file:
-        return _start(file)[0]
+        return _start(file)
 
 
 def read_picture(path: Path) -> Picture:
@@ -99,9 +104,9 @@ def read_picture(path: Path) -> Picture:
         ValueError: If it is no PNG, damaged, truncated, or larger than a tile.
     """
     with path.open("rb") as file:
-        header, raw = _start(file)
+        header = _start(file)
         size = path.stat().st_size
-        if size > (most := raw + raw // 64 + _REMARKS):
+        if size > (most := header.size + header.size // 64 + _REMARKS):
             raise ValueError(f"{size:,} bytes for a picture that takes {most:,} at most")
         kinds: list[bytes] = []
         parts: dict[bytes, list[bytes]] = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
@@ -119,8 +124,8 @@ def read_picture(path: Path) -> Picture:
     return Picture(header, _samples(header, parts[b"IDAT"], palette), palette, transparency)
 
 
-def _start(file: BinaryIO) -> tuple[Header, int]:
-    """Return the header, and how many bytes the pixels take before compression."""
+def _start(file: BinaryIO) -> Header:
+    """Return the header at the start of a file."""
     if file.read(len(_SIGNATURE)) != _SIGNATURE:
         raise ValueError("it does not begin like a PNG")
     return _header(*_chunk(file, _HEADER.size))
@@ -140,7 +145,7 @@ def _chunk(file: BinaryIO, most: int) -> tuple[bytes, bytes]:
     return start[4:], content
 
 
-def _header(kind: bytes, content: bytes) -> tuple[Header, int]:
+def _header(kind: bytes, content: bytes) -> Header:
     if kind != b"IHDR" or len(content) != _HEADER.size:
         raise ValueError("it does not begin like a PNG")
     width, height, bits, colour, *method, interlaced = _HEADER.unpack(content)
@@ -149,7 +154,10 @@ def _header(kind: bytes, content: bytes) -> tuple[Header, int]:
     values = height * width * (3 if colour == PALETTE else _SAMPLES[colour])
     if not 0 < values <= MAX_VALUES:
         raise ValueError(f"{height} x {width} pixels are no tile")
-    return Header(height, width, bits, colour, interlaced), height * (width * _SAMPLES[colour] * bits // 8 + 16)
+    # Each row of each pass begins with a byte that names its filter.
+    passes = [(len(range(r, height, dr)), len(range(c, width, dc))) for r, c, dr, dc in _PASSES] if interlaced else [(height, width)]
+    size = sum(rows * (1 + (columns * _SAMPLES[colour] * bits + 7) // 8) for rows, columns in passes if columns)
+    return Header(height, width, bits, colour, interlaced, size)
 
 
 def _palette(header: Header, parts: list[bytes]) -> np.ndarray | None:
@@ -177,9 +185,13 @@ def _samples(header: Header, parts: list[bytes], palette: np.ndarray | None) -> 
 
     The codec is given a picture without palette and transparency, which it would apply.
     """
+    data = b"".join(parts)
+    unpacker = zlib.decompressobj()
+    if len(unpacker.decompress(data, header.size + 1)) != header.size or not unpacker.eof:  # the codec passes over more
+        raise ValueError(f"its pixels are not the {header.size} bytes that its header tells")
     colour = GRAY if palette is not None else header.colour
     start = _HEADER.pack(header.width, header.height, header.bits, colour, 0, 0, header.interlaced)
-    written = [_part(b"IHDR", start), _part(b"IDAT", b"".join(parts)), _part(b"IEND", b"")]
+    written = [_part(b"IHDR", start), _part(b"IDAT", data), _part(b"IEND", b"")]
     samples = imagecodecs.png_decode(_SIGNATURE + b"".join(written))
     if samples.shape != header.shape:
         raise ValueError(f"{samples.shape} instead of {header.shape}")

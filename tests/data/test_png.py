@@ -202,7 +202,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     hides, long, says, peak = done.stdout.splitlines()
-    assert hides == "hides.png (16, 16, 3)" or "hides.png: unreadable or truncated PNG" in hides
+    assert "hides.png: unreadable or truncated PNG (its pixels are not the 784 bytes that its header tells)" in hides
     assert "long.png: unreadable or truncated PNG (2,147,483,648 bytes for a picture that takes" in long
     assert "says.png: unreadable or truncated PNG (30000 x 30000 pixels are no tile)" in says
     assert int(peak) < 250_000  # kB, most of it the interpreter and its libraries

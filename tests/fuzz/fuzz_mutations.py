@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 import zlib
 
@@ -41,11 +40,11 @@ def _mutate(data: bytes, rng: np.random.Generator) -> bytes:
     hot = _headers(data)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         place = int(rng.choice(hot)) if hot and rng.random() < 0.6 else int(rng.integers(max(len(data), 1)))
-        data = _damage(bytearray(data), rng, min(place, max(len(data) - 1, 0)))
+        data = _damage(bytearray(data), rng, min(place, max(len(data) - 1, 0)), hot)
     return bytes(data)
 
 
-def _damage(data: bytearray, rng: np.random.Generator, place: int) -> bytes:
+def _damage(data: bytearray, rng: np.random.Generator, place: int, hot: list[int]) -> bytes:
     length = int(rng.choice([1, 2, 4, 8, 16, 64, 256, 1024]))
     kind = rng.choice(["bits", "bytes", "field", "field", "field", "cut", "insert", "remove", "zeros", "ones", "splice", "foreign"])
     if not data:
@@ -56,11 +55,12 @@ def _damage(data: bytearray, rng: np.random.Generator, place: int) -> bytes:
     elif kind == "bytes":
         data[place : place + length] = rng.bytes(min(length, len(data) - place))
     elif kind == "field":
-        form = str(rng.choice(["H", "I", "Q"]))
-        size = struct.calcsize("<" + form)
-        number = int(rng.choice(np.array([*_NUMBERS, len(data), place], np.uint64))) if rng.random() < 0.8 else int(rng.integers(len(data)))
-        value = struct.pack(str(rng.choice(["<", ">"])) + form, number % 2 ** (8 * size))
-        data[place : place + size] = value[: len(data) - place]
+        size, order = int(rng.choice([2, 4, 8])), "big" if data[:2] in (b"MM", b"\x89P") else "little"
+        now = int.from_bytes(data[place : place + size], order)
+        near = [now - 1, now + 1, now // 2, now * 2]  # a height, a count, a length that is a little wrong
+        pool = [[*_NUMBERS, len(data), place], near, near, hot or near][int(rng.integers(4))]  # hot: a pointer to another header, or a ring
+        number = pool[int(rng.integers(len(pool)))] % 256**size
+        data[place : place + size] = number.to_bytes(size, order)[: len(data) - place]
     elif kind == "cut":
         del data[place:]
     elif kind == "insert":

@@ -65,7 +65,10 @@ def judge(name: str, seed: int, folder: Path) -> str | None:
     flavour = FLAVOURS[name]
     path = folder / flavour.name
     path.write_bytes(flavour.make())
-    good = read(flavour, path)
+    try:
+        good = read(flavour, path)
+    except InputError as error:
+        return f"undamaged: {error}"
     data, mended = damaged(name, seed)
     path.write_bytes(data)
     start = time.process_time()
