@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
@@ -122,6 +123,16 @@ def test_ground_control_points_are_kept_and_named(data_root, tmp_path):
         assert [(p.row, p.col, p.x, p.y) for p in file.gcps[0]] == [(p.row, p.col, p.x, p.y) for p in points]
     with pytest.raises(InputError, match="placed by ground control points, which tell no grid"):
         require_one_grid([path])
+
+
+def test_rational_polynomial_coefficients_are_kept(tmp_path):
+    numbers = tuple(float(i) for i in range(92))
+    tifffile.imwrite(tmp_path / "a.tif", image(), photometric="minisblack", metadata=None, extratags=[(50844, "d", 92, numbers, True)])
+    tile = read_tile(tmp_path / "a.tif")
+    assert georeference(tile.geo).control == "rational polynomial coefficients"
+    write_raster(tmp_path / "out.tif", np.zeros((32, 32), np.uint8), tile.geo)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+        assert tif.pages.first.tags[50844].value == numbers
 
 
 @pytest.mark.parametrize(
