@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,16 @@ def test_the_real_tiles_have_masks_in_their_places(real_data):
     _, problems = examine(Dataset.open(real_data / "challenge_layout").tiles)
     assert {problem.kind for problem in problems} <= {"no-data"}
     require_one_grid(files)
+
+
+def test_neither_train_nor_evaluate_takes_a_shifted_mask(tiny_run, tmp_path, capsys):
+    data = Path(shutil.copytree(tiny_run.data, tmp_path / "data"))
+    path = sorted((data / "test" / "masks").iterdir())[0]
+    with rasterio.open(data / "test" / "images" / path.name) as file:
+        there, crs = file.transform, file.crs
+    write(path, mask(), Affine.translation(2 * there.a, 0) @ there, crs)
+    runs = ["--runs", str(tiny_run.runs), "--data", str(data)]
+    for command in (["evaluate", "tiny", "--split", "test", *runs], ["train", "--run", "new", "--config", str(tiny_run.recipe), *runs]):
+        assert main(command) == 2
+        assert "shifted by 2.00 pixels to the east and 0.00 to the south" in capsys.readouterr().err
+    assert not (tiny_run.runs / "new").exists()
