@@ -176,7 +176,7 @@ def collect(
         runs=predictions,
         members={run.name: run.digest(folds) for run in runs},
         isolated=isolated,
-        geographic=runs[0].splits.cv == "geographic",
+        geographic=runs[0].splits.cv in ("geographic", "areas"),
         landslide=landslide,
     )
 

@@ -50,16 +50,16 @@ class Data(Section):
 
     release: what the tiles are; auto detects it. bands: the input bands, in the order the network gets them; all stands for those that
     the tiles hold, and others are derived from them (see marsls_keras/data/derived). resize: height and width that tiles of different
-    sizes are brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are while
-    they are used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images take more
-    than 1 GiB. conflicts: what becomes of tiles that are there twice, the same image in the same grid cell with different masks: an
-    error; union keeps the first alone, with the landslides of all masks; ignore takes the copies out of train and val, one in test stays
-    as published. pool: the labelled splits that are divided into folds (cv official trains on train and validates on val instead). cv:
-    folds of blocks of block_size x block_size grid cells, of geographic regions, or of whole connected areas (at most `folds` of them);
-    or one fold: holdout, a random share of the blocks, stratified by landslide, or the official split. holdout: that share; 0.2 and 0.3
-    are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block of its own. sampling: training sees single tiles, or windows
-    anywhere in the picture that the training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns from
-    batch to batch.
+    sizes are brought to, bands bilinear and masks by the nearest pixel; null takes them as they are. cache: where decoded tiles are
+    while they are used: in memory, on disk (in MARSLS_CACHE, or marsls in the user's cache folder), or auto: on disk if their images
+    take more than 1 GiB. conflicts: what becomes of tiles that are there twice, the same image in the same grid cell with different
+    masks: an error; union keeps the first alone, with the landslides of all masks; ignore takes the copies out of train and val, one in
+    test stays as published. pool: the labelled splits that are divided into folds (cv official trains on train and validates on val
+    instead). cv: folds of blocks of block_size x block_size grid cells, of geographic regions, or of whole connected areas (at most
+    `folds` of them); or one fold: holdout, a random share of the blocks, stratified by landslide, or the official split. holdout: that
+    share; 0.2 and 0.3 are RMAU-Net's 80:20 and 70:30. A tile without a grid cell is a block of its own; copies of a tile, turned or
+    mirrored, and tiles that overlap on the map are in one block. sampling: training sees single tiles, or windows anywhere in the
+    picture that the training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns from batch to batch.
     """
 
     release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = "auto"

@@ -52,10 +52,11 @@ def image_files(folder: str | Path) -> list[Path]:
 class Dataset:
     """A folder of tiles, in one of these layouts.
 
-    Mars: `<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val and test,
-    or train_partition, validation_partition and test_partition. An image and its mask share their stem, or else their grid cell. A split
-    without a folder `masks` is unlabelled. MMLS v1 (306 + 256 tiles) is from the MarsLS-Net paper (WACV 2024), MMLSv2 (465 / 66 / 133
-    tiles and 276 isolated ones) from its own paper (2026); the challenge distributes the tiles of MMLSv2.
+    Mars: `<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val and test, or
+    train_partition, validation_partition and test_partition. An image and its mask share their stem, or else their grid cell. A split
+    without a folder `masks` is unlabelled. Names such as siteA_col00001_row00002.tif tell several pictures apart. MMLS v1 (306 + 256 tiles)
+    is from the MarsLS-Net paper (WACV 2024), MMLSv2 (465 / 66 / 133 tiles and 276 isolated ones) from its own paper (2026); the challenge
+    distributes the tiles of MMLSv2.
 
     Landslide4Sense (Ghorbanzadeh et al., "Landslide4Sense: Reference Benchmark Data and Deep Learning Models for Landslide Detection",
     IEEE TGRS 60, 2022): `TrainData/img/image_<n>.h5` with the dataset `img`, float64 128 x 128 x 14 (Sentinel-2 B1 to B12, then slope and

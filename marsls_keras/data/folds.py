@@ -193,8 +193,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
 def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
     """Return a fold for each tile, whole connected areas held out in turn: int (N,).
 
-    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more areas than folds, the largest goes first,
-    each to the fold with the fewest tiles so far.
+    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more areas than folds,
+    the largest goes first, each to the fold with the fewest tiles so far.
 
     Raises:
         InputError: If a tile has no grid cell, or all are one area.

@@ -116,7 +116,7 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "baseline": (decision or {}).get("baseline"),
         "gain": (decision or {}).get("gain"),
         "bias": (run.decision or {}).get("bias"),
-        "regions": evaluation.regions if data.get("cv") == "geographic" else None,
+        "regions": evaluation.regions if data.get("cv") in ("geographic", "areas") else None,
         "threshold": run.threshold,
         "views": run.views,
         "elements": [_element(row) for row in (run.decision or {}).get("elements", [])],

@@ -221,9 +221,9 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
     assert [ref.image.name for ref in pseudo.tiles.refs] == [names[i] for i in (0, 2, 3, 5)]
 
 
-def test_images_of_two_pictures_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
+def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     run, (one, other, *_) = Run.open(tiny_run.path), sorted((tiny_run.data / "test/images").iterdir())
-    for path, name in ((one, "a_col00000_row00000.tif"), (other, "b_col00000_row00000.tif")):
+    for path, name in ((one, "mask_col00000_row00000.tif"), (other, "col00000_row00000.tif")):
         shutil.copy(path, tmp_path / name)
     pool = pool_tiles(run)
     _, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False, print)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
@@ -124,6 +126,16 @@ def test_ground_control_points_are_kept_and_named(data_root, tmp_path):
         require_one_grid([path])
 
 
+def test_rational_polynomial_coefficients_are_kept(tmp_path):
+    numbers = tuple(float(i) for i in range(92))
+    tifffile.imwrite(tmp_path / "a.tif", image(), photometric="minisblack", metadata=None, extratags=[(50844, "d", 92, numbers, True)])
+    tile = read_tile(tmp_path / "a.tif")
+    assert georeference(tile.geo).control == "rational polynomial coefficients"
+    write_raster(tmp_path / "out.tif", np.zeros((32, 32), np.uint8), tile.geo)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+        assert tif.pages.first.tags[50844].value == numbers
+
+
 @pytest.mark.parametrize(
     ("transform", "crs", "message"),
     [
@@ -202,3 +214,16 @@ def test_the_real_tiles_have_masks_in_their_places(real_data):
     _, problems = examine(Dataset.open(real_data / "challenge_layout").tiles)
     assert {problem.kind for problem in problems} <= {"no-data"}
     require_one_grid(files)
+
+
+def test_neither_train_nor_evaluate_takes_a_shifted_mask(tiny_run, tmp_path, capsys):
+    data = Path(shutil.copytree(tiny_run.data, tmp_path / "data"))
+    path = sorted((data / "test" / "masks").iterdir())[0]
+    with rasterio.open(data / "test" / "images" / path.name) as file:
+        there, crs = file.transform, file.crs
+    write(path, mask(), Affine.translation(2 * there.a, 0) @ there, crs)
+    runs = ["--runs", str(tiny_run.runs), "--data", str(data)]
+    for command in (["evaluate", "tiny", "--split", "test", *runs], ["train", "--run", "new", "--config", str(tiny_run.recipe), *runs]):
+        assert main(command) == 2
+        assert "shifted by 2.00 pixels to the east and 0.00 to the south" in capsys.readouterr().err
+    assert not (tiny_run.runs / "new").exists()
