@@ -38,9 +38,11 @@ class TrainingBatches:
     """The batches of a whole training; it can begin at any step, with exactly the batches that would have come there.
 
     Without a mosaic a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile comes equally
-    often. With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t % len(sizes)] and
-    there are about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many steps and about as many pixels
-    either way. Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
+    often; those that are not square are mirrored and turned by 180°, but not by quarter turns.
+
+    With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t % len(sizes)] and there are
+    about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many steps and about as many pixels either way.
+    Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
 
     Args:
         images: float32 (N, H, W, C), normalised; the training tiles and no others. Those of an array are held by TensorFlow; of `Inputs`
@@ -61,7 +63,7 @@ class TrainingBatches:
         steps_per_epoch: Batches per epoch.
 
     Raises:
-        ValueError: If tiles are not square without a mosaic, or the sizes do not fit the mosaic.
+        ValueError: If the sizes do not fit the mosaic.
     """
 
     def __init__(
@@ -107,10 +109,10 @@ class TrainingBatches:
         """Return the batches from a global step on, counted from the first step of the first epoch.
 
         Returns:
-            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1). B and S are known beforehand where all
-            windows have one side.
+            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1); of tiles (B, H, W, …). The shape is
+            known beforehand where all windows have one side.
         """
-        branches = [partial(self._batch, turn) for turn in range(len(self._windows.sides))]
+        branches = [partial(self._batch, turn) for turn in range(len(self._windows.shapes))]
 
         def batch(step: tf.Tensor) -> tuple:
             calls: list[Callable] = [partial(branch, step) for branch in branches]
@@ -122,8 +124,8 @@ class TrainingBatches:
     def _batch(self, turn: int, step: tf.Tensor) -> tuple:
         """Return the batch of a step at which windows of the side number `turn` come."""
         windows = self._windows
-        places = tf.gather(self._places[turn], step // len(windows.sides))
-        (images, masks, *weights), index = self._pixels(places, windows.sides[turn], windows.cells[turn])
+        places = tf.gather(self._places[turn], step // len(windows.shapes))
+        (images, masks, *weights), index = self._pixels(places, windows.shapes[turn], windows.cells[turn])
         image, mask = tf.gather(images, index), tf.cast(tf.gather(masks, index), tf.float32)
         if self._directions.vectors:
             turns = tf.gather(_TURNS, tf.linalg.matvec(places[:, 2:], [4, 2, 1]))  # (B, 2, 2)
@@ -136,15 +138,15 @@ class TrainingBatches:
         image, mask, weight = self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
         return self._finish(image), mask, weight
 
-    def _pixels(self, places: tf.Tensor, side: int, cells: int) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the source's pixels, and which goes where: int32 (B, side, side), positions in their flat arrays.
+    def _pixels(self, places: tf.Tensor, shape: tuple[int, int], cells: int) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return the source's pixels, and which goes where: int32 (B, *shape), positions in their flat arrays.
 
         A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term depends on
         the cell, the others on the row or column alone, so all are one product of two thin matrices per window.
 
         Args:
             places: int32 (B, 5), as in `Windows`.
-            side: Side of the windows.
+            shape: Height and width of the windows.
             cells: Cells that a window spans at most, along each axis.
         """
         mosaic = self._windows.mosaic
@@ -153,8 +155,9 @@ class TrainingBatches:
         table = np.where(mosaic.table < 0, absent, mosaic.table).astype(np.int32)
         size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
         corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
-        along = tf.range(side)
-        position = corner + along + reverse * (side - 1 - 2 * along)  # (B, 2, side): rows, columns
+        last = tf.constant(shape)[:, None] - 1
+        along = tf.minimum(tf.range(max(shape)), last)  # (2, longer side): the shorter side goes on with its last pixel, and is cut below
+        position = corner + along + reverse * (last - 2 * along)  # (B, 2, longer side): rows, columns
         first = corner // size
         cell, offset = position // size - first, position % size * stride
         cell, offset = (tf.where(transposed, x[:, ::-1], x) for x in (cell, offset))
@@ -165,9 +168,9 @@ class TrainingBatches:
         parts, tiles = self._source.fetch(tiles)
         tiles = tiles * (height * width)
         ones = tf.ones_like(offset[:, 0])
-        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, side, cells + 2)
+        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, longer side, cells + 2)
         right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
-        return parts, tf.matmul(left, right)
+        return parts, tf.matmul(left[:, : shape[0]], right[:, :, : shape[1]])
 
 
 class _Source(Protocol):

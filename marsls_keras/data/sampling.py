@@ -19,36 +19,31 @@ class Windows:
 
     Attributes:
         mosaic: Where the tiles lie.
-        sides: Sides in pixels; step t has windows of the side number t % len(sides).
-        cells: For each side, how many cells of the table a window spans at most, along each axis.
-        places: For each side, int32 (steps of that side, windows per step, 5): top, left, transposed, rows reversed, columns reversed.
+        shapes: Heights and widths in pixels; step t has windows of the shape number t % len(shapes).
+        cells: For each shape, how many cells of the table a window spans at most, along each axis.
+        places: For each shape, int32 (steps of that shape, windows per step, 5): top, left, transposed, rows reversed, columns reversed.
             The pixel (i, j) of what training sees is the pixel (i, j) of the window, or (j, i) if transposed, with the rows and the
-            columns of the window reversed before.
+            columns of the window reversed before. Only square windows are transposed.
     """
 
     mosaic: Mosaic
-    sides: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
     cells: tuple[int, ...]
     places: tuple[np.ndarray, ...]
 
     def tiles_at(self, step: int) -> np.ndarray:
         """Return the positions of the tiles that the windows of a step touch, sorted, each once."""
-        turn, number = step % len(self.sides), step // len(self.sides)
-        side = self.sides[turn]
-        return np.unique(np.concatenate([self.mosaic.tiles_in(top, left, side, side) for top, left in self.places[turn][number, :, :2]]))
+        turn, number = step % len(self.shapes), step // len(self.shapes)
+        shape = self.shapes[turn]
+        return np.unique(np.concatenate([self.mosaic.tiles_in(top, left, *shape) for top, left in self.places[turn][number, :, :2]]))
 
 
 def tile_windows(mosaic: Mosaic, steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
-    """Return whole tiles as windows, cut from a stream of permutations of all tiles, flipped and turned.
-
-    Raises:
-        ValueError: If the tiles are not square.
-    """
-    if mosaic.height != mosaic.width:
-        raise ValueError(f"Quarter turns need square tiles. Received: {mosaic.height} x {mosaic.width}")
+    """Return whole tiles as windows, cut from a stream of permutations of all tiles, flipped and turned, by 180° only if not square."""
+    square = mosaic.height == mosaic.width
     tiles = _permutations(len(mosaic.origins), steps * batch_size, seed)
-    places = np.concatenate([mosaic.origins[tiles], symmetries(augmentation, len(tiles), seed)], 1)
-    return Windows(mosaic, (mosaic.height,), (1,), (places.reshape(steps, batch_size, 5),))
+    places = np.concatenate([mosaic.origins[tiles], symmetries(augmentation, len(tiles), seed, square)], 1)
+    return Windows(mosaic, ((mosaic.height, mosaic.width),), (1,), (places.reshape(steps, batch_size, 5),))
 
 
 def picture_windows(mosaic: Mosaic, sides: tuple[int, ...], steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
@@ -80,20 +75,24 @@ def picture_windows(mosaic: Mosaic, sides: tuple[int, ...], steps: int, batch_si
     places = np.concatenate([corners, symmetries(augmentation, len(tiles), seed)], 1)
     return Windows(
         mosaic,
-        tuple(sides),
+        tuple((side, side) for side in sides),
         tuple((min(mosaic.height, mosaic.width) + side - 2) // min(mosaic.height, mosaic.width) + 1 for side in sides),
         tuple(places[owner == k].reshape(-1, count, 5) for k, count in enumerate(counts)),
     )
 
 
-def symmetries(config: Augmentation, number: int, seed: int) -> np.ndarray:
+def symmetries(config: Augmentation, number: int, seed: int, square: bool = True) -> np.ndarray:
     """Draw flips and quarter turns: int32 (number, 3) of {0, 1}, transposed, rows reversed, columns reversed.
+
+    Of what is not square a quarter turn has another shape: 0 and 1 of them become 0, 2 and 3 become 2, and nothing is transposed.
 
     Turning a tile also turns the light in the gray band and the direction a slope faces; the slope band is a steepness and does not change.
     """
     draw = np.random.default_rng([seed, 1]).random((number, 4))
     horizontal, vertical = draw[:, 0] < config.horizontal_flip, draw[:, 1] < config.vertical_flip
     turns = np.where(draw[:, 2] < config.rot90, (draw[:, 3] * 4).astype(np.int32), 0)
+    if not square:
+        turns &= 2
     # np.rot90(a)[i, j] = a[j, -1 - i]
     return np.stack([turns % 2 == 1, vertical ^ (turns >= 2), horizontal ^ ((turns == 1) | (turns == 2))], 1).astype(np.int32)
 

@@ -138,10 +138,23 @@ def test_the_tiles_of_a_step_can_be_named():
         assert batches.tiles_at(step).tolist() == sorted(set(image[:, 0, 0, 0].astype(int)))
 
 
-def test_tiles_that_are_not_square_are_refused():
-    images, masks, _ = coded(4, 4, 6)
-    with pytest.raises(ValueError, match="4 x 6"):
-        TrainingBatches(images, masks, batch_size=2, augmentation=STILL, bands=("red", "dem", "gray"), units=np.ones(3), seed=0, epochs=1)
+@pytest.mark.parametrize("height,width", [(4, 6), (7, 3)])
+def test_tiles_that_are_not_square_are_mirrored_and_turned_by_180(height, width):
+    images, masks, weights = coded(4, height, width)
+    turning = Augmentation(horizontal_flip=0.5, vertical_flip=0.5, rot90=1)
+    options = {"augmentation": turning, "bands": ("red", "dem", "gray"), "units": np.ones(3), "seed": 0, "epochs": 20}
+    seen = set()
+    for image, mask, weight in take(TrainingBatches(images, masks, batch_size=2, weights=weights, **options)):
+        assert image.shape[1:3] == (height, width)
+        for i in range(2):
+            tile = round(image[i, ..., 0].min())
+            ways = [(a, b) for a in (1, -1) for b in (1, -1) if np.array_equal(image[i], images[tile][::a, ::b])]
+            assert len(ways) == 1
+            a, b = ways[0]
+            np.testing.assert_array_equal(mask[i, ..., 0], masks[tile][::a, ::b])
+            np.testing.assert_array_equal(weight[i, ..., 0], weights[tile][::a, ::b])
+            seen.add(ways[0])
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize("number,size", [(5, 2), (4, 2), (3, 8), (1, 1)])

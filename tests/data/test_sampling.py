@@ -104,7 +104,7 @@ def test_more_steps_do_not_change_the_first_ones(sides):
 )
 def test_a_step_has_about_the_pixels_of_its_tiles_and_sides_take_turns(sides, batch_size, counts):
     drawn = windows(grid(2, 3), sides, steps=31, batch_size=batch_size)
-    assert drawn.sides == sides and [p.shape[1:] for p in drawn.places] == [(count, 5) for count in counts]
+    assert drawn.shapes == tuple((side, side) for side in sides) and [p.shape[1:] for p in drawn.places] == [(count, 5) for count in counts]
     assert [len(p) for p in drawn.places] == [len(range(turn, 31, len(sides))) for turn in range(len(sides))]
 
 
