@@ -154,6 +154,6 @@ def read_state(folder: Path) -> State | None:
                 arrays = {name: file[name] for name in file.files}
             state = json.loads(str(arrays.pop("state")))
             return State(**{**state, "plan": Plan(**{**state["plan"], "trouble": tuple(state["plan"]["trouble"])})}, arrays=arrays)
-        except (*DAMAGED_NPZ, TypeError):
+        except (*DAMAGED_NPZ, TypeError, RecursionError):
             continue  # the state before it is whole
     return None

@@ -249,11 +249,18 @@ def without_patience(config: Config) -> Config:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a fold's history.csv, one an epoch; empty if there is none."""
+    """Return the rows of a fold's history.csv, one an epoch; empty if there is none.
+
+    Raises:
+        InputError: If it is damaged.
+    """
     if not path.exists():
         return []
-    header, *rows = path.read_text(encoding="utf-8").splitlines()
-    return [dict(zip(header.split(","), map(float, row.split(",")), strict=True)) for row in rows]
+    try:
+        header, *rows = path.read_text(encoding="utf-8").splitlines()
+        return [dict(zip(header.split(","), map(float, row.split(",")), strict=True)) for row in rows]
+    except ValueError as error:  # of UTF-8, of a number, of their count
+        raise InputError(f"{path} is damaged: {error}. Restore it from a copy, or move it away.") from None
 
 
 def history_text(rows: list[dict[str, float]]) -> str:

@@ -11,7 +11,7 @@ from record_builders import FINGERPRINT, metrics
 from marsls_keras.config import Config
 from marsls_keras.data.folds import Splits
 from marsls_keras.errors import InputError
-from marsls_keras.training.run_dir import Run
+from marsls_keras.training.run_dir import Run, read_history
 
 SPLITS = Splits("blocks", 5, tuple({"id": f"train/t{i}", "sha256": f"{i:064x}", "block": f"base/0/{i}", "fold": i % 5} for i in range(10)))
 CONFIG = Config()
@@ -231,3 +231,11 @@ def test_the_command_for_a_fold_is_one_that_a_shell_takes(tmp_path, monkeypatch)
     assert Run.create(Path("runs/mine"), CONFIG, SPLITS, FINGERPRINT).trouble(1) == "fold 1 is missing: marsls train --run mine --fold 1"
     odd = Run.create(Path("my runs/a b"), CONFIG, SPLITS, FINGERPRINT)
     assert odd.trouble(2) == "fold 2 is missing: marsls train --run 'a b' --runs 'my runs' --fold 2"
+
+
+@pytest.mark.parametrize("content", [b"", b"epoch,loss\n0", b"epoch\nx", b"epoch\n0,1", b"\xff\xfe", b"\0\n\0"])
+def test_a_damaged_history_is_named(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"history\.csv is damaged: "):
+        read_history(tmp_path / "history.csv")
+    assert read_history(tmp_path / "none.csv") == []
