@@ -12,6 +12,7 @@ from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.integrity import Tiles, examine, require_same_family
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.errors import InputError
+from marsls_keras.progress import tracked
 
 
 def check_data(
@@ -53,10 +54,10 @@ def check_data(
     parts = {name: tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.split == name]) for name in splits}
     if targets is not None and targets.bands == tiles.bands:
         parts["images"] = targets
-    result["splits"] = {name: _describe(part) for name, part in parts.items()}
+    result["splits"] = {name: _describe(parts[name]) for name in tracked("Describing splits", parts)}
     samples = {name: shift.sample(part) for name, part in parts.items()}
     first, *others = parts
-    for name in others:
+    for name in tracked("Comparing splits", others):
         pair = f"{first}-{name}"
         result["shift"][pair] = shift.statistics(samples[first], samples[name], tiles.bands)
         result["difference"][pair] = shift.mean_differences(result["splits"][first]["bands"], result["splits"][name]["bands"])

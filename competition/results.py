@@ -30,6 +30,7 @@ from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.stitched import cells_seen
 from marsls_keras.inference.views import views_of
+from marsls_keras.progress import stage
 from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report
@@ -201,7 +202,9 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
     scored = [
         Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None
     ]
-    write_report([_gather(run, data, say) for run in opened], path, scored)
+    gathered = [_gather(run, data, say) for run in opened]
+    with stage("Drawing the report"):
+        write_report(gathered, path, scored)
     return path
 
 

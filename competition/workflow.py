@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.backend import backend
 from competition.decision import PLAIN, decision_path, full_size
 from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger, ledger_row
@@ -29,14 +30,13 @@ from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
-from marsls_keras.losses import build_loss
+from marsls_keras.losses import read_loss
 from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
+from marsls_keras.progress import stage
 from marsls_keras.training.device import require_devices
-from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
 from marsls_keras.training.full import as_full, plan_full
 from marsls_keras.training.run_dir import Run, with_epochs
-from marsls_keras.training.shares import uneven_shares
 
 
 def train(
@@ -98,7 +98,18 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
-    model = build_model(parsed.model.name, expand_bands(parsed.data.bands, tiles.bands), **parsed.model.options)
+    if known is not None:  # what it refuses, it refuses at once
+        run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
+        for k in folds:
+            if not overwrite and (fold != "all" or run.trouble(k) is not None):
+                require_fresh(run if full is None else as_full(run, full), k, resume)
+    backend()
+    # Modules that derive classes from those of Keras.
+    from marsls_keras.training.fit import require_labels, train_fold
+    from marsls_keras.training.shares import uneven_shares
+
+    with stage("Building the network"):
+        model = build_model(parsed.model.name, expand_bands(parsed.data.bands, tiles.bands), **parsed.model.options)
     if parsed.model.pretrained and not resume:  # a fold that goes on does not read it again
         load_pretrained(model, parsed.model.pretrained)
     del model
@@ -149,7 +160,7 @@ def require_parts(config: Config) -> None:
     Raises:
         InputError: If so.
     """
-    build_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
+    read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
     require_options(config.model.name, config.model.options)
     if config.training.layer_decay != 1 and not encoder_levels(config.model.name, config.model.options):
         raise InputError(f"training.layer_decay: {config.model.name} has no encoder whose levels could learn at different rates.")
@@ -186,7 +197,8 @@ def tune(
         sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
     oof = collect(opened, tiles, views, folds, say, isolated)
-    decision = decide(oof, sets, trials)
+    with stage("Choosing the decision"):
+        decision = decide(oof, sets, trials)
     path = decision_path(opened)
     write_json(path, decision)
     return decision, path

@@ -11,20 +11,13 @@ from keras import layers, ops
 
 from marsls_keras.layers import Blend, ResizeLike
 from marsls_keras.models.decoders import DECODERS
-from marsls_keras.models.encoders import LEVELS, build_encoder, find_encoder
+from marsls_keras.models.encoders import LEVELS, build_encoder
 from marsls_keras.models.fusion import FUSIONS, LATE
-from marsls_keras.models.registry import register
 
 GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
 """The paper's two groups of bands, in its order."""
 
 
-@register(
-    "dual_swin",
-    stride=lambda **_: 32,
-    encoder=lambda encoder="swin_v2_small", **_: list(find_encoder(encoder).levels),
-    named=True,
-)
 def dual_swin(
     bands: Sequence[str],
     *,

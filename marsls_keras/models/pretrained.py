@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from marsls_keras.errors import InputError, RunError, listing
 from marsls_keras.files import sha256
+from marsls_keras.lazy import keras
 
 HUB = "hf:"
 """What the name of a repository of Hugging Face begins with, where a file could be given."""

@@ -11,12 +11,12 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-import keras
 import numpy as np
 
 from marsls_keras import __version__
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
+from marsls_keras.lazy import keras
 
 
 def accelerators() -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from marsls_keras.models.encoders.cnn import CNNS, cnn
-from marsls_keras.models.encoders.swin_v2 import STAGES, swin_v2
+from marsls_keras.models.encoders.swin_v2 import swin_v2
+from marsls_keras.models.networks import STAGES
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 
