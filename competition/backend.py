@@ -6,10 +6,8 @@ import logging
 import os
 from importlib.util import find_spec
 
-from competition.console import quiet_stderr
 from marsls_keras.errors import InputError
 from marsls_keras.progress import stage
-from marsls_keras.training.device import accelerators
 
 state = {"debug": False, "imported": False}
 """Whether to show tracebacks and the messages of TensorFlow, as the command line asks for, and whether the backend is imported."""
@@ -29,6 +27,9 @@ def backend() -> None:
         hint = 'pip install "marsls-keras[jax]" brings it.' if wanted == "jax" else "Expected tensorflow or jax."
         raise InputError(f"KERAS_BACKEND={wanted}: there is no such backend here. {hint}")
     if not state["imported"]:
+        from competition.console import quiet_stderr
+        from marsls_keras.training.device import accelerators
+
         with stage("Importing the backend"), quiet_stderr(state["debug"]):
             accelerators()
         state["imported"] = True

@@ -101,7 +101,8 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
     """
     root = data or run.data_root
     if not root.is_dir():
-        raise InputError(f"The data of run {run.name} are no longer in {root}. Say where they are with --data.")
+        what = f"{root} is a file, expected the data folder of run {run.name}." if root.exists() else ""
+        raise InputError(f"{what or f'The data of run {run.name} are no longer in {root}.'} Say where they are with --data.")
     tiles = load_folder(root, run.config.data.model_copy(update={"bands": tuple(bands or run.config.data.bands)}))
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]

@@ -20,7 +20,7 @@ from marsls_keras.data.layouts import TIFF
 from marsls_keras.data.refs import grid_key, list_files
 from marsls_keras.data.tile import read_mask
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import write_text
+from marsls_keras.files import no_folder, write_text
 from marsls_keras.progress import tracked
 
 
@@ -122,7 +122,7 @@ def _read_masks(folder: Path) -> dict[str, np.ndarray]:
         InputError: If the folder is missing or empty, or any mask cannot be used; all are listed.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}. Give the folder that holds the true masks.")
+        raise InputError(f"{no_folder(folder)} Give the folder that holds the true masks.")
     masks, problems = {}, []
     for file in tracked("Reading masks", list(list_files(folder, TIFF))):
         try:

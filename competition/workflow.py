@@ -18,20 +18,19 @@ from competition.pseudo import pseudo_labelled, pseudo_trained, require_pseudo
 from competition.reading import Say, bands_of, decision_of, read_images
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, images_of, write_submission
-from competition.tuning import decide
 from marsls_keras import __version__
 from marsls_keras.config import Config, load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint, images_digest
-from marsls_keras.data.folds import FULL, Fold, make_splits, require_held_out
+from marsls_keras.data.folds import FULL, Fold, make_splits, require_fold, require_held_out
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import read_loss
-from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_options, require_size
+from marsls_keras.models import build_model, encoder_levels, load_pretrained, require_checkpoint, require_options, require_size
 from marsls_keras.progress import stage
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fold_dir import discard, require_fresh
@@ -79,6 +78,10 @@ def train(
     if fold not in ("all", FULL) and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, all or full.")
     require_pseudo(fold, pseudo, confidence)
+    if parsed.model.pretrained and not resume:
+        require_checkpoint(parsed.model.pretrained)
+    if fold.isdecimal():
+        require_fold(int(fold), parsed.data)
     tiles = load_folder(data, parsed.data)
     splits = make_splits(tiles, parsed.data, parsed.training.seed)
     folds: list[Fold] = list(range(splits.folds)) if fold == "all" else [FULL if fold == FULL else int(fold)]
@@ -197,6 +200,8 @@ def tune(
         sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
     oof = collect(opened, tiles, views, folds, say, isolated)
+    from competition.tuning import decide  # with Optuna
+
     with stage("Choosing the decision"):
         decision = decide(oof, sets, trials)
     path = decision_path(opened)

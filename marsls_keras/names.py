@@ -14,7 +14,7 @@ _SYNONYMS = {
     **dict.fromkeys(("cross_entropy", "crossentropy", "binary_crossentropy", "binary_cross_entropy"), "bce"),
     **dict.fromkeys(("jaccard", "miou"), "iou"),
     **dict.fromkeys(("u-net", "u_net"), "unet"),
-    **dict.fromkeys(("dihedral", "8x", "all"), "d4"),
+    **dict.fromkeys(("dihedral", "8x"), "d4"),
     **dict.fromkeys(("step_size", "alpha"), "learning_rate"),
     **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
     **dict.fromkeys(("off", "no"), "none"),

@@ -123,6 +123,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise InputError(f"There is no configuration file {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"Configuration {path} is a folder, expected a YAML file.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"Configuration {path} cannot be read: {error}") from None
     if values is not None and not isinstance(values, dict):
@@ -164,16 +166,16 @@ def _explain(error: Any, kind: type[Config]) -> str:
         context = error.get("ctx") or {}
         given = context.get("tag", error["input"])
         if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
-            message = f"{message}.{meant(given, known)}".removesuffix(".")
+            message = f"{message}.{meant(given, known)}"
         # A whole section is more than anyone reads, and the message names its keys.
-        return message if len(repr(error["input"])) > 200 else f"{message}. Received: {error['input']!r}"
+        if len(repr(error["input"])) > 200:
+            return message
+        return f"{message.removesuffix('.')}{'' if message.endswith('?') else '.'} Received: {error['input']!r}"
     known = _keys(kind, error["loc"][:-1])
     close = nearest(str(error["loc"][-1]), known)
     if close is None and len(error["loc"]) == 1:  # a key of a section, without the section
         sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in kind.model_fields.items()}
         close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest(str(error["loc"][0]), keys))), None)
-    elif close is not None:
-        close = ".".join([*map(str, error["loc"][:-1]), close])
     return f"unknown key {place}" + (f", did you mean {close}?" if close else f"; known here: {', '.join(known)}")
 
 

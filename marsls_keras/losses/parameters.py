@@ -43,9 +43,9 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
         found = {str(e["loc"][0]): e for e in error.errors()}
         unknown = [key for key, e in found.items() if e["type"] == "extra_forbidden"]
         if unknown:
-            raise InputError(
-                f"loss.{name} has no parameter {', '.join(unknown)}.{meant(unknown[0], section.model_fields)} It has: {', '.join(section.model_fields)}."
-            ) from None
+            hint = meant(unknown[0], section.model_fields)
+            what = f"loss.{name} has no parameter {', '.join(unknown)}.{hint}"
+            raise InputError(f"{what} It has: {', '.join(section.model_fields)}.") from None
         wrong = [f"loss.{name}.{key}: {e['msg'].removeprefix('Value error, ')}. Received: {e['input']!r}" for key, e in found.items()]
         raise InputError(wrong[0] if len(wrong) == 1 else f"loss.{name}:{listing(wrong)}") from None
 

@@ -52,6 +52,17 @@ def load_pretrained(model: keras.Model, source: str) -> dict[str, Any]:
     return {"source": source, "sha256": sha256(path)}
 
 
+def require_checkpoint(source: str) -> None:
+    """Refuse a source of weights that is neither a file nor a repository of Hugging Face; the network need not be there for that.
+
+    Raises:
+        InputError: If so.
+    """
+    if not source.startswith(HUB) and not Path(source).is_file():
+        what = f"{source} is a folder, no checkpoint." if Path(source).is_dir() else f"There is no checkpoint {source}."
+        raise InputError(f"{what} Give a safetensors file, or {HUB} and the name of a repository of Hugging Face.")
+
+
 def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
     """Give all SwinV2 encoders of a network the weights of a checkpoint that timm wrote; each begins with the same.
 
@@ -146,8 +157,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise InputError(f"There is no checkpoint {path}. Give a safetensors file, or {HUB} and the name of a repository of Hugging Face.")
+    require_checkpoint(str(path))
     try:
         with safe_open(path, framework="np") as file:
             wanted = [name for name in file.keys() if not _IGNORED.search(name)]  # noqa: SIM118 - it is no dictionary

@@ -13,6 +13,13 @@ from marsls_keras.lazy import keras
 from marsls_keras.models.networks import NETWORKS, Network, stored_table
 from marsls_keras.names import meant
 
+_TYPES: dict[type, tuple[type, ...]] = {
+    **{kind: (kind,) for kind in (bool, int, str, dict)},
+    float: (int, float),
+    **dict.fromkeys((list, tuple), (list, tuple)),
+}
+"""The types that a value of an option may have, by that of its default."""
+
 _ENTRIES: dict[str, Network] = dict(NETWORKS)
 
 
@@ -113,15 +120,7 @@ def require_options(name: str, options: dict[str, Any]) -> None:
         raise InputError(f"model.options: {name} has no option {', '.join(unknown)}.{meant(unknown[0], known)} It has: {', '.join(known)}.")
     for option, value in options.items():
         default = known[option]
-        allowed = {
-            bool: (bool,),
-            int: (int,),
-            float: (int, float),
-            str: (str,),
-            dict: (dict,),
-            list: (list, tuple),
-            tuple: (list, tuple),
-        }.get(type(default))
+        allowed = _TYPES.get(type(default))
         if allowed and type(value) not in allowed:
             kind = type(default).__name__
             raise InputError(f"model.options.{option}: expected {kind}, such as {default!r}. Received: {value!r}")

@@ -29,7 +29,8 @@ from typing import Any
 from marsls_keras.config import Config, differences, read_config, write_config
 from marsls_keras.data.folds import FULL, Fold, Splits
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import read_json, sha256, write_json
+from marsls_keras.files import no_folder, read_json, sha256, write_json
+from marsls_keras.names import meant
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ class Run:
         if not (path / "splits.json").exists():
             beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
-            raise InputError(f"There is no run {path.name!r} in {path.parent}.{known}")
+            if path.parent.exists() and not path.parent.is_dir():
+                raise InputError(f"{no_folder(path.parent, 'folder of runs')} Give it with --runs.")
+            raise InputError(f"There is no run {path.name!r} in {path.parent}.{meant(path.name, beside)}{known}")
         try:
             splits = Splits.from_json(read_json(path / "splits.json"))
         except (KeyError, TypeError) as error:
@@ -116,7 +119,8 @@ class Run:
         config = read_config(path / "config.yaml")
         if at and weights not in config.training.weight_sets:
             there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
-            raise InputError(f"Run {name} was not trained with weights {weights!r}. There are: {there}.")
+            hint = meant(weights, config.training.weight_sets)
+            raise InputError(f"Run {name} was not trained with weights {weights!r}.{hint} There are: {there}.")
         return cls(path, config, splits, read_json(path / "fingerprint.json"), weights if at else None)
 
     def fold_path(self, fold: Fold) -> Path:

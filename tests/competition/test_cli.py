@@ -692,7 +692,7 @@ def test_names_that_are_no_text(tmp_path):
 
 
 def test_a_keras_backend_that_is_not_there(tmp_path):
-    result = process("models", KERAS_BACKEND="torch")
+    result = process("trial", KERAS_BACKEND="torch")
     assert result.code == 2
     assert "KERAS_BACKEND" in result.err and "tensorflow or jax" in result.err and "Traceback" not in result.err
 
