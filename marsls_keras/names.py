@@ -28,7 +28,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     In this order: another word for it; its initials (lr: learning_rate); its beginning, if no other name has it; the most similar spelling.
     """
     known = list(known)
-    word = name.strip().lower().replace("-", "_").replace(" ", "_")
+    word = name.strip().lower().replace("-", "_").replace(" ", "_").replace("+", "plus")
     for candidate in (word, _SYNONYMS.get(word), _SYNONYMS.get(name.lower())):
         if candidate in known:
             return candidate

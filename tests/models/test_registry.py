@@ -51,9 +51,7 @@ def test_an_unknown_model_is_an_error_that_lists_the_known(call):
 
 @pytest.mark.parametrize("call", [lambda options: build_model("unet", **options), lambda options: require_options("unet", options)])
 def test_unknown_options_are_an_error_that_lists_the_known(call):
-    with pytest.raises(
-        InputError, match=r"unet has no option filters, rate. Did you mean base_filters\? It has: base_filters, depth, dropout"
-    ):
+    with pytest.raises(InputError, match=r"no option filters, rate. Did you mean base_filters\? It has: base_filters, depth, dropout"):
         call({"filters": 3, "depth": 2, "rate": 0.1})
 
 
