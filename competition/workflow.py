@@ -101,8 +101,9 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
+    facts = fingerprint(tiles, data)
     if known is not None:  # what it refuses, it refuses at once
-        run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
+        run = Run.create(runs / name, parsed, splits, facts, resume)
         for k in folds:
             if not overwrite and (fold != "all" or run.trouble(k) is not None):
                 require_fresh(run if full is None else as_full(run, full), k, resume)
@@ -123,7 +124,7 @@ def train(
         raise InputError(trouble)
     if not environments:  # else the processes that train, which have the devices, find out
         require_devices(parsed.training, devices)
-    run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
+    run = Run.create(runs / name, parsed, splits, facts, resume)
     labels = None
     if full is not None:
         if not overwrite:  # before images are predicted
