@@ -128,15 +128,19 @@ class _Watch:
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"))
         with Progress(*columns, TimeElapsedColumn(), console=Console(file=self._stream), transient=True) as bar:
-            task = bar.add_task("", total=None, count="")
+            shown: Stage | None = None
+            task = bar.add_task("", total=None, count="", visible=False)
             _Watch.bar = bar
             try:
                 while True:
                     with _lock:
                         now = _open[-1] if _open else None
                     if now is not None:
+                        if now is not shown:
+                            bar.reset(task, description=now.title)
+                            shown = now
                         count = "" if now.total is None else f"{now.done}/{now.total}"
-                        bar.update(task, description=now.title, total=now.total, completed=now.done, count=count)
+                        bar.update(task, description=now.title, total=now.total, completed=now.done, count=count, visible=True)
                     if self._over.wait(0.1):
                         return
             finally:
