@@ -11,15 +11,15 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from rich.table import Table
 
+from competition.backend import backend
 from competition.console import table
 from competition.peers import Peer, require_peer, timed
+from competition.workflow import require_parts
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_folder
@@ -29,14 +29,13 @@ from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.normalize import Normalizer
 from marsls_keras.data.synth import write_dataset
 from marsls_keras.errors import InputError
+from marsls_keras.lazy import keras, tf
 from marsls_keras.models import require_size
 from marsls_keras.training.device import peak_memory, prepare
-from marsls_keras.training.fit import fold_tiles
-from marsls_keras.training.leg import FoldData, Leg
-from marsls_keras.training.progress import Live
-from marsls_keras.training.resume import Plan
 from marsls_keras.training.run_dir import Run
-from marsls_keras.training.watch import Signals
+
+if TYPE_CHECKING:
+    from marsls_keras.training.leg import FoldData
 
 _TURNS = 5
 """Everything is measured so often; a figure is the median, for machines are noisy."""
@@ -75,6 +74,7 @@ def bench(
     if not 0 < seconds < float("inf"):
         raise InputError(f"--seconds {seconds:g}: expected more than 0.")
     recipe, parsed = load_config(config, settings)
+    require_parts(parsed)
     load = os.getloadavg()[0]
     if peer is not None:
         require_peer(peer, parsed)
@@ -84,10 +84,11 @@ def bench(
             data = _generated(Path(scratch) / "data")
         say(f"Decoding {data}.")
         tiles, decode = _decode(data, parsed)
-        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
         windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
         for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
             require_size(parsed.model.name, parsed.model.options, height, width)
+        backend()
+        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
         result |= _network(fold, seconds, peer, say)
         result["pipeline"] = {}
@@ -155,6 +156,9 @@ def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
 
 def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
     """Return the first fold of a run that `marsls train` would begin with these tiles."""
+    from marsls_keras.training.fit import fold_tiles
+    from marsls_keras.training.leg import FoldData
+
     splits = make_splits(tiles, config.data, config.training.seed)
     pool = {tile["id"] for tile in splits.tiles}
     used = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
@@ -182,6 +186,11 @@ def _pipelines(config: Config) -> dict[str, Config]:
 
 def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure training and inference of a fold's network, and of its peer in turns."""
+    from marsls_keras.training.leg import Leg
+    from marsls_keras.training.progress import Live
+    from marsls_keras.training.resume import Plan
+    from marsls_keras.training.watch import Signals
+
     config, area = fold.run.config, _area(fold)
     plan = Plan(config.training.batch_size, config.training.accumulate)
     leg = Leg(fold, plan, None, 1, Signals(), Live(fold.run.name, 1, fold.run.path / "log.txt"))

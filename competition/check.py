@@ -15,6 +15,7 @@ from marsls_keras.data.layouts import masks_beside
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.slope import slope_correlations, slope_problems
 from marsls_keras.errors import InputError
+from marsls_keras.progress import tracked
 
 
 def check_data(
@@ -66,10 +67,10 @@ def check_data(
     parts = {name: tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.split == name]) for name in splits}
     if targets is not None and targets.bands == tiles.bands:
         parts["images"] = targets
-    result["splits"] = {name: _describe(part) for name, part in parts.items()}
+    result["splits"] = {name: _describe(parts[name]) for name in tracked("Describing splits", parts)}
     samples = {name: shift.sample(part) for name, part in parts.items()}
     first, *others = parts
-    for name in others:
+    for name in tracked("Comparing splits", others):
         pair = f"{first}-{name}"
         result["shift"][pair] = shift.statistics(samples[first], samples[name], tiles.bands)
         result["difference"][pair] = shift.mean_differences(result["splits"][first]["bands"], result["splits"][name]["bands"])

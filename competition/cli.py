@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli_common import AsJson, Conflicts, Form, FormOrAuto, Release, Runs, backend, next_line, state
+from competition.backend import backend, state
+from competition.cli_common import AsJson, Conflicts, Form, FormOrAuto, Release, Runs, next_line
 from competition.cli_ledger import ledger_app
 from competition.cli_results import evaluate, predict, report, score
 from competition.cli_submit import submit
@@ -86,7 +87,6 @@ def check(
 
 def models(as_json: AsJson = False) -> None:
     """List the networks and their parameter counts, for seven bands and default options."""
-    backend()
     from competition.console import show, show_json, table
     from marsls_keras.models import describe_models
 
@@ -115,7 +115,6 @@ def bench(
     if peer is not None:  # the two share a GPU's memory, so neither may take all of it at once
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    backend()
     from competition import bench as measure
     from competition.console import say, show, show_json
 
@@ -156,7 +155,6 @@ def train(
 
         environments = device_environments(jobs)
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
-    backend()
     from competition import workflow
     from competition.console import say, score_table, show
 

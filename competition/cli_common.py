@@ -1,20 +1,15 @@
-"""What commands share: options, the backend's import, what to type next."""
+"""What commands share: options, what to type next."""
 
 from __future__ import annotations
 
-import logging
-import os
 import shlex
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
 
 from marsls_keras.errors import InputError
-
-state = {"debug": False}
 
 Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of the runs.")]
 Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1; or full, the refit on all tiles.")]
@@ -37,23 +32,6 @@ class Align(StrEnum):
 
 
 AlignTo = Annotated[Align | None, Option("--align", help="Fit to all of these images together (transductive): z-score or BatchNorm.")]
-
-
-def backend() -> None:
-    """Import the deep-learning backend, which takes seconds, without its chatter."""
-    from competition.console import quiet_stderr
-
-    if not state["debug"]:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    wanted = os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # else ~/.keras/keras.json would decide
-    if wanted not in ("tensorflow", "jax") or find_spec(wanted) is None:
-        hint = 'pip install "marsls-keras[jax]" brings it.' if wanted == "jax" else "Expected tensorflow or jax."
-        raise InputError(f"KERAS_BACKEND={wanted}: there is no such backend here. {hint}")
-    with quiet_stderr(state["debug"]):
-        from marsls_keras.training.device import accelerators
-
-        accelerators()
 
 
 def parse_folds(text: str | None) -> list[Any] | None:

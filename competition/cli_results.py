@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli_common import Align, AlignTo, AsJson, Folds, FormOrAuto, OwnData, Release, Runs, backend, parse_folds
+from competition.cli_common import Align, AlignTo, AsJson, Folds, FormOrAuto, OwnData, Release, Runs, parse_folds
 
 
 class _Split(StrEnum):
@@ -32,7 +32,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
-    backend()
     from competition import results
     from competition.console import bounds, detection_table, regions_line, say, score_table, show, show_json
 
@@ -68,7 +67,6 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing."""
-    backend()
     from competition import results
     from competition.console import say, show, show_json
 
@@ -117,7 +115,6 @@ def report(
     runs: Runs = Path("runs"),
 ) -> None:
     """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs, the leaderboard's answers."""
-    backend()
     from competition import results
     from competition.console import say, show
 

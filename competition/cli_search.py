@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from competition.cli_common import backend, next_line
+from competition.cli_common import next_line
 from competition.console import say, show, show_json, table
 from competition.side_by_side import core_limits, device_environments
 from marsls_keras.errors import InputError, RunError
@@ -78,7 +78,6 @@ def tune_training(
     limits = {} if jobs == 1 or any(devices) else core_limits(jobs)
     environments = [{**limits, **os.environ, **device} for device in devices]
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
-    backend()
     import optuna
 
     from competition.search import Plan, Search, best_trial

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from competition.cli_common import AlignTo, AsJson, Folds, FormOrAuto, Release, RunNames, Runs, backend, parse_folds
+from competition.cli_common import AlignTo, AsJson, Folds, FormOrAuto, Release, RunNames, Runs, parse_folds
 
 
 def submit(
@@ -32,7 +32,6 @@ def submit(
         inspected = inspect_zip(verify, expected_masks(images, run or [], runs, release.value))
         show_json(inspected) if as_json else show_inspection(inspected)
         raise typer.Exit(0 if inspected["good"] else 2)
-    backend()
     from competition import workflow
     from competition.console import bounds, say, show, show_json
 

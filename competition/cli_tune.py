@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli_common import AsJson, RunNames, Runs, backend, next_line, parse_folds
+from competition.cli_common import AsJson, RunNames, Runs, next_line, parse_folds
 from marsls_keras.errors import InputError
 
 
@@ -48,7 +48,6 @@ def tune(
                 raise InputError(f"{flag} is for marsls tune decision.")
         raise typer.Exit(tune_training(options, run or [], parse_folds(folds), data, runs, as_json))
     options.refuse()
-    backend()
     from competition import workflow
     from competition.console import elements_table, regions_line, say, score_table, show, show_json, signed
     from competition.decision import described

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from competition.averaging import gather, shares, spread
+from competition.backend import backend
 from competition.uncertainty import RunningVariance
 from marsls_keras.data.folds import Fold
 from marsls_keras.data.integrity import Tiles
@@ -83,6 +84,7 @@ def predict_ensemble(
     variance = RunningVariance(shape) if uncertainty else None
     if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
         say(f"One member in one view predicts {alone} of {len(hashes)} tiles, so the variance there is 0.")
+    backend()
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
         if len(index):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
 
 from competition.ledger import Ledger, ledger_row
 from competition.manifest_record import ManifestRecord
@@ -114,6 +113,8 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "phase" (or "all"), "lines", "pearson" and "spearman", for each that has at least three lines with both figures; the
         coefficients are None where one of the figures is always the same.
     """
+    from scipy.stats import pearsonr, spearmanr  # takes a second, which a wrong name need not wait for
+
     both = [line for line in lines if line["difference"] is not None]
     phases = sorted({line["phase"] for line in both})
     groups = {phase: [line for line in both if line["phase"] == phase] for phase in phases} | ({"all": both} if len(phases) > 1 else {})

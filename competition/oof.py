@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.averaging import gather, shares, spread
+from competition.backend import backend
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.folds import Fold
@@ -102,7 +103,8 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
     """
     root = data or run.data_root
     if not root.is_dir():
-        raise InputError(f"The data of run {run.name} are no longer in {root}. Say where they are with --data.")
+        what = f"{root} is a file, expected the data folder of run {run.name}." if root.exists() else ""
+        raise InputError(f"{what or f'The data of run {run.name} are no longer in {root}.'} Say where they are with --data.")
     tiles = load_folder(root, run.config.data.model_copy(update={"bands": tuple(bands or run.config.data.bands)}))
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
@@ -202,6 +204,7 @@ def _fold_views(
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its cache."""
     if alignment is not None:
         say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
+        backend()
         member = align(load_member(run, fold), tiles.subset(index), alignment)
         # In the precision of the cache, so that nothing but the alignment makes a difference.
         seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
@@ -215,6 +218,7 @@ def _fold_views(
     missing = [view for view in views if named[view] not in complete]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
+        backend()
         computed = predict_tiles(load_member(run, fold), tiles, index, missing)
         found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
         save_oof(path, ids, found, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,12 +34,13 @@ from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.stitched import cells_seen
 from marsls_keras.inference.views import views_of
 from marsls_keras.intervals import region_spread, score_interval
+from marsls_keras.progress import stage
 from marsls_keras.records import read_record
-from marsls_keras.report.contents import FoldReport, RunReport
-from marsls_keras.report.leaderboard import Answer
-from marsls_keras.report.page import write_report
 from marsls_keras.training.fold_records import EnvironmentRecord
 from marsls_keras.training.run_dir import Run, read_history
+
+if TYPE_CHECKING:
+    from marsls_keras.report import RunReport
 
 _CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large folder needs
 
@@ -210,11 +211,15 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
     """
     opened = [Run.open(run_folder(runs, name)) for name in names]
     path = out or decision_path(opened[:1]).with_name("report.html")
+    from marsls_keras.report import Answer, write_report  # with Matplotlib
+
     lines = answers(ledger or LEDGER) if ledger or LEDGER.exists() else []
     scored = [
         Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None
     ]
-    write_report([_gather(run, data, say) for run in opened], path, scored)
+    gathered = [_gather(run, data, say) for run in opened]
+    with stage("Drawing the report"):
+        write_report(gathered, path, scored)
     return path
 
 
@@ -223,6 +228,8 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
     folds = [fold for fold, reason in trouble.items() if reason is None]
     if not folds:
         raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
+    from marsls_keras.report import FoldReport, RunReport
+
     decision = read_decision([run], folds)
     followed = decision or PLAIN
     oof = collect([run], pool_tiles(run, data), views_of(followed["views"]), folds, say, followed.get("isolated", False))

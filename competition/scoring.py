@@ -20,7 +20,8 @@ from marsls_keras.data.layouts import TIFF
 from marsls_keras.data.refs import grid_key, list_files
 from marsls_keras.data.tile import read_mask
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import write_text
+from marsls_keras.files import no_folder, write_text
+from marsls_keras.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
     tiles, counts = [], Counts(0, 0, 0, 0)
     if not problems:
         with zipfile.ZipFile(zip_path) as archive:
-            for entry, name in pairs.items():
+            for entry, name in tracked("Scoring", pairs.items()):
                 predicted, problems = read_entry(archive, archive.getinfo(entry), truth[name].shape)
                 if predicted is None:  # only if the file has changed since it was verified
                     break
@@ -121,9 +122,9 @@ def _read_masks(folder: Path) -> dict[str, np.ndarray]:
         InputError: If the folder is missing or empty, or any mask cannot be used; all are listed.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}. Give the folder that holds the true masks.")
+        raise InputError(f"{no_folder(folder)} Give the folder that holds the true masks.")
     masks, problems = {}, []
-    for file in list_files(folder, TIFF):
+    for file in tracked("Reading masks", list(list_files(folder, TIFF))):
         try:
             masks[file.name] = read_mask(file)
         except InputError as error:

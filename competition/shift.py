@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.data.store import take_pixels
@@ -33,6 +32,8 @@ def sample(tiles: Tiles) -> np.ndarray:
 
 def statistics(first: np.ndarray, second: np.ndarray, bands: tuple[str, ...]) -> dict[str, float]:
     """Return the two-sample Kolmogorov-Smirnov statistic of each band of two samples (n, C): 0 alike, 1 disjoint."""
+    from scipy.stats import ks_2samp  # takes a second, which a wrong name need not wait for
+
     return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(bands)}
 
 

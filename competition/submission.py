@@ -20,6 +20,7 @@ from marsls_keras.data.dataset import Dataset, image_files
 from marsls_keras.data.tile import read_shape
 from marsls_keras.errors import InputError, RunError, listing
 from marsls_keras.files import atomic, sha256, write_json
+from marsls_keras.progress import tracked
 from marsls_keras.training.run_dir import Run
 
 
@@ -30,7 +31,7 @@ def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple
         InputError: If the folder is missing or empty, names clash, or images cannot be read; all of these are listed.
     """
     sizes, problems = {}, []
-    for file in image_files(images):
+    for file in tracked("Reading headers", list(image_files(images))):
         try:
             sizes[file.name] = read_shape(file, release)[:2]
         except InputError as error:

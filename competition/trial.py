@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna_integration import KerasPruningCallback
 
 from competition.storage import open_store
 from marsls_keras.config import read_config
-from marsls_keras.errors import InputError, RunError
+from marsls_keras.errors import InputError
 
 PRUNED = 3
 """Exit code of a trial that was stopped since others were better."""
-
-MONITOR = "val_miou"
 
 
 @dataclass(frozen=True)
@@ -48,34 +45,6 @@ class Order:
     def line(self) -> bytes:
         """Return the line."""
         return json.dumps(asdict(self)).encode() + b"\n"
-
-
-class Pruning(KerasPruningCallback):
-    """Report the held-out mIoU after every epoch, and stop where the pruner wants it.
-
-    Adds to optuna-integration's callback what that lacks: a monitor that is not in the logs is an error instead of a warning, and the
-    epochs of a trial's second fold are counted on from those of its first.
-
-    Args:
-        trial: The trial.
-        monitor: The entry of the epoch's logs that is reported.
-        first: Epochs of the folds before.
-    """
-
-    def __init__(self, trial: optuna.Trial, monitor: str = MONITOR, first: int = 0) -> None:
-        super().__init__(trial, monitor)
-        self.monitor, self.first = monitor, first
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Report the epoch.
-
-        Raises:
-            RunError: If the logs do not have the monitor.
-            optuna.TrialPruned: If the trial is to stop.
-        """
-        if self.monitor not in (logs or {}):
-            raise RunError(f"The pruner watches {self.monitor}, but an epoch has only {', '.join(logs or {}) or 'nothing'}.")
-        super().on_epoch_end(self.first + epoch, logs)
 
 
 def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
@@ -117,6 +86,7 @@ def run_trial() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from competition import workflow
     from competition.console import say
+    from competition.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(order.folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.backend import backend
 from competition.decision import PLAIN, decision_path, full_size
 from competition.decision_record import sealed
 from competition.ensemble import fitting, predict_decided, tell_leaked
@@ -19,36 +20,35 @@ from competition.pseudo import pseudo_labelled, pseudo_trained, require_pseudo
 from competition.reading import Say, bands_of, decision_of, read_images
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, images_of, write_submission
-from competition.tuning import decide
 from marsls_keras import __version__
 from marsls_keras.config import Config, load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint, images_digest
-from marsls_keras.data.folds import FULL, Fold, make_splits, require_held_out
+from marsls_keras.data.folds import FULL, Fold, make_splits, require_fold, require_held_out
 from marsls_keras.data.integrity import barren
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
 from marsls_keras.inference.stitched import stitchable
 from marsls_keras.inference.views import of_windows, views_of
-from marsls_keras.losses import build_loss
+from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
     encoder_groups,
     encoder_levels,
     load_pretrained,
     pretrained_source,
+    require_checkpoint,
+    require_encoder,
     require_options,
     require_size,
 )
+from marsls_keras.progress import stage
 from marsls_keras.training.device import require_devices
-from marsls_keras.training.fit import require_labels, train_fold
 from marsls_keras.training.fold_dir import discard, require_fresh
 from marsls_keras.training.full import as_full, plan_full
-from marsls_keras.training.optim import require_encoder
 from marsls_keras.training.run_dir import Run, with_epochs
-from marsls_keras.training.shares import uneven_shares
 
 
 def train(
@@ -93,6 +93,10 @@ def train(
     if fold not in ("all", FULL) and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, all or full.")
     require_pseudo(fold, pseudo, confidence)
+    if parsed.model.pretrained and not resume:
+        require_checkpoint(parsed.model.pretrained)
+    if fold.isdecimal():
+        require_fold(int(fold), parsed.data)
     tiles = load_folder(data, parsed.data)
     splits = make_splits(tiles, parsed.data, parsed.training.seed)
     folds: list[Fold] = list(range(splits.folds)) if fold == "all" else [FULL if fold == FULL else int(fold)]
@@ -114,8 +118,20 @@ def train(
     sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
+    facts = fingerprint(tiles, data)
+    if known is not None:  # what it refuses, it refuses at once
+        run = Run.create(runs / name, parsed, splits, facts, resume)
+        for k in folds:
+            if not overwrite and (fold != "all" or run.trouble(k) is not None):
+                require_fresh(run if full is None else as_full(run, full), k, resume)
+    backend()
+    # Modules that derive classes from those of Keras.
+    from marsls_keras.training.fit import require_labels, train_fold
+    from marsls_keras.training.shares import uneven_shares
+
     bands = expand_bands(parsed.data.bands, tiles.bands)
-    model = build_model(parsed.model.name, bands, **parsed.model.options)
+    with stage("Building the network"):
+        model = build_model(parsed.model.name, bands, **parsed.model.options)
     source = pretrained_source(parsed.model.name, parsed.model.options, parsed.model.pretrained)
     if source and not resume:  # a fold that goes on does not read it again
         load_pretrained(model, source, encoder_groups(parsed.model.name, bands, parsed.model.options))
@@ -127,7 +143,7 @@ def train(
         raise InputError(trouble)
     if not environments:  # else the processes that train, which have the devices, find out
         require_devices(parsed.training, devices)
-    run = Run.create(runs / name, parsed, splits, fingerprint(tiles, data), resume)
+    run = Run.create(runs / name, parsed, splits, facts, resume)
     labels = None
     if full is not None:
         if not overwrite:  # before images are predicted
@@ -167,7 +183,7 @@ def require_parts(config: Config) -> None:
     Raises:
         InputError: If so.
     """
-    build_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
+    read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
     require_options(config.model.name, config.model.options)
     require_encoder(config.training, encoder_levels(config.model.name, config.model.options))
 
@@ -203,7 +219,10 @@ def tune(
         sets = [name for name in sets if name not in out] or [PLAIN["views"]]
     views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
     oof = collect(opened, tiles, views, folds, say, isolated)
-    decision = sealed(decide(oof, sets, trials))
+    from competition.tuning import decide  # with Optuna
+
+    with stage("Choosing the decision"):
+        decision = sealed(decide(oof, sets, trials))
     path = decision_path(opened)
     write_json(path, decision)
     return decision, path

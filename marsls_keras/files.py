@@ -123,3 +123,8 @@ def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def no_folder(path: Path, kind: str = "folder") -> str:
+    """Return the sentence about a path that is no folder: a file is called a file."""
+    return f"{path} is a file, expected a {kind}." if path.exists() else f"There is no {kind} {path}."

@@ -120,9 +120,9 @@ def test_the_recipe_unet_spells_out_every_default():
     keys = leaves(Config)
     assert set(flat(yaml.safe_load((recipe_folder() / "unet.yaml").read_text()), (), keys)) == set(keys)
     # The one option that the recipe spells out is the builder's default.
-    from marsls_keras.models.registry import entry
+    from marsls_keras.models.registry import known_options
 
-    assert config.model.options.items() <= entry("unet").options.items()
+    assert config.model.options.items() <= known_options("unet").items()
 
 
 def test_the_default_recipe_is_a_pretrained_encoder_on_windows():

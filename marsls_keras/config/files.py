@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from marsls_keras.config.space import Recipe
 from marsls_keras.config.yaml_text import load_yaml
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import write_text
+from marsls_keras.names import meant, nearest
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
@@ -56,7 +57,12 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
     if path.suffix not in (".yaml", ".yml"):
         path = recipe_folder() / f"{name}.yaml"
         if name not in recipes():
-            raise InputError(f"There is no configuration {name!r}. Give a YAML file or one of:{listing(recipes())}")
+            from marsls_keras.models.networks import NETWORKS  # for this message alone: networks are above the configuration
+
+            if name in NETWORKS:
+                raise InputError(f"--config {name}: {name} is a network, not a recipe. Train it with --set model.name={name}.")
+            hint = meant(name, recipes())
+            raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
     values = _read_yaml(path)
     for setting in settings or []:
         _set(values, setting)
@@ -110,6 +116,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"There is no configuration file {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"Configuration {path} is a folder, expected a YAML file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Configuration {path} cannot be read: {error}") from None
     values = load_yaml(text, f"Configuration {path} cannot be read")
@@ -145,11 +153,20 @@ def _explain(error: Any, kind: type[Config]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         message = f"{place}: {error['msg'].removeprefix('Value error, ')}"
+        context = error.get("ctx") or {}
+        given = context.get("tag", error["input"])
+        if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
+            message = f"{message}.{meant(given, known)}"
         # A whole section is more than anyone reads, and the message names its keys.
-        return message if len(repr(error["input"])) > 200 else f"{message}. Received: {error['input']!r}"
+        if len(repr(error["input"])) > 200:
+            return message
+        return f"{message.removesuffix('.')}{'' if message.endswith('?') else '.'} Received: {error['input']!r}"
     known = _keys(kind, error["loc"][:-1])
-    close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
-    return f"unknown key {place}" + (f", did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}")
+    close = nearest(str(error["loc"][-1]), known)
+    if close is None and len(error["loc"]) == 1:  # a key of a section, without the section
+        sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in kind.model_fields.items()}
+        close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest(str(error["loc"][0]), keys))), None)
+    return f"unknown key {place}" + (f", did you mean {close}?" if close else f"; known here: {', '.join(known)}")
 
 
 def _keys(section: Any, path: tuple[str | int, ...]) -> list[str]:

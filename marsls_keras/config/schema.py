@@ -12,6 +12,7 @@ from marsls_keras.config.section import Positive, Section
 from marsls_keras.data.bands import ALL, KNOWN_BANDS, unknown_bands
 from marsls_keras.data.derived import DERIVED
 from marsls_keras.errors import InputError
+from marsls_keras.names import meant
 
 
 class Model(Section):
@@ -92,7 +93,9 @@ class Data(Section):
     @classmethod
     def _known_bands(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown_bands(value) or not value or len(set(value)) != len(value):
-            raise ValueError(f"bands must be all, or one or more different ones of {', '.join((*KNOWN_BANDS, *DERIVED))}")
+            known = (*KNOWN_BANDS, *DERIVED)
+            hints = "".join(f" {name} is unknown.{meant(name, known)}" for name in unknown_bands(value))
+            raise ValueError(f"bands must be all, or one or more different ones of {', '.join(known)}.{hints}".removesuffix("."))
         return value
 
     @field_validator("pool")

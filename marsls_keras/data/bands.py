@@ -9,6 +9,7 @@ import numpy as np
 
 from marsls_keras.data.derived import DERIVED
 from marsls_keras.errors import InputError
+from marsls_keras.names import meant
 
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
 """Canonical order of the bands of a Mars tile in every array of this package."""
@@ -146,7 +147,7 @@ def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]
     found = tuple(dict.fromkeys(band for name in names for band in (own if name == ALL else (name,))))
     absent = [band for band in found if band not in own and band not in DERIVED]
     if absent:
-        raise InputError(f"data.bands: the tiles have no band {', '.join(absent)}. They have {', '.join(own)}.")
+        raise InputError(f"data.bands: the tiles have no band {', '.join(absent)}.{meant(absent[0], own)} They have {', '.join(own)}.")
     for band in found:
         if band in DERIVED and (lacking := [source for source in DERIVED[band].sources if source not in own]):
             raise InputError(f"data.bands: {band} is derived from {', '.join(lacking)}, and the tiles have {', '.join(own)}.")

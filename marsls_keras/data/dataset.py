@@ -11,6 +11,7 @@ from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.layouts import LAYOUTS, TIFF, detect_layout
 from marsls_keras.data.refs import Problem, TileRef, grid_key, list_files, raster_keys
 from marsls_keras.errors import InputError, listing
+from marsls_keras.files import no_folder
 
 _HELP = """
 Expected folders: train/images and train/masks, the same for val, and test/images (or train_partition/… as MMLS v1 has them).
@@ -35,7 +36,7 @@ def image_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     folder = next((folder / name for name in ("images", "image", "img") if (folder / name).is_dir()), folder)
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}. Give the folder that holds the image tiles.")
+        raise InputError(f"{no_folder(folder)} Give the folder that holds the image tiles.")
     files = list_files(folder, TIFF) or list_files(folder, (".h5",)) or list_files(folder, (".png",))
     if not files:
         raise InputError(f"{folder} holds no .tif, .h5 or .png file.")
@@ -102,7 +103,7 @@ class Dataset:
         """
         root = Path(root)
         if not root.is_dir():
-            raise InputError(f"There is no data folder {root} (set it with --data or MARSLS_DATA).{_HELP}")
+            raise InputError(f"{no_folder(root, 'data folder').removesuffix('.')} (set it with --data or MARSLS_DATA).{_HELP}")
         name = detect_layout(root) if release == "auto" else RELEASES[release].layout
         tiles, problems = LAYOUTS[name].index(root, conflicts) if name else ([], [])
         if not tiles and not problems:

@@ -20,6 +20,7 @@ from marsls_keras.data.integrity import Tiles, load
 from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.refs import TileRef
 from marsls_keras.data.store import Images, Pile, Stored, cached
+from marsls_keras.progress import tracked
 
 
 def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
@@ -48,7 +49,7 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
 
     def pile(folder: Path | None) -> Images:
         whole = Pile(number, shape, folder)
-        for i in range(number):
+        for i in tracked(f"Deriving {', '.join(names)}", range(number)):
             image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
             whole.add(image, tiles.masks[i], tiles.valid[i])
         return whole.arrays()["images"]

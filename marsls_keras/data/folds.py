@@ -9,10 +9,6 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from marsls_keras.config import Data
 from marsls_keras.data.bands import RELEASES
@@ -124,6 +120,15 @@ def require_held_out(folds: Sequence[Fold] | None) -> None:
         )
 
 
+def require_fold(fold: Fold, config: Data) -> None:
+    """Refuse a fold that no division by this configuration has, whatever the tiles are.
+
+    Raises:
+        InputError: If the fold is out of range.
+    """
+    Splits(config.cv, config.folds if config.cv in ("blocks", "geographic") else 1, ()).require_fold(fold)
+
+
 def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     """Divide the labelled tiles of the pool into folds.
 
@@ -201,6 +206,10 @@ def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
     """
     if any(ref.cell is None for ref in refs):
         raise InputError("data.cv areas needs to know where tiles lie, and some names do not tell. Use blocks or holdout.")
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
     rasters = {name: i for i, name in enumerate(dict.fromkeys(ref.raster for ref in refs))}
     # Rasters as far apart as no two cells of one are.
     cells = np.array([(ref.cell[0], ref.cell[1], 2 * rasters[ref.raster]) for ref in refs if ref.cell is not None])
@@ -247,6 +256,8 @@ def _require_apart(pool: Tiles) -> None:
 
 
 def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which a wrong number of a fold need not wait for
+
     # No more bins than each fold can have a tile of.
     edges = np.quantile(ratio, np.linspace(0, 1, min(_RATIO_BINS, len(ratio) // folds) + 1)[1:-1])
     bins = np.digitize(ratio, edges)
@@ -262,6 +273,8 @@ def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) ->
 
 def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> np.ndarray:
     """Return 0 for the tiles of a random share of the blocks and -1 for the others."""
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     names, member = np.unique(blocks, return_inverse=True)
     mean = np.bincount(member, ratio) / np.bincount(member)
     least = min(round(share * len(names)), len(names) - round(share * len(names)))

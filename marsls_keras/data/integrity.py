@@ -20,6 +20,7 @@ from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.store import LARGE, Images, Pile, cached, select
 from marsls_keras.data.tile import Tile, read_mask, read_shape, read_tile, resample
 from marsls_keras.errors import InputError, listing
+from marsls_keras.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _read(
 ) -> Iterator[tuple[int, Tile, np.ndarray | None, Trace]]:
     """Yield position, tile, mask and trace of what can be read; what cannot is added to the problems."""
     most: str | None = None
-    for i, ref in enumerate(refs):
+    for i, ref in enumerate(tracked("Reading tiles", refs)):
         try:
             tile = read_tile(ref.image, ref.release if release == "auto" else release)
             if release == ref.release == "auto":

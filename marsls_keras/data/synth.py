@@ -23,6 +23,8 @@ from marsls_keras.data.bands import BANDS, RELEASES
 from marsls_keras.data.synth_earth import EARTH
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
+from marsls_keras.names import meant
+from marsls_keras.progress import tracked
 
 _RAW = RELEASES["challenge"]
 TILE_METRES = 29_696.0
@@ -106,7 +108,7 @@ def write_dataset(
     """
     out = Path(out)
     if release not in RELEASES:
-        raise InputError(f"Unknown release {release!r}. Known releases: {', '.join(RELEASES)}.")
+        raise InputError(f"Unknown release {release!r}.{meant(release, RELEASES)} Known releases: {', '.join(RELEASES)}.")
     _check_numbers(size, seed, train=(train, 1), val=(val, 0), test=(test, 0))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
@@ -121,7 +123,7 @@ def write_dataset(
             corner = (7, 61) if raster and release != "mmls_v1" else (7, 1)
             tiles = _published(sum(wanted.values()), size, seed, raster, corner, empty=release in EARTH)
             for split, number in wanted.items():
-                for index in range(number):
+                for index in tracked(f"Making tiles of {split}", range(number)):
                     cell, image, mask = next(tiles)
                     if release in EARTH:
                         EARTH[release](temporary, split, index, image, mask)

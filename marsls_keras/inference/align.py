@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import keras
-
 from marsls_keras.data.integrity import Tiles
 from marsls_keras.errors import InputError
 from marsls_keras.inference.predict import Member
-from marsls_keras.layers.drop_path import DropPath
+from marsls_keras.lazy import keras
 from marsls_keras.training.averages import recalibrate
 
 ALIGNMENTS = ("statistics", "batchnorm")
@@ -78,6 +76,8 @@ def _batches(member: Member, tiles: Tiles) -> Iterator[tuple[Any]]:
 @contextmanager
 def _nothing_dropped(model: keras.Model) -> Iterator[None]:
     """Let training within the block leave out neither units nor branches, which would change the statistics."""
+    from marsls_keras.layers.drop_path import DropPath
+
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout | DropPath)]
     rates = [layer.rate for layer in layers]
     try:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from marsls_keras.data.bands import BANDS
@@ -15,8 +14,10 @@ from marsls_keras.data.normalize import NormalizationRecord, Normalizer
 from marsls_keras.data.store import Images, chunks
 from marsls_keras.errors import InputError
 from marsls_keras.inference.views import ViewPrediction, apply_view, invert_view, view_turn, viewed_size
+from marsls_keras.lazy import keras
 from marsls_keras.models import build_model, require_size
-from marsls_keras.models.heads import LANDSLIDE, MASK
+from marsls_keras.models.networks import LANDSLIDE, MASK
+from marsls_keras.progress import tracked
 from marsls_keras.records import read_record
 from marsls_keras.training.device import effective_precision, use_xla
 from marsls_keras.training.run_dir import Run
@@ -92,9 +93,10 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
         return member.normalizer.apply(images[part], stored)
 
     only = normalized(parts[0]) if len(parts) == 1 else None
-    for view in views:
+    title = f"Predicting with run {member.run.name}, fold {member.fold}"
+    for number, view in enumerate(views, 1):
         probability, landslide = np.empty(images.shape[:3], np.float32), []
-        for part in parts:
+        for part in tracked(f"{title}, view {number} of {len(views)}", parts):
             found = predict_inputs(member, normalized(part) if only is None else only, view, batch)
             probability[part] = found.probability
             landslide += [] if found.landslide is None else [found.landslide]

@@ -16,6 +16,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.predict import Member, predict_inputs, predict_views
 from marsls_keras.inference.views import ViewPrediction, split_view, viewed_size, views_of
 from marsls_keras.models import has_detection, require_size
+from marsls_keras.progress import tracked
 
 
 def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str]) -> Iterator[ViewPrediction]:
@@ -112,9 +113,10 @@ def _windows(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[st
     row[index] = np.arange(len(index))
     inputs = member.normalizer.inputs(tiles.images, tiles.bands)
     batch = max(1, min(config.inference.batch_size * height * width // window**2, len(places)))
-    for view in views:
+    for number, view in enumerate(views, 1):
         total, weights = np.zeros((2, len(index), height, width), np.float32)
-        for first in range(0, len(places), batch):
+        title = f"Predicting windows with run {member.run.name}, fold {member.fold}, view {number} of {len(views)}"
+        for first in tracked(title, range(0, len(places), batch)):
             chosen = places[first : first + batch]
             seen = np.stack([mosaic.read(inputs, top, left, window, window) for top, left in chosen.tolist()])
             for (top, left), probability in zip(chosen.tolist(), predict_inputs(member, seen, view, batch).probability, strict=True):

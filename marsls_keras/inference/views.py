@@ -10,6 +10,7 @@ import numpy as np
 
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError
+from marsls_keras.names import meant
 
 # Each view is a number of quarter turns (counter-clockwise), after an optional mirroring of the columns.
 _VIEWS: dict[str, tuple[int, bool]] = {
@@ -128,7 +129,9 @@ def views_of(name: str) -> Sequence[str]:
     """
     plain, at, sizes = name.partition("@")
     if plain not in VIEW_SETS:
-        raise InputError(f"There is no set of views {name!r}. Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>.")
+        raise InputError(
+            f"There is no set of views {name!r}.{meant(plain, VIEW_SETS)} Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
+        )
     if not at:
         return VIEW_SETS[plain]
     match = re.fullmatch(r"(\d+)(?:/(\d+))?", sizes)

@@ -1,24 +1,14 @@
-"""The loss terms by name, their weighted sum, and building it from a specification."""
+"""The weighted sum of loss terms, and building it from a specification."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from marsls_keras.errors import InputError, listing
-from marsls_keras.losses.boundary import boundary, boundary_dice
-from marsls_keras.losses.parameters import read_term
-from marsls_keras.losses.pixel import bce, center, focal, log_cosh, weighted_bce
-from marsls_keras.losses.region import dice, iou, lovasz, tversky
 from marsls_keras.losses.sums import replicas
-
-LOSSES: dict[str, Callable[..., Any]] = {
-    term.__name__: term for term in (bce, weighted_bce, focal, log_cosh, center, dice, iou, tversky, lovasz, boundary, boundary_dice)
-}
-"""Terms by name: functions of truth, logits and weight, all (B, H, W, 1) float32, to a scalar; keyword-only arguments are parameters."""
+from marsls_keras.losses.terms import LOSSES, read_loss
 
 
 class WeightedSum(keras.losses.Loss):
@@ -68,34 +58,5 @@ class WeightedSum(keras.losses.Loss):
 
 
 def build_loss(spec: dict[str, float | dict[str, Any]], positive_weight: float | None = None) -> WeightedSum:
-    """Return the loss of a specification.
-
-    Args:
-        spec: For each name in `LOSSES` a weight, or a section of `weight` (default 1) and parameters, such as
-            {"bce": 0.5, "tversky": {"weight": 0.5, "alpha": 0.3}}. Terms of weight 0 are left out.
-        positive_weight: The w⁺ of weighted_bce where the specification has none; see `marsls_keras.losses.positive_weight`.
-
-    Raises:
-        InputError: If a term or parameter is unknown, a value has the wrong type or is out of range, all weights are 0, or weighted_bce
-            has no w⁺.
-    """
-    unknown = [str(name) for name in spec if name not in LOSSES]
-    if unknown:
-        raise InputError(f"loss: unknown {', '.join(unknown)}. Known:{listing(sorted(LOSSES))}")
-    terms = {}
-    for name, values in spec.items():
-        if not isinstance(values, int | float | dict) or isinstance(values, bool):
-            raise InputError(f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. Received: {values!r}")
-        term = read_term(name, LOSSES[name], values if isinstance(values, dict) else {"weight": values})
-        if term["weight"]:
-            terms[name] = term
-    if not terms:
-        raise InputError(f"loss: the weights of all terms are 0. Give one of them a weight, such as bce: 1. Received: {spec!r}")
-    if "weighted_bce" in terms and terms["weighted_bce"]["positive_weight"] is None:
-        if not positive_weight:
-            raise InputError(
-                "loss.weighted_bce.positive_weight: expected a number above 0, since the training tiles do not give one: it is their "
-                f"N_neg / N_pos. Received: {positive_weight!r}"
-            )
-        terms["weighted_bce"]["positive_weight"] = float(positive_weight)
-    return WeightedSum(terms)
+    """Return the loss of a specification; arguments and errors are those of `marsls_keras.losses.read_loss`."""
+    return WeightedSum(read_loss(spec, positive_weight))

@@ -1,10 +1,5 @@
-"""The networks, one a file; importing this package fills the registry."""
+"""The networks, one a file; what only asks about them does not import Keras."""
 
-from marsls_keras.models import dual_swin as _dual_swin  # noqa: F401
-from marsls_keras.models import mars_ls_net as _mars_ls_net  # noqa: F401
-from marsls_keras.models import rmau_net as _rmau_net  # noqa: F401
-from marsls_keras.models import segmenter as _segmenter  # noqa: F401
-from marsls_keras.models import unet as _unet  # noqa: F401
 from marsls_keras.models.registry import (
     build_model,
     describe_models,
@@ -13,10 +8,11 @@ from marsls_keras.models.registry import (
     has_detection,
     model_names,
     pretrained_source,
+    require_encoder,
     require_options,
     require_size,
 )
-from marsls_keras.models.weights import load_pretrained, load_timm_swin_v2
+from marsls_keras.models.weights import load_pretrained, load_timm_swin_v2, require_checkpoint
 
 __all__ = [
     "build_model",
@@ -28,6 +24,8 @@ __all__ = [
     "load_timm_swin_v2",
     "model_names",
     "pretrained_source",
+    "require_checkpoint",
+    "require_encoder",
     "require_options",
     "require_size",
 ]

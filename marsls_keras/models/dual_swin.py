@@ -7,25 +7,14 @@ from typing import Any
 
 import keras
 
-from marsls_keras.models.encoders import find_encoder
-from marsls_keras.models.registry import register
+from marsls_keras.models.networks import PAPER_GROUPS
 from marsls_keras.models.segmenter import segmenter
 
-GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
-"""The paper's two groups of bands, in its order."""
 
-
-@register(
-    "dual_swin",
-    stride=lambda **_: 32,
-    encoder=lambda encoder="swin_v2_small", **_: list(find_encoder(encoder).levels),
-    named=True,
-    groups=lambda bands, groups=GROUPS, **_: dict(groups),
-)
 def dual_swin(
     bands: Sequence[str],
     *,
-    groups: Mapping[str, Sequence[str]] = GROUPS,
+    groups: Mapping[str, Sequence[str]] = PAPER_GROUPS,
     encoder: str = "swin_v2_small",
     encoder_options: dict[str, Any] = {},  # noqa: B006 - never changed, and shown as the default
     fusion: str = "concat",

@@ -9,11 +9,7 @@ from keras import ops
 
 from marsls_keras.layers.resize import nearest
 from marsls_keras.losses import build_loss
-
-MASK = "mask"
-"""Name of the layer that makes one mask of several, and of the mask among several outputs."""
-LANDSLIDE = "landslide"
-"""Name of the layer that says whether there is any landslide in the image."""
+from marsls_keras.models.networks import LANDSLIDE, MASK
 
 
 @keras.saving.register_keras_serializable("marsls_keras")

@@ -8,14 +8,11 @@ import keras
 from keras import layers
 
 from marsls_keras.layers import PenAttention
-from marsls_keras.layers.spatial_attention import POOL
-from marsls_keras.models.registry import register
 
 SIZES = {f"{letter}{kernel}": (filters, kernel) for letter, filters in (("s", 16), ("m", 32), ("l", 48)) for kernel in (3, 4, 5)}
 """The nine configurations of the paper's Table 3: filters and side of the kernels by name."""
 
 
-@register("mars_ls_net", stride=lambda attention="axial", mhsa=True, **_: POOL if mhsa and attention == "pooled" else 1)
 def mars_ls_net(
     bands: int = 7,
     *,

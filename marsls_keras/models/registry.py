@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-import keras
-import numpy as np
-
+from marsls_keras.config import Training
 from marsls_keras.data.bands import BANDS
 from marsls_keras.errors import InputError, listing
+from marsls_keras.lazy import keras
+from marsls_keras.models.networks import NETWORKS, Network, stored_table
 from marsls_keras.models.weights.sources import AUTO, automatic_source
+from marsls_keras.names import meant
 
+_TYPES: dict[type, tuple[type, ...]] = {
+    **{kind: (kind,) for kind in (bool, int, str, dict)},
+    float: (int, float),
+    **dict.fromkeys((list, tuple), (list, tuple)),
+}
+"""The types that a value of an option may have, by that of its default."""
 
-@dataclass(frozen=True)
-class Entry:
-    """A network in the registry.
-
-    Attributes:
-        build: Builder; first argument `bands`, then keyword options.
-        stride: From the options to the number that height and width must be divisible by.
-        encoder: From the options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin with.
-        named: Whether `bands` are names and not their number.
-        groups: From the names of the bands and the options to those of each encoder, by group.
-    """
-
-    build: Callable[..., keras.Model]
-    stride: Callable[..., int]
-    encoder: Callable[..., list[str]]
-    named: bool = False
-    groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands}
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The builder's options and their defaults."""
-        parameters = inspect.signature(self.build).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-_ENTRIES: dict[str, Entry] = {}
+_ENTRIES: dict[str, Network] = dict(NETWORKS)
 
 
 def register(
@@ -50,7 +32,7 @@ def register(
     named: bool = False,
     groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands},
 ) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
-    """Enter a builder in the registry.
+    """Enter the builder of a network that is not of this package.
 
     Args:
         name: Name of the network.
@@ -63,7 +45,7 @@ def register(
     """
 
     def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-        _ENTRIES[name] = Entry(build, stride, encoder, named, groups)
+        _ENTRIES[name] = Network(stride, encoder, named, build=build, groups=groups)
         return build
 
     return enter
@@ -74,15 +56,36 @@ def model_names() -> list[str]:
     return sorted(_ENTRIES)
 
 
-def entry(name: str) -> Entry:
-    """Return a registry entry.
+def entry(name: str) -> Network:
+    """Return what is known of a network without building it.
 
     Raises:
         InputError: If there is no such network.
     """
     if name not in _ENTRIES:
-        raise InputError(f"There is no model {name!r}. Known:{listing(model_names())}")
+        raise InputError(f"There is no model {name!r}.{meant(name, _ENTRIES)} Known:{listing(model_names())}")
     return _ENTRIES[name]
+
+
+def builder(name: str) -> Callable[..., keras.Model]:
+    """Return the function that builds a network; first argument `bands`, then keyword options. Keras is imported with it."""
+    own = entry(name).build
+    return own if own is not None else getattr(import_module(f"marsls_keras.models.{name}"), name)
+
+
+def signature_options(name: str) -> dict[str, Any]:
+    """Return the options of a builder and their defaults, as the stored table has them of the networks of this package."""
+    parameters = inspect.signature(builder(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def known_options(name: str) -> dict[str, Any]:
+    """Return the options of a network and their defaults, without importing Keras for a network of this package.
+
+    Raises:
+        InputError: If there is no such network.
+    """
+    return signature_options(name) if entry(name).build else stored_table()[name]["options"]
 
 
 def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -> keras.Model:
@@ -108,7 +111,7 @@ def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -
             )
         bands = BANDS[:bands]
     try:
-        return found.build(bands if found.named or isinstance(bands, int) else len(bands), **options)
+        return builder(name)(bands if found.named or isinstance(bands, int) else len(bands), **options)
     except (TypeError, ValueError) as error:
         raise InputError(f"model.options: {error}") from None
 
@@ -119,16 +122,19 @@ def require_options(name: str, options: dict[str, Any]) -> None:
     Raises:
         InputError: If the name or an option is unknown, or a value has the wrong type.
     """
-    known = entry(name).options
+    choices, known = entry(name).choices, known_options(name)
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise InputError(f"model.options: {name} has no option {', '.join(unknown)}. It has: {', '.join(known)}.")
+        raise InputError(f"model.options: {name} has no option {', '.join(unknown)}.{meant(unknown[0], known)} It has: {', '.join(known)}.")
     for option, value in options.items():
         default = known[option]
-        allowed = {bool: (bool,), int: (int,), float: (int, float), str: (str,), dict: (dict,), tuple: (list, tuple)}.get(type(default))
+        allowed = _TYPES.get(type(default))
         if allowed and type(value) not in allowed:
-            kind, example = ("list", list(default)) if isinstance(default, tuple) else (type(default).__name__, default)
-            raise InputError(f"model.options.{option}: expected {kind}, such as {example!r}. Received: {value!r}")
+            kind = type(default).__name__
+            raise InputError(f"model.options.{option}: expected {kind}, such as {default!r}. Received: {value!r}")
+        if option in choices and value not in choices[option]:
+            one_of = f"{option} must be one of {', '.join(choices[option])}."
+            raise InputError(f"model.options: {one_of}{meant(value, choices[option])} Received: {value!r}")
 
 
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
@@ -140,7 +146,11 @@ def require_size(name: str, options: dict[str, Any], height: int, width: int) ->
     require_options(name, options)
     stride = entry(name).stride(**options)
     if height % stride or width % stride:
-        raise InputError(f"{name} needs height and width divisible by {stride}; the tiles or windows are {height} x {width}.")
+        side = max(round(max(height, width) / stride), -(-16 // stride)) * stride  # data.resize takes 16 pixels and more
+        raise InputError(
+            f"{name} needs height and width divisible by {stride}; the tiles or windows are {height} x {width}. "
+            f"data.resize brings tiles to another size: --set data.resize={side}"
+        )
 
 
 def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
@@ -178,7 +188,23 @@ def pretrained_source(name: str, options: dict[str, Any], source: str | None) ->
     if source != AUTO:
         return source
     require_options(name, options)
-    return automatic_source({**entry(name).options, **options}.get("encoder"))
+    return automatic_source({**known_options(name), **options}.get("encoder"))
+
+
+def require_encoder(config: Training, encoder: Sequence[str]) -> None:
+    """Refuse learning rates of the encoder for a network that has no encoder with levels.
+
+    Raises:
+        InputError: If so.
+    """
+    if encoder:
+        return
+    for key, asked in (("layer_decay", config.layer_decay != 1), ("encoder_learning_rate", config.encoder_learning_rate is not None)):
+        if asked:
+            raise InputError(
+                f"training.{key} is {getattr(config, key):g}, but the network has no encoder with levels. "
+                f"Set it to {'1' if key == 'layer_decay' else 'null'} or change the model."
+            )
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:
@@ -188,15 +214,14 @@ def has_detection(name: str, options: dict[str, Any]) -> bool:
         InputError: If the name or an option is refused.
     """
     require_options(name, options)
-    return bool({**entry(name).options, **options}.get("detection", False))
+    return bool({**known_options(name), **options}.get("detection", False))
 
 
-def describe_models(bands: int | Sequence[str] = BANDS) -> list[dict[str, Any]]:
-    """Return name, parameter counts and options of every network, built with default options."""
+def describe_models() -> list[dict[str, Any]]:
+    """Return name, parameter counts and options of every network, for seven bands and default options, from the stored table."""
     rows = []
-    for name in model_names():
-        model = build_model(name, bands)
-        trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-        options = ", ".join(f"{option}={default}" for option, default in entry(name).options.items())
-        rows.append({"name": name, "parameters": model.count_params(), "trainable": trainable, "options": options})
+    for name in sorted(NETWORKS):
+        row = stored_table()[name]
+        options = ", ".join(f"{option}={default}" for option, default in row["options"].items())
+        rows.append({"name": name, "parameters": row["parameters"], "trainable": row["trainable"], "options": options})
     return rows

@@ -10,7 +10,6 @@ from keras import layers
 
 from marsls_keras.layers import CBAM, BatchNormalization, ChannelMean, DimensionAttention, MeanProbability, ResConv, SqueezeExcitation
 from marsls_keras.models.heads import LANDSLIDE, MASK, MultiHeadModel
-from marsls_keras.models.registry import register
 
 _HEADS = {64: 1, 128: 0, 256: -1}
 """Level of each head: how often the image was halved."""
@@ -46,11 +45,6 @@ _LOGITS: dict[str, Callable[[str], Callable[[Any], Any]]] = {
 }
 
 
-@register(
-    "rmau_net",
-    stride=lambda poolings=3, **_: 2**poolings,
-    encoder=lambda poolings=3, **_: [*(f"down{level}" for level in range(poolings)), "bottom"],
-)
 def rmau_net(
     bands: int = 7,
     *,

@@ -11,22 +11,10 @@ from keras import layers, ops
 
 from marsls_keras.layers import Blend, ResizeLike
 from marsls_keras.models.decoders import DECODERS
-from marsls_keras.models.encoders import build_encoder, find_encoder
+from marsls_keras.models.encoders import build_encoder
 from marsls_keras.models.fusion import FUSIONS, LATE
-from marsls_keras.models.registry import register
 
 
-def _groups(bands: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None, **_: Any) -> dict[str, Sequence[str]]:
-    return {"": bands} if groups is None else dict(groups)
-
-
-@register(
-    "segmenter",
-    stride=lambda **_: 32,
-    encoder=lambda encoder="efficientnet_lite0", **_: list(find_encoder(encoder).levels),
-    named=True,
-    groups=_groups,
-)
 def segmenter(
     bands: Sequence[str],
     *,
@@ -65,7 +53,7 @@ def segmenter(
         >>> build_model("segmenter", bands=["red", "green", "blue", "dem"]).output_shape
         (None, None, None, 1)
     """
-    groups = _groups(bands, groups)
+    groups = {"": bands} if groups is None else groups
     _require(bands, groups, fusion, decoder, decoder_channels, dropout)
     inputs = keras.Input((None, None, len(bands)), name="image")
     pyramids = []

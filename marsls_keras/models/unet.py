@@ -6,7 +6,6 @@ import keras
 from keras import layers
 
 from marsls_keras.layers import BatchNormalization
-from marsls_keras.models.registry import register
 
 
 def _double_conv(x, filters: int, name: str):
@@ -18,11 +17,6 @@ def _double_conv(x, filters: int, name: str):
     return x
 
 
-@register(
-    "unet",
-    stride=lambda depth=4, **_: 2**depth,
-    encoder=lambda depth=4, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
-)
 def unet(bands: int = 7, *, base_filters: int = 16, depth: int = 4, dropout: float = 0.0) -> keras.Model:
     """Build a U-Net.
 

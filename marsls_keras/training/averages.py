@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import numpy as np
+
+from marsls_keras.lazy import keras
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from marsls_keras import __version__
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
+from marsls_keras.lazy import keras
 
 
 def accelerators() -> list[str]:

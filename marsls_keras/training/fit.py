@@ -19,6 +19,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
 from marsls_keras.models import has_detection, require_size
 from marsls_keras.models.weights import AUTO
+from marsls_keras.progress import stage
 from marsls_keras.training.device import out_of_memory, prepare
 from marsls_keras.training.finish import finish_fold
 from marsls_keras.training.fold_dir import hold, reopen, require_fresh
@@ -76,7 +77,8 @@ def train_fold(
         train, held_out = fold_tiles(run, fold, tiles)
         require_labels(config, fold, train.masks)
         environment = prepare(config.training, devices)
-        normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
+        with stage("Measuring normalisation"):
+            normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
         train, weights = pseudo.added_to(train) if pseudo else (train, None)
         data = FoldData(run, fold, train, held_out, normalizer, full.weights if full else None, weights)
         if pseudo is not None:
@@ -95,7 +97,8 @@ def train_fold(
         while True:
             leg = Leg(data, plan, state, devices, signals, live, callbacks)
             try:
-                model = leg.build()
+                with stage("Building the network"):
+                    model = leg.build()
                 if not announced:
                     live.say(_introduction(data, environment, model.count_params(), plan, len(pseudo.tiles) if pseudo else 0))
                     if config.model.pretrained == AUTO and not state:

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from marsls_keras.config import Training
-from marsls_keras.errors import InputError
+from marsls_keras.models.registry import require_encoder
 from marsls_keras.training.schedule import build_schedule
 
 
@@ -43,22 +43,6 @@ def build_optimizer(
         layer_decay=config.layer_decay,
         encoder_factor=(config.encoder_learning_rate or config.learning_rate) / config.learning_rate,
     )
-
-
-def require_encoder(config: Training, encoder: Sequence[str]) -> None:
-    """Refuse learning rates of the encoder for a network that has no encoder with levels.
-
-    Raises:
-        InputError: If so.
-    """
-    if encoder:
-        return
-    for key, asked in (("layer_decay", config.layer_decay != 1), ("encoder_learning_rate", config.encoder_learning_rate is not None)):
-        if asked:
-            raise InputError(
-                f"training.{key} is {getattr(config, key):g}, but the network has no encoder with levels. "
-                f"Set it to {'1' if key == 'layer_decay' else 'null'} or change the model."
-            )
 
 
 @keras.saving.register_keras_serializable("marsls_keras")

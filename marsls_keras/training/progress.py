@@ -108,7 +108,8 @@ class Live(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start the epoch's bar."""
         self._epoch_start = time.perf_counter()
-        self.bar.reset(self.task, description=f"{self.title} · epoch {epoch + 1}/{self.epochs}", status="")
+        waiting = "compiling" if len(self.rows) == self._done else ""  # until the first step of all is done
+        self.bar.reset(self.task, description=f"{self.title} · epoch {epoch + 1}/{self.epochs}", status=waiting)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Advance the bar."""

@@ -31,7 +31,8 @@ from marsls_keras.data.bands import RELEASES
 from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.folds import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import sha256, write_json
+from marsls_keras.files import no_folder, sha256, write_json
+from marsls_keras.names import meant
 from marsls_keras.records import read_record
 from marsls_keras.training.fold_records import MetricsRecord
 
@@ -112,12 +113,15 @@ class Run:
         if not (path / "splits.json").exists():
             beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
-            raise InputError(f"There is no run {path.name!r} in {path.parent}.{known}")
+            if path.parent.exists() and not path.parent.is_dir():
+                raise InputError(f"{no_folder(path.parent, 'folder of runs')} Give it with --runs.")
+            raise InputError(f"There is no run {path.name!r} in {path.parent}.{meant(path.name, beside)}{known}")
         splits = Splits.from_json(read_record(path / "splits.json", SplitsRecord))
         config = read_config(path / "config.yaml")
         if at and weights not in config.training.weight_sets:
             there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
-            raise InputError(f"Run {name} was not trained with weights {weights!r}. There are: {there}.")
+            hint = meant(weights, config.training.weight_sets)
+            raise InputError(f"Run {name} was not trained with weights {weights!r}.{hint} There are: {there}.")
         fingerprint = read_record(path / "fingerprint.json", FingerprintRecord)
         _require_reading(path, fingerprint)
         return cls(path, config, splits, fingerprint, weights if at else None)

@@ -670,9 +670,15 @@ def test_the_console_script(tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "torch"}))  # what another project may have left
     environment = {key: value for key, value in os.environ.items() if key not in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND")}
     script = Path(sys.executable).with_name("marsls")
-    done = subprocess.run([script, "models", "--json"], capture_output=True, text=True, env=environment | {"KERAS_HOME": str(tmp_path)})
-    assert (done.returncode, done.stderr) == (0, "")  # TensorFlow's chatter is held back
+    options = {"capture_output": True, "text": True, "env": environment | {"KERAS_HOME": str(tmp_path)}}
+    done = subprocess.run([script, "models", "--json"], **options)
+    assert (done.returncode, done.stderr) == (0, "")
     assert "unet" in [row["name"] for row in strict_json(done.stdout)]
+    succeed("synth", tmp_path / "data", "--size", 32, "--train", 16, "--val", 4, "--test", 0)
+    done = subprocess.run([script, "train", "--data", tmp_path / "data", "--set", "model.options.dropout=2"], **options)
+    *progress, said = done.stderr.splitlines()
+    assert done.returncode == 2 and said.startswith("Error: model.options: unet needs")
+    assert set(progress) <= {"Importing the backend …", "Building the network …"}  # TensorFlow's chatter is held back
 
 
 def test_a_terminal_that_knows_ascii_only(submitted):
@@ -694,7 +700,7 @@ def test_names_that_are_no_text(tmp_path):
 
 
 def test_a_keras_backend_that_is_not_there(tmp_path):
-    result = process("models", KERAS_BACKEND="torch")
+    result = process("trial", KERAS_BACKEND="torch")
     assert result.code == 2
     assert "KERAS_BACKEND" in result.err and "tensorflow or jax" in result.err and "Traceback" not in result.err
 

@@ -13,9 +13,10 @@ import yaml
 from optuna.trial import TrialState
 from search_builders import begun, miou, plan, search
 
+from competition.pruning import MONITOR, Pruning
 from competition.search import best_trial, pooled_miou
 from competition.storage import Journal, reason_of
-from competition.trial import MONITOR, Pruning, build_pruner
+from competition.trial import build_pruner
 from marsls_keras.config import load_config
 from marsls_keras.errors import InputError, RunError
 

@@ -7,7 +7,7 @@ import pytest
 
 from marsls_keras.errors import InputError
 from marsls_keras.models import build_model, encoder_levels, model_names, registry, require_options, require_size
-from marsls_keras.models.registry import entry
+from marsls_keras.models.registry import builder, entry, known_options
 from marsls_keras.models.unet import unet
 
 # Networks whose defaults take long to build, in small; what is asked here does not depend on it.
@@ -19,10 +19,9 @@ def test_names_are_sorted_and_hold_the_unet():
 
 
 def test_options_are_the_keywords_of_the_builder():
-    found = entry("unet")
-    assert found.build is unet
-    assert found.options == {"base_filters": 16, "depth": 4, "dropout": 0.0} == unet.__kwdefaults__
-    assert list(inspect.signature(unet).parameters)[0] == "bands" and "bands" not in found.options
+    assert builder("unet") is unet
+    assert known_options("unet") == {"base_filters": 16, "depth": 4, "dropout": 0.0} == unet.__kwdefaults__
+    assert list(inspect.signature(unet).parameters)[0] == "bands" and "bands" not in known_options("unet")
 
 
 def test_every_model_maps_bands_to_one_channel_of_float32_logits():
@@ -52,7 +51,7 @@ def test_an_unknown_model_is_an_error_that_lists_the_known(call):
 
 @pytest.mark.parametrize("call", [lambda options: build_model("unet", **options), lambda options: require_options("unet", options)])
 def test_unknown_options_are_an_error_that_lists_the_known(call):
-    with pytest.raises(InputError, match="unet has no option filters, rate. It has: base_filters, depth, dropout"):
+    with pytest.raises(InputError, match=r"no option filters, rate. Did you mean base_filters\? It has: base_filters, depth, dropout"):
         call({"filters": 3, "depth": 2, "rate": 0.1})
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.signal import fftconvolve
 
 from marsls_keras.data.derived.names import RELIEF_REACH, TPI_RADII
 
@@ -72,6 +71,8 @@ def topographic_position(heights: np.ndarray, radius: int) -> np.ndarray:
     disc = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(float)
     disc[radius, radius] = 0
     padded = np.pad(heights - heights.mean(), radius, mode="edge")  # about 0, where the transform loses the fewest digits
+    from scipy.signal import fftconvolve  # takes a while, and few ask for this band
+
     return heights - heights.mean() - fftconvolve(padded, disc / disc.sum(), mode="valid")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from marsls_keras.models.encoders.cnn import CNNS, cnn
-from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, LEVELS_OF_LITE, efficientnet_lite
-from marsls_keras.models.encoders.swin_v2 import STAGES, swin_v2
+from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
+from marsls_keras.models.encoders.swin_v2 import swin_v2
+from marsls_keras.models.networks import LITE_LEVELS, STAGES
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 
@@ -34,7 +35,7 @@ ENCODERS: dict[str, Encoder] = {
     "swin_v2_small": Encoder(swin_v2, STAGES),
     "swin_v2_base": Encoder(partial(swin_v2, embed_dim=128, heads=(4, 8, 16, 32)), STAGES),
     **{name: Encoder(partial(cnn, name), STAGES[1:]) for name in CNNS},
-    **{name: Encoder(partial(efficientnet_lite, name), LEVELS_OF_LITE) for name in EFFICIENTNET_LITE},
+    **{name: Encoder(partial(efficientnet_lite, name), LITE_LEVELS) for name in EFFICIENTNET_LITE},
 }
 
 

@@ -24,9 +24,6 @@ EFFICIENTNET_LITE = {
 }
 """Factors of width and depth by name."""
 
-LEVELS_OF_LITE = ("stem", *(f"stage{i}" for i in range(len(_STAGES))))
-"""The encoder's levels, input first; the names of its layers begin with them."""
-
 
 def efficientnet_lite(name: str, x: Any, group: str = "") -> dict[str, Any]:
     """Apply an EfficientNet-Lite to images, without its last convolution and its classifier.

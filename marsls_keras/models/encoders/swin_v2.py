@@ -10,9 +10,6 @@ from keras import layers
 from marsls_keras.layers import SwinV2Block
 from marsls_keras.models.pyramid import LEVELS
 
-STAGES = ("embed", *(f"stage{i}" for i in range(len(LEVELS))))
-"""The encoder's levels, input first; the names of its layers begin with them."""
-
 
 def swin_v2(
     x: Any,

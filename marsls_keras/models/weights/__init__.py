@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from marsls_keras.errors import InputError
 from marsls_keras.files import sha256
+from marsls_keras.lazy import keras
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign
-from marsls_keras.models.weights.sources import AUTO, automatic_source, find_checkpoint, read_tensors
+from marsls_keras.models.weights.sources import AUTO, automatic_source, find_checkpoint, read_tensors, require_checkpoint
 from marsls_keras.models.weights.swin_v2 import SwinV2
 
 FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite())
@@ -62,4 +61,14 @@ def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
     load_pretrained(model, str(path))
 
 
-__all__ = ["AUTO", "FAMILIES", "Family", "automatic_source", "find_checkpoint", "load_pretrained", "load_timm_swin_v2", "read_tensors"]
+__all__ = [
+    "AUTO",
+    "FAMILIES",
+    "Family",
+    "automatic_source",
+    "find_checkpoint",
+    "load_pretrained",
+    "load_timm_swin_v2",
+    "read_tensors",
+    "require_checkpoint",
+]

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from marsls_keras.data.bands import RGB
 from marsls_keras.errors import InputError, listing
+from marsls_keras.lazy import keras
 
 
 class Family(ABC):

@@ -43,11 +43,22 @@ def find_checkpoint(source: str) -> Path:
     if source.startswith(PACKAGE):
         return _packaged(source.removeprefix(PACKAGE))
     if not Path(source).is_file():
+        what = f"{source} is a folder, no checkpoint." if Path(source).is_dir() else f"There is no checkpoint {source}."
         raise InputError(
-            f"There is no checkpoint {source}. Give a safetensors or PyTorch file, {HUB} and the name of a repository of Hugging Face, or "
+            f"{what} Give a safetensors or PyTorch file, {HUB} and the name of a repository of Hugging Face, or "
             f"{PACKAGE} and one of {', '.join(_PACKAGES)}."
         )
     return Path(source)
+
+
+def require_checkpoint(source: str) -> None:
+    """Refuse a source of weights that there is not, as far as can be told without a download; the network need not be there for that.
+
+    Raises:
+        InputError: If it is no file, or of a package that is not installed.
+    """
+    if source != AUTO and not source.startswith(HUB):
+        find_checkpoint(source)
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:

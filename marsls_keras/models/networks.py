@@ -1,0 +1,114 @@
+"""What is known of the networks without building one, or importing Keras: names, sizes, levels, options, parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("table.json")
+"""Options with their defaults and parameter counts of every network; `python -m marsls_keras.models.table` writes it anew."""
+
+STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
+"""The levels of an encoder, input first; the names of its layers begin with them. A CNN has no first one."""
+
+LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
+"""The levels of an EfficientNet-Lite."""
+
+PAPER_GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
+"""DualSwinFusionSeg's two groups of bands, in its order."""
+
+MASK = "mask"
+"""Name of the layer that makes one mask of several, and of the mask among several outputs."""
+
+LANDSLIDE = "landslide"
+"""Name of the layer that says whether there is any landslide in the image."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network.
+
+    Attributes:
+        stride: From the options to the number that height and width must be divisible by.
+        encoder: From the options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin with.
+            Without levels no part of the network can learn at a rate of its own.
+        named: Whether the builder gets the names of the bands, because it treats them differently, and not their number.
+        choices: The values of options that are names.
+        build: Builder; first argument `bands`, then keyword options. None is the function of the network's name in the module of that
+            name, which is imported when it is needed.
+        groups: From the names of the bands and the options to the names of those of each encoder, by group.
+    """
+
+    stride: Callable[..., int]
+    encoder: Callable[..., list[str]] = lambda **_: []
+    named: bool = False
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    build: Callable[..., Any] | None = None
+    groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands}
+
+
+_SWINS = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
+_CNNS = ("resnet_v2_18_narrow", "resnet_v2_18", "resnet_v2_50", "efficientnet_v2_b0")
+_LITES = tuple(f"efficientnet_lite{i}" for i in range(5))
+_PARTS = {
+    "encoder": (*_SWINS, *_CNNS, *_LITES),
+    "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
+    "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
+}
+
+
+def _levels(encoder: str) -> list[str]:
+    return list(STAGES if encoder in _SWINS else LITE_LEVELS if encoder in _LITES else STAGES[1:])
+
+
+def _groups_of(default: Mapping[str, Sequence[str]] | None) -> Callable[..., dict[str, Sequence[str]]]:
+    def groups(bands: Sequence[str], groups: Mapping[str, Sequence[str]] | None = default, **_: Any) -> dict[str, Sequence[str]]:
+        return {"": bands} if groups is None else dict(groups)
+
+    return groups
+
+
+NETWORKS: dict[str, Network] = {
+    "dual_swin": Network(
+        stride=lambda **_: 32,
+        encoder=lambda encoder="swin_v2_small", **_: _levels(encoder),
+        named=True,
+        choices=_PARTS,
+        groups=_groups_of(PAPER_GROUPS),
+    ),
+    "mars_ls_net": Network(
+        stride=lambda attention="axial", mhsa=True, **_: 4 if mhsa and attention == "pooled" else 1,
+        choices={
+            "size": tuple(f"{letter}{kernel}" for letter in "sml" for kernel in (3, 4, 5)),
+            "attention": ("axial", "pooled"),
+        },
+    ),
+    "rmau_net": Network(
+        stride=lambda poolings=3, **_: 2**poolings,
+        encoder=lambda poolings=3, **_: [*(f"down{level}" for level in range(poolings)), "bottom"],
+        choices={"block": ("res_conv", "double_conv"), "attention": ("multihead", "cbam", "se", "none"), "head": ("mean", "conv")},
+    ),
+    "segmenter": Network(
+        stride=lambda **_: 32,
+        encoder=lambda encoder="efficientnet_lite0", **_: _levels(encoder),
+        named=True,
+        choices=_PARTS,
+        groups=_groups_of(None),
+    ),
+    "unet": Network(
+        stride=lambda depth=4, **_: 2**depth,
+        encoder=lambda depth=4, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
+    ),
+}
+"""The networks of this package by name."""
+
+
+@cache
+def stored_table() -> dict[str, dict[str, Any]]:
+    """Return the stored table: of each network "options" with their defaults, "parameters" and "trainable" ones for seven bands."""
+    table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table

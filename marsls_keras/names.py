@@ -1,0 +1,48 @@
+"""What somebody may have meant by a name that there is not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_SYNONYMS = {
+    **dict.fromkeys(("elevation", "height", "altitude", "dtm", "topography"), "dem"),
+    **dict.fromkeys(("temperature", "thermal_inertia", "infrared", "ir"), "thermal"),
+    **dict.fromkeys(("grey", "grayscale", "greyscale", "panchromatic", "pan"), "gray"),
+    **dict.fromkeys(("steepness", "gradient", "inclination"), "slope"),
+    **dict.fromkeys(("near_infrared", "b8"), "nir"),
+    **dict.fromkeys(("cross_entropy", "crossentropy", "binary_crossentropy", "binary_cross_entropy"), "bce"),
+    **dict.fromkeys(("jaccard", "miou"), "iou"),
+    **dict.fromkeys(("u-net", "u_net"), "unet"),
+    **dict.fromkeys(("dihedral", "8x"), "d4"),
+    **dict.fromkeys(("step_size", "alpha"), "learning_rate"),
+    **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("off", "no"), "none"),
+}
+"""Other words for names of this package; a word counts only where its name is one of those that are known."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that somebody may have meant, or None.
+
+    In this order: another word for it; its initials (lr: learning_rate); its beginning, if no other name has it; the most similar spelling.
+    """
+    known = list(known)
+    word = name.strip().lower().replace("-", "_").replace(" ", "_").replace("+", "plus")
+    for candidate in (word, _SYNONYMS.get(word), _SYNONYMS.get(name.lower())):
+        if candidate in known:
+            return candidate
+    initials = [other for other in known if "_" in other and "".join(part[:1] for part in other.split("_")) == word]
+    beginning = [other for other in known if len(word) > 1 and other.startswith(word)]
+    for found in (initials, beginning):
+        if len(found) == 1:
+            return found[0]
+    lower = {other.lower(): other for other in reversed(known)}
+    similar = difflib.get_close_matches(word, lower, 1)
+    return lower[similar[0]] if similar else None
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean …?" with the nearest known name, to follow a sentence; empty if there is none near."""
+    found = nearest(name, known)
+    return f" Did you mean {found}?" if found else ""

@@ -1,0 +1,156 @@
+"""Progress of stages on stderr: a bar on a terminal, elsewhere a line where a stage takes long; nothing of a stage that is soon done.
+
+Results go to stdout, so that progress is in nobody's way there. Epochs have a bar of their own (marsls_keras/training/progress.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, TypeVar
+
+Item = TypeVar("Item")
+
+FIRST = 2.0
+"""Seconds that a stage takes before it is told of."""
+
+EVERY = 10.0
+"""Seconds from line to line where stderr is no terminal."""
+
+_open: list[Stage] = []
+_lock = threading.RLock()
+
+
+class Stage:
+    """A stage that is being worked on, as `stage` gives it.
+
+    Args:
+        title: What is done, such as "Reading tiles".
+        total: Number of steps; None if it is not known.
+    """
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title, self.total, self.done = title, total, 0
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps as done."""
+        self.done += steps
+
+    def line(self) -> str:
+        """Return how far it is."""
+        return f"{self.title} … {self.done}/{self.total}" if self.total is not None else f"{self.title} …"
+
+
+@contextmanager
+def stage(title: str, total: int | None = None) -> Iterator[Stage]:
+    """Tell on stderr of what is done within the block; a stage within another takes its place while it lasts.
+
+    Args:
+        title: What is done, such as "Reading tiles".
+        total: Number of steps that `advance` is going to count; None if it is not known.
+
+    Example:
+        >>> with stage("Reading tiles", total=3) as reading:
+        ...     for _ in range(3):
+        ...         reading.advance()
+    """
+    made = Stage(title, total)
+    with _lock:
+        _open.append(made)
+    watch = _Watch() if len(_open) == 1 else None
+    try:
+        yield made
+    finally:
+        with _lock:
+            _open.remove(made)
+        if watch:
+            watch.end()
+
+
+def tracked(title: str, items: Collection[Item]) -> Iterator[Item]:
+    """Yield the items; each is a step of a stage of this title, done when the next one is asked for."""
+    with stage(title, len(items)) as made:
+        for item in items:
+            yield item
+            made.advance()
+
+
+def write(line: str) -> None:
+    """Write a line to stderr, above the bar if there is one."""
+    with _lock:
+        if _Watch.bar is not None:
+            _Watch.bar.console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
+            return
+    from rich.console import Console
+
+    Console(stderr=True, markup=False, highlight=False, emoji=False).print(line, soft_wrap=True)
+
+
+class _Watch:
+    """Shows the innermost stage from a thread of its own, so that also what never counts a step is seen to go on."""
+
+    bar: Any = None
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._stream = _own_stderr()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop; a bar disappears."""
+        self._over.set()
+        self._thread.join()
+        if self._stream is not sys.stderr:
+            self._stream.close()
+
+    def _show(self) -> None:
+        if self._over.wait(FIRST):
+            return
+        with suppress(OSError, ValueError, AttributeError):  # a closed stderr ends no work
+            if self._stream.isatty():
+                self._show_bar()
+                return
+            while True:
+                with _lock:
+                    text = _open[-1].line() if _open else ""
+                if text:
+                    print(text, file=self._stream, flush=True)
+                if self._over.wait(EVERY):
+                    return
+
+    def _show_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"))
+        with Progress(*columns, TimeElapsedColumn(), console=Console(file=self._stream), transient=True) as bar:
+            shown: Stage | None = None
+            task = bar.add_task("", total=None, count="", visible=False)
+            _Watch.bar = bar
+            try:
+                while True:
+                    with _lock:
+                        now = _open[-1] if _open else None
+                    if now is not None:
+                        if now is not shown:
+                            bar.reset(task, description=now.title)
+                            shown = now
+                        count = "" if now.total is None else f"{now.done}/{now.total}"
+                        bar.update(task, description=now.title, total=now.total, completed=now.done, count=count, visible=True)
+                    if self._over.wait(0.1):
+                        return
+            finally:
+                with _lock:
+                    _Watch.bar = None
+
+
+def _own_stderr() -> TextIO:
+    """Return stderr under a descriptor of its own: that of the process may be held back while TensorFlow is imported."""
+    try:
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    except (OSError, ValueError, AttributeError):  # what stands for stderr, in a test or a notebook, has none
+        return sys.stderr

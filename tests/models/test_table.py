@@ -1,0 +1,51 @@
+"""The stored table of the networks, and what is known of them without building: as building them says."""
+
+import json
+
+import pytest
+
+from marsls_keras.models import describe_models
+from marsls_keras.models.networks import NETWORKS, STAGES, stored_table
+from marsls_keras.models.registry import signature_options
+from marsls_keras.models.table import counted
+
+BIG = ("dual_swin",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in BIG else ()) for name in sorted(NETWORKS)])
+def test_the_table_is_what_building_the_network_gives(name):
+    assert json.loads(json.dumps(counted(name))) == stored_table()[name]
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_the_options_of_the_table_are_those_of_the_builder(name):
+    assert json.loads(json.dumps(signature_options(name))) == stored_table()[name]["options"]
+
+
+def test_the_table_has_every_network_and_models_prints_it():
+    assert sorted(stored_table()) == sorted(NETWORKS) == [row["name"] for row in describe_models()]
+    # The count that the U-Net's docstring states; the paper's network is the one that takes long to build.
+    assert {row["name"]: (row["parameters"], row["trainable"]) for row in describe_models()}["unet"] == (1946097, 1943153)
+
+
+def test_the_choices_are_what_the_builders_know():
+    from marsls_keras.models import mars_ls_net, rmau_net
+    from marsls_keras.models.decoders import DECODERS
+    from marsls_keras.models.encoders import ENCODERS
+    from marsls_keras.models.fusion import FUSIONS, LATE
+
+    assert NETWORKS["dual_swin"].choices == {"encoder": tuple(ENCODERS), "fusion": (*FUSIONS, LATE), "decoder": tuple(DECODERS)}
+    assert NETWORKS["mars_ls_net"].choices["size"] == tuple(mars_ls_net.SIZES)
+    tables = {"block": rmau_net._BLOCKS, "attention": rmau_net._ATTENTIONS, "head": rmau_net._LOGITS}
+    assert NETWORKS["rmau_net"].choices == {option: tuple(known) for option, known in tables.items()}
+
+
+def test_levels_and_strides_are_those_of_the_parts():
+    from marsls_keras.layers.spatial_attention import POOL
+    from marsls_keras.models.encoders import ENCODERS
+    from marsls_keras.models.pyramid import LEVELS
+
+    assert len(STAGES) == 1 + len(LEVELS)
+    for name, encoder in ENCODERS.items():
+        assert tuple(NETWORKS["dual_swin"].encoder(encoder=name)) == encoder.levels
+    assert NETWORKS["mars_ls_net"].stride(attention="pooled") == POOL and NETWORKS["mars_ls_net"].stride() == 1
