@@ -13,7 +13,7 @@ import tifffile
 
 from marsls_keras.data.bands import BANDS, RGB
 from marsls_keras.data.georeference import GEO_TAGS
-from marsls_keras.data.tiff_chunks import MAX_CHUNKS, chunk_bytes, require_apart, require_chunks, unclaimed
+from marsls_keras.data.tiff_chunks import JPEG, LOSSLESS, MAX_CHUNKS, chunk_bytes, require_apart, require_chunks, unclaimed
 from marsls_keras.data.tiff_meaning import MASK, REDUCED, alpha, foreign, no_data, scaling
 from marsls_keras.data.tiff_structure import Page, Structure, walk
 from marsls_keras.errors import InputError
@@ -107,6 +107,10 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
     for i in main or masks:
         if reason := foreign(structure.pages[i]):
             raise InputError(f"{path}: {reason}.")
+    for i in main + masks:  # other codecs take as much memory as their own headers tell
+        if (codec := structure.pages[i].number(259, 1)) not in (*LOSSLESS, JPEG):
+            name = {known.value: known.name for known in tifffile.COMPRESSION}.get(codec, codec)
+            raise InputError(f"{path}: compressed by {name}; write it plain, or with LZW, Deflate, ZSTD or JPEG.")
     shapes = {tuple(structure.pages[i].numbers(code) for code in _SHAPE_TAGS) for i in main}
     if len(shapes) > 1:  # before tifffile takes its time to tell so
         raise InputError(f"{path}: expected one image, found {len(shapes)} of different shapes.")
@@ -116,7 +120,10 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
         what = f"{len(tif.series)} of different shapes" if alone else f"{len(main)} with {len(masks)} masks"
         raise InputError(f"{path}: expected one image, found {what}.")
     page = structure.pages[0]
-    empty = no_data(page, series.dtype)
+    try:
+        empty = no_data(page, series.dtype)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}. Correct or remove it.") from None
     absent = _verify(tif, series, structure, [tif.pages[i] for i in masks], pixels, width, 0 if empty is None else empty)
     array = series.asarray() if pixels else shape_only(series.shape, series.dtype)
     if pixels and any(gone.any() for gone in absent):

@@ -12,7 +12,7 @@ import tifffile
 LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)
 """Compressions that give the bytes of the pixels: none, LZW, Deflate, PackBits, old Deflate, LZMA, ZSTD."""
 
-_JPEG = 7
+JPEG = 7
 MAX_CHUNKS = 1 << 16
 """Strips and tiles of a file, so that reading them takes seconds at most."""
 
@@ -52,8 +52,6 @@ def require_chunks(
     absent = np.array([offset == 0 and count == 0 for offset, count in zip(offsets, counts, strict=True)])
     if not all(count for count, gone in zip(counts, absent, strict=True) if not gone):
         raise ValueError("strips or tiles are absent")
-    if page.compression not in (*LOSSLESS, _JPEG):
-        raise ValueError(f"compressed by {getattr(page.compression, 'name', page.compression)}, expected none, LZW, Deflate, ZSTD or JPEG")
     width, rows = chunk_bytes(page)
     column = -(-page.imagelength // rows)  # strips from the top to the bottom
     for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
@@ -62,7 +60,7 @@ def require_chunks(
         whole = width * rows
         needed = whole if page.is_tiled else width * min(rows, page.imagelength - i % column * rows)
         last = i + 1 == number if page.is_tiled else (i + 1) % column == 0
-        if count == needed if page.compression == 1 else not (decode and (last or page.compression == _JPEG)):
+        if count == needed if page.compression == 1 else not (decode and (last or page.compression == JPEG)):
             continue
         data = _decoded(page, offset, count, whole)
         if data is not None and len(data) != needed and not (len(data) == whole and column > 1 and _blank(data, needed, width)):
@@ -78,7 +76,7 @@ def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> by
     data = file.read(min(count, whole + 1) if page.compression == 1 else count)
     if page.compression == 1:
         return bytes(data)
-    if page.compression == _JPEG:
+    if page.compression == JPEG:
         height, width = _jpeg_size(data)
         most = (chunk_bytes(page)[1], page.tilewidth if page.is_tiled else page.imagewidth)
         if height > most[0] + 16 or width > most[1] + 16:  # whole blocks of 16 pixels at most; the decoder takes memory for all of them

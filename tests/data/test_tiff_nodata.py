@@ -88,7 +88,7 @@ def test_the_text_of_the_tag(tmp_path: Path, text: str, dtype: type, expected: f
 def test_a_tag_that_is_no_number_is_refused(tmp_path: Path, image: np.ndarray) -> None:
     options = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None}
     tifffile.imwrite(tmp_path / "tile.tif", image, extratags=[(42113, 2, 0, "none", True)], **options)
-    with pytest.raises(InputError, match=r"tile\.tif: .*no-data tag says 'none', which is no number"):
+    with pytest.raises(InputError, match=r"tile\.tif: GDAL's no-data tag says 'none', which is no number\. Correct"):
         read_tile(tmp_path / "tile.tif")
 
 
@@ -313,7 +313,7 @@ def test_values_that_are_not_what_they_seem(tmp_path: Path, image: np.ndarray) -
 
 def test_compressions_that_no_tile_has_are_named(tmp_path: Path, image: np.ndarray) -> None:
     write_gdal(tmp_path / "tile.tif", image, compress="lerc")
-    with pytest.raises(InputError, match=r"tile\.tif: .*compressed by LERC, expected none, LZW, Deflate, ZSTD or JPEG"):
+    with pytest.raises(InputError, match=r"tile\.tif: compressed by LERC; write it plain, or with LZW, Deflate, ZSTD or JPEG"):
         read_tile(tmp_path / "tile.tif")
 
 
