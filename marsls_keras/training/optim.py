@@ -128,15 +128,19 @@ class AdamW(keras.optimizers.AdamW):
             self.assign_sub(variable, variable * ops.cast(rate * self._decays[index], variable.dtype))
         super().update_step(gradient, variable, rate)
         if self.use_ema:
-            momentum = ops.cast(self._ema_decay(), variable.dtype)
+            momentum = ops.cast(self.ema_decay(ops.cast(self.iterations, "float32")), variable.dtype)
             self.assign(touched[-1], momentum * touched[-1] + (1 - momentum) * variable)
         if before:
             update = self._is_update()
             for v, value in zip(touched, before, strict=True):
                 self.assign(v, ops.where(update, ops.convert_to_tensor(v), value))
 
-    def _ema_decay(self) -> Any:
-        done = ops.cast(self.iterations, "float32")
+    def ema_decay(self, done: Any) -> Any:
+        """Return the decay of the moving average at an update, a float32 scalar.
+
+        Args:
+            done: Number of updates before it, float32.
+        """
         decay = ops.minimum(self.ema_momentum, (1 + done) / (10 + done)) if self.ema_warmup else self.ema_momentum
         return ops.where(done > 0, decay, 0.0)
 
