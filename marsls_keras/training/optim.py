@@ -42,6 +42,7 @@ def build_optimizer(
         ema_momentum=config.ema_decay or 0.99,
         ema_warmup=config.ema_warmup,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        steps_per_epoch=steps_per_epoch,
         encoder=encoder,
         layer_decay=config.layer_decay,
     )
@@ -54,6 +55,8 @@ class AdamW(keras.optimizers.AdamW):
     Of Keras 3.15 it changes, and the tests show:
     - With `gradient_accumulation_steps`, Keras moves the average of the weights with every batch, and fails under MirroredStrategy.
     - With `global_clipnorm` and several devices, Keras clips the gradients of each device and not their sum.
+    - With `gradient_accumulation_steps` and `steps_per_epoch`, an epoch's last batches are an update too if they are fewer, their mean;
+      Keras lets them wait for the next epoch, and drops those of the last one.
     And it adds:
     - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and temperature) do not decay.
     - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times layer_decay ** (n - i), and decays at it
@@ -66,6 +69,7 @@ class AdamW(keras.optimizers.AdamW):
         encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that fits is taken.
         layer_decay: As above.
         ema_warmup: As above.
+        steps_per_epoch: Batches in an epoch; None for one epoch without end.
         **kwargs: Passed to keras.optimizers.AdamW; `ema_overwrite_frequency` has no effect.
 
     Raises:
@@ -73,9 +77,17 @@ class AdamW(keras.optimizers.AdamW):
     """
 
     def __init__(
-        self, learning_rate: Any = 0.001, *, encoder: Sequence[str] = (), layer_decay: float = 1.0, ema_warmup: bool = False, **kwargs: Any
+        self,
+        learning_rate: Any = 0.001,
+        *,
+        encoder: Sequence[str] = (),
+        layer_decay: float = 1.0,
+        ema_warmup: bool = False,
+        steps_per_epoch: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
+        self.steps_per_epoch = steps_per_epoch
         self.encoder, self.layer_decay, self.ema_warmup = list(encoder), layer_decay, ema_warmup
 
     def build(self, var_list: list[keras.Variable]) -> None:
@@ -103,14 +115,36 @@ class AdamW(keras.optimizers.AdamW):
             grads, update = [ops.add(total, gradient) for total, gradient in zip(sums, grads, strict=True)], self._is_update()
             for total, gradient in zip(sums, grads, strict=True):
                 total.assign(ops.where(update, 0.0, gradient))
-            grads = [gradient / self.gradient_accumulation_steps for gradient in grads]
+            grads = [gradient / ops.cast(self._group()[1], gradient.dtype) for gradient in grads]
         self._backend_update_step(self._clip_gradients(grads), trainable_variables, self.learning_rate)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
         return grads_and_vars  # summed before they were accumulated and clipped
 
+    @property
+    def iterations(self) -> Any:
+        """The number of updates so far."""
+        return self.updates(self._iterations)
+
+    def updates(self, batches: Any) -> Any:
+        """Return how many updates so many batches make."""
+        accumulate, steps = self.gradient_accumulation_steps or 1, self.steps_per_epoch
+        if accumulate == 1:
+            return batches
+        if steps is None:
+            return batches // accumulate
+        return batches // steps * -(-steps // accumulate) + batches % steps // accumulate
+
+    def _group(self) -> tuple[Any, Any]:
+        """Return the current batch's place among those of its update, from 0, and how many these are."""
+        accumulate, steps = self.gradient_accumulation_steps, self.steps_per_epoch
+        step = self._iterations if steps is None else self._iterations % steps
+        place = step % accumulate
+        return place, accumulate if steps is None else ops.minimum(accumulate, steps - (step - place))
+
     def _is_update(self) -> Any:
-        return ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+        place, number = self._group()
+        return ops.equal(place + 1, number)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable, its moments and its moving average; between two updates of accumulated gradients, leave them as they are.
@@ -158,7 +192,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {**super().get_config(), "encoder": list(self.encoder), "layer_decay": self.layer_decay, "ema_warmup": self.ema_warmup}
+        config = {**super().get_config(), "encoder": list(self.encoder), "layer_decay": self.layer_decay, "ema_warmup": self.ema_warmup}
+        return config | {"steps_per_epoch": self.steps_per_epoch}
 
 
 def _copy(variable: Any) -> Any:

@@ -39,16 +39,16 @@ class StatisticsAverage(keras.callbacks.Callback):
         self._variables = _statistics(layers)
         if not self._variables:
             return
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # mixed_float16 wraps it
-        self._step = _compiled(layers, optimizer.ema_decay, optimizer.gradient_accumulation_steps or 1)
+        self._optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # mixed_float16 wraps it
+        self._step = _compiled(layers, self._optimizer.ema_decay, self._optimizer.gradient_accumulation_steps or 1)
         self._moving = np.concatenate([keras.ops.convert_to_numpy(variable) for variable in self._variables])
-        self._updates = int(self.model.optimizer.iterations)
+        self._updates = int(self._optimizer.iterations)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Take the batch's statistics into the average."""
         if not self._variables:
             return
-        counter, now = self.model.optimizer.iterations, None
+        counter, now = self._optimizer._iterations, None  # of batches: under accumulation, that of updates is no variable
         if keras.backend.backend() == "jax":  # within an epoch the variables are elsewhere
             state = self.model._jax_state
             (counter,) = _found([counter], self.model.optimizer.variables, state["optimizer_variables"])
@@ -56,7 +56,7 @@ class StatisticsAverage(keras.callbacks.Callback):
         # Without an average all of it is new, as in the optimiser at its first update.
         done, before = (0, np.zeros_like(self._moving)) if self.values is None else (self._updates, self.values)
         self.values, self._moving = self._step(before, self._moving, now, ops.cast(done, "float32"))
-        self._updates = int(counter)
+        self._updates = int(self._optimizer.updates(int(counter)))
 
     def lend(self) -> None:
         """Give the averages to the model's layers; before the first step they keep their own."""
