@@ -43,7 +43,8 @@ def by_hand(starts, gradients, rates, decay=0.0, scales=None, clip=None, momentu
         for i, (g, scale) in enumerate(zip(update, scales, strict=True)):
             g = np.asarray(g, np.float64) * shrink
             m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g**2
-            step = m[i] / (1 - 0.9 ** (t + 1)) / (np.sqrt(v[i] / (1 - 0.999 ** (t + 1))) + 1e-7)
+            # Keras adds epsilon before the correction of v, as at the end of section 2 of Kingma & Ba.
+            step = m[i] / (1 - 0.9 ** (t + 1)) * math.sqrt(1 - 0.999 ** (t + 1)) / (np.sqrt(v[i]) + 1e-7)
             weights[i] = weights[i] * (1 - rate * scale * decay) - rate * scale * step
         history.append([w.copy() for w in weights])
         if momentum:
