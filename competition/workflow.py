@@ -30,7 +30,7 @@ from marsls_keras.data.integrity import barren
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json, write_json
 from marsls_keras.inference.align import described
-from marsls_keras.inference.stitched import stitchable
+from marsls_keras.inference.stitched import require_whole_picture, stitchable
 from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.losses import read_loss
 from marsls_keras.models import (
@@ -45,8 +45,10 @@ from marsls_keras.models import (
     require_size,
 )
 from marsls_keras.progress import stage
+from marsls_keras.records import read_record
 from marsls_keras.training.device import require_devices
 from marsls_keras.training.fold_dir import discard, require_fresh
+from marsls_keras.training.fold_records import RecipeRecord
 from marsls_keras.training.full import as_full, plan_full
 from marsls_keras.training.run_dir import Run, with_epochs
 
@@ -85,7 +87,8 @@ def train(
     begun = runs / (name or config or "default")
     earlier = Run.open(begun) if config is None and (begun / "splits.json").exists() else None
     settings = [*settings, *([f"training.epochs={epochs}"] if epochs is not None else [])]
-    recipe, parsed = load_config(str(begun / "config.yaml") if earlier else config or "default", settings)
+    source = str(begun / "config.yaml") if earlier else config or "default"
+    recipe, parsed = load_config(source, settings)
     name = name or (begun.name if earlier else recipe)
     data = data or (earlier.data_root if earlier else Path("data"))
     require_name(name)
@@ -102,6 +105,8 @@ def train(
     folds: list[Fold] = list(range(splits.folds)) if fold == "all" else [FULL if fold == FULL else int(fold)]
     for k in folds:
         splits.require_fold(k)
+    if earlier and parsed.training.epochs == earlier.config.training.epochs and not (resume or _sets_epochs(settings) or fold == FULL):
+        require_recipe_epochs(earlier, runs, folds)
     known = Run.open(runs / name) if (runs / name / "splits.json").exists() else None
     full = None
     if fold == FULL:
@@ -132,9 +137,9 @@ def train(
     bands = expand_bands(parsed.data.bands, tiles.bands)
     with stage("Building the network"):
         model = build_model(parsed.model.name, bands, **parsed.model.options)
-    source = pretrained_source(parsed.model.name, parsed.model.options, parsed.model.pretrained)
-    if source and not resume:  # a fold that goes on does not read it again
-        load_pretrained(model, source, encoder_groups(parsed.model.name, bands, parsed.model.options))
+    checkpoint = pretrained_source(parsed.model.name, parsed.model.options, parsed.model.pretrained)
+    if checkpoint and not resume:  # a fold that goes on does not read it again
+        load_pretrained(model, checkpoint, encoder_groups(parsed.model.name, bands, parsed.model.options))
     del model
     for k in folds:
         held_out = splits.held_out(k)
@@ -144,6 +149,10 @@ def train(
     if not environments:  # else the processes that train, which have the devices, find out
         require_devices(parsed.training, devices)
     run = Run.create(runs / name, parsed, splits, facts, resume)
+    if known is None and _sets_epochs(settings):
+        usual = load_config(source, [setting for setting in settings if not _sets_epochs([setting])])[1].training
+        if usual.epochs != parsed.training.epochs:
+            write_json(run.path / "recipe.json", {"recipe": source, "epochs": usual.epochs})
     labels = None
     if full is not None:
         if not overwrite:  # before images are predicted
@@ -160,9 +169,47 @@ def train(
         todo.append(k)
     if not environments or not todo:
         return run, [train_fold(run, k, tiles, resume, devices, callbacks, full, labels) for k in todo]
-    common = ["train", "--run", run.name, "--runs", str(runs), "--data", str(data), *(["--resume"] if resume else [])]
+    common = [
+        "train",
+        "--run",
+        run.name,
+        "--runs",
+        str(runs),
+        "--data",
+        str(data),
+        "--epochs",
+        str(parsed.training.epochs),
+        *(["--resume"] if resume else []),
+    ]
     train_side_by_side({int(k): [*common, "--fold", str(k)] for k in todo}, environments, say)
     return run, [run.metrics(k) for k in todo]
+
+
+def _sets_epochs(settings: Sequence[str]) -> bool:
+    return any(setting.split("=")[0].strip() == "training.epochs" for setting in settings)
+
+
+def require_recipe_epochs(run: Run, runs: Path, folds: Sequence[Fold]) -> None:
+    """Refuse to train folds with a number of epochs that a run was once begun with on trial, without being told again.
+
+    Raises:
+        InputError: If a fold is to be trained and the run was begun with another number than its recipe's.
+    """
+    path, epochs = run.path / "recipe.json", run.config.training.epochs
+    usual = read_record(path, RecipeRecord) if path.exists() else None
+    if usual is None or usual["epochs"] == epochs or all(run.trouble(fold) is None for fold in folds):
+        return
+    chosen = "" if len(folds) > 1 else f" --fold {folds[0]}"
+    common = f"marsls train --run {run.name}" + ("" if runs == Path("runs") else f" --runs {runs}")
+    longer = ""
+    if usual["epochs"] > epochs:
+        longer = f"\nTo train with the recipe's, with what is finished going on: {common}{chosen} --resume --epochs {usual['epochs']}"
+    raise InputError(
+        f"Run {run.name} was begun with {epochs} epochs; its recipe {usual['recipe']} has {usual['epochs']}.\n"
+        f"To go on with {epochs}: {common}{chosen} --epochs {epochs}{longer}\n"
+        f"To begin anew with the recipe: marsls train --config {usual['recipe']} --run {run.name}-{usual['epochs']}"
+        + ("" if runs == Path("runs") else f" --runs {runs}")
+    )
 
 
 def require_name(name: str) -> None:
@@ -211,6 +258,9 @@ def tune(
     sets = sets or opened[0].config.inference.view_sets
     for name in sets:
         views_of(name)
+    stretched = next((p for run in opened if (p := run.config.data.normalization.percentiles) is not None), None)
+    for name in filter(of_windows, sets):
+        require_whole_picture(stretched, name)
     tiles = pool_tiles(opened[0], data, bands_of(opened))
     if isolated and not stitchable(tiles.refs):
         raise InputError("--isolated: the names of the tiles do not tell where each lies, so every tile is alone already.")

@@ -285,9 +285,17 @@ def test_a_wrong_value_is_an_error_that_names_the_key(key, value, expected):
     assert expected in text
 
 
-def test_a_warm_up_as_long_as_the_training_is_refused():
-    assert "warmup_epochs (3) must be less than epochs (3)" in message({"training": {"epochs": 3}})
-    assert parse_config({"training": {"epochs": 1, "warmup_epochs": 0}}, "x").training.epochs == 1
+@pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_every_recipe_takes_a_few_epochs_with_a_warm_up_that_ends_within_them(recipe, epochs):
+    training = load_config(recipe, [f"training.epochs={epochs}"])[1].training
+    asked = training.warmup_epochs
+    assert training.epochs == epochs and training.warmup == (asked if asked < epochs else epochs / 4)
+
+
+def test_windows_of_tiles_that_are_stretched_one_by_one_are_refused():
+    text = message({"data": {"sampling": "windows", "normalization": {"percentiles": [1, 99]}}})
+    assert "sampling windows does not go together with normalization.percentiles" in text and "null" in text
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,15 @@ class Data(Section):
     sampling: Literal["tiles", "windows"] = "tiles"
     window_sizes: tuple[Annotated[int, Field(ge=16)], ...] = (128, 192, 256)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Data:
+        if self.sampling == "windows" and self.normalization.percentiles is not None:
+            raise ValueError(
+                "sampling windows does not go together with normalization.percentiles, which stretch each tile by itself, so that windows "
+                "would see a step at every border: set normalization.percentiles to null, or sampling to tiles"
+            )
+        return self
+
     @field_validator("window_sizes")
     @classmethod
     def _some_sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -139,14 +148,14 @@ Schedule = Annotated[Constant | Cosine | Step | Exponential, Field(discriminator
 class Training(Section):
     """Optimisation and what it runs on.
 
-    accumulate: batches whose gradients are averaged for one update. schedule: constant, cosine, step or exponential, after warmup_epochs of
-    linear growth from zero. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and logit_scale.
-    encoder_learning_rate: that of the encoder, if not learning_rate; for pretrained ones. layer_decay: a level of the encoder learns at the
-    rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
+    accumulate: batches whose gradients are averaged for one update. schedule: constant, cosine, step or exponential, after warmup_epochs
+    of linear growth; of a training no longer than that, a quarter. weight_decay: decoupled, not of biases, normalisations, cpb_mlp and
+    logit_scale. encoder_learning_rate: that of the encoder, if not learning_rate; for pretrained ones. layer_decay: a level of the
+    encoder learns at the rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
-    averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an ensemble.
-    patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16 where the device computes it natively, else
-    float32. null is none.
+    averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an
+    ensemble. patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16 where the device computes it
+    natively, else float32. null is none.
     """
 
     epochs: int = Field(60, ge=1)
@@ -175,6 +184,11 @@ class Training(Section):
         """Names of the sets of weights that training has: those that are trained, and the averages of them that it makes."""
         return ("last", *["ema"] * (self.ema_decay is not None), *["swa"] * (self.swa_epochs > 0))
 
+    @property
+    def warmup(self) -> float:
+        """Epochs that the warm-up takes: those that are asked for, but a quarter of a training that would end before it."""
+        return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 4
+
     @field_validator("xla", mode="before")
     @classmethod
     def _yaml_switch(cls, value: Any) -> Any:
@@ -183,8 +197,6 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Training:
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be less than epochs ({self.epochs})")
         if self.swa_epochs > self.epochs:
             raise ValueError(f"swa_epochs ({self.swa_epochs}) must not be more than epochs ({self.epochs})")
         if self.optimizer == "adam" and self.weight_decay:

@@ -45,6 +45,19 @@ def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequen
             yield ViewPrediction(probability, known)
 
 
+def require_whole_picture(percentiles: tuple[float, float] | None, view: str) -> None:
+    """Refuse views of windows where each tile is stretched by itself: windows would see a step at every border of tiles.
+
+    Raises:
+        InputError: If `percentiles` are not None.
+    """
+    if percentiles is not None:
+        raise InputError(
+            f"View {view} looks across the borders of tiles, but data.normalization.percentiles stretch each tile by itself, so it would "
+            "see a step at every border. Choose views of single tiles, or train with --set data.normalization.percentiles=null."
+        )
+
+
 def stitchable(refs: Sequence[TileRef]) -> bool:
     """Return whether it is known where all of these tiles lie: each has a cell of its own in the grid of its raster."""
     places = {(ref.raster, ref.cell) for ref in refs if ref.cell is not None}
@@ -106,6 +119,7 @@ def _windows(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[st
         require_size(config.model.name, config.model.options, *viewed_size(view, window, window))
     if not stitchable(tiles.refs):
         raise InputError("The names of these tiles do not tell where each of them lies, so there are no windows across their borders.")
+    require_whole_picture(member.normalizer.percentiles, f"{views[0]}@{window}")
     _, height, width, _ = tiles.images.shape
     mosaic = Mosaic.of(tiles.refs, height, width, window)
     places, weight = corners(mosaic, index, window, stride), blend(window)

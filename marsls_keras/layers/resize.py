@@ -29,11 +29,16 @@ def bilinear(maps: Any, height: Any, width: Any) -> Any:
     return ops.matmul(ops.matmul(interpolation(h, height), maps), ops.transpose(interpolation(w, width)))
 
 
-def nearest(maps: Any, height: Any, width: Any) -> Any:
-    """Resize maps (B, H, W, C) of any type to (B, height, width, C); each pixel is the one that its centre lies in."""
-    for axis, target in ((1, height), (2, width)):
-        source = ops.shape(maps)[axis]
-        # In whole numbers, floor((i + 1/2) * source / target).
-        index = (2 * ops.arange(target, dtype="int32") + 1) * source // (2 * target)
-        maps = ops.take(maps, index, axis=axis)
-    return maps
+def area(maps: Any, height: Any, width: Any) -> Any:
+    """Resize maps float32 (B, H, W, C) to (B, height, width, C); each pixel is the mean over the area that it covers."""
+    _, h, w, _ = ops.shape(maps)
+    rows, columns = _coverage(h, height), _coverage(w, width)
+    return ops.einsum("ij,kl,bjlc->bikc", rows, columns, maps)
+
+
+def _coverage(source: Any, target: Any) -> Any:
+    """Return how much of each target pixel's length lies in each source pixel, float32 (target, source); rows sum to 1."""
+    begin, pixel = ops.arange(target, dtype="float32")[:, None], ops.arange(source, dtype="float32")[None]
+    source, target = ops.cast(source, "float32"), ops.cast(target, "float32")
+    begin, pixel = begin * source, pixel * target  # in units of 1 / (source x target), whole numbers
+    return ops.relu(ops.minimum(begin + source, pixel + target) - ops.maximum(begin, pixel)) / source

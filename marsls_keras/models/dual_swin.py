@@ -41,6 +41,11 @@ def dual_swin(
         A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. The logits are computed at
         stride 4 and resized bilinearly. With the defaults it has 113,437,717 parameters, 113,429,013 of them trainable.
 
+    On tiles of 128 pixels the stages have 32, 16, 8 and 4 tokens a side. Windows of 8 tokens are clamped to them: stages three and four
+    are one window each, of 8 x 8 and of 4 x 4 tokens, and not shifted. timm's network that is built for the pretraining's 256 pixels does
+    not clamp where it is given 128: every other block of stage three is shifted by 4 tokens, which divides the one window into four, and
+    stage four is padded to 8 x 8 with zeros that take part in the attention. So its features differ there; on 256 pixels they are equal.
+
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.
 

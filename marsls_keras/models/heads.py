@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from marsls_keras.layers.resize import nearest
+from marsls_keras.layers.resize import area
 from marsls_keras.losses import build_loss
 from marsls_keras.models.networks import LANDSLIDE, MASK
 
@@ -24,10 +24,12 @@ class MultiHeadModel(keras.Model):
     | `training=True` | {"mask_…": logits, …} and "landslide" if there is one |
     | otherwise | the outputs: logits (B, H, W, 1), or {"mask", "landslide"} |
 
-    The loss is the mean over the masks of the compiled loss, against the truth and the weights resized to each (nearest); plus, with a
-    head "landslide", the binary cross-entropy of the image-level label, which is 1 if any pixel of weight above 0 is landslide (images
-    whose every pixel has weight 0 do not count); plus once whatever the layers add, such as penalties on weights. In evaluation it is the
-    loss of what the network predicts. RMAU-Net does not say how its losses are weighted against each other; equal weights are a choice.
+    The loss is the mean over the masks of the compiled loss, against the truth and the weights brought to its size: means over the area
+    that a pixel covers, the truth's weighted by the weights, so that a pixel that is half landslide has the truth 1/2 (every term of
+    `build_loss` takes such); plus, with a head "landslide", the binary cross-entropy of the image-level label, which is 1 if any pixel of
+    weight above 0 is landslide (images whose every pixel has weight 0 do not count); plus once whatever the layers add, such as penalties
+    on weights. In evaluation it is the loss of what the network predicts. RMAU-Net does not say how its losses are weighted against each
+    other; equal weights are a choice.
     Metrics see the predicted mask only, also in training.
 
     Args:
@@ -61,11 +63,13 @@ class MultiHeadModel(keras.Model):
         """
         heads = y_pred if isinstance(y_pred, dict) else {MASK: y_pred}
         loss = keras.losses.get(self.loss)
-        weight = ops.ones_like(y, "float32") if sample_weight is None else ops.broadcast_to(sample_weight, ops.shape(y))
+        y = ops.cast(y, "float32")
+        weight = ops.ones_like(y) if sample_weight is None else ops.broadcast_to(sample_weight, ops.shape(y))
         costs = []
         for logits in (logits for name, logits in heads.items() if name != LANDSLIDE):
             _, height, width, _ = ops.shape(logits)
-            costs.append(loss(nearest(y, height, width), logits, nearest(weight, height, width)))
+            share = area(weight, height, width)
+            costs.append(loss(ops.divide_no_nan(area(y * weight, height, width), share), logits, share))
         total = sum(costs) / len(costs)
         if LANDSLIDE in heads:
             total += _detection_loss(y, weight, heads[LANDSLIDE])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.lazy import keras
+from marsls_keras.training.statistics_average import StatisticsAverage
 
 
 @contextmanager
@@ -23,16 +24,20 @@ def preserved(model: keras.Model) -> Iterator[None]:
 
 
 @contextmanager
-def averaged_weights(model: keras.Model) -> Iterator[None]:
+def averaged_weights(model: keras.Model, average: StatisticsAverage | None = None) -> Iterator[None]:
     """Give the model the optimiser's moving average of its trainable weights within the block, and its own weights back after it.
 
-    The moving statistics of batch normalisation are running averages already and stay.
+    Args:
+        model: The model.
+        average: The average of the statistics of batch normalisation, which is lent as well; None leaves those of the last weights.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # mixed_float16 wraps it
     with preserved(model):
-        for variable, average in zip(model.trainable_variables, optimizer.averages, strict=True):
+        for variable, weights in zip(model.trainable_variables, optimizer.averages, strict=True):
             # By way of the host: under JAX they would share a buffer, and a step that donates the one would delete the other.
-            variable.assign(np.copy(keras.ops.convert_to_numpy(average)))
+            variable.assign(np.copy(keras.ops.convert_to_numpy(weights)))
+        if average is not None:
+            average.lend()
         yield
 
 

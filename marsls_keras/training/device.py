@@ -181,6 +181,11 @@ def require_precision(precision: str) -> None:
     """
     if precision == "float32":
         return
+    if precision == "mixed_float16" and not accelerators():
+        raise InputError(
+            "training.precision mixed_float16: a CPU emulates float16, which is many times slower than float32 and less exact. Use "
+            "float32, or on a CPU that has it mixed_bfloat16."
+        )
     kind = keras.dtype_policies.get(precision).compute_dtype
     try:
         model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, dtype=precision)])

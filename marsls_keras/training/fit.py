@@ -162,13 +162,17 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
     sampling = f", windows of {', '.join(map(str, config.data.window_sizes))} pixels" if config.data.sampling == "windows" else ""
     labels = f" ({pseudo} of them pseudo-labelled)" if pseudo else ""
     accumulated = f", {plan.accumulate} steps an update" if plan.accumulate > 1 else ""
+    training = config.training
+    shorter = (
+        f", warm-up {training.warmup:g} epochs instead of {training.warmup_epochs:g}" if training.warmup < training.warmup_epochs else ""
+    )
     deterministic = ", deterministic" if config.training.deterministic else ""
     height, width = data.train.images.shape[1:3]
     flat = f" Tiles of {height} x {width} pixels are not square: quarter turns are left out." if height != width else ""
     left_out = flat if config.augmentation.rot90 and config.data.sampling == "tiles" else ""
     return (
         f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{labels}{sampling}, "
-        f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}; "
+        f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}{shorter}; "
         f"{environment['backend']} on {', '.join(environment['devices'])}, "
         f"{environment['precision']}, XLA {'on' if environment['xla'] else 'off'}{deterministic}.{left_out}"
     )

@@ -137,3 +137,12 @@ class FullRecord(Record):
         if len({len(self.folds), len(self.best_epochs), len(self.best_weights)}) > 1:
             raise ValueError("folds, best_epochs and best_weights should be as many")
         return self
+
+
+class RecipeRecord(Record):
+    """The form of recipe.json: what the recipe of a run says that was begun with another number of epochs."""
+
+    recipe: Name
+    epochs: Positive
+
+    remedy: ClassVar[str] = "Remove the file; then marsls train goes on with the epochs in the run's config.yaml."

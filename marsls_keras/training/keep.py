@@ -17,6 +17,7 @@ from marsls_keras.data.pipeline import TrainingBatches
 from marsls_keras.files import atomic
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.training.averages import WeightMean, averaged_weights
+from marsls_keras.training.statistics_average import StatisticsAverage
 
 NOTHING: dict[str, Any] = {"epoch": -1, "miou": float("-inf"), "weights": None, "file": None}
 """What is kept before anything is."""
@@ -35,8 +36,9 @@ class _Memory(io.BytesIO):
 class Keep(keras.callbacks.Callback):
     """Base of the callbacks that keep weights: `KeepBest` by the score on held-out tiles, `KeepLast` those of the last epoch.
 
-    There are up to three sets of weights: `last`, those that are trained; `ema`, the optimiser's moving average, if it has one; and `swa`,
-    the mean over the ends of the last `swa_epochs` epochs so far, with statistics of batch normalisation that were estimated anew.
+    There are up to three sets of weights: `last`, those that are trained; `ema`, the optimiser's moving average, if it has one, with
+    statistics of batch normalisation that were averaged likewise; and `swa`, the mean over the ends of the last `swa_epochs` epochs so
+    far, with statistics that were estimated anew.
 
     Args:
         metric: The model's counting metric.
@@ -48,6 +50,7 @@ class Keep(keras.callbacks.Callback):
         best: {"epoch", "miou", "weights", "file"} of what is kept so far; epoch is -1 if there is nothing.
         each: The same of each set of weights by its name, where `keep_each` asks for it and a score tells which were the best.
         waited: Epochs since then.
+        statistics: What averages those of batch normalisation, to be called after each step, before a state is saved; None without `ema`.
         sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
     """
 
@@ -60,6 +63,7 @@ class Keep(keras.callbacks.Callback):
         self.each: dict[str, dict[str, Any]] = {}
         self.waited = 0
         self.sound = True
+        self.statistics = StatisticsAverage() if config.ema_decay is not None else None
         self._swa = WeightMean()
         self._saved: set[str] = set()  # the files of what was the best when the state was last saved
 
@@ -71,7 +75,7 @@ class Keep(keras.callbacks.Callback):
     def _candidates(self, epoch: int) -> Iterator[tuple[str, AbstractContextManager[None]]]:
         yield "last", nullcontext()
         if self.config.ema_decay is not None:
-            yield "ema", averaged_weights(self.model)
+            yield "ema", averaged_weights(self.model, self.statistics)
         if self.training is not None and epoch >= self._swa_start:
             self._swa.add(self.model)
             steps = self.training.steps_per_epoch
@@ -112,8 +116,10 @@ class Keep(keras.callbacks.Callback):
         return {"best": self.best, "each": self.each, "waited": self.waited, "swa": {"start": self._swa_start, "count": self._swa.count}}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that `restore` needs: the sums of the weights over the last epochs."""
-        return {f"swa_{i}": total for i, total in enumerate(self._swa.sums)}
+        """Return the arrays that `restore` needs: the sums of the weights over the last epochs, and the average of the statistics."""
+        average = None if self.statistics is None else self.statistics.values
+        ema = {} if average is None else {"ema_statistics": keras.ops.convert_to_numpy(average)}
+        return ema | {f"swa_{i}": total for i, total in enumerate(self._swa.sums)}
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `state` and `arrays` returned; a mean over other epochs than now asked for begins anew."""
@@ -123,4 +129,6 @@ class Keep(keras.callbacks.Callback):
         self._swa = WeightMean()
         if state["swa"]["start"] == self._swa_start:
             self._swa.count = state["swa"]["count"]
-            self._swa.sums = [arrays[f"swa_{i}"] for i in range(len(arrays))]
+            self._swa.sums = [arrays[f"swa_{i}"] for i in range(sum(name.startswith("swa_") for name in arrays))]
+        if self.statistics is not None:
+            self.statistics.values = arrays.get("ema_statistics")  # states of earlier versions have none: the average begins anew

@@ -160,6 +160,7 @@ class Leg:
                 shuffle=False,  # the pipeline has done it
                 verbose=0,
                 callbacks=[
+                    *([] if keep.statistics is None else [keep.statistics]),
                     watch,
                     keep,
                     Rows(self.folder / "history.csv", rows, (self.steps - step) * self.plan.batch_size),

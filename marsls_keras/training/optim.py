@@ -39,6 +39,7 @@ def build_optimizer(
         ema_momentum=config.ema_decay or 0.99,
         ema_warmup=config.ema_warmup,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        steps_per_epoch=steps_per_epoch,
         encoder=encoder,
         layer_decay=config.layer_decay,
         encoder_factor=(config.encoder_learning_rate or config.learning_rate) / config.learning_rate,
@@ -52,6 +53,8 @@ class AdamW(keras.optimizers.AdamW):
     Of Keras 3.15 it changes, and the tests show:
     - With `gradient_accumulation_steps`, Keras moves the average of the weights with every batch, and fails under MirroredStrategy.
     - With `global_clipnorm` and several devices, Keras clips the gradients of each device and not their sum.
+    - With `gradient_accumulation_steps` and `steps_per_epoch`, an epoch's last batches are an update too if they are fewer, their mean;
+      Keras lets them wait for the next epoch, and drops those of the last one.
     And it adds:
     - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and temperature) do not decay.
     - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times encoder_factor * layer_decay ** (n - i), and
@@ -65,6 +68,7 @@ class AdamW(keras.optimizers.AdamW):
         layer_decay: As above.
         encoder_factor: As above.
         ema_warmup: As above.
+        steps_per_epoch: Batches in an epoch; None for one epoch without end.
         **kwargs: Passed to keras.optimizers.AdamW; `ema_overwrite_frequency` has no effect.
 
     Raises:
@@ -79,9 +83,11 @@ class AdamW(keras.optimizers.AdamW):
         layer_decay: float = 1.0,
         encoder_factor: float = 1.0,
         ema_warmup: bool = False,
+        steps_per_epoch: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
+        self.steps_per_epoch = steps_per_epoch
         self.encoder, self.layer_decay, self.encoder_factor, self.ema_warmup = list(encoder), layer_decay, encoder_factor, ema_warmup
 
     def build(self, var_list: list[keras.Variable]) -> None:
@@ -110,14 +116,36 @@ class AdamW(keras.optimizers.AdamW):
             grads, update = [ops.add(total, gradient) for total, gradient in zip(sums, grads, strict=True)], self._is_update()
             for total, gradient in zip(sums, grads, strict=True):
                 total.assign(ops.where(update, 0.0, gradient))
-            grads = [gradient / self.gradient_accumulation_steps for gradient in grads]
+            grads = [gradient / ops.cast(self._group()[1], gradient.dtype) for gradient in grads]
         self._backend_update_step(self._clip_gradients(grads), trainable_variables, self.learning_rate)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
         return grads_and_vars  # summed before they were accumulated and clipped
 
+    @property
+    def iterations(self) -> Any:
+        """The number of updates so far."""
+        return self.updates(self._iterations)
+
+    def updates(self, batches: Any) -> Any:
+        """Return how many updates so many batches make."""
+        accumulate, steps = self.gradient_accumulation_steps or 1, self.steps_per_epoch
+        if accumulate == 1:
+            return batches
+        if steps is None:
+            return batches // accumulate
+        return batches // steps * -(-steps // accumulate) + batches % steps // accumulate
+
+    def _group(self) -> tuple[Any, Any]:
+        """Return the current batch's place among those of its update, from 0, and how many these are."""
+        accumulate, steps = self.gradient_accumulation_steps, self.steps_per_epoch
+        step = self._iterations if steps is None else self._iterations % steps
+        place = step % accumulate
+        return place, accumulate if steps is None else ops.minimum(accumulate, steps - (step - place))
+
     def _is_update(self) -> Any:
-        return ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+        place, number = self._group()
+        return ops.equal(place + 1, number)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable, its moments and its moving average; between two updates of accumulated gradients, leave them as they are.
@@ -135,15 +163,19 @@ class AdamW(keras.optimizers.AdamW):
             self.assign_sub(variable, variable * ops.cast(rate * self._decays[index], variable.dtype))
         super().update_step(gradient, variable, rate)
         if self.use_ema:
-            momentum = ops.cast(self._ema_decay(), variable.dtype)
+            momentum = ops.cast(self.ema_decay(ops.cast(self.iterations, "float32")), variable.dtype)
             self.assign(touched[-1], momentum * touched[-1] + (1 - momentum) * variable)
         if before:
             update = self._is_update()
             for v, value in zip(touched, before, strict=True):
                 self.assign(v, ops.where(update, ops.convert_to_tensor(v), value))
 
-    def _ema_decay(self) -> Any:
-        done = ops.cast(self.iterations, "float32")
+    def ema_decay(self, done: Any) -> Any:
+        """Return the decay of the moving average at an update, a float32 scalar.
+
+        Args:
+            done: Number of updates before it, float32.
+        """
         decay = ops.minimum(self.ema_momentum, (1 + done) / (10 + done)) if self.ema_warmup else self.ema_momentum
         return ops.where(done > 0, decay, 0.0)
 
@@ -161,7 +193,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        own = ("layer_decay", "encoder_factor", "ema_warmup")
+        own = ("layer_decay", "encoder_factor", "ema_warmup", "steps_per_epoch")
         return {**super().get_config(), "encoder": list(self.encoder), **{name: getattr(self, name) for name in own}}
 
 

@@ -14,7 +14,7 @@ from marsls_keras.config.schema import Cosine, Exponential, Step
 
 @saving.register_keras_serializable("marsls_keras")
 class WarmUp(schedules.LearningRateSchedule):
-    """Linear growth from zero, then another schedule, which starts when the growth has ended.
+    """Linear growth, then another schedule. The last update of the growth has the full rate, and none has a rate of zero.
 
     Keras gives a schedule the number of batches, also where several batches make one update. The learning rate of an update is that of
     the first of its batches, and all counting is in whole numbers, so that a rate that changes after an epoch does so at that very update.
@@ -23,25 +23,31 @@ class WarmUp(schedules.LearningRateSchedule):
         after: The schedule after the warm-up.
         warmup: Batches that the warm-up takes.
         unit: Batches that are one step of `after`.
-        accumulate: Batches of an update.
+        accumulate: Batches of an update; the last one of an epoch may have fewer.
+        epoch: Batches in an epoch.
 
     Call arguments:
         step: Number of batches so far, a whole number.
     """
 
-    def __init__(self, after: schedules.LearningRateSchedule, warmup: int = 0, unit: int = 1, accumulate: int = 1) -> None:
+    def __init__(
+        self, after: schedules.LearningRateSchedule, warmup: int = 0, unit: int = 1, accumulate: int = 1, epoch: int | None = None
+    ) -> None:
         super().__init__()
-        self.after, self.warmup, self.unit, self.accumulate = after, warmup, unit, accumulate
+        self.after, self.warmup, self.unit, self.accumulate, self.epoch = after, warmup, unit, accumulate, epoch
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate, a float32 scalar."""
-        first = ops.multiply(ops.floor_divide(step, self.accumulate), self.accumulate)
+        first = step - (step if self.epoch is None else step % self.epoch) % self.accumulate
         rate = self.after(ops.floor_divide(ops.maximum(first - self.warmup, 0), self.unit))
-        return rate * ops.minimum(ops.cast(first, "float32") / self.warmup, 1.0) if self.warmup else rate
+        if not self.warmup:
+            return rate
+        return rate * ops.minimum(ops.cast(first + self.accumulate, "float32") / self.warmup, 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        return {"after": schedules.serialize(self.after), "warmup": self.warmup, "unit": self.unit, "accumulate": self.accumulate}
+        numbers = {"warmup": self.warmup, "unit": self.unit, "accumulate": self.accumulate, "epoch": self.epoch}
+        return {"after": schedules.serialize(self.after), **numbers}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WarmUp:
@@ -61,13 +67,15 @@ def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, 
         factor: Multiplies every learning rate.
         accumulate: Batches of an update.
     """
-    peak, warmup = config.learning_rate * factor, round(config.warmup_epochs * steps_per_epoch)
+    peak, warmup = config.learning_rate * factor, round(config.warmup * steps_per_epoch)
     match config.schedule:
         case Cosine():
-            return WarmUp(schedules.CosineDecay(peak, max(1, config.epochs * steps_per_epoch - warmup)), warmup, 1, accumulate)
+            return WarmUp(
+                schedules.CosineDecay(peak, max(1, config.epochs * steps_per_epoch - warmup)), warmup, 1, accumulate, steps_per_epoch
+            )
         case Step(every=every, factor=decay):
-            return WarmUp(schedules.ExponentialDecay(peak, 1, decay), warmup, every * steps_per_epoch, accumulate)
+            return WarmUp(schedules.ExponentialDecay(peak, 1, decay), warmup, every * steps_per_epoch, accumulate, steps_per_epoch)
         case Exponential(rate=rate):
-            return WarmUp(schedules.ExponentialDecay(peak, 1, math.exp(-rate)), warmup, steps_per_epoch, accumulate)
+            return WarmUp(schedules.ExponentialDecay(peak, 1, math.exp(-rate)), warmup, steps_per_epoch, accumulate, steps_per_epoch)
         case _:
-            return WarmUp(schedules.ExponentialDecay(peak, 1, 1.0), warmup, 1, accumulate)
+            return WarmUp(schedules.ExponentialDecay(peak, 1, 1.0), warmup, 1, accumulate, steps_per_epoch)

@@ -281,7 +281,6 @@ def test_synth_does_not_write_into_other_files(data):
         (["--set", "training.epochs=many"], ["training.epochs: Input should be a valid integer", "Received: 'many'"]),
         (["--set", "training.epochs=0"], ["training.epochs: Input should be greater than or equal to 1. Received: 0"]),
         (["--set", "training.learning_rate=.nan"], ["training.learning_rate: Input should be a finite number"]),
-        (["--set", "training.warmup_epochs=60"], ["warmup_epochs (60) must be less than epochs (60)"]),
         (["--set", "data.bands=[red, infrared]"], ["data.bands: bands must be all, or one or more different ones of red, green"]),
         (
             ["--set", "data.release=mmls_v3"],

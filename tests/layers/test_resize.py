@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from marsls_keras.layers.resize import bilinear, interpolation, nearest
+from marsls_keras.layers.resize import area, bilinear, interpolation
 
 SIZES = [((4, 6), (8, 12)), ((8, 12), (4, 6)), ((5, 7), (5, 7)), ((3, 8), (10, 5))]
 
@@ -12,7 +12,7 @@ SIZES = [((4, 6), (8, 12)), ((8, 12), (4, 6)), ((5, 7), (5, 7)), ((3, 8), (10, 5
 @pytest.mark.parametrize("source,target", SIZES)
 def test_both_resize_as_tensorflow_does(source, target):
     maps = np.random.default_rng(0).normal(size=(2, *source, 1)).astype(np.float32)
-    for ours, method in ((lambda x, *size: bilinear(x[..., 0], *size)[..., None], "bilinear"), (nearest, "nearest")):
+    for ours, method in ((lambda x, *size: bilinear(x[..., 0], *size)[..., None], "bilinear"), (area, "area")):
         expected = tf.image.resize(maps, target, method).numpy()
         assert ours(tf.constant(maps), *target).numpy() == pytest.approx(expected, abs=1e-5)
         dynamic = tf.function(ours, input_signature=[tf.TensorSpec((None, None, None, 1)), *[tf.TensorSpec((), tf.int32)] * 2])
@@ -25,7 +25,7 @@ def test_an_axis_of_equal_length_stays_as_it_is_and_weights_add_up_to_one():
     assert interpolation(13, 5).numpy().sum(1) == pytest.approx(np.ones(5), abs=1e-6)
 
 
-def test_nearest_keeps_whole_numbers():
-    masks = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
-    assert nearest(masks, 2, 2).dtype == "uint8"
-    assert nearest(masks, 2, 2).numpy()[0, ..., 0].tolist() == [[5, 7], [13, 15]]
+def test_half_the_size_is_the_mean_of_two_by_two_and_twice_the_size_repeats():
+    masks = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    assert area(masks, 2, 2).numpy()[0, ..., 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert np.array_equal(area(masks, 8, 8), masks.repeat(2, 1).repeat(2, 2))

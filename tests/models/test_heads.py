@@ -39,6 +39,7 @@ def batch():
     x = rng.normal(size=(4, 4, 6, 2)).astype(np.float32)
     y, w = np.zeros((2, 4, 4, 6, 1), np.float32)
     y[:3, :2] = 1
+    y[0, 2, 3:] = 1  # half of two blocks of 2 x 2 pixels
     w[:] = 1
     w[1, :2] = 0
     w[2] = 0
@@ -58,7 +59,10 @@ def by_hand(model, x, y, w, detection):
     whole = x @ a[0, 0] + a0
     pooled = x.reshape(4, 2, 2, 3, 2, 2).mean((2, 4))
     half = pooled @ b[0, 0] + b0
-    costs = [np.sum(surprise(whole, y) * w) / w.sum(), np.sum(surprise(half, y[:, 1::2, 1::2]) * w[:, 1::2, 1::2]) / w[:, 1::2, 1::2].sum()]
+    known = w.reshape(4, 2, 2, 3, 2, 1).mean((2, 4))
+    truth = (y * w).reshape(4, 2, 2, 3, 2, 1).mean((2, 4)) / np.where(known, known, 1)
+    assert ((truth > 0) & (truth < 1)).any() and ((known > 0) & (known < 1)).any()
+    costs = [np.sum(surprise(whole, y) * w) / w.sum(), np.sum(surprise(half, truth) * known) / known.sum()]
     p = (1 / (1 + np.exp(-whole)) + tf.image.resize(1 / (1 + np.exp(-half)), (4, 6)).numpy()) / 2
     joined = np.sum(surprise(np.log(p / (1 - p)), y) * w) / w.sum()
     extra = PENALTY * np.sum(a**2)

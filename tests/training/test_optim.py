@@ -43,7 +43,8 @@ def by_hand(starts, gradients, rates, decay=0.0, scales=None, clip=None, momentu
         for i, (g, scale) in enumerate(zip(update, scales, strict=True)):
             g = np.asarray(g, np.float64) * shrink
             m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g**2
-            step = m[i] / (1 - 0.9 ** (t + 1)) / (np.sqrt(v[i] / (1 - 0.999 ** (t + 1))) + 1e-7)
+            # Keras adds epsilon before the correction of v, as at the end of section 2 of Kingma & Ba.
+            step = m[i] / (1 - 0.9 ** (t + 1)) * math.sqrt(1 - 0.999 ** (t + 1)) / (np.sqrt(v[i]) + 1e-7)
             weights[i] = weights[i] * (1 - rate * scale * decay) - rate * scale * step
         history.append([w.copy() for w in weights])
         if momentum:
@@ -81,7 +82,7 @@ def test_steps_and_moving_average_equal_numpy(settings):
     optimizer = build_optimizer(Training(epochs=4, warmup_epochs=1, learning_rate=0.1, ema_decay=0.7, **settings), steps_per_epoch=2)
     for update in gradients:
         optimizer.apply(update, kernels)
-    rates = [0.0, 0.05, *(0.05 * (1 + math.cos(math.pi * k / 6)) for k in range(4))]
+    rates = [0.05, 0.1, *(0.05 * (1 + math.cos(math.pi * k / 6)) for k in range(4))]
     history, average = by_hand(starts, gradients, rates, settings["weight_decay"], momentum=lambda t: 0.7)
     equal(values(kernels), history[-1])
     equal(values(optimizer.averages), average)
@@ -215,7 +216,7 @@ def test_accumulated_updates_equal_numpy_and_nothing_moves_between_them():
         optimizer.apply(batch, kernels)
         seen.append((values(kernels), values(optimizer.averages), int(optimizer.iterations)))
     gradients = [[np.mean(parts, 0) for parts in zip(*micro[i : i + 3], strict=True)] for i in range(0, 12, 3)]
-    rates = [0.0, *(0.05 * (1 + math.cos(math.pi * k / 3)) for k in range(3))]
+    rates = [0.1, *(0.05 * (1 + math.cos(math.pi * k / 3)) for k in range(3))]
     history, average = by_hand(starts, gradients, rates, 0.1, clip=1.0, momentum=lambda t: 0.6)
     for update in range(4):
         for batch in range(3 * update, 3 * update + 3):
@@ -265,6 +266,30 @@ def test_a_state_saved_between_two_updates_goes_on_as_if_nothing_had_been():
         other.apply(batch, others)
     for ours, theirs in zip([*kernels, *optimizer.variables], [*others, *other.variables], strict=True):
         assert np.array_equal(ours, theirs), ours.path
+
+
+def test_the_last_batches_of_an_epoch_are_an_update_of_their_own():
+    kernels, micro = variables(), draw(10)
+    starts = values(kernels)
+    config = Training(accumulate=3, learning_rate=0.1, weight_decay=0.1, clip_norm=1.0, ema_decay=0.6, ema_warmup=True, **CONSTANT)
+    optimizer, seen = build_optimizer(config, steps_per_epoch=5), []
+    for batch in micro:
+        optimizer.apply(batch, kernels)
+        seen.append(int(optimizer.iterations))
+    assert seen == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
+    gradients = [[np.mean(parts, 0) for parts in zip(*micro[a:b], strict=True)] for a, b in ((0, 3), (3, 5), (5, 8), (8, 10))]
+    history, average = by_hand(starts, gradients, [0.1] * 4, 0.1, clip=1.0, momentum=lambda t: min(0.6, (1 + t) / (10 + t)))
+    equal(values(kernels), history[-1])
+    equal(values(optimizer.averages), average)
+
+
+def test_an_epoch_of_fewer_batches_than_an_update_learns():
+    kernels, micro = variables(1), draw(2, 1)
+    start = values(kernels)[0]
+    optimizer = build_optimizer(Training(accumulate=8, epochs=1, warmup_epochs=0, learning_rate=0.1, weight_decay=0), steps_per_epoch=2)
+    for batch in micro:
+        optimizer.apply(batch, kernels)
+    equal(values(kernels), by_hand([start], [[(micro[0][0] + micro[1][0]) / 2]], [0.1])[0][-1])
 
 
 # Moving average
