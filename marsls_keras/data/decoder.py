@@ -51,7 +51,7 @@ class Decoder:
 
         Raises:
             Crash: If the process ends, or does not answer in time.
-            RunError: If it cannot be started.
+            RunError: If it cannot be started, or ends by itself.
         """
         with self._lock:
             fresh = self._process is None
@@ -100,9 +100,14 @@ class Decoder:
             self._end()
             if late.is_set() or process.returncode == -_SIGXCPU:
                 raise Slow("it took too long")
-            raise Crash(f"exit code {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}")
-        except Crash:
+            if process.returncode >= 0:  # it did not begin, or not to the end: a file kills it by a signal
+                raise RunError(f"The process that reads HDF5 ended with exit code {process.returncode}. Does `import h5py` work?")
+            raise Crash(f"signal {-process.returncode}")
+        except (Crash, RunError):
             raise
+        except (ValueError, KeyError, TypeError) as error:
+            self._end()
+            raise Crash(f"an answer that makes no sense, {error}") from error
         except BaseException:  # as Ctrl-C: what is left of the answer would be taken for the next one
             self._end()
             raise

@@ -216,6 +216,18 @@ def test_a_decoder_that_died_between_two_files_is_replaced(tmp_path: Path) -> No
     assert after != before
 
 
+def test_a_decoder_that_cannot_begin_is_not_the_files_fault(tmp_path: Path) -> None:
+    (tmp_path / "h5py.py").write_text("raise ImportError")
+    script = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from marsls_keras.data.tile import read_tile
+read_tile({str(write(tmp_path / "image_1.h5"))!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "RunError: The process that reads HDF5 ended with exit code 1" in done.stderr
+
+
 def test_a_file_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "image_1.h5")
     read_tile(path)

@@ -12,16 +12,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz_flavours import BANDS, COLOURS, FLAVOURS, LABELS, SENTINEL
+from fuzz_flavours import BANDS, COLOURS, FLAVOURS, LABELS, NAMES, SENTINEL, SIDES
 from fuzz_mutations import damaged
 
+from competition.verification import verify_zip
 from marsls_keras.data.tile import read_mask, read_tile
 
 HERE = Path(__file__).parent
 STALL = 60.0
 """Seconds without an answer after which a file hangs: many times what is allowed, since other processes may hold the machine."""
 
-REGRESSIONS: tuple[tuple[str, int], ...] = ()
+REGRESSIONS = (
+    ("h5 image: scale-offset, attributes", 2005),  # killed the process, as did the next two
+    ("h5 image: chunks, checksums", 4090),
+    ("h5 image: chunks, checksums", 4101),
+    ("png mask: gray", 2017),  # another height, as in the next four
+    ("png mask: alpha", 4048),
+    ("tif image: big endian, LZW", 2012),
+    ("tif image: pages of rows", 4067),
+    ("tif image: pages of rows", 4103),
+    ("tif mask: plain", 4064),  # hung, as did the next
+    ("tif mask: plain", 4080),
+)
 """What once failed: flavour and seed."""
 
 
@@ -80,21 +92,15 @@ def test_undamaged_files_are_read(tmp_path: Path, name: str) -> None:
     path.write_bytes(flavour.make())
     if flavour.read == "image":
         tile = read_tile(path)
-        expected = {"tif": BANDS, "png": COLOURS / 255, "h5": SENTINEL}[path.suffix[1:]]
+        expected = COLOURS / 255 if "RGB" in name else {"tif": BANDS, "png": COLOURS / 255, "h5": SENTINEL}[path.suffix[1:]]
         if not any(word in name for word in ("RGB, tRNS", "palette", "scale")):
-            expected = COLOURS / 255 if "RGB" in name else expected
-            known = tile.valid
-            np.testing.assert_allclose(tile.image[known], expected[known], rtol=1e-6)
+            np.testing.assert_allclose(tile.image[tile.valid], expected[tile.valid], rtol=1e-6)
         assert tile.image.shape == expected.shape
         assert tile.valid.all() == (not any(word in name for word in ("no-data", "tRNS", "alpha", "absent", "scale")))
     elif flavour.read == "mask":
         mask = read_mask(path)
         np.testing.assert_array_equal(mask, LABELS[:, : mask.shape[1]])
     else:
-        from fuzz_flavours import NAMES, SIDES
-
-        from competition.verification import verify_zip
-
         assert verify_zip(path, dict.fromkeys(NAMES, SIDES)) == []
 
 
