@@ -11,7 +11,7 @@ from competition.averaging import gather, shares, spread
 from competition.backend import backend
 from competition.uncertainty import RunningVariance
 from marsls_keras.data.folds import Fold
-from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.integrity import Tiles, without_data
 from marsls_keras.data.refs import TileRef
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.align import align
@@ -119,14 +119,22 @@ def predict_decided(
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
 
-    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles that are predicted first.
+    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles that are predicted first. A tile without any data
+    has probability 0, whatever the members make of it, and is named.
     """
 
     def prepare(member: Member) -> Member:
         return member if alignment is None else align(member, tiles.subset(range(len(tiles.refs[:number]))), alignment)
 
     views = views_of(decision["views"])
-    return predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number, uncertainty)
+    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number, uncertainty)
+    if blank := [i for i in range(len(found.probability)) if without_data(tiles, i)]:
+        names = listing([str(tiles.refs[i].image) for i in blank], 5)
+        say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
+        found.probability[blank] = 0
+        if found.landslide is not None:
+            found.landslide[blank] = 0
+    return found
 
 
 def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:

@@ -269,6 +269,12 @@ def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cac
     return tiles
 
 
+def without_data(tiles: Tiles, tile: int) -> bool:
+    """Return whether a tile has no data in any band: nothing is valid, and every band was filled with 0."""
+    stored = len(RELEASES[tiles.release].bands)
+    return not tiles.valid[tile].any() and not tiles.images[tile][..., :stored].any()
+
+
 def require_same_family(trained: str, found: str, what: str) -> None:
     """Refuse tiles whose values mean something else than those a run was trained on.
 

@@ -1,0 +1,63 @@
+"""The road with odd tiles: a test tile without any data, and tiles that are not square."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from competition import workflow
+from competition.decision import PLAIN
+from competition.ensemble import predict_decided
+from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.integrity import load
+from marsls_keras.data.synth import write_dataset
+from marsls_keras.training.run_dir import Run
+
+RECIPE = """\
+model: {options: {base_filters: 2, depth: 2}}
+data: {folds: 2}
+augmentation: {preset: PRESET}
+training: {epochs: 1, batch_size: 4, warmup_epochs: 0.5, ema_decay: 0.5}
+inference: {batch_size: 4, view_sets: [d4, flips@64]}
+"""
+
+
+def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_dataset(tmp_path / "raw", "challenge", train=1, val=0, test=4, size=32)
+    shutil.copytree(tmp_path / "raw" / "test" / "images", images)
+    blank = sorted(images.iterdir())[1]
+    tifffile.imwrite(blank, np.full((32, 32, 7), np.finfo(np.float32).min), photometric="minisblack", planarconfig="contig")
+    said: list[str] = []
+    manifest = workflow.submit(["tiny"], tiny_run.runs, images, tmp_path / "out.zip", None, "auto", said.append)
+    assert manifest["release"] == "challenge"
+    assert any("no data in any band" in line and str(blank) in line for line in said)
+    with zipfile.ZipFile(manifest["path"]) as archive:
+        assert len(archive.namelist()) == 4
+        assert not tifffile.imread(BytesIO(archive.read(blank.name))).any()
+    tiles = load(Dataset.from_images(images))
+    probability = predict_decided([Run.open(tiny_run.path)], [0], tiles, dict(PLAIN)).probability
+    assert [bool(tile.any()) for tile in probability] == [True, False, True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["flips", "rmau_net"])
+def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", "challenge", train=8, val=2, test=3, size=64)
+    for path in (tmp_path / "data").rglob("*.tif"):
+        array = tifffile.imread(path)[:32]
+        tifffile.imwrite(path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {}))
+    (tmp_path / "flat.yaml").write_text(RECIPE.replace("PRESET", preset))
+    said: list[str] = []
+    workflow.train(str(tmp_path / "flat.yaml"), [], tmp_path / "data", "all", tmp_path / "runs", None, False, False, said.append)
+    decision, _ = workflow.tune(["flat"], tmp_path / "runs", None, None, 10, [], said.append)
+    assert "views" in decision
+    manifest = workflow.submit(["flat"], tmp_path / "runs", None, tmp_path / "out.zip", None, "auto", said.append)
+    with zipfile.ZipFile(manifest["path"]) as archive:
+        assert [tifffile.imread(BytesIO(archive.read(name))).shape for name in archive.namelist()] == [(32, 64)] * 3
