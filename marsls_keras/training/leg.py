@@ -60,7 +60,7 @@ class FoldData:
     keep: str | None = None
     weights: np.ndarray | None = None
 
-    @cached_property
+    @property
     def inputs(self) -> np.ndarray | Inputs:
         """The bands of the training tiles that are carried, normalised, (N, H, W, C), in memory or made where they are asked for."""
         return self.normalizer.inputs(self.train.images, self.train.bands)
@@ -79,10 +79,11 @@ class FoldData:
 
     def batches(self, batch_size: int) -> TrainingBatches:
         """Return the training batches of this many tiles."""
-        config, (_, height, width, _) = self.run.config, self.inputs.shape
+        inputs = self.inputs  # made for this call and not kept: TensorFlow holds them from then on
+        config, (_, height, width, _) = self.run.config, inputs.shape
         windows = config.data.sampling == "windows"
         return TrainingBatches(
-            self.inputs,
+            inputs,
             self.train.masks,
             batch_size=batch_size,
             augmentation=config.augmentation,
