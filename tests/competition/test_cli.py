@@ -584,11 +584,11 @@ def test_predict_challenge_tiles_with_a_run_on_mmls_v2(again, tmp_path):
     name, runs = again
     succeed("synth", tmp_path / "raw", "--release", "challenge", "--size", 32, "--train", 12, "--val", 4, "--test", 5)
     for source in (Path("data"), tmp_path / "raw"):
-        succeed("predict", name, "--runs", runs, "--images", source / "test", "--out", tmp_path / source.name)
+        succeed("predict", name, "--runs", runs, "--images", source / "test", "--out", tmp_path / "out" / source.name)
     whole = [path.name for path in (tmp_path / "raw/test/images").iterdir() if tifffile.imread(path).min() > -1e30]
     assert len(whole) == 4  # of the fifth the slope ends before its border, and the releases tell so in different ways
     for name in whole:
-        raw, canonical = (tifffile.imread(tmp_path / source / "probability" / name) for source in ("raw", "data"))
+        raw, canonical = (tifffile.imread(tmp_path / "out" / source / "probability" / name) for source in ("raw", "data"))
         np.testing.assert_allclose(raw, canonical, atol=1e-4)
 
 
