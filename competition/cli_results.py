@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli_common import Align, AlignTo, AsJson, Folds, FormOrAuto, OwnData, Release, Runs, parse_folds
+from competition.cli_common import Align, AlignTo, AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
 
 
 class _Split(StrEnum):
@@ -27,6 +27,7 @@ def evaluate(
     align: Annotated[
         Align | None, Option(help="Fit to the split's images together (transductive), or oof each fold to what it held out.")
     ] = None,
+    purpose: Annotated[Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")] = None,
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -35,14 +36,20 @@ def evaluate(
     from competition import results
     from competition.console import bounds, detection_table, regions_line, say, score_table, show, show_json
 
-    result = results.evaluate(run, runs, split.value, parse_folds(folds), data, release.value, say, align and align.value)
+    aim, chosen = purpose and purpose.value, parse_folds(folds)
+    result = results.evaluate(run, runs, split.value, chosen, data, release.value, say, align and align.value, aim)
     if as_json:
         show_json(result)
         return
     title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
     if align:
         title += f", aligned to {'what each fold held out' if split is _Split.oof else 'them'} ({align.value}, transductive)"
-    show(score_table(title, [("pooled", result["scores"], result["interval"])]))
+    rows = [("pooled", result["scores"], result["interval"])]
+    if among := result["among_neighbours"]:
+        rows = [("isolated, as a new region", *rows[0][1:]), ("windows see all neighbours", among["scores"], among["interval"])]
+    show(score_table(title, rows))
+    if split is _Split.oof and not result["regions"]:
+        show("Folds that are no regions say nothing about a new region, which scores lower: data.cv geographic or areas holds regions out.")
     if result["interval"] is None:
         show(f"{bounds(None).capitalize()}.")
     if result["regions"]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli_common import AsJson, RunNames, Runs, next_line, parse_folds
+from competition.cli_common import AsJson, Purpose, RunNames, Runs, next_line, parse_folds
 from marsls_keras.errors import InputError
 
 
@@ -17,6 +17,8 @@ class _What(StrEnum):
     decision = "decision"
     training = "training"
 
+
+_WORDS = {"region": "a new region", "published": "tiles among labelled neighbours"}
 
 _Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
 
@@ -27,7 +29,7 @@ def tune(
     folds: Annotated[str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")] = None,
     data: Annotated[Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")] = None,
     views: Annotated[list[str] | None, Option(help="decision: candidate set of views, such as d4 or d4@256; repeatable.")] = None,
-    isolated: Annotated[bool, Option("--isolated", help="decision: a fold's tiles are all there is of their picture.")] = False,
+    purpose: Annotated[Purpose | None, Option("--for", help="decision: a new region (default), or tiles among labelled ones.")] = None,
     runs: Runs = Path("runs"),
     config: Annotated[str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")] = None,
     settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
@@ -43,7 +45,7 @@ def tune(
 
     options = SearchOptions(config, settings, epochs, trials if what is _What.training else None, jobs, storage, pruner and pruner.value)
     if what is _What.training:
-        for flag, given in (("--views", views), ("--isolated", isolated)):
+        for flag, given in (("--views", views), ("--for", purpose)):
             if given:
                 raise InputError(f"{flag} is for marsls tune decision.")
         raise typer.Exit(tune_training(options, run or [], parse_folds(folds), data, runs, as_json))
@@ -55,16 +57,17 @@ def tune(
     from marsls_keras.training.run_dir import Run
 
     names = run or ["default"]
-    decision, path = workflow.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, isolated)
+    aim = (purpose or Purpose.region).value
+    decision, path = workflow.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, aim)
     if as_json:
         show_json(decision)
         return
     honest = decision["nested"]
-    rows = [("threshold 0.5, no views", decision["baseline"]["scores"], decision["baseline"]["interval"])]
+    rows = [(f"threshold 0.5, views {decision['baseline']['views']}", decision["baseline"]["scores"], decision["baseline"]["interval"])]
     if honest:
         rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
     rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
-    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold{', isolated' if isolated else ''}", rows))
+    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold, for {_WORDS[aim]}", rows))
     if decision["baseline"]["interval"] is None:
         show(f"{NO_INTERVAL.capitalize()}. Nothing tells how far a figure might move, so no element can be kept.")
     if "regions" in decision["expected"]:

@@ -47,6 +47,11 @@ class Choice:
         return {**self.__dict__, "weights": dict(zip(runs, weights, strict=True))}
 
 
+REGION, PUBLISHED = "region", "published"
+"""What a decision is for: a region of which nothing else is known, or tiles among labelled neighbours whose images windows see."""
+
+_FILES = {REGION: "decision_region.json", PUBLISHED: "decision.json"}
+
 PLAIN: dict[str, Any] = {**Choice().__dict__, "weights": None}
 """The decision of a run that was not tuned; also what a key means that an earlier version did not write."""
 
@@ -116,13 +121,21 @@ def described(decision: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def decision_path(runs: Sequence[Run]) -> Path:
-    """Return where their decision lies: in the run's folder, or in one named after all of them if they are several or RUN@SET."""
-    return runs[0].path.parent / "+".join(run.name for run in runs) / "decision.json"
+def decision_path(runs: Sequence[Run], purpose: str = PUBLISHED) -> Path:
+    """Return where their decision for a purpose lies: in the run's folder, or in one named after all of them if they are several."""
+    return runs[0].path.parent / "+".join(run.name for run in runs) / _FILES[purpose]
 
 
-def read_decision(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] | None:
-    """Return the decision of these runs, with every key of PLAIN, or None if they were not tuned.
+def plain_decision(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the decision of runs that were not tuned: threshold 0.5, and the views of the first run's configuration."""
+    return {**PLAIN, "views": runs[0].config.inference.views}
+
+
+def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> dict[str, Any] | None:
+    """Return the decision of these runs for a purpose, with every key of PLAIN, or None if they were not tuned.
+
+    Without a decision for this purpose it is the one for the other, which its key "for" tells; without a purpose, the one for a region if
+    there is one. Earlier versions wrote no such key: a decision on isolated folds is one for a region.
 
     That of a refit on all tiles is the one that was taken on the folds, as far as they are still there: nothing else says anything of it.
 
@@ -130,10 +143,15 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] 
         InputError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so that the decision is
             about other weights.
     """
-    path = decision_path(runs)
-    if not path.exists():
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path in (decision_path(runs, REGION), decision_path(runs, PUBLISHED)):
+        if path.exists():
+            decision = read_decision_file(path)
+            found.setdefault(decision.get("for", REGION if decision.get("isolated") else PUBLISHED), (path, decision))
+    if not found:
         return None
-    decision = read_decision_file(path)
+    kind = purpose if purpose in found else REGION if REGION in found else PUBLISHED
+    path, decision = found[kind]
     if sorted(decision["runs"]) != sorted(run.name for run in runs):
         raise InputError(f"{path} is the decision of {', '.join(decision['runs'])}. Run marsls tune again.")
     for run in runs:
@@ -142,4 +160,4 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] 
         stale = [fold for fold, digest in run.digest(members).items() if then.get(fold, digest) != digest]
         if stale:
             raise InputError(f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again.")
-    return {**PLAIN, **decision}
+    return {**PLAIN, **decision, "for": kind}

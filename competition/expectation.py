@@ -57,7 +57,7 @@ def _reasons(manifest: dict[str, Any]) -> list[str]:
     isolated = isinstance(decision, dict) and bool(decision.get("isolated"))
     reasons = [f"The interval is of tiles like those that were trained on ({measured}). These may be of another region."]
     if "@" in str(manifest.get("views")) and not isolated:
-        reasons.append("There the windows of the views saw all neighbours of a tile; marsls tune --isolated measures without them.")
+        reasons.append("There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without them.")
     if isinstance(decision, dict) and decision.get("nested") is None and decision.get("expected"):
         reasons.append("It was measured on one fold only.")
     return [*reasons, "A 95 % interval misses one time in twenty even where nothing is different."]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from competition.decision import PLAIN, read_decision
+from competition.decision import PUBLISHED, REGION, plain_decision, read_decision
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import Fold
@@ -23,17 +23,51 @@ def bands_of(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
 
 
-def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any]:
-    """Return the decision of these runs; the plain one, saying so, if they were not tuned.
+def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say, purpose: str | None = None) -> dict[str, Any]:
+    """Return the decision of these runs for a purpose; the plain one, saying so, if they were not tuned.
 
     That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
     """
-    decision = read_decision(runs, folds)
+    decision = read_decision(runs, folds, purpose)
+    options = " ".join(f"--run {run.name}" for run in runs)
     if decision is None:
-        options = " ".join(f"--run {run.name}" for run in runs)
-        say(f"Not tuned: threshold 0.5, no views. marsls tune {options} decides on both.")
-        return dict(PLAIN)
+        plain = plain_decision(runs)
+        say(f"Not tuned: threshold 0.5, views {plain['views']}. marsls tune {options} may find better.")
+        return plain
+    if purpose not in (None, decision["for"]):
+        say(f"The decision is one for {_WORDS[decision['for']]}. marsls tune {options} --for {purpose} makes one for {_WORDS[purpose]}.")
     return decision
+
+
+_WORDS = {REGION: "a region of which nothing else is known", PUBLISHED: "tiles among labelled neighbours"}
+
+
+def purpose_of(dataset: Dataset, number: int, run: Run, say: Say) -> str:
+    """Return what a decision on images is for: "published" if half of them or more have labelled neighbours in a run's data, else "region".
+
+    Args:
+        dataset: The images, first, and perhaps tiles of the same picture.
+        number: How many images there are.
+        run: The run.
+        say: Told if they lie outside the training pictures.
+    """
+    images, root = dataset.tiles[:number], run.data_root
+    found = dataset
+    if len(dataset.tiles) == number:
+        try:
+            found = dataset.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
+        except InputError:  # the run's data are gone or damaged
+            found = dataset
+    labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
+    near = [
+        tile.cell is not None
+        and any((tile.raster, tile.cell[0] + i, tile.cell[1] + j) in labelled for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j)
+        for tile in found.tiles[: len(images)]
+    ]
+    if 2 * sum(near) >= len(near):
+        return PUBLISHED
+    say(f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region.")
+    return REGION
 
 
 def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from competition.decision import PLAIN, decision_path, full_size, read_decision, segment
+from competition.decision import PLAIN, REGION, decision_path, full_size, plain_decision, read_decision, segment
 from competition.ensemble import fitting, predict_decided, refuse_leaked, tell_leaked
 from competition.leaderboard import LEDGER, answers
 from competition.names import run_folder
 from competition.oof import collect, pool_tiles
 from competition.outputs import begin, finish, require_free
 from competition.pseudo import pseudo_trained
-from competition.reading import Say, bands_of, decision_of, surrounded
+from competition.reading import Say, bands_of, decision_of, purpose_of, surrounded
 from competition.study_record import StudyRecord
 from competition.submission import expected_names
 from competition.uncertainty import entropy
@@ -25,14 +25,14 @@ from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import Fold, blocks_of, require_held_out
 from marsls_keras.data.georeference import require_one_grid
-from marsls_keras.data.integrity import require_same_family
+from marsls_keras.data.integrity import Tiles, require_same_family
 from marsls_keras.data.tiff import write_raster
 from marsls_keras.data.tile import resample
 from marsls_keras.errors import InputError
 from marsls_keras.inference.align import described
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
 from marsls_keras.inference.stitched import cells_seen
-from marsls_keras.inference.views import views_of
+from marsls_keras.inference.views import of_windows, views_of
 from marsls_keras.intervals import region_spread, score_interval
 from marsls_keras.progress import stage
 from marsls_keras.records import read_record
@@ -54,6 +54,7 @@ def evaluate(
     release: str,
     say: Say,
     alignment: str | None = None,
+    purpose: str | None = None,
 ) -> dict[str, Any]:
     """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
 
@@ -68,6 +69,8 @@ def evaluate(
         say: Told what is being done.
         alignment: How members are fitted to the images first, "statistics" or "batchnorm": to all images of the split, or out-of-fold each
             to those that it held out. The decision stays the one that was taken without.
+        purpose: Whose decision is followed, and how windows see out-of-fold tiles: "region", what a fold held out alone, or "published",
+            all images of the pool. By default that of the decision there is.
 
     Raises:
         InputError: If run, fold, split or masks are missing, or there is nothing in a member to fit.
@@ -76,10 +79,12 @@ def evaluate(
         require_held_out(folds)
     opened, used = open_runs([name], runs, folds)
     run = opened[0]
-    decision = decision_of(opened, used, say)
+    isolated = False
     if split == "oof":
-        isolated = decision.get("isolated", False)
-        oof = collect(opened, pool_tiles(run, data), views_of(decision["views"]), folds, say, isolated, alignment)
+        pool = pool_tiles(run, data)
+        decision = fitting(decision_of(opened, used, say, purpose), pool.refs, say)
+        isolated = (purpose or decision.get("for", REGION)) == REGION
+        oof = collect(opened, pool, views_of(decision["views"]), folds, say, isolated, alignment)
         tiles, places, blocks = oof.tiles, oof.places, oof.blocks
         probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
         landslide = oof.image_probability(decision["views"], decision["weights"])
@@ -89,6 +94,7 @@ def evaluate(
         if not all(ref.labelled for ref in refs):
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
         config = run.config.data
+        decision = decision_of(opened, used, say, purpose)
         sight = cells_seen(decision["views"], refs[0], release, config.resize)
         tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, config.resize, config.cache, sight)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
@@ -99,6 +105,9 @@ def evaluate(
         blocks = np.array(blocks_of(refs, tiles.traces, run.config.data.block_size))
     counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
     regions = region_spread(counts, oof.folds) if split == "oof" and oof.geographic else None
+    among = None
+    if regions and isolated and of_windows(decision["views"]) and alignment is None:
+        among = _among_neighbours(opened, pool, decision, folds, say)
     per_tile = counts.scores()
     return {
         "run": name,
@@ -110,6 +119,8 @@ def evaluate(
         "scores": counts.pooled().scores(),
         "interval": score_interval(counts, blocks),
         "regions": regions,
+        "among_neighbours": among,
+        "isolated": isolated,
         "detection": None if landslide is None else detection(tiles.masks, landslide),
         "per_tile": [
             {
@@ -120,6 +131,16 @@ def evaluate(
             for i, ref in enumerate(tiles.refs)
         ],
     }
+
+
+def _among_neighbours(
+    opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None, say: Say
+) -> dict[str, Any]:
+    """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
+    other = collect(opened, pool, views_of(decision["views"]), folds, say)
+    probability = other.probability(decision["views"], decision["weights"], decision["averaging"])
+    counts = confusion(other.tiles.masks, segment(decision, probability, other.places), axis=(1, 2))
+    return {"scores": counts.pooled().scores(), "interval": score_interval(counts, other.blocks)}
 
 
 def predict(
@@ -150,7 +171,8 @@ def predict(
     """
     opened, used = open_runs(names, runs, folds)
     dataset = Dataset.from_images(images)
-    decision = fitting(decision_of(opened, used, say), dataset.tiles, say)
+    aim = purpose_of(dataset, len(dataset.tiles), opened[0], say)
+    decision = fitting(decision_of(opened, used, say, aim), dataset.tiles, say)
     sizes = expected_names(images, release)  # every header is read before the first raster is written
     earlier = require_free(out, images, overwrite)
     if mosaic:
@@ -231,8 +253,9 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
     from marsls_keras.report import FoldReport, RunReport
 
     decision = read_decision([run], folds)
-    followed = decision or PLAIN
-    oof = collect([run], pool_tiles(run, data), views_of(followed["views"]), folds, say, followed.get("isolated", False))
+    pool = pool_tiles(run, data)
+    followed = fitting(decision or plain_decision([run]), pool.refs, say)
+    oof = collect([run], pool, views_of(followed["views"]), folds, say, followed.get("for", REGION) == REGION)
     # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
     probability = oof.probability(followed["views"], averaging=followed["averaging"])
     return RunReport(

@@ -37,6 +37,7 @@ class Tables:
         unit: int (N,), the unit of each tile: twice the rank of its fold, plus one for every other block.
         part: int (N,), the part of each tile.
         blocks: Block of each part, (P,).
+        fold_of_part: Rank of the fold of each part, int (P,).
         folds: Numbers of the folds.
     """
 
@@ -50,6 +51,7 @@ class Tables:
         names, block = np.unique(oof.blocks, return_inverse=True)
         parts, self.part = np.unique(self.unit * len(names) + block, return_inverse=True)
         self._unit_of, self.blocks = parts // len(names), names[parts % len(names)]
+        self.fold_of_part = self._unit_of // 2
         self._over_views = lru_cache(maxsize=2 * len(self.runs))(oof.over_views)
         self._probability = lru_cache(maxsize=2)(self._average)
         self._masks = lru_cache(maxsize=2 * len(self.folds))(self._segment)

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 
 from competition.averaging import AVERAGINGS
-from competition.decision import Choice
+from competition.decision import PUBLISHED, REGION, Choice
 from competition.oof import OutOfFold
 from competition.tables import Tables
 from marsls_keras.counts import Counts
@@ -30,33 +30,47 @@ TENTHS = 10
 """Weights are multiples of 1 / TENTHS, or equal."""
 
 
-def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[str, Any]:
+_SAFE = ("views", "weights", "averaging")
+"""What may be decided for a new region on folds that are none: thresholds and sizes follow the share of landslide, which differs."""
+
+
+def decide(
+    oof: OutOfFold, view_sets: Sequence[str], trials: int = 200, views: str = Choice.views, purpose: str = PUBLISHED
+) -> dict[str, Any]:
     """Choose how predictions become masks by pooled mIoU.
 
-    Elements are added one after the other to the plain decision (threshold 0.5, one view, equal weights), each with the threshold chosen
-    anew where that is free. One stays if its gain is `credible`: nested, which is that each fold is segmented with what was chosen on the
-    other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one level deeper, since choosing
-    elements is a choice as well: for each fold also the elements are those that are credible on the other folds, nested among these. If
-    that is no better than the plain decision, the plain one is kept.
+    Elements are added one after the other to the plain decision (threshold 0.5, the run's own views, equal weights), each with the
+    threshold chosen anew where that is free. One stays if its gain is `credible`: nested, which is that each fold is segmented with
+    what was chosen on the other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one
+    level deeper, since choosing elements is a choice as well: for each fold also the elements are those that are credible on the
+    other folds, nested among these. If that is no better than the plain decision, the plain one is kept.
+
+    For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold is one, intervals are
+    over folds instead of blocks. Where folds are not regions, only views, weights and averaging are offered.
 
     Args:
         oof: Out-of-fold predictions with all views that the sets need.
         view_sets: Names of the candidate sets of views.
         trials: Options of one element that are tried. If there are more, which only weights of several runs have, Optuna's TPE suggests
             them.
+        views: Set of views of the plain decision.
+        purpose: "region" or "published": what the decision is for.
 
     Returns:
-        The content of decision.json: runs, folds, members, whether folds were isolated, the keys of `Choice` with weights by run, and the
-        scores with intervals over blocks of the plain decision (`baseline`), of the nested one (`nested`, None if there is one fold
-        only), of the final one on the tiles that it was chosen on (`tuned`, optimistic), of those the one to expect of the final decision
-        on new tiles (`expected`), the paired gain of nested over plain, the best threshold of each set of views, and `elements`: of each
-        one offered its value (of one that is kept the decision's), its gain over those kept before it and alone over the plain decision,
-        both nested and with paired intervals, and whether it is kept; `bias` says what to think of the gains. An interval is None where
-        there is one block only. Where folds are geographic, `regions` has how each of the scores differs between them.
+        The content of decision.json: runs, folds, members, what it is for, whether folds were isolated, the keys of `Choice` with
+        weights by run, and the scores with intervals over blocks of the plain decision (`baseline`), of the nested one (`nested`,
+        None if there is one fold only), of the final one on the tiles that it was chosen on (`tuned`, optimistic), of those the one
+        to expect of the final decision on new tiles (`expected`), the paired gain of nested over plain, the best threshold of each
+        set of views, and `elements`: of each one offered its value (of one that is kept the decision's), its gain over those kept
+        before it and alone over the plain decision, both nested and with paired intervals, and whether it is kept; `bias` says what
+        to think of the gains. An interval is None where there is one block only. Where folds are geographic, `regions` has how each
+        of the scores differs between them.
     """
-    search = Search(Tables(oof), view_sets, trials)
+    start = Choice(views=views)
+    search = Search(Tables(oof), view_sets, trials, start, purpose)
     tables, runs, everything = search.tables, search.tables.runs, search.tables.all_units
-    _, plain = tables.per_tile(Choice(), everything)
+    _, plain = tables.per_tile(start, everything)
+    draws = oof.folds if search.by_region else oof.blocks
     baseline, kept = _summary(plain, oof), search.select(everything)
     final = search.choose(kept, everything)
     elements: list[dict[str, Any]] = []
@@ -75,19 +89,20 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
             index, counts = tables.per_tile(chosen, [unit for unit in everything if unit // 2 == rank])
             fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
             per_fold.append({"fold": fold, **chosen.as_dict(runs), "miou": counts.pooled().scores()["miou"]})
-        honest, gain = _summary(Counts(*fields), oof), _gain(Counts(*fields), plain, oof.blocks)
+        honest, gain = _summary(Counts(*fields), oof), _gain(Counts(*fields), plain, draws)
         if gain["miou"] <= 0:
-            final, elements = Choice(), [{**row, "kept": False} for row in elements]
+            final, elements = start, [{**row, "kept": False} for row in elements]
     values = final.as_dict(runs)  # a threshold is chosen anew with every element that is added
     elements = [{**row, "value": values[row["element"]]} if row["kept"] else row for row in elements]
     return {
         "runs": runs,
         "folds": tables.folds,
         "members": oof.members,
+        "for": purpose,
         "isolated": oof.isolated,
         **final.as_dict(runs),
         "expected": honest if gain and gain["miou"] > 0 else baseline,
-        "baseline": {**Choice().as_dict(runs), **baseline},
+        "baseline": {**start.as_dict(runs), **baseline},
         "nested": {**honest, "per_fold": per_fold} if honest else None,
         "gain": gain,
         "tuned": _summary(tables.per_tile(final, everything)[1], oof),
@@ -98,6 +113,9 @@ def decide(oof: OutOfFold, view_sets: Sequence[str], trials: int = 200) -> dict[
     }
 
 
+_START = Choice()
+
+
 class Search:
     """Decisions on some units of the tiles; what was decided once is remembered.
 
@@ -105,19 +123,30 @@ class Search:
         tables: Tables of counts.
         sets: Names of the candidate sets of views, the plain one first.
         trials: Options of one element that are tried.
+        start: The plain decision.
+        by_region: Whether gains have to show from fold to fold, each a region.
         elements: Those of ELEMENTS that there is a choice for.
     """
 
-    def __init__(self, tables: Tables, view_sets: Sequence[str], trials: int):
-        self.tables, self.trials = tables, trials
-        self.sets = list(dict.fromkeys((Choice().views, *view_sets)))
+    def __init__(
+        self,
+        tables: Tables,
+        view_sets: Sequence[str],
+        trials: int,
+        start: Choice = _START,
+        purpose: str = PUBLISHED,
+    ):
+        self.tables, self.trials, self.start = tables, trials, start
+        self.by_region = purpose == REGION and tables.oof.geographic
+        self.sets = list(dict.fromkeys((start.views, *view_sets)))
         several = len(tables.runs) > 1
         offered = {
             "views": len(self.sets) > 1,
             "weights": several,
             "averaging": several or any(len(views_of(name)) > 1 for name in self.sets),
         }
-        self.elements = [element for element in ELEMENTS if offered.get(element, True)]
+        known = ELEMENTS if purpose == PUBLISHED or self.by_region else _SAFE
+        self.elements = [element for element in ELEMENTS if element in known and offered.get(element, True)]
         self.choose, self.nested = cache(self._choose), cache(self._nested)
 
     def select(self, units: tuple[int, ...]) -> tuple[str, ...]:
@@ -130,8 +159,8 @@ class Search:
 
     def gain(self, kept: tuple[str, ...], element: str, units: tuple[int, ...]) -> dict[str, Any]:
         """Return what an element gains on these units, nested, if it is added to those that are kept."""
-        blocks = self.tables.blocks[self.tables.parts(units)]
-        return _gain(self.nested((*kept, element), units), self.nested(kept, units), blocks)
+        draws = (self.tables.fold_of_part if self.by_region else self.tables.blocks)[self.tables.parts(units)]
+        return _gain(self.nested((*kept, element), units), self.nested(kept, units), draws)
 
     def _nested(self, elements: tuple[str, ...], units: tuple[int, ...]) -> Counts:
         """Return the counts of every part of some units, segmented with what is chosen on their other folds if these elements are free."""
@@ -156,7 +185,7 @@ class Search:
     def _choose(self, elements: tuple[str, ...], units: tuple[int, ...]) -> Choice:
         """Return the best choice on some units with these elements free, the last one added to the choice without it."""
         if not elements:
-            return Choice()
+            return self.start
         *earlier, element = elements
         choice, free = self.choose(tuple(earlier), units), "threshold" in elements
         if element in ("min_area", "max_hole"):

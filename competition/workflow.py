@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 
 from competition.backend import backend
-from competition.decision import PLAIN, decision_path, full_size
+from competition.decision import PLAIN, REGION, decision_path, full_size, plain_decision
 from competition.decision_record import sealed
 from competition.ensemble import fitting, predict_decided, tell_leaked
 from competition.ledger import append_ledger, ledger_row
 from competition.names import run_folder
 from competition.oof import collect, pool_tiles
 from competition.pseudo import pseudo_labelled, pseudo_trained, require_pseudo
-from competition.reading import Say, bands_of, decision_of, read_images
+from competition.reading import Say, bands_of, decision_of, purpose_of, read_images
 from competition.side_by_side import train_side_by_side
 from competition.submission import expected_names, images_of, write_submission
 from marsls_keras import __version__
 from marsls_keras.config import Config, load_config
 from marsls_keras.data.bands import RELEASES, expand_bands
+from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_folder
 from marsls_keras.data.fingerprint import fingerprint, images_digest
 from marsls_keras.data.folds import FULL, Fold, make_splits, require_fold, require_held_out
@@ -243,12 +244,12 @@ def tune(
     trials: int,
     sets: Sequence[str],
     say: Say,
-    isolated: bool = False,
+    purpose: str = REGION,
 ) -> tuple[dict[str, Any], Path]:
     """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
 
-    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. For `isolated` see
-    `competition.oof.collect`.
+    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. `purpose` is "region", for which the
+    tiles that a fold holds out are taken for all that there are of their picture, or "published" (`competition.tuning.decide`).
 
     Raises:
         InputError: If a run, fold, set of views or the data are missing or do not fit together.
@@ -262,18 +263,23 @@ def tune(
     for name in filter(of_windows, sets):
         require_whole_picture(stretched, name)
     tiles = pool_tiles(opened[0], data, bands_of(opened))
-    if isolated and not stitchable(tiles.refs):
-        raise InputError("--isolated: the names of the tiles do not tell where each lies, so every tile is alone already.")
-    if not stitchable(tiles.refs) and (out := list(filter(of_windows, sets))):
+    plain = plain_decision(opened)["views"]
+    if not stitchable(tiles.refs) and (out := list(filter(of_windows, dict.fromkeys([plain, *sets])))):
         say(f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}.")
-        sets = [name for name in sets if name not in out] or [PLAIN["views"]]
-    views = list(dict.fromkeys(view for name in ("identity", *sets) for view in views_of(name)))
-    oof = collect(opened, tiles, views, folds, say, isolated)
+        sets, plain = [name for name in sets if name not in out], plain.partition("@")[0]
+    sets = list(dict.fromkeys([plain, *sets]))
+    if purpose == REGION and opened[0].splits.cv not in ("geographic", "areas"):
+        say(
+            f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): a new region will score lower, and threshold and "
+            "sizes stay as they are. data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
+        )
+    views = list(dict.fromkeys(view for name in sets for view in views_of(name)))
+    oof = collect(opened, tiles, views, folds, say, purpose == REGION)
     from competition.tuning import decide  # with Optuna
 
     with stage("Choosing the decision"):
-        decision = sealed(decide(oof, sets, trials))
-    path = decision_path(opened)
+        decision = sealed(decide(oof, sets, trials, plain, purpose))
+    path = decision_path(opened, purpose)
     write_json(path, decision)
     return decision, path
 
@@ -303,13 +309,13 @@ def submit(
             )
     images = images or images_of(opened[0])
     out = out or Path("submissions") / f"{'+'.join(names)}.zip"
-    decision = decision_of(opened, used, say)
+    decision = decision_of(opened, used, say, purpose_of(folder := Dataset.from_images(images), len(folder.tiles), opened[0], say))
     expected = expected_names(images, release)
     tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
     decision = fitting(decision, tiles.refs[:number], say)
     expected_score = decision.get("expected")
     if of_windows(decision["views"]) and len(tiles) == number and not decision.get("isolated"):
-        say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --isolated measures without.")
+        say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without.")
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
         "release": tiles.release,

@@ -207,13 +207,20 @@ class Training(Section):
 
 
 class Inference(Section):
-    """Prediction: tiles per step, and the candidate sets of views that tune chooses among (see marsls_keras/inference/views.py).
+    """Prediction: tiles per step, and sets of views that are averaged (see marsls_keras/inference/views.py).
 
-    <set>@<window> is a set of views of windows that reach across the borders of tiles.
+    views: the set that a run predicts with unless marsls tune finds a better one. view_sets: the sets that it chooses among. <set>@<window>
+    is a set of views of windows that reach across the borders of tiles.
     """
 
     batch_size: int = Field(16, ge=1)
+    views: str = "identity"
     view_sets: tuple[str, ...] = ("identity", "flips", "paper", "rotations", "d4")
+
+    @field_validator("views")
+    @classmethod
+    def _a_view_set(cls, value: str) -> str:
+        return cls._known_views((value,))[0]
 
     @field_validator("view_sets")
     @classmethod

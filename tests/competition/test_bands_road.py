@@ -43,7 +43,7 @@ def test_a_run_knows_its_bands(trained):
 
 def test_tuned_submitted_scored_and_reported(trained, capsys):
     runs = ["--runs", str(trained / "runs")]
-    assert main(["tune", "--run", "bands", *runs]) == 0
+    assert main(["tune", "--for", "published", "--run", "bands", *runs]) == 0
     assert main(["submit", "--run", "bands", "--out", str(trained / "bands.zip"), *runs]) == 0
     assert main(["score", str(trained / "bands.zip"), "--masks", str(trained / "data/test/masks"), "--json"]) == 0
     assert main(["report", "bands", *runs]) == 0
@@ -58,7 +58,9 @@ def test_runs_that_see_other_bands_are_tuned_together_in_any_order(trained, caps
     for names in (("plain", "bands"), ("bands", "plain")):
         for path in (trained / "runs").glob("*/fold_*/oof.npz"):
             path.unlink()  # or a run that was tuned before would have its predictions already
-        assert main(["tune", "--run", names[0], "--run", names[1], "--runs", str(trained / "runs")]) == 0, capsys.readouterr().err
+        assert main(["tune", "--for", "published", "--run", names[0], "--run", names[1], "--runs", str(trained / "runs")]) == 0, (
+            capsys.readouterr().err
+        )
     decisions = [json.loads((trained / "runs" / name / "decision.json").read_text()) for name in ("plain+bands", "bands+plain")]
     assert decisions[0]["expected"]["scores"]["miou"] == pytest.approx(decisions[1]["expected"]["scores"]["miou"], abs=1e-3)
 

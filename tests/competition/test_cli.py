@@ -137,7 +137,7 @@ def decided_masks(probability: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def decided(trained):
     """Give the run a decision that nobody would take by default, so that it shows whether it is followed."""
-    succeed("tune")
+    succeed("tune", "--for", "published")
     path = Path("runs/default/decision.json")
     changed = json.loads(path.read_text()) | DECISION
     del changed["sha256"]  # or it would be told that tune did not write it
@@ -318,7 +318,7 @@ def test_interrupted_training_is_resumed(home):
 
 def test_tune_json(again):
     name, runs = again
-    decision = strict_json(succeed("tune", "--run", name, "--runs", runs, "--json").out)
+    decision = strict_json(succeed("tune", "--for", "published", "--run", name, "--runs", runs, "--json").out)
     assert decision == json.loads((runs / name / "decision.json").read_text())
     assert (decision["runs"], decision["folds"]) == ([name], [0, 1])
     assert 0 < decision["threshold"] < 1 and decision["views"] in decision["view_sets"]
@@ -336,7 +336,7 @@ def test_tune_json(again):
 
 def test_tune_table(again):
     name, runs = again
-    result = succeed("tune", "--run", name, "--runs", runs)
+    result = succeed("tune", "--for", "published", "--run", name, "--runs", runs)
     assert "Predicting 8 tiles of fold" in result.err and "Predicting" not in result.out
     for row in ("threshold 0.5, no views", "tuned, nested across folds", "tuned, on the same tiles"):
         assert len(numbers(result.out, row)) == 8
@@ -353,22 +353,22 @@ def test_tune_table(again):
 def test_an_interrupted_tune_leaves_the_earlier_decision(again, monkeypatch):
     name, runs = again
     path = runs / name / "decision.json"
-    succeed("tune", "--run", name, "--runs", runs)
+    succeed("tune", "--for", "published", "--run", name, "--runs", runs)
     before, files = path.read_bytes(), set((runs / name).rglob("*"))
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)  # the last moment before the new decision takes the place of the old one
-    assert marsls("tune", "--run", name, "--runs", runs).code == 130
+    assert marsls("tune", "--for", "published", "--run", name, "--runs", runs).code == 130
     assert path.read_bytes() == before and set((runs / name).rglob("*")) == files
     monkeypatch.undo()
-    assert "Predicting" not in succeed("tune", "--run", name, "--runs", runs).err  # nor is anything predicted again
+    assert "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err  # nor is anything predicted again
 
 
 def test_tune_with_one_fold_says_that_it_is_optimistic(again):
     name, runs = again
-    result = succeed("tune", "--run", name, "--runs", runs, "--folds", "1")
+    result = succeed("tune", "--for", "published", "--run", name, "--runs", runs, "--folds", "1")
     assert "There is one fold only, so the tuned figure is optimistic" in result.out
     assert "tuned, nested across folds" not in result.out and "nested across halves of the fold" in result.out
 
@@ -452,12 +452,12 @@ def test_ensemble_of_two_runs(again, tmp_path):
     name, runs = again
     shutil.copytree(runs / name, runs / "twin")
     both = ["--run", name, "--run", "twin", "--runs", runs]
-    tuned = succeed("tune", *both)
+    tuned = succeed("tune", "--for", "published", *both)
     assert json.loads((runs / f"{name}+twin" / "decision.json").read_text())["runs"] == [name, "twin"]
     following = re.search(r"^Next: marsls (submit .*)$", tuned.out, re.M)[1]
     succeed(*shlex.split(following), "--out", tmp_path / "both.zip")
     assert set(json.loads((tmp_path / "both.json").read_text())["runs"]) == {name, "twin"}
-    succeed("tune", "--run", name, "--runs", runs)
+    succeed("tune", "--for", "published", "--run", name, "--runs", runs)
     succeed("submit", "--run", name, "--runs", runs, "--out", tmp_path / "one.zip")
     assert (tmp_path / "both.zip").read_bytes() == (tmp_path / "one.zip").read_bytes()  # the mean of a run and its copy
 

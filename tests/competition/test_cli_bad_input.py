@@ -442,7 +442,7 @@ def test_damaged_files_of_a_run(run, name):
 
 
 def test_a_decision_about_other_weights(home, run):
-    succeed("tune")
+    succeed("tune", "--for", "published")
     path = run / "fold_0/metrics.json"
     weights = run / "fold_0/best.weights.h5"
     shutil.copy(run / "fold_1/best.weights.h5", weights)

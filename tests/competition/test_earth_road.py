@@ -52,7 +52,7 @@ def test_landslide4sense_from_check_to_report() -> None:
     splits = json.loads(Path("runs/tiny/splits.json").read_text())
     assert (splits["cv"], splits["folds"], sum(tile["fold"] == 0 for tile in splits["tiles"])) == ("holdout", 1, 6)
     assert len(json.loads(Path("runs/tiny/fold_0/normalization.json").read_text())["bands"]) == 14
-    out = done("tune", "--run", "tiny")
+    out = done("tune", "--for", "published", "--run", "tiny")
     assert "Decision:" in out and "Next" not in out  # there is nothing to submit to
     assert json.loads(done("evaluate", "tiny", "--split", "test", "--json"))["tiles"] == 4
     page = Path(done("report", "tiny").strip()).read_text()

@@ -30,7 +30,7 @@ def test_a_score_outside_its_interval_is_said_with_reasons(tmp_path, interval, s
     expected = {"miou": 0.7, "interval": interval, "measured_on": "tiles held out by folds 0, 1"}
     _, out = scored(tmp_path, {"views": "d4@256", "decision": NESTED, "expected": expected})
     assert f"Expected was 0.7000 ({interval[0]:.4f}–{interval[1]:.4f})" in out and f"The score is {side} that interval." in out
-    assert "(tiles held out by folds 0, 1). These may be of another region." in out and "tune --isolated" in out
+    assert "(tiles held out by folds 0, 1). These may be of another region." in out and "tune --for region" in out
     found = strict_json(scored(tmp_path, {"views": "identity", "decision": NESTED, "expected": expected}, "--json")[1])
     assert found["scores"]["miou"] == pytest.approx(MIOU)
     assert {key: found["expected"][key] for key in ("miou", "interval", "inside")} == {"miou": 0.7, "interval": interval, "inside": False}

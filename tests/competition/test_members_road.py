@@ -77,7 +77,7 @@ def test_tune_and_submit_with_both(runs, tmp_path, capsys):
     where = ["--runs", str(runs)]
     plain = {path: digest(path) for path in (runs / "r").glob("fold_*/oof.npz")}
     members = ["--run", "r@last", "--run", "r@ema"]
-    assert main(["tune", *members, *where, "--views", "identity", "--json"]) == 0
+    assert main(["tune", "--for", "published", *members, *where, "--views", "identity", "--json"]) == 0
     decision = json.loads(capsys.readouterr().out)
     assert decision == json.loads((runs / "r@last+r@ema" / "decision.json").read_text())
     assert decision["runs"] == ["r@last", "r@ema"] and set(decision["weights"]) == {"r@last", "r@ema"}
@@ -98,7 +98,7 @@ def test_tune_and_submit_with_both(runs, tmp_path, capsys):
     assert decision["baseline"]["scores"]["miou"] == pytest.approx(expected, abs=2e-3)  # probabilities are kept as float16
     assert all(digest(path) == before for path, before in plain.items())
     # Another set of views is added to each cache, and none overwrites another's.
-    assert main(["tune", "--run", "r", *members, *where, "--views", "flips"]) == 0
+    assert main(["tune", "--for", "published", "--run", "r", *members, *where, "--views", "flips"]) == 0
     for path in (runs / "r").glob("fold_*/oof*.npz"):
         name = path.name.split(".")[1] if path.name != "oof.npz" else json.loads((path.parent / "metrics.json").read_text())["best_weights"]
         with np.load(path) as arrays:

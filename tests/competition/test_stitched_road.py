@@ -29,7 +29,21 @@ def run(tiny_run, tmp_path) -> Run:
 
 
 def tune(run: Run, *more: str) -> int:
-    return main(["tune", "--run", run.name, "--runs", str(run.path.parent), "--views", "identity", "--views", "identity@64", *more])
+    return main(
+        [
+            "tune",
+            *(() if "--for" in more else ("--for", "published")),
+            "--run",
+            run.name,
+            "--runs",
+            str(run.path.parent),
+            "--views",
+            "identity",
+            "--views",
+            "identity@64",
+            *more,
+        ]
+    )
 
 
 def test_tune_offers_windows_and_caches_them_apart(run, capsys):
@@ -47,7 +61,7 @@ def test_tune_offers_windows_and_caches_them_apart(run, capsys):
 
 @pytest.mark.slow
 def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
-    assert tune(run, "--isolated", "--json") == 0
+    assert tune(run, "--for", "region", "--json") == 0
     assert json.loads(capsys.readouterr().out)["isolated"] is True
     tiles = pool_tiles(run)
     index = np.array([i for i, tile in enumerate(run.splits.tiles) if tile["fold"] == 0])
@@ -66,8 +80,8 @@ def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
     assert json.loads(capsys.readouterr().out)["isolated"] is False
     among = cached()["identity@64/32"].probability.astype(np.float32)
     assert np.array_equal(cached()["identity@64/32 isolated"].probability, alone) and np.abs(alone - among).max() > 1e-3
-    assert main(["tune", "training", "--isolated"]) == 2
-    assert "--isolated is for marsls tune decision" in capsys.readouterr().err
+    assert main(["tune", "training", "--for", "region"]) == 2
+    assert "--for is for marsls tune decision" in capsys.readouterr().err
 
 
 def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_grid(run, tmp_path, capsys):

@@ -516,7 +516,7 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
         decision = {"runs": list(members), "folds": folds, "members": members, "views": "d4", "threshold": 0.4}
         decision_path(runs).parent.mkdir(exist_ok=True)
         decision_path(runs).write_text(json.dumps(decision))
-        return {**PLAIN, **decision}
+        return {**PLAIN, **decision, "for": "published"}  # without a word on what it is for
 
     decision = decided([a], {"a": {"0": "aa", "1": "ab"}})
     assert read_decision([a], [0, 1]) == decision
