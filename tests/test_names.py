@@ -56,7 +56,10 @@ def test_the_nearest_name(name, known, expected):
         (lambda: parse_config({"training": {"optimizer": "adamW"}}, "x"), "Did you mean adamw? Received: 'adamW'"),
         (lambda: parse_config({"training": {"schedule": {"name": "cosin"}}}, "x"), "Did you mean cosine?"),
         (lambda: load_config("defualt"), "There is no configuration 'defualt'. Did you mean default? Give"),
-        (lambda: load_config("unet"), "--config unet: unet is a network, not a recipe. Train it with --set model.name=unet."),
+        (
+            lambda: load_config("segmenter"),
+            "--config segmenter: segmenter is a network, not a recipe. Train it with --set model.name=segmenter.",
+        ),
         (lambda: read_loss({"jaccard": 1}), "loss: unknown jaccard. Did you mean iou? Known"),
         (lambda: read_loss({"focal": {"gama": 1}}), "Did you mean gamma? It has"),
         (lambda: views_of("flip"), "There is no set of views 'flip'. Did you mean flips? Known"),

@@ -13,7 +13,7 @@ import tifffile
 
 from marsls_keras.data.bands import BANDS, RGB
 from marsls_keras.data.georeference import GEO_TAGS
-from marsls_keras.data.tiff_chunks import JPEG, LOSSLESS, MAX_CHUNKS, chunk_bytes, require_apart, require_chunks, unclaimed
+from marsls_keras.data.tiff_chunks import JPEG, LOSSLESS, MAX_CHUNKS, chunk_bytes, largest_gap, require_apart, require_chunks
 from marsls_keras.data.tiff_meaning import MASK, REDUCED, alpha, foreign, no_data, scaling
 from marsls_keras.data.tiff_structure import Page, Structure, walk
 from marsls_keras.errors import InputError
@@ -185,14 +185,14 @@ def _verify(
 
 
 def _require_all_pages(structure: Structure) -> None:
-    """Refuse a stack of pages that leaves as many bytes over as a page takes: its chain was cut short."""
+    """Refuse a stack of pages that leaves a gap as large as a page: its chain was cut short."""
     taken, pages = [*structure.headers, *structure.values], []
     for page in structure.pages:
         offsets, counts = (page.numbers(273), page.numbers(279)) if 273 in page.tags else (page.numbers(324), page.numbers(325))
         taken += [(offset, offset + count) for offset, count in zip(offsets, counts, strict=False)]
         pages.append(sum(counts))
-    if (left := unclaimed(taken, structure.size)) >= min(pages) > 0:
-        raise ValueError(f"{left} bytes that none of the {len(pages)} pages refers to, as if pages had been lost")
+    if (left := largest_gap(taken, structure.size)) >= min(pages) > 0:
+        raise ValueError(f"{left} bytes in a row that none of the {len(pages)} pages refers to, as if pages had been lost")
 
 
 def _sidecar(path: Path, bands: int) -> np.ndarray | None:

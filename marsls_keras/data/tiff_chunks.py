@@ -128,10 +128,9 @@ def require_apart(taken: list[tuple[int, int]], size: int) -> None:
         raise ValueError("parts of the file overlap")
 
 
-def unclaimed(taken: list[tuple[int, int]], size: int) -> int:
-    """Return how many bytes of a file lie in none of these parts, (start, end), which may overlap."""
-    covered, reached = 0, 0
+def largest_gap(taken: list[tuple[int, int]], size: int) -> int:
+    """Return the most bytes in a row of a file that lie in none of these parts, (start, end), which may overlap."""
+    gap, reached = 0, 0
     for start, end in sorted(taken):
-        covered += max(end - max(start, reached), 0)
-        reached = max(reached, end)
-    return size - covered
+        gap, reached = max(gap, start - reached), max(reached, end)
+    return max(gap, size - reached)

@@ -30,7 +30,7 @@ print(json.dumps(found))
 TRAIN = ["train", "--config", "tiny.yaml", "--data", "data", "--run"]
 CASES = {
     "unknown recipe": (["train", "--config", "defualt"], "Did you mean default?"),
-    "network as recipe": (["train", "--config", "unet"], "--set model.name=unet"),
+    "network as recipe": (["train", "--config", "segmenter"], "--set model.name=segmenter"),
     "unknown key": (["train", "--set", "training.lr=1"], "did you mean learning_rate?"),
     "wrong value": (["train", "--set", "training.epochs=many"], "training.epochs: Input should be a valid integer"),
     "bad --set": (["train", "--set", "training.epochs"], "expected section.key=value"),
@@ -40,8 +40,8 @@ CASES = {
     "unknown preset": (["train", "--set", "augmentation.preset=stong"], "Did you mean strong?"),
     "unknown views in recipe": (["train", "--set", "inference.view_sets=[flip]"], "Did you mean flips?"),
     "unknown model": (["train", "--set", "model.name=unett"], "Did you mean unet?"),
-    "unknown option": (["train", "--set", "model.options.filters=4"], "Did you mean base_filters?"),
-    "type of an option": (["train", "--set", "model.options.depth=deep"], "model.options.depth: expected int"),
+    "unknown option": (["train", "--config", "unet", "--set", "model.options.filters=4"], "Did you mean base_filters?"),
+    "type of an option": (["train", "--config", "unet", "--set", "model.options.depth=deep"], "model.options.depth: expected int"),
     "unknown encoder": (["train", "--config", "dual_swin", "--set", "model.options.encoder=resnet"], "encoder must be one of"),
     "no levels": (["train", "--config", "mars_ls_net", "--set", "training.layer_decay=0.9"], "has no encoder whose levels"),
     "no checkpoint": (["train", "--pretrained", "nowhere.safetensors"], "There is no checkpoint nowhere.safetensors"),
@@ -83,7 +83,7 @@ CASES = {
     "report: no ledger": (["report", "tiny", "--ledger", "nope.csv"], "There is no ledger nope.csv"),
     "check: no data": (["check", "nowhere"], "There is no data folder nowhere"),
     "check: plot": (["check", "data", "--plot", "x.txt"], "--plot x.txt"),
-    "bench: recipe": (["bench", "--config", "unet"], "--set model.name=unet"),
+    "bench: recipe": (["bench", "--config", "segmenter"], "--set model.name=segmenter"),
     "bench: model": (["bench", "--set", "model.name=unett"], "Did you mean unet?"),
     "bench: size": (["bench", "--config", "tiny.yaml", "--data", "data", "--set", "model.options.depth=6"], "--set data.resize=64"),
     "bench: seconds": (["bench", "--seconds", "0"], "--seconds 0"),
@@ -120,7 +120,7 @@ def test_what_needs_no_backend_imports_none():
     done = subprocess.run([sys.executable, "-c", RUNNER], input=arguments, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 4
-    assert {row["name"] for row in json.loads(found[0][1])} == {"dual_swin", "mars_ls_net", "rmau_net", "unet"}
+    assert {row["name"] for row in json.loads(found[0][1])} == {"dual_swin", "mars_ls_net", "rmau_net", "segmenter", "unet"}
 
 
 def test_the_list_of_commands_needs_no_arrays():

@@ -19,7 +19,8 @@ from marsls_keras.data.synth import write_dataset
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model
 
-TINY = ["model.options.base_filters=2", "model.options.depth=2", "training.batch_size=4", "data.folds=2", "inference.batch_size=3"]
+TINY = ["model={options: {base_filters: 2, depth: 2}}", "data.sampling=tiles", "training.encoder_learning_rate=null"]
+TINY += ["training.precision=float32", "training.batch_size=4", "data.folds=2", "inference.batch_size=3"]
 PRESETS = ["none", "flips", "dual_swin", "rmau_net", "strong"]
 
 
@@ -164,7 +165,7 @@ def test_the_peer_is_the_same_network():
     torch = pytest.importorskip("torch")
     from competition.torch_peer import steps
 
-    _, config = load_config("default", ["model.options.base_filters=4", "model.options.depth=2"])
+    _, config = load_config("unet", ["model.options.base_filters=4", "model.options.depth=2"])
     shape = [2, 16, 16, 7]
     network, _, known = steps(config.model_dump(mode="json"), {"training": shape, "inference": shape})
     model = build_model("unet", base_filters=4, depth=2)

@@ -28,7 +28,8 @@ from test_postprocess import by_scikit_image
 from competition.cli import main
 from marsls_keras import __version__
 
-TINY = ["model.options.base_filters=2", "model.options.depth=2", "training.epochs=1", "training.warmup_epochs=0"]
+TINY = ["model={options: {base_filters: 2, depth: 2}}", "data.sampling=tiles", "training.encoder_learning_rate=null"]
+TINY += ["training.precision=float32", "training.epochs=1", "training.warmup_epochs=0", "inference.views=identity"]
 TINY += ["training.batch_size=4", "data.folds=2", "inference.view_sets=[identity, flips]"]
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 COMMANDS = ("synth", "check", "models", "bench", "train", "evaluate", "predict", "tune", "submit", "score", "ledger", "report", "demo")

@@ -79,7 +79,7 @@ def problem(i, severity):
 
 
 def test_problems_are_cut_but_counted(capsys):
-    nothing = {"root": "data", "release": None, "size": None, "splits": {}, "shift": {}, "touching": {}}
+    nothing = {"root": "data", "release": None, "size": None, "splits": {}, "shift": {}, "touching": {}, "slope": None}
     show_check(nothing | {"problems": [problem(i, "error") for i in range(3)] + [problem(i, "warning") for i in range(3, 35)]})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data: no readable tile"

@@ -35,7 +35,7 @@ def test_a_step_that_fails_ends_the_tour():
     result = limited("demo", "--out", "tour")
     assert result.code == 1
     assert result.out == "\n$ marsls synth tour/data --train 48 --val 12 --test 16\n"
-    assert result.err.startswith("Error: Could not write ") and "File too large" in result.err and result.err.count("Error: ") == 1
+    assert "\nError: Could not write " in f"\n{result.err}" and "File too large" in result.err and result.err.count("Error: ") == 1
     assert not Path("tour/data").exists()
 
     # It is the tour's folder all the same, which the next one replaces.

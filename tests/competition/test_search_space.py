@@ -10,7 +10,7 @@ from marsls_keras.errors import InputError
 
 
 def space(keys, *settings):
-    return Space.of(load_recipe("default", [*settings, f"search={keys}"])[1])
+    return Space.of(load_recipe("unet", [*settings, f"search={keys}"])[1])
 
 
 def refused(keys, *settings):

@@ -207,7 +207,8 @@ def test_no_data_there_says_where_to_get_it(root: Path, made: str) -> None:
         touch(root / "images", ["a.tif"] if made == "other" else [])
     message = refusal(root)
     assert str(root) in message
-    assert ("There is no data folder" if made in ("missing", "file") else "holds none of the folders train, val, test") in message
+    told = {"missing": "There is no data folder", "file": "is a file, expected a data folder"}
+    assert told.get(made, "holds none of the folders train, val, test") in message
     assert all(hint in message for hint in ("MMLSv2", "https://github.com/MAIN-Lab/MMLS_v2", "CodaBench", "marsls synth data"))
 
 

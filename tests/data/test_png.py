@@ -198,7 +198,7 @@ for path in sorted(pathlib.Path({str(tmp_path)!r}).glob("*.png")):
         print(path.name, read_tile(path).image.shape)
     except InputError as error:
         print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     hides, long, says, peak = done.stdout.splitlines()

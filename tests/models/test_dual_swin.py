@@ -10,8 +10,8 @@ from marsls_keras.errors import InputError
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, require_size
 from marsls_keras.models.decoders import DECODERS
-from marsls_keras.models.dual_swin import GROUPS
 from marsls_keras.models.fusion import FUSIONS, LATE
+from marsls_keras.models.networks import PAPER_GROUPS
 
 SWIN = {"embed_dim": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4, "drop_path": 0.0}
 TINY = {"encoder_options": SWIN, "decoder": "segformer_mlp", "decoder_channels": 4}  # the decoder with the fewest layers
@@ -130,7 +130,7 @@ def test_late_fusion_blends_the_logits_of_the_groups():
     model = scrambled(build_model("dual_swin", fusion=LATE, **TINY))
     x, weight = images(), 1 / (1 + np.exp(-model.get_layer("blend").alpha.numpy()[0]))
     parts = {}
-    for group in GROUPS:
+    for group in PAPER_GROUPS:
         logits = keras.Model(model.input, model.get_layer(f"decoder_{group}_logits").output)(x)
         parts[group] = tf.image.resize(logits, (32, 64)).numpy()
     assert model(x).numpy() == pytest.approx(weight * parts["rgb"] + (1 - weight) * parts["aux"], abs=1e-4)

@@ -34,7 +34,9 @@ def test_the_choices_are_what_the_builders_know():
     from marsls_keras.models.encoders import ENCODERS
     from marsls_keras.models.fusion import FUSIONS, LATE
 
-    assert NETWORKS["dual_swin"].choices == {"encoder": tuple(ENCODERS), "fusion": (*FUSIONS, LATE), "decoder": tuple(DECODERS)}
+    for name in ("segmenter", "dual_swin"):
+        choices = {option: set(known) for option, known in NETWORKS[name].choices.items()}
+        assert choices == {"encoder": set(ENCODERS), "fusion": {*FUSIONS, LATE}, "decoder": set(DECODERS)}
     assert NETWORKS["mars_ls_net"].choices["size"] == tuple(mars_ls_net.SIZES)
     tables = {"block": rmau_net._BLOCKS, "attention": rmau_net._ATTENTIONS, "head": rmau_net._LOGITS}
     assert NETWORKS["rmau_net"].choices == {option: tuple(known) for option, known in tables.items()}
