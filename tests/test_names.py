@@ -3,7 +3,7 @@
 import pytest
 
 from marsls_keras.config import PRESETS, load_config, parse_config, recipes
-from marsls_keras.config.schema import Data, Inference, Training
+from marsls_keras.config.schema import Data, Training
 from marsls_keras.data.bands import KNOWN_BANDS
 from marsls_keras.errors import InputError
 from marsls_keras.inference.views import VIEW_SETS, views_of
@@ -21,7 +21,7 @@ from marsls_keras.names import meant, nearest
         ("warmup", Training.model_fields, "warmup_epochs"),
         ("Epochs", Training.model_fields, "epochs"),
         ("batchsize", Training.model_fields, "batch_size"),
-        ("views", Inference.model_fields, "view_sets"),
+        ("view", ("batch_size", "view_sets"), "view_sets"),
         ("band", Data.model_fields, "bands"),
         ("elevation", KNOWN_BANDS, "dem"),
         ("DTM", KNOWN_BANDS, "dem"),

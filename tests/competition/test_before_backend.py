@@ -43,7 +43,7 @@ CASES = {
     "unknown option": (["train", "--config", "unet", "--set", "model.options.filters=4"], "Did you mean base_filters?"),
     "type of an option": (["train", "--config", "unet", "--set", "model.options.depth=deep"], "model.options.depth: expected int"),
     "unknown encoder": (["train", "--config", "dual_swin", "--set", "model.options.encoder=resnet"], "encoder must be one of"),
-    "no levels": (["train", "--config", "mars_ls_net", "--set", "training.layer_decay=0.9"], "has no encoder whose levels"),
+    "no levels": (["train", "--config", "mars_ls_net", "--set", "training.layer_decay=0.9"], "the network has no encoder with levels"),
     "no checkpoint": (["train", "--pretrained", "nowhere.safetensors"], "There is no checkpoint nowhere.safetensors"),
     "no data": (["train", "--data", "nowhere"], "There is no data folder nowhere"),
     "data is a file": (["train", "--data", "tiny.yaml"], "tiny.yaml is a file, expected a data folder"),

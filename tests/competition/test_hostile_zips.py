@@ -103,7 +103,8 @@ expected = expected_masks(root / "images", [], root, "auto")
 for path in sorted(root.glob("*.zip")):
     start = time.process_time()
     found = inspect_zip(path, expected)
-    seconds, peak = time.process_time() - start, int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+    seconds = time.process_time() - start
+    peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
     print(json.dumps([path.stem, found["good"], found["problems"], seconds, peak]), flush=True)
 """
 
