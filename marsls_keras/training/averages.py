@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from marsls_keras.lazy import keras
-from marsls_keras.training.statistics_average import StatisticsAverage
+
+if TYPE_CHECKING:  # it imports Keras, which this module is to do without
+    from marsls_keras.training.statistics_average import StatisticsAverage
 
 
 @contextmanager
