@@ -69,8 +69,10 @@ def slope(numbers: tuple[int, int]) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             peaks.append(peak(number, Path(folder)))
     small, large = map(image_bytes, numbers)
-    return {**{f"peak of {n} tiles, MiB": round(p / 2**20) for n, p in zip(numbers, peaks, strict=True)},
-            "slope": (peaks[1] - peaks[0]) / (large - small)}
+    return {
+        **{f"peak of {n} tiles, MiB": round(p / 2**20) for n, p in zip(numbers, peaks, strict=True)},
+        "slope": (peaks[1] - peaks[0]) / (large - small),
+    }
 
 
 if __name__ == "__main__":
