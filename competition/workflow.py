@@ -189,7 +189,7 @@ def _sets_epochs(settings: Sequence[str]) -> bool:
     return any(setting.split("=")[0].strip() == "training.epochs" for setting in settings)
 
 
-def trial_of(run: Run) -> RecipeRecord | None:
+def trial_of(run: Run) -> dict[str, Any] | None:
     """Return the recipe that a run was begun with, and its epochs, if the run was begun with another number of them."""
     path = run.path / "recipe.json"
     usual = read_record(path, RecipeRecord) if path.exists() else None

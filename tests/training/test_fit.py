@@ -403,11 +403,14 @@ def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, 
 
 
 def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
-    """One step an epoch; from the second on it begins with weights that are far too large."""
+    """One step an epoch; from the second on it ends with weights that are far too large."""
 
     class Blow(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            for variable in self.model.trainable_variables if epoch else ():
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            for variable in self.model.trainable_variables if self.epoch else ():
                 variable.assign(variable * 1e30)
 
     settings = ["training.epochs=4", "training.batch_size=100", "training.deterministic=false", "training.ema_decay=null"]
