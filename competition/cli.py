@@ -178,7 +178,8 @@ def train(
     named = [("--run", None if trained.name == "default" else trained.name), ("--runs", runs)]
     if left:
         show(f"Left to train: fold {', '.join(left)}.")
-        show(next_line("train", *named))
+        trial = workflow.trial_of(trained) is not None  # whose number of epochs has to be said again
+        show(next_line("train", *named, ("--epochs", trained.config.training.epochs if trial else None)))
     else:
         show(next_line("tune", *named))
 

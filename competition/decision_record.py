@@ -74,7 +74,7 @@ class DecisionRecord(Record):
     runs: Annotated[list[Name], Field(min_length=1)]
     folds: Annotated[list[Number], Field(min_length=1)]
     members: dict[Name, dict[FoldName, Digest]]
-    purpose: Literal["region", "published"] | None = Field(None, alias="for")
+    purpose: Literal["region", "published"] = Field("published", alias="for")
     isolated: bool = False
     views: _Views
     weights: dict[Name, Probability] | None = None

@@ -190,15 +190,21 @@ def _sets_epochs(settings: Sequence[str]) -> bool:
     return any(setting.split("=")[0].strip() == "training.epochs" for setting in settings)
 
 
+def trial_of(run: Run) -> dict[str, Any] | None:
+    """Return the recipe that a run was begun with, and its epochs, if the run was begun with another number of them."""
+    path = run.path / "recipe.json"
+    usual = read_record(path, RecipeRecord) if path.exists() else None
+    return None if usual is None or usual["epochs"] == run.config.training.epochs else usual
+
+
 def require_recipe_epochs(run: Run, runs: Path, folds: Sequence[Fold]) -> None:
     """Refuse to train folds with a number of epochs that a run was once begun with on trial, without being told again.
 
     Raises:
         InputError: If a fold is to be trained and the run was begun with another number than its recipe's.
     """
-    path, epochs = run.path / "recipe.json", run.config.training.epochs
-    usual = read_record(path, RecipeRecord) if path.exists() else None
-    if usual is None or usual["epochs"] == epochs or all(run.trouble(fold) is None for fold in folds):
+    usual, epochs = trial_of(run), run.config.training.epochs
+    if usual is None or all(run.trouble(fold) is None for fold in folds):
         return
     chosen = "" if len(folds) > 1 else f" --fold {folds[0]}"
     common = f"marsls train --run {run.name}" + ("" if runs == Path("runs") else f" --runs {runs}")

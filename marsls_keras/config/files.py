@@ -154,6 +154,8 @@ def _explain(error: Any, kind: type[Config]) -> str:
     if error["type"] != "extra_forbidden":
         message = f"{place}: {error['msg'].removeprefix('Value error, ')}"
         context = error.get("ctx") or {}
+        if error["type"] == "union_tag_not_found":
+            message = f"{place}: the key name is missing, which says of what kind it is, such as {{name: cosine}}"
         given = context.get("tag", error["input"])
         if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
             message = f"{message}.{meant(given, known)}"

@@ -58,7 +58,7 @@ class FingerprintRecord(Record):
     foreground_ratio: _Spread
     no_data_pixels: Number
     bands: dict[Name, _Band]
-    reading: Number | None = None
+    reading: Number = 1
 
     remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what this one was trained on cannot be told without it."
 

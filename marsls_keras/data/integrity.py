@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,16 +135,12 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
     """Return what there is to know of the tiles, as JSON, and their arrays; with a folder, they are in its files instead."""
     problems: list[Problem] = []
     facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "traces": [], "release": ""}
-    read: Iterable[tuple[int, Tile, np.ndarray | None, Trace]] = _read(refs, release, resize, problems)
-    if folder is None:
-        read = deque(read)
-        sizes = Counter(tile.image.shape for _, tile, *_ in read)
-    else:  # what most tiles have is to be known before the first is written
-        sizes = Counter(_shapes(refs, release, resize))
+    # What most tiles have is to be known before the first is put away: to keep all of them until then would take their room twice.
+    sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
     pile = Pile(len(refs), shape, folder)
-    for i, tile, mask, known in _consumed(read):
+    for i, tile, mask, known in _read(refs, release, resize, problems):
         if trouble := _wrong_shape(refs[i], tile, mask, shape):
             problems.append(trouble)
             continue
@@ -162,15 +158,6 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
     facts["release"] = max(by_release, key=lambda name: len(by_release[name]), default="")
     facts["problems"] = [(problem.kind, problem.message, problem.severity) for problem in problems]
     return facts, pile.arrays()
-
-
-def _consumed(read: Iterable[Any]) -> Iterator[Any]:
-    """Yield the elements of an iterator, or of a deque, which lets go of each."""
-    if isinstance(read, deque):
-        while read:
-            yield read.popleft()
-    else:
-        yield from read
 
 
 def _read(

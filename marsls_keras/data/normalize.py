@@ -176,7 +176,7 @@ class NormalizationRecord(Record):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Carried bands that are made, from tiles on disk, where they are asked for.
+    """Carried bands that are made, from tiles in memory or on disk, where they are asked for.
 
     Attributes:
         images: Canonical images, (N, H, W, C).
@@ -184,7 +184,7 @@ class Inputs:
         stored: Names of the C bands.
     """
 
-    images: Stored
+    images: Images
     normalizer: Normalizer
     stored: tuple[str, ...]
 

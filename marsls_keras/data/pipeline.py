@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ from marsls_keras.data.mosaic import Mosaic
 from marsls_keras.data.normalize import Inputs
 from marsls_keras.data.reader import Reader
 from marsls_keras.data.sampling import picture_windows, tile_windows
+from marsls_keras.data.store import Stored, chunks
 
 _TURNS = np.array(
     [
@@ -45,8 +46,8 @@ class TrainingBatches:
     Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
 
     Args:
-        images: float32 (N, H, W, C), normalised; the training tiles and no others. Those of an array are held by TensorFlow; of `Inputs`
-            only the tiles of a batch are made when it is their turn. The batches are the same.
+        images: float32 (N, H, W, C), normalised; the training tiles and no others. TensorFlow holds them, but for `Inputs` of tiles on
+            disk: of those only the tiles of a batch are made when it is their turn. The batches are the same.
         masks: uint8 (N, H, W) of {0, 1}.
         batch_size: Tiles per batch.
         augmentation: What is changed, how often and how strongly.
@@ -96,7 +97,7 @@ class TrainingBatches:
         with tf.device("CPU"):
             self._places = [tf.constant(places) for places in self._windows.places]
             parts = [masks[..., None], *([] if weights is None else [weights[..., None]])]
-            if isinstance(images, Inputs):
+            if _on_disk(images):
                 self._source: _Source = _Streamed(images, parts)
             else:
                 self._source = _Held([images, *parts])
@@ -118,8 +119,7 @@ class TrainingBatches:
             calls: list[Callable] = [partial(branch, step) for branch in branches]
             return calls[0]() if len(calls) == 1 else tf.switch_case(tf.cast(step % len(calls), tf.int32), calls)
 
-        steps = tf.data.Dataset.range(start_step, self._steps)
-        return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return _mapped(tf.data.Dataset.range(start_step, self._steps), batch)
 
     def _batch(self, turn: int, step: tf.Tensor) -> tuple:
         """Return the batch of a step at which windows of the side number `turn` come."""
@@ -173,6 +173,28 @@ class TrainingBatches:
         return parts, tf.matmul(left[:, : shape[0]], right[:, :, : shape[1]])
 
 
+def _on_disk(images: np.ndarray | Inputs) -> TypeGuard[Inputs]:
+    return isinstance(images, Inputs) and isinstance(images.images, Stored)
+
+
+def _mapped(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple]) -> tf.data.Dataset:
+    """Return the batches of these steps, made some at a time and ahead."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False  # they copy what is held, once for every iterator
+    return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _tensor(images: np.ndarray | Inputs, empty: int = 0) -> tf.Tensor:
+    """Return images (N, H, W, C) as a tensor, with so many empty ones behind them.
+
+    They are put into it some at a time: `tf.constant` would copy them twice on the way, and normalising them all at once thrice.
+    """
+    held = tf.zeros((len(images) + empty, *images.shape[1:]), images.dtype)
+    for part in chunks(images):
+        tf.raw_ops.InplaceUpdate(x=held, i=np.arange(part.start, part.stop, dtype=np.int32), v=images[part])
+    return held
+
+
 class _Source(Protocol):
     """Where pixels come from."""
 
@@ -187,8 +209,8 @@ class _Source(Protocol):
 class _Held:
     """All tiles, as tensors; args: for each part an array (N, H, W, C)."""
 
-    def __init__(self, parts: list[np.ndarray]) -> None:
-        self._parts = [tf.constant(np.concatenate([part, np.zeros_like(part[:1])]).reshape(-1, part.shape[-1])) for part in parts]
+    def __init__(self, parts: Sequence[np.ndarray | Inputs]) -> None:
+        self._parts = [tf.reshape(_tensor(part, empty=1), (-1, part.shape[-1])) for part in parts]
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return them all; see `_Source`."""
@@ -232,7 +254,7 @@ def evaluation_batches(
         weights = np.ones(masks.shape, np.float32)
     with tf.device("CPU"):
         y, w = tf.constant(masks[..., None]), tf.constant(weights[..., None])
-        x = Reader(images) if isinstance(images, Inputs) else partial(tf.gather, tf.constant(images))
+        x = Reader(images) if _on_disk(images) else partial(tf.gather, _tensor(images))
 
     def batch(step: tf.Tensor) -> tuple:
         position = step * batch_size + tf.range(batch_size, dtype=tf.int64)
@@ -240,4 +262,4 @@ def evaluation_batches(
         inside = tf.cast(position < number, tf.float32)[:, None, None, None]
         return finish(x(index)), tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
 
-    return tf.data.Dataset.range(-(-number // batch_size)).map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return _mapped(tf.data.Dataset.range(-(-number // batch_size)), batch)

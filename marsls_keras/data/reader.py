@@ -10,17 +10,20 @@ import numpy as np
 import tensorflow as tf
 
 from marsls_keras.data.normalize import Inputs
+from marsls_keras.data.store import Stored
 
 
 class Reader:
     """What reads tiles of network input; the values are those of `Inputs`, to the bit.
 
     Args:
-        inputs: The tiles.
+        inputs: The tiles, on disk.
     """
 
     def __init__(self, inputs: Inputs) -> None:
         images, normalizer = inputs.images, inputs.normalizer
+        if not isinstance(images, Stored):
+            raise TypeError(f"{len(images)} tiles in memory have no files to be read from.")
         self._shape, self._places = images.shape[1:], inputs.places
         self._stretch = None if inputs.stretch is None else [tf.constant(values) for values in inputs.stretch]
         self._files = tf.constant(images.files, tf.string)

@@ -88,7 +88,7 @@ def select(images: Images, which: np.ndarray) -> Images:
     return images.select(which) if isinstance(images, Stored) else images[which]
 
 
-def chunks(images: Images, multiple: int = 1) -> Iterator[slice]:
+def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
     """Yield slices of up to 64 MiB of images that cover all of them; all but the last are multiples of so many tiles."""
     tile = int(np.prod(images.shape[1:])) * images.dtype.itemsize
     step = max(_CHUNK // tile // multiple, 1) * multiple

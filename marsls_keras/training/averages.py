@@ -10,7 +10,7 @@ import numpy as np
 
 from marsls_keras.lazy import keras
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports Keras, which this module is to do without
     from marsls_keras.training.statistics_average import StatisticsAverage
 
 

@@ -120,7 +120,8 @@ def train_fold(
             del leg, model  # before another network is built
             gc.collect()
             state = read_state(folder / "state")
-        return finish_fold(run, fold, data.held_out, data.normalizer, keep, plan, began)
+        del train, data, leg, model  # the training tiles are needed no more
+        return finish_fold(run, fold, held_out, normalizer, keep, plan, began)
 
 
 def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:

@@ -61,9 +61,9 @@ class FoldData:
     weights: np.ndarray | None = None
 
     @property
-    def inputs(self) -> np.ndarray | Inputs:
-        """The bands of the training tiles that are carried, normalised, (N, H, W, C), in memory or made where they are asked for."""
-        return self.normalizer.inputs(self.train.images, self.train.bands)
+    def inputs(self) -> Inputs:
+        """The bands of the training tiles that are carried, normalised, (N, H, W, C), made where they are asked for."""
+        return Inputs(self.train.images, self.normalizer, self.train.bands)
 
     @property
     def labels(self) -> np.ndarray:
@@ -73,17 +73,16 @@ class FoldData:
     @cached_property
     def evaluation(self) -> Any:
         """The held-out tiles in batches, as the network sees them."""
-        images = self.normalizer.inputs(self.held_out.images, self.held_out.bands)
+        images = Inputs(self.held_out.images, self.normalizer, self.held_out.bands)
         size = self.run.config.inference.batch_size
         return evaluation_batches(images, self.held_out.masks, batch_size=size, finish=self.normalizer.assemble)
 
     def batches(self, batch_size: int) -> TrainingBatches:
         """Return the training batches of this many tiles."""
-        inputs = self.inputs  # made for this call and not kept: TensorFlow holds them from then on
-        config, (_, height, width, _) = self.run.config, inputs.shape
+        config, (_, height, width, _) = self.run.config, self.train.images.shape
         windows = config.data.sampling == "windows"
         return TrainingBatches(
-            inputs,
+            self.inputs,
             self.train.masks,
             batch_size=batch_size,
             augmentation=config.augmentation,

@@ -225,7 +225,9 @@ def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
     release, trained = fingerprint.get("release"), fingerprint.get("reading", 1)
     if release not in RELEASES or trained == (now := RELEASES[release].reading):
         return
-    what = f"Run {path} was trained with reading {trained} of {release}, and this version of marsls-keras has reading {now}"
+    what = (
+        f"Run {path} was trained with reading {trained} of {release} (fingerprint.json), and this version of marsls-keras has reading {now}"
+    )
     if trained == 1 and release == "mmls_v1":
         what += ": it took the bands slope and thermal of these files for each other"
     package = "install marsls-keras 0.1, which reads it" if trained == 1 else "install the version that trained it"

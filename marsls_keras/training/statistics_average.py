@@ -42,7 +42,7 @@ class StatisticsAverage(keras.callbacks.Callback):
         self._optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # mixed_float16 wraps it
         self._step = _compiled(layers, self._optimizer.ema_decay, self._optimizer.gradient_accumulation_steps or 1)
         self._moving = np.concatenate([keras.ops.convert_to_numpy(variable) for variable in self._variables])
-        self._updates = int(self._optimizer.iterations)
+        self._updates = self._optimizer.updates(_number(self._optimizer._iterations))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Take the batch's statistics into the average."""
@@ -56,7 +56,7 @@ class StatisticsAverage(keras.callbacks.Callback):
         # Without an average all of it is new, as in the optimiser at its first update.
         done, before = (0, np.zeros_like(self._moving)) if self.values is None else (self._updates, self.values)
         self.values, self._moving = self._step(before, self._moving, now, ops.cast(done, "float32"))
-        self._updates = int(self._optimizer.updates(int(counter)))
+        self._updates = self._optimizer.updates(_number(counter))
 
     def lend(self) -> None:
         """Give the averages to the model's layers; before the first step they keep their own."""
@@ -70,6 +70,10 @@ class StatisticsAverage(keras.callbacks.Callback):
 
 def _statistics(layers: list[keras.layers.BatchNormalization]) -> list[keras.Variable]:
     return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+
+
+def _number(counter: Any) -> int:
+    return int(ops.convert_to_numpy(counter))  # int alone cannot take what several devices share
 
 
 def _found(variables: list[Any], among: list[Any], values: list[Any]) -> list[Any]:

@@ -301,6 +301,6 @@ def test_a_refit_goes_on_with_nothing_else(refit, tiny_run, images, tmp_path, ca
     plan = run.fold_path("full") / "full.json"
     without = {key: value for key, value in json.loads(plan.read_text()).items() if key != "pseudo"}
     plan.write_text(json.dumps(without))  # as an earlier version wrote it
-    assert FullPlan.from_json(without).pseudo is None
+    assert FullPlan.read(plan).pseudo is None
     assert "began without pseudo-labels" in refused([*again, "--pseudo", test], capsys)
     assert sorted(run.path.rglob("*")) == before

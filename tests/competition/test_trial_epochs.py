@@ -10,7 +10,9 @@ def test_a_plain_train_after_a_trial_refuses_and_its_commands_work(tiny_run, tmp
     monkeypatch.chdir(tmp_path)
     begin = ["train", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data), "--run", "mine"]
     assert main([*begin, "--fold", "0", "--epochs", "1"]) == 0
-    assert "warm-up" not in capsys.readouterr().err  # half an epoch, as the recipe has it
+    said = capsys.readouterr()
+    assert "warm-up" not in said.err  # half an epoch, as the recipe has it
+    assert said.out.splitlines()[-1] == "Next: marsls train --run mine --epochs 1"  # the first of the commands below
     assert main(["train", "--run", "mine"]) == 2
     said = capsys.readouterr().err
     assert f"Run mine was begun with 1 epochs; its recipe {tiny_run.recipe} has 2." in said
@@ -23,6 +25,7 @@ def test_a_plain_train_after_a_trial_refuses_and_its_commands_work(tiny_run, tmp
     assert main(["train", "--run", "mine", "--fold", "0"]) == 2  # it is finished, and that is what is said
     assert "Fold 0 of run mine is finished." in capsys.readouterr().err
     assert main([*commands[1], "--fold", "1"]) == 0
+    assert "--epochs" not in capsys.readouterr().out  # the recipe's number now
     assert read_config(tmp_path / "runs" / "mine" / "config.yaml").training.epochs == 2
     assert main(["train", "--run", "mine", "--fold", "1"]) == 2
     assert "is finished" in capsys.readouterr().err

@@ -187,9 +187,17 @@ def test_windows_on_real_tiles(real_data):
     config = Config.model_validate({"model": {"options": options}, "inference": {"batch_size": 4}})
     model = build_model(config.model.name, BANDS, **options)
     model.compile(jit_compile=False)
-    network = Member(Run(Path("none"), config, Splits("blocks", 1, ()), {}), 0, model, Normalizer(BANDS, (1.0, 99.0), None, None))
+    network = Member(Run(Path("none"), config, Splits("blocks", 1, ()), {}), 0, model, Normalizer.fit(tiles.images, config.data))
     index = np.arange(len(tiles))
     ((alone,), (windows,), (beyond,)) = (
         [seen.probability for seen in predict_tiles(network, tiles, index, [view])] for view in ("rot90", "rot90@128/128", "rot90@256/128")
     )
     assert np.abs(windows - alone).max() < 1e-6 < np.abs(beyond - alone).max()
+
+
+def test_windows_do_not_see_tiles_that_are_stretched_one_by_one():
+    tiles, network = picture_tiles(), member(3)
+    stretched = replace(network, normalizer=replace(network.normalizer, percentiles=(1.0, 99.0)))
+    with pytest.raises(InputError, match=r"^View rot90@64 looks across the borders of tiles, but data.normalization.percentiles stretch"):
+        list(predict_tiles(stretched, tiles, np.arange(6), ["rot90@64/32"]))
+    assert list(predict_tiles(stretched, tiles, np.arange(6), ["rot90"]))  # a tile alone is no window

@@ -180,7 +180,7 @@ def test_groups_that_do_not_fit_the_bands_are_refused(groups, said):
     "options,said",
     [
         ({"fusion": "add"}, "fusion must be one of concat, .*late. Received: 'add'"),
-        ({"decoder": "net"}, "decoder must be one of unetplusplus, .*Received: 'net'"),
+        ({"decoder": "net"}, "decoder must be one of unet, .*Received: 'net'"),
         ({"encoder": "vit"}, "encoder must be one of .*Received: 'vit'"),
         ({"decoder_channels": 0}, "decoder_channels=0"),
         ({"dropout": 1.0}, "dropout=1.0"),

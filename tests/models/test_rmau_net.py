@@ -194,7 +194,7 @@ def test_levels_sizes_and_detection_in_the_registry():
         ({"heads": ["128"]}, r"each once. Received: \['128'\]"),
         ({"heads": [[64]]}, r"each once. Received: \[\[64\]\]"),
         ({"heads": [32]}, r"each once. Received: \[32\]"),
-        ({"block": "conv"}, "block must be one of res_conv, double_conv.*Received: 'conv'"),
+        ({"block": "conv"}, r"block must be one of res_conv, double_conv. Did you mean res_conv\? Received: 'conv'"),
         ({"attention": "eca"}, "attention must be one of multihead, cbam, se, none. Received: 'eca'"),
         ({"head": "max"}, "head must be one of mean, conv. Received: 'max'"),
         ({"filters": 0}, "filters and poolings of at least 1. Received: bands=7, filters=0, poolings=3"),

@@ -95,7 +95,7 @@ def test_one_fit_step_lowers_the_loss():
     y = (x[..., :1] > 0).astype(np.float32)
     model.compile(keras.optimizers.AdamW(1e-2), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
     losses = [model.train_on_batch(x, y) for _ in range(8)]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < losses[0] - 0.02
 
 
 def test_sizes_are_multiples_of_32():

@@ -403,10 +403,19 @@ def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, 
 
 
 def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
-    """One step an epoch, of which the first has the learning rate 0 of the warm-up: the network is as it was initialised."""
-    settings = ["training.learning_rate=1e30", "training.warmup_epochs=2", "training.epochs=4", "training.batch_size=100"]
+    """One step an epoch; from the second on it ends with weights that are far too large."""
+
+    class Blow(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            for variable in self.model.trainable_variables if self.epoch else ():
+                variable.assign(variable * 1e30)
+
+    settings = ["training.epochs=4", "training.batch_size=100", "training.deterministic=false", "training.ema_decay=null"]
     with pytest.raises(RunError) as error:
-        train(tiny_run, tmp_path, *settings, "training.deterministic=false", "training.ema_decay=null")
+        train(tiny_run, tmp_path, *settings, callbacks=[Blow()])
     folder = tmp_path / "tiny" / "fold_0"
     (best,) = folder.glob("best-00000-*.weights.h5")
     assert f"The best weights so far are kept in {best}." in str(error.value)
@@ -542,7 +551,8 @@ class Full:
         assert code == "exit 1" and re.match(
             rf"Error: Could not write {re.escape(str(folder))}/{file}: File too large\..* [Ff]ree", message
         )
-        assert all(re.match(r"Training unet|Resuming after|tiny fold 0 · epoch", line) for line in progress), progress
+        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
+        assert all(re.match(known, line) for line in progress), progress  # on a slow machine stages, too; what TensorFlow logs
         assert Run.open(self.runs / "tiny").trouble(0).startswith("fold 0 is unfinished")
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}

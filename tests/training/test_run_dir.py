@@ -44,7 +44,7 @@ def test_a_run_is_what_it_was_created_with(run):
     assert sorted(content(run.path)) == ["config.yaml", "fingerprint.json", "splits.json"]
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == CONFIG.model_dump(mode="json")
     splits = json.loads((run.path / "splits.json").read_text())
-    assert splits == {"cv": "blocks", "folds": 5, "tiles": list(SPLITS.tiles)}
+    assert splits == {"cv": "blocks", "folds": 5, "tiles": list(SPLITS.tiles), "contents": []}
     opened = Run.open(run.path)
     assert opened == Run(run.path, CONFIG, SPLITS, FINGERPRINT) == run
     assert (opened.name, opened.data_root, opened.fold_path(3)) == ("mine", Path("/data/a"), run.path / "fold_3")
@@ -221,7 +221,8 @@ def test_a_run_with_one_set_of_its_weights(run, tmp_path):
 def test_weights_that_a_run_was_not_trained_with_are_refused(run, weights):
     with pytest.raises(InputError) as error:
         Run.open(f"{run.path}@{weights}")
-    assert str(error.value) == f"Run mine was not trained with weights {weights!r}. There are: mine@last, mine@ema."
+    guess = " Did you mean last?" if weights == "ema@last" else ""
+    assert str(error.value) == f"Run mine was not trained with weights {weights!r}.{guess} There are: mine@last, mine@ema."
     with pytest.raises(InputError, match="There is no run 'yours' in .* There are: mine."):
         Run.open(f"{run.path.with_name('yours')}@ema")
 
