@@ -49,7 +49,7 @@ def test_lists_and_ranges_become_the_distributions_of_optuna():
         assert config.augmentation.light.brightness == trial.params["augmentation.light.brightness"]
         assert config.loss in ({"bce": 1}, {"focal": {"weight": 0.5, "gamma": 2}, "dice": 0.5})
         assert made.chosen(trial.params) == values  # from the study back to the configuration
-        changed = {line.split(":")[0] for line in differences(load_config("default")[1], config)}
+        changed = {line.split(":")[0] for line in differences(load_config("unet")[1], config)}
         assert all(any(key.startswith(prefix) for prefix in made.keys) for key in changed)
 
 
