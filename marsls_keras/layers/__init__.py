@@ -9,6 +9,7 @@ from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
 from marsls_keras.layers.gate import Gate
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
+from marsls_keras.layers.mix_transformer import MixTransformerBlock, ReducedAttention
 from marsls_keras.layers.pen_attention import PenAttention
 from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
 from marsls_keras.layers.pyramid_pooling import AdaptivePooling
@@ -28,8 +29,10 @@ __all__ = [
     "EfficientChannelAttention",
     "Gate",
     "MeanProbability",
+    "MixTransformerBlock",
     "PenAttention",
     "ProgressiveExpansion",
+    "ReducedAttention",
     "ResConv",
     "ResizeLike",
     "SpatialAttention",

@@ -54,8 +54,9 @@ class Network:
 _SWINS = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
 _CNNS = ("resnet_v2_18_narrow", "resnet_v2_18", "resnet_v2_50", "efficientnet_v2_b0")
 _LITES = tuple(f"efficientnet_lite{i}" for i in range(5))
+_MITS = tuple(f"mit_b{i}" for i in range(6))
 _PARTS = {
-    "encoder": (*_SWINS, *_CNNS, *_LITES),
+    "encoder": (*_SWINS, *_CNNS, *_LITES, *_MITS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
 }

@@ -33,7 +33,7 @@ def segmenter(
         groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each once. None: one encoder
             of all bands.
         encoder: Encoder of every group, one of `models.encoders.ENCODERS`.
-        encoder_options: Options of the encoder; only those of SwinV2 have some (`encoders.swin_v2`).
+        encoder_options: Options of the encoder: those of `encoders.swin_v2`, or drop_path of `encoders.mit`; the CNNs have none.
         fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder for each group,
             their logits blended by learned weights.
         decoder: unet, unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.

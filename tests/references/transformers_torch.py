@@ -1,0 +1,83 @@
+"""Maps of encoders as Hugging Face's transformers computes them, from weights that the tensors' names give.
+
+    pip install torch transformers && python tests/references/transformers_torch.py
+
+writes mit.npz beside this file. The tests make the same weights anew and need neither package.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIZES = ((64, 96), (32, 32))
+
+
+def image(size: tuple[int, int]) -> np.ndarray:
+    """Return an image (1, H, W, 3)."""
+    return np.random.default_rng(0).normal(0, 1, (1, *size, 3)).astype(np.float32)
+
+
+def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Return tensors of these shapes, drawn by their names, of a size that keeps activations near 1."""
+    made = {}
+    for name, shape in shapes.items():
+        draw = np.random.default_rng(zlib.crc32(name.encode()))
+        if len(shape) == 1:
+            made[name] = draw.uniform(0.5, 1.5, shape) if name.endswith("weight") else draw.normal(0, 0.1, shape)
+        else:
+            made[name] = draw.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
+    return {name: value.astype(np.float32) for name, value in made.items()}
+
+
+def shapes_of(reference: Mapping[str, np.ndarray], name: str) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the tensors that maps were computed from."""
+    names, shapes = reference[f"{name}/names"].tolist(), reference[f"{name}/shapes"]
+    return {name: tuple(shape[shape > 0].tolist()) for name, shape in zip(names, shapes, strict=True)}
+
+
+def with_shapes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Return the arrays that `shapes_of` reads."""
+    return {f"{name}/names": np.array(list(shapes)), f"{name}/shapes": np.array([(*s, *(0,) * (4 - len(s))) for s in shapes.values()])}
+
+
+def loaded(network: Any, drawn: Any = tensors) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """Return a network of transformers with drawn weights, saved and loaded by its own code, and the shapes by the file's names."""
+    from safetensors.numpy import load_file, save_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        file = Path(folder) / "model.safetensors"
+        shapes = {name: value.shape for name, value in load_file(file).items()}
+        save_file(drawn(shapes), file, {"format": "pt"})
+        return type(network).from_pretrained(folder).eval(), shapes
+
+
+def maps(network: Any, size: tuple[int, int]) -> list[np.ndarray]:
+    """Return the maps of all stages (1, h, w, C)."""
+    import torch
+
+    with torch.no_grad():
+        found = network(torch.tensor(image(size).transpose(0, 3, 1, 2)), output_hidden_states=True).hidden_states
+    return [x.numpy().transpose(0, 2, 3, 1) for x in found[-4:]]
+
+
+def mit() -> dict[str, np.ndarray]:
+    """Return names, shapes and maps of MiT B0."""
+    from transformers import SegformerConfig, SegformerModel
+
+    network, shapes = loaded(SegformerModel(SegformerConfig()))
+    found = with_shapes("mit_b0", shapes)
+    for size in SIZES:
+        found |= {f"mit_b0/{size[0]}/P{n}": x for n, x in enumerate(maps(network, size), 2)}
+    return found
+
+
+if __name__ == "__main__":
+    for make in (mit,):
+        np.savez_compressed(Path(__file__).parent / f"{make.__name__}.npz", **make())
