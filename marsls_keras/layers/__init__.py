@@ -4,6 +4,7 @@ from marsls_keras.layers.batch_norm import BatchNormalization
 from marsls_keras.layers.blend import Blend
 from marsls_keras.layers.cbam import CBAM
 from marsls_keras.layers.channel_attention import SqueezeExcitation
+from marsls_keras.layers.conv_next import ConvNeXtBlock, GlobalResponseNormalization
 from marsls_keras.layers.dimension_attention import DimensionAttention
 from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
@@ -24,10 +25,12 @@ __all__ = [
     "BatchNormalization",
     "Blend",
     "ChannelMean",
+    "ConvNeXtBlock",
     "DimensionAttention",
     "DropPath",
     "EfficientChannelAttention",
     "Gate",
+    "GlobalResponseNormalization",
     "MeanProbability",
     "MixTransformerBlock",
     "PenAttention",

@@ -2,14 +2,15 @@
 
     pip install torch transformers && python tests/references/transformers_torch.py
 
-writes mit.npz beside this file. The tests make the same weights anew and need neither package.
+writes mit.npz and convnext.npz beside this file. The tests make the same weights anew and need neither package.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     for name, shape in shapes.items():
         draw = np.random.default_rng(zlib.crc32(name.encode()))
         if len(shape) == 1:
-            made[name] = draw.uniform(0.5, 1.5, shape) if name.endswith("weight") else draw.normal(0, 0.1, shape)
+            made[name] = draw.uniform(0.5, 1.5, shape) if name.endswith(("weight", "gamma")) else draw.normal(0, 0.1, shape)
         else:
             made[name] = draw.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
     return {name: value.astype(np.float32) for name, value in made.items()}
@@ -46,15 +47,22 @@ def with_shapes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, n
     return {f"{name}/names": np.array(list(shapes)), f"{name}/shapes": np.array([(*s, *(0,) * (4 - len(s))) for s in shapes.values()])}
 
 
-def loaded(network: Any, drawn: Any = tensors) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """Return a network of transformers with drawn weights, saved and loaded by its own code, and the shapes by the file's names."""
+def loaded(network: Any, rename: Callable[[str], str] = str) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """Return a network of transformers with drawn weights, saved and loaded by its own code, and the tensors' shapes.
+
+    Args:
+        network: The network.
+        rename: From the name in the file to that by which a tensor is known to the tests, without axes of 1 in front.
+    """
     from safetensors.numpy import load_file, save_file
 
     with tempfile.TemporaryDirectory() as folder:
         network.save_pretrained(folder)
         file = Path(folder) / "model.safetensors"
-        shapes = {name: value.shape for name, value in load_file(file).items()}
-        save_file(drawn(shapes), file, {"format": "pt"})
+        there = {name: value.shape for name, value in load_file(file).items()}
+        shapes = {rename(name): shape[3:] if shape[:3] == (1, 1, 1) else shape for name, shape in there.items()}
+        drawn = tensors(shapes)
+        save_file({name: drawn[rename(name)].reshape(shape) for name, shape in there.items()}, file, {"format": "pt"})
         return type(network).from_pretrained(folder).eval(), shapes
 
 
@@ -78,6 +86,47 @@ def mit() -> dict[str, np.ndarray]:
     return found
 
 
+TIMM = (
+    (r"^embeddings\.patch_embeddings\.", "stem.0."),
+    (r"^embeddings\.layernorm\.", "stem.1."),
+    (r"^layernorm\.", "head.norm."),
+    (r"^encoder\.", ""),
+    (r"\.downsampling_layer\.", ".downsample."),
+    (r"\.layers\.", ".blocks."),
+    (r"\.dwconv\.", ".conv_dw."),
+    (r"\.layernorm\.", ".norm."),
+    (r"\.pwconv([12])\.", r".mlp.fc\1."),
+    (r"\.grn\.", ".mlp.grn."),
+    (r"\.layer_scale_parameter$", ".gamma"),
+)
+"""From the names of ConvNeXt in transformers to those in timm, applied one after the other."""
+
+
+def as_timm(name: str) -> str:
+    """Return timm's name of a tensor of ConvNeXt."""
+    for pattern, new in TIMM:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+THIN = {"depths": [2, 1, 2, 1], "hidden_sizes": [24, 48, 96, 192]}
+"""A ConvNeXt smaller than any that is published."""
+
+
+def convnext() -> dict[str, np.ndarray]:
+    """Return timm's names, shapes and maps of a thin ConvNeXt and of ConvNeXtV2 atto."""
+    from transformers import ConvNextConfig, ConvNextModel, ConvNextV2Config, ConvNextV2Model
+
+    atto = ConvNextV2Config(depths=[2, 2, 6, 2], hidden_sizes=[40, 80, 160, 320])
+    found: dict[str, np.ndarray] = {}
+    for name, made in (("thin", ConvNextModel(ConvNextConfig(**THIN))), ("convnext_v2_atto", ConvNextV2Model(atto))):
+        network, shapes = loaded(made, as_timm)
+        found |= with_shapes(name, shapes)
+        for size in SIZES:
+            found |= {f"{name}/{size[0]}/P{n}": x for n, x in enumerate(maps(network, size), 2)}
+    return found
+
+
 if __name__ == "__main__":
-    for make in (mit,):
+    for make in (mit, convnext):
         np.savez_compressed(Path(__file__).parent / f"{make.__name__}.npz", **make())

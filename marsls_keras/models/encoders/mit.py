@@ -60,6 +60,6 @@ def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[s
             rate = drop_path * done / (sum(depths) - 1)
             x = MixTransformerBlock(_HEADS[i], _REDUCTIONS[i], drop_path=rate, name=f"{stage}_block{j}")(x)
             done += 1
-        x = layers.LayerNormalization(epsilon=1e-5, name=f"{stage}_norm")(x)
+        x = layers.LayerNormalization(epsilon=1e-5, name=f"{stage}_final_norm")(x)
         maps[level] = x
     return maps

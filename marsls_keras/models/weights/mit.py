@@ -15,7 +15,7 @@ _STAGE = r"stage(\d)(?:_(\w+))?"
 _NAMES = (
     (rf"{_STAGE}_embed_proj/(\w+)", r"patch_embeddings.\1.proj.\3"),
     (rf"{_STAGE}_embed_norm/(\w+)", r"patch_embeddings.\1.layer_norm.\3"),
-    (rf"{_STAGE}_norm/(\w+)", r"layer_norm.\1.\3"),
+    (rf"{_STAGE}_final_norm/(\w+)", r"layer_norm.\1.\3"),
     (rf"{_STAGE}_block(\d+)/attention_norm/(\w+)", r"block.\1.\3.layer_norm_1.\4"),
     (rf"{_STAGE}_block(\d+)/ffn_norm/(\w+)", r"block.\1.\3.layer_norm_2.\4"),
     (rf"{_STAGE}_block(\d+)/attention/(query|key|value)/(\w+)", r"block.\1.\3.attention.self.\4.\5"),
