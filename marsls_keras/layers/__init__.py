@@ -18,6 +18,7 @@ from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
+from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
 
 __all__ = [
     "CBAM",
@@ -34,6 +35,7 @@ __all__ = [
     "MeanProbability",
     "MixTransformerBlock",
     "PenAttention",
+    "PositionedTokens",
     "ProgressiveExpansion",
     "ReducedAttention",
     "ResConv",
@@ -41,5 +43,7 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcitation",
     "SwinV2Block",
+    "TokensToMap",
+    "TransformerBlock",
     "WindowAttention",
 ]

@@ -29,10 +29,10 @@ class ReducedAttention(keras.layers.Layer):
         **kwargs: Passed to keras.layers.Layer.
 
     Call arguments:
-        inputs: Float (B, H, W, C).
+        inputs: Float (B, H, W, C), or (B, tokens, C) without a reduction.
 
     Returns:
-        (B, H, W, C), in the layer's compute dtype. The softmax is computed in float32.
+        The same shape, in the layer's compute dtype. The softmax is computed in float32.
 
     Raises:
         ValueError: If an argument is out of range, or heads does not divide C.
@@ -72,9 +72,8 @@ class ReducedAttention(keras.layers.Layer):
         return self.out(ops.reshape(x, ops.shape(inputs)))
 
     def _split(self, x: Any) -> Any:
-        """Return (B, H, W, C) as (B, tokens, heads, C / heads)."""
-        _, height, width, channels = ops.shape(x)
-        return ops.reshape(x, (-1, height * width, self.heads, channels // self.heads))
+        """Return (B, …, C) as (B, tokens, heads, C / heads)."""
+        return ops.reshape(x, (ops.shape(x)[0], -1, self.heads, x.shape[-1] // self.heads))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape of the inputs."""

@@ -21,6 +21,12 @@ LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 """The levels of a ConvNeXt."""
 
+VIT_LEVELS = {
+    name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
+    for name, blocks in (("vit_small", 12), ("vit_base", 12), ("vit_large", 24))
+}
+"""The levels of each plain vision transformer."""
+
 PAPER_GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
 """DualSwinFusionSeg's two groups of bands, in its order."""
 
@@ -63,13 +69,15 @@ _CONVNEXTS = (
     *(f"convnext_v2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base")),
 )
 _PARTS = {
-    "encoder": (*_SWINS, *_CNNS, *_LITES, *_MITS, *_CONVNEXTS),
+    "encoder": (*_SWINS, *_CNNS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
 }
 
 
 def _levels(encoder: str) -> list[str]:
+    if encoder in VIT_LEVELS:
+        return list(VIT_LEVELS[encoder])
     for names, levels in ((_SWINS, STAGES), (_LITES, LITE_LEVELS), (_CONVNEXTS, CONVNEXT_LEVELS)):
         if encoder in names:
             return list(levels)

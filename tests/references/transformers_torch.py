@@ -2,7 +2,7 @@
 
     pip install torch transformers && python tests/references/transformers_torch.py
 
-writes mit.npz and convnext.npz beside this file. The tests make the same weights anew and need neither package.
+writes mit.npz, convnext.npz and vit.npz beside this file. The tests make the same weights anew and need neither package.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
         draw = np.random.default_rng(zlib.crc32(name.encode()))
         if len(shape) == 1:
             made[name] = draw.uniform(0.5, 1.5, shape) if name.endswith(("weight", "gamma")) else draw.normal(0, 0.1, shape)
+        elif len(shape) == 3:  # tokens and positions
+            made[name] = draw.normal(0, 1, shape)
         else:
             made[name] = draw.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
     return {name: value.astype(np.float32) for name, value in made.items()}
@@ -127,6 +129,26 @@ def convnext() -> dict[str, np.ndarray]:
     return found
 
 
+VIT_SIZES = ((64, 64), (64, 96), (32, 32))
+"""The first is that of the grid; for the others positions are interpolated."""
+
+
+def vit() -> dict[str, np.ndarray]:
+    """Return names, shapes and last maps of a thin vision transformer with a grid of 4 x 4, without its pooler."""
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    thin = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "image_size": 64}
+    network, shapes = loaded(ViTModel(ViTConfig(**thin), add_pooling_layer=False))
+    found = with_shapes("thin", shapes)
+    for height, width in VIT_SIZES:
+        with torch.no_grad():
+            pixels = torch.tensor(image((height, width)).transpose(0, 3, 1, 2))
+            tokens = network(pixels, interpolate_pos_encoding=True).last_hidden_state.numpy()
+        found[f"thin/{height}x{width}"] = tokens[:, 1:].reshape(1, height // 16, width // 16, -1)
+    return found
+
+
 if __name__ == "__main__":
-    for make in (mit, convnext):
+    for make in (mit, convnext, vit):
         np.savez_compressed(Path(__file__).parent / f"{make.__name__}.npz", **make())

@@ -15,8 +15,9 @@ from marsls_keras.models.weights.family import Family, assign
 from marsls_keras.models.weights.mit import MiT
 from marsls_keras.models.weights.sources import AUTO, automatic_source, find_checkpoint, read_tensors, require_checkpoint
 from marsls_keras.models.weights.swin_v2 import SwinV2
+from marsls_keras.models.weights.vit import ViT
 
-FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt())
+FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT())
 """The families of encoders that have pretrained weights."""
 
 
