@@ -244,7 +244,7 @@ def test_a_download_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         RunError,
-        match="hf:timm/some_net: model.safetensors or pytorch_model.bin could not be downloaded .*https://.*timm/some_net .*path of the file",
+        match="hf:timm/some_net: model.safetensors or pytorch_model.bin could not be .*https://.*timm/some_net .*path of the file",
     ):
         load_pretrained(build_encoder("swin_v2_tiny", **SMALL), "hf:timm/some_net")
 

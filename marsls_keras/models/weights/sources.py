@@ -131,5 +131,6 @@ def _download(source: str) -> Path:
     reason = str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
     raise RunError(
         f"model.pretrained {source}: {' or '.join(_HUB_FILES)} could not be downloaded from "
-        f"https://huggingface.co/{source.removeprefix(HUB)} ({reason}). Without a network, download it elsewhere and give the path of the file."
+        f"https://huggingface.co/{source.removeprefix(HUB)} ({reason}). Without a network, download it elsewhere and give the path of "
+        "the file."
     ) from first
