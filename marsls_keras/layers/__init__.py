@@ -4,11 +4,13 @@ from marsls_keras.layers.batch_norm import BatchNormalization
 from marsls_keras.layers.blend import Blend
 from marsls_keras.layers.cbam import CBAM
 from marsls_keras.layers.channel_attention import SqueezeExcitation
+from marsls_keras.layers.conv_next import ConvNeXtBlock, GlobalResponseNormalization
 from marsls_keras.layers.dimension_attention import DimensionAttention
 from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
 from marsls_keras.layers.gate import Gate
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
+from marsls_keras.layers.mix_transformer import MixTransformerBlock, ReducedAttention
 from marsls_keras.layers.pen_attention import PenAttention
 from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
 from marsls_keras.layers.pyramid_pooling import AdaptivePooling
@@ -16,6 +18,7 @@ from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
+from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
 
 __all__ = [
     "CBAM",
@@ -23,17 +26,24 @@ __all__ = [
     "BatchNormalization",
     "Blend",
     "ChannelMean",
+    "ConvNeXtBlock",
     "DimensionAttention",
     "DropPath",
     "EfficientChannelAttention",
     "Gate",
+    "GlobalResponseNormalization",
     "MeanProbability",
+    "MixTransformerBlock",
     "PenAttention",
+    "PositionedTokens",
     "ProgressiveExpansion",
+    "ReducedAttention",
     "ResConv",
     "ResizeLike",
     "SpatialAttention",
     "SqueezeExcitation",
     "SwinV2Block",
+    "TokensToMap",
+    "TransformerBlock",
     "WindowAttention",
 ]

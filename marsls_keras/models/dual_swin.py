@@ -28,9 +28,8 @@ def dual_swin(
         bands: Names of the input bands, in the order of the channels.
         groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each once. One group is the
             single encoder of the paper's ablation, without fusion.
-        encoder: Encoder of every group: swin_v2_tiny, swin_v2_small or swin_v2_base; or a CNN, resnet_v2_18_narrow, resnet_v2_18,
-            resnet_v2_50 or efficientnet_v2_b0.
-        encoder_options: Options of the encoder (`encoders.swin_v2`).
+        encoder: Encoder of every group, one of `models.encoders.ENCODERS`; the paper's are SwinV2's.
+        encoder_options: Options of the encoder, such as those of `encoders.swin_v2`.
         fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder for each group,
             their logits blended by learned weights.
         decoder: unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.

@@ -18,6 +18,15 @@ STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
 LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 """The levels of an EfficientNet-Lite."""
 
+CONVNEXT_LEVELS = ("stem", *STAGES[1:])
+"""The levels of a ConvNeXt."""
+
+VIT_LEVELS = {
+    name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
+    for name, blocks in (("vit_small", 12), ("vit_base", 12), ("vit_large", 24))
+}
+"""The levels of each plain vision transformer."""
+
 PAPER_GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
 """DualSwinFusionSeg's two groups of bands, in its order."""
 
@@ -54,15 +63,25 @@ class Network:
 _SWINS = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
 _CNNS = ("resnet_v2_18_narrow", "resnet_v2_18", "resnet_v2_50", "efficientnet_v2_b0")
 _LITES = tuple(f"efficientnet_lite{i}" for i in range(5))
+_MITS = tuple(f"mit_b{i}" for i in range(6))
+_CONVNEXTS = (
+    *(f"convnext_{size}" for size in ("tiny", "small", "base")),
+    *(f"convnext_v2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base")),
+)
 _PARTS = {
-    "encoder": (*_SWINS, *_CNNS, *_LITES),
+    "encoder": (*_SWINS, *_CNNS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
 }
 
 
 def _levels(encoder: str) -> list[str]:
-    return list(STAGES if encoder in _SWINS else LITE_LEVELS if encoder in _LITES else STAGES[1:])
+    if encoder in VIT_LEVELS:
+        return list(VIT_LEVELS[encoder])
+    for names, levels in ((_SWINS, STAGES), (_LITES, LITE_LEVELS), (_CONVNEXTS, CONVNEXT_LEVELS)):
+        if encoder in names:
+            return list(levels)
+    return list(STAGES[1:])
 
 
 def _groups_of(default: Mapping[str, Sequence[str]] | None) -> Callable[..., dict[str, Sequence[str]]]:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, load_pretrained, load_timm_swin_v2
 from marsls_keras.models.encoders import LEVELS, build_encoder
+from marsls_keras.models.weights import find_checkpoint
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "swinv2_tiny_timm"
 LIKE_REFERENCE = {"embed_dim": 12, "depths": [2, 2, 2, 2], "heads": [1, 2, 4, 8]}
@@ -241,6 +243,39 @@ def test_a_download_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        RunError, match="hf:timm/some_net: model.safetensors could not be downloaded from https://.*timm/some_net .*the path of the file"
+        RunError,
+        match="hf:timm/some_net: model.safetensors or pytorch_model.bin could not be .*https://.*timm/some_net .*path of the file",
     ):
         load_pretrained(build_encoder("swin_v2_tiny", **SMALL), "hf:timm/some_net")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The Hub's own client, in a process's place: a repository is a folder, and what is not in it is not found."""
+    errors, module = types.ModuleType("huggingface_hub.errors"), types.ModuleType("huggingface_hub")
+    errors.EntryNotFoundError = type("EntryNotFoundError", (Exception,), {})
+
+    def hf_hub_download(repository, file):
+        if not (tmp_path / repository).is_dir():
+            raise OSError("no such repository")
+        if not (tmp_path / repository / file).is_file():
+            raise errors.EntryNotFoundError(f"404: no {file}")
+        return str(tmp_path / repository / file)
+
+    module.hf_hub_download, module.errors = hf_hub_download, errors
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    return tmp_path
+
+
+def test_a_repository_may_have_a_file_of_pytorch_only(hub):
+    (hub / "nvidia").mkdir()
+    (hub / "nvidia" / "pytorch_model.bin").write_bytes(b"x")
+    assert find_checkpoint("hf:nvidia") == hub / "nvidia" / "pytorch_model.bin"
+    (hub / "nvidia" / "model.safetensors").write_bytes(b"x")
+    assert find_checkpoint("hf:nvidia") == hub / "nvidia" / "model.safetensors"
+    (hub / "empty").mkdir()
+    with pytest.raises(RunError, match=r"hf:empty: model.safetensors or pytorch_model.bin could not be .*\(404: no model.safetensors\)"):
+        find_checkpoint("hf:empty")
+    with pytest.raises(RunError, match=r"hf:absent: .*\(no such repository\)"):
+        find_checkpoint("hf:absent")

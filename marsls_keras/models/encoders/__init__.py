@@ -11,9 +11,12 @@ from typing import Any
 import keras
 
 from marsls_keras.models.encoders.cnn import CNNS, cnn
+from marsls_keras.models.encoders.convnext import CONVNEXT, convnext
 from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
+from marsls_keras.models.encoders.mit import MIT, mit
 from marsls_keras.models.encoders.swin_v2 import swin_v2
-from marsls_keras.models.networks import LITE_LEVELS, STAGES
+from marsls_keras.models.encoders.vit import VIT, vit
+from marsls_keras.models.networks import CONVNEXT_LEVELS, LITE_LEVELS, STAGES, VIT_LEVELS
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 
@@ -36,6 +39,9 @@ ENCODERS: dict[str, Encoder] = {
     "swin_v2_base": Encoder(partial(swin_v2, embed_dim=128, heads=(4, 8, 16, 32)), STAGES),
     **{name: Encoder(partial(cnn, name), STAGES[1:]) for name in CNNS},
     **{name: Encoder(partial(efficientnet_lite, name), LITE_LEVELS) for name in EFFICIENTNET_LITE},
+    **{name: Encoder(partial(mit, name), STAGES[1:]) for name in MIT},
+    **{name: Encoder(partial(convnext, name), CONVNEXT_LEVELS) for name in CONVNEXT},
+    **{name: Encoder(partial(vit, name), VIT_LEVELS[name]) for name in VIT},
 }
 
 
@@ -57,7 +63,7 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         name: One of `ENCODERS`.
         bands: Number of input bands C.
         group: Distinguishes the names of its layers from those of another encoder in the same network.
-        **options: Options of the encoder: those of `swin_v2`; the CNNs have none.
+        **options: Options of the encoder: those of `swin_v2`, `vit`, or drop_path of `mit` and `convnext`; the CNNs have none.
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); the EfficientNets of

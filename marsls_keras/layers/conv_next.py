@@ -1,0 +1,117 @@
+"""The blocks of ConvNeXt and ConvNeXtV2: a wide depthwise convolution and an MLP, and competition of channels in V2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from marsls_keras.layers.drop_path import DropPath
+
+_EPSILON = 1e-6
+
+
+def _normal() -> keras.Initializer:
+    return keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class GlobalResponseNormalization(keras.layers.Layer):
+    """x + gamma x n + beta, where n is the L2 norm of a channel over the whole map, divided by the mean of these over the channels.
+
+    Channels that respond more than others are strengthened. Both parameters begin at 0.
+
+    Call arguments:
+        inputs: Float (B, H, W, C).
+
+    Returns:
+        (B, H, W, C), in the layer's compute dtype; the norms are computed in float32.
+
+    Reference:
+        Woo et al., "ConvNeXt V2", CVPR 2023, section 3.2.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables."""
+        self.gamma, self.beta = (self.add_weight(shape=(input_shape[-1],), initializer="zeros", name=name) for name in ("gamma", "beta"))
+
+    def call(self, inputs: Any) -> Any:
+        """Return the maps with channels weighted."""
+        x = ops.cast(inputs, "float32")
+        # Bounded below, since the gradient of the root at 0, that of a channel of zeros, is infinite.
+        norm = ops.sqrt(ops.maximum(ops.sum(x * x, axis=(1, 2), keepdims=True), 1e-37))  # (B, 1, 1, C)
+        norm = norm / (ops.mean(norm, axis=-1, keepdims=True) + _EPSILON)
+        return inputs * (1 + self.gamma * ops.cast(norm, self.compute_dtype)) + self.beta
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the inputs."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class ConvNeXtBlock(keras.layers.Layer):
+    """x + gamma mlp(norm(depthwise(x))), the branch under stochastic depth.
+
+    Depthwise convolution 7 x 7, LayerNorm, linear to 4 C, exact GELU, linear to C. The first version multiplies the branch by a learned
+    scale per channel, gamma; the second has `GlobalResponseNormalization` after the GELU in its place.
+
+    Args:
+        response: Whether it is a block of the second version.
+        drop_path: Probability that a sample skips the branch in training.
+        scale: What gamma begins with.
+        **kwargs: Passed to keras.layers.Layer.
+
+    Call arguments:
+        inputs: Float (B, H, W, C), of any size.
+        training: Whether the branch is skipped.
+
+    Returns:
+        (B, H, W, C), in the layer's compute dtype.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Liu et al., "A ConvNet for the 2020s", CVPR 2022; Woo et al., "ConvNeXt V2", CVPR 2023.
+    """
+
+    def __init__(self, response: bool = False, drop_path: float = 0.0, scale: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.response, self.drop_path, self.scale = response, drop_path, scale
+        policy = self.dtype_policy
+        self.depthwise = layers.DepthwiseConv2D(7, padding="same", depthwise_initializer=_normal(), dtype=policy, name="conv_dw")
+        self.norm = layers.LayerNormalization(epsilon=_EPSILON, dtype=policy, name="norm")
+        self.response_norm = GlobalResponseNormalization(dtype=policy, name="mlp_grn") if response else None
+        self.skip = DropPath(drop_path, dtype=policy, name="drop_path")
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables."""
+        channels, policy = input_shape[-1], self.dtype_policy
+        self.depthwise.build(input_shape)
+        self.norm.build(input_shape)
+        self.fc1 = layers.Dense(4 * channels, kernel_initializer=_normal(), dtype=policy, name="mlp_fc1")
+        self.fc2 = layers.Dense(channels, kernel_initializer=_normal(), dtype=policy, name="mlp_fc2")
+        self.fc1.build((None, channels))
+        self.fc2.build((None, 4 * channels))
+        if self.response_norm is not None:
+            self.response_norm.build((*input_shape[:-1], 4 * channels))
+        else:
+            self.gamma = self.add_weight(shape=(channels,), initializer=keras.initializers.Constant(self.scale), name="gamma")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the block's output."""
+        x = ops.gelu(self.fc1(self.norm(self.depthwise(inputs))), approximate=False)
+        if self.response_norm is not None:
+            x = self.fc2(self.response_norm(x))
+        else:
+            x = self.fc2(x) * self.gamma
+        return inputs + self.skip(x, training=training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "response": self.response, "drop_path": self.drop_path, "scale": self.scale}

@@ -1,0 +1,65 @@
+"""MiT, SegFormer's encoder: overlapping patches and attention at strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from marsls_keras.layers import MixTransformerBlock
+from marsls_keras.models.pyramid import LEVELS
+
+_WIDTHS, _HEADS, _REDUCTIONS = (64, 128, 320, 512), (1, 2, 5, 8), (8, 4, 2, 1)
+
+MIT = {
+    "mit_b0": ((2, 2, 2, 2), (32, 64, 160, 256)),
+    "mit_b1": ((2, 2, 2, 2), _WIDTHS),
+    "mit_b2": ((3, 4, 6, 3), _WIDTHS),
+    "mit_b3": ((3, 4, 18, 3), _WIDTHS),
+    "mit_b4": ((3, 8, 27, 3), _WIDTHS),
+    "mit_b5": ((3, 6, 40, 3), _WIDTHS),
+}
+"""Blocks and channels of the four stages by name."""
+
+
+def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[str, Any]:
+    """Apply a MiT to images.
+
+    Each of four stages begins with a convolution that overlaps (7 x 7 with stride 4, then 3 x 3 with stride 2) and LayerNorm; then come
+    blocks (`MixTransformerBlock`) and LayerNorm. Padding is symmetric, as in PyTorch. B0 has 3,319,392 parameters for 3 bands, B2
+    24,196,288.
+
+    Args:
+        name: One of `MIT`.
+        x: Symbolic images (B, H, W, bands), H and W of any size.
+        group: Distinguishes the layers' names from those of another encoder in the same network.
+        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first.
+
+    Returns:
+        {"P2": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels), of B0 with 32, 64, 160 and 256 channels, else with 64, 128, 320 and 512;
+        sizes that are no whole numbers are rounded up.
+
+    Raises:
+        ValueError: If drop_path is out of range.
+
+    Reference:
+        Xie et al., "SegFormer", NeurIPS 2021; sizes and epsilons as in Hugging Face's transformers.
+    """
+    depths, widths = MIT[name]
+    suffix = f"_{group}" if group else ""
+    maps, done = {}, 0
+    for i, (level, depth, width) in enumerate(zip(LEVELS, depths, widths, strict=True)):
+        stage = f"stage{i}{suffix}"
+        kernel, stride = (3, 2) if i else (7, 4)
+        x = layers.ZeroPadding2D(kernel // 2, name=f"{stage}_embed_pad")(x)
+        fan_out = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        x = layers.Conv2D(width, kernel, stride, kernel_initializer=fan_out, name=f"{stage}_embed_proj")(x)  # (B, H/2^(i+2), W/2^(i+2), C)
+        x = layers.LayerNormalization(epsilon=1e-5, name=f"{stage}_embed_norm")(x)
+        for j in range(depth):
+            rate = drop_path * done / (sum(depths) - 1)
+            x = MixTransformerBlock(_HEADS[i], _REDUCTIONS[i], drop_path=rate, name=f"{stage}_block{j}")(x)
+            done += 1
+        x = layers.LayerNormalization(epsilon=1e-5, name=f"{stage}_final_norm")(x)
+        maps[level] = x
+    return maps

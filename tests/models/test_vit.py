@@ -1,0 +1,214 @@
+"""Plain vision transformers: maps equal to those of transformers, counts, checkpoints, the pyramid and precision."""
+
+import importlib.util
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from marsls_keras.errors import InputError
+from marsls_keras.layers import PositionedTokens, TransformerBlock
+from marsls_keras.models import build_model, encoder_groups, load_pretrained, registry
+from marsls_keras.models.encoders import ENCODERS, build_encoder
+from marsls_keras.models.encoders.vit import VIT, vit
+from marsls_keras.models.networks import VIT_LEVELS
+from marsls_keras.models.pyramid import pyramid_model
+from marsls_keras.models.weights import FAMILIES
+
+REFERENCES = Path(__file__).resolve().parents[1] / "references"
+
+
+def _script():
+    spec = importlib.util.spec_from_file_location("transformers_torch", REFERENCES / "transformers_torch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = _script()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return np.load(REFERENCES / "vit.npz")
+
+
+@pytest.fixture(scope="module")
+def tensors(reference):
+    """The tensors that the reference was computed with, as a masked autoencoder has them."""
+    drawn = {f"vit.{name}": value for name, value in SCRIPT.tensors(SCRIPT.shapes_of(reference, "thin")).items()}
+    extra = {"decoder.decoder_embed.weight": (8, 32), "decoder.mask_token": (1, 1, 8), "decoder.decoder_pos_embed": (1, 17, 8)}
+    return {**drawn, **{name: np.zeros(shape, np.float32) for name, shape in extra.items()}}
+
+
+def thin(bands=3, group="", **options):
+    """A transformer smaller than any that is published."""
+    x = keras.Input((None, None, bands))
+    VIT["thin"] = (2, 32, 4)
+    try:
+        return pyramid_model(x, vit("thin", x, group, grid=4, **options), "thin")
+    finally:
+        del VIT["thin"]
+
+
+@pytest.fixture(scope="module")
+def model(tensors, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vit") / "w.safetensors"
+    save_file(tensors, path)
+    made = thin()
+    load_pretrained(made, str(path))
+    return made
+
+
+@pytest.mark.parametrize("size", SCRIPT.VIT_SIZES)
+def test_the_last_map_is_that_of_transformers_with_positions_interpolated(reference, model, size):
+    expected = reference[f"thin/{size[0]}x{size[1]}"]
+    found = keras.Model(model.input, model.get_layer("vit_map").output)(SCRIPT.image(size))
+    assert np.abs(expected).mean() > 0.5
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_sizes_that_a_graph_does_not_know_give_the_same(reference, model):
+    import tensorflow as tf
+
+    last = keras.Model(model.input, model.get_layer("vit_map").output)
+    compiled = tf.function(lambda x: last(x), input_signature=[tf.TensorSpec((None, None, None, 3))])
+    for size in SCRIPT.VIT_SIZES:
+        np.testing.assert_allclose(compiled(SCRIPT.image(size)), reference[f"thin/{size[0]}x{size[1]}"], atol=5e-4)
+
+
+def test_the_pyramid_has_256_channels_at_every_stride(model):
+    for size in ((32, 64), (64, 96)):
+        maps = model(SCRIPT.image(size))
+        assert {level: values.shape[1:] for level, values in maps.items()} == {
+            f"P{n}": (size[0] >> n, size[1] >> n, 256) for n in range(2, 6)
+        }
+
+
+def test_the_names_of_a_classifier_are_read_as_well(tensors, model, tmp_path):
+    values = {name: value for name, value in tensors.items() if not name.startswith("decoder.")}
+    zeros = {"vit.pooler.dense.bias": 32, "classifier.bias": 5, "vit.embeddings.mask_token": 32}
+    save_file({**values, **{name: np.zeros(n, np.float32) for name, n in zeros.items()}}, tmp_path / "a.safetensors")
+    save_file({name.removeprefix("vit."): value for name, value in values.items()}, tmp_path / "b.safetensors")
+    wanted = {v.path: v.numpy() for v in model.weights if not v.path.startswith("vit_pyramid")}
+    for file in ("a.safetensors", "b.safetensors"):
+        other = thin()
+        load_pretrained(other, str(tmp_path / file))
+        assert all(np.array_equal(v.numpy(), wanted[v.path]) for v in other.weights if v.path in wanted)
+
+
+def parameters(depth, width, bands=3, grid=14):
+    """Parameters of the transformer alone, from its definition."""
+    block = 4 * (width * width + width) + 8 * width * width + 5 * width + 4 * width
+    return 256 * bands * width + width + (grid**2 + 2) * width + depth * block + 2 * width
+
+
+def of_transformer(model):
+    return sum(int(np.prod(v.shape)) for v in model.weights if not v.path.startswith("vit_pyramid"))
+
+
+def test_the_counts_are_those_that_are_published(model):
+    assert of_transformer(model) == parameters(2, 32, grid=4)
+    # Of timm's networks with 1,000 classes, and without their classifier.
+    published = {"vit_small": 22_050_664, "vit_base": 86_567_656, "vit_large": 304_326_632}
+    assert {name: parameters(depth, width) + width * 1000 + 1000 for name, (depth, width, _) in VIT.items()} == published
+    assert {name: len(levels) - 2 for name, levels in VIT_LEVELS.items()} == {name: depth for name, (depth, _, _) in VIT.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_small", "vit_base"])
+def test_every_one_at_full_size(name):
+    model = build_encoder(name, 7, grid=16)
+    assert of_transformer(model) == parameters(*VIT[name][:2], bands=7, grid=16)
+
+
+def test_levels_hold_the_transformer_and_not_the_pyramid(model):
+    levels = ENCODERS["vit_small"].levels
+    assert levels[:3] == ("vit_embed", "vit_block0", "vit_block1") and levels[-2:] == ("vit_block11", "vit_norm")
+    for variable in thin(2, "aux_1").weights:
+        claims = [(family.title, family.locate(variable.path)[0]) for family in FAMILIES if family.locate(variable.path)[1]]
+        alone = not variable.path.startswith("vit_pyramid_aux_1_")
+        assert claims == [("ViT", "aux_1")] * alone
+        assert any(variable.path.startswith(level) for level in levels) == alone
+
+
+def test_under_a_decoder_bands_take_colours_by_name_and_every_variable_a_gradient(tensors, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    save_file(tensors, tmp_path / "w.safetensors")
+    monkeypatch.setitem(VIT, "vit_small", (2, 32, 4))
+    bands, options = ("dem", "blue", "red", "slope"), {"encoder": "vit_small", "decoder": "fpn", "decoder_channels": 8}
+    options |= {"groups": {"aux_1": list(bands)}, "encoder_options": {"drop_path": 0.0, "grid": 4}}
+    model = build_model("segmenter", bands, **options)
+    load_pretrained(model, str(tmp_path / "w.safetensors"), encoder_groups("segmenter", bands, options))
+    kernel = tensors["vit.embeddings.patch_embeddings.projection.weight"].transpose(2, 3, 1, 0)
+    expected = np.stack([kernel.mean(2), kernel[:, :, 2], kernel[:, :, 0], kernel.mean(2)], 2) * 0.75
+    stem = next(v for v in model.variables if v.path == "vit_embed_aux_1_proj/kernel")
+    np.testing.assert_allclose(stem.numpy(), expected, rtol=1e-5, atol=1e-8)
+    x = np.random.default_rng(0).normal(0, 1, (2, 64, 96, 4)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        y = model(x, training=True)
+        loss = tf.reduce_sum(tf.sin(y * 3))
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    silent = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
+    assert y.shape == (2, 64, 96, 1) and not [path for path in silent if not path.endswith("/key/bias")]
+
+
+def test_a_checkpoint_of_gray_pictures_answers_to_gray_as_it_did(tensors, tmp_path):
+    stem = "vit.embeddings.patch_embeddings.projection.weight"
+    gray = {**tensors, stem: np.ascontiguousarray(tensors[stem][:, :1])}
+    save_file(gray, tmp_path / "w.safetensors")
+    model = thin(5)
+    load_pretrained(model, str(tmp_path / "w.safetensors"))
+    x = np.random.default_rng(0).normal(0, 1, (1, 16, 16, 1)).astype(np.float32)
+    expected = np.einsum("ochw,bhwc->bo", gray[stem], x) + tensors["vit.embeddings.patch_embeddings.projection.bias"]
+    found = model.get_layer("vit_embed_proj")(np.repeat(x, 5, -1))
+    np.testing.assert_allclose(np.asarray(found)[:, 0, 0], expected, atol=1e-4)
+
+
+def test_another_grid_is_named(tensors, tmp_path):
+    name = "vit.embeddings.position_embeddings"
+    save_file({**tensors, name: np.zeros((1, 26, 32), np.float32)}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        InputError, match=r"this network's ViT[\s\S]*embeddings\.position_embeddings: \(1, 26, 32\) in the file does not fit"
+    ):
+        load_pretrained(thin(), str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("make", [lambda **k: PositionedTokens(3, **k), lambda **k: TransformerBlock(2, 0.25, **k)])
+def test_layers_come_back_from_their_configuration_and_keep_half_precision(make):
+    shape = (2, 4, 6, 8) if make().__class__ is PositionedTokens else (2, 24, 8)
+    x = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+    layer = make(dtype="mixed_bfloat16", name="a")
+    y = np.asarray(keras.ops.cast(layer(x), "float32"))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is type(layer) and again.get_config() == layer.get_config()
+    again.set_weights(layer.get_weights())
+    assert layer(x).dtype == "bfloat16" and np.array_equal(np.asarray(keras.ops.cast(again(x), "float32")), y)
+    exact = make()
+    exact.build(x.shape)
+    exact.set_weights(layer.get_weights())
+    assert y == pytest.approx(np.asarray(exact(x)), abs=0.05)
+    assert layer.compute_output_shape(x.shape) == y.shape
+
+
+def test_tokens_and_positions_do_not_decay():
+    from marsls_keras.training.optim import _may_decay
+
+    layer = PositionedTokens(2)
+    layer.build((None, 2, 2, 4))
+    assert [_may_decay(v) for v in layer.weights] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "options,said", [({"grid": 0}, "grid of at least 1. Received: 0"), ({"depth": 3}, "has no depth. It has: grid, drop_path")]
+)
+def test_what_cannot_be_built_is_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        build_encoder("vit_small", **options)
+
+
+def test_the_registry_knows_the_levels():
+    assert registry.encoder_levels("segmenter", {"encoder": "vit_large"}) == list(ENCODERS["vit_large"].levels)
