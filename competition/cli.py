@@ -163,6 +163,8 @@ def train(
         *(["training.deterministic=true"] if deterministic else []),
         *([f"model.pretrained={json.dumps(pretrained)}"] if pretrained is not None else []),  # JSON quotes as YAML does
     ]
+    if resume and overwrite:
+        raise InputError("--resume goes on with a fold and --overwrite begins it anew: give one of them.")
     common = config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments
     trained, results = workflow.train(*common, epochs=epochs, pseudo=pseudo, confidence=confidence)
     if fold == "full":
@@ -215,7 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         require_arguments(sys.argv[1:] if arguments is None else arguments, os.environ)
         code = _run(arguments)
-        sys.stdout.flush()  # here, a full disk can still be told
+        if sys.stdout is not None:  # closed by whoever started this
+            sys.stdout.flush()  # here, a full disk can still be told
         return code
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)

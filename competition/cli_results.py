@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from competition.cli_common import Align, AlignTo, AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
+from marsls_keras.errors import InputError
 
 
 class _Split(StrEnum):
@@ -125,4 +126,6 @@ def report(
     from competition import results
     from competition.console import say, show
 
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out} is a folder. Give the file to write, such as {out / 'report.html'}.")
     show(str(results.report(run, runs, out, data, say, ledger)))

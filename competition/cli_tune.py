@@ -80,7 +80,8 @@ def tune(
         gain = decision["gain"]
         ends = NO_INTERVAL if gain["interval"] is None else f"95 % interval {' to '.join(map(signed, gain['interval']))}"
         show(f"Gain of tuning: {signed(gain['miou'])} mIoU ({ends}).")
-        show("Quote the nested figure." if gain["miou"] > 0 else "Tuning did not help, so the plain decision is kept.")
+        helped = gain["interval"] is not None and gain["interval"][0] > 0
+        show("Quote the nested figure." if helped else "The interval is not above 0, so the plain decision is kept.")
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: {described(decision)} → {path}")

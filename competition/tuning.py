@@ -43,7 +43,8 @@ def decide(
     threshold chosen anew where that is free. One stays if its gain is `credible`: nested, which is that each fold is segmented with
     what was chosen on the other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one
     level deeper, since choosing elements is a choice as well: for each fold also the elements are those that are credible on the
-    other folds, nested among these. If that is no better than the plain decision, the plain one is kept.
+    other folds, nested among these. If its gain is not
+    credible in turn, the plain decision is kept: several elements have several chances to be adopted by luck.
 
     For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold is one, intervals are
     over folds instead of blocks. Where folds are not regions, only views, weights and averaging are offered.
@@ -90,7 +91,7 @@ def decide(
             fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
             per_fold.append({"fold": fold, **chosen.as_dict(runs), "miou": counts.pooled().scores()["miou"]})
         honest, gain = _summary(Counts(*fields), oof), _gain(Counts(*fields), plain, draws)
-        if gain["miou"] <= 0:
+        if not credible(gain):
             final, elements = start, [{**row, "kept": False} for row in elements]
     values = final.as_dict(runs)  # a threshold is chosen anew with every element that is added
     elements = [{**row, "value": values[row["element"]]} if row["kept"] else row for row in elements]
@@ -101,7 +102,7 @@ def decide(
         "for": purpose,
         "isolated": oof.isolated,
         **final.as_dict(runs),
-        "expected": honest if gain and gain["miou"] > 0 else baseline,
+        "expected": honest if gain and credible(gain) else baseline,
         "baseline": {**start.as_dict(runs), **baseline},
         "nested": {**honest, "per_fold": per_fold} if honest else None,
         "gain": gain,

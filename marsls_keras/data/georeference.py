@@ -26,7 +26,6 @@ _KEY_NAMES = {_MODEL: "kind of coordinates", 2048: "EPSG code", 3072: "EPSG code
 _UNITS = {9001: "m", 9002: "ft", 9003: "US ft", 9036: "km"}
 _PIXEL_IS_POINT = 2
 _DOUBLE = 12
-_PAM = (b"<SRS", b"<GeoTransform", b"<GCPList")
 
 Tags = tuple[tuple[int, int, int, Any], ...]
 """GeoTIFF tags as (code, dtype, count, value)."""
@@ -170,17 +169,6 @@ def with_world_file(path: Path, tags: Tags) -> Tags:
     if b == d == 0 and a > 0 > e:
         return ((_SCALE, _DOUBLE, 3, (a, -e, 0.0)), (_TIES, _DOUBLE, 6, (0.0, 0.0, 0.0, c, f, 0.0)), *kept)
     return ((_MATRIX, _DOUBLE, 16, (a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0)), *kept)
-
-
-def unread(path: Path) -> Path | None:
-    """Return the .aux.xml file beside an image if it holds georeferencing, which is not read."""
-    aux = path.with_name(f"{path.name}.aux.xml")
-    try:
-        with open(aux, "rb") as file:
-            text = file.read(1 << 20)
-    except OSError:
-        return None
-    return aux if any(word in text for word in _PAM) else None
 
 
 # ------------------------------------------------------------------------------------------------------------------- comparison

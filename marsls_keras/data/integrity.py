@@ -14,8 +14,9 @@ import numpy as np
 
 from marsls_keras.data.bands import RELEASES, RGB
 from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.georeference import difference, file_tags, georeference, unread
+from marsls_keras.data.georeference import difference, file_tags, georeference
 from marsls_keras.data.leaks import Trace, leaks, trace
+from marsls_keras.data.pam import unread_place
 from marsls_keras.data.refs import Problem, TileRef
 from marsls_keras.data.store import LARGE, Images, Pile, cached, select
 from marsls_keras.data.tile import Tile, read_mask, read_shape, read_tile, resample
@@ -291,8 +292,9 @@ def _misplaced(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Proble
     if place.control:
         what = f"{ref.image}: placed by {place.control}, which results keep; which tiles overlap, or --mosaic, cannot be told from them"
         problems.append(Problem("georeference", what, "warning"))
-    if (aux := unread(ref.image)) is not None:
-        problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
+    for path in (ref.image, ref.mask, *ref.more_masks):
+        if path is not None and (aux := unread_place(path)) is not None:
+            problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
     for path in (ref.mask, *ref.more_masks):
         if path is None or mask is None or not tile.geo:
             continue

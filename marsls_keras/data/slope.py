@@ -45,14 +45,19 @@ def slope_correlations(tiles: Tiles) -> dict[str, float]:
 
 
 def slope_problems(correlations: dict[str, float]) -> list[Problem]:
-    """Return a warning if the band slope does not follow the gradient of the DEM and another band does."""
+    """Return a warning if the band slope does not follow the gradient of the DEM, naming another band that does."""
     others = {band: r for band, r in correlations.items() if band != "slope"}
     if not others:
         return []
     best = max(others, key=lambda band: others[band])
     slope = correlations["slope"]
-    if slope >= STRAYS or others[best] < FOLLOWS:
+    if slope >= FOLLOWS:
         return []
+    if abs(slope) < STRAYS and others[best] < FOLLOWS:  # nothing follows the gradient: bands that were made up, say
+        return []
+    if slope >= STRAYS or others[best] < FOLLOWS:
+        what = f"slope does not follow the gradient of dem (r = {slope:.2f}, next is {best} with {others[best]:.2f})"
+        return [Problem("exchanged bands", f"{what}. Are the bands of all tiles in the order of their release?", "warning")]
     what = (
         f"slope and {best} look exchanged: the gradient of dem correlates with {best} (r = {others[best]:.2f}), with slope r = {slope:.2f}"
     )

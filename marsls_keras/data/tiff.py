@@ -13,6 +13,7 @@ import tifffile
 
 from marsls_keras.data.bands import BANDS, RGB
 from marsls_keras.data.georeference import GEO_TAGS
+from marsls_keras.data.pam import unread_values
 from marsls_keras.data.tiff_chunks import JPEG, LOSSLESS, MAX_CHUNKS, chunk_bytes, largest_gap, require_apart, require_chunks
 from marsls_keras.data.tiff_meaning import MASK, REDUCED, alpha, foreign, no_data, scaling
 from marsls_keras.data.tiff_structure import Page, Structure, walk
@@ -124,6 +125,8 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
         empty = no_data(page, series.dtype)
     except ValueError as error:
         raise InputError(f"{path}: {error}. Correct or remove it.") from None
+    if reason := unread_values(path, empty):
+        raise InputError(f"{path}: {reason}, or remove that file.")
     absent = _verify(tif, series, structure, [tif.pages[i] for i in masks], pixels, width, 0 if empty is None else empty)
     array = series.asarray() if pixels else shape_only(series.shape, series.dtype)
     if pixels and any(gone.any() for gone in absent):

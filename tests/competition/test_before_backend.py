@@ -55,6 +55,8 @@ CASES = {
     "trained already": ([*TRAIN, "tiny", "--fold", "0"], "Fold 0 of run tiny is finished."),
     "jobs and devices": (["train", "--jobs", "2", "--devices", "2"], "give one of them"),
     "pseudo without full": (["train", "--pseudo", "data/test"], "--pseudo"),
+    "resume and overwrite": (["train", "--resume", "--overwrite"], "give one of them"),
+    "report: out is a folder": (["report", "tiny", "--out", "data"], "--out data is a folder"),
     "usage of train": (["train", "--nope"], "No such option"),
     "tune: no run": (["tune", "--run", "tinny"], "Did you mean tiny?"),
     "tune: views": (["tune", "--run", "tiny", "--views", "flip"], "Did you mean flips?"),

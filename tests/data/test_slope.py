@@ -46,6 +46,12 @@ def test_when_nothing_follows_the_gradient_nothing_is_said() -> None:
     assert slope_problems({}) == slope_problems({"slope": 0.1, "thermal": 0.2}) == slope_problems({"slope": 0.9, "thermal": 0.95}) == []
 
 
+def test_a_slope_that_follows_only_in_part_is_told() -> None:
+    for slope in (0.49, -0.6):  # half of the tiles exchanged; another band in its place
+        (problem,) = slope_problems({"slope": slope, "thermal": 0.45})
+        assert problem.severity == "warning" and f"r = {slope:.2f}" in problem.message and "order of their release" in problem.message
+
+
 def test_earth_without_heights_is_not_compared(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", "nepal", train=2, val=0, test=0, size=32)
     assert check_data(tmp_path / "data")["slope"] == {}

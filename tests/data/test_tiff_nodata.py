@@ -324,3 +324,40 @@ def test_jpeg_pictures_are_read_as_gdal_reads_them(tmp_path: Path) -> None:
     tile = read_tile(path)
     assert tile.release == "nepal"
     np.testing.assert_allclose(tile.image * 255, read_gdal(path).data, atol=4)
+
+
+# What GDAL writes beside a file
+
+
+def pam(path: Path, *bands: str) -> None:
+    inner = "".join(f'<PAMRasterBand band="{i}">{band}</PAMRasterBand>' for i, band in enumerate(bands, 1))
+    path.with_name(f"{path.name}.aux.xml").write_text(f"<PAMDataset>{inner}</PAMDataset>")
+
+
+@pytest.mark.parametrize(
+    "band,said",
+    [
+        ("<NoDataValue>255</NoDataValue>", "says that 255 is no data"),
+        ('<NoDataValue le_hex_endian="x"> 2.550E+02 </NoDataValue>', "is no data; write it into the TIFF"),
+        ("<Scale>0.5</Scale>", "values have a scale"),
+        ("<Offset>-3</Offset>", "values have an offset"),
+    ],
+)
+def test_a_sidecar_that_changes_values_is_refused_by_name(tmp_path: Path, band: str, said: str) -> None:
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, np.full((16, 16), 255, np.uint8), photometric="minisblack")
+    pam(path, band)
+    with pytest.raises(InputError, match=r"m\.tif\.aux\.xml says that .*") as caught:
+        read_mask(path)
+    assert said in str(caught.value)
+
+
+def test_a_sidecar_of_statistics_or_of_the_same_no_data_is_not_minded(tmp_path: Path) -> None:
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, np.ones((16, 16), np.uint8), photometric="minisblack")
+    pam(path, "<Scale>1</Scale><Offset>0</Offset><Metadata><MDI key='STATISTICS_MEAN'>1</MDI></Metadata>")
+    assert read_mask(path).all()
+    tags = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite(path, np.ones((16, 16), np.uint8), photometric="minisblack", extratags=tags)
+    pam(path, "<NoDataValue>0</NoDataValue>")
+    assert read_mask(path).all()

@@ -1,0 +1,60 @@
+"""What GDAL writes beside an image (`<name>.aux.xml`) and nobody reads here: told, so that it is not silently lost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+_LARGEST = 1 << 20
+_NO_DATA = re.compile(rb"<NoDataValue[^>]*>\s*([^<]*?)\s*</NoDataValue>")
+_SCALING = re.compile(rb"<(Scale|Offset)>\s*([^<]*?)\s*</")
+_GEOREFERENCE = (b"<SRS", b"<GeoTransform", b"<GCPList")
+_NOTHING = {b"Scale": 1.0, b"Offset": 0.0}
+
+
+def sidecar(path: Path) -> Path:
+    """Return where GDAL puts what it cannot write into an image (its persistent auxiliary metadata)."""
+    return path.with_name(f"{path.name}.aux.xml")
+
+
+def _text(path: Path) -> bytes:
+    try:
+        with open(sidecar(path), "rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return b""
+
+
+def unread_values(path: Path, empty: np.generic | None) -> str | None:
+    """Return what the file beside an image says of its values that the image itself does not say; None if nothing.
+
+    Args:
+        path: The image.
+        empty: The value that the image's own tag says is no data; None without.
+    """
+    text = _text(path)
+    for found in _NO_DATA.findall(text):
+        if empty is None or not _equal(found, float(empty)):
+            value = found.decode("ascii", "replace")[:40]
+            return f"{sidecar(path)} says that {value} is no data; write it into the TIFF (gdal_translate -a_nodata {value})"
+    for kind, found in _SCALING.findall(text):
+        if not _equal(found, _NOTHING[kind]):
+            what = "a scale" if kind == b"Scale" else "an offset"
+            return f"{sidecar(path)} says that the values have {what}; write the values themselves (gdal_translate -unscale)"
+    return None
+
+
+def unread_place(path: Path) -> Path | None:
+    """Return the file beside an image if it holds georeferencing."""
+    text = _text(path)
+    return sidecar(path) if any(word in text for word in _GEOREFERENCE) else None
+
+
+def _equal(text: bytes, value: float) -> bool:
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    return number == value or (np.isnan(number) and np.isnan(value))
