@@ -53,6 +53,7 @@ def tune(
     from competition import workflow
     from competition.console import elements_table, regions_line, say, score_table, show, show_json, signed
     from competition.decision import described
+    from competition.submission import images_there
     from marsls_keras.counts import NO_INTERVAL
     from marsls_keras.training.run_dir import Run
 
@@ -86,4 +87,5 @@ def tune(
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: {described(decision)} → {path}")
     if workflow.for_challenge(Run.open(runs / names[0])):
-        show(next_line("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--runs", runs)))
+        images = None if images_there(Run.open(runs / names[0])) else "DIR"
+        show(next_line("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--images", images), ("--runs", runs)))

@@ -143,14 +143,15 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | Non
         InputError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so that the decision is
             about other weights.
     """
+    wanted = purpose or REGION
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path in (decision_path(runs, REGION), decision_path(runs, PUBLISHED)):
-        if path.exists():
+    for path in (decision_path(runs, wanted), decision_path(runs, PUBLISHED if wanted == REGION else REGION)):
+        if path.exists() and wanted not in found:  # what is not followed may be damaged
             decision = read_decision_file(path)
             found.setdefault(decision.get("for", REGION if decision.get("isolated") else PUBLISHED), (path, decision))
     if not found:
         return None
-    kind = purpose if purpose in found else REGION if REGION in found else PUBLISHED
+    kind = wanted if wanted in found else next(iter(found))
     path, decision = found[kind]
     if sorted(decision["runs"]) != sorted(run.name for run in runs):
         raise InputError(f"{path} is the decision of {', '.join(decision['runs'])}. Run marsls tune again.")

@@ -56,6 +56,8 @@ def _reasons(manifest: dict[str, Any]) -> list[str]:
     decision = manifest.get("decision")
     isolated = isinstance(decision, dict) and bool(decision.get("isolated"))
     reasons = [f"The interval is of tiles like those that were trained on ({measured}). These may be of another region."]
+    if isinstance(seen := manifest.get("seen_by_every_fold"), int) and seen:
+        reasons.insert(0, f"{seen} of the images were training tiles of every fold: such a score says nothing.")
     if "@" in str(manifest.get("views")) and not isolated:
         reasons.append("There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without them.")
     if isinstance(decision, dict) and decision.get("nested") is None and decision.get("expected"):

@@ -56,8 +56,9 @@ def purpose_of(dataset: Dataset, number: int, run: Run, say: Say) -> str:
     if len(dataset.tiles) == number:
         try:
             found = dataset.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
-        except InputError:  # the run's data are gone or damaged
-            found = dataset
+        except InputError:
+            say(f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region.")
+            return REGION
     labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
     near = [
         tile.cell is not None

@@ -55,6 +55,15 @@ def images_of(run: Run) -> Path:
     return test[0].image.parent
 
 
+def images_there(run: Run) -> bool:
+    """Return whether test images belong to a run's data."""
+    try:
+        images_of(run)
+    except InputError:
+        return False
+    return True
+
+
 def write_submission(
     masks: Iterable[tuple[str, np.ndarray]], path: str | Path, expected: Mapping[str, tuple[int, int]], manifest: dict[str, Any]
 ) -> Path:

@@ -189,7 +189,9 @@ class Run:
     def _command(self, fold: Fold) -> str:
         """Return what to type to train a fold of this run."""
         elsewhere = [] if self.path.parent == Path("runs") else ["--runs", str(self.path.parent)]
-        return shlex.join(["marsls", "train", "--run", self.path.name, *elsewhere, "--fold", str(fold)])
+        # A run that was begun with other epochs than its recipe's is not gone on with unless they are given again.
+        epochs = ["--epochs", str(self.config.training.epochs)] if (self.path / "recipe.json").exists() and fold != FULL else []
+        return shlex.join(["marsls", "train", "--run", self.path.name, *elsewhere, "--fold", str(fold), *epochs])
 
     def finished_folds(self, chosen: Sequence[Fold] | None = None) -> list[Fold]:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
