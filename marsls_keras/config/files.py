@@ -155,7 +155,7 @@ def _explain(error: Any, kind: type[Config]) -> str:
         message = f"{place}: {error['msg'].removeprefix('Value error, ')}"
         context = error.get("ctx") or {}
         if error["type"] == "union_tag_not_found":
-            message = f"{place}: the key name is missing, which says of what kind it is, such as {{name: cosine}}"
+            message = f"{place}: the key 'name' is missing, which says of what kind it is, such as {{name: cosine}}"
         given = context.get("tag", error["input"])
         if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
             message = f"{message}.{meant(given, known)}"

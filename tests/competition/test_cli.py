@@ -306,7 +306,7 @@ def test_interrupted_training_is_resumed(home):
     assert out == ""
 
     unfinished = marsls("train", "--run", "long", "--fold", "0", *SETTINGS, "--set", "training.epochs=12")
-    assert unfinished.code == 2 and "fold 0 is unfinished: marsls train --run long --fold 0 --resume" in unfinished.err
+    assert unfinished.code == 2 and "fold 0 is unfinished: marsls train --run long --fold 0 --epochs 12 --resume" in unfinished.err
     result = succeed(*arguments, "--resume")
     assert re.search(r"^Resuming after epoch \d+( and step 1 of the next)?\.$", result.err, re.M)
     assert "epoch  12/12" in result.err and "epoch   1/12" not in result.err
@@ -339,7 +339,7 @@ def test_tune_table(again):
     name, runs = again
     result = succeed("tune", "--for", "published", "--run", name, "--runs", runs)
     assert "Predicting 8 tiles of fold" in result.err and "Predicting" not in result.out
-    for row in ("threshold 0.5, no views", "tuned, nested across folds", "tuned, on the same tiles"):
+    for row in ("threshold 0.5, views identity", "tuned, nested across folds", "tuned, on the same tiles"):
         assert len(numbers(result.out, row)) == 8
     assert re.search(r"^Gain of tuning: [+-]0\.\d{4} mIoU \(95 % interval", result.out, re.M)
     assert re.search(rf"^Decision: views \w+,.* threshold 0\.\d+.* → {runs}/{name}/decision\.json$", result.out, re.M)
@@ -433,7 +433,7 @@ def test_submit_json_twice_gives_the_same_bytes(submitted, tmp_path):
 def test_submit_untuned_says_so(again, tmp_path):
     name, runs = again
     result = succeed("submit", "--run", name, "--runs", runs, "--out", tmp_path / "a.zip")
-    assert f"Not tuned: threshold 0.5, no views. marsls tune --run {name} decides on both." in result.err
+    assert f"Not tuned: threshold 0.5, views identity. marsls tune --run {name} may find better." in result.err
     assert "Expected" not in result.out
 
 
@@ -677,7 +677,9 @@ def test_the_console_script(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "unet" in [row["name"] for row in strict_json(done.stdout)]
     succeed("synth", tmp_path / "data", "--size", 32, "--train", 16, "--val", 4, "--test", 0)
-    done = subprocess.run([script, "train", "--data", tmp_path / "data", "--set", "model.options.dropout=2"], **options)
+    done = subprocess.run(
+        [script, "train", "--data", tmp_path / "data", "--config", "unet", "--run", "new", "--set", "model.options.dropout=2"], **options
+    )
     *progress, said = done.stderr.splitlines()
     assert done.returncode == 2 and said.startswith("Error: model.options: unet needs")
     assert set(progress) <= {"Importing the backend …", "Building the network …"}  # TensorFlow's chatter is held back

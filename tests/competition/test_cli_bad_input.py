@@ -299,7 +299,7 @@ def test_synth_does_not_write_into_other_files(data):
         (["--set", "augmentation.blur.sigma=[2, 1]"], ["augmentation.blur.sigma: expected two numbers, the lower one first"]),
         (["--set", "data.sampling=windows", "--set", "data.window_sizes=[40]"], ["divisible by 32; the tiles or windows are 40 x 40."]),
         (["--set", "training.schedule.name=linear"], ["training.schedule: ", "'linear'", "'cosine'"]),
-        (["--set", "training.schedule.every=3"], ["training.schedule: the key name is missing", "{name: cosine}"]),
+        (["--set", "training.schedule.every=3"], ["training.schedule: the key 'name' is missing", "{name: cosine}"]),
         (["--set", "training.optimizer=adam"], ["adam has no weight decay: set weight_decay to 0"]),
         (["--epochs", "0"], ["training.epochs: Input should be greater than or equal to 1. Received: 0"]),
         (["--set", "model.name=unett"], ["There is no model 'unett'. Did you mean unet? Known:", "- unet"]),
@@ -404,7 +404,7 @@ def test_every_bad_fold_is_named_with_its_reason(home):
     config = run / "fold_2/config.yaml"
     config.write_text(config.read_text().replace("learning_rate: 0.001", "learning_rate: 0.25"))
     message = refused("submit", "--run", "four")
-    assert "fold 1 is unfinished: marsls train" in message and "--fold 1 --resume" in message
+    assert "fold 1 is unfinished: marsls train" in message and "--fold 1 --epochs 1 --resume" in message
     assert "fold 2 is from another configuration (training.learning_rate: 0.001 → 0.25)" in message
     assert "fold 3 is missing: marsls train" in message
     assert "say so: --folds 0" in message

@@ -82,7 +82,9 @@ def judge(name: str, seed: int, folder: Path) -> str | None:
         problem = f"{type(error).__name__}: {error}"
     if (seconds := time.process_time() - start) > SECONDS:
         problem = f"{seconds:.1f} seconds"
-    peak = max(resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Of this process since it was started: what resource tells of it begins with what its parent held.
+    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peak = max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
     return f"{peak >> 20} MiB" if peak > MEMORY else problem
 
 

@@ -164,7 +164,7 @@ def test_nothing_is_measured_or_decided_on_it(refit, tiny_run, capsys):
 
 def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refit, tiny_run, tmp_path):
     path = refit.path / "decision.json"
-    workflow.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print)
+    workflow.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print, "published")
     decision = json.loads(path.read_text())
     options = {"images": tiny_run.data / "test", "release": "auto", "say": print}
     manifest = workflow.submit(["tiny"], refit.path.parent, out=tmp_path / "a.zip", folds=["full"], **options)
