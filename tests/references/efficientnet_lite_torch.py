@@ -43,7 +43,7 @@ def main() -> None:
 
     found: dict[str, np.ndarray] = {}
     for name, blocks in BLOCKS.items():
-        network = EfficientNet.from_name(name.replace("_", "-")).eval()
+        network = EfficientNet.from_name(name.replace("_", "-"), image_size=None).eval()  # padded for any size
         shapes = {k: tuple(v.shape) for k, v in network.state_dict().items() if v.dtype == torch.float32}
         network.load_state_dict({k: torch.tensor(v) for k, v in tensors(shapes).items()}, strict=False)
         kept = {k: s for k, s in shapes.items() if not k.startswith(("_conv_head", "_bn1", "_fc"))}
