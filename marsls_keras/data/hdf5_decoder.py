@@ -125,8 +125,14 @@ def _attribute(found: h5py.Dataset, name: str) -> Any:
 
 
 def _written(found: h5py.Dataset) -> np.ndarray | None:
-    """Return bool of the dataset's shape, False in chunks that are not in the file; None if all are there."""
+    """Return bool of the dataset's shape, False in chunks that are not in the file; None if all are there.
+
+    Raises:
+        ValueError: If the file holds more or less than the shape takes.
+    """
     if found.chunks is None:
+        if (stored := found.id.get_storage_size()) != found.nbytes:
+            raise ValueError(f"{stored} bytes of data instead of {found.nbytes}")
         return None
     number = found.id.get_num_chunks()
     if number == np.prod([-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True)]):
@@ -134,6 +140,8 @@ def _written(found: h5py.Dataset) -> np.ndarray | None:
     written = np.zeros(found.shape, bool)
     for i in range(number):
         start = found.id.get_chunk_info(i).chunk_offset
+        if any(first >= side for first, side in zip(start, found.shape, strict=True)):
+            raise ValueError(f"data beyond {' x '.join(map(str, found.shape))}")
         written[tuple(slice(first, first + side) for first, side in zip(start, found.chunks, strict=True))] = True
     return written
 

@@ -152,6 +152,17 @@ def test_masks_with_pixels_without_data_are_refused(tmp_path: Path) -> None:
         read_mask(path)
 
 
+def test_a_shape_that_was_edited_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "mask_1.h5"
+    for options in ({}, {"chunks": (8, 8), "compression": "gzip"}):
+        made = bytearray(write(path, LABELS, "mask", **options).read_bytes())
+        place = made.index(np.array(SHAPE[:2], "<u8").tobytes())  # the first is the shape, behind it the largest shape
+        made[place + 8] = 12
+        path.write_bytes(made)
+        with pytest.raises(InputError, match=r"mask_1\.h5: unreadable or truncated HDF5"):
+            read_mask(path)
+
+
 # Data that lie elsewhere
 
 
