@@ -18,8 +18,6 @@ class _What(StrEnum):
     training = "training"
 
 
-_WORDS = {"region": "a new region", "published": "tiles among labelled neighbours"}
-
 _Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
 
 
@@ -52,7 +50,7 @@ def tune(
     options.refuse()
     from competition import workflow
     from competition.console import elements_table, regions_line, say, score_table, show, show_json, signed
-    from competition.decision import described
+    from competition.decision import IN_WORDS, described
     from competition.submission import images_there
     from marsls_keras.counts import NO_INTERVAL
     from marsls_keras.training.run_dir import Run
@@ -68,7 +66,7 @@ def tune(
     if honest:
         rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
     rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
-    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold, for {_WORDS[aim]}", rows))
+    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold, for {IN_WORDS[aim]}", rows))
     if decision["baseline"]["interval"] is None:
         show(f"{NO_INTERVAL.capitalize()}. Nothing tells how far a figure might move, so no element can be kept.")
     if "regions" in decision["expected"]:

@@ -50,6 +50,8 @@ class Choice:
 REGION, PUBLISHED = "region", "published"
 """What a decision is for: a region of which nothing else is known, or tiles among labelled neighbours whose images windows see."""
 
+IN_WORDS = {REGION: "a new region", PUBLISHED: "tiles among labelled neighbours"}
+
 _FILES = {REGION: "decision_region.json", PUBLISHED: "decision.json"}
 
 PLAIN: dict[str, Any] = {**Choice().__dict__, "weights": None}

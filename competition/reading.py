@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from competition.decision import PUBLISHED, REGION, plain_decision, read_decision
+from competition.decision import IN_WORDS, PUBLISHED, REGION, plain_decision, read_decision
 from marsls_keras.data.dataset import Dataset
 from marsls_keras.data.derive import load_with_neighbours
 from marsls_keras.data.folds import Fold
@@ -35,35 +35,31 @@ def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say, purpose: s
         say(f"Not tuned: threshold 0.5, views {plain['views']}. marsls tune {options} may find better.")
         return plain
     if purpose not in (None, decision["for"]):
-        say(f"The decision is one for {_WORDS[decision['for']]}. marsls tune {options} --for {purpose} makes one for {_WORDS[purpose]}.")
+        say(
+            f"The decision is one for {IN_WORDS[decision['for']]}. marsls tune {options} --for {purpose} makes one for {IN_WORDS[purpose]}."
+        )
     return decision
 
 
-_WORDS = {REGION: "a region of which nothing else is known", PUBLISHED: "tiles among labelled neighbours"}
-
-
-def purpose_of(dataset: Dataset, number: int, run: Run, say: Say) -> str:
+def purpose_of(images: Dataset, run: Run, say: Say) -> str:
     """Return what a decision on images is for: "published" if half of them or more have labelled neighbours in a run's data, else "region".
 
     Args:
-        dataset: The images, first, and perhaps tiles of the same picture.
-        number: How many images there are.
+        images: The images, a plain folder.
         run: The run.
         say: Told if they lie outside the training pictures.
     """
-    images, root = dataset.tiles[:number], run.data_root
-    found = dataset
-    if len(dataset.tiles) == number:
-        try:
-            found = dataset.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
-        except InputError:
-            say(f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region.")
-            return REGION
+    root = run.data_root
+    try:
+        found = images.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
+    except InputError:
+        say(f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region.")
+        return REGION
     labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
     near = [
         tile.cell is not None
         and any((tile.raster, tile.cell[0] + i, tile.cell[1] + j) in labelled for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j)
-        for tile in found.tiles[: len(images)]
+        for tile in found.tiles[: len(images.tiles)]
     ]
     if 2 * sum(near) >= len(near):
         return PUBLISHED

@@ -171,7 +171,7 @@ def predict(
     """
     opened, used = open_runs(names, runs, folds)
     dataset = Dataset.from_images(images)
-    aim = purpose_of(dataset, len(dataset.tiles), opened[0], say)
+    aim = purpose_of(dataset, opened[0], say)
     decision = fitting(decision_of(opened, used, say, aim), dataset.tiles, say)
     sizes = expected_names(images, release)  # every header is read before the first raster is written
     earlier = require_free(out, images, overwrite)

@@ -43,8 +43,8 @@ def decide(
     threshold chosen anew where that is free. One stays if its gain is `credible`: nested, which is that each fold is segmented with
     what was chosen on the other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one
     level deeper, since choosing elements is a choice as well: for each fold also the elements are those that are credible on the
-    other folds, nested among these. If its gain is not
-    credible in turn, the plain decision is kept: several elements have several chances to be adopted by luck.
+    other folds, nested among these. If its gain is not credible in turn, the plain decision is kept: several elements have several
+    chances to be adopted by luck.
 
     For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold is one, intervals are
     over folds instead of blocks. Where folds are not regions, only views, weights and averaging are offered.

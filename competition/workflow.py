@@ -315,7 +315,7 @@ def submit(
             )
     images = images or images_of(opened[0])
     out = out or Path("submissions") / f"{'+'.join(names)}.zip"
-    decision = decision_of(opened, used, say, purpose_of(folder := Dataset.from_images(images), len(folder.tiles), opened[0], say))
+    decision = decision_of(opened, used, say, purpose_of(Dataset.from_images(images), opened[0], say))
     expected = expected_names(images, release)
     tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
     decision = fitting(decision, tiles.refs[:number], say)
