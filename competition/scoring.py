@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from competition.verification import entry_names, read_entry, verify_zip
+from competition.submission.verify import entry_names, read_entry, verify_zip
 from marsls_keras.counts import SCORES, Counts, confusion
-from marsls_keras.data.layouts import TIFF
-from marsls_keras.data.refs import grid_key, list_files
-from marsls_keras.data.tile import read_mask
+from marsls_keras.data.formats.tile import read_mask
+from marsls_keras.data.index.folder_layouts import TIFF
+from marsls_keras.data.index.tile_ref import grid_key, list_files
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, write_text
 from marsls_keras.progress import tracked

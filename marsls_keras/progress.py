@@ -1,6 +1,7 @@
 """Progress of stages on stderr: a bar on a terminal, elsewhere a line where a stage takes long; nothing of a stage that is soon done.
 
-Results go to stdout, so that progress is in nobody's way there. Epochs have a bar of their own (marsls_keras/training/progress.py).
+Results go to stdout, so that progress is in nobody's way there. Epochs have a bar of their own
+(marsls_keras/training/callbacks/progress.py).
 """
 
 from __future__ import annotations

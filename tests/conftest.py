@@ -135,8 +135,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Return a trained run; see `TinyRun`. It is trained deterministically, so that a second training can be compared with it."""
     from tensorflow.python.framework.config import disable_op_determinism
 
-    from competition import workflow
-    from marsls_keras.data.synth import write_dataset
+    from competition.commands import workflow
+    from marsls_keras.data.synthetic.mars import write_dataset
 
     root = tmp_path_factory.mktemp("tiny")
     (root / "tiny.yaml").write_text(TINY_RECIPE)

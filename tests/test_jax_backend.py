@@ -14,12 +14,13 @@ import tifffile
 
 from competition.cli import main
 from marsls_keras.counts import confusion
-from marsls_keras.training.run_dir import read_history
+from marsls_keras.runs.run import read_history
 
 # Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch is under way.
 COMMANDS = """
 import json, os, signal, sys
-from marsls_keras.training import fit, progress
+from marsls_keras.training import train_fold as fit
+from marsls_keras.training.callbacks import progress
 
 class Live(progress.Live):
     def on_train_batch_begin(self, batch, logs=None):
@@ -144,7 +145,7 @@ import json
 import jax
 import keras
 from keras import ops
-from marsls_keras.training.device import out_of_memory
+from marsls_keras.runtime import out_of_memory
 
 assert keras.backend.backend() == "jax"
 answers = []
@@ -161,7 +162,7 @@ SETTINGS_THAT_FAIL = """
 import json
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
-from marsls_keras.training import device
+from marsls_keras import runtime as device
 
 def refused(**settings):
     try:

@@ -11,7 +11,7 @@ from filelock import FileLock
 from killing import KILLER
 
 from marsls_keras import leftovers
-from marsls_keras.data.store import _sweep
+from marsls_keras.data.decoded.disk_cache import _sweep
 from marsls_keras.files import write_json, write_text
 
 KILLED = KILLER + "\nfrom marsls_keras.files import write_json\nwrite_json(sys.argv[1], [1, 2])\n"

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from marsls_keras.counts import Counts, confusion
-from marsls_keras.data.pipeline import evaluation_batches
+from marsls_keras.data.pipeline.batches import evaluation_batches
 from marsls_keras.metrics import SegmentationCounts
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from marsls_keras.bands.derived import DERIVED
+from marsls_keras.bands.releases import ALL, KNOWN_BANDS, unknown_bands
 from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.section import Positive, Section
-from marsls_keras.data.bands import ALL, KNOWN_BANDS, unknown_bands
-from marsls_keras.data.derived import DERIVED
 from marsls_keras.errors import InputError
 from marsls_keras.names import meant
 
@@ -207,7 +207,7 @@ class Training(Section):
 
 
 class Inference(Section):
-    """Prediction: tiles per step, and sets of views that are averaged (see marsls_keras/inference/views.py).
+    """Prediction: tiles per step, and sets of views that are averaged (see marsls_keras/inference/tta.py).
 
     views: the set that a run predicts with unless marsls tune finds a better one. view_sets: the sets that it chooses among. <set>@<window>
     is a set of views of windows that reach across the borders of tiles.
@@ -225,7 +225,7 @@ class Inference(Section):
     @field_validator("view_sets")
     @classmethod
     def _known_views(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from marsls_keras.inference.views import views_of
+        from marsls_keras.inference.tta import views_of
 
         if not value:
             raise ValueError("view_sets must be one or more sets of views, such as [identity, d4]")

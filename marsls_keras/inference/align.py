@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.decoded.load import Tiles
 from marsls_keras.errors import InputError
-from marsls_keras.inference.predict import Member
+from marsls_keras.inference.member import Member
 from marsls_keras.lazy import keras
-from marsls_keras.training.averages import recalibrate
+from marsls_keras.training.weight_averaging import recalibrate
 
 ALIGNMENTS = ("statistics", "batchnorm")
 """Ways to fit a member to images."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from marsls_keras.data.georeference import require_one_grid
+from marsls_keras.data.formats.georeference import require_one_grid
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Training
-from marsls_keras.data.bands import BANDS
 from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy import keras
 from marsls_keras.models.networks import NETWORKS, Network, stored_table

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.counts import Counts, confusion, counts_at_thresholds, histogram
-from marsls_keras.data.refs import TileRef
-from marsls_keras.data.store import Images
+from marsls_keras.data.decoded.disk_cache import Images
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.intervals import region_spread, score_band, score_interval
 
 BASELINE = 0.5

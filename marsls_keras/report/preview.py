@@ -12,12 +12,12 @@ from scipy.ndimage import binary_erosion
 
 from marsls_keras.config import Augmentation, Config, parse_config
 from marsls_keras.config.yaml_text import load_yaml
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.photometry import ChannelDropout, Photometry
-from marsls_keras.data.pipeline import TrainingBatches
-from marsls_keras.data.sampling import tile_windows
-from marsls_keras.data.store import select
+from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry
+from marsls_keras.data.decoded.disk_cache import select
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.batches import TrainingBatches
+from marsls_keras.data.pipeline.window_sampling import tile_windows
 from marsls_keras.report.contents import RunReport
 from marsls_keras.report.panels import Picture, hillshade, limits, picture
 from marsls_keras.report.plots import SKY

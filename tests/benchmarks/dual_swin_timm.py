@@ -22,7 +22,7 @@ def keras_steps(batch):
     from marsls_keras.config import load_config
     from marsls_keras.losses import build_loss
     from marsls_keras.models import build_model
-    from marsls_keras.training.optim import build_optimizer
+    from marsls_keras.training.optimizer import build_optimizer
 
     tf.config.threading.set_intra_op_parallelism_threads(os.cpu_count())
     _, config = load_config("dual_swin", ["training.ema_decay=null"])

@@ -47,7 +47,7 @@ def peak(tiles: int, folder: Path) -> int:
         tiles: Their number.
         folder: An empty folder, for the tiles and the run.
     """
-    from marsls_keras.data.synth import write_dataset
+    from marsls_keras.data.synthetic.mars import write_dataset
 
     write_dataset(folder / "data", "mmls_v2", train=tiles - 10, val=10, test=1, size=SIZE)
     (folder / "tiny.yaml").write_text(_RECIPE)

@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from competition.search import Plan, Search
-from competition.search_space import Space
+from competition.search.space import Space
+from competition.search.study import Plan, Search
 from marsls_keras.config import Recipe
 
 # What trial number n does is in the environment variable TRIALS, {"<n>": what}; else it finishes.

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from scipy.special import expit
 
-from competition import results
 from competition.cli import main
+from competition.commands import results
 from marsls_keras.config import load_config
-from marsls_keras.data.synth import write_dataset
+from marsls_keras.data.synthetic.mars import write_dataset
 
 RECIPE = """\
 model: {options: {base_filters: 2, depth: 2}}

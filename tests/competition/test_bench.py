@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from competition import bench
+from competition.bench import bench
+from competition.bench.peers import Peer, require_peer, timed
 from competition.cli import main
 from competition.console import show
-from competition.peers import Peer, require_peer, timed
 from marsls_keras.config import Config, load_config
-from marsls_keras.data.synth import write_dataset
+from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model
 
@@ -163,7 +163,7 @@ def test_the_peer_is_measured_in_turns(data, capsys):
 
 def test_the_peer_is_the_same_network():
     torch = pytest.importorskip("torch")
-    from competition.torch_peer import steps
+    from competition.bench.torch_peer import steps
 
     _, config = load_config("unet", ["model.options.base_filters=4", "model.options.depth=2"])
     shape = [2, 16, 16, 7]

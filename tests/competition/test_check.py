@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from competition.check import check_data
 from competition.cli import main
-from competition.shift import mean_differences
-from marsls_keras.data.bands import BANDS
-from marsls_keras.data.synth import write_dataset
+from competition.commands.check import check_data
+from marsls_keras.bands.releases import BANDS
+from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
+from marsls_keras.report.distribution_shift import mean_differences
 
 SIZE = 32
 # The grid, as (row, column): train is an L and a lone tile, val and test lie around it.

@@ -750,7 +750,7 @@ def test_predict_to_a_file(home, run):
 def test_exhausted_memory_is_no_bug(capsys):
     import tensorflow as tf
 
-    from competition.cli import _explain
+    from competition.cli.app import _explain
 
     with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
         tf.ones([2**20, 2**20, 64])  # more bytes than a process can have addresses

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from competition.console import elements_table, show
-from competition.tuning import credible
 from marsls_keras.counts import Counts
 from marsls_keras.intervals import difference_interval
+from marsls_keras.tuning.nested_search import credible
 
 SMALL, LARGE = 15, 133  # blocks of up to four tiles: 60 tiles, and the 531 of the published region
 

@@ -9,7 +9,7 @@ import tifffile
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from competition.cli import main
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 RECIPE = """\
 model:

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from test_cli import marsls
 
-from competition import workflow
-from competition.decision import read_decision
-from competition.decision_record import read_decision_file
-from competition.results import _gather
-from competition.study_record import StudyRecord
-from marsls_keras.data.folds import FULL
-from marsls_keras.data.normalize import NormalizationRecord, Normalizer
+from competition.commands import workflow
+from competition.commands.results import _gather
+from competition.search.study_record import StudyRecord
+from marsls_keras.data.normalization import NormalizationRecord, Normalizer
+from marsls_keras.data.splits import FULL
 from marsls_keras.errors import InputError
+from marsls_keras.inference.decision import read_decision
+from marsls_keras.inference.decision_record import read_decision_file
 from marsls_keras.records import read_record
 from marsls_keras.report.study import study_plots
-from marsls_keras.training.fold_records import EnvironmentRecord
-from marsls_keras.training.full import FullPlan
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.records import EnvironmentRecord
+from marsls_keras.runs.run import Run
+from marsls_keras.training.refit import FullPlan
 
 STUDY = {
     **{"name": "s", "folds": [0], "importance": {"training.learning_rate": 0.7}},

@@ -9,13 +9,13 @@ import pytest
 from record_builders import edited
 from scipy.special import expit, logit
 
-from competition.ensemble import predict_ensemble, refuse_leaked, tell_leaked
-from competition.oof import collect, pool_tiles
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError
-from marsls_keras.inference.predict import load_member, predict_views
-from marsls_keras.training.run_dir import Run
+from marsls_keras.inference.ensemble import predict_ensemble, refuse_leaked, tell_leaked
+from marsls_keras.inference.member import load_member, predict_views
+from marsls_keras.runs.run import Run
+from marsls_keras.tuning.out_of_fold import collect, pool_tiles
 
 VIEWS = ["identity", "rot90", "antitranspose"]
 

@@ -8,8 +8,8 @@ from test_cli import strict_json, succeed
 from test_scoring import A, B, truth
 
 from competition.console import bounds, regions_line
-from competition.ledger import ledger_row
-from competition.submission import write_submission
+from competition.ledger.ledger import ledger_row
+from competition.submission.write import write_submission
 
 
 def scored(folder, manifest, *arguments):

@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SCRIPT = """
 import json, pathlib, sys, time
-from competition.inspection import expected_masks, inspect_zip
+from competition.submission.inspect import expected_masks, inspect_zip
 root = pathlib.Path(sys.argv[1])
 expected = expected_masks(root / "images", [], root, "auto")
 for path in sorted(root.glob("*.zip")):
@@ -126,7 +126,7 @@ def test_the_command_says_so(folder: Path) -> None:
 
 
 def test_tens_of_megabytes_of_honest_masks_are_read(tmp_path: Path) -> None:
-    from competition.verification import verify_zip
+    from competition.submission.verify import verify_zip
 
     shape = (3500, 3000)
     mask = np.random.default_rng(0).integers(0, 2, shape, np.uint8)

@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import rankdata
 from test_cli import imported, marsls, snapshot, strict_json, succeed
 
-from competition.leaderboard import correlations
-from competition.ledger import LEDGER_COLUMNS, append_ledger, ledger_row
-from competition.submission import write_submission
+from competition.ledger.answers import correlations
+from competition.ledger.ledger import LEDGER_COLUMNS, append_ledger, ledger_row
+from competition.submission.write import write_submission
 from marsls_keras.errors import InputError
 
 COLUMNS = ",".join(LEDGER_COLUMNS)

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from competition import ledger
-from competition.ledger import Ledger, append_ledger
+from competition.ledger import ledger
+from competition.ledger.ledger import Ledger, append_ledger
 from marsls_keras.errors import InputError, RunError
 
 TIMES = 60
 WAIT = "import pathlib, time\nprint('ready', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.001)\n"
 SUBMIT = f"""
-from competition.ledger import append_ledger
+from competition.ledger.ledger import append_ledger
 {WAIT}
 for i in range({TIMES}): append_ledger('ledger.csv', {{'zip': f'{{i}}.zip'}})
 """
 ADD = f"""
 from pathlib import Path
-from competition.leaderboard import record
+from competition.ledger.answers import record
 {WAIT}
 for i in range({TIMES}): record(Path('theirs.zip'), 1 + i % 2, i / 100, ledger=Path('ledger.csv'))
 """

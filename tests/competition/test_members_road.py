@@ -12,7 +12,7 @@ import tifffile
 
 from competition.cli import main
 from marsls_keras.models import build_model
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 SETS = ("last", "ema")
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition import workflow
-from competition.decision import PLAIN
-from competition.ensemble import predict_decided
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
-from marsls_keras.data.synth import write_dataset
-from marsls_keras.training.run_dir import Run
+from competition.commands import workflow
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.synthetic.mars import write_dataset
+from marsls_keras.inference.decision import PLAIN
+from marsls_keras.inference.ensemble import predict_decided
+from marsls_keras.runs.run import Run
 
 RECIPE = """\
 model: {options: {base_filters: 2, depth: 2}}

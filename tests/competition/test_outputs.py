@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from competition.cli import main
-from competition.outputs import MANIFEST, begin, finish, require_free
+from competition.commands.outputs import MANIFEST, begin, finish, require_free
 from marsls_keras.errors import InputError
 from marsls_keras.files import sha256
 

@@ -14,7 +14,7 @@ import pytest
 from search_builders import begun, plan, search
 from test_search_workers import alive, wait_for, worker
 
-from competition.storage import Database, reason_of
+from competition.search.storage import Database, reason_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

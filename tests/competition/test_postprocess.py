@@ -9,10 +9,10 @@ from skimage.measure import label, regionprops
 from skimage.morphology import remove_small_holes, remove_small_objects
 from skimage.segmentation import clear_border
 
-from competition.components import AREAS, HOLES, positives_by_area
-from competition.decision import Choice, full_size, segment
-from competition.postprocess import postprocess
-from marsls_keras.data.refs import TileRef
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.inference.decision import Choice, full_size, segment
+from marsls_keras.inference.postprocess import postprocess
+from marsls_keras.tuning.component_counts import AREAS, HOLES, positives_by_area
 
 
 def by_scikit_image(mask: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:

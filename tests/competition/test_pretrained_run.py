@@ -9,10 +9,10 @@ import yaml
 from safetensors.numpy import save_file
 
 from competition.cli import main
-from marsls_keras.inference.predict import load_member
+from marsls_keras.inference.member import load_member
 from marsls_keras.models.encoders import build_encoder
 from marsls_keras.models.weights.swin_v2 import SwinV2
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 SWIN = {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "window": 4}
 RECIPE = {

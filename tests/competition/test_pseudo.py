@@ -9,23 +9,23 @@ import keras
 import numpy as np
 import pytest
 
-from competition import workflow
 from competition.cli import main
-from competition.ensemble import predict_ensemble
-from competition.oof import pool_tiles
-from competition.pseudo import pseudo_labelled, to_labels
-from competition.reading import read_images
+from competition.commands import workflow
 from marsls_keras.config import Augmentation
 from marsls_keras.data.fingerprint import images_digest
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.inference.predict import load_member, predict_views
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.inference.ensemble import predict_ensemble
+from marsls_keras.inference.inputs import read_images
+from marsls_keras.inference.member import load_member, predict_views
 from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.full import FullPlan, plan_full
-from marsls_keras.training.leg import FoldData
-from marsls_keras.training.pseudo import UNCERTAIN, PseudoLabels
-from marsls_keras.training.run_dir import Run, read_history
+from marsls_keras.runs.run import Run, read_history
+from marsls_keras.training.attempt import FoldData
+from marsls_keras.training.pseudo_labelling import pseudo_labelled, to_labels
+from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels
+from marsls_keras.training.refit import FullPlan, plan_full
+from marsls_keras.tuning.out_of_fold import pool_tiles
 
 CONFIDENCE = 0.55
 """What the tiny folds reach on some pixels, of either kind, and not on others."""
@@ -267,7 +267,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tiny_run, others, 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory) -> dict[str, Path]:
     """Folders of images of another kind, and of another size."""
-    from marsls_keras.data.synth import write_dataset
+    from marsls_keras.data.synthetic.mars import write_dataset
 
     root = tmp_path_factory.mktemp("others")
     write_dataset(root / "earth", "landslide4sense", train=1, val=1, test=2, size=32)

@@ -10,12 +10,12 @@ import pytest
 from test_tuning import made_up, out_of_fold
 
 from competition.cli import main
-from competition.decision import PUBLISHED, REGION, Choice, decision_path, plain_decision, read_decision
-from competition.reading import purpose_of
-from competition.tuning import decide
 from marsls_keras.config import parse_config
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.training.run_dir import Run
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.inference.decision import PUBLISHED, REGION, Choice, decision_path, plain_decision, read_decision
+from marsls_keras.inference.inputs import purpose_of
+from marsls_keras.runs.run import Run
+from marsls_keras.tuning.nested_search import decide
 
 
 def regions(gains: list[float], tiles: int = 8, size: int = 16):

@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision
 from test_cli import marsls, succeed
 
 from competition.scoring import match_names, score
-from competition.submission import write_submission
+from competition.submission.write import write_submission
 from marsls_keras.counts import SCORES
 from marsls_keras.errors import InputError
 

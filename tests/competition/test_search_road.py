@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from competition.cli import main
 from marsls_keras.config import load_config
-from marsls_keras.data.synth import write_dataset
+from marsls_keras.data.synthetic.mars import write_dataset
 
 RECIPE = """
 model: {name: unet, options: {base_filters: 2, depth: 2}}

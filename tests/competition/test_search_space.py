@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from competition.search_space import Space
+from competition.search.space import Space
 from marsls_keras.config import Config, Recipe, differences, load_config, load_recipe, read_config, recipes, write_config
 from marsls_keras.errors import InputError
 

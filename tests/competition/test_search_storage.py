@@ -11,7 +11,7 @@ import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
 from optuna.trial import TrialState
 
-from competition.storage import Database, Journal, open_store, reason_of
+from competition.search.storage import Database, Journal, open_store, reason_of
 from marsls_keras.errors import InputError
 
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

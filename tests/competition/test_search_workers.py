@@ -13,10 +13,10 @@ import yaml
 from optuna.trial import TrialState
 from search_builders import begun, miou, plan, search
 
-from competition.pruning import MONITOR, Pruning
-from competition.search import best_trial, pooled_miou
-from competition.storage import Journal, reason_of
-from competition.trial import build_pruner
+from competition.search.pruning import MONITOR, Pruning
+from competition.search.storage import Journal, reason_of
+from competition.search.study import best_trial, pooled_miou
+from competition.search.trial import build_pruner
 from marsls_keras.config import load_config
 from marsls_keras.errors import InputError, RunError
 
@@ -25,7 +25,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 # A worker in a process of its own: folder, storage, trials.
 WORKER = """
 import sys
-from competition.storage import Database, Journal
+from competition.search.storage import Database, Journal
 from search_builders import plan, search
 folder, storage, trials = sys.argv[1:]
 store = Database(storage, beat=1) if "://" in storage else Journal(plan(folder).folder / "journal.log", print)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from competition.cli import main
-from competition.side_by_side import device_environments, train_side_by_side
+from competition.processes import device_environments, train_side_by_side
 from marsls_keras.errors import RunError
-from marsls_keras.training.run_dir import Run, read_history
+from marsls_keras.runs.run import Run, read_history
 
 # Python runs it before anything else, in every process that has its folder on the path.
 WAITS_AFTER_AN_EPOCH = """

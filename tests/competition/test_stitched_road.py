@@ -12,14 +12,14 @@ import tifffile
 from test_postprocess import of_regions
 
 from competition.cli import main
-from competition.oof import pool_tiles
-from competition.results import _gather
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.derive import load_folder, load_with_neighbours
-from marsls_keras.inference.oof import load_oof
-from marsls_keras.inference.predict import load_member
-from marsls_keras.inference.stitched import predict_tiles
-from marsls_keras.training.run_dir import Run
+from competition.commands.results import _gather
+from marsls_keras.data.derived.derive import load_folder, load_with_neighbours
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.inference.member import load_member
+from marsls_keras.inference.oof_cache import load_oof
+from marsls_keras.inference.sliding_window import predict_tiles
+from marsls_keras.runs.run import Run
+from marsls_keras.tuning.out_of_fold import pool_tiles
 
 
 @pytest.fixture

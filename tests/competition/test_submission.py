@@ -20,8 +20,8 @@ from killing import KILLER
 from PIL import Image
 from zip_builders import EXPECTED, SIZE, A, B, C
 
-from competition.submission import expected_names, write_submission
-from competition.verification import verify_zip
+from competition.submission.verify import verify_zip
+from competition.submission.write import expected_names, write_submission
 from marsls_keras.errors import InputError, RunError
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_same_masks_same_bytes(tmp_path):
 WRITER = """
 import sys
 import numpy as np
-from competition.submission import write_submission
+from competition.submission.write import write_submission
 path, seed, *names = sys.argv[1:]
 rng = np.random.default_rng(int(seed))
 masks = {name: rng.integers(0, 2, (32, 24), dtype=np.uint8) for name in names}
@@ -242,7 +242,7 @@ def test_an_earlier_zip_survives_a_full_disk(tmp_path, limit):
     code = textwrap.dedent(f"""
         import resource
         import numpy as np
-        from competition.submission import write_submission
+        from competition.submission.write import write_submission
         from marsls_keras.errors import RunError
         rng = np.random.default_rng(7)
         masks = [(f"{{i}}.tif", rng.integers(0, 2, (128, 128), dtype=np.uint8)) for i in range(8)]

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from tiff_builders import write_gdal
 
-from competition import workflow
-from competition.check import check_data
+from competition.commands import workflow
+from competition.commands.check import check_data
 from marsls_keras.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -13,19 +13,19 @@ from scipy.stats import t as student
 from sklearn.metrics import f1_score, jaccard_score
 from test_postprocess import by_scikit_image, of_regions
 
-from competition.components import AREAS, HOLES
-from competition.decision import PLAIN, Choice, decision_path, described, read_decision
-from competition.oof import OutOfFold
-from competition.tables import Tables
-from competition.tuning import ELEMENTS, Search, _in_tenths, _simplex, decide
 from marsls_keras.config import Config
 from marsls_keras.counts import Counts
-from marsls_keras.data.dataset import TileRef
-from marsls_keras.data.folds import Splits
-from marsls_keras.data.integrity import Tiles
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.splits import Splits
 from marsls_keras.errors import InputError
-from marsls_keras.inference.views import VIEW_SETS, VIEWS
-from marsls_keras.training.run_dir import Run
+from marsls_keras.inference.decision import PLAIN, Choice, decision_path, described, read_decision
+from marsls_keras.inference.tta import VIEW_SETS, VIEWS
+from marsls_keras.runs.run import Run
+from marsls_keras.tuning.component_counts import AREAS, HOLES
+from marsls_keras.tuning.count_tables import Tables
+from marsls_keras.tuning.nested_search import ELEMENTS, Search, _in_tenths, _simplex, decide
+from marsls_keras.tuning.out_of_fold import OutOfFold
 
 SETS = ("identity", "flips", "paper", "rotations", "d4")
 CASES = [(1, 2), (36, 2), (3, 3), (7, 3)]  # seed and folds; tuning helps in half of them

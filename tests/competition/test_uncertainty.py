@@ -14,13 +14,13 @@ from scipy.stats import entropy as scipy_entropy
 from skimage.transform import resize
 from test_cli import strict_json, succeed
 
-from competition.ensemble import predict_ensemble
-from competition.uncertainty import RunningVariance, entropy
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import Tiles, load
-from marsls_keras.inference.predict import load_member, predict_views
-from marsls_keras.inference.views import VIEW_SETS
-from marsls_keras.training.run_dir import Run
+from marsls_keras.data.decoded.load import Tiles, load
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.inference.ensemble import predict_ensemble
+from marsls_keras.inference.member import load_member, predict_views
+from marsls_keras.inference.tta import VIEW_SETS
+from marsls_keras.inference.uncertainty import RunningVariance, entropy
+from marsls_keras.runs.run import Run
 
 WEIGHTS = {"tiny": 0.2, "twin": 0.8}
 VIEWS = VIEW_SETS["flips"]

@@ -16,8 +16,8 @@ from test_cli import imported, marsls, strict_json, succeed
 from tiff_builders import empty_ring, ring, sub_ring, write_gdal
 from zip_builders import EXPECTED, GOOD, SIZE, A, B, C, make_zip, patch_headers, replace_entry, tiff, with_mode
 
-from competition.submission import write_submission
-from competition.verification import entry_names, verify_zip
+from competition.submission.verify import entry_names, verify_zip
+from competition.submission.write import write_submission
 
 CYCLE = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "hostile" / "cycle120.zip"
 

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from competition import results, workflow
 from competition.cli import main
+from competition.commands import results, workflow
 from marsls_keras.config import read_config
-from marsls_keras.data.synth import write_dataset
+from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 
 def test_train_goes_on_with_the_configuration_and_data_of_the_run(tiny_run, tmp_path, monkeypatch, capsys):

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augment import Augment
-from marsls_keras.data.bands import BANDS
+from marsls_keras.data.augmentation.augment import Augment
 
 OFF = {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 0.0}
 SEED = tf.constant([3, 7])

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from augment_builders import OFF, SEED, augment, batch
 
+from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import PRESETS, Augmentation
-from marsls_keras.data.augment import Augment
-from marsls_keras.data.bands import BANDS
+from marsls_keras.data.augmentation.augment import Augment
 
 CHANGES = {
     "mosaic": lambda p: {"mosaic": p},

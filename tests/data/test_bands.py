@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marsls_keras.data.bands import BANDS, RELEASES, RGB, SENTINEL, expand_bands
+from marsls_keras.bands.releases import BANDS, RELEASES, RGB, SENTINEL, expand_bands
 from marsls_keras.errors import InputError
 
 # Challenge value = MMLSv2 value x scale + offset, in the order of the challenge's files.

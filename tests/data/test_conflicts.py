@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition.check import check_data
 from competition.cli import main
+from competition.commands.check import check_data
 from marsls_keras.config import Data
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.derive import load_folder
-from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import load
-from marsls_keras.data.mosaic import Mosaic
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.derived.derive import load_folder
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.splits import make_splits
 from marsls_keras.errors import InputError
-from marsls_keras.inference.stitched import stitchable
+from marsls_keras.inference.sliding_window import stitchable
 
 SIX = ["14_24", "15_24", "19_23", "21_44", "24_44", "25_42"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from marsls_keras.data.dataset import Dataset, grid_key, image_files
+from marsls_keras.data.index.dataset import Dataset, grid_key, image_files
 from marsls_keras.errors import InputError
 
 

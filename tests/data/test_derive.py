@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from marsls_keras.bands.derived import DERIVED, LATE
+from marsls_keras.bands.releases import BANDS, RELEASES, expand_bands
 from marsls_keras.config import Data
 from marsls_keras.data import Dataset
-from marsls_keras.data.bands import BANDS, RELEASES, expand_bands
-from marsls_keras.data.derive import continued, derive, load_folder, load_with_neighbours
-from marsls_keras.data.derived import DERIVED, LATE
+from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.derived.derive import continued, derive, load_folder, load_with_neighbours
 from marsls_keras.data.derived.terrain import terrain_bands
-from marsls_keras.data.integrity import load
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.pipeline import evaluation_batches
-from marsls_keras.data.store import Stored
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.batches import evaluation_batches
 from marsls_keras.errors import InputError
 
 TERRAIN = [name for name in DERIVED if DERIVED[name].sources == ("dem",) and name not in LATE]

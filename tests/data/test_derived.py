@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from marsls_keras.data.derived import DERIVED, LATE, VECTORS
+from marsls_keras.bands.derived import DERIVED, LATE, VECTORS
 from marsls_keras.data.derived.colours import COLOURS
 from marsls_keras.data.derived.terrain import terrain_bands, topographic_position
 

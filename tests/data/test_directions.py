@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from marsls_keras.bands.derived import DERIVED, LATE
+from marsls_keras.bands.directions import Directions
+from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Augmentation, Data
-from marsls_keras.data.bands import BANDS
-from marsls_keras.data.derive import derive
-from marsls_keras.data.derived import DERIVED, LATE
+from marsls_keras.data.augmentation.geometric import Warp, affine_matrix, resample
+from marsls_keras.data.augmentation.photometric import ChannelDropout
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.derived.derive import derive
 from marsls_keras.data.derived.terrain import terrain_bands
-from marsls_keras.data.directions import Directions
-from marsls_keras.data.integrity import Tiles
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.photometry import ChannelDropout
-from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches
-from marsls_keras.data.refs import TileRef
-from marsls_keras.data.warp import Warp, affine_matrix, resample
-from marsls_keras.inference.views import VIEWS, apply_view, view_turn
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
+from marsls_keras.inference.tta import VIEWS, apply_view, view_turn
 
 SIZE = 32
 MARS = [name for name in DERIVED if set(DERIVED[name].sources) <= set(BANDS)]

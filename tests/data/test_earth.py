@@ -16,13 +16,13 @@ import tifffile
 from matplotlib import image as pictures
 from scipy.ndimage import map_coordinates
 
+from marsls_keras.bands.releases import SENTINEL
 from marsls_keras.config import Data
-from marsls_keras.data.bands import SENTINEL
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import examine, load
-from marsls_keras.data.synth import write_dataset
-from marsls_keras.data.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.decoded.load import examine, load
+from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.splits import make_splits
+from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 
 COUNTS = {"train": 9, "val": 3, "test": 2}

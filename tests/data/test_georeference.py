@@ -12,13 +12,13 @@ import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
-from competition.check import check_data
 from competition.cli import main
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.georeference import crs_difference, file_tags, georeference, require_one_grid
-from marsls_keras.data.integrity import examine, load
-from marsls_keras.data.tiff import write_raster
-from marsls_keras.data.tile import read_tile
+from competition.commands.check import check_data
+from marsls_keras.data.decoded.load import examine, load
+from marsls_keras.data.formats.georeference import crs_difference, file_tags, georeference, require_one_grid
+from marsls_keras.data.formats.tiff import write_raster
+from marsls_keras.data.formats.tile import read_tile
+from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError
 
 MARS = "+proj=eqc +lat_ts=0 +lat_0=0 +lon_0=0 +x_0=0 +y_0=0 +R=3396190 +units=m +no_defs"

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from marsls_keras.data import hdf5
-from marsls_keras.data.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.formats import hdf5
+from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 
 SHAPE = (16, 24, 14)
@@ -232,7 +232,7 @@ def test_a_decoder_that_cannot_begin_is_not_the_files_fault(tmp_path: Path) -> N
     script = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-from marsls_keras.data.tile import read_tile
+from marsls_keras.data.formats.tile import read_tile
 read_tile({str(write(tmp_path / "image_1.h5"))!r})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -243,7 +243,7 @@ def test_a_file_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest
     path = write(tmp_path / "image_1.h5")
     read_tile(path)
     (decoder,) = children()
-    monkeypatch.setattr("marsls_keras.data.decoder.WALL_SECONDS", 0.3)
+    monkeypatch.setattr("marsls_keras.data.formats.decoder_process.WALL_SECONDS", 0.3)
     os.kill(decoder, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(InputError, match=r"image_1\.h5: .*it took too long"):
@@ -269,7 +269,7 @@ def test_threads_and_forks_share_without_mixing(tmp_path: Path) -> None:
     assert not wrong
     script = f"""
 import os, sys
-from marsls_keras.data.tile import read_tile
+from marsls_keras.data.formats.tile import read_tile
 first = read_tile({str(paths[0])!r}).image.sum()
 if not (pid := os.fork()):
     os._exit(0 if read_tile({str(paths[0])!r}).image.sum() == first else 1)
@@ -285,7 +285,7 @@ def test_the_decoder_ends_with_the_program(tmp_path: Path) -> None:
     path = write(tmp_path / "image_1.h5")
     script = f"""
 import os, signal
-from marsls_keras.data import hdf5
+from marsls_keras.data.formats import hdf5
 hdf5.read_image(__import__("pathlib").Path({str(path)!r}), 14)
 print(hdf5._decoder._process.pid, flush=True)
 """

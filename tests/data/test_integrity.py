@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from marsls_keras.data.bands import RELEASES
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import Tiles, examine, load, require_same_family
+from marsls_keras.bands.releases import RELEASES
+from marsls_keras.data.decoded.load import Tiles, examine, load, require_same_family
+from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError
 
 Write = Callable[..., Path]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from marsls_keras.config import Augmentation, Data
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
-from marsls_keras.data.join import join, require_alike
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.pipeline import TrainingBatches
-from marsls_keras.data.store import Stored
+from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.join import join, require_alike
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.errors import InputError
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition.check import check_data
+from competition.commands.check import check_data
 from marsls_keras.config import Data
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.folds import Splits, make_splits
-from marsls_keras.data.integrity import examine, load
-from marsls_keras.data.leaks import Trace, content, groups, misplaced, overlaps
+from marsls_keras.data.decoded.leaks import Trace, content, groups, misplaced, overlaps
+from marsls_keras.data.decoded.load import examine, load
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.splits import Splits, make_splits
 from marsls_keras.errors import InputError
 
 RNG = np.random.default_rng(0)

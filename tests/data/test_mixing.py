@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from augment_builders import SEED, augment, batch, coded, mask_of, weight_of
 
-from marsls_keras.data.mixing import CutMix, Mosaic
+from marsls_keras.data.augmentation.mixing import CutMix, Mosaic
 
 BANDS3 = ("red", "green", "blue")
 

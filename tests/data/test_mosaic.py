@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from marsls_keras.data import Dataset
-from marsls_keras.data.dataset import TileRef
-from marsls_keras.data.integrity import load
-from marsls_keras.data.mosaic import Mosaic
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import TileRef
 
 HEIGHT, WIDTH = 3, 4
 

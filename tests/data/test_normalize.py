@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marsls_keras.config import Data, Normalization
-from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.normalization import Normalizer
 
 RED, GREEN, BLUE, DEM, SLOPE, THERMAL, GRAY = range(7)
 

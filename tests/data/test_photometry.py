@@ -6,9 +6,9 @@ import tensorflow as tf
 from augment_builders import SEED, augment, batch, one
 from scipy.ndimage import gaussian_filter1d
 
+from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Augmentation
-from marsls_keras.data.bands import BANDS
-from marsls_keras.data.photometry import ChannelDropout, Photometry, gaussian_blur
+from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry, gaussian_blur
 
 ALL = {"blur": {"probability": 1}, "light": {"probability": 1}, "noise": {"probability": 1}}
 ORDERS = [BANDS, ("gray", "green", "dem", "red", "slope"), ("blue",), ("thermal", "red", "green"), ("red", "green", "blue")]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from competition.postprocess import postprocess
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.pictures import pieces, stitch
-from marsls_keras.data.refs import TileRef
+from marsls_keras.data.grid.stitching import pieces, stitch
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.inference.postprocess import postprocess
 
 H, W = 12, 16
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from marsls_keras.config import Augmentation
-from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches, steps_per_epoch
+from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches, steps_per_epoch
 
 STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
 

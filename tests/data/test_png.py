@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from png_builders import GRAY, GRAY_ALPHA, PALETTE, RGB, RGB_ALPHA, make_png, part, save
 
-from marsls_keras.data.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 
 SHAPE = (19, 21)
@@ -191,7 +191,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
         file.truncate(1 << 31)  # of which nothing lies on the disk
     script = f"""
 import pathlib, resource
-from marsls_keras.data.tile import read_tile
+from marsls_keras.data.formats.tile import read_tile
 from marsls_keras.errors import InputError
 for path in sorted(pathlib.Path({str(tmp_path)!r}).glob("*.png")):
     try:
@@ -213,7 +213,7 @@ def test_where_memory_does_not_suffice_the_file_is_named(tmp_path: Path) -> None
     Image.new("RGB", (3000, 3000)).save(path)
     script = f"""
 import resource
-from marsls_keras.data.tile import read_tile
+from marsls_keras.data.formats.tile import read_tile
 from marsls_keras.errors import InputError
 read_tile({str(save(tmp_path / "small.png", COLOURS, RGB))!r})  # so that all libraries are there
 held = int(open("/proc/self/status").read().split("VmData:")[1].split()[0])

@@ -10,13 +10,13 @@ import rasterio
 import tifffile
 
 from marsls_keras.config import Data
-from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.decoded.load import Tiles, examine, load
+from marsls_keras.data.decoded.slope_check import slope_correlations, slope_problems
 from marsls_keras.data.fingerprint import band_statistics
-from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import Tiles, examine, load
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.slope import slope_correlations, slope_problems
-from marsls_keras.data.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.splits import make_splits
 from marsls_keras.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

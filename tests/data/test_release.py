@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from marsls_keras.data.bands import RELEASES
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import examine
-from marsls_keras.data.synth import write_dataset
-from marsls_keras.data.tile import read_tile
+from marsls_keras.bands.releases import RELEASES
+from marsls_keras.data.decoded.load import examine
+from marsls_keras.data.formats.tile import read_tile
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 
 MINIMUM = np.finfo(np.float32).min

@@ -5,9 +5,9 @@ import pytest
 
 from marsls_keras.config import Augmentation
 from marsls_keras.data import Dataset
-from marsls_keras.data.dataset import TileRef
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.sampling import picture_windows, symmetries, tile_windows
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.pipeline.window_sampling import picture_windows, symmetries, tile_windows
 
 STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
 SIZE = 8

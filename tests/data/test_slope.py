@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition.check import check_data
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
-from marsls_keras.data.slope import slope_correlations, slope_problems
-from marsls_keras.data.synth import write_dataset
+from competition.commands.check import check_data
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.decoded.slope_check import slope_correlations, slope_problems
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.synthetic.mars import write_dataset
 
 
 @pytest.mark.parametrize("release", ["mmls_v1", "mmls_v2", "challenge"])

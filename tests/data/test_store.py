@@ -14,16 +14,17 @@ import pytest
 import tifffile
 from tiff_builders import write_gdal
 
-from competition.check import check_data
+from competition.commands.check import check_data
 from marsls_keras.config import Augmentation, Data, Normalization
-from marsls_keras.data import integrity, store
-from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.decoded import disk_cache as store
+from marsls_keras.data.decoded import load as integrity
+from marsls_keras.data.decoded.disk_cache import Stored, chunks, take_pixels
+from marsls_keras.data.decoded.load import Tiles, examine, load
 from marsls_keras.data.fingerprint import band_statistics, fingerprint
-from marsls_keras.data.integrity import Tiles, examine, load
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.normalize import Inputs, Normalizer, moments
-from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches
-from marsls_keras.data.store import Stored, chunks, take_pixels
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.normalization import Inputs, Normalizer, moments
+from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
 from marsls_keras.errors import RunError
 
 
@@ -210,10 +211,10 @@ def test_a_pipeline_that_is_given_up_does_not_hang(root: Path) -> None:
     code = """
 import gc, sys
 from marsls_keras.config import Augmentation, Data
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.pipeline import TrainingBatches
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.batches import TrainingBatches
 tiles = load(Dataset.open(sys.argv[1]), cache="disk")
 normalizer = Normalizer.fit(tiles.images, Data())
 options = {"bands": normalizer.bands, "units": normalizer.units, "augmentation": Augmentation(preset="flips"), "seed": 0}
@@ -296,8 +297,8 @@ def test_an_interrupted_decoding_leaves_nothing(root: Path, cache: Path, monkeyp
 def test_processes_at_once(root: Path, cache: Path) -> None:
     code = """
 import sys
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.decoded.load import load
 tiles = load(Dataset.open(sys.argv[1]), cache="disk")
 print(tiles.hashes[3], float(tiles.images[:].sum()))
 """
@@ -313,8 +314,8 @@ def test_a_full_disk(root: Path, cache: Path) -> None:
     # A limit on the size of files fails a write as a full disk does, half-way.
     code = """
 import resource, sys
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.decoded.load import load
 from marsls_keras.errors import RunError
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from marsls_keras.data import synth
-from marsls_keras.data.bands import BANDS, RELEASES
+from marsls_keras.bands.releases import BANDS, RELEASES
+from marsls_keras.data.synthetic import mars as synth
 from marsls_keras.errors import InputError, RunError
 
 SIZE = 32

@@ -14,8 +14,8 @@ import pytest
 import rasterio
 import tifffile
 
-from marsls_keras.data.tiff import write_raster
-from marsls_keras.data.tile import detect_release, fill_nearest, read_mask, read_shape, read_tile
+from marsls_keras.data.formats.tiff import write_raster
+from marsls_keras.data.formats.tile import detect_release, fill_nearest, read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError, RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -470,7 +470,7 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path, labels: np.ndarray)
     code = """
 import resource, sys
 import numpy as np
-from marsls_keras.data.tiff import write_raster
+from marsls_keras.data.formats.tiff import write_raster
 from marsls_keras.errors import RunError
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:

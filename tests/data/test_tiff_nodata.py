@@ -10,8 +10,8 @@ import rasterio
 import tifffile
 from tiff_builders import read_gdal, write_gdal
 
-from marsls_keras.data.tiff import read_image
-from marsls_keras.data.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.formats.tiff import read_image
+from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 from marsls_keras.inference.geotiff import join_tiles
 

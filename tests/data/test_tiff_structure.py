@@ -17,8 +17,8 @@ import rasterio
 import tifffile
 from tiff_builders import empty_ring, gray, long_chain, own_child, page, page_size, ring, shared_values, start, sub_ring, write_gdal
 
-from marsls_keras.data.tiff_structure import MAX_PAGES, walk
-from marsls_keras.data.tile import read_mask, read_shape, read_tile
+from marsls_keras.data.formats.tiff_structure import MAX_PAGES, walk
+from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -132,7 +132,7 @@ def test_too_little_memory_names_the_file(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "tile.tif", np.zeros((1200, 1200, 7), np.float32), photometric="minisblack", planarconfig="contig")
     code = """
 import resource, sys
-from marsls_keras.data.tile import read_tile
+from marsls_keras.data.formats.tile import read_tile
 from marsls_keras.errors import InputError
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 90_000_000,) * 2)

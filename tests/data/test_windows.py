@@ -7,12 +7,12 @@ import pytest
 
 from marsls_keras.config import Augmentation, Data
 from marsls_keras.data import Dataset
-from marsls_keras.data.dataset import TileRef
-from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import load
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.pipeline import TrainingBatches
-from marsls_keras.data.synth import write_dataset
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.pipeline.batches import TrainingBatches
+from marsls_keras.data.splits import make_splits
+from marsls_keras.data.synthetic.mars import write_dataset
 
 STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
 SIZE = 6

@@ -17,8 +17,8 @@ import numpy as np
 from fuzz_flavours import FLAVOURS, NAMES, SIDES, Flavour
 from fuzz_mutations import damaged
 
-from competition.verification import read_entry, verify_zip
-from marsls_keras.data.tile import Tile, read_mask, read_tile
+from competition.submission.verify import read_entry, verify_zip
+from marsls_keras.data.formats.tile import Tile, read_mask, read_tile
 from marsls_keras.errors import InputError
 
 SECONDS, MEMORY = 5.0, 1 << 30

@@ -15,8 +15,8 @@ import pytest
 from fuzz_flavours import BANDS, COLOURS, FLAVOURS, LABELS, NAMES, SENTINEL, SIDES
 from fuzz_mutations import damaged
 
-from competition.verification import verify_zip
-from marsls_keras.data.tile import read_mask, read_tile
+from competition.submission.verify import verify_zip
+from marsls_keras.data.formats.tile import read_mask, read_tile
 
 HERE = Path(__file__).parent
 STALL = 60.0

@@ -10,12 +10,12 @@ import pytest
 import tifffile
 
 from competition.cli import main
-from marsls_keras.data.normalize import Normalizer
+from marsls_keras.data.normalization import Normalizer
 from marsls_keras.errors import InputError
 from marsls_keras.inference.align import align
-from marsls_keras.inference.predict import Member, load_member, predict_views
-from marsls_keras.training.fit import fold_tiles
-from marsls_keras.training.run_dir import Run
+from marsls_keras.inference.member import Member, load_member, predict_views
+from marsls_keras.runs.run import Run
+from marsls_keras.training.train_fold import fold_tiles
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(tiny_run) -> Run:
 @pytest.fixture(scope="module")
 def train_tiles(run):
     """The tiles that fold 0 was trained on."""
-    from competition.oof import pool_tiles
+    from marsls_keras.tuning.out_of_fold import pool_tiles
 
     return fold_tiles(run, 0, pool_tiles(run))[0]
 
@@ -109,8 +109,8 @@ def test_what_there_is_not_cannot_be_fitted(run, train_tiles):
 
 @pytest.mark.parametrize("how", ["statistics", "batchnorm"])
 def test_commands_predict_as_the_fitted_member_and_say_so(tiny_run, run, tmp_path, capsys, how):
-    from marsls_keras.data.dataset import Dataset
-    from marsls_keras.data.integrity import load
+    from marsls_keras.data.decoded.load import load
+    from marsls_keras.data.index.dataset import Dataset
 
     images = tiny_run.data / "test" / "images"
     options = ["--runs", str(tiny_run.runs), "--images", str(images), "--folds", "1", "--json"]

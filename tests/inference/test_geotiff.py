@@ -8,8 +8,8 @@ import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.integrity import load
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.inference.geotiff import join_tiles
 
@@ -93,9 +93,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_predictions_of_a_folder_are_joined_as_their_images_lie(tiny_run, tmp_path):
     """The whole way: images with GeoTIFF tags, predictions with the same, one raster of each kind."""
-    from competition import results
-    from competition.ensemble import predict_ensemble
-    from marsls_keras.training.run_dir import Run
+    from competition.commands import results
+    from marsls_keras.inference.ensemble import predict_ensemble
+    from marsls_keras.runs.run import Run
 
     images = tiny_run.data / "test" / "images"
     result = results.predict([tiny_run.name], tiny_run.runs, images, tmp_path, None, "auto", True, print)

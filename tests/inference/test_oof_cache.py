@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from marsls_keras.inference.oof import load_oof, save_oof
-from marsls_keras.inference.views import ViewPrediction
+from marsls_keras.inference.oof_cache import load_oof, save_oof
+from marsls_keras.inference.tta import ViewPrediction
 
 IDS = ["train/a", "val/b", "train/ç"]
 SHA = "ab" * 32

@@ -11,10 +11,10 @@ import pytest
 import tifffile
 
 from marsls_keras.errors import InputError
-from marsls_keras.inference.predict import load_member, predict_views, sigmoid
-from marsls_keras.inference.views import VIEWS
+from marsls_keras.inference.member import load_member, predict_views, sigmoid
+from marsls_keras.inference.tta import VIEWS
 from marsls_keras.models import build_model
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 # Every view and what undoes it, by flips and transpositions of the axes 1 and 2.
 BY_HAND = {
@@ -107,7 +107,7 @@ def test_each_fold_has_its_own_weights_and_statistics(run, member):
 
 def test_bands_are_taken_by_name(tiny_run, tmp_path):
     """A run on three bands in an order of its own gets just these, in this order."""
-    from competition import workflow
+    from competition.commands import workflow
 
     settings = ["data.bands=[slope, red, dem]", "data.cv=official", "training.epochs=1", "training.deterministic=false"]
     run, _ = workflow.train(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, "few", False, False, print)

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate
 
+from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Config
-from marsls_keras.data.bands import BANDS
-from marsls_keras.data.dataset import Dataset
-from marsls_keras.data.folds import Splits
-from marsls_keras.data.integrity import Tiles, load
-from marsls_keras.data.mosaic import Mosaic
-from marsls_keras.data.normalize import Normalizer
-from marsls_keras.data.refs import TileRef
-from marsls_keras.data.store import Stored
+from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.load import Tiles, load
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.splits import Splits
 from marsls_keras.errors import InputError
-from marsls_keras.inference.predict import Member, predict_views
-from marsls_keras.inference.stitched import blend, corners, predict_tiles, stitchable
+from marsls_keras.inference.member import Member, predict_views
+from marsls_keras.inference.sliding_window import blend, corners, predict_tiles, stitchable
 from marsls_keras.models import build_model
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 SIDE = 32
 CELLS = ((3, 4), (3, 5), (4, 4), (5, 5), (3, 6), (9, 9))  # the last one has no neighbour

@@ -143,7 +143,7 @@ def test_mixed_precision(policy, name):
 
 
 def test_what_must_not_decay_is_found_by_its_name():
-    from marsls_keras.training.optim import _may_decay
+    from marsls_keras.training.optimizer import _may_decay
 
     layer = SwinV2Block(2, 4)
     layer.build((None, 4, 4, 8))

@@ -280,7 +280,7 @@ def test_compiled_steps_and_unknown_sizes_give_the_same(options):
 
 
 def test_evaluate_and_fit_use_the_weights_of_the_pipeline():
-    from marsls_keras.data.pipeline import evaluation_batches
+    from marsls_keras.data.pipeline.batches import evaluation_batches
 
     rng = np.random.default_rng(8)
     images, masks = rng.normal(0, 2, (3, 8, 8, 1)).astype(np.float32), rng.integers(0, 2, (3, 8, 8)).astype(np.uint8)

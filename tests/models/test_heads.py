@@ -15,7 +15,7 @@ from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model
 from marsls_keras.models.heads import MultiHeadModel
-from marsls_keras.training.shares import LossScale
+from marsls_keras.training.multi_device import LossScale
 
 PENALTY = 0.01
 
@@ -167,7 +167,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model
-from marsls_keras.training.device import scope
+from marsls_keras.runtime import scope
 
 rng = np.random.default_rng(0)
 x = rng.normal(size=(4, 8, 8, 3)).astype("float32")

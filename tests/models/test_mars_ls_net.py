@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from marsls_keras.bands.releases import BANDS, expand_bands
 from marsls_keras.config import load_config
-from marsls_keras.data.bands import BANDS, expand_bands
 from marsls_keras.errors import InputError
 from marsls_keras.layers import PenAttention, ProgressiveExpansion, SpatialAttention
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, require_size
 from marsls_keras.models.mars_ls_net import SIZES, mars_ls_net
-from marsls_keras.training.optim import build_optimizer
+from marsls_keras.training.optimizer import build_optimizer
 
 TINY = {"filters": 3, "kernel_size": 3, "levels": 2}
 TABLE_3 = {

@@ -8,7 +8,7 @@ from marsls_keras.config import parse_config
 from marsls_keras.errors import InputError
 from marsls_keras.models import build_model, encoder_levels, require_size
 from marsls_keras.models.decoders import DECODERS
-from marsls_keras.training.optim import build_optimizer
+from marsls_keras.training.optimizer import build_optimizer
 
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
 

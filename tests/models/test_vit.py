@@ -195,7 +195,7 @@ def test_layers_come_back_from_their_configuration_and_keep_half_precision(make)
 
 
 def test_tokens_and_positions_do_not_decay():
-    from marsls_keras.training.optim import _may_decay
+    from marsls_keras.training.optimizer import _may_decay
 
     layer = PositionedTokens(2)
     layer.build((None, 2, 2, 4))

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from report_builders import N, Page, make_run, rows_of, scores
 from sklearn.metrics import confusion_matrix
 
-from marsls_keras.data.dataset import TileRef
+from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.report import write_report
 from marsls_keras.report.contents import evaluate, not_comparable, remarks
 from marsls_keras.report.page import render

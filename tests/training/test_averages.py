@@ -7,8 +7,8 @@ from keras import layers
 
 from marsls_keras.config import Training
 from marsls_keras.models import build_model
-from marsls_keras.training.averages import WeightMean, averaged_weights, preserved, recalibrate
-from marsls_keras.training.optim import build_optimizer
+from marsls_keras.training.optimizer import build_optimizer
+from marsls_keras.training.weight_averaging import WeightMean, averaged_weights, preserved, recalibrate
 
 
 @pytest.fixture

@@ -12,18 +12,19 @@ import pytest
 import tensorflow as tf
 
 from competition.cli import main
+from marsls_keras import runtime as device
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
-from marsls_keras.training import device
-from marsls_keras.training.device import accelerators, effective_precision, out_of_memory, peak_memory, require_precision, use_xla
-from marsls_keras.training.run_dir import read_history
+from marsls_keras.runs.run import read_history
+from marsls_keras.runtime import accelerators, effective_precision, out_of_memory, peak_memory, require_precision, use_xla
 
 # Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch is under way.
 COMMANDS = """
 import json, os, signal, sys
 import tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from marsls_keras.training import fit, progress
+from marsls_keras.training import train_fold as fit
+from marsls_keras.training.callbacks import progress
 
 class Live(progress.Live):
     def on_train_batch_begin(self, batch, logs=None):
@@ -134,9 +135,9 @@ import keras
 import numpy as np
 from marsls_keras.config import Training
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.device import assign_total, scope
-from marsls_keras.training.optim import build_optimizer
-from marsls_keras.training.shares import LossScale
+from marsls_keras.runtime import assign_total, scope
+from marsls_keras.training.optimizer import build_optimizer
+from marsls_keras.training.multi_device import LossScale
 
 with scope(2):
     strategy = tf.distribute.get_strategy()

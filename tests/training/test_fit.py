@@ -23,10 +23,10 @@ import yaml
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 from tensorflow.python.framework.config import disable_op_determinism
 
-from competition import workflow
+from competition.commands import workflow
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, registry
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 FILES = {
     *("config.yaml", "environment.json", "normalization.json", "history.csv", "log.txt", "tensorboard"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from marsls_keras.training.fold_dir import close, reopen
+from marsls_keras.runs.fold_lock import close, reopen
 
 OTHERS = ["history.csv", "oof.npz", "state/00002_000000.npz"]
 

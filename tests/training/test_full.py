@@ -14,15 +14,15 @@ from killing import KILLER
 from test_keep_best import PERFECT, compiled, pointwise, training, training_batches
 from test_kill import COMMAND
 
-from competition import results, workflow
 from competition.cli import main
-from competition.ensemble import predict_ensemble
-from competition.oof import pool_tiles
+from competition.commands import results, workflow
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
-from marsls_keras.training.full import FullPlan, plan_full
-from marsls_keras.training.keep_last import KeepLast
-from marsls_keras.training.run_dir import Run, read_history
+from marsls_keras.inference.ensemble import predict_ensemble
+from marsls_keras.runs.run import Run, read_history
+from marsls_keras.training.callbacks.last_checkpoint import KeepLast
+from marsls_keras.training.refit import FullPlan, plan_full
+from marsls_keras.tuning.out_of_fold import pool_tiles
 
 
 @pytest.fixture

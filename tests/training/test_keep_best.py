@@ -14,11 +14,11 @@ from keras import layers
 
 from marsls_keras.config import Augmentation, Training
 from marsls_keras.counts import confusion
-from marsls_keras.data.pipeline import TrainingBatches, evaluation_batches
+from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.keep_best import KeepBest
-from marsls_keras.training.optim import build_optimizer
+from marsls_keras.training.callbacks.best_checkpoint import KeepBest
+from marsls_keras.training.optimizer import build_optimizer
 
 # Logits are kernel · x + bias with x uniform in [-1, 1] and the mask x > 0, so the bias sets the score: 0 is perfect.
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32)

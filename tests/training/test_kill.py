@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from killing import KILLER
 
-from marsls_keras.training.run_dir import read_history
+from marsls_keras.runs.run import read_history
 
 COMMAND = """
 from competition.cli import main
@@ -108,14 +108,14 @@ import os, signal, sys
 import keras
 number, *arguments = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell has it ignored
-from marsls_keras.training import progress
+from marsls_keras.training.callbacks import progress
 
 class Live(progress.Live):
     def on_train_batch_begin(self, batch, logs=None):
         if self.rows and len(self.rows) == 1 and batch == 0:
             os.kill(os.getpid(), int(number))
 
-from marsls_keras.training import fit
+from marsls_keras.training import train_fold as fit
 fit.Live = Live
 from competition.cli import main
 sys.exit(main(arguments))

@@ -16,7 +16,7 @@ from keras import layers
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
 from marsls_keras.models import build_model, encoder_levels
-from marsls_keras.training.optim import build_optimizer
+from marsls_keras.training.optimizer import build_optimizer
 
 CONSTANT = {"warmup_epochs": 0, "schedule": {"name": "constant"}}
 
@@ -393,7 +393,7 @@ def test_an_optimiser_survives_its_configuration():
 DEVICES = """
 import keras, numpy as np, sys, tensorflow as tf
 from marsls_keras.config import Training
-from marsls_keras.training.optim import build_optimizer
+from marsls_keras.training.optimizer import build_optimizer
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 rng = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from marsls_keras.errors import RunError
-from marsls_keras.training.progress import Live, Rows
-from marsls_keras.training.run_dir import history_text, read_history
+from marsls_keras.runs.run import history_text, read_history
+from marsls_keras.training.callbacks.progress import Live, Rows
 
 
 def test_the_history_keeps_every_digit(tmp_path):

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from marsls_keras.config import Config, Data
-from marsls_keras.data.dataset import Dataset
+from marsls_keras.data.decoded.load import load
 from marsls_keras.data.fingerprint import fingerprint
-from marsls_keras.data.folds import make_splits
-from marsls_keras.data.integrity import load
-from marsls_keras.data.synth import write_dataset
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.splits import make_splits
+from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
-from marsls_keras.training.run_dir import Run
+from marsls_keras.runs.run import Run
 
 
 @pytest.fixture

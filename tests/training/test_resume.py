@@ -11,9 +11,9 @@ from marsls_keras.config import Training
 from marsls_keras.errors import RunError
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.keep_best import KeepBest
-from marsls_keras.training.optim import build_optimizer
-from marsls_keras.training.resume import NotFinite, Plan, SaveState, State, read_state
+from marsls_keras.training.callbacks.backup_state import NotFinite, Plan, SaveState, State, read_state
+from marsls_keras.training.callbacks.best_checkpoint import KeepBest
+from marsls_keras.training.optimizer import build_optimizer
 
 CONFIG = Training(epochs=4, batch_size=2, warmup_epochs=1, learning_rate=0.01, ema_decay=0.8, accumulate=2, patience=3)
 PLAN = Plan(batch_size=1, accumulate=4, rollbacks=1, trouble=("NaN in epoch 1",))

@@ -9,9 +9,9 @@ import yaml
 from record_builders import FINGERPRINT, metrics
 
 from marsls_keras.config import Config
-from marsls_keras.data.folds import Splits
+from marsls_keras.data.splits import Splits
 from marsls_keras.errors import InputError
-from marsls_keras.training.run_dir import Run, read_history
+from marsls_keras.runs.run import Run, read_history
 
 SPLITS = Splits("blocks", 5, tuple({"id": f"train/t{i}", "sha256": f"{i:064x}", "block": f"base/0/{i}", "fold": i % 5} for i in range(10)))
 CONFIG = Config()

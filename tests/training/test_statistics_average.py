@@ -16,10 +16,10 @@ from marsls_keras.config import Training
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model
-from marsls_keras.training.averages import averaged_weights, recalibrate
-from marsls_keras.training.keep_last import KeepLast
-from marsls_keras.training.optim import build_optimizer
-from marsls_keras.training.statistics_average import StatisticsAverage, batch_norms
+from marsls_keras.training.callbacks.last_checkpoint import KeepLast
+from marsls_keras.training.optimizer import build_optimizer
+from marsls_keras.training.statistics_averaging import StatisticsAverage, batch_norms
+from marsls_keras.training.weight_averaging import averaged_weights, recalibrate
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
-from marsls_keras.data.derived.names import RELIEF_REACH, TPI_RADII
+from marsls_keras.bands.derived import RELIEF_REACH, TPI_RADII
 
 _FLAT = 1e-6
 """Gradients below this, in metres per metre, have no direction: a thousandth of a millimetre per metre."""

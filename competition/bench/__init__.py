@@ -1,0 +1,1 @@
+"""Timing of data pipeline and network."""

@@ -1,0 +1,283 @@
+"""How fast this machine is at what a recipe asks for: decoding, augmentation, training, inference; and at the same in another library."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+from competition.bench.peers import Peer, require_peer, timed
+from competition.commands.workflow import require_parts
+from competition.console import table
+from marsls_keras.backend import backend
+from marsls_keras.config import PRESETS, Augmentation, Config, load_config
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.derived.derive import load_folder
+from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.splits import make_splits
+from marsls_keras.data.synthetic.mars import write_dataset
+from marsls_keras.errors import InputError
+from marsls_keras.lazy import keras, tf
+from marsls_keras.models import require_size
+from marsls_keras.runs.run import Run
+from marsls_keras.runtime import peak_memory, prepare
+
+if TYPE_CHECKING:
+    from marsls_keras.training.attempt import FoldData
+
+_TURNS = 5
+"""Everything is measured so often; a figure is the median, for machines are noisy."""
+
+Turn = Callable[[float], float]
+"""Works for about so many seconds and returns the tiles per second."""
+
+
+def bench(
+    config: str, settings: list[str], data: Path | None, seconds: float, peer: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure a recipe on this machine, with the very functions that training and inference use.
+
+    A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training tiles are used.
+
+    Args:
+        config: Name of a recipe or path of a YAML file.
+        settings: Changes of it, "section.key=value".
+        data: Data folder; generated tiles if None.
+        seconds: How long each figure is measured.
+        peer: Name of a library to compare with, in turns, or None.
+        say: Called with a line of progress.
+
+    Returns:
+        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable" parameters;
+        "decode" of all tiles out of the page cache;
+        "training" on one and the same batch, "training_with_data" with the share of time that the device waits for it, "inference";
+        "memory" at its peak until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation;
+        "peer", None or its facts, speeds, and "ratio" of speeds, above 1 where Keras is faster. Speeds are in tiles per second:
+        "tiles_per_second" is the median of several turns, "slowest" and "fastest" are the extremes.
+
+    Raises:
+        InputError: If recipe, data or peer are wrong or missing.
+        RunError: If the peer fails.
+    """
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds {seconds:g}: expected more than 0.")
+    recipe, parsed = load_config(config, settings)
+    require_parts(parsed)
+    load = os.getloadavg()[0]
+    if peer is not None:
+        require_peer(peer, parsed)
+    with tempfile.TemporaryDirectory(prefix="marsls-bench-") as scratch:
+        if data is None:
+            say("Generating tiles.")
+            data = _generated(Path(scratch) / "data")
+        say(f"Decoding {data}.")
+        tiles, decode = _decode(data, parsed)
+        windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
+        for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
+            require_size(parsed.model.name, parsed.model.options, height, width)
+        backend()
+        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
+        fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
+        result |= _network(fold, seconds, peer, say)
+        result["pipeline"] = {}
+        for name, changed in _pipelines(parsed).items():
+            say(f"Measuring the pipeline: {name}.")
+            batches = replace(fold, run=replace(fold.run, config=changed)).batches(parsed.training.batch_size)
+            turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
+            result["pipeline"][name] = _speed(in_turns({name: turn}, seconds)[name])
+    return result
+
+
+def tables(result: dict[str, Any]) -> list[str | Table]:
+    """Return the result of `bench` as people read it."""
+    environment, decode, training = result["environment"], result["decode"], result["training"]
+    loop, peer = result["training_with_data"], result["peer"]
+
+    def row(what: str, speed: dict[str, Any], note: str = "") -> list[str]:
+        extremes = f"{speed['slowest']:,.1f}–{speed['fastest']:,.1f}" if "slowest" in speed else ""
+        return [what, f"{speed['tiles_per_second']:,.1f}", extremes, note]
+
+    def shape(what: str) -> str:
+        return " × ".join(map(str, result[what]["batch"]))
+
+    cache = "cold" if decode["cold"] else "cache not dropped"
+    rows = [row("decode, with all checks", decode, f"{decode['tiles']} tiles in {decode['seconds']:.2f} s, {cache}")]
+    for what in ("training", "inference"):
+        first = f"; first step {training['first_step_seconds']:.1f} s" if what == "training" else ""
+        rows.append(row(f"{what} step", result[what], shape(what) + first))
+        if peer:
+            rows.append(row(f"{what} step in {peer['name']} {peer['version']}", peer[what], f"Keras × {peer[what]['ratio']:.2f}"))
+    rows.append(row("training with its data", loop, f"waits for data {loop['wait_share']:.1%} of the time"))
+    rows += [row(f"pipeline, {name}", speed) for name, speed in result["pipeline"].items()]
+    memory = ", ".join(f"{place} {gibibytes:.2f} GiB" for place, gibibytes in result["memory"].items())
+    cores = environment["cpu_count"]
+    busy = f"The machine was busy when this began (load {result['load']:.1f} on {cores} cores): repeat it on an idle one."
+    return [
+        table(f"{result['recipe']} on this machine", ["", "tiles/s", "slowest–fastest", ""], rows),
+        f"{result['trainable']:,} trainable parameters; {environment['backend']} on {', '.join(environment['devices'])}, "
+        f"{cores} CPU cores; {environment['precision']}, XLA {'on' if environment['xla'] else 'off'}; memory: {memory}.",
+        *([busy] if result["load"] > cores / 2 else []),
+    ]
+
+
+def _generated(root: Path) -> Path:
+    """Write tiles to a folder and on to the disk, so that they can be dropped from the page cache, and return the folder."""
+    write_dataset(root, train=80, val=16, test=0)
+    for path in root.rglob("*.tif"):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    return root
+
+
+def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
+    """Decode all tiles of a folder as every command does, from the disk where the system lets the page cache be emptied."""
+    dataset = Dataset.open(root, release=config.data.release, conflicts=config.data.conflicts)
+    cold = hasattr(os, "posix_fadvise")
+    for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    start = time.perf_counter()
+    tiles = load_folder(root, config.data)
+    seconds = time.perf_counter() - start
+    return tiles, {"tiles": len(tiles), "seconds": seconds, "tiles_per_second": len(tiles) / seconds, "cold": cold}
+
+
+def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
+    """Return the first fold of a run that `marsls train` would begin with these tiles."""
+    from marsls_keras.training.attempt import FoldData
+    from marsls_keras.training.train_fold import fold_tiles
+
+    splits = make_splits(tiles, config.data, config.training.seed)
+    pool = {tile["id"] for tile in splits.tiles}
+    used = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
+    run = Run.create(path, config, splits, fingerprint(used, data))
+    train, held_out = fold_tiles(run, 0, used)
+    return FoldData(run, 0, train, held_out, Normalizer.fit(train.images, config.data, train.bands, train.valid))
+
+
+def _pipelines(config: Config) -> dict[str, Config]:
+    """Return the recipe with each augmentation preset; with its own, if that is none of them; and with its own on windows."""
+    presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
+    if config.augmentation not in presets.values():
+        presets["recipe"] = config.augmentation
+
+    def changed(augmentation: Augmentation, sampling: str) -> Config:
+        data = config.data.model_copy(update={"sampling": sampling})
+        return config.model_copy(update={"augmentation": augmentation, "data": data})
+
+    own = next(name for name, augmentation in presets.items() if augmentation == config.augmentation)
+    return {
+        **{name: changed(augmentation, "tiles") for name, augmentation in presets.items()},
+        f"windows, {own}": changed(config.augmentation, "windows"),
+    }
+
+
+def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure training and inference of a fold's network, and of its peer in turns."""
+    from marsls_keras.training.attempt import Leg
+    from marsls_keras.training.callbacks.backup_state import Plan
+    from marsls_keras.training.callbacks.progress import Live
+    from marsls_keras.training.callbacks.stop_on_trouble import Signals
+
+    config, area = fold.run.config, _area(fold)
+    plan = Plan(config.training.batch_size, config.training.accumulate)
+    leg = Leg(fold, plan, None, 1, Signals(), Live(fold.run.name, 1, fold.run.path / "log.txt"))
+    model = leg.build()
+    batch = _on_device(next(iter(leg.batches.dataset())))
+    tiles = fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)]
+    (inputs,) = _on_device((fold.normalizer.assemble(tiles),))
+    shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
+    steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
+    say("Compiling.")
+    (first,) = timed(steps["training"], 0)
+    result: dict[str, Any] = {"trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables), "peer": None}
+    with Peer(peer, config, shapes) if peer else nullcontext() as other:
+        if other:
+            result["peer"] = {"name": peer, **other.facts}
+        for what, step in steps.items():
+            number = tiles_in(shapes[what], area)
+            contenders: dict[str, Turn] = {"keras": partial(_steps, partial(timed, step), number)}
+            if other:
+                contenders["peer"] = partial(_steps, partial(other.turn, what), number)
+            say(f"Measuring {what}{f' in turns with {peer}' if peer else ''}.")
+            speeds = in_turns(contenders, seconds)
+            result[what] = {"batch": list(shapes[what]), **_speed(speeds["keras"])}
+            if other:
+                ratio = statistics.median(k / p for k, p in zip(speeds["keras"], speeds["peer"], strict=True))
+                result["peer"][what] = {**_speed(speeds["peer"]), "ratio": ratio}
+    result["training"]["first_step_seconds"] = first
+    say("Measuring training with its data.")
+    # Every size of windows is compiled beforehand.
+    result["training_with_data"] = train_for(model, leg.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
+    result["memory"] = peak_memory()
+    return result
+
+
+def train_for(model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float) -> dict[str, float]:
+    """Train a compiled model on batches as they come, for some seconds after so many steps to warm up.
+
+    Returns:
+        "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for the next batch.
+    """
+    iterator = iter(batches)
+    for _ in range(warm_up):
+        model.train_on_batch(*_on_device(next(iterator)))
+    waited = tiles = 0.0
+    start = now = time.perf_counter()
+    while now < start + seconds:
+        batch = next(iterator)
+        waited += time.perf_counter() - now
+        model.train_on_batch(*_on_device(batch))
+        tiles += tiles_in(batch[0].shape, area)
+        now = time.perf_counter()
+    return {"tiles_per_second": tiles / (now - start), "wait_share": waited / (now - start)}
+
+
+def _on_device(batch: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:
+    return tuple(keras.ops.convert_to_tensor(part) for part in batch)
+
+
+def _area(fold: FoldData) -> int:
+    _, height, width, _ = fold.inputs.shape
+    return height * width
+
+
+def tiles_in(shape: tuple[int, ...], area: int) -> float:
+    """Return how many tiles of this area a batch (B, H, W, C) has the pixels of."""
+    number, height, width, _ = shape
+    return number * height * width / area
+
+
+def _steps(turn: Callable[[float], list[float]], number: float, seconds: float) -> float:
+    """Return the tiles per second of a turn of steps, each of this number of tiles."""
+    return number / statistics.median(turn(seconds))
+
+
+def _batches(batches: Any, area: int, seconds: float) -> float:
+    """Return the tiles per second at which batches come."""
+    pixels, start = 0.0, time.perf_counter()
+    while (taken := time.perf_counter() - start) < seconds:
+        pixels += tiles_in(next(batches)[0].shape, area)
+    return pixels / taken
+
+
+def in_turns(contenders: Mapping[str, Turn], seconds: float) -> dict[str, list[float]]:
+    """Let the contenders take short turns, after one each to warm up, and return the tiles per second of each turn."""
+    rounds = [{name: turn(seconds / _TURNS) for name, turn in contenders.items()} for _ in range(_TURNS + 1)]
+    return {name: [speeds[name] for speeds in rounds[1:]] for name in contenders}
+
+
+def _speed(speeds: list[float]) -> dict[str, float]:
+    return {"tiles_per_second": statistics.median(speeds), "slowest": min(speeds), "fastest": max(speeds)}

@@ -1,0 +1,82 @@
+"""The commands `marsls ledger …`: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option, Typer
+from typer.core import TyperGroup
+
+_Json = Annotated[bool, Option("--json", help="Print JSON.")]
+
+
+class _ShowByDefault(TyperGroup):
+    """Takes `marsls ledger` for `marsls ledger show`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in front of options that stand alone."""
+        alone = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        return super().parse_args(ctx, ["show", *args] if alone else args)
+
+
+ledger_app = Typer(cls=_ShowByDefault, help="Compare expected scores with those of the leaderboard (show, add).")
+
+
+@ledger_app.command()
+def show(
+    ledger: Annotated[Path | None, Option(help="The ledger; submissions/ledger.csv by default.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what was expected of each zip, what the leaderboard said, and how the two go together."""
+    from competition.console import show as print_out
+    from competition.console import show_json, table
+    from competition.ledger.answers import LEDGER, answers, correlations
+
+    path = ledger or LEDGER
+    lines = answers(path)
+    related = correlations(lines)
+    if as_json:
+        show_json({"ledger": str(path), "lines": lines, "correlations": related})
+        return
+
+    def number(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{value:{sign}z.4f}"
+
+    rows = []
+    for line in lines:
+        bounds = "–".join(map(number, line["interval"] or ())) or "–"
+        within = {None: "–", True: "yes", False: "no"}[line["inside"]]
+        figures = [number(line["expected"]), bounds, number(line["score"]), number(line["difference"], "+"), within]
+        rows.append([line["zip"], line["time"].split("T")[0], line["phase"] or "–", *figures])
+    columns = ["zip", "written", "phase", "expected mIoU", "95 % interval", "leaderboard", "difference", "inside"]
+    print_out(table(str(path), columns, rows))
+    for group in related:
+        whose = "all phases" if group["phase"] == "all" else f"phase {group['phase']}"
+        print_out(
+            f"{whose}, {group['lines']} zips: correlation of expected and actual {number(group['pearson'], '+')} (Pearson), "
+            f"{number(group['spearman'], '+')} (Spearman)."
+        )
+
+
+@ledger_app.command()
+def add(
+    zip_file: Annotated[Path, Argument(metavar="ZIP", help="The zip that was submitted, or its name in the ledger.")],
+    phase: Annotated[int, Option(help="Phase of the challenge, 1 or 2.")],
+    score: Annotated[float, Option(help="The mIoU that the leaderboard shows, such as 0.86.")],
+    name: Annotated[str | None, Option(help="What to call a zip that is not in the ledger; the file's name by default.")] = None,
+    ledger: Annotated[Path | None, Option(help="The ledger; the one beside the zip, or submissions/ledger.csv.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Note the leaderboard's answer for a zip."""
+    from competition.console import show as print_out
+    from competition.console import show_json
+    from competition.ledger.answers import record
+
+    result = record(zip_file, phase, score, name, ledger)
+    if as_json:
+        show_json(result)
+        return
+    before = f" (was {result['replaced']})" if result["replaced"] else ""
+    new = ", which was not in it yet" if result["new"] else ""
+    print_out(f"{result['ledger']}: phase {phase}, score {score:g}{before}, noted for {result['zip']}{new}.")

@@ -1,0 +1,61 @@
+"""What commands share: options, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from marsls_keras.errors import InputError
+
+Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of the runs.")]
+Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1; or full, the refit on all tiles.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
+OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are now, if they were moved.")]
+RunNames = Annotated[list[str] | None, Option("--run", help="Run, or RUN@SET; repeat for an ensemble of several. Default: default.")]
+
+
+Form = StrEnum("Form", ["mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
+FormOrAuto = StrEnum("FormOrAuto", ["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
+Conflicts = StrEnum("Conflicts", ["error", "union", "ignore"])
+Release = Annotated[FormOrAuto, Option(help="What the tiles are; auto tells by names and values.")]
+
+
+class Purpose(StrEnum):
+    """What a decision is for, as in `marsls_keras.inference.decision`."""
+
+    region = "region"
+    published = "published"
+
+
+class Align(StrEnum):
+    """Ways of alignment, as in `marsls_keras.inference.align.align`."""
+
+    statistics = "statistics"
+    batchnorm = "batchnorm"
+
+
+AlignTo = Annotated[Align | None, Option("--align", help="Fit to all of these images together (transductive): z-score or BatchNorm.")]
+
+
+def parse_folds(text: str | None) -> list[Any] | None:
+    """Return the folds that --folds names; None if it was not given.
+
+    Raises:
+        InputError: If it names none.
+    """
+    if text is None or text == "full":
+        return [text] if text else None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--folds {text}: expected numbers with commas between them, such as 0,1, or full.") from None
+
+
+def next_line(command: str, *options: tuple[str, object]) -> str:
+    """Return the line that says what to type next, as a shell takes it; options without value or with the usual one are left out."""
+    given = [(flag, str(value)) for flag, value in options if value is not None and (flag, str(value)) != ("--runs", "runs")]
+    return f"Next: marsls {shlex.join([command, *(word for option in given for word in option)])}"

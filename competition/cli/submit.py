@@ -1,0 +1,44 @@
+"""The command `marsls submit`: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from competition.cli.options import AlignTo, AsJson, Folds, FormOrAuto, Release, RunNames, Runs, parse_folds
+
+
+def submit(
+    context: typer.Context,
+    run: RunNames = None,
+    images: Annotated[Path | None, Option(help="Folder of test images; test/images of the run's data by default.")] = None,
+    out: Annotated[Path | None, Option(help="The zip; submissions/<run>.zip by default.")] = None,
+    folds: Folds = None,
+    release: Release = FormOrAuto.auto,
+    verify: Annotated[Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")] = None,
+    align: AlignTo = None,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Predict the test images with all folds and views, and write a verified zip for CodaBench; or check one that is there."""
+    if verify is not None:
+        from competition.console import show_inspection, show_json
+        from competition.submission.inspect import expected_masks, inspect_zip, refuse_other_options
+
+        refuse_other_options({name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")})
+        inspected = inspect_zip(verify, expected_masks(images, run or [], runs, release.value))
+        show_json(inspected) if as_json else show_inspection(inspected)
+        raise typer.Exit(0 if inspected["good"] else 2)
+    from competition.commands import workflow
+    from competition.console import bounds, say, show, show_json
+
+    manifest = workflow.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say, align and align.value)
+    if as_json:
+        show_json(manifest)
+        return
+    show(f"{manifest['path']}: {manifest['tiles']} masks, {manifest['foreground_ratio']:.1%} landslide, verified.")
+    if expected := manifest["expected"]:
+        show(f"Expected mIoU on tiles like those of training: {expected['miou']:.4f} ({bounds(expected['interval'])}).")

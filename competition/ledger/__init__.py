@@ -1,0 +1,1 @@
+"""The ledger of submissions and the scores that came back."""

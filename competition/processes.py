@@ -1,0 +1,124 @@
+"""Training several folds at once on one machine: a process for each, on a GPU of its own or with its share of the CPU's cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from queue import SimpleQueue
+
+from marsls_keras.errors import InputError, Interrupted, RunError, listing
+
+Say = Callable[[str], None]
+
+_COUNT = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+
+
+def device_environments(jobs: int) -> list[dict[str, str]]:
+    """Return the environment variables that give each of so many processes a GPU of its own; empty where there is no GPU.
+
+    The GPUs are counted in a process that ends at once: to look at a GPU is to take its memory.
+
+    Raises:
+        InputError: If there are GPUs, but fewer than processes.
+    """
+    counted = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True)
+    if counted.returncode:
+        raise RunError(f"The GPUs of this machine could not be counted: {counted.stderr.strip().splitlines()[-1]}")
+    gpus = int(counted.stdout.split()[-1])
+    if not gpus:
+        return [{}] * jobs
+    if jobs > gpus:
+        raise InputError(f"--jobs {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, and each fold needs one of its own.")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+    return [{"CUDA_VISIBLE_DEVICES": number} for number in visible[:jobs]]
+
+
+def core_limits(at_once: int) -> dict[str, str]:
+    """Return the environment variables that give each of so many processes its share of the cores; they would start a thread for each."""
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+
+
+def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]], say: Say) -> None:
+    """Run a command for each fold, as many at once as there are environments, and pass on what they say.
+
+    Args:
+        commands: Arguments of `marsls` by fold.
+        environments: Environment variables, one set a process, as `device_environments` gives them.
+        say: Called with every line that a process writes to stderr; from several threads.
+
+    Raises:
+        RunError: If some failed; the others were trained to their end all the same.
+        Interrupted: If a signal came; it was passed on, and the processes have saved their state.
+    """
+    from marsls_keras.training.callbacks.stop_on_trouble import (
+        Signals,  # brings Keras, whose backend is chosen later than this file is read
+    )
+
+    at_once = min(len(environments), len(commands))
+    limits = {} if any(environments) else core_limits(at_once)
+    free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+    for environment in environments[:at_once]:
+        free.put(environment)
+    running: dict[int, subprocess.Popen[str]] = {}
+    said: dict[int, list[str]] = {fold: [] for fold in commands}
+    stopping, lock = threading.Event(), threading.Lock()
+
+    def end(how: Callable[[subprocess.Popen[str]], None]) -> None:
+        """End what runs, and let nothing begin any more."""
+        with lock:
+            stopping.set()
+            for process in running.values():
+                how(process)
+
+    def train(fold: int) -> int | None:
+        """Return the exit code, or None if it was not begun."""
+        environment = free.get()
+        try:
+            with lock:
+                if stopping.is_set():
+                    return None
+                # In a session of its own, so that Ctrl-C reaches it once, through here.
+                running[fold] = process = subprocess.Popen(
+                    [sys.executable, "-m", "competition.cli", *commands[fold]],
+                    env={**limits, **os.environ, **environment},
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,
+                )
+            assert process.stderr is not None
+            for line in process.stderr:
+                said[fold].append(line.rstrip())
+                say(said[fold][-1] if f"fold {fold}" in line else f"fold {fold}: {said[fold][-1]}")
+            return process.wait()
+        finally:
+            free.put(environment)
+
+    with Signals() as signals, ThreadPoolExecutor(at_once) as pool:
+        try:
+            futures = {fold: pool.submit(train, fold) for fold in commands}
+            while wait(futures.values(), timeout=0.2).not_done:
+                if signals.received and not stopping.is_set():
+                    end(subprocess.Popen.terminate)
+            codes = {fold: future.result() for fold, future in futures.items()}
+        except BaseException:  # a second signal, or nobody reads what is said any more
+            end(subprocess.Popen.kill)
+            raise
+    if signals.received and any(code != 0 for code in codes.values()):
+        raise Interrupted(signals.received, "with all folds")
+    failed = [f"fold {fold} (exit code {code}): {last_error(said[fold])}" for fold, code in codes.items() if code]
+    if failed:
+        others = "The others are trained." if len(failed) < len(commands) else ""
+        raise RunError(f"{len(failed)} of {len(commands)} folds failed:{listing(failed)}\n{others}".rstrip())
+
+
+def last_error(lines: Sequence[str]) -> str:
+    """Return the error that a process ended with, or the last that it said."""
+    begin = max((i for i, line in enumerate(lines) if line.startswith("Error: ")), default=len(lines) - 1)
+    return "\n    ".join(lines[max(begin, 0) :]).removeprefix("Error: ")

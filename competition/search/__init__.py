@@ -1,0 +1,1 @@
+"""Search over training configurations with Optuna."""

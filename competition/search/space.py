@@ -1,0 +1,192 @@
+"""The space of a search: which keys of a configuration are tried with which values, and from a trial's draw to a configuration."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import optuna
+import yaml
+
+from competition.commands.workflow import require_parts
+from marsls_keras.config import Config, Distribution, Range, Recipe, parse_config, place
+from marsls_keras.errors import InputError
+
+_DRAWS = 64
+
+_FIXED = {
+    **dict.fromkeys(("data.release", "data.resize", "data.pool", "data.cv", "data.folds", "data.holdout", "data.block_size"), "tiles"),
+    "training.seed": "tiles",
+    "training.epochs": "epochs",
+    "training": "epochs",
+    "data": "tiles",
+    "inference": "threshold and views",
+}
+"""What trials are judged on. It must be the same for all of them, or the best would be the one that was judged most kindly."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A configuration and what is tried instead of its values.
+
+    Attributes:
+        base: The configuration.
+        keys: Dotted keys, what holds others before them, with a range or a tuple of values each.
+    """
+
+    base: Config
+    keys: dict[str, Distribution]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Space:
+        """Return the space of a recipe, or the default one around its configuration, if every value in it can be used.
+
+        Raises:
+            InputError: If a key is unknown or cannot be searched, or a value is refused; the key is named.
+        """
+        keys = recipe.search or default_keys(recipe.config)
+        # A section comes before what is in it, and the key that says of which kind it is before its other keys.
+        order = sorted(keys, key=lambda key: (key.count("."), not key.endswith((".preset", ".name"))))
+        space = cls(recipe.config, {key: keys[key] for key in order})
+        space._check()
+        return space
+
+    def draw(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Let a trial choose a value for each key; a loss term's parameter is left out where the loss has no such term."""
+        chosen: dict[str, Any] = {}
+        for key, values in self.keys.items():
+            if self._applies(key, chosen):
+                chosen[key] = self._value(key, _suggest(trial, key, values))
+        return chosen
+
+    def chosen(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that a finished trial's parameters stand for."""
+        return {key: self._value(key, parameters[key]) for key in self.keys if key in parameters}
+
+    def configuration(self, chosen: Mapping[str, Any]) -> Config:
+        """Return the configuration with the values that were chosen, validated as one from a file is.
+
+        Raises:
+            InputError: If it is refused.
+        """
+        values = self._values(chosen)
+        config = parse_config(values, f"with {yaml.safe_dump(dict(chosen), default_flow_style=True, sort_keys=False, width=10**6).strip()}")
+        require_parts(config)
+        return config
+
+    def _values(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        values = self.base.model_dump(mode="json")
+        for key, value in chosen.items():
+            parts = key.split(".")
+            term = values["loss"].get(parts[1]) if parts[0] == "loss" and len(parts) == 3 else None
+            if isinstance(term, int | float):  # the term's weight, beside which it gets a parameter
+                values["loss"][parts[1]] = {"weight": term}
+            place(values, parts, value)
+        return values
+
+    def _applies(self, key: str, chosen: Mapping[str, Any]) -> bool:
+        section, *rest = key.split(".")
+        return section != "loss" or len(rest) < 2 or rest[0] in self._values(chosen)["loss"]
+
+    def _value(self, key: str, parameter: Any) -> Any:
+        """Return the value that Optuna's parameter stands for: itself, or what it is the label of."""
+        values = self.keys[key]
+        return parameter if isinstance(values, Range) else values[labels(values).index(parameter)]
+
+    def _check(self) -> None:
+        """Refuse what could never be trained, key by key, and then what does not go together, in random draws.
+
+        Raises:
+            InputError: If so.
+        """
+        for key, values in self.keys.items():
+            if not all(key.split(".")):
+                raise InputError(f"search: {key!r}: expected a key of the configuration, such as training.learning_rate.")
+            if reason := _FIXED.get(key, _FIXED["inference"] if key.startswith("inference.") else None):
+                raise InputError(f"search: {key} cannot be searched: trials are compared on the same {reason}. Remove it from the recipe.")
+            for value, around in itertools.product(values.ends if isinstance(values, Range) else values, self._around(key)):
+                try:
+                    self.configuration({**around, key: value})
+                except InputError as error:
+                    raise InputError(f"search: {key}: {error}") from None
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(_DRAWS):
+            chosen = self.draw(study.ask())
+            try:
+                self.configuration(chosen)
+            except InputError as error:
+                raise InputError(f"search: not all of its values go together: {error}") from None
+
+    def _around(self, key: str) -> Iterator[dict[str, Any]]:
+        """Yield the surroundings in which a key is checked: the configuration as it is, or a loss that has the term of the key.
+
+        Raises:
+            InputError: If no loss has it.
+        """
+        if self._applies(key, {}):
+            yield {}
+            return
+        found = False
+        term = key.split(".")[1]
+        for other in ("loss", f"loss.{term}"):
+            values = self.keys.get(other, ())
+            for value in values.ends[1:] if isinstance(values, Range) else values:
+                if self._applies(key, {other: value}):
+                    yield {other: value}
+                    found = True
+                    break
+        if not found:
+            raise InputError(f"search: {key}: neither the recipe's loss nor one of the search has the term {term}.")
+
+
+def default_keys(config: Config) -> dict[str, Distribution]:
+    """Return what is searched where the recipe does not say: learning rate, weight decay, loss and augmentation, around the recipe's own.
+
+    The losses are those of the field: cross entropy or focal loss with Dice (DualSwinFusionSeg, RMAU-Net), Tversky, and the Lovász hinge.
+    """
+    rate = config.training.learning_rate
+    losses: list[Any] = [
+        config.loss,
+        {"bce": 0.5, "dice": 0.5},
+        {"focal": {"weight": 0.5, "gamma": 2.0}, "dice": 0.5},
+        {"bce": 0.5, "tversky": {"weight": 0.5, "alpha": 0.3, "beta": 0.7}},
+        {"bce": 0.5, "lovasz": 0.5},
+    ]
+    augmentations = [config.augmentation.model_dump(mode="json"), *({"preset": name} for name in ("flips", "dual_swin", "strong"))]
+    decay = {"training.weight_decay": Range(low=1e-6, high=1e-2, log=True)} if config.training.optimizer == "adamw" else {}
+    return {
+        "training.learning_rate": Range(low=rate / 10, high=rate * 10, log=True),
+        **decay,
+        "loss": _different(config, "loss", losses),
+        "augmentation": _different(config, "augmentation", augmentations),
+    }
+
+
+def _different(config: Config, section: str, values: list[Any]) -> tuple[Any, ...]:
+    """Return the values of a section that do not mean the same as one before them."""
+    meant: dict[int, Any] = {}
+    for i, value in enumerate(values):
+        meaning = getattr(parse_config({section: value}, section), section)
+        if meaning not in meant.values():
+            meant[i] = meaning
+    return tuple(values[i] for i in meant)
+
+
+def _suggest(trial: optuna.trial.BaseTrial, key: str, values: Distribution) -> Any:
+    if not isinstance(values, Range):
+        return trial.suggest_categorical(key, labels(values))
+    low, high = values.ends
+    if values.type == "int":
+        return trial.suggest_int(key, cast(int, low), cast(int, high), log=values.log, step=int(values.step or 1))
+    return trial.suggest_float(key, low, high, log=values.log, step=values.step)
+
+
+def labels(values: tuple[Any, ...]) -> list[Any]:
+    """Return what Optuna calls the values: those of one word by themselves, lists and sections by their YAML."""
+    plain = (str, int, float, bool, type(None))
+    return [
+        value if isinstance(value, plain) else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).strip()
+        for value in values
+    ]

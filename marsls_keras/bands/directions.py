@@ -1,0 +1,81 @@
+"""What a network's bands need while tiles are moved: vectors turn, and what hangs on a fixed direction is computed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.bands.derived import DERIVED, LATE, VECTORS
+
+
+class Directions:
+    """The bands that are carried while tiles are moved, and which of them turn.
+
+    A component of a vector needs the other one; a late band, such as hillshade, needs those it is computed from.
+
+    Args:
+        bands: The network's bands.
+
+    Attributes:
+        carried: Names of the C bands that are carried; the network's own, if none of them has a direction.
+        late: Names of the late bands among the network's.
+        vectors: (row, column, sign) of each vector: positions of its components among the carried bands; the component down the rows is
+            `sign` times that band.
+        fixed: Names of the carried bands whose values mean something that a stretch would destroy: components of vectors, and what a late
+            band is computed from.
+    """
+
+    def __init__(self, bands: Sequence[str]) -> None:
+        self.late = tuple(band for band in bands if band in LATE)
+        partners = {a: b for rows, columns, _ in VECTORS for a, b in ((rows, columns), (columns, rows))}
+        wanted = [name for band in bands for name in LATE.get(band, (band,))]
+        self.carried = tuple(dict.fromkeys([*wanted, *(partners[name] for name in wanted if name in partners)]))
+        at = {band: i for i, band in enumerate(self.carried)}
+        self.vectors = tuple((at[rows], at[columns], sign) for rows, columns, sign in VECTORS if rows in at)
+        directed = {self.carried[i] for row, column, _ in self.vectors for i in (row, column)}
+        self.fixed = tuple(band for band in self.carried if band in directed or any(band in LATE[name] for name in self.late))
+        self._partner = np.arange(len(self.carried))
+        self._along, self._across = np.zeros((2, 2, len(self.carried)), np.float32)  # first or second component; to and from the other
+        for row, column, sign in self.vectors:
+            self._partner[[row, column]] = column, row
+            self._along[0, row] = self._along[1, column] = 1
+            self._across[0, row] = self._across[1, column] = sign
+
+    def turn(self, image: Any, turns: Any) -> Any:
+        """Return carried bands with their vectors turned; an array or a tensor.
+
+        Element by element, one read and one write: a product of matrices takes several times as long.
+
+        Args:
+            image: float32 (..., C).
+            turns: float32 (..., 2, 2), from a vector (down the rows, along the columns) to what it is after the turn; its dimensions but
+                the last two are broadcast to those of the image's pixels.
+        """
+        keep = turns[..., 0, 0, None] * self._along[0] + turns[..., 1, 1, None] * self._along[1] + (1 - self._along.sum(0))
+        swap = turns[..., 0, 1, None] * self._across[0] + turns[..., 1, 0, None] * self._across[1]
+        return image * keep + take(image, self._partner) * swap
+
+    def mirror(self, image: Any, sides: Any) -> Any:
+        """Return carried bands whose vectors are mirrored: components down the rows times sides[..., 0], those along the columns [..., 1].
+
+        Args:
+            image: float32 (..., C).
+            sides: float32 (..., 2), of 1 and -1.
+        """
+        return image * (sides[..., 0, None] * self._along[0] + sides[..., 1, None] * self._along[1] + (1 - self._along.sum(0)))
+
+
+def take(image: Any, bands: Any) -> Any:
+    """Return some bands of an image (..., C), by their positions; an array or a tensor."""
+    if isinstance(image, np.ndarray):
+        return np.take(image, bands, -1)
+    import tensorflow as tf  # where there is a tensor; `check` looks at bands without it, and so begins sooner
+
+    return tf.gather(image, bands, axis=-1)
+
+
+def sources_of(band: str) -> tuple[str, ...]:
+    """Return the bands of tiles that a band comes from: itself, if it is none of the derived ones."""
+    return DERIVED[band].sources if band in DERIVED else (band,)

@@ -1,0 +1,230 @@
+"""Geometry: shift, scale, rotation, random resized crop and elastic displacement, together in one resampling of a tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from marsls_keras.bands.directions import Directions
+from marsls_keras.config import Augmentation
+from marsls_keras.data.augmentation.transform import Plan, Tile, between, fused, where_drawn
+
+
+class Warp:
+    """Moves the pixels of tiles, bands by bilinear, masks and weights by nearest interpolation, so that these keep their values.
+
+    What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true label.
+
+    Turning a tile also turns the light in the gray band and the direction that a slope faces: bands that are components of a vector turn
+    with it, by the rotation that is nearest to the change, and are mirrored where the tile is; elastic displacement leaves them as they
+    are. The slope band is a steepness: turning does not change it. A larger picture of the same terrain would be less steep per pixel, but
+    zooming here leaves the values of all bands as they are.
+
+    Args:
+        config: The sections affine, crop and elastic count.
+        bands: Names of the C bands; by default none of them has a direction.
+    """
+
+    def __init__(self, config: Augmentation, bands: Sequence[str] = ()) -> None:
+        self._affine, self._crop, self._elastic = config.affine, config.crop, config.elastic
+        self.active = max(self._affine.probability, self._crop.probability, self._elastic.probability) > 0
+        self._directions = Directions(bands)
+        self._resample, self._turn = fused(partial(resample, directions=self._directions)), fused(self._directions.turn)
+
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+        """Draw for each tile.
+
+        Returns:
+            bool (number,), whether it is moved; float32 (number, 2, 3), its matrix as in `resample`; bool (number,), whether it is
+            displaced as well; int32 (number, 2), the seed of its displacement.
+        """
+        seed, fields = tf.unstack(tf.random.experimental.stateless_split(seed))
+        affine, crop, elastic, *u = tf.unstack(tf.random.stateless_uniform((11, number), seed))
+        affine, crop, elastic = affine < self._affine.probability, crop < self._crop.probability, elastic < self._elastic.probability
+        turn, shift = math.radians(self._affine.rotation), self._affine.shift
+        matrix = affine_matrix(
+            tf.where(affine, between(self._affine.scale, u[0]), 1.0),
+            tf.where(affine, between((-turn, turn), u[1]), 0.0),
+            tf.where(affine, between((-shift, shift), u[2]), 0.0),
+            tf.where(affine, between((-shift, shift), u[3]), 0.0),
+            height,
+            width,
+        )
+        area = between(self._crop.area, u[4])
+        # Evenly on a logarithmic scale, so that wide crops are as likely as tall ones.
+        low, high = map(math.log, self._crop.aspect)
+        aspect = tf.exp(between((low, high), u[5]))
+        tall, wide = (tf.where(crop, tf.minimum(tf.sqrt(share), 1.0), 1.0) for share in (area / aspect, area * aspect))
+        cropped = crop_matrix(tall, wide, u[6] * (1 - tall), u[7] * (1 - wide), height, width)
+        seeds = tf.random.experimental.stateless_split(fields, number)
+        return affine | crop | elastic, _compose(matrix, cropped), elastic, seeds
+
+    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
+        """Return one tile changed; see `Change`."""
+        moved, matrix, displaced, seed = plan
+        height, width = tile[0].shape[:2]
+
+        def move(tile: Tile) -> Tile:
+            if not self._elastic.probability:
+                return self._turned(self._resample(*tile, matrix), matrix)
+            still = tf.zeros((2, height, width))
+            field = tf.cond(
+                displaced,
+                lambda: smooth_field(height, width, self._elastic.amplitude, self._elastic.distance, seed),
+                lambda: still,
+            )
+            return self._turned(self._resample(*tile, matrix, field), matrix)
+
+        return where_drawn(moved, move, tile)
+
+    def _turned(self, tile: Tile, matrix: tf.Tensor) -> Tile:
+        """Turn the vectors among the bands of a tile that was moved by a matrix; apart from that, or XLA would interpolate twice."""
+        image, mask, weight = tile
+        return self._turn(image, _turn(matrix)) if self._directions.vectors else image, mask, weight
+
+
+def affine_matrix(scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Return matrices that show the tile scaled, then turned about its centre, then shifted.
+
+    Args:
+        scale: float32 (B,); above 1 things become larger.
+        rotation: float32 (B,), radians, counterclockwise as seen on a map.
+        down: float32 (B,), shift as a share of the height.
+        right: float32 (B,), shift as a share of the width.
+        height: Height of the tile in pixels.
+        width: Its width.
+
+    Returns:
+        float32 (B, 2, 3), as `resample` takes it.
+    """
+    cosine, sine = tf.cos(rotation) / scale, tf.sin(rotation) / scale
+    turn = tf.stack([tf.stack([cosine, sine], -1), tf.stack([-sine, cosine], -1)], -2)
+    centre = tf.constant([(height - 1) / 2, (width - 1) / 2], tf.float32)
+    moved = centre + tf.stack([down * height, right * width], -1)
+    return tf.concat([turn, centre[:, None] - turn @ moved[..., None]], -1)
+
+
+def crop_matrix(tall: tf.Tensor, wide: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Return matrices that enlarge a part of the tile to its full size.
+
+    Args:
+        tall: float32 (B,), height of the part as a share of the tile's.
+        wide: float32 (B,), its width.
+        top: float32 (B,), what lies above it, as a share of the height.
+        left: float32 (B,), what lies to the left of it.
+        height: Height of the tile in pixels.
+        width: Its width.
+
+    Returns:
+        float32 (B, 2, 3), as `resample` takes it.
+    """
+    share = tf.stack([tall, wide], -1)
+    # Pixels are squares whose middles are at whole numbers.
+    start = tf.stack([top * height, left * width], -1) + (share - 1) / 2
+    return tf.concat([tf.linalg.diag(share), start[..., None]], -1)
+
+
+def _compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Return the matrices that look up in the second picture what the second looks up in the first: float32 (B, 2, 3)."""
+    turn, shift = first[..., :2], first[..., 2:]
+    return tf.concat([turn @ second[..., :2], turn @ second[..., 2:] + shift], -1)
+
+
+def smooth_field(height: int, width: int, amplitude: float, distance: float, seed: tf.Tensor) -> tf.Tensor:
+    """Draw a smooth random displacement, as in Simard et al., "Best practices for convolutional neural networks", ICDAR 2003.
+
+    Normal numbers, smoothed by a Gaussian. Everywhere its standard deviation is `amplitude`; between pixels r apart its correlation is
+    exp(-(r / distance)²).
+
+    Args:
+        height: Rows.
+        width: Columns.
+        amplitude: In pixels.
+        distance: In pixels.
+        seed: int32 (2,).
+
+    Returns:
+        float32 (2, height, width), how many rows and columns away each pixel is taken from.
+    """
+    rows, columns = _smoothing(height, distance), _smoothing(width, distance)
+    nodes = tf.random.stateless_normal((2, rows.shape[1], columns.shape[1]), seed, stddev=amplitude)
+    return rows @ nodes @ columns.T
+
+
+def _smoothing(size: int, distance: float) -> np.ndarray:
+    """Return how a line of pixels follows from independent numbers: float32 (size, nodes), the squares of each row adding up to 1."""
+    # White noise after a Gaussian of deviation s has the correlation exp(-r² / 4s²). Numbers s apart are as good as one a pixel.
+    deviation = distance / 2
+    nodes = np.arange(-4 * deviation, size - 1 + 4 * deviation + deviation, deviation)
+    kernel = np.exp(-(((np.arange(size)[:, None] - nodes) / deviation) ** 2) / 2)
+    return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
+
+
+def resample(
+    image: tf.Tensor,
+    mask: tf.Tensor,
+    weight: tf.Tensor,
+    matrix: tf.Tensor,
+    displacement: tf.Tensor | None = None,
+    directions: Directions | None = None,
+) -> Tile:
+    """Look up each pixel of the new tile in the old one.
+
+    The pixel in row i and column j is found at `matrix` @ (i + down, j + right, 1), down and right being its displacement.
+
+    Args:
+        image: float32 (H, W, C), interpolated bilinearly.
+        mask: float32 (H, W, 1), of which the nearest pixel is taken.
+        weight: float32 (H, W, 1), likewise.
+        matrix: float32 (2, 3).
+        displacement: float32 (2, H, W) in pixels, or None.
+        directions: What the bands are; vectors among them are mirrored where the tile is, but not turned. None if there is none.
+    """
+    height, width, bands = image.shape
+    rows, columns = tf.range(height, dtype=tf.float32)[:, None], tf.range(width, dtype=tf.float32)
+    if displacement is not None:
+        rows, columns = rows + displacement[0], columns + displacement[1]
+    down, right = (matrix[i, 0] * rows + matrix[i, 1] * columns + matrix[i, 2] for i in (0, 1))
+    y, x = _mirrored(down, height), _mirrored(right, width)
+    top, left = tf.floor(y), tf.floor(x)
+    first, second = _whole(top) * width, _whole(tf.minimum(top + 1, height - 1)) * width
+    near, far = _whole(left), _whole(tf.minimum(left + 1, width - 1))
+    pixels = tf.reshape(image, (-1, bands))
+    lower, later = (y - top)[..., None], (x - left)[..., None]
+    above = tf.gather(pixels, first + near) * (1 - later) + tf.gather(pixels, first + far) * later
+    below = tf.gather(pixels, second + near) * (1 - later) + tf.gather(pixels, second + far) * later
+    image = above * (1 - lower) + below * lower
+    if directions is not None and directions.vectors:
+        sides = tf.broadcast_to(_side(down, height), (height, width)), tf.broadcast_to(_side(right, width), (height, width))
+        image = directions.mirror(image, tf.stack(sides, -1))
+    nearest = _whole(tf.floor(y + 0.5)) * width + _whole(tf.floor(x + 0.5))
+    mask, weight = (tf.gather(tf.reshape(values, (-1, 1)), nearest) for values in (mask, weight))
+    return image, mask, weight
+
+
+def _mirrored(position: tf.Tensor, size: int) -> tf.Tensor:
+    """Return positions in [0, size - 1] from any; beyond a border, its last pixel comes first, then the one before."""
+    around = tf.math.floormod(position + 0.5, 2.0 * size)
+    return tf.clip_by_value(tf.minimum(around, 2.0 * size - around) - 0.5, 0, size - 1)
+
+
+def _side(position: tf.Tensor, size: int) -> tf.Tensor:
+    """Return -1 where `_mirrored` shows the tile mirrored, else 1."""
+    return 1 - 2 * tf.cast(tf.math.floormod(position + 0.5, 2.0 * size) >= size, tf.float32)
+
+
+def _turn(matrix: tf.Tensor) -> tf.Tensor:
+    """Return what a vector (down the rows, along the columns) becomes: float32 (2, 2), a rotation.
+
+    The matrix, float32 (2, 3), leads from the new tile to the old one, vectors the other way: by the transpose of its rotation.
+    """
+    angle = tf.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
+    return tf.stack([tf.stack([tf.cos(angle), tf.sin(angle)]), tf.stack([-tf.sin(angle), tf.cos(angle)])])
+
+
+def _whole(value: tf.Tensor) -> tf.Tensor:
+    return tf.cast(value, tf.int32)

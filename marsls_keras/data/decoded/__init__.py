@@ -1,0 +1,1 @@
+"""Decoded tiles: loading with all problems at once, the cache on disk, leaks between splits."""

@@ -1,0 +1,63 @@
+"""Tiles of two folders as one set of tiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.errors import InputError
+
+
+def require_alike(tiles: Tiles, others: Tiles, what: str) -> None:
+    """Refuse tiles that differ from others in size or bands, so that they cannot be in one array.
+
+    Raises:
+        InputError: If they do.
+    """
+    (height, width), (rows, columns) = tiles.images.shape[1:3], others.images.shape[1:3]
+    if (height, width) != (rows, columns):
+        raise InputError(f"{what} holds tiles of {rows} x {columns} pixels, but the labelled ones have {height} x {width}.")
+    if tiles.bands != others.bands:
+        raise InputError(f"{what} holds tiles of the bands {', '.join(others.bands)}; the labelled ones have {', '.join(tiles.bands)}.")
+
+
+def join(tiles: Tiles, others: Tiles) -> Tiles:
+    """Return tiles and others like them after them; if the images of either are on disk, all are.
+
+    Raises:
+        RunError: If images cannot be written to disk.
+    """
+    images: Images
+    if isinstance(tiles.images, np.ndarray) and isinstance(others.images, np.ndarray):
+        images = np.concatenate([tiles.images, others.images])
+    else:
+        images = Stored(np.concatenate([_on_disk(tiles).files, _on_disk(others).files]), tiles.images.shape[1:])
+    return replace(
+        tiles,
+        refs=(*tiles.refs, *others.refs),
+        images=images,
+        masks=np.concatenate([tiles.masks, others.masks]),
+        valid=np.concatenate([tiles.valid, others.valid]),
+        hashes=(*tiles.hashes, *others.hashes),
+        geo=(*tiles.geo, *others.geo),
+        traces=(*tiles.traces, *others.traces),
+    )
+
+
+def _on_disk(tiles: Tiles) -> Stored:
+    if isinstance(tiles.images, Stored):
+        return tiles.images
+
+    def make(folder: Path) -> dict[str, Any]:
+        pile = Pile(len(tiles), tiles.images.shape[1:], folder)
+        for i in range(len(tiles)):
+            pile.add(tiles.images[i], tiles.masks[i], tiles.valid[i])
+        return {"shape": pile.arrays()["images"].shape}
+
+    _, arrays = cached(tiles.refs, ("joined", tiles.bands, list(tiles.hashes)), make)
+    return arrays["images"]

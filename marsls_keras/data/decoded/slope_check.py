@@ -1,0 +1,64 @@
+"""Whether the band called slope is one: the gradient of the DEM, which it must follow, tells."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marsls_keras.bands.releases import RELEASES
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.index.tile_ref import Problem
+from marsls_keras.data.normalization import moments_of_valid
+
+FOLLOWS = 0.7
+"""A band that correlates with the gradient at least so well is a slope (0.96 in MMLS); grey, colour and temperature stay below 0.5."""
+
+STRAYS = 0.35
+"""One that correlates less is none."""
+
+
+def slope_correlations(tiles: Tiles) -> dict[str, float]:
+    """Return Pearson's correlation of each band with the gradient of the DEM, in degrees, over all pixels with data in every band.
+
+    The gradient is that of central differences inside each tile. A band that is constant has correlation 0. Empty if the tiles do not hold
+    both slope and dem.
+    """
+    bands, release = RELEASES[tiles.release].bands, RELEASES[tiles.release]
+    if not {"slope", "dem"} <= set(bands) or min(tiles.images.shape[1:3]) < 2:
+        return {}
+    dem = bands.index("dem")
+
+    def compared(part: np.ndarray) -> np.ndarray:
+        """Return z-scores of the bands and, last, of the gradient, then the products with it: float64 (n, H, W, …)."""
+        heights = part[..., dem].astype(np.float64) * release.relief
+        rise = np.hypot(*np.gradient(heights, release.pixel, axis=(1, 2)))
+        return np.concatenate([part[..., : len(bands)], np.degrees(np.arctan(rise))[..., None]], -1)
+
+    mean, std = moments_of_valid(tiles.images, tiles.valid, compared)
+    scale = np.where(std > 0, std, 1)
+
+    def products(part: np.ndarray) -> np.ndarray:
+        scores = (compared(part) - mean) / scale
+        return scores[..., :-1] * scores[..., -1:]
+
+    found, _ = moments_of_valid(tiles.images, tiles.valid, products)
+    return {band: round(float(found[i]), 4) for i, band in enumerate(bands) if band != "dem"}
+
+
+def slope_problems(correlations: dict[str, float]) -> list[Problem]:
+    """Return a warning if the band slope does not follow the gradient of the DEM, naming another band that does."""
+    others = {band: r for band, r in correlations.items() if band != "slope"}
+    if not others:
+        return []
+    best = max(others, key=lambda band: others[band])
+    slope = correlations["slope"]
+    if slope >= FOLLOWS:
+        return []
+    if abs(slope) < STRAYS and others[best] < FOLLOWS:  # nothing follows the gradient: bands that were made up, say
+        return []
+    if slope >= STRAYS or others[best] < FOLLOWS:
+        what = f"slope does not follow the gradient of dem (r = {slope:.2f}, next is {best} with {others[best]:.2f})"
+        return [Problem("exchanged bands", f"{what}. Are the bands of all tiles in the order of their release?", "warning")]
+    what = (
+        f"slope and {best} look exchanged: the gradient of dem correlates with {best} (r = {others[best]:.2f}), with slope r = {slope:.2f}"
+    )
+    return [Problem("exchanged bands", f"{what}. Is the release right? It can be named with --release", "warning")]

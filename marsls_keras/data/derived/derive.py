@@ -1,0 +1,160 @@
+"""Adding derived bands to decoded tiles, those of the terrain from the picture that the tiles were cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from marsls_keras.bands.derived import DERIVED
+from marsls_keras.bands.directions import Directions
+from marsls_keras.bands.releases import RELEASES, expand_bands
+from marsls_keras.config import Data
+from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
+from marsls_keras.data.decoded.load import Tiles, load
+from marsls_keras.data.derived.colours import COLOURS
+from marsls_keras.data.derived.terrain import terrain_bands
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.progress import tracked
+
+
+def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
+    """Return tiles that also hold what a list of bands needs: derived bands, and the other components of vectors.
+
+    Bands of the terrain are computed from the picture that the tiles were cut from, so that a tile's border leaves no trace: beyond it lie
+    the heights of the neighbours among `tiles`, whatever their split or fold (their images only, never their masks), and beyond those the
+    terrain as `continued` has it. Images on disk stay there, the new ones beside them.
+
+    Args:
+        tiles: The tiles, all of those that may be neighbours.
+        bands: Names as in the configuration's `data.bands`.
+
+    Raises:
+        InputError: If the tiles do not hold what a band is computed from.
+        RunError: If images on disk cannot be written.
+    """
+    carried = Directions(expand_bands(bands, tiles.bands)).carried
+    names = tuple(band for band in carried if band in DERIVED and band not in tiles.bands)
+    if not names:
+        return tiles
+    number, height, width, _ = tiles.images.shape
+    reach = 1 + max((DERIVED[name].reach or 0 for name in names), default=0)  # one more, to mirror at a neighbour's last pixel
+    mosaic = Mosaic.of(tiles.refs, height, width, max(height, width) + 2 * reach)
+    shape = (height, width, len(tiles.bands) + len(names))
+
+    def pile(folder: Path | None) -> Images:
+        whole = Pile(number, shape, folder)
+        for i in tracked(f"Deriving {', '.join(names)}", range(number)):
+            image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
+            whole.add(image, tiles.masks[i], tiles.valid[i])
+        return whole.arrays()["images"]
+
+    if isinstance(tiles.images, Stored):
+
+        def make(folder: Path) -> dict:
+            return {"shape": pile(folder).shape}
+
+        # The digests of the pixels stand for whatever else decided what the tiles are decoded to.
+        _, arrays = cached(tiles.refs, ("derived", list(names), tiles.bands, list(tiles.hashes)), make)
+        images = arrays["images"]
+    else:
+        images = pile(None)
+    return replace(tiles, images=images, derived=(*tiles.derived, *names))
+
+
+def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reach: int) -> np.ndarray:
+    """Return the derived bands of one tile, float32 (H, W, len(names))."""
+    found: dict[str, np.ndarray] = {}
+    own = [name for name in names if name in COLOURS]
+    if own:
+        image = tiles.images[tile]
+        sources = {source for name in own for source in DERIVED[name].sources}
+        layers = {source: image[..., tiles.bands.index(source)].astype(np.float64) for source in sources}
+        found = {name: COLOURS[name](layers) for name in own}
+    terrain = [name for name in names if name not in COLOURS]
+    if terrain:
+        release, dem = RELEASES[tiles.release], tiles.bands.index("dem")
+        top, left = mosaic.origin(tile)
+        box = (top - reach, left - reach, mosaic.height + 2 * reach, mosaic.width + 2 * reach)
+        heights = mosaic.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
+        heights = continued(heights)
+        inside = slice(reach, reach + mosaic.height), slice(reach, reach + mosaic.width)
+        found |= {name: band[inside] for name, band in terrain_bands(heights, release.pixel, terrain).items()}
+    return np.stack([found[name] for name in names], -1).astype(np.float32)
+
+
+def continued(heights: np.ndarray) -> np.ndarray:
+    """Return heights (H, W) with unknown ones, NaN, continued from the known: mirrored at the nearest known pixel, through that point.
+
+    A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest pixel would make
+    borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest is repeated.
+    """
+    known = np.isfinite(heights)
+    if known.all():
+        return heights
+    # A column is a hair wider than a row, so that of two pixels that are as near the choice does not hang on what else is in the array.
+    nearest = ndimage.distance_transform_edt(~known, sampling=(1, 1 + 1e-6), return_distances=False, return_indices=True)
+    height, width = heights.shape
+    down, right = 2 * nearest - np.indices(heights.shape)
+    near, far = heights[tuple(nearest)], heights[np.clip(down, 0, height - 1), np.clip(right, 0, width - 1)]
+    return np.where(known, heights, 2 * near - np.where(np.isfinite(far), far, near))
+
+
+def load_folder(root: Path, config: Data) -> Tiles:
+    """Decode all tiles of a data folder, with derived bands, as the configuration's section `data` says.
+
+    Raises:
+        InputError: If the folder is missing or anything in it has an error; all are listed.
+        RunError: If decoded tiles cannot be kept on disk.
+    """
+    dataset = Dataset.open(root, release=config.release, conflicts=config.conflicts)
+    return derive(load(dataset, config.release, config.resize, config.cache), config.bands)
+
+
+def load_with_neighbours(
+    dataset: Dataset,
+    chosen: Sequence[TileRef],
+    bands: Sequence[str],
+    release: str,
+    resize: int | None,
+    cache: str = "memory",
+    sight: int = 0,
+) -> Tiles:
+    """Decode some tiles of a dataset, with derived bands that are the same as if all had been decoded.
+
+    Args:
+        dataset: The dataset.
+        chosen: The tiles that are wanted.
+        bands: Names of all bands that are needed.
+        release: As in `marsls_keras.data.decoded.load.examine`.
+        resize: Likewise.
+        cache: Likewise.
+        sight: Tiles up to this many cells from a chosen one follow the chosen ones, without their masks.
+
+    Raises:
+        InputError: If any of the tiles, or of their neighbours if they are needed, has an error.
+        RunError: If decoded tiles cannot be kept on disk.
+    """
+    wanted = (*chosen, *_neighbours(dataset.tiles, chosen, sight))
+    near = _neighbours(dataset.tiles, wanted, 1) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
+    tiles = derive(load(Dataset(dataset.root, (*wanted, *near)), release, resize, cache), bands)
+    return tiles.subset(range(len(wanted))) if near else tiles
+
+
+def _neighbours(refs: Sequence[TileRef], chosen: Sequence[TileRef], sight: int) -> list[TileRef]:
+    """Return the tiles up to so many cells from the chosen ones, also diagonally, that are none of them, without their masks."""
+    around = {
+        (ref.raster, ref.cell[0] + down, ref.cell[1] + right)
+        for ref in chosen
+        if ref.cell is not None
+        for down in range(-sight, sight + 1)
+        for right in range(-sight, sight + 1)
+    }
+    own = {ref.id for ref in chosen}
+    near = [ref for ref in refs if ref.cell is not None and (ref.raster, *ref.cell) in around and ref.id not in own]
+    return [replace(ref, mask=None) for ref in near]

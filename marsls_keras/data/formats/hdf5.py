@@ -1,0 +1,100 @@
+"""HDF5 files of Landslide4Sense: one tile or one mask to a file, in the dataset `img` or `mask`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.bands.releases import SENTINEL
+from marsls_keras.data.formats.decoder_process import Crash, Decoder
+from marsls_keras.data.formats.limits import MAX_VALUES
+from marsls_keras.data.formats.tiff import shape_only
+from marsls_keras.errors import InputError
+
+_decoder = Decoder(Path(__file__).with_name("hdf5_decoder.py"))
+
+
+def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+    """Return the dataset `img` as (H, W, bands) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
+
+    It is of the file's type; or float32 with NaN for values that its maker marked as no data or that were never written, and of
+    physical values where the dataset has a scale or an offset.
+
+    Raises:
+        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape or is kept in other files.
+    """
+    number = len(SENTINEL) if bands is None else bands
+    array, missing, scaling = _load(path, "img", pixels)
+    if array.ndim != 3 or array.shape[2] != number:
+        raise InputError(f"{path}: expected img of H x W x {number} bands, found {_size(array)}. Is this an image tile?")
+    if pixels and scaling is not None:
+        scale, offset = scaling
+        array = (array * scale + offset).astype(np.float32)
+    if missing.any():
+        array = np.where(missing, np.float32(np.nan), array.astype(np.float32))
+    return array, ()
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return the dataset `mask`, (H, W) of the file's type.
+
+    Raises:
+        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape, a scale, or pixels of
+            which is said that they have no data.
+    """
+    array, missing, scaling = _load(path, "mask", pixels=True)
+    if array.ndim != 2:
+        raise InputError(f"{path}: expected mask of H x W, found {_size(array)}. Is this a mask?")
+    if scaling is not None:
+        raise InputError(f"{path}: mask has a scale_factor or add_offset, so its values are no classes. Write it as 0 and 1 without.")
+    if missing.any():
+        raise InputError(
+            f"{path}: {np.count_nonzero(missing)} pixels of mask have no data (its fill value, or never written). "
+            "Write 0 where there is no landslide and 1 where there is."
+        )
+    return array
+
+
+def _load(path: Path, key: str, pixels: bool) -> tuple[np.ndarray, np.ndarray, tuple[float, float] | None]:
+    """Return a dataset of numbers, which of its values have no data, and scale and offset; without `pixels` arrays of that shape alone."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file.")
+    try:
+        reply, data = _decoder.ask(path=str(path.absolute()), key=key, most=MAX_VALUES, pixels=pixels)
+    except Crash as crash:
+        reply = {"damage": f"the HDF5 library failed on it: {crash}"}
+    if "damage" in reply:
+        raise InputError(f"{path}: unreadable or truncated HDF5 ({reply['damage']}). Download or copy the file again.")
+    if "refused" in reply:
+        raise InputError(f"{path}: {reply['refused']}")
+    shape, dtype = tuple(reply["shape"]), np.dtype(reply["dtype"])
+    scaling, none = _attributes(path, key, reply["attributes"])
+    if not pixels:
+        return shape_only(shape, dtype), shape_only(shape, bool), scaling
+    number = int(np.prod(shape))
+    array = data[: number * dtype.itemsize].view(dtype).reshape(shape)
+    missing = np.zeros(shape, bool) if not reply["gaps"] else ~data[number * dtype.itemsize :].view(bool).reshape(shape)
+    # Many programs define 0, which is a value like others; who defines another means no data by it.
+    for value in [*none, *([reply["fill"]] if reply["fill"] else [])]:
+        missing |= array == np.float64(value).astype(dtype if dtype.kind == "f" else float)  # as the file's type has it
+    return array, missing, scaling
+
+
+def _attributes(path: Path, key: str, attributes: dict[str, Any]) -> tuple[tuple[float, float] | None, list[float]]:
+    """Return scale and offset, None if there are none, and the values that mean no data, of a dataset's attributes (netCDF's names)."""
+    known = {name: attributes[name] for name in ("_FillValue", "missing_value", "scale_factor", "add_offset") if name in attributes}
+    for name, value in known.items():
+        alone = name not in ("scale_factor", "add_offset") or len(value) == 1
+        if not isinstance(value, list) or not alone or (name == "scale_factor" and not value[0]):
+            raise InputError(f"{path}: the attribute {name} of {key} is {value}, expected a number. Correct or remove it.")
+    scale, offset = known.get("scale_factor", [1.0])[0], known.get("add_offset", [0.0])[0]
+    none = [value for name in ("_FillValue", "missing_value") for value in known.get(name, [])]
+    if not np.isfinite([scale, offset]).all():
+        raise InputError(f"{path}: scale_factor {scale} and add_offset {offset} of {key} are no finite numbers. Correct or remove them.")
+    return (None if (scale, offset) == (1, 0) else (scale, offset)), none
+
+
+def _size(array: np.ndarray) -> str:
+    return " x ".join(map(str, array.shape)) or "a single value"

@@ -1,0 +1,151 @@
+"""The process that opens HDF5 files: a file made to harm, or damaged, can kill it, but not the program that asks.
+
+It is run as a script by `marsls_keras.data.formats.decoder_process`, and imports nothing of this package, so that it starts in a
+moment. A request is a
+line of JSON: path, key and limit. A reply is a line of JSON, followed by so many bytes as it says: the dataset, and of a dataset of which
+chunks were never written, one byte a value that says whether it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import h5py
+import numpy as np
+
+SECONDS, MEMORY = 4, 1 << 30
+"""Processor time that a file may take, and bytes that the process may have beside what it begins with."""
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks; when it ends, so do the requests
+    # What libraries print must not get into the replies.
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    for stream in (0, 1):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+    limit = _limits()
+    for line in requests:
+        limit()
+        try:
+            reply, parts = read(**json.loads(line))
+        except MemoryError:
+            reply, parts = {"damage": "it needs more memory than a tile takes"}, []
+        except Exception as error:  # a damaged file makes the library raise nearly anything
+            reply, parts = {"damage": " ".join(str(error).split())[:300] or type(error).__name__}, []
+        replies.write(json.dumps({**reply, "bytes": sum(part.nbytes for part in parts)}).encode() + b"\n")
+        for part in parts:
+            if part.size:
+                replies.write(part.data.cast("B"))
+        replies.flush()
+        del reply, parts
+
+
+def _limits() -> Any:
+    """Bound the memory of this process, where the system can; return a function that gives the next file its processor time."""
+    try:
+        import resource
+    except ImportError:  # Windows: the program that asks has a bound on the time
+        return lambda: None
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS  # of address space much is only reserved
+    hard = resource.getrlimit(kind)[1]
+    if hard == resource.RLIM_INFINITY or hard > MEMORY:
+        try:
+            resource.setrlimit(kind, (MEMORY, hard))
+        except (ValueError, OSError):  # macOS refuses a limit below what is reserved already
+            pass
+    ceiling = resource.getrlimit(resource.RLIMIT_CPU)[1]
+
+    def limit() -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(used.ru_utime + used.ru_stime) + 1 + SECONDS  # whole seconds, so up to one more
+        resource.setrlimit(resource.RLIMIT_CPU, (soft if ceiling == resource.RLIM_INFINITY else min(soft, ceiling), ceiling))
+
+    return limit
+
+
+def read(path: str, key: str, most: int, pixels: bool) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Return what a dataset is, as JSON, and its values.
+
+    Args:
+        path: HDF5 file.
+        key: Name of the dataset, in the root.
+        most: How many values it may have.
+        pixels: Whether they are wanted.
+
+    Returns:
+        {"damage": …} or {"refused": …}, with the reason; or "shape", "dtype", "fill" (the value that its maker defined for what is never
+        written, or None), "attributes" (those of numbers as lists, of others as text) and "gaps", whether a second array follows the
+        values, which says of each whether it was written.
+    """
+    with h5py.File(path, "r") as file:
+        link = file.get(key, getlink=True) if key in file.keys() else None
+        if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
+            return {"refused": f"{key} is a link to {link.path}: expected the data themselves. Copy them into the file"}, []
+        found = file[key] if link is not None else None
+        if not isinstance(found, h5py.Dataset):
+            there = ", ".join(itertools.islice(file, 10)) or "nothing"
+            return {"refused": f"expected a dataset {key}, found {there}. Is this a file of Landslide4Sense, image or mask?"}, []
+        if found.is_virtual or found.external:
+            return {"refused": f"{key} is kept in other files: expected the data themselves. Copy them into the file"}, []
+        size = " x ".join(map(str, found.shape or ())) or "a single value"
+        if found.shape is None or found.dtype.kind not in "fiub" or found.dtype.itemsize > 8 or found.size == 0:
+            return {"refused": f"expected numbers in {key}, found {size} of {found.dtype}."}, []
+        if found.size > most:
+            return {"refused": f"{key} of {size} is larger than a tile: {most:,} values at most. Cut it into tiles."}, []
+        if not found.id.get_storage_size():  # h5py would read zeros
+            return {"refused": f"{key} was never written. Download or copy the file again."}, []
+        creation = found.id.get_create_plist()
+        fill = found.fillvalue if creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED else None
+        reply = {
+            "shape": found.shape,
+            "dtype": found.dtype.newbyteorder("=").str,
+            "fill": None if fill is None else float(fill),
+            "attributes": {str(name): _attribute(found, name) for name in itertools.islice(found.attrs, 100)},
+            "gaps": False,
+        }
+        if not pixels:
+            return reply, []
+        written = _written(found)
+        values = found[()].astype(found.dtype.newbyteorder("="), copy=False)
+        return {**reply, "gaps": written is not None}, [values] if written is None else [values, written]
+
+
+def _attribute(found: h5py.Dataset, name: str) -> Any:
+    """Return the numbers of an attribute as a list, or as text what else it is."""
+    kind = found.attrs.get_id(name)
+    if kind.dtype.kind not in "fiub" or kind.get_storage_size() > 4096:
+        return str(kind.dtype)
+    return np.atleast_1d(found.attrs[name]).astype(float).ravel().tolist()
+
+
+def _written(found: h5py.Dataset) -> np.ndarray | None:
+    """Return bool of the dataset's shape, False in chunks that are not in the file; None if all are there.
+
+    Raises:
+        ValueError: If the file holds more or less than the shape takes.
+    """
+    if found.chunks is None:
+        if (stored := found.id.get_storage_size()) != found.nbytes:
+            raise ValueError(f"{stored} bytes of data instead of {found.nbytes}")
+        return None
+    number = found.id.get_num_chunks()
+    if number == np.prod([-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True)]):
+        return None
+    written = np.zeros(found.shape, bool)
+    for i in range(number):
+        start = found.id.get_chunk_info(i).chunk_offset
+        if any(first >= side for first, side in zip(start, found.shape, strict=True)):
+            raise ValueError(f"data beyond {' x '.join(map(str, found.shape))}")
+        written[tuple(slice(first, first + side) for first, side in zip(start, found.chunks, strict=True))] = True
+    return written
+
+
+if __name__ == "__main__":
+    main()

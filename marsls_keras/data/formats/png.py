@@ -1,0 +1,102 @@
+"""PNG files of Bijie and Nepal: pictures and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from marsls_keras.bands import releases as names
+from marsls_keras.data.formats.png_chunks import GRAY, GRAY_ALPHA, PALETTE, RGB, RGB_ALPHA, Picture, read_header, read_picture
+from marsls_keras.data.formats.tiff import shape_only
+from marsls_keras.errors import InputError
+
+_KINDS = {GRAY: "gray", RGB: "RGB", PALETTE: "RGB", GRAY_ALPHA: "gray with alpha", RGB_ALPHA: "RGB with alpha"}
+"""What the colour types are called in messages."""
+
+_Found = TypeVar("_Found")
+
+
+def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+    """Return a picture as (H, W, 3) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
+
+    It is of the file's type; or float32 with NaN where it is transparent, by an alpha channel or by tRNS, for that is no data. A palette
+    is followed to its colours.
+
+    Raises:
+        InputError: If the file is missing, damaged, no PNG, not RGB or half transparent, or larger than a tile.
+    """
+    header = _read(path, read_header)
+    if header.colour in (GRAY, GRAY_ALPHA) or bands not in (None, len(names.RGB)):
+        wanted = "RGB" if bands in (None, len(names.RGB)) else f"{bands} bands"
+        raise InputError(f"{path}: expected {wanted}, found {_KINDS[header.colour]}. Is this an image tile?")
+    if not pixels:
+        return shape_only((header.height, header.width, 3), np.uint16 if header.bits == 16 else np.uint8), ()
+    picture = _read(path, read_picture)
+    image = picture.samples[..., :3] if picture.palette is None else picture.palette[picture.samples]
+    alpha = picture.alpha()
+    if alpha is None or alpha.min() == 1:
+        return image, ()
+    if half := np.count_nonzero((alpha > 0) & (alpha < 1)):
+        raise InputError(f"{path}: expected RGB, found {half} half-transparent pixels. Is this an image tile?")
+    if header.bits == 16:
+        return image, ()  # which is refused for that, whatever is transparent in it
+    return np.where(alpha[..., None] == 0, np.float32(np.nan), image.astype(np.float32)), ()
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return a mask (H, W) of integers: a palette's indices, which are its classes; else grays, saved in colour or not.
+
+    Transparent pixels of 0 are background, as many programs save it.
+
+    Raises:
+        InputError: If the file is missing, damaged, no PNG, in other colours or larger than a tile, or if what is transparent in it
+            contradicts or hides the labels.
+    """
+    picture = _read(path, read_picture)
+    mask = _classes(path, picture)
+    alpha = picture.alpha()
+    if alpha is None or alpha.min() == 1:
+        return mask
+    if mask.min() == mask.max():
+        raise InputError(
+            f"{path}: its one value is {mask.max()} and the labels lie only in how transparent it is, if anywhere. "
+            "Save the mask without transparency, 0 where there is no landslide and 1 or 255 where there is."
+        )
+    if hidden := np.count_nonzero((alpha == 0) & (mask != 0)):
+        raise InputError(f"{path}: {hidden} labelled pixels are transparent, and nobody knows what they are. Save the mask without alpha.")
+    return mask
+
+
+def _classes(path: Path, picture: Picture) -> np.ndarray:
+    """Return the values of a mask, whatever is transparent in it."""
+    samples, header = picture.samples, picture.header
+    if picture.palette is not None:
+        colours = picture.palette.tolist()
+        if colours[:2] == [[255] * 3, [0] * 3] and samples.max() == 1:
+            raise InputError(
+                f"{path}: a palette in which class 0 is white and class 1 is black: it cannot be told which is landslide. "
+                "Save the mask in gray, 0 where there is no landslide and 1 or 255 where there is."
+            )
+        return samples
+    if header.colour == GRAY:
+        # Less than 8 bits are classes as they are, or white is their highest value.
+        return samples if header.bits >= 8 or samples.max() <= 1 else samples * np.uint8(255 // (2**header.bits - 1))
+    gray = samples[..., 0]
+    if header.colour != GRAY_ALPHA and (samples[..., :3] != gray[..., None]).any():
+        raise InputError(f"{path}: expected a gray mask, found colours. Is this a mask?")
+    return gray
+
+
+def _read(path: Path, reader: Callable[[Path], _Found]) -> _Found:
+    """Return what a reader finds in a file, or say what is wrong with it."""
+    try:
+        return reader(path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path} does not exist or is not a file.") from None
+    except MemoryError:
+        raise InputError(f"{path}: not enough memory to read it. Is it a tile? Cut it, or free some memory.") from None
+    except Exception as error:  # a damaged file makes the codec raise nearly anything
+        raise InputError(f"{path}: unreadable or truncated PNG ({error}). Download or copy the file again.") from error

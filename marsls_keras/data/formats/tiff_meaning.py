@@ -1,0 +1,90 @@
+"""What the tags of a TIFF say of its values: how they are to be seen, which of them are no data, and their scale."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import numpy as np
+
+from marsls_keras.data.formats.tiff_structure import Page
+
+REDUCED, MASK = 1, 4
+"""Bits of NewSubfileType: a smaller copy of another page, and a page that says where another one is valid."""
+
+_PHOTOMETRIC = {
+    0: "stores white as 0 (MINISWHITE), so that a reader may invert it",
+    3: "holds indices of a palette, not values",
+    4: "is a transparency mask of another page",
+    5: "is in CMYK, which is separated inks",
+    8: "is in CIE L*a*b*",
+}
+_JPEG = 7
+
+
+def foreign(page: Page) -> str | None:
+    """Return why the pixels of a page do not mean what they say in rows from the top, and what to do; None if they do."""
+    photometric, orientation = page.number(262, 1), page.number(274, 1)
+    if photometric not in (1, 2) and not (photometric == 6 and page.number(259, 1) == _JPEG):
+        how = _PHOTOMETRIC.get(photometric, f"has PhotometricInterpretation {photometric}")
+        return f"the file {how}; write the values themselves, with MINISBLACK (or RGB)"
+    if orientation != 1:
+        return f"its Orientation is {orientation}, so the rows or columns are turned; write it upright, from the top left (Orientation 1)"
+    return None
+
+
+def alpha(page: Page) -> str | None:
+    """Return that a band is transparency (ExtraSamples), and what to do; None if all are values."""
+    if not any(kind in (1, 2) for kind in page.numbers(338)):
+        return None
+    return "One of its bands is alpha (ExtraSamples); write it without, and mark what is no data by GDAL's no-data tag."
+
+
+def no_data(page: Page, dtype: np.dtype) -> np.generic | None:
+    """Return the value that GDAL's no-data tag (42113) names, as the file's type has it; None without a tag, or if the type has no such.
+
+    Raises:
+        ValueError: If the tag holds no number.
+    """
+    text = page.text(42113)
+    if text is None:
+        return None
+    if "#QNAN" in text or "#IND" in text:  # as Windows once wrote it
+        text = "nan"
+    try:
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):  # beyond the type it is infinite, and infinite values are no data anyway
+                return np.float64(text).astype(dtype)
+        value = float(text)
+        if not value.is_integer():  # NaN and infinity are none either
+            return None
+        whole = int(text) if text.strip().lstrip("+-").isdecimal() else int(value)  # 64 bits are more than a float has
+    except ValueError:
+        raise ValueError(f"GDAL's no-data tag says {text[:40]!r}, which is no number") from None
+    if dtype.kind == "b":
+        return np.bool_(whole) if whole in (0, 1) else None
+    limits = np.iinfo(dtype)
+    return dtype.type(whole) if limits.min <= whole <= limits.max else None
+
+
+def scaling(page: Page, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return scale and offset of each band, float64 (bands,), that GDAL's metadata (tag 42112) tell; None if they change nothing.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    text = page.text(42112)
+    if text is None or "role=" not in text:
+        return None
+    scale, offset = np.ones(bands), np.zeros(bands)
+    try:
+        if "<!" in text.replace("<!--", ""):
+            raise ValueError("a document type")  # nothing that GDAL writes, and a way to expand to gigabytes
+        for item in ElementTree.fromstring(text).iter("Item"):
+            into = {"scale": scale, "offset": offset}.get(item.get("role", ""))
+            if into is not None:
+                into[int(item.get("sample", "0"))] = float(item.text or "")
+    except (ElementTree.ParseError, ValueError, IndexError) as error:
+        raise ValueError(f"GDAL's metadata (tag 42112) tell scale or offset in a way that cannot be read: {error}") from None
+    if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
+        raise ValueError("GDAL's metadata (tag 42112) tell a scale or offset that is no number")
+    return None if (scale == 1).all() and (offset == 0).all() else (scale, offset)

@@ -1,0 +1,218 @@
+"""The one reader of tiles and masks: from a file of any release to canonical bands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from marsls_keras.bands.releases import RELEASES, RGB
+from marsls_keras.data.formats import hdf5, png, tiff
+from marsls_keras.data.formats.georeference import with_world_file
+from marsls_keras.errors import InputError, listing
+
+NO_DATA = -1e30
+"""Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
+
+
+_ANOTHER = "The file is damaged, marks no-data in an unknown way, or is of another release: say which with --release."
+
+
+class Format(Protocol):
+    """What a module that reads one file format has."""
+
+    def read_image(self, path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+        """Return an image (H, W, bands), or without `pixels` an array of its shape alone, and GeoTIFF tags."""
+
+    def read_mask(self, path: Path) -> np.ndarray:
+        """Return a mask (H, W) with whatever values it has."""
+
+
+FORMATS: dict[str, Format] = {".tif": tiff, ".tiff": tiff, ".h5": hdf5, ".png": png}
+"""Which module reads the files of an ending."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile, in canonical bands.
+
+    Attributes:
+        image: float32 (H, W, C), canonical order and scale, no-data filled from the nearest valid pixel of the band.
+        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file or its release says is none).
+        release: Name of the release the file is of.
+        path: The file.
+        geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there is neither.
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    release: str
+    path: Path
+    geo: tuple[tuple[int, int, int, Any], ...]
+
+
+def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = None) -> str:
+    """Return the release a stored image (H, W, C) is of; `kind` is the file's type, if not the image's.
+
+    The file format tells Landslide4Sense (HDF5) and Bijie (PNG), three bands tell Nepal. Of the Mars releases raw values tell the
+    challenge; of the others, which both lie in [0, 1], a whole name Image_patch_<row>_<col> or ImageT_patch_<row>_<col> tells mmls_v1. A
+    data folder knows Bijie from Nepal by its layout and does not ask here, and a tile that tells too little follows the folder's others
+    (`marsls_keras.data.decoded.load.examine`).
+
+    Raises:
+        InputError: If the values contradict the name, or are those of no Mars release.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".h5":
+        return "landslide4sense"
+    if image.shape[2] == len(RGB):
+        return "bijie" if path.suffix.lower() == ".png" else "nepal"
+    patch = re.fullmatch(r"ImageT?_patch_\d+_\d+", path.stem) is not None
+    known = np.where(np.isfinite(image) & (image > NO_DATA), image, np.nan).astype(np.float64)
+    low, high = np.nanmin(known, initial=np.inf), np.nanmax(known, initial=-np.inf)
+    # Canonical values end at 1 (a hair above, at most, after resampling); raw DEM, thermal and colour values go far beyond in every tile.
+    if max(-low, high) <= 1.5:
+        return "mmls_v1" if patch else "mmls_v2"
+    if max(-low, high) > RELEASES["challenge"].limit:
+        return "challenge"  # whose limit refuses it
+    found = f"{path}: values from {low:g} to {high:g}"
+    if patch:
+        raise InputError(f"{found}; a tile of mmls_v1, as its name says, has values in [0, 1]. {_ANOTHER}")
+    if np.issubdtype(kind := kind or image.dtype, np.integer):
+        raise InputError(f"{found} of {kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {_ANOTHER}")
+    release = RELEASES["challenge"]
+    for position, band in enumerate(release.order):
+        scale, offset = release.scale[position], release.offset[position]
+        least, most = np.nanmin(known[..., position], initial=np.inf), np.nanmax(known[..., position], initial=-np.inf)
+        if least < offset - 4 * scale or most > offset + 5 * scale:  # other regions are steeper or higher, but not by that much
+            raise InputError(
+                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], and the challenge has about {offset:g} to "
+                f"{offset + scale:g} in its band {position + 1}, {band}, found {least:g} to {most:g}. {_ANOTHER}"
+            )
+    return "challenge"
+
+
+def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid."""
+    if valid.all():
+        return band
+    if not valid.any():
+        return np.zeros_like(band)
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return band[tuple(nearest)]
+
+
+def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarray:
+    """Return an array (H, W, …) brought to another height and width, its borders where they were.
+
+    Args:
+        array: Pixels.
+        height: Rows to have.
+        width: Columns to have.
+        order: 1 for values between those of the nearest pixels (bilinear, without smoothing beforehand), 0 for the nearest pixel's own.
+    """
+    if array.shape[:2] == (height, width):
+        return array
+    zoom = (height / array.shape[0], width / array.shape[1], *(1,) * (array.ndim - 2))
+    return ndimage.zoom(array, zoom, order=order, mode="nearest", grid_mode=True)
+
+
+def read_tile(path: str | Path, release: str = "auto") -> Tile:
+    """Read an image tile.
+
+    Args:
+        path: File of an ending in `FORMATS`.
+        release: Name of a release, or "auto" to detect it.
+
+    Raises:
+        InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
+    """
+    with _memory(Path(path)):
+        return _read_tile(Path(path), release)
+
+
+def _read_tile(path: Path, release: str) -> Tile:
+    stored, geo = _stored(path, release, pixels=True)
+    geo = with_world_file(path, geo)
+    kind = stored.dtype
+    known = ~np.ma.getmaskarray(stored)
+    stored = np.ma.filled(stored, 0).astype(np.float32)
+    valid = known & np.isfinite(stored) & (stored > NO_DATA)
+    stored[~valid] = np.nan
+    found = RELEASES[detect_release(path, stored, kind) if release == "auto" else release]
+    eight_bits = found.bands == RGB and kind != np.uint8 and _eight_bits(stored, valid)
+    valid &= ~found.missing(stored)
+    stored[~valid] = np.nan
+    if found.bands == RGB and kind != np.uint8 and not eight_bits:
+        raise InputError(f"{path}: expected RGB of 8 bits, found {kind}. Write it with 8 bits a colour.")
+    if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
+        raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
+    # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of height.
+    bands = np.moveaxis(found.to_canonical(stored), -1, 0)
+    filled = np.stack([fill_nearest(band, np.isfinite(band)) for band in bands], axis=-1)
+    return Tile(filled, valid.all(-1), found.name, path, geo)
+
+
+def _eight_bits(stored: np.ndarray, valid: np.ndarray) -> bool:
+    """Return whether an image (H, W, C) was of 8 bits before its reader put NaN where it has no data."""
+    values = stored[valid]
+    return not valid.all() and bool(((values >= 0) & (values <= 255) & (values == np.round(values))).all())
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Read a mask as uint8 (H, W) of {0, 1}.
+
+    Args:
+        path: File with one band of {0, 1} or {0, 255}, integer or float.
+
+    Raises:
+        InputError: If the file is missing, truncated, has several bands or other values.
+    """
+    with _memory(Path(path)):
+        mask = _format(Path(path)).read_mask(Path(path))
+        values = np.unique(mask)
+    if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
+        found = ", ".join(f"{value:g}" for value in values[:5])
+        raise InputError(f"{path}: a mask holds 0 and 1 (or 0 and 255), found {found}{', …' if len(values) > 5 else ''}.")
+    return (mask != 0).astype(np.uint8)
+
+
+@contextmanager
+def _memory(path: Path) -> Iterator[None]:
+    """Name the file that takes more memory than there is.
+
+    Raises:
+        InputError: Instead of MemoryError.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: reading it takes more memory than there is. Is it a tile? Cut it, or free some memory.") from None
+
+
+def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
+    """Return height, width and number of bands of a tile from the header alone.
+
+    Raises:
+        InputError: If the file is missing, damaged or has other bands, or the release is unknown.
+    """
+    height, width, bands = _stored(Path(path), release, pixels=False)[0].shape
+    return height, width, bands
+
+
+def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:
+    if release != "auto" and release not in RELEASES:
+        raise InputError(f"Unknown release {release!r}. Known:{listing(['auto', *RELEASES])}")
+    return _format(path).read_image(path, None if release == "auto" else len(RELEASES[release].order), pixels)
+
+
+def _format(path: Path) -> Format:
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: expected a file that ends in {', '.join(FORMATS)}.")
+    return FORMATS[path.suffix.lower()]

@@ -1,0 +1,63 @@
+"""Pieces of the picture that hang together, put together from tiles and cut back: for what looks at masks across tile borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.tile_ref import TileRef
+
+PutBack = Callable[[np.ndarray], None]
+
+
+def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.ndarray, PutBack]]:
+    """Yield the pieces of the pictures that tiles were cut from, one at a time, each with what puts it back into its tiles.
+
+    A piece is of tiles of one raster that hang together over sides or corners, so that nothing in one piece touches anything in another,
+    and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles, 0 where there is none: one piece is in memory
+    at a time, however far apart the pieces of a raster lie. A tile without a cell, whose neighbours are unknown, is a piece of its own.
+
+    Args:
+        refs: The tiles, N of them.
+        arrays: (N, H, W, …), such as masks or probabilities; `put_back(picture)` writes into them.
+
+    Raises:
+        ValueError: If two tiles claim the same cell of a raster, or there is not one array for each tile.
+    """
+    if len(refs) != len(arrays):
+        raise ValueError(f"Expected an array for each of {len(refs)} tiles. Received: {arrays.shape}")
+    height, width = arrays.shape[1:3]
+    mosaic = Mosaic.of(refs, height, width, reach=1)
+    for members in pieces(mosaic):
+        origins = mosaic.origins[members]
+        corner = origins.min(axis=0)
+        rows, columns = origins.max(axis=0) - corner + (height, width)
+        places = [(slice(y, y + height), slice(x, x + width)) for y, x in (origins - corner).tolist()]
+        picture = np.zeros((rows, columns, *arrays.shape[3:]), arrays.dtype)
+        for tile, place in zip(members, places, strict=True):
+            picture[place] = arrays[tile]
+
+        def put_back(changed: np.ndarray, members: np.ndarray = members, places: list = places) -> None:
+            for tile, place in zip(members, places, strict=True):
+                arrays[tile] = changed[place]
+
+        yield picture, put_back
+
+
+def pieces(mosaic: Mosaic) -> list[np.ndarray]:
+    """Return the positions of the tiles of each piece, in the order of their first ones; what a piece is, `stitch` says."""
+    number = len(mosaic.origins)
+    padded = np.pad(mosaic.table, 1, constant_values=-1)
+    pairs = []
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        beside = np.roll(padded, (-down, -right), (0, 1))
+        both = (padded >= 0) & (beside >= 0)
+        pairs.append(np.stack([padded[both], beside[both]]))
+    first, second = np.concatenate(pairs, axis=1)
+    count, piece = connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(number, number)), directed=False)
+    found = [np.flatnonzero(piece == label) for label in range(count)]
+    return sorted(found, key=lambda members: int(members[0]))

@@ -1,0 +1,1 @@
+"""Which tiles a folder holds: layouts of folders, pairing of images and masks, duplicates."""

@@ -1,0 +1,1 @@
+"""tf.data pipelines: which windows training sees, and batches of them."""

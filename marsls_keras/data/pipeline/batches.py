@@ -1,0 +1,265 @@
+"""tf.data pipelines: choose, fetch, batch, augment, prefetch; what comes at a step depends on (seed, step) alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeGuard
+
+import numpy as np
+import tensorflow as tf
+
+from marsls_keras.bands.directions import Directions
+from marsls_keras.config import Augmentation
+from marsls_keras.data.augmentation.augment import Augment
+from marsls_keras.data.augmentation.transform import fused
+from marsls_keras.data.decoded.disk_cache import Stored, chunks
+from marsls_keras.data.decoded.tf_reader import Reader
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.normalization import Inputs
+from marsls_keras.data.pipeline.window_sampling import picture_windows, tile_windows
+
+_TURNS = np.array(
+    [
+        np.array([[1, 0], [0, 1]] if not transposed else [[0, 1], [1, 0]]) * [1 - 2 * rows, 1 - 2 * columns]
+        for transposed, rows, columns in itertools.product((0, 1), repeat=3)
+    ],
+    np.float32,
+)
+"""What a vector (down the rows, along the columns) becomes where a window's rows and columns are reversed and it is then transposed."""
+
+
+def steps_per_epoch(tiles: int, batch_size: int) -> int:
+    """Return how many batches an epoch has: as many as hold about every tile once."""
+    return max(1, round(tiles / batch_size))
+
+
+class TrainingBatches:
+    """The batches of a whole training; it can begin at any step, with exactly the batches that would have come there.
+
+    Without a mosaic a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile comes equally
+    often; those that are not square are mirrored and turned by 180°, but not by quarter turns.
+
+    With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t % len(sizes)] and there are
+    about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many steps and about as many pixels either way.
+    Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
+
+    Args:
+        images: float32 (N, H, W, C), normalised; the training tiles and no others. TensorFlow holds them, but for `Inputs` of tiles on
+            disk: of those only the tiles of a batch are made when it is their turn. The batches are the same.
+        masks: uint8 (N, H, W) of {0, 1}.
+        batch_size: Tiles per batch.
+        augmentation: What is changed, how often and how strongly.
+        bands: Names of the C bands; vectors among them turn as the tiles do.
+        units: For each band, how much of it 1 in the scale of tiles is (`Normalizer.units`).
+        seed: Seed of order, places and augmentation.
+        epochs: Number of epochs in all; more of them do not change the first ones.
+        mosaic: Where the tiles lie, for windows; None for tiles.
+        sizes: Sides of the windows in pixels, smaller or larger than tiles, up to the mosaic's reach.
+        weights: Optional float32 (N, H, W); pixels of weight 0 count neither in losses nor in metrics. Default 1.
+        finish: From images (B, S, S, C) in their final position to network input (`Normalizer.assemble`).
+
+    Attributes:
+        steps_per_epoch: Batches per epoch.
+
+    Raises:
+        ValueError: If the sizes do not fit the mosaic.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | Inputs,
+        masks: np.ndarray,
+        *,
+        batch_size: int,
+        augmentation: Augmentation,
+        bands: Sequence[str],
+        units: Sequence[float],
+        seed: int,
+        epochs: int,
+        mosaic: Mosaic | None = None,
+        sizes: Sequence[int] = (),
+        weights: np.ndarray | None = None,
+        finish: Callable[[tf.Tensor], tf.Tensor] = lambda image: image,
+    ) -> None:
+        number, height, width, _ = images.shape
+        self.steps_per_epoch = steps_per_epoch(number, batch_size)
+        self._steps = epochs * self.steps_per_epoch
+        self._seed = seed
+        if mosaic is None:
+            self._windows = tile_windows(Mosaic.apart(number, height, width), self._steps, batch_size, augmentation, seed)
+        else:
+            self._windows = picture_windows(mosaic, tuple(sizes), self._steps, batch_size, augmentation, seed)
+        self._augment, self._finish = Augment(augmentation, bands, units), finish
+        self._directions = Directions(bands)
+        self._turn = fused(self._directions.turn)
+        with tf.device("CPU"):
+            self._places = [tf.constant(places) for places in self._windows.places]
+            parts = [masks[..., None], *([] if weights is None else [weights[..., None]])]
+            if _on_disk(images):
+                self._source: _Source = _Streamed(images, parts)
+            else:
+                self._source = _Held([images, *parts])
+
+    def tiles_at(self, step: int) -> np.ndarray:
+        """Return the positions of the tiles that the batch of a global step touches, sorted, each once."""
+        return self._windows.tiles_at(step)
+
+    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+        """Return the batches from a global step on, counted from the first step of the first epoch.
+
+        Returns:
+            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1); of tiles (B, H, W, …). The shape is
+            known beforehand where all windows have one side.
+        """
+        branches = [partial(self._batch, turn) for turn in range(len(self._windows.shapes))]
+
+        def batch(step: tf.Tensor) -> tuple:
+            calls: list[Callable] = [partial(branch, step) for branch in branches]
+            return calls[0]() if len(calls) == 1 else tf.switch_case(tf.cast(step % len(calls), tf.int32), calls)
+
+        return _mapped(tf.data.Dataset.range(start_step, self._steps), batch)
+
+    def _batch(self, turn: int, step: tf.Tensor) -> tuple:
+        """Return the batch of a step at which windows of the side number `turn` come."""
+        windows = self._windows
+        places = tf.gather(self._places[turn], step // len(windows.shapes))
+        (images, masks, *weights), index = self._pixels(places, windows.shapes[turn], windows.cells[turn])
+        image, mask = tf.gather(images, index), tf.cast(tf.gather(masks, index), tf.float32)
+        if self._directions.vectors:
+            turns = tf.gather(_TURNS, tf.linalg.matvec(places[:, 2:], [4, 2, 1]))  # (B, 2, 2)
+            image = self._turn(image, turns[:, None, None])
+        if weights:
+            weight = tf.gather(weights[0], index)
+        else:
+            empty = tf.shape(masks)[0] - windows.mosaic.height * windows.mosaic.width  # where the empty tile begins
+            weight = tf.cast(index < empty, tf.float32)[..., None]
+        image, mask, weight = self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
+        return self._finish(image), mask, weight
+
+    def _pixels(self, places: tf.Tensor, shape: tuple[int, int], cells: int) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return the source's pixels, and which goes where: int32 (B, *shape), positions in their flat arrays.
+
+        A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term depends on
+        the cell, the others on the row or column alone, so all are one product of two thin matrices per window.
+
+        Args:
+            places: int32 (B, 5), as in `Windows`.
+            shape: Height and width of the windows.
+            cells: Cells that a window spans at most, along each axis.
+        """
+        mosaic = self._windows.mosaic
+        height, width = mosaic.height, mosaic.width
+        absent = len(mosaic.origins)  # the empty tile behind all others
+        table = np.where(mosaic.table < 0, absent, mosaic.table).astype(np.int32)
+        size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
+        corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
+        last = tf.constant(shape)[:, None] - 1
+        along = tf.minimum(tf.range(max(shape)), last)  # (2, longer side): the shorter side goes on with its last pixel, and is cut below
+        position = corner + along + reverse * (last - 2 * along)  # (B, 2, longer side): rows, columns
+        first = corner // size
+        cell, offset = position // size - first, position % size * stride
+        cell, offset = (tf.where(transposed, x[:, ::-1], x) for x in (cell, offset))
+        near = first + tf.range(cells)  # (B, 2, cells)
+        rows, columns = near[:, 0] * table.shape[1], near[:, 1]
+        upright, turned = rows[:, :, None] + columns[:, None, :], rows[:, None, :] + columns[:, :, None]
+        tiles = tf.gather(table.ravel(), tf.where(transposed, turned, upright))  # (B, cells, cells)
+        parts, tiles = self._source.fetch(tiles)
+        tiles = tiles * (height * width)
+        ones = tf.ones_like(offset[:, 0])
+        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, longer side, cells + 2)
+        right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
+        return parts, tf.matmul(left[:, : shape[0]], right[:, :, : shape[1]])
+
+
+def _on_disk(images: np.ndarray | Inputs) -> TypeGuard[Inputs]:
+    return isinstance(images, Inputs) and isinstance(images.images, Stored)
+
+
+def _mapped(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple]) -> tf.data.Dataset:
+    """Return the batches of these steps, made some at a time and ahead."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False  # they copy what is held, once for every iterator
+    return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _tensor(images: np.ndarray | Inputs, empty: int = 0) -> tf.Tensor:
+    """Return images (N, H, W, C) as a tensor, with so many empty ones behind them.
+
+    They are put into it some at a time: `tf.constant` would copy them twice on the way, and normalising them all at once thrice.
+    """
+    held = tf.zeros((len(images) + empty, *images.shape[1:]), images.dtype)
+    for part in chunks(images):
+        tf.raw_ops.InplaceUpdate(x=held, i=np.arange(part.start, part.stop, dtype=np.int32), v=images[part])
+    return held
+
+
+class _Source(Protocol):
+    """Where pixels come from."""
+
+    def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return for each part the pixels ((K + 1) H W, C) of K tiles and of an empty one behind them, and which of them each tile is.
+
+        Args:
+            tiles: int32, of any shape, positions of tiles; N stands for none.
+        """
+
+
+class _Held:
+    """All tiles, as tensors; args: for each part an array (N, H, W, C)."""
+
+    def __init__(self, parts: Sequence[np.ndarray | Inputs]) -> None:
+        self._parts = [tf.reshape(_tensor(part, empty=1), (-1, part.shape[-1])) for part in parts]
+
+    def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return them all; see `_Source`."""
+        return self._parts, tiles
+
+
+class _Streamed:
+    """Images that are read from disk when it is their turn.
+
+    Args:
+        images: The images.
+        others: For each other part an array (N, H, W, C).
+    """
+
+    def __init__(self, images: Inputs, others: list[np.ndarray]) -> None:
+        self._number = len(images)
+        self._parts: list[Callable] = [Reader(images), *(partial(tf.gather, tf.constant(part)) for part in others)]
+
+    def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Return those that are touched; see `_Source`."""
+        touched = tf.sort(tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y)  # (K + 1,), none is the last
+        slots = tf.reshape(tf.searchsorted(touched, tf.reshape(tiles, [-1])), tf.shape(tiles))
+        found = [part(touched[:-1]) for part in self._parts]  # (K, H, W, C)
+        return [tf.reshape(tf.concat([part, tf.zeros_like(part[:1])], 0), (-1, part.shape[-1])) for part in found], slots
+
+
+def evaluation_batches(
+    images: np.ndarray | Inputs,
+    masks: np.ndarray,
+    *,
+    batch_size: int,
+    weights: np.ndarray | None = None,
+    finish: Callable[[tf.Tensor], tf.Tensor] = lambda image: image,
+) -> tf.data.Dataset:
+    """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
+
+    Args and elements are as in `TrainingBatches`, without a mosaic.
+    """
+    number = len(images)
+    if weights is None:
+        weights = np.ones(masks.shape, np.float32)
+    with tf.device("CPU"):
+        y, w = tf.constant(masks[..., None]), tf.constant(weights[..., None])
+        x = Reader(images) if _on_disk(images) else partial(tf.gather, _tensor(images))
+
+    def batch(step: tf.Tensor) -> tuple:
+        position = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        index = tf.minimum(position, number - 1)
+        inside = tf.cast(position < number, tf.float32)[:, None, None, None]
+        return finish(x(index)), tf.cast(tf.gather(y, index), tf.float32), tf.gather(w, index) * inside
+
+    return _mapped(tf.data.Dataset.range(-(-number // batch_size)), batch)

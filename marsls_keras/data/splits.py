@@ -1,0 +1,310 @@
+"""Dividing the pool into folds whose neighbours stay together, so that an out-of-fold score means something."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from marsls_keras.bands.releases import RELEASES
+from marsls_keras.config import Data
+from marsls_keras.data.decoded.leaks import Trace, groups
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.errors import InputError
+from marsls_keras.records import Digest, Name, Positive, Record
+
+FULL: Final = "full"
+"""The fold that trains on all tiles of the pool and holds out none."""
+
+Fold = int | Literal["full"]
+"""Number of a fold, or `FULL`."""
+
+_RATIO_BINS = 5
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which fold holds out which tile; kept as splits.json in a run.
+
+    Attributes:
+        cv: "blocks", "geographic", "areas", "holdout" or "official".
+        folds: Number of folds.
+        tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
+        contents: Per tile its content in whatever orientation (`marsls_keras.data.decoded.leaks`); empty in runs of before it was kept.
+    """
+
+    cv: str
+    folds: int
+    tiles: tuple[dict[str, Any], ...]
+    contents: tuple[str, ...] = field(default=(), compare=False)
+
+    def held_out(self, fold: Fold) -> set[str]:
+        """Return the ids of the tiles that the fold does not train on."""
+        return {tile["id"] for tile in self.tiles if tile["fold"] == fold}
+
+    def training_hashes(self, fold: Fold) -> set[str]:
+        """Return the content hashes of the tiles that the fold trains on."""
+        return {tile["sha256"] for tile in self.tiles if tile["fold"] != fold}
+
+    def trained_on(self, fold: Fold, tiles: Tiles) -> np.ndarray:
+        """Return which tiles the fold trains on, bool (N,): whatever their names, and in whatever orientation."""
+        hashes = self.training_hashes(fold)
+        contents = {known for tile, known in zip(self.tiles, self.contents, strict=False) if tile["fold"] != fold} - {""}
+        seen = np.array([digest in hashes for digest in tiles.hashes], bool)
+        return seen | np.array([known.content in contents for known in tiles.traces], bool) if tiles.traces else seen
+
+    def require_fold(self, fold: Fold) -> None:
+        """Refuse a fold that does not exist.
+
+        Raises:
+            InputError: If the fold is out of range.
+        """
+        if fold != FULL and not 0 <= fold < self.folds:
+            raise InputError(f"There is no fold {fold}: with cv {self.cv} the folds are 0 to {self.folds - 1}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of splits.json."""
+        return {"cv": self.cv, "folds": self.folds, "tiles": list(self.tiles), "contents": list(self.contents)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Splits:
+        """Return the splits that `to_json` gave."""
+        return cls(value["cv"], value["folds"], tuple(value["tiles"]), tuple(value.get("contents", ())))
+
+
+class _Tile(Record):
+    """A tile of the pool in splits.json."""
+
+    id: Name
+    sha256: Digest
+    block: Name
+    fold: int
+
+
+class SplitsRecord(Record):
+    """The form of splits.json; see `Splits`."""
+
+    cv: Literal["blocks", "geographic", "areas", "holdout", "official"]
+    folds: Positive
+    tiles: list[_Tile]
+    contents: list[str] = []
+
+    remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what each fold was trained on cannot be told without it."
+
+    @model_validator(mode="after")
+    def _possible(self) -> SplitsRecord:
+        if beyond := [tile.id for tile in self.tiles if not -1 <= tile.fold < self.folds]:
+            raise ValueError(f"tile {beyond[0]} should be held out by one of the {self.folds} folds, or by none (-1)")
+        if len({tile.id for tile in self.tiles}) < len(self.tiles):
+            raise ValueError("a tile is there twice")
+        if self.contents and len(self.contents) != len(self.tiles):
+            raise ValueError(f"contents should be of the {len(self.tiles)} tiles, found {len(self.contents)}")
+        return self
+
+
+def require_held_out(folds: Sequence[Fold] | None) -> None:
+    """Refuse to look for out-of-fold predictions of the refit on all tiles.
+
+    Raises:
+        InputError: If it is among the folds.
+    """
+    if FULL in (folds or ()):
+        raise InputError(
+            "Fold full was trained on all labelled tiles, so it has no out-of-fold predictions and nothing can be measured or decided on "
+            "them. Leave --folds out, or give numbers; marsls predict and submit take --folds full."
+        )
+
+
+def require_fold(fold: Fold, config: Data) -> None:
+    """Refuse a fold that no division by this configuration has, whatever the tiles are.
+
+    Raises:
+        InputError: If the fold is out of range.
+    """
+    Splits(config.cv, config.folds if config.cv in ("blocks", "geographic") else 1, ()).require_fold(fold)
+
+
+def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
+    """Divide the labelled tiles of the pool into folds.
+
+    blocks: block_size x block_size grid cells are one group of a stratified group k-fold on quantile bins of the foreground ratio.
+    geographic: groups are cut, in the order of the raster's longer side, into contiguous regions of about equal numbers of tiles.
+    holdout: one fold, which holds out the share data.holdout of the groups of blocks, drawn at random from those without landslide and
+    from quantile bins of the foreground ratio of the others alike. Tiles without a grid cell are a group each.
+    official: one fold, which trains on train and holds out val.
+
+    Copies of a tile in any orientation, and tiles that overlap on the map, are in one group, as the blocks they lie in are.
+
+    Args:
+        tiles: Decoded tiles; those of other splits than the pool's are left out.
+        config: The section `data` of the configuration.
+        seed: Seed of the shuffling.
+
+    Raises:
+        InputError: If the pool is empty or lacks masks, there are fewer groups than folds, or train and val share a group where they are
+            the folds.
+    """
+    wanted = ("train", "val") if config.cv == "official" else config.pool
+    missing = [name for name in wanted if not any(ref.split == name for ref in tiles.refs)]
+    if missing == list(wanted) or (missing and config.cv == "official"):
+        raise InputError(f"The data has no tile in the split {' or '.join(missing)}, which cv {config.cv} needs.")
+    chosen = [i for i, ref in enumerate(tiles.refs) if ref.split in wanted]
+    unlabelled = [str(tiles.refs[i].image) for i in chosen if not tiles.refs[i].labelled]
+    if unlabelled:
+        raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
+    refs = [tiles.refs[i] for i in chosen]
+    if config.cv in ("geographic", "areas") and RELEASES[tiles.release].layout != "mars":
+        raise InputError(f"data.cv {config.cv} needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
+    pool = tiles.subset(chosen) if len(chosen) < len(tiles) else tiles
+    blocks = blocks_of(pool.refs, pool.traces, config.block_size)
+    ratio = tiles.masks[chosen].mean(axis=(1, 2))
+    if config.cv == "official":
+        _require_apart(pool)
+        folds, number = np.array([0 if ref.split == "val" else -1 for ref in refs]), 1
+    elif config.cv == "holdout":
+        folds, number = _held_out(ratio, blocks, config.holdout, seed), 1
+    elif config.cv == "areas":
+        folds = _areas(refs, blocks, config.folds)
+        number = int(folds.max()) + 1
+    else:
+        number = len(set(blocks))
+        if number < config.folds:
+            joined = len({block_of(ref, config.block_size) for ref in refs}) - number
+            why = f" {joined} blocks are of others, whose tiles overlap theirs on the map or are copies." if joined else ""
+            raise InputError(
+                f"{len(refs)} tiles in {number} block(s) cannot be divided into {config.folds} folds.{why} Lower data.folds or block_size."
+            )
+        if config.cv == "blocks":
+            folds = _block_folds(ratio, blocks, config.folds, seed)
+        else:
+            folds = _regions(refs, blocks, config.folds, config.block_size)
+        number = config.folds
+    return Splits(
+        config.cv,
+        number,
+        tuple(
+            {"id": ref.id, "sha256": tiles.hashes[i], "block": block, "fold": int(fold)}
+            for i, ref, block, fold in zip(chosen, refs, blocks, folds, strict=True)
+        ),
+        tuple(known.content for known in pool.traces),
+    )
+
+
+def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
+    """Return a fold for each tile, whole connected areas held out in turn: int (N,).
+
+    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more areas than folds,
+    the largest goes first, each to the fold with the fewest tiles so far.
+
+    Raises:
+        InputError: If a tile has no grid cell, or all are one area.
+    """
+    if any(ref.cell is None for ref in refs):
+        raise InputError("data.cv areas needs to know where tiles lie, and some names do not tell. Use blocks or holdout.")
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    rasters = {name: i for i, name in enumerate(dict.fromkeys(ref.raster for ref in refs))}
+    # Rasters as far apart as no two cells of one are.
+    cells = np.array([(ref.cell[0], ref.cell[1], 2 * rasters[ref.raster]) for ref in refs if ref.cell is not None])
+    near = KDTree(cells).query_pairs(1, p=np.inf, output_type="ndarray")
+    first = {block: i for i, block in reversed(list(enumerate(blocks)))}
+    pairs = np.concatenate([near, [(first[block], i) for i, block in enumerate(blocks)]])
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(refs), len(refs)))
+    number, area = connected_components(links, directed=False)
+    if number < 2:
+        raise InputError(f"data.cv areas: all {len(refs)} tiles are one connected area. Use geographic, which cuts it into regions.")
+    sizes, held = np.bincount(area), np.zeros(min(folds, number), int)
+    fold_of = np.zeros(number, int)
+    for largest in np.argsort(-sizes, kind="stable"):
+        fold_of[largest] = int(np.argmin(held))
+        held[fold_of[largest]] += sizes[largest]
+    return fold_of[area]
+
+
+def block_of(ref: TileRef, size: int) -> str:
+    """Return the block a tile lies in; a tile without a grid cell is a block of its own."""
+    return ref.id if ref.cell is None else f"{ref.raster}/{ref.cell[0] // size}/{ref.cell[1] // size}"
+
+
+def blocks_of(refs: Sequence[TileRef], traces: Sequence[Trace], size: int) -> list[str]:
+    """Return the block of each tile; copies of one tile, and tiles that overlap on the map, make one block of those they lie in."""
+    return groups(traces, [block_of(ref, size) for ref in refs])
+
+
+def _require_apart(pool: Tiles) -> None:
+    """Refuse to validate on ground that is trained on.
+
+    Raises:
+        InputError: If a tile of val is a copy of one of train, turned or mirrored, or overlaps it on the map.
+    """
+    ids = groups(pool.traces, [ref.id for ref in pool.refs])
+    train = {known: ref for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "train"}
+    shared = [(train[known].image, ref.image) for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "val" and known in train]
+    if shared:
+        raise InputError(
+            f"data.cv official: {len(shared)} tile(s) of val are copies of tiles of train or share ground with them, such as "
+            f"{shared[0][1]} (with {shared[0][0]}, or by way of others), so a score on val says nothing. Take data.cv blocks, which keeps "
+            "such tiles in one fold, or take them out of one split."
+        )
+
+
+def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which a wrong number of a fold need not wait for
+
+    # No more bins than each fold can have a tile of.
+    edges = np.quantile(ratio, np.linspace(0, 1, min(_RATIO_BINS, len(ratio) // folds) + 1)[1:-1])
+    bins = np.digitize(ratio, edges)
+    assigned = np.empty(len(blocks), int)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Ties in the ratio make some bins smaller than the number of folds; then they are spread as far as they go.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(blocks), 1)), bins, blocks)):
+            assigned[held_out] = fold
+    return assigned
+
+
+def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> np.ndarray:
+    """Return 0 for the tiles of a random share of the blocks and -1 for the others."""
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    names, member = np.unique(blocks, return_inverse=True)
+    mean = np.bincount(member, ratio) / np.bincount(member)
+    least = min(round(share * len(names)), len(names) - round(share * len(names)))
+    if least < 1:
+        raise InputError(f"data.holdout {share:g} of {len(names)} block(s) leaves none to train on or none to hold out.")
+    strata = np.zeros(len(names), int)
+    for bins in range(_RATIO_BINS, 0, -1):  # as many as let each be on both sides
+        edges = np.quantile(mean[mean > 0], np.linspace(0, 1, bins + 1)[1:-1]) if mean.any() else np.empty(0)
+        tried = np.where(mean > 0, 1 + np.digitize(mean, edges), 0)
+        _, numbers = np.unique(tried, return_counts=True)
+        if numbers.min() > 1 and len(numbers) <= least:
+            strata = tried
+            break
+    splitter = StratifiedShuffleSplit(1, test_size=round(share * len(names)), random_state=seed)
+    _, held_out = next(splitter.split(strata[:, None], strata))
+    return np.where(np.isin(member, held_out), 0, -1)
+
+
+def _regions(refs: list[TileRef], blocks: list[str], folds: int, size: int) -> np.ndarray:
+    """Cut the blocks into contiguous regions along the longer side of the grid; a block is never cut."""
+    cells = np.array([ref.cell if ref.cell is not None else (0, i) for i, ref in enumerate(refs)])
+    longer = int(np.argmax(np.ptp(cells, axis=0)))
+    members = {block: [i for i, name in enumerate(blocks) if name == block] for block in dict.fromkeys(blocks)}
+    # Blocks in the order of their raster, then along the longer side, then across it.
+    order = sorted(members, key=lambda b: (refs[members[b][0]].raster, *(cells[members[b][0]] // size)[[longer, 1 - longer]]))
+    region: dict[str, int] = {}
+    before, last = 0, -1
+    for i, block in enumerate(order):
+        share = int((before + len(members[block]) / 2) / len(refs) * folds)
+        # Never past an empty region, and never so late that too few blocks are left for those that follow.
+        last = region[block] = min(max(share, folds - len(order) + i), last + 1)
+        before += len(members[block])
+    return np.array([region[block] for block in blocks])

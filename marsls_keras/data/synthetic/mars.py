@@ -1,0 +1,369 @@
+"""Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each release (Earth's: synth_earth).
+
+The ground is made first and everything else follows from it: fractal relief, canyon walls with spurs and gullies, landslides that cut the
+wall and pile up below it, then slope and gray from that relief, and colour and temperature that hardly know of the landslides. A network
+can learn the masks from relief and texture; no threshold on one band gives them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from scipy import fft, ndimage
+
+from marsls_keras.bands.releases import BANDS, RELEASES
+from marsls_keras.data.synthetic.earth import EARTH
+from marsls_keras.errors import InputError, RunError
+from marsls_keras.files import atomic
+from marsls_keras.names import meant
+from marsls_keras.progress import tracked
+
+_RAW = RELEASES["challenge"]
+TILE_METRES = 29_696.0
+"""Ground that a tile spans: 128 pixels of 232 m. Tiles of fewer pixels show the same ground, coarser."""
+DEM_METRES = _RAW.scale[_RAW.order.index("dem")]
+"""Height in metres = canonical DEM × DEM_METRES + DEM_LOWEST."""
+DEM_LOWEST = _RAW.offset[_RAW.order.index("dem")]
+SLOPE_DEGREES = _RAW.scale[_RAW.order.index("slope")]
+"""Slope in degrees = canonical slope × SLOPE_DEGREES, for mmls_v2 and the challenge."""
+V1_SLOPE_DEGREES = 63.7
+"""The same for mmls_v1."""
+V1_THERMAL = (0.857, 0.08)
+"""Offset and scale that bring the canonical thermal to where the band of mmls_v1 lies, 0.895 with a deviation of 0.01."""
+NO_DATA = float(np.finfo(np.float32).min)
+"""What a challenge tile holds in its slope band where the raster ends; mmls_v2 holds 0 there."""
+
+_V1_FOLDERS = {"train": "train_partition", "val": "validation_partition", "test": "test_partition"}
+_PANEL = 1536  # pixels a side: under 800 MB while it is built, however many tiles are asked for
+_PUBLISHED = 0.7  # share of the tiles of a panel that hold landslide, about
+_VISIBLE = 0.1  # how far ground must have failed to be mapped as landslide
+_ORIGIN = (-4_500_000.0, -200_000.0)  # map x, y of the corner of tile (0, 0)
+_GEO_KEYS = (
+    *(1, 1, 0, 20, 1024, 0, 1, 1, 1025, 0, 1, 1, 1026, 34737, 29, 0, 2048, 0, 1, 32767, 2049, 34737, 125, 29, 2050, 0, 1, 32767),
+    *(2054, 0, 1, 9102, 2056, 0, 1, 32767, 2057, 34736, 1, 5, 2058, 34736, 1, 6, 2061, 34736, 1, 7, 3072, 0, 1, 32767),
+    *(3074, 0, 1, 32767, 3075, 0, 1, 17, 3076, 0, 1, 9001, 3078, 34736, 1, 2, 3082, 34736, 1, 3, 3083, 34736, 1, 4),
+    *(3088, 34736, 1, 1, 3089, 34736, 1, 0),
+)
+_GEO_NUMBERS = (0.0, 0.0, 0.0, 0.0, 0.0, 3396190.0, 3396190.0, 0.0)
+_GEO_NAMES = (
+    "Mars_Equidistant_Cylindrical|GCS Name = GCS_Mars_2000_Sphere|Datum = Mars_2000_(Sphere)|Ellipsoid = Mars_2000_Sphere_IAU_IAG"
+    "|Primem = Reference_Meridian||"
+)
+
+Cell = tuple[int, int]
+
+
+def make_mosaic(rows: int, cols: int, size: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return one continuous picture of rows × cols tiles and its landslides.
+
+    Args:
+        rows: Height in tiles.
+        cols: Width in tiles.
+        size: Pixels per side of a tile, at least 32.
+        seed: The picture is fully determined by the arguments.
+
+    Returns:
+        The image, float32 (rows × size, cols × size, 7) in canonical order and [0, 1], and the mask, uint8 {0, 1}
+        (rows × size, cols × size).
+
+    Raises:
+        InputError: If a number is out of range.
+    """
+    _check_numbers(size, seed, rows=(rows, 1), cols=(cols, 1))
+    return _mosaic(rows, cols, size, np.random.default_rng(seed))
+
+
+def write_dataset(
+    out: str | Path, release: str = "mmls_v2", train: int = 40, val: int = 8, test: int = 12, size: int = 128, seed: int = 0
+) -> dict[str, int]:
+    """Write a dataset of generated tiles; the folder appears whole or not at all.
+
+    Train and val are cut from one raster, val being its last rows, and test from another. As in the real data, a tile without landslide
+    is not published, and tiles that touch in the grid continue each other. The datasets of Earth hold tiles without landslide as well;
+    Bijie has no splits, so all its tiles are training tiles.
+
+    Args:
+        out: Folder to write; it must not exist, or be empty.
+        release: Name of the release whose files are imitated.
+        train: Number of training tiles.
+        val: Number of validation tiles, may be 0.
+        test: Number of test tiles, may be 0.
+        size: Pixels per side of a tile, at least 32.
+        seed: Equal arguments give byte-identical files.
+
+    Returns:
+        Number of tiles written per split.
+
+    Raises:
+        InputError: If the folder is not empty, the release is unknown or a number is out of range.
+        RunError: If the files cannot be written.
+    """
+    out = Path(out)
+    if release not in RELEASES:
+        raise InputError(f"Unknown release {release!r}.{meant(release, RELEASES)} Known releases: {', '.join(RELEASES)}.")
+    _check_numbers(size, seed, train=(train, 1), val=(val, 0), test=(test, 0))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
+
+    # An empty folder is filled, not replaced: it may be a mount point, or the folder the user stands in.
+    filled = out.exists()
+    temporary = (out if filled else out.parent) / f".{os.getpid()}.{out.name or 'synth'}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for raster, wanted in enumerate(({"train": train, "val": val}, {"test": test})):
+            # The rasters of mmls_v1 are numbered each on its own; those of the later releases are places on one map.
+            corner = (7, 61) if raster and release != "mmls_v1" else (7, 1)
+            tiles = _published(sum(wanted.values()), size, seed, raster, corner, empty=release in EARTH)
+            for split, number in wanted.items():
+                for index in tracked(f"Making tiles of {split}", range(number)):
+                    cell, image, mask = next(tiles)
+                    if release in EARTH:
+                        EARTH[release](temporary, split, index, image, mask)
+                    else:
+                        _write_tile(temporary, release, split, index, cell, image, mask)
+        for source in list(temporary.iterdir()) if filled else [temporary]:
+            os.rename(source, out / source.name if filled else out)
+    except (OSError, RunError) as error:  # a RunError names the temporary file, which nobody knows
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return {"train": train + val + test} if release == "bijie" else {"train": train, "val": val, "test": test}
+
+
+def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
+    for name, (value, lowest) in (least | {"size": (size, 32), "seed": (seed, 0)}).items():
+        if value < lowest:
+            raise InputError(f"{name} must be at least {lowest}. Received: {value}.")
+
+
+def _published(number: int, size: int, seed: int, raster: int, corner: Cell, empty: bool) -> Iterator[tuple[Cell, np.ndarray, np.ndarray]]:
+    """Yield `number` tiles that hold landslide, or with `empty` any tiles, in the order of their grid, with their cell.
+
+    A raster is a column of panels with an empty row of cells between them, so that its memory is that of one panel.
+    """
+    top, left = corner
+    for panel in count():
+        if number <= 0:
+            return
+        side = max(3, min(_PANEL // size, ceil(sqrt(number / _PUBLISHED))))
+        image, mask = _mosaic(side, side, size, np.random.default_rng([seed, raster, panel]))
+        for row, col in np.ndindex(side, side):
+            window = np.s_[row * size : (row + 1) * size, col * size : (col + 1) * size]
+            if number and (empty or mask[window].any()):
+                number -= 1
+                yield (top + row, left + col), image[window], mask[window]
+        top += side + 1
+
+
+# --- The ground -------------------------------------------------------------------------------------------------------------------------
+
+
+def _mosaic(rows: int, cols: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return image and mask of one panel. Lengths are in tiles, heights in metres."""
+    shape = (rows * size, cols * size)
+    v, u = np.meshgrid(*(np.arange(n, dtype=np.float32) / size for n in shape), indexing="ij")
+
+    # Troughs trend east-west, a little tilted, and warped into embayments; distance > 0 on the plateau, < 0 inside the trough.
+    tilt, width, period = rng.uniform(-0.2, 0.2), rng.uniform(1.7, 2.3), rng.uniform(4.0, 4.8)
+    across = v - rows / 2 + (u - cols / 2) * tilt + 0.34 * _fractal(rng, shape, size, 3.6, 0.35, 4.0)
+    across += rng.choice((-1, 1)) * width / 2 + rng.uniform(-0.4, 0.4)  # one wall passes near the middle of any picture, however small
+    distance = np.abs((across + period / 2) % period - period / 2) - width / 2
+
+    # Gullies run down the wall: noise that is stretched along the fall line, sharp at its ridges.
+    gullies = 0.8 - np.abs(_fractal(rng, shape, size, 3.6, 1.6, size / 8, stretch=2.2))
+    gullies += 0.35 * (0.8 - np.abs(_fractal(rng, shape, size, 3.0, 5.0, size / 6, stretch=2.2)))
+    drop = 5600.0 + 700.0 * _fractal(rng, shape, size, 4.0, 0.2, 1.0)
+    retreat, lobes, cover = _landslides(distance, _activity(rng, shape, size), size, rng)
+    failed = _wall(distance - retreat, drop)  # the wall has gone back into the plateau: an amphitheatre, its gullies wiped out
+    eroded = _wall(distance + 0.14 * gullies * np.exp(-(((distance + 0.2) / 0.33) ** 2)), drop)
+
+    unevenness = np.exp(0.7 * _fractal(rng, shape, size, 3.0, 0.5, 4.0))
+    relief = 220.0 * _fractal(rng, shape, size, 3.6, 0.3, size / 4) + 9.0 * unevenness * _fractal(rng, shape, size, 2.0, 6.0, size / 3)
+    hummocks = 0.8 - np.abs(_fractal(rng, shape, size, 2.2, 5.0, size / 5))
+    height = 3300.0 + relief + eroded + (failed - eroded) * cover + lobes
+    height += (50.0 + 80.0 * np.clip(lobes / 250.0, 0, 1)) * cover * hummocks
+    height += _craters(shape, size, rng) * (1 - cover)
+    height = ndimage.gaussian_filter(height, max(0.5, size / 110))
+    dem = np.clip((height - DEM_LOWEST) / DEM_METRES, 0, 1).astype(np.float32)
+    mask = (cover > _VISIBLE).astype(np.uint8)
+    return _bands(dem, cover, size, rng), mask
+
+
+def _wall(distance: np.ndarray, drop: np.ndarray) -> np.ndarray:
+    """Return the fall below the plateau: steepest below the sharp rim, flattening towards the floor."""
+    return -drop * np.tanh(np.maximum(-distance, 0) / 0.42)
+
+
+def _fractal(
+    rng: np.random.Generator, shape: tuple[int, int], size: int, beta: float, low: float, high: float, stretch: float = 1.0
+) -> np.ndarray:
+    """Return a random field of mean 0 and deviation 1 with power 1/f^beta between low and high cycles per tile, stretched along y."""
+    padded = tuple(fft.next_fast_len(n + size, real=True) for n in shape)  # the synthesis is periodic: what would repeat is cut off
+    frequency = np.hypot(fft.fftfreq(padded[0], 1 / size)[:, None] * stretch, fft.rfftfreq(padded[1], 1 / size)).astype(np.float32)
+    gain = np.maximum(frequency, low) ** (-beta / 2) * (frequency < high)
+    gain[0, 0] = 0
+    spectrum = fft.rfft2(rng.standard_normal(padded, dtype=np.float32)) * gain
+    field = fft.irfft2(spectrum, padded)[: shape[0], : shape[1]]
+    return (field / sqrt(float((gain**2).mean()))).astype(np.float32)
+
+
+def _activity(rng: np.random.Generator, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Return how readily each place fails; whole stretches of wall stay intact."""
+    return 1 / (1 + np.exp(-5 * _fractal(rng, shape, size, 3.0, 0.3, 1.5)))
+
+
+def _landslides(
+    distance: np.ndarray, activity: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far the wall went back (in tiles), how thick the deposits lie, and how fully the ground has failed, in [0, 1]."""
+    retreat, lobes, cover = (np.zeros_like(distance) for _ in range(3))
+    bend = 0.045 * np.stack([_fractal(rng, distance.shape, size, 3.4, 1.2, size / 8) for _ in range(2)])
+    slope_y, slope_x = np.gradient(ndimage.gaussian_filter(distance, 0.08 * size))
+    rim = np.flatnonzero(np.abs(distance) < 0.02)
+    if not rim.size:
+        rim = np.array([np.abs(distance).argmin()])
+    length_of_rim = rim.size / (0.04 * size**2)
+    weight = activity.ravel()[rim].astype(np.float64)
+    for place in rng.choice(rim, size=max(1, round(3.6 * length_of_rim)), p=weight / weight.sum()):
+        y, x = divmod(int(place), distance.shape[1])
+        half = float(np.exp(rng.uniform(np.log(0.06), np.log(0.6))))
+        length = min(1.5, half * rng.uniform(1.8, 3.2) + 0.2)
+        down = np.array([-slope_y[y, x], -slope_x[y, x]]) / max(float(np.hypot(slope_y[y, x], slope_x[y, x])), 1e-6)
+
+        window, dy, dx = _around(distance.shape, y, x, int((length + 0.3) * size))
+        dy, dx = dy / size + bend[0][window], dx / size + bend[1][window]
+        run = (dy * down[0] + dx * down[1]) / length + 0.15  # 0 at the crown, 1 at the toe
+        spread = half * (0.75 + 0.45 * np.clip(run, 0, 1))
+        # Both ends are rounded: an amphitheatre at the crown, a lobe at the toe.
+        spread *= np.sqrt(
+            np.clip(1 - np.clip(1 - run / 0.3, 0, None) ** 2, 0, 1) * np.clip(1 - np.clip((run - 0.7) / 0.3, 0, None) ** 2, 0, 1)
+        )
+        inside = np.clip(1 - np.abs(dy * down[1] - dx * down[0]) / np.maximum(spread, 1e-6), 0, 1).astype(np.float32)
+        edge = np.tanh(inside / 0.35)
+        thick = min(600.0, 1600.0 * half) * rng.uniform(0.5, 1.1)
+        retreat[window] = np.maximum(retreat[window], 0.16 * length * edge * np.exp(-(((run - 0.15) / 0.25) ** 2)))
+        lobes[window] = np.maximum(lobes[window], thick * edge * np.exp(-(((run - 0.85) / 0.25) ** 2)))
+        cover[window] = np.maximum(cover[window], edge)
+    cover *= np.clip((retreat - distance) / 0.03, 0, 1)  # what still stands as plateau has not failed
+    return retreat, lobes * (cover > 0), cover
+
+
+def _around(shape: tuple[int, ...], y: int, x: int, reach: int) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+    """Return the part of a picture within reach of a pixel, and how far its rows and columns are from that pixel."""
+    rows, cols = slice(max(0, y - reach), min(shape[0], y + reach + 1)), slice(max(0, x - reach), min(shape[1], x + reach + 1))
+    return (rows, cols), np.arange(rows.start, rows.stop)[:, None] - y, np.arange(cols.start, cols.stop)[None, :] - x
+
+
+def _craters(shape: tuple[int, int], size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the relief of small impact craters: steep, rough places that are no landslides."""
+    relief = np.zeros(shape, dtype=np.float32)
+    for _ in range(round(0.8 * shape[0] * shape[1] / size**2)):
+        y, x = int(rng.integers(0, shape[0])), int(rng.integers(0, shape[1]))
+        radius = float(0.02 * size / np.sqrt(rng.uniform(0.03, 1)))
+        window, dy, dx = _around(shape, y, x, ceil(2.2 * radius))
+        away = np.hypot(dy, dx) / radius
+        depth = 0.16 * radius * TILE_METRES / size
+        relief[window] += depth * (0.35 * np.exp(-(((away - 1) / 0.3) ** 2)) - np.clip(1 - away**2, 0, 1))
+    return relief
+
+
+# --- What the instruments see -----------------------------------------------------------------------------------------------------------
+
+
+def _bands(dem: np.ndarray, cover: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the seven bands of a DEM."""
+    fall = np.array(np.gradient(dem * np.float32(DEM_METRES), TILE_METRES / size))  # metres per metre, downwards and to the right
+    slope = np.degrees(np.arctan(np.hypot(*fall))) / SLOPE_DEGREES
+
+    grain = _fractal(rng, dem.shape, size, 1.6, 8.0, size / 2)
+    gray = 0.52 + 0.95 * (_hillshade(fall, azimuth=280.0) - 0.7) + (0.02 + 0.016 * cover) * grain
+
+    # The colour mosaic is coarse, taken under another sun, and shows dust more than relief.
+    dust = _fractal(rng, dem.shape, size, 3.0, 0.3, size / 8)
+    light = ndimage.gaussian_filter(_hillshade(fall, azimuth=60.0) - 0.7, size / 50)
+    colour = 1.3 * light + 0.07 * dust
+    tints = [tint * _fractal(rng, dem.shape, size, 3.0, 0.3, size / 8) for tint in (0.009, 0.022)]
+    red, green, blue = 0.36 + 1.15 * colour, 0.37 + colour + tints[0], 0.46 + 0.8 * colour + tints[1]
+
+    # Low, dusty ground keeps warm; the rock of fresh deposits a little too.
+    thermal = 0.47 - 0.2 * (dem - 0.5) + 0.11 * _fractal(rng, dem.shape, size, 3.8, 0.4, size / 10)
+    thermal += 0.05 * ndimage.gaussian_filter(cover, size / 20)
+    return np.clip(np.stack([red, green, blue, dem, slope, thermal, gray], axis=-1), 0, 1).astype(np.float32)
+
+
+def _hillshade(fall: np.ndarray, azimuth: float) -> np.ndarray:
+    """Return the brightness of the ground under a sun 45° high; azimuth clockwise from the top of the picture."""
+    toward_y, toward_x = -np.cos(np.radians(azimuth)), np.sin(np.radians(azimuth))
+    return np.clip((1 - fall[0] * toward_y - fall[1] * toward_x) / np.sqrt(2 * (1 + (fall**2).sum(axis=0))), 0, 1)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _write_tile(root: Path, release: str, split: str, index: int, cell: Cell, image: np.ndarray, mask: np.ndarray) -> None:
+    row, col = cell
+    if release == "mmls_v1":
+        image = image.copy()
+        image[..., BANDS.index("slope")] *= SLOPE_DEGREES / V1_SLOPE_DEGREES
+        thermal = image[..., BANDS.index("thermal")]
+        thermal[:] = V1_THERMAL[0] + V1_THERMAL[1] * thermal
+        thermal[_seam(index, image.shape[0])] = 0
+        folder, letter = root / _V1_FOLDERS[split], "T" if split == "test" else ""
+        # One page per row of pixels: how tifffile writes an array with seven values in the last place, and how these files are.
+        _save(folder / "images" / f"Image{letter}_patch_{row}_{col}.tif", RELEASES[release].from_canonical(image), photometric="minisblack")
+        _save(folder / "masks" / f"Mask{letter}_patch_{row}_{col}.tif", mask.astype(np.float32))
+        return
+
+    image = image.copy()
+    border = _border(index, image.shape[0])
+    image[border][..., BANDS.index("slope")] = 0
+    if release == "challenge":
+        image = RELEASES[release].from_canonical(image)
+        image[border][..., RELEASES[release].order.index("slope")] = NO_DATA
+    tags = _geo_tags(row, col, image.shape[0])
+    no_data = [(42113, "s", 0, "-3.4028234663852886e+38", True)] if release == "challenge" else []
+    name = f"col{col:05d}_row{row:05d}.tif"
+    settings: dict[str, Any] = {"photometric": "minisblack", "compression": "lzw", "metadata": None}
+    _save(root / split / "images" / name, image, planarconfig="contig", extratags=tags + no_data, **settings)
+    _save(root / split / "masks" / name, mask, extratags=tags, **settings)
+
+
+def _border(index: int, size: int) -> tuple[slice, slice]:
+    """Return where the slope of a split's tile is missing: 1 to 3 rows or columns at one side of every eighth tile, else nothing."""
+    turn, rest = divmod(index, 8)
+    thick = 1 + turn % 3 if rest == 1 else 0
+    side = (np.s_[size - thick :, :], np.s_[:, :thick], np.s_[:thick, :], np.s_[:, size - thick :])
+    return side[turn % 4]
+
+
+def _seam(index: int, size: int) -> np.ndarray:
+    """Return where a split's tile has no thermal: a slanting stripe in every eighth tile, else nowhere; bool (size, size)."""
+    row, column = np.indices((size, size))
+    left = size // 2 - row / 4
+    return (index % 8 == 1) & (left <= column) & (column < left + size / 9)
+
+
+def _geo_tags(row: int, col: int, size: int) -> list[tuple[int, str, int, Any, bool]]:
+    """Return the GeoTIFF tags of a grid cell: Mars equidistant cylindrical, as the challenge tiles have it."""
+    pixel, x, y = TILE_METRES / size, _ORIGIN[0] + col * TILE_METRES, _ORIGIN[1] - row * TILE_METRES
+    return [
+        (33550, "d", 3, (pixel, pixel, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, x, y, 0.0), True),
+        (34735, "H", len(_GEO_KEYS), _GEO_KEYS, True),
+        (34736, "d", len(_GEO_NUMBERS), _GEO_NUMBERS, True),
+        (34737, "s", 0, _GEO_NAMES, True),
+    ]
+
+
+def _save(path: Path, array: np.ndarray, **settings: Any) -> None:
+    with atomic(path) as temporary:
+        tifffile.imwrite(temporary, array, **settings)

@@ -1,0 +1,170 @@
+"""Ensembles: probabilities or logits averaged over runs, folds and views, one member in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from marsls_keras.backend import backend
+from marsls_keras.data.decoded.load import Tiles, without_data
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.data.splits import Fold
+from marsls_keras.errors import InputError, listing
+from marsls_keras.inference.align import align
+from marsls_keras.inference.averaging import gather, shares, spread
+from marsls_keras.inference.member import Member, load_member
+from marsls_keras.inference.sliding_window import predict_tiles, stitchable
+from marsls_keras.inference.tta import of_windows, views_of
+from marsls_keras.inference.uncertainty import RunningVariance
+from marsls_keras.models import has_detection
+from marsls_keras.runs.run import Run
+
+
+class Prediction(NamedTuple):
+    """What an ensemble says about N tiles.
+
+    Attributes:
+        probability: Mean landslide probability, float32 (N, H, W).
+        seen: Number of tiles that some member was trained on.
+        leaked: Images of the tiles that every member was trained on.
+        landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a head for it.
+        variance: Population variance of the landslide probability over the members and views that predict a tile, by their weights, float32
+            (N, H, W) in [0, 0.25]; of probabilities, whatever is averaged. None unless asked for.
+    """
+
+    probability: np.ndarray
+    seen: int
+    leaked: list[str]
+    landslide: np.ndarray | None
+    variance: np.ndarray | None = None
+
+
+def predict_ensemble(
+    runs: Sequence[Run],
+    folds: Sequence[Fold],
+    tiles: Tiles,
+    views: Sequence[str],
+    say: Callable[[str], None] = lambda line: None,
+    weights: Mapping[str, float] | None = None,
+    averaging: str = "probability",
+    prepare: Callable[[Member], Member] = lambda member: member,
+    number: int | None = None,
+    uncertainty: bool = False,
+) -> Prediction:
+    """Predict tiles with all members and views.
+
+    A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were not: otherwise the
+    prediction of labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict
+    it, and the tile is named in `leaked`. Weights count among the members that predict a tile; those of a run of weight 0 are not asked.
+
+    Args:
+        runs: Runs whose folds are the members.
+        folds: Folds of each run.
+        tiles: The tiles, N of them.
+        views: Names of views.
+        say: Told which member predicts.
+        weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
+        averaging: What is averaged, "probability" or "logit".
+        prepare: What is done with a member before it predicts.
+        number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
+        uncertainty: Whether `variance` is wanted, too.
+    """
+    hashes, shape = tiles.hashes[:number], tiles.masks[:number].shape
+    share = shares(weights, [run.name for run in runs])
+    runs = [run for run in runs if run.name in share]
+    members = [(run, fold) for run in runs for fold in folds]
+    first = tiles.subset(range(len(hashes))) if number is not None else tiles
+    trained = np.array([run.splits.trained_on(fold, first) for run, fold in members])  # (M, N)
+    leaked = trained.all(axis=0)
+    used = ~trained | leaked
+    total, landslide = np.zeros(shape, np.float32), np.zeros(len(hashes), np.float32)
+    detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
+    variance = RunningVariance(shape) if uncertainty else None
+    if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
+        say(f"One member in one view predicts {alone} of {len(hashes)} tiles, so the variance there is 0.")
+    backend()
+    for (run, fold), chosen in zip(members, used, strict=True):
+        index = np.flatnonzero(chosen)
+        if len(index):
+            say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
+            for seen in predict_tiles(prepare(load_member(run, fold)), tiles, index, views):
+                total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
+                if variance is not None:
+                    variance.add(index, seen.probability, share[run.name])
+                if seen.landslide is not None:
+                    landslide[index] += seen.landslide * np.float32(share[run.name])
+    whole = (np.array([share[run.name] for run, _ in members]) @ used * len(views)).astype(np.float32)
+    total /= whole[:, None, None]
+    named = [str(tiles.refs[i].image) for i in np.flatnonzero(leaked)]
+    return Prediction(
+        probability=gather(total, averaging),
+        seen=int(trained.any(axis=0).sum()),
+        leaked=named,
+        landslide=landslide / whole if detecting else None,
+        variance=None if variance is None else variance.result(),
+    )
+
+
+def predict_decided(
+    runs: Sequence[Run],
+    folds: Sequence[Fold],
+    tiles: Tiles,
+    decision: dict[str, Any],
+    say: Callable[[str], None] = lambda line: None,
+    alignment: str | None = None,
+    number: int | None = None,
+    uncertainty: bool = False,
+) -> Prediction:
+    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
+
+    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles that are predicted first. A tile without any data
+    has probability 0, whatever the members make of it, and is named.
+    """
+
+    def prepare(member: Member) -> Member:
+        return member if alignment is None else align(member, tiles.subset(range(len(tiles.refs[:number]))), alignment)
+
+    views = views_of(decision["views"])
+    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number, uncertainty)
+    if blank := [i for i in range(len(found.probability)) if without_data(tiles, i)]:
+        names = listing([str(tiles.refs[i].image) for i in blank], 5)
+        say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
+        found.probability[blank] = 0
+        if found.landslide is not None:
+            found.landslide[blank] = 0
+    return found
+
+
+def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:
+    """Return a decision as it can be followed on some tiles.
+
+    Where it is not known where each lies, views of windows become those of single tiles, and post-processing ends at their borders, which
+    is said, and what score to expect is unknown.
+    """
+    windows, across = of_windows(decision["views"]), decision["across_borders"]
+    if not (windows or across) or stitchable(refs):
+        return decision
+    name = decision["views"].partition("@")[0]
+    instead = [f"views {name} of single tiles instead of {decision['views']}"] if windows else []
+    instead += ["components and holes end at the borders of each"] if across else []
+    say(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
+    return {**decision, "views": name, "across_borders": False, "expected": None}
+
+
+def refuse_leaked(leaked: list[str]) -> None:
+    """Refuse to score tiles that every member was trained on.
+
+    Raises:
+        InputError: If there are any; some are named.
+    """
+    if leaked:
+        raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
+
+
+def tell_leaked(leaked: list[str], say: Callable[[str], None]) -> None:
+    """Warn of tiles that every member was trained on."""
+    if leaked:
+        what = f"{len(leaked)} tiles, such as {leaked[0]}, were in the training data of every fold that is used"
+        say(f"Warning: {what}; a score on them says nothing about new tiles.")

@@ -1,0 +1,129 @@
+"""Trained folds as members of an ensemble, and their predictions under views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marsls_keras.bands.releases import BANDS
+from marsls_keras.data.decoded.disk_cache import Images, chunks
+from marsls_keras.data.normalization import NormalizationRecord, Normalizer
+from marsls_keras.data.splits import Fold
+from marsls_keras.errors import InputError
+from marsls_keras.inference.tta import ViewPrediction, apply_view, invert_view, view_turn, viewed_size
+from marsls_keras.lazy import keras
+from marsls_keras.models import build_model, require_size
+from marsls_keras.models.networks import LANDSLIDE, MASK
+from marsls_keras.progress import tracked
+from marsls_keras.records import read_record
+from marsls_keras.runs.run import Run
+from marsls_keras.runtime import effective_precision, use_xla
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained fold, ready to predict.
+
+    Attributes:
+        run: Its run.
+        fold: Its number, or "full".
+        model: Network with the best weights.
+        normalizer: Normalisation of that fold.
+    """
+
+    run: Run
+    fold: Fold
+    model: keras.Model
+    normalizer: Normalizer
+
+
+def load_member(run: Run, fold: Fold) -> Member:
+    """Rebuild a fold's network from the registry and give it the weights that the run stands for, its best ones.
+
+    Raises:
+        InputError: If the fold is not finished or its weights were changed (their SHA-256 is checked).
+    """
+    run.finished_folds([fold])
+    normalizer = Normalizer.from_json(read_record(run.fold_path(fold) / "normalization.json", NormalizationRecord))
+    return Member(run, fold, rebuild(run, run.weights_path(fold), normalizer.bands), normalizer)
+
+
+def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
+    """Return a run's network for these bands with the weights of a file.
+
+    Raises:
+        InputError: If the weights do not fit the network.
+    """
+    keras.config.set_dtype_policy(effective_precision(run.config.training.precision))
+    model = build_model(run.config.model.name, bands=bands, **run.config.model.options)
+    try:
+        model.load_weights(weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{weights} does not fit the network of run {run.name}: {error}") from error
+    model.compile(jit_compile=use_xla(run.config.training))
+    return model
+
+
+def predict_views(member: Member, images: Images, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[ViewPrediction]:
+    """Yield, view after view, the landslide probability of canonical tiles, turned back.
+
+    Args:
+        member: A trained fold.
+        images: float32 (N, H, W, C), canonical, not normalised; in memory or on disk, they become network input some at a time.
+        views: Names of views.
+        stored: Names of the C bands; those of a Mars tile by default.
+
+    Yields:
+        float32 probabilities, one prediction for each view.
+
+    Raises:
+        InputError: If the network cannot take tiles of this size.
+    """
+    config = member.run.config
+    for view in views:
+        require_size(config.model.name, config.model.options, *viewed_size(view, *images.shape[1:3]))
+    batch = min(config.inference.batch_size, len(images))
+    parts = list(chunks(images, batch))
+
+    def normalized(part: slice) -> np.ndarray:
+        # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
+        return member.normalizer.apply(images[part], stored)
+
+    only = normalized(parts[0]) if len(parts) == 1 else None
+    title = f"Predicting with run {member.run.name}, fold {member.fold}"
+    for number, view in enumerate(views, 1):
+        probability, landslide = np.empty(images.shape[:3], np.float32), []
+        for part in tracked(f"{title}, view {number} of {len(views)}", parts):
+            found = predict_inputs(member, normalized(part) if only is None else only, view, batch)
+            probability[part] = found.probability
+            landslide += [] if found.landslide is None else [found.landslide]
+        yield ViewPrediction(probability, np.concatenate(landslide) if landslide else None)
+
+
+def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) -> ViewPrediction:
+    """Return the landslide probability of normalised tiles or windows as one view shows them, turned back.
+
+    Args:
+        member: A trained fold.
+        inputs: The bands that are carried, float32 (N, H, W, C).
+        view: Name of a view.
+        batch: How many are predicted at a time; the last ones are filled up, since every other number costs a compilation of its own.
+    """
+    number = len(inputs)
+    turned = apply_view(np.concatenate([inputs, np.repeat(inputs[-1:], -number % batch, axis=0)]), view)
+    directions = member.normalizer.directions
+    turned = np.ascontiguousarray(turned)
+    if directions.vectors:
+        turned = directions.turn(turned, view_turn(view))
+    outputs = member.model.predict(member.normalizer.assemble(turned), batch_size=batch, verbose=0)
+    outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
+    found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
+    return ViewPrediction(invert_view(found[MASK], view, *inputs.shape[1:3]), found.get(LANDSLIDE))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits in float32, without overflow."""
+    return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float32)))).astype(np.float32)

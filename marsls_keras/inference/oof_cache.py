@@ -1,0 +1,62 @@
+"""A fold's predictions of the tiles it held out, one array a view, tied to the weights that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marsls_keras.files import DAMAGED_NPZ, atomic
+from marsls_keras.inference.tta import ViewPrediction
+
+
+def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weights_sha256: str) -> None:
+    """Write oof.npz.
+
+    Args:
+        path: File.
+        ids: Ids of the N held-out tiles.
+        views: Prediction per view; probabilities of pixels are kept as float16, whose step of 0.0005 near 1 is finer than a threshold
+            bin, and rounded down, so that the masks at threshold 0.5, and with them the scores in metrics.json, are the same before and
+            after. Those of whole tiles, where there are any, are kept as they are.
+        weights_sha256: Digest of the weights that made them.
+    """
+    arrays: dict[str, Any] = {f"view_{name}": half(seen.probability) for name, seen in views.items()}
+    arrays |= {f"landslide_{name}": seen.landslide for name, seen in views.items() if seen.landslide is not None}
+    with atomic(path) as temporary:
+        np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
+
+
+def load_oof(path: Path, ids: list[str], weights_sha256: str, size: tuple[int, int] | None = None) -> dict[str, ViewPrediction]:
+    """Return the prediction per view, in the order of `ids`; probabilities of pixels are float16.
+
+    Empty if there is no such file, or it is damaged, of other tiles (or, where it is given, another size of them) or of other weights:
+    predictions can always be made again.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["weights"]) != weights_sha256 or list(arrays["ids"]) != ids:
+                return {}
+            names = [name.removeprefix("view_") for name in arrays.files if name.startswith("view_")]
+            found = {name: ViewPrediction(arrays[f"view_{name}"], arrays.get(f"landslide_{name}")) for name in names}
+    except DAMAGED_NPZ:
+        return {}
+    return found if all(_sound(seen, len(ids), size) for seen in found.values()) else {}
+
+
+def _sound(seen: ViewPrediction, number: int, size: tuple[int, int] | None) -> bool:
+    """Return whether a prediction has the form that `save_oof` gives it; what is no number in it was no number when it was made."""
+    shape = seen.probability.shape
+    if seen.probability.dtype != np.float16 or len(shape) != 3 or shape[0] != number or (size is not None and shape[1:] != tuple(size)):
+        return False
+    arrays = [seen.probability, *([] if seen.landslide is None else [seen.landslide])]
+    if seen.landslide is not None and (seen.landslide.dtype != np.float32 or seen.landslide.shape != (number,)):
+        return False
+    return not any((array < 0).any() or (array > 1).any() for array in arrays)
+
+
+def half(values: np.ndarray) -> np.ndarray:
+    """Return probabilities as float16, rounded down."""
+    nearest = values.astype(np.float16)
+    return np.where(nearest > values, np.nextafter(nearest, np.float16(0)), nearest)

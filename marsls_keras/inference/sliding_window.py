@@ -1,0 +1,151 @@
+"""Prediction on the picture that tiles were cut from: overlapping windows across tile borders, blended, and cut back into tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, product
+
+import numpy as np
+
+from marsls_keras.data.decoded.disk_cache import select
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.formats.tile import read_shape
+from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.errors import InputError
+from marsls_keras.inference.member import Member, predict_inputs, predict_views
+from marsls_keras.inference.tta import ViewPrediction, split_view, viewed_size, views_of
+from marsls_keras.models import has_detection, require_size
+from marsls_keras.progress import tracked
+
+
+def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str]) -> Iterator[ViewPrediction]:
+    """Yield, view after view, the landslide probability of some tiles; views of windows also see the pixels of all others.
+
+    Args:
+        member: A trained fold.
+        tiles: Those tiles and their surroundings; no mask is looked at.
+        index: Positions of the n tiles to predict.
+        views: Names of views, those of single tiles and those of windows.
+
+    Raises:
+        InputError: If the network cannot take tiles or windows of this size, or the tiles do not lie on a grid and a view is of windows.
+    """
+    images = select(tiles.images, index)
+    for (window, stride), group in groupby(views, lambda view: split_view(view)[1:]):
+        names = [split_view(view)[0] for view in group]
+        alone = predict_views(member, images, names, tiles.bands)  # lazily
+        if window is None or stride is None:
+            yield from alone
+            continue
+        config = member.run.config.model
+        # Whether there is any landslide in a tile is asked of the tile: a window may have some beside it.
+        landslide = [seen.landslide for seen in alone] if has_detection(config.name, config.options) else [None] * len(names)
+        for probability, known in zip(_windows(member, tiles, index, names, window, stride), landslide, strict=True):
+            yield ViewPrediction(probability, known)
+
+
+def require_whole_picture(percentiles: tuple[float, float] | None, view: str) -> None:
+    """Refuse views of windows where each tile is stretched by itself: windows would see a step at every border of tiles.
+
+    Raises:
+        InputError: If `percentiles` are not None.
+    """
+    if percentiles is not None:
+        raise InputError(
+            f"View {view} looks across the borders of tiles, but data.normalization.percentiles stretch each tile by itself, so it would "
+            "see a step at every border. Choose views of single tiles, or train with --set data.normalization.percentiles=null."
+        )
+
+
+def stitchable(refs: Sequence[TileRef]) -> bool:
+    """Return whether it is known where all of these tiles lie: each has a cell of its own in the grid of its raster."""
+    places = {(ref.raster, ref.cell) for ref in refs if ref.cell is not None}
+    return len(places) == len(refs)
+
+
+def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -> int:
+    """Return how many cells away tiles lie of which windows of a set of views may see a pixel, 0 if its views are of single tiles.
+
+    Args:
+        view_set: Name of the set.
+        tile: One of the tiles, whose header tells their size.
+        release: As in `marsls_keras.data.decoded.load.examine`.
+        resize: Likewise.
+    """
+    window = max(split_view(view)[1] or 1 for view in views_of(view_set))
+    if window == 1:
+        return 0
+    side = resize or min(read_shape(tile.image, tile.release if release == "auto" else release)[:2])
+    return -(-(window - 1) // side)
+
+
+def corners(mosaic: Mosaic, index: np.ndarray, window: int, stride: int) -> np.ndarray:
+    """Return (top, left) of the windows that see a pixel of some tiles, int (K, 2), from the top left to the bottom right.
+
+    They lie on a lattice of one window every `stride` pixels, so that each pixel is seen by as many windows as every other. Where the
+    stride divides a tile's height and width, one of them has each tile in its middle, and it does not matter which tiles there are besides.
+    """
+    shifts = (window - mosaic.height) // 2, (window - mosaic.width) // 2
+    sides = mosaic.height, mosaic.width
+    found: set[tuple[int, ...]] = set()
+    for origin in mosaic.origins[index].tolist():
+        # Numbers of the lattice whose windows end after the tile's first pixel and begin before or at its last.
+        spans = [
+            range((start + shift - window) // stride + 1, (start + shift + side - 1) // stride + 1)
+            for start, shift, side in zip(origin, shifts, sides, strict=True)
+        ]
+        found |= set(product(*spans))
+    return np.array(sorted(found)) * stride - shifts
+
+
+def blend(window: int) -> np.ndarray:
+    """Return the weight of each pixel of a window, float32 (window, window): a raised cosine along both axes, above 0 everywhere.
+
+    A network knows least about what is near the edge of what it sees.
+    """
+    line = np.sin(np.pi * (np.arange(window) + 0.5) / window) ** 2
+    return np.outer(line, line).astype(np.float32)
+
+
+def _windows(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str], window: int, stride: int) -> Iterator[np.ndarray]:
+    """Yield, view after view, the probability of the tiles at `index`, float32 (n, H, W), as blended windows give it.
+
+    Where a window sees no tile, its normalised bands are 0, as in training on windows. Memory is that of the tiles: the picture is never
+    put together.
+    """
+    config = member.run.config
+    for view in views:
+        require_size(config.model.name, config.model.options, *viewed_size(view, window, window))
+    if not stitchable(tiles.refs):
+        raise InputError("The names of these tiles do not tell where each of them lies, so there are no windows across their borders.")
+    require_whole_picture(member.normalizer.percentiles, f"{views[0]}@{window}")
+    _, height, width, _ = tiles.images.shape
+    mosaic = Mosaic.of(tiles.refs, height, width, window)
+    places, weight = corners(mosaic, index, window, stride), blend(window)
+    row = np.full(len(tiles), -1)
+    row[index] = np.arange(len(index))
+    inputs = member.normalizer.inputs(tiles.images, tiles.bands)
+    batch = max(1, min(config.inference.batch_size * height * width // window**2, len(places)))
+    for number, view in enumerate(views, 1):
+        total, weights = np.zeros((2, len(index), height, width), np.float32)
+        title = f"Predicting windows with run {member.run.name}, fold {member.fold}, view {number} of {len(views)}"
+        for first in tracked(title, range(0, len(places), batch)):
+            chosen = places[first : first + batch]
+            seen = np.stack([mosaic.read(inputs, top, left, window, window) for top, left in chosen.tolist()])
+            for (top, left), probability in zip(chosen.tolist(), predict_inputs(member, seen, view, batch).probability, strict=True):
+                for tile in mosaic.tiles_in(top, left, window, window):
+                    if row[tile] < 0:
+                        continue
+                    # The same pixels, counted from the window's corner and from the tile's.
+                    down, right = (mosaic.origins[tile] - (top, left)).tolist()
+                    y, x = slice(max(down, 0), down + height), slice(max(right, 0), right + width)
+                    here = weight[y, x]
+                    there = (
+                        row[tile],
+                        slice(max(-down, 0), max(-down, 0) + here.shape[0]),
+                        slice(max(-right, 0), max(-right, 0) + here.shape[1]),
+                    )
+                    total[there] += probability[y, x] * here
+                    weights[there] += here
+        yield total / weights

@@ -1,0 +1,104 @@
+"""How far tiles are from those of training, band by band: two-sample statistics and a picture of the distributions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from marsls_keras.data.decoded.disk_cache import take_pixels
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.errors import InputError
+from marsls_keras.files import atomic
+
+_SAMPLE = 20_000
+_BINS = 60
+_INK = ("#8A8A8A", "#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's; grey is what the others are compared with
+FORMATS = (".png", ".svg")
+"""What a picture of the distributions can be written as."""
+
+
+def sample(tiles: Tiles) -> np.ndarray:
+    """Return up to 20,000 pixels of tiles, float32 (n, C), with data in every band, drawn at random and always the same."""
+    rng = np.random.default_rng(0)
+    if tiles.valid.all() or not tiles.valid.any():
+        pixels = math.prod(tiles.images.shape[:3])
+        return take_pixels(tiles.images, rng.choice(pixels, min(_SAMPLE, pixels), replace=False))
+    known = np.flatnonzero(tiles.valid)
+    return take_pixels(tiles.images, rng.choice(known, min(_SAMPLE, len(known)), replace=False))
+
+
+def statistics(first: np.ndarray, second: np.ndarray, bands: tuple[str, ...]) -> dict[str, float]:
+    """Return the two-sample Kolmogorov-Smirnov statistic of each band of two samples (n, C): 0 alike, 1 disjoint."""
+    from scipy.stats import ks_2samp  # takes a second, which a wrong name need not wait for
+
+    return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(bands)}
+
+
+def mean_differences(first: Mapping[str, Mapping[str, float]], second: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """Return by how many standard deviations the second mean of each band is above the first; None where both are constant.
+
+    The deviation is sqrt((s1² + s2²) / 2), as of the standardised difference of Austin ("An introduction to propensity score methods",
+    Multivariate Behavioral Research, 2011), where 0.1 and more counts as imbalance.
+
+    Args:
+        first: Mean and standard deviation per band, as "mean" and "std", of all pixels.
+        second: Likewise.
+    """
+    found: dict[str, float | None] = {}
+    for band, a in first.items():
+        b = second[band]
+        deviation = math.sqrt((a["std"] ** 2 + b["std"] ** 2) / 2)
+        found[band] = round((b["mean"] - a["mean"]) / deviation, 4) if deviation else None
+    return found
+
+
+def require_format(path: Path) -> None:
+    """Refuse a picture that could not be written.
+
+    Raises:
+        InputError: If the name does not end in .png or .svg, or the place is a folder.
+    """
+    if path.suffix.lower() not in FORMATS or path.is_dir():
+        raise InputError(f"--plot {path}: expected the name of a file ending in {' or '.join(FORMATS)}.")
+
+
+def plot(samples: Mapping[str, np.ndarray], bands: tuple[str, ...], path: Path) -> None:
+    """Write a picture of the distribution of each band, one line a set of tiles.
+
+    Values beyond the 0.5th and 99.5th percentile of all are left out, and each shape covers the same area as the others.
+
+    Args:
+        samples: Pixels (n, C) by the name of the tiles; the first is drawn as a filled shape, for the others to be compared with.
+        bands: Names of the C bands.
+        path: Where to write, ending in .png or .svg.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    from matplotlib.figure import Figure  # takes time that other uses of check need not wait for
+
+    columns = min(4, len(bands))
+    rows = -(-len(bands) // columns)
+    figure = Figure(figsize=(2.6 * columns, 1.9 * rows + 0.5), layout="constrained")
+    for i, band in enumerate(bands):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        low, high = np.percentile(np.concatenate([values[:, i] for values in samples.values()]), (0.5, 99.5))
+        edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+        for j, (name, values) in enumerate(samples.items()):
+            counts, _ = np.histogram(values[:, i], edges)
+            density = counts / max(counts.sum(), 1)
+            label = name if i == 0 else None
+            if j == 0:
+                axes.stairs(density, edges, color=_INK[j], label=label, fill=True, alpha=0.35)
+            else:
+                axes.stairs(density, edges, color=_INK[j % len(_INK)], label=label, linewidth=1.3)
+        axes.set_title(band, fontsize=9)
+        axes.set_yticks([])
+        axes.tick_params(labelsize=7)
+        axes.spines[["left", "top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(samples), fontsize=8, frameon=False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lower()[1:], dpi=150)

@@ -1,0 +1,100 @@
+"""Who may write into a fold's directory, and when: one process at a time, and not over what is finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from marsls_keras.config import read_config
+from marsls_keras.data.splits import Fold
+from marsls_keras.errors import InputError
+from marsls_keras.runs.run import Run, oof_name, weights_name
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes, also of other machines that share the folder, from training the same fold within the block.
+
+    The operating system lets go of the lock when the process ends, however it ends.
+
+    Raises:
+        InputError: If another process trains the fold.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder} is being trained by another process.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def discard(run: Run, fold: Fold) -> None:
+    """Put an earlier result of a fold aside as fold_<k>.old, so that it can be trained anew without losing it.
+
+    Raises:
+        InputError: If another process is training it.
+    """
+    folder = run.fold_path(fold)
+    if folder.exists():
+        with hold(folder):
+            aside = folder.with_name(f"{folder.name}.old")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+
+
+def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
+    """Refuse to train a fold that has begun, unless it is to be resumed: unfinished, or finished with fewer epochs than it is to have now.
+
+    Raises:
+        InputError: If the fold is finished, from another configuration, or unfinished and not to be resumed.
+    """
+    folder = run.fold_path(fold)
+    if not (folder / "config.yaml").exists():
+        return
+    trouble = run.trouble(fold)
+    if trouble is None:
+        epochs, done = run.config.training.epochs, read_config(folder / "config.yaml").training.epochs
+        if epochs > done and resume:
+            if not any((folder / "state").glob("*.npz")):
+                raise InputError(
+                    f"Fold {fold} of run {run.name} is finished, and its state is gone, so it cannot go on. Train it anew with --overwrite."
+                )
+            return
+        raise InputError(
+            f"Fold {fold} of run {run.name} is finished. Train it longer with --resume --epochs {2 * done} or anew with --overwrite, "
+            "or another run with --run."
+        )
+    if not (resume and trouble.startswith(f"fold {fold} is unfinished")):
+        raise InputError(f"Run {run.name}: {trouble}\nOr begin the fold anew with --overwrite.")
+
+
+def reopen(folder: Path, best: dict[str, Any], each: dict[str, dict[str, Any]]) -> None:
+    """Make a fold that was finished, or stopped while it was being finished, unfinished again, so that it can go on from its last state.
+
+    Args:
+        folder: The fold's folder.
+        best: What that state knows of the best weights.
+        each: The same of each set of weights, where the best of each were kept.
+    """
+    (folder / "metrics.json").unlink(missing_ok=True)
+    for name, kept in ((None, best), *each.items()):
+        if kept["file"] and not (folder / kept["file"]).exists():
+            (folder / weights_name(name)).rename(folder / kept["file"])
+    for path in (*folder.glob(weights_name("*")), *folder.glob(oof_name("*"))):
+        path.unlink()
+
+
+def close(folder: Path) -> None:
+    """Remove what a finished fold needs neither to be used nor to go on with more epochs, and what killed processes left half written."""
+    states = sorted((folder / "state").glob("?????_??????.npz"))
+    for path in (*states[:-1], *folder.glob("best-*.weights.h5"), *folder.glob(".*"), *(folder / "state").glob(".*")):
+        path.unlink()

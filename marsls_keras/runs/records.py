@@ -1,0 +1,148 @@
+"""The forms of the JSON files of a fold: metrics.json, environment.json and, of the refit on all tiles, full.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from marsls_keras.config.section import Probability
+from marsls_keras.counts import Counts
+from marsls_keras.records import Confusion, Digest, FoldName, Name, Number, Positive, Record, Scored, Share
+
+Weights = Literal["last", "ema", "swa"]
+"""A set of weights."""
+
+_ANEW = "Restore the file from a copy, or train the fold anew with --overwrite."
+
+
+class _ImageScores(Record):
+    f1: Share
+    accuracy: Share
+    precision: Share
+    recall: Share
+
+
+class _Detection(Record):
+    """How well tiles with landslide were told from those without."""
+
+    threshold: Share
+    scores: _ImageScores
+    counts: Confusion
+
+    @model_validator(mode="after")
+    def _agree(self) -> _Detection:
+        for name, value in Counts(**self.counts.model_dump()).image_scores().items():
+            if abs(getattr(self.scores, name) - value) > 1e-6:
+                raise ValueError(f"scores.{name} is {getattr(self.scores, name):g}, but the counts give {value:g}")
+        return self
+
+
+class _Judged(Scored):
+    """What is known of a set of weights."""
+
+    best_epoch: Number
+    best_weights: Weights
+    weights_sha256: Digest
+    detection: _Detection | None = None
+
+
+def _bound(name: str) -> str:
+    if name not in BOUND:
+        raise ValueError(f"expected one of {', '.join(BOUND)}")
+    return name
+
+
+BOUND = ("splits.json", "normalization.json", "full.json")
+"""The files, of the run and of the fold, that the scores of a fold hang on besides its weights."""
+
+
+class MetricsRecord(_Judged):
+    """The form of metrics.json; see `marsls_keras.training.evaluate_fold.finish_fold`."""
+
+    fold: Number | Literal["full"]
+    epochs: Positive
+    tiles: Number
+    each: dict[Weights, _Judged] | None = None
+    batch_size: Positive
+    accumulate: Positive
+    trouble: list[str]
+    seconds: Annotated[float, Field(ge=0)]
+    seconds_with_setup: Annotated[float, Field(ge=0)]
+    finished: Name
+    files_sha256: dict[Annotated[str, AfterValidator(_bound)], Digest] = {}  # noqa: RUF012 - pydantic copies it; earlier versions did not write it
+
+    remedy: ClassVar[str] = _ANEW
+
+    @model_validator(mode="after")
+    def _possible(self) -> MetricsRecord:
+        if self.best_epoch >= self.epochs:
+            raise ValueError(f"best_epoch counts from 0, so it should be below epochs ({self.epochs})")
+        for name, judged in (self.each or {}).items():
+            if judged.best_weights != name:
+                raise ValueError(f"each.{name}.best_weights should be {name}")
+        if self.each is not None and self.best_weights not in self.each:
+            raise ValueError(f"each should have the best of all weights, {self.best_weights}")
+        return self
+
+
+class EnvironmentRecord(Record):
+    """The form of environment.json, which tells a reader what trained; nothing hangs on it, so it may hold what a newer version adds."""
+
+    model_config = ConfigDict(extra="allow")
+
+    marsls_keras: Name
+    backend: Name
+    devices: list[Name]
+
+    remedy: ClassVar[str] = _ANEW
+
+
+class _Averaged(Record):
+    """What of a decision makes a mean probability."""
+
+    views: Name
+    weights: dict[Name, Probability] | None
+    averaging: Literal["probability", "logit"]
+
+
+class _Pseudo(Record):
+    """The form of `marsls_keras.training.pseudo_labels.PseudoRecord`."""
+
+    folder: Name
+    images_sha256: Digest
+    tiles: Positive
+    left_out: Number
+    confidence: Share
+    confident: Share
+    landslide: Share
+    folds: dict[FoldName, Digest]
+    decision: _Averaged
+
+
+class FullRecord(Record):
+    """The form of full.json; see `marsls_keras.training.refit.FullPlan`."""
+
+    epochs: Positive
+    weights: Weights
+    folds: list[Number]
+    best_epochs: list[Positive]
+    best_weights: list[Weights]
+    pseudo: _Pseudo | None = None
+
+    remedy: ClassVar[str] = "Restore the file from a copy, or begin the refit anew with --overwrite."
+
+    @model_validator(mode="after")
+    def _possible(self) -> FullRecord:
+        if len({len(self.folds), len(self.best_epochs), len(self.best_weights)}) > 1:
+            raise ValueError("folds, best_epochs and best_weights should be as many")
+        return self
+
+
+class RecipeRecord(Record):
+    """The form of recipe.json: what the recipe of a run says that was begun with another number of epochs."""
+
+    recipe: Name
+    epochs: Positive
+
+    remedy: ClassVar[str] = "Remove the file; then marsls train goes on with the epochs in the run's config.yaml."

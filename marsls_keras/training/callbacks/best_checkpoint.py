@@ -1,0 +1,79 @@
+"""At the end of every epoch: evaluate the weights and their averages, keep the best so far, and stop when nothing gets better."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from marsls_keras.config import Training
+from marsls_keras.data.pipeline.batches import TrainingBatches
+from marsls_keras.metrics import SegmentationCounts
+from marsls_keras.training.callbacks.weight_checkpoint import NOTHING, Keep
+
+
+class KeepBest(Keep):
+    """Evaluate on the held-out tiles and save the weights with the highest pooled mIoU (DualSwinFusionSeg, section "Optimisation").
+
+    The sets of weights that `Keep` names compete. Of equal ones the first wins, and so does the earlier epoch. Weights whose loss is no
+    number are never kept. With `keep_each` the best of each set are kept as well; one of them is always the best of all.
+
+    Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and miou_swa of each
+    (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.
+
+    Args:
+        batches: Evaluation batches.
+        metric: The model's counting metric.
+        folder: As in `Keep`.
+        config: As in `Keep`.
+        training: As in `Keep`.
+    """
+
+    def __init__(
+        self,
+        batches: Any,
+        metric: SegmentationCounts,
+        folder: Path,
+        config: Training,
+        training: TrainingBatches | None = None,
+    ) -> None:
+        super().__init__(metric, folder, config, training)
+        self.batches = batches
+
+    @property
+    def stopped(self) -> bool:
+        """Whether so many epochs brought nothing better that training is over."""
+        return self.config.patience is not None and self.waited >= self.config.patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Evaluate, save if better, and stop if nothing was better for too long."""
+        names = self.config.weight_sets
+        logs.update({f"miou_{name}": math.nan for name in names})
+        chosen, winner, content = (False, -1.0), "", b""
+        each = self.config.keep_each
+        for name, lent in self._candidates(epoch):
+            with lent:
+                result = self._evaluate()
+                # Weights that are no numbers predict background everywhere, which has a score too.
+                rank = math.isfinite(result["val_loss"]), result["val_miou"]
+                if rank > chosen:
+                    chosen, winner = rank, name
+                    logs.update(result)
+                    content = self._content() if not each and rank > (True, self.best["miou"]) else b""
+                if each and rank > (True, self.each.get(name, NOTHING)["miou"]):
+                    self.each[name] = self._written(epoch, rank[1], name, self._content())
+            if name == "last":
+                self.sound = math.isfinite(result["val_loss"])
+            logs[f"miou_{name}"] = result["val_miou"]
+        logs.update({name: float(winner == name) for name in names[1:]})
+        better = chosen > (True, self.best["miou"])
+        if better:  # than any set was before, so better than this set was, too
+            self.best = self.each[winner] if each else self._written(epoch, chosen[1], winner, content)
+        self.waited = 0 if better else self.waited + 1
+        if self.stopped:
+            self.model.stop_training = True
+
+    def _evaluate(self) -> dict[str, float]:
+        loss = self.model.evaluate(self.batches, verbose=0, return_dict=True)["loss"]
+        scores = self.metric.counts().scores()
+        return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}

@@ -1,0 +1,40 @@
+"""A training that holds nothing out keeps the weights of its last epoch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from marsls_keras.config import Training
+from marsls_keras.data.pipeline.batches import TrainingBatches
+from marsls_keras.metrics import SegmentationCounts
+from marsls_keras.training.callbacks.weight_checkpoint import Keep
+
+
+class KeepLast(Keep):
+    """Save one of the sets of weights that `Keep` names, at the end of the last epoch, without a look at any tile.
+
+    It is one whatever `keep_each` says, which is about the best of each: here nothing tells what is good.
+
+    Args:
+        weights: Which: "last", "ema" or "swa".
+        metric: As in `Keep`.
+        folder: As in `Keep`.
+        config: As in `Keep`.
+        training: As in `Keep`.
+    """
+
+    def __init__(
+        self, weights: str, metric: SegmentationCounts, folder: Path, config: Training, training: TrainingBatches | None = None
+    ) -> None:
+        super().__init__(metric, folder, config, training)
+        self.weights = weights
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Save if this was the last epoch."""
+        self.sound = math.isfinite(logs["loss"])
+        for name, lent in self._candidates(epoch):
+            if name == self.weights and epoch + 1 == self.config.epochs:
+                with lent:
+                    self.best = self._written(epoch, None, name, self._content())

@@ -1,0 +1,110 @@
+"""Watching over a training: values that are no numbers, and signals that ask it to stop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import keras
+
+from marsls_keras.errors import Interrupted
+from marsls_keras.training.callbacks.backup_state import NotFinite, SaveState, State
+
+
+class Diverged(Exception):
+    """The loss or a weight became NaN or infinite.
+
+    Attributes:
+        epoch: Epoch, from 0.
+        step: Step in it, from 0; None if it was noticed only when the epoch had ended.
+    """
+
+    def __init__(self, epoch: int, step: int | None) -> None:
+        super().__init__(epoch, step)
+        self.epoch, self.step = epoch, step
+
+
+class Signals:
+    """Take SIGINT and SIGTERM as a wish to stop after the current step; a second one stops at once, as if they were not taken.
+
+    A context manager. `received` is the signal that came, or None. A signal that the process was told to ignore, as a shell tells its jobs
+    in the background, is still ignored. Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        """Take the signals."""
+        if threading.current_thread() is threading.main_thread():
+            heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._take) for number in heard}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self.__exit__()
+
+
+class Watch(keras.callbacks.Callback):
+    """Stop training at a loss that is no number, and where a signal asks for it; the state is saved there.
+
+    Args:
+        save: The callback that saves the state.
+        signals: The signals.
+        steps: Steps an epoch.
+        state: The state that training goes on from.
+
+    Attributes:
+        first_step: Steps that the first epoch had done before it was stopped.
+        epoch: The current epoch, from 0.
+        done: Steps done so far.
+    """
+
+    def __init__(self, save: SaveState, signals: Signals, steps: int, state: State | None) -> None:
+        super().__init__()
+        self.save, self.signals, self.steps, self.state = save, signals, steps, state
+        self.first_step = state.step if state else 0
+        self.epoch = state.epochs if state else 0
+        self.done = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Give the metrics what a stopped epoch had counted, and stop if a signal came while the epoch before was evaluated.
+
+        Raises:
+            Interrupted: If so; the state is that after the epoch before.
+        """
+        self.epoch = epoch
+        if self.signals.received:
+            raise Interrupted(self.signals.received, f"after epoch {epoch}")
+        if self.state and self.state.step:
+            self.state.restore_metrics(self.model, self.save.keep)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        """Look at the loss and for a signal.
+
+        Raises:
+            Diverged: If the loss is NaN or infinite.
+            Interrupted: If a signal came; the state after this step has been saved.
+        """
+        step = self.first_step + batch
+        self.done += 1
+        # The loss is a mean over the epoch so far, which one value that is no number spoils from then on.
+        if not math.isfinite(float(logs["loss"])):
+            raise Diverged(self.epoch, step)
+        if self.signals.received and step + 1 < self.steps:  # the last step's state is saved with the epoch
+            try:
+                self.save.save(self.epoch, step + 1)
+            except NotFinite:
+                raise Diverged(self.epoch, step) from None
+            raise Interrupted(self.signals.received, f"in epoch {self.epoch + 1}, after step {step + 1} of {self.steps}")

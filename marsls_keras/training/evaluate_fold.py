@@ -1,0 +1,101 @@
+"""What ends the training of a fold: predictions of the held-out tiles with the best weights, and the figures."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from marsls_keras.counts import confusion, detection
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.splits import Fold
+from marsls_keras.errors import RunError
+from marsls_keras.files import atomic, sha256, write_json
+from marsls_keras.inference.member import Member, predict_views, rebuild
+from marsls_keras.inference.oof_cache import save_oof
+from marsls_keras.report.plots import save_curves
+from marsls_keras.runs.fold_lock import close
+from marsls_keras.runs.run import Run, oof_name, read_history, weights_name
+from marsls_keras.training.callbacks.backup_state import Plan
+from marsls_keras.training.callbacks.weight_checkpoint import Keep
+
+
+def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, keep: Keep, plan: Plan, began: float) -> dict[str, Any]:
+    """Predict the held-out tiles with the weights that were kept, if there are any, and write what marks the fold as finished.
+
+    That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null. Where the best of each set of
+    weights were kept, it has figures of each under "each"; those of the best of all are there twice, but their files are not.
+
+    Args:
+        run: The run.
+        fold: Number of the fold, or "full".
+        held_out: The tiles it holds out.
+        normalizer: Its normalisation.
+        keep: The callback that kept weights.
+        plan: What was done differently from the configuration.
+        began: When training began, by time.perf_counter.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        RunError: If no epoch had a finite loss on the held-out tiles, or a file cannot be written.
+    """
+    folder = run.fold_path(fold)
+    if keep.best["epoch"] < 0:
+        raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
+    others = {name: kept for name, kept in keep.each.items() if name != keep.best["weights"]}
+    for name, kept in others.items():
+        # Copied, since equal weights of two sets share a file.
+        with atomic(folder / weights_name(name)) as temporary:
+            shutil.copyfile(folder / kept["file"], temporary)
+    (folder / keep.best["file"]).replace(folder / weights_name())
+
+    def judge(kept: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+        weights = folder / weights_name(name)
+        member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
+        return {
+            "best_epoch": kept["epoch"],
+            "best_weights": kept["weights"],
+            "weights_sha256": sha256(weights),
+            **_judge(member, held_out, weights, folder / oof_name(name)),
+        }
+
+    best = judge(keep.best)
+    each = {name: judge(kept, name) if name in others else best for name, kept in keep.each.items()}
+    rows = read_history(folder / "history.csv")
+    save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
+    metrics = {
+        "fold": fold,
+        "epochs": len(rows),
+        "tiles": len(held_out),
+        **best,
+        **({"each": each} if each else {}),
+        "batch_size": plan.batch_size,
+        "accumulate": plan.accumulate,
+        "trouble": list(plan.trouble),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "seconds_with_setup": round(time.perf_counter() - began, 1),
+        "files_sha256": {name: sha256(path) for name, path in run.bound_files(fold).items()},
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_json(folder / "metrics.json", metrics)
+    close(folder)
+    return metrics
+
+
+def _judge(member: Member, held_out: Tiles, weights: Path, oof: Path) -> dict[str, Any]:
+    """Write the predictions of the held-out tiles and return their figures."""
+    if not len(held_out):
+        return {"scores": None, "counts": None}
+    (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
+    save_oof(oof, [ref.id for ref in held_out.refs], {"identity": seen}, sha256(weights))
+    counts = confusion(held_out.masks, seen.probability >= 0.5)
+    return {
+        "scores": counts.scores(),
+        "counts": {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn},
+        **({} if seen.landslide is None else {"detection": detection(held_out.masks, seen.landslide)}),
+    }

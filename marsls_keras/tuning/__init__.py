@@ -1,0 +1,1 @@
+"""Decisions on out-of-fold predictions, chosen by nested cross-validation."""

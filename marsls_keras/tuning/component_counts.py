@@ -1,0 +1,88 @@
+"""What post-processing does to the counts, for many sizes of components and holes at once, from one labelling of the masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from marsls_keras.inference.postprocess import HOLE, LANDSLIDE, at_edge
+
+AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288)
+"""Candidates in pixels for the least area of a component; 0 leaves all as it is."""
+
+HOLES = tuple(area for area in AREAS if area <= 2048)
+"""Those for the largest hole that is filled."""
+
+
+def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
+    """Return the counted pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes.
+
+    Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
+    and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
+    and the masks are labelled once whatever the sizes are.
+
+    Args:
+        masks: Masks (N, H, W), bool, before post-processing.
+        truth: True masks (N, H, W), nonzero is landslide.
+        unit: int, of a shape that broadcasts to that of the masks: which unit (a fold, or part of one) a pixel is counted for; -1 where
+            there is no tile. A component is as large as all of its pixels are together, whatever they are counted for.
+        units: Number of units.
+
+    Returns:
+        int64 (units, holes, areas, 2), false positives and true positives; holes as in `HOLES`, areas as in `AREAS`.
+    """
+    inside, components = ndimage.label(masks, LANDSLIDE)
+    outside, backgrounds = ndimage.label(~masks, HOLE)
+    known = np.broadcast_to(unit, masks.shape) >= 0
+    columns = 2 * (units + 1)
+    column = np.broadcast_to(2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0), masks.shape)  # last: what is not known
+    area, room = np.bincount(inside.ravel(), minlength=components + 1), np.bincount(outside.ravel(), minlength=backgrounds + 1)
+    hole = room <= HOLES[-1]
+    hole[outside[at_edge(known, HOLE)]] = False
+    hole[0] = False
+    own, within = _shared_out(inside, masks, column, columns), _shared_out(outside, hole[outside], column, columns)
+    edge, filled_edge = np.zeros(components + 1, bool), np.zeros(backgrounds + 1, bool)
+    beside = at_edge(known, LANDSLIDE)
+    edge[inside[beside]] = filled_edge[outside[beside]] = True
+    # The first pixel of a component in reading order has its surroundings to the left of it, whether it is of landslide or of a hole.
+    start = _first(inside, components)
+    parent_hole = np.where(start % masks.shape[2] > 0, outside.ravel()[start - 1], 0)
+    parent_hole[0] = 0
+    parent_hole[~hole[parent_hole]] = 0
+    surrounding = inside.ravel()[_first(outside, backgrounds) - 1]  # of what is no hole, this means nothing and is not used
+    found = np.zeros((len(HOLES), len(AREAS), columns), np.int64)
+    for i, limit in enumerate(HOLES):
+        filled = hole & (room <= limit)
+        root = np.where(filled[parent_hole], surrounding[parent_hole], np.arange(components + 1))
+        while not np.array_equal(further := root[root], root):
+            root = further
+        around = np.where(filled, root[surrounding], 0)  # the component that a hole becomes part of
+        grown = np.zeros_like(area)
+        np.add.at(grown, root, area)
+        np.add.at(grown, around[filled], room[filled])
+        at = np.zeros_like(edge)
+        np.logical_or.at(at, root, edge)
+        np.logical_or.at(at, around[filled], filled_edge[filled])
+        size = np.where(at, len(AREAS), np.searchsorted(AREAS, grown, side="right")) - 1
+        for (label, where, pixels), becomes in ((own, root), (within, around)):
+            new = becomes[label]
+            stays = new > 0
+            np.add.at(found[i], (size[new[stays]], where[stays]), pixels[stays])
+    counted = np.moveaxis(found[..., : 2 * units].reshape(len(HOLES), len(AREAS), units, 2), 2, 0)
+    return np.flip(np.cumsum(np.flip(counted, 2), 2), 2)  # a component counts at every size up to its own
+
+
+def _shared_out(labels: np.ndarray, chosen: np.ndarray, column: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what the chosen pixels of each label are counted for: labels, columns and numbers of pixels, each pair once."""
+    pairs, pixels = np.unique(labels[chosen].astype(np.int64) * columns + column[chosen], return_counts=True)
+    return pairs // columns, pairs % columns, pixels
+
+
+def _first(labels: np.ndarray, number: int) -> np.ndarray:
+    """Return the flat position of the first pixel of each label, int (number + 1,), 0 for label 0."""
+    same = np.zeros(labels.shape, bool)
+    same[:, :, 1:] = labels[:, :, 1:] == labels[:, :, :-1]
+    starts = np.flatnonzero(~same & (labels > 0))[::-1]  # runs along the rows, backwards: the first one is written last
+    first = np.zeros(number + 1, np.intp)
+    first[labels.ravel()[starts]] = starts
+    return first

@@ -1,0 +1,226 @@
+"""Out-of-fold predictions of whole runs: every tile of the pool exactly once, by the fold that did not train on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from marsls_keras.backend import backend
+from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.derived.derive import load_folder
+from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.data.splits import Fold
+from marsls_keras.errors import InputError, listing
+from marsls_keras.files import sha256
+from marsls_keras.inference.align import align
+from marsls_keras.inference.averaging import gather, shares, spread
+from marsls_keras.inference.member import load_member
+from marsls_keras.inference.oof_cache import half, load_oof, save_oof
+from marsls_keras.inference.sliding_window import predict_tiles
+from marsls_keras.inference.tta import ViewPrediction, of_windows, views_of
+from marsls_keras.models import has_detection
+from marsls_keras.runs.run import Run
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Out-of-fold predictions of one run or several.
+
+    Attributes:
+        tiles: The N tiles, in the order of splits.json.
+        folds: int (N,), the fold that held each tile out.
+        blocks: Block label of each tile, (N,).
+        runs: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
+        members: Per run, the SHA-256 of the weights of each fold that predicted.
+        isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another region would be.
+        geographic: Whether each fold is a region of its own.
+        landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a
+            head for it.
+    """
+
+    tiles: Tiles
+    folds: np.ndarray
+    blocks: np.ndarray
+    runs: dict[str, dict[str, np.ndarray]]
+    members: dict[str, dict[str, str]]
+    isolated: bool = False
+    geographic: bool = False
+    landslide: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def places(self) -> tuple[TileRef, ...]:
+        """The tiles as they lie in pictures; where folds are isolated, those of each fold in one of their own."""
+        return _apart(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
+
+    def probability(self, view_set: str, weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
+        """Return the mean probability over a set of views and the runs, float32 (N, H, W).
+
+        Args:
+            view_set: Name of a set of views.
+            weights: Weight of each run; equal ones by default.
+            averaging: What is averaged, "probability" or "logit".
+        """
+        return self.mean({run: self.over_views(run, view_set, averaging) for run in shares(weights, list(self.runs))}, weights, averaging)
+
+    def over_views(self, run: str, view_set: str, averaging: str) -> np.ndarray:
+        """Return the mean over a set of views of what is averaged of one run, float32 (N, H, W)."""
+        names = views_of(view_set)
+        total = spread(self.runs[run][names[0]], averaging).copy()
+        for name in names[1:]:
+            total += spread(self.runs[run][name], averaging)
+        total /= np.float32(len(names))
+        return total
+
+    def mean(self, over_views: Mapping[str, np.ndarray], weights: Mapping[str, float] | None, averaging: str) -> np.ndarray:
+        """Return the mean probability over runs, from what `over_views` gave of each whose weight is not 0."""
+        total = np.zeros(next(iter(over_views.values())).shape, np.float32)
+        for run, weight in shares(weights, list(self.runs)).items():
+            total += over_views[run] * np.float32(weight)
+        return gather(total, averaging)
+
+    def image_probability(self, view_set: str, weights: Mapping[str, float] | None = None) -> np.ndarray | None:
+        """Return the mean probability of any landslide in a tile over views and runs, float32 (N,); None without a head for it."""
+        if not self.landslide:
+            return None
+        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.runs}
+        return self.mean(each, weights, "probability")
+
+
+def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None = None) -> Tiles:
+    """Return the tiles of a run's pool, decoded, in the order of splits.json.
+
+    Args:
+        run: The run.
+        data: Where its data are now; where they were when it was trained by default.
+        bands: Names of all bands that are needed, as in `data.bands`; those of the run by default.
+
+    Raises:
+        InputError: If the data are missing, damaged, or not those that the run was trained on.
+    """
+    root = data or run.data_root
+    if not root.is_dir():
+        what = f"{root} is a file, expected the data folder of run {run.name}." if root.exists() else ""
+        raise InputError(f"{what or f'The data of run {run.name} are no longer in {root}.'} Say where they are with --data.")
+    tiles = load_folder(root, run.config.data.model_copy(update={"bands": tuple(bands or run.config.data.bands)}))
+    position = {ref.id: i for i, ref in enumerate(tiles.refs)}
+    missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
+    if not missing:
+        tiles = tiles.subset([position[tile["id"]] for tile in run.splits.tiles])
+        if fingerprint(tiles, root)["sha256"] == run.fingerprint["sha256"]:
+            return tiles
+    what = f"{len(missing)} tiles are missing, such as {missing[0]}" if missing else "pixels or masks of some tiles have changed"
+    raise InputError(f"The data in {root} are not those that run {run.name} was trained on: {what}.")
+
+
+def collect(
+    runs: Sequence[Run],
+    tiles: Tiles,
+    views: Sequence[str],
+    chosen: Sequence[Fold] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    isolated: bool = False,
+    alignment: str | None = None,
+) -> OutOfFold:
+    """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
+
+    Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published region will be
+    predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is as for a region of which nothing
+    else is known. (Bands of terrain are derived from heights up to a few pixels beyond a tile's border either way.)
+
+    With an alignment, each fold is fitted to the images that it held out before it predicts them; the cache is neither read nor written.
+
+    Args:
+        runs: One or more runs over the same splits.
+        tiles: The pool's tiles, from `pool_tiles`.
+        views: Names of the views that are needed.
+        chosen: Folds to use; all by default.
+        say: Told what is being computed.
+        isolated: Whether a fold's tiles are taken for all that there are of their picture.
+        alignment: How folds are fitted, "statistics" or "batchnorm"; see `marsls_keras.inference.align.align`.
+
+    Raises:
+        InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
+    """
+    for run in runs[1:]:
+        if run.splits != runs[0].splits:
+            raise InputError(f"Runs {runs[0].name} and {run.name} have different folds or tiles, so their predictions cannot be averaged.")
+    folds = [run.finished_folds(chosen) for run in runs][0]
+    ids = [tile["id"] for tile in runs[0].splits.tiles]
+    held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
+    used = np.flatnonzero(np.isin(held_by, folds))
+    seen = replace(tiles, refs=_apart(tiles.refs, held_by)) if isolated else tiles
+    shape = (len(used), *tiles.masks.shape[1:])
+    predictions = {run.name: {view: np.zeros(shape, np.float16) for view in views} for run in runs}
+    detecting = all(map(_has_detection, runs))
+    landslide = {run.name: {view: np.zeros(len(used), np.float32) for view in views} for run in runs} if detecting else {}
+    times = np.zeros(len(ids), int)
+    for run in runs:
+        for fold in folds:
+            index = np.flatnonzero(held_by == fold)
+            rows = np.searchsorted(used, index)
+            predicted = _fold_views(run, fold, seen, index, views, say, isolated, alignment)
+            for view in views:
+                predictions[run.name][view][rows] = predicted[view].probability
+                if detecting:
+                    landslide[run.name][view][rows] = predicted[view].landslide
+            times[index] += 1
+    wrong = [ids[i] for i in used if times[i] != len(runs)]
+    if wrong:
+        raise InputError(f"These tiles are not predicted exactly once:{listing(wrong)}")
+    return OutOfFold(
+        tiles=tiles.subset(used),
+        folds=held_by[used],
+        blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
+        runs=predictions,
+        members={run.name: run.digest(folds) for run in runs},
+        isolated=isolated,
+        geographic=runs[0].splits.cv in ("geographic", "areas"),
+        landslide=landslide,
+    )
+
+
+def _apart(refs: Sequence[TileRef], folds: np.ndarray) -> tuple[TileRef, ...]:
+    return tuple(replace(ref, raster=f"{ref.raster}, fold {fold}") for ref, fold in zip(refs, folds, strict=True))
+
+
+def _has_detection(run: Run) -> bool:
+    return has_detection(run.config.model.name, run.config.model.options)
+
+
+def _fold_views(
+    run: Run,
+    fold: Fold,
+    tiles: Tiles,
+    index: np.ndarray,
+    views: Sequence[str],
+    say: Callable[[str], None],
+    isolated: bool,
+    alignment: str | None,
+) -> dict[str, ViewPrediction]:
+    """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its cache."""
+    if alignment is not None:
+        say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
+        backend()
+        member = align(load_member(run, fold), tiles.subset(index), alignment)
+        # In the precision of the cache, so that nothing but the alignment makes a difference.
+        seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
+        return dict(zip(views, seen, strict=True))
+    path = run.oof_path(fold)
+    ids, weights = [tiles.refs[i].id for i in index], sha256(run.weights_path(fold))
+    size = tiles.masks.shape[1:]
+    found = load_oof(path, ids, weights, size)
+    complete = [view for view, seen in found.items() if seen.landslide is not None or not _has_detection(run)]
+    named = {view: f"{view} isolated" if isolated and of_windows(view) else view for view in views}
+    missing = [view for view in views if named[view] not in complete]
+    if missing:
+        say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
+        backend()
+        computed = predict_tiles(load_member(run, fold), tiles, index, missing)
+        found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
+        save_oof(path, ids, found, weights)
+        found = load_oof(path, ids, weights, size)  # in the precision that later calls will find
+    return {view: found[named[view]] for view in views}
