@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from rich import box
@@ -172,28 +168,3 @@ def show_inspection(found: dict[str, Any]) -> None:
 
 def _signed(value: float | None) -> str:
     return "constant" if value is None else f"{value:+z.2f}"
-
-
-@contextmanager
-def quiet_stderr(loud: bool) -> Iterator[None]:
-    """Hold back what native code writes to stderr in the block, and show it only if the block fails.
-
-    TensorFlow logs a dozen lines before its log level can be set from Python. With `loud`, nothing is held back.
-    """
-    if loud:
-        yield
-        return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            held.seek(0)
-            os.write(2, held.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

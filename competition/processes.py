@@ -55,9 +55,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
         RunError: If some failed; the others were trained to their end all the same.
         Interrupted: If a signal came; it was passed on, and the processes have saved their state.
     """
-    from marsls_keras.training.callbacks.stop_on_trouble import (
-        Signals,  # brings Keras, whose backend is chosen later than this file is read
-    )
+    from marsls_keras.signals import Signals
 
     at_once = min(len(environments), len(commands))
     limits = {} if any(environments) else core_limits(at_once)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from marsls_keras.errors import InputError
@@ -27,9 +31,33 @@ def backend() -> None:
         hint = 'pip install "marsls-keras[jax]" brings it.' if wanted == "jax" else "Expected tensorflow or jax."
         raise InputError(f"KERAS_BACKEND={wanted}: there is no such backend here. {hint}")
     if not state["imported"]:
-        from competition.console import quiet_stderr
         from marsls_keras.runtime import accelerators
 
         with stage("Importing the backend"), quiet_stderr(state["debug"]):
             accelerators()
         state["imported"] = True
+
+
+@contextmanager
+def quiet_stderr(loud: bool) -> Iterator[None]:
+    """Hold back what native code writes to stderr in the block, and show it only if the block fails.
+
+    TensorFlow logs a dozen lines before its log level can be set from Python. With `loud`, nothing is held back.
+    """
+    if loud:
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

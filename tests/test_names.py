@@ -6,10 +6,10 @@ from marsls_keras.bands.releases import KNOWN_BANDS
 from marsls_keras.config import PRESETS, load_config, parse_config, recipes
 from marsls_keras.config.schema import Data, Training
 from marsls_keras.errors import InputError
-from marsls_keras.inference.tta import VIEW_SETS, views_of
 from marsls_keras.losses import LOSSES, read_loss
 from marsls_keras.models import model_names, require_options, require_size
 from marsls_keras.names import meant, nearest
+from marsls_keras.view_sets import VIEW_SETS, views_of
 
 
 @pytest.mark.parametrize(

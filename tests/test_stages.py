@@ -73,7 +73,7 @@ def test_lines_are_written_to_stderr_as_they_are(capsys):
 
 HELD_BACK = """
 import os, time
-from competition.console import quiet_stderr
+from marsls_keras.backend import quiet_stderr
 from marsls_keras import progress
 progress.FIRST = 0.1
 with progress.stage("Importing"), quiet_stderr(False):

@@ -17,14 +17,14 @@ import numpy as np
 from rich.table import Table
 
 from competition.bench.peers import Peer, require_peer, timed
-from competition.commands.workflow import require_parts
+from competition.commands.train import require_parts
 from competition.console import table
 from marsls_keras.backend import backend
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
-from marsls_keras.data.decoded.load import Tiles
-from marsls_keras.data.derived.derive import load_folder
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
@@ -186,10 +186,10 @@ def _pipelines(config: Config) -> dict[str, Config]:
 
 def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure training and inference of a fold's network, and of its peer in turns."""
+    from marsls_keras.signals import Signals
     from marsls_keras.training.attempt import Leg
     from marsls_keras.training.callbacks.backup_state import Plan
     from marsls_keras.training.callbacks.progress import Live
-    from marsls_keras.training.callbacks.stop_on_trouble import Signals
 
     config, area = fold.run.config, _area(fold)
     plan = Plan(config.training.batch_size, config.training.accumulate)

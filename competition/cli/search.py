@@ -80,14 +80,14 @@ def tune_training(
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     import optuna
 
-    from competition.commands.workflow import require_name
+    from competition.commands.train import require_name
     from competition.search.space import Space
     from competition.search.storage import open_store
     from competition.search.study import Plan, Search, best_trial
     from competition.search.study_record import StudyRecord
     from marsls_keras.config import load_recipe
-    from marsls_keras.data.derived.derive import load_folder
     from marsls_keras.data.fingerprint import fingerprint
+    from marsls_keras.data.load_folder import load_folder
     from marsls_keras.data.splits import make_splits, require_held_out
     from marsls_keras.records import read_record
 

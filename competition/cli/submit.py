@@ -32,10 +32,10 @@ def submit(
         inspected = inspect_zip(verify, expected_masks(images, run or [], runs, release.value))
         show_json(inspected) if as_json else show_inspection(inspected)
         raise typer.Exit(0 if inspected["good"] else 2)
-    from competition.commands import workflow
+    from competition.commands import submit
     from competition.console import bounds, say, show, show_json
 
-    manifest = workflow.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say, align and align.value)
+    manifest = submit.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say, align and align.value)
     if as_json:
         show_json(manifest)
         return

@@ -48,8 +48,9 @@ def tune(
                 raise InputError(f"{flag} is for marsls tune decision.")
         raise typer.Exit(tune_training(options, run or [], parse_folds(folds), data, runs, as_json))
     options.refuse()
-    from competition.commands import workflow
+    from competition.commands import tune
     from competition.console import elements_table, regions_line, say, score_table, show, show_json, signed
+    from competition.submission.suitable import for_challenge
     from competition.submission.write import images_there
     from marsls_keras.counts import NO_INTERVAL
     from marsls_keras.inference.decision import IN_WORDS, described
@@ -57,7 +58,7 @@ def tune(
 
     names = run or ["default"]
     aim = (purpose or Purpose.region).value
-    decision, path = workflow.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, aim)
+    decision, path = tune.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, aim)
     if as_json:
         show_json(decision)
         return
@@ -84,6 +85,6 @@ def tune(
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: {described(decision)} → {path}")
-    if workflow.for_challenge(Run.open(runs / names[0])):
+    if for_challenge(Run.open(runs / names[0])):
         images = None if images_there(Run.open(runs / names[0])) else "DIR"
         show(next_line("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--images", images), ("--runs", runs)))

@@ -6,8 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from marsls_keras.data.decoded.load import Tiles, barren, examine, require_same_family
+from marsls_keras.data.decoded.checks import barren, require_same_family
+from marsls_keras.data.decoded.load import examine
 from marsls_keras.data.decoded.slope_check import slope_correlations, slope_problems
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.index.conflicts import differing
 from marsls_keras.data.index.dataset import Dataset

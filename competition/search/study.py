@@ -103,9 +103,7 @@ class Search:
         Raises:
             RunError: If a file cannot be written.
         """
-        from marsls_keras.training.callbacks.stop_on_trouble import (
-            Signals,  # brings Keras, whose backend is chosen later than this file is read
-        )
+        from marsls_keras.signals import Signals
 
         reaped = -_REAP
         with Signals() as signals:

@@ -84,7 +84,7 @@ def run_trial() -> int:
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from competition.commands import workflow
+    from competition.commands import train
     from competition.console import say
     from competition.search.pruning import Pruning
 
@@ -98,7 +98,7 @@ def run_trial() -> int:
         for i, fold in enumerate(order.folds):
             common: dict[str, Any] = {"runs": folder.parent, "name": folder.name, "resume": False, "overwrite": False, "say": say}
             watching = [Pruning(trial, first=i * epochs)]
-            workflow.train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
+            train.train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
     except optuna.TrialPruned as stop:
         say(str(stop))
         return PRUNED

@@ -225,7 +225,7 @@ class Inference(Section):
     @field_validator("view_sets")
     @classmethod
     def _known_views(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from marsls_keras.inference.tta import views_of
+        from marsls_keras.view_sets import views_of
 
         if not value:
             raise ValueError("view_sets must be one or more sets of views, such as [identity, d4]")

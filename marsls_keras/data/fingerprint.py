@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.disk_cache import Images, chunks, take_pixels
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import moments_of_valid
 from marsls_keras.records import Digest, Name, Number, Positive, Record, Share
 

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from marsls_keras.bands.releases import RELEASES
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.leaks import Trace, groups
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.errors import InputError
 from marsls_keras.records import Digest, Name, Positive, Record

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from marsls_keras.backend import backend
-from marsls_keras.data.decoded.load import Tiles, without_data
+from marsls_keras.data.decoded.checks import without_data
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
@@ -16,10 +17,10 @@ from marsls_keras.inference.align import align
 from marsls_keras.inference.averaging import gather, shares, spread
 from marsls_keras.inference.member import Member, load_member
 from marsls_keras.inference.sliding_window import predict_tiles, stitchable
-from marsls_keras.inference.tta import of_windows, views_of
 from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
+from marsls_keras.view_sets import of_windows, views_of
 
 
 class Prediction(NamedTuple):

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from marsls_keras.data.decoded.load import Tiles, require_same_family
-from marsls_keras.data.derived.derive import load_with_neighbours
+from marsls_keras.data.decoded.checks import require_same_family
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import IN_WORDS, PUBLISHED, REGION, plain_decision, read_decision

@@ -8,15 +8,16 @@ from itertools import groupby, product
 import numpy as np
 
 from marsls_keras.data.decoded.disk_cache import select
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.tile import read_shape
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.errors import InputError
 from marsls_keras.inference.member import Member, predict_inputs, predict_views
-from marsls_keras.inference.tta import ViewPrediction, split_view, viewed_size, views_of
+from marsls_keras.inference.tta import ViewPrediction, viewed_size
 from marsls_keras.models import has_detection, require_size
 from marsls_keras.progress import tracked
+from marsls_keras.view_sets import split_view, views_of
 
 
 def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str]) -> Iterator[ViewPrediction]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from marsls_keras.data.decoded.disk_cache import take_pixels
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 

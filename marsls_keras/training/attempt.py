@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.normalization import Inputs, Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
@@ -23,11 +23,12 @@ from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained, pretrained_source
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import scope, use_xla
+from marsls_keras.signals import Signals
 from marsls_keras.training.callbacks.backup_state import NotFinite, Plan, SaveState, State, read_state
 from marsls_keras.training.callbacks.best_checkpoint import KeepBest
 from marsls_keras.training.callbacks.last_checkpoint import KeepLast
 from marsls_keras.training.callbacks.progress import Live, Rows
-from marsls_keras.training.callbacks.stop_on_trouble import Diverged, Signals, Watch
+from marsls_keras.training.callbacks.stop_on_trouble import Diverged, Watch
 from marsls_keras.training.callbacks.weight_checkpoint import Keep
 from marsls_keras.training.multi_device import LossScale, uneven_shares
 from marsls_keras.training.optimizer import build_optimizer

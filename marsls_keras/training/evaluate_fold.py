@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marsls_keras.counts import confusion, detection
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import RunError

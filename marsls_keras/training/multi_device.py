@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from marsls_keras.config import Config
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.pipeline.window_sampling import picture_windows
 from marsls_keras.losses.sums import over_replicas

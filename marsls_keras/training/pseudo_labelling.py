@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.data.decoded.join import require_alike
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.index.dataset import image_files
 from marsls_keras.data.splits import FULL, Fold

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from marsls_keras.config import Config, write_config
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
@@ -23,10 +23,11 @@ from marsls_keras.progress import stage
 from marsls_keras.runs.fold_lock import hold, reopen, require_fresh
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import out_of_memory, prepare
+from marsls_keras.signals import Signals
 from marsls_keras.training.attempt import FoldData, Leg
 from marsls_keras.training.callbacks.backup_state import Plan, State, read_state
 from marsls_keras.training.callbacks.progress import Live
-from marsls_keras.training.callbacks.stop_on_trouble import Diverged, Signals
+from marsls_keras.training.callbacks.stop_on_trouble import Diverged
 from marsls_keras.training.evaluate_fold import finish_fold
 from marsls_keras.training.multi_device import uneven_shares
 from marsls_keras.training.pseudo_labels import PseudoLabels

@@ -15,10 +15,10 @@ import optuna
 from marsls_keras.counts import Counts
 from marsls_keras.inference.averaging import AVERAGINGS
 from marsls_keras.inference.decision import PUBLISHED, REGION, Choice
-from marsls_keras.inference.tta import views_of
 from marsls_keras.intervals import difference_interval, region_spread, score_interval
 from marsls_keras.tuning.count_tables import Tables
 from marsls_keras.tuning.out_of_fold import OutOfFold
+from marsls_keras.view_sets import views_of
 
 ELEMENTS = ("threshold", "views", "weights", "averaging", "min_area", "max_hole")
 """What can be decided, in the order in which it is added to the plain decision; sizes come last, since they are those of a mask."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from marsls_keras.backend import backend
-from marsls_keras.data.decoded.load import Tiles
-from marsls_keras.data.derived.derive import load_folder
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
@@ -21,9 +21,10 @@ from marsls_keras.inference.averaging import gather, shares, spread
 from marsls_keras.inference.member import load_member
 from marsls_keras.inference.oof_cache import half, load_oof, save_oof
 from marsls_keras.inference.sliding_window import predict_tiles
-from marsls_keras.inference.tta import ViewPrediction, of_windows, views_of
+from marsls_keras.inference.tta import ViewPrediction
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
+from marsls_keras.view_sets import of_windows, views_of
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from competition.console import quiet_stderr, say, score_table, show, show_check, show_json, table
+from competition.console import say, score_table, show, show_check, show_json, table
+from marsls_keras.backend import quiet_stderr
 from marsls_keras.counts import SCORES
 
 ODD = "runs/[bold]a[/bold] :smile: [/]"  # brackets and colons that mean something to rich, but not to us

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_cli import marsls
 
-from competition.commands import workflow
-from competition.commands.results import _gather
+from competition.commands import tune
+from competition.commands.report import _gather
 from competition.search.study_record import StudyRecord
 from marsls_keras.data.normalization import NormalizationRecord, Normalizer
 from marsls_keras.data.splits import FULL
@@ -46,7 +46,7 @@ FULL_PLAN = {
 def run(tiny_run, tmp_path_factory) -> Path:
     """Return a copy of the run with every kind of JSON file; all but the study and the refit's plan are as commands wrote them."""
     runs = tiny_run.copy(tmp_path_factory.mktemp("edited"))
-    workflow.tune([tiny_run.name], runs, None, None, 20, ["flips"], lambda line: None, "published")
+    tune.tune([tiny_run.name], runs, None, None, 20, ["flips"], lambda line: None, "published")
     path = runs / tiny_run.name
     (path / "search").mkdir()
     (path / "search" / "study.json").write_text(json.dumps(STUDY))

@@ -11,9 +11,9 @@ from test_cli import marsls, scores, strict_json, succeed
 
 from marsls_keras.inference.align import align
 from marsls_keras.inference.member import load_member, predict_views
-from marsls_keras.inference.tta import VIEW_SETS
 from marsls_keras.runs.run import Run
 from marsls_keras.tuning.out_of_fold import pool_tiles
+from marsls_keras.view_sets import VIEW_SETS
 
 DECISION = {"runs": ["tiny"], "folds": [0, 1], "views": "flips", "averaging": "logit", "threshold": 0.46}
 

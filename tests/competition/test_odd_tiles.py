@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition.commands import workflow
+from competition.commands import submit, train, tune
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.synthetic.mars import write_dataset
@@ -35,7 +35,7 @@ def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path
     blank = sorted(images.iterdir())[1]
     tifffile.imwrite(blank, np.full((32, 32, 7), np.finfo(np.float32).min), photometric="minisblack", planarconfig="contig")
     said: list[str] = []
-    manifest = workflow.submit(["tiny"], tiny_run.runs, images, tmp_path / "out.zip", None, "auto", said.append)
+    manifest = submit.submit(["tiny"], tiny_run.runs, images, tmp_path / "out.zip", None, "auto", said.append)
     assert manifest["release"] == "challenge"
     assert any("no data in any band" in line and str(blank) in line for line in said)
     with zipfile.ZipFile(manifest["path"]) as archive:
@@ -55,9 +55,9 @@ def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path
         tifffile.imwrite(path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {}))
     (tmp_path / "flat.yaml").write_text(RECIPE.replace("PRESET", preset))
     said: list[str] = []
-    workflow.train(str(tmp_path / "flat.yaml"), [], tmp_path / "data", "all", tmp_path / "runs", None, False, False, said.append)
-    decision, _ = workflow.tune(["flat"], tmp_path / "runs", None, None, 10, [], said.append)
+    train.train(str(tmp_path / "flat.yaml"), [], tmp_path / "data", "all", tmp_path / "runs", None, False, False, said.append)
+    decision, _ = tune.tune(["flat"], tmp_path / "runs", None, None, 10, [], said.append)
     assert "views" in decision
-    manifest = workflow.submit(["flat"], tmp_path / "runs", None, tmp_path / "out.zip", None, "auto", said.append)
+    manifest = submit.submit(["flat"], tmp_path / "runs", None, tmp_path / "out.zip", None, "auto", said.append)
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert [tifffile.imread(BytesIO(archive.read(name))).shape for name in archive.namelist()] == [(32, 64)] * 3

@@ -12,9 +12,9 @@ from scipy.special import expit, logit
 from marsls_keras.errors import InputError
 from marsls_keras.files import sha256
 from marsls_keras.inference.member import load_member, predict_views
-from marsls_keras.inference.tta import VIEW_SETS
 from marsls_keras.runs.run import Run
 from marsls_keras.tuning.out_of_fold import OutOfFold, collect, pool_tiles
+from marsls_keras.view_sets import VIEW_SETS
 
 HALF = 0.0005  # what float16 may lose
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from competition.cli import main
-from competition.commands import workflow
+from competition.commands import train
 from marsls_keras.config import Augmentation
 from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.grid.tile_grid import Mosaic
@@ -123,7 +123,7 @@ def refit(tiny_run, images, tmp_path_factory) -> tuple[Run, list[int], list[str]
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("pseudo")) / tiny_run.name)
     counting, said = Counting(), []
     options = {"epochs": 3, "pseudo": images, "confidence": CONFIDENCE, "callbacks": [counting]}
-    workflow.train(None, [], None, "full", run.path.parent, run.name, False, False, said.append, **options)
+    train.train(None, [], None, "full", run.path.parent, run.name, False, False, said.append, **options)
     return Run.open(run.path), counting.pixels, said
 
 
@@ -186,7 +186,7 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     moved = Path(shutil.copytree(images, tmp_path / "moved"))
     options = {"epochs": 3, "pseudo": moved, "confidence": CONFIDENCE, "callbacks": [Stopping()]}
     with pytest.raises(KeyboardInterrupt):
-        workflow.train(None, [], None, "full", run.path.parent, run.name, False, False, print, **options)
+        train.train(None, [], None, "full", run.path.parent, run.name, False, False, print, **options)
     for fold in (0, 1):  # nothing can be predicted again
         (run.fold_path(fold) / "best.weights.h5").unlink()
     moved.rename(tmp_path / "elsewhere")

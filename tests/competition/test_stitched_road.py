@@ -12,9 +12,9 @@ import tifffile
 from test_postprocess import of_regions
 
 from competition.cli import main
-from competition.commands.results import _gather
-from marsls_keras.data.derived.derive import load_folder, load_with_neighbours
+from competition.commands.report import _gather
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.load_folder import load_folder, load_with_neighbours
 from marsls_keras.inference.member import load_member
 from marsls_keras.inference.oof_cache import load_oof
 from marsls_keras.inference.sliding_window import predict_tiles

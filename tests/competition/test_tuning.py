@@ -15,17 +15,17 @@ from test_postprocess import by_scikit_image, of_regions
 
 from marsls_keras.config import Config
 from marsls_keras.counts import Counts
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.data.splits import Splits
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import PLAIN, Choice, decision_path, described, read_decision
-from marsls_keras.inference.tta import VIEW_SETS, VIEWS
 from marsls_keras.runs.run import Run
 from marsls_keras.tuning.component_counts import AREAS, HOLES
 from marsls_keras.tuning.count_tables import Tables
 from marsls_keras.tuning.nested_search import ELEMENTS, Search, _in_tenths, _simplex, decide
 from marsls_keras.tuning.out_of_fold import OutOfFold
+from marsls_keras.view_sets import VIEW_SETS, VIEWS
 
 SETS = ("identity", "flips", "paper", "rotations", "d4")
 CASES = [(1, 2), (36, 2), (3, 3), (7, 3)]  # seed and folds; tuning helps in half of them

@@ -14,13 +14,14 @@ from scipy.stats import entropy as scipy_entropy
 from skimage.transform import resize
 from test_cli import strict_json, succeed
 
-from marsls_keras.data.decoded.load import Tiles, load
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.inference.ensemble import predict_ensemble
 from marsls_keras.inference.member import load_member, predict_views
-from marsls_keras.inference.tta import VIEW_SETS
 from marsls_keras.inference.uncertainty import RunningVariance, entropy
 from marsls_keras.runs.run import Run
+from marsls_keras.view_sets import VIEW_SETS
 
 WEIGHTS = {"tiny": 0.2, "twin": 0.8}
 VIEWS = VIEW_SETS["flips"]

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from competition.cli import main
-from competition.commands import results, workflow
+from competition.commands import predict, submit, train
 from marsls_keras.config import read_config
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
@@ -28,7 +28,7 @@ def test_train_goes_on_with_the_configuration_and_data_of_the_run(tiny_run, tmp_
 def test_a_setting_that_differs_from_the_run_is_refused_by_name(tiny_run, tmp_path):
     runs = tiny_run.copy(tmp_path / "runs")
     with pytest.raises(InputError, match="training.epochs: 2 → 3"):
-        workflow.train(None, ["training.epochs=3"], None, "0", runs, "tiny", False, False, print)
+        train.train(None, ["training.epochs=3"], None, "0", runs, "tiny", False, False, print)
 
 
 def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_written(tiny_run, tmp_path):
@@ -40,7 +40,7 @@ def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_wr
     source = next((tmp_path / "bare" / "train_partition" / "images").iterdir())
     shutil.copy(source, images / "tile.tif")
     with pytest.raises(InputError, match=r"(?s)1 tiles have no georeferencing.*tile\.tif"):
-        results.predict(["tiny"], tiny_run.runs, images, out, None, "auto", True, print)
+        predict.predict(["tiny"], tiny_run.runs, images, out, None, "auto", True, print)
     assert not out.exists()
 
 
@@ -49,14 +49,14 @@ def test_predict_reads_every_header_before_it_writes(tiny_run, tmp_path):
     last = sorted(images.iterdir())[-1]
     last.write_bytes(last.read_bytes()[:200])
     with pytest.raises(InputError, match=last.name):
-        results.predict(["tiny"], tiny_run.runs, images, tmp_path / "out", None, "auto", False, print)
+        predict.predict(["tiny"], tiny_run.runs, images, tmp_path / "out", None, "auto", False, print)
     assert not (tmp_path / "out").exists()
 
 
 def test_predict_to_a_file_is_refused(tiny_run, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
-        results.predict(["tiny"], tiny_run.runs, tiny_run.data / "test", tmp_path / "out", None, "auto", False, print)
+        predict.predict(["tiny"], tiny_run.runs, tiny_run.data / "test", tmp_path / "out", None, "auto", False, print)
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -65,5 +65,5 @@ def test_a_submission_that_fails_makes_no_folder(tiny_run, tmp_path):
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:-100])
     with pytest.raises(InputError, match=broken.name):
-        workflow.submit(["tiny"], tiny_run.runs, images, tmp_path / "new" / "x.zip", None, "auto", print)
+        submit.submit(["tiny"], tiny_run.runs, images, tmp_path / "new" / "x.zip", None, "auto", print)
     assert not (tmp_path / "new").exists()

@@ -13,9 +13,9 @@ from competition.cli import main
 from competition.commands.check import check_data
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.load import load
-from marsls_keras.data.derived.derive import load_folder
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import make_splits
 from marsls_keras.errors import InputError
 from marsls_keras.inference.sliding_window import stitchable

@@ -11,8 +11,9 @@ from marsls_keras.config import Data
 from marsls_keras.data import Dataset
 from marsls_keras.data.decoded.disk_cache import Stored
 from marsls_keras.data.decoded.load import load
-from marsls_keras.data.derived.derive import continued, derive, load_folder, load_with_neighbours
+from marsls_keras.data.derived.derive import continued, derive
 from marsls_keras.data.derived.terrain import terrain_bands
+from marsls_keras.data.load_folder import load_folder, load_with_neighbours
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import evaluation_batches
 from marsls_keras.errors import InputError

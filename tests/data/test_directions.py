@@ -14,14 +14,15 @@ from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Augmentation, Data
 from marsls_keras.data.augmentation.geometric import Warp, affine_matrix, resample
 from marsls_keras.data.augmentation.photometric import ChannelDropout
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.derived.derive import derive
 from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
-from marsls_keras.inference.tta import VIEWS, apply_view, view_turn
+from marsls_keras.inference.tta import apply_view, view_turn
+from marsls_keras.view_sets import VIEWS
 
 SIZE = 32
 MARS = [name for name in DERIVED if set(DERIVED[name].sources) <= set(BANDS)]

@@ -13,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from marsls_keras.config import Data
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.data.splits import Splits, make_splits
 from marsls_keras.errors import InputError

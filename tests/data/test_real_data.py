@@ -10,8 +10,9 @@ import rasterio
 import tifffile
 
 from marsls_keras.config import Data
-from marsls_keras.data.decoded.load import Tiles, examine, load
+from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.decoded.slope_check import slope_correlations, slope_problems
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import band_statistics
 from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.data.index.dataset import Dataset

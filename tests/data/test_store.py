@@ -19,7 +19,8 @@ from marsls_keras.config import Augmentation, Data, Normalization
 from marsls_keras.data.decoded import disk_cache as store
 from marsls_keras.data.decoded import load as integrity
 from marsls_keras.data.decoded.disk_cache import Stored, chunks, take_pixels
-from marsls_keras.data.decoded.load import Tiles, examine, load
+from marsls_keras.data.decoded.load import examine, load
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import band_statistics, fingerprint
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.index.dataset import Dataset

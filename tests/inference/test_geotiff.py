@@ -93,12 +93,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_predictions_of_a_folder_are_joined_as_their_images_lie(tiny_run, tmp_path):
     """The whole way: images with GeoTIFF tags, predictions with the same, one raster of each kind."""
-    from competition.commands import results
+    from competition.commands import predict
     from marsls_keras.inference.ensemble import predict_ensemble
     from marsls_keras.runs.run import Run
 
     images = tiny_run.data / "test" / "images"
-    result = results.predict([tiny_run.name], tiny_run.runs, images, tmp_path, None, "auto", True, print)
+    result = predict.predict([tiny_run.name], tiny_run.runs, images, tmp_path, None, "auto", True, print)
     files = sorted(images.iterdir())
     tiles = load(Dataset.from_images(images))
     probability, *_ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], tiles, ["identity"])

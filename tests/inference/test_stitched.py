@@ -12,7 +12,8 @@ from scipy.ndimage import correlate
 from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Config
 from marsls_keras.data.decoded.disk_cache import Stored
-from marsls_keras.data.decoded.load import Tiles, load
+from marsls_keras.data.decoded.load import load
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.tile_ref import TileRef

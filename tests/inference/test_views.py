@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from marsls_keras.errors import InputError
-from marsls_keras.inference.tta import VIEW_SETS, VIEWS, apply_view, invert_view, split_view, view_turn, viewed_size, views_of
+from marsls_keras.inference.tta import apply_view, invert_view, view_turn, viewed_size
+from marsls_keras.view_sets import VIEW_SETS, VIEWS, split_view, views_of
 
 
 def pixel(view: str, i: int, j: int, height: int, width: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ import yaml
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 from tensorflow.python.framework.config import disable_op_determinism
 
-from competition.commands import workflow
+from competition.commands.train import train as train_command
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, registry
 from marsls_keras.runs.run import Run
@@ -37,7 +37,7 @@ FILES = {
 def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | None = None, **options):
     """Train as the command does, with the recipe of the tiny run."""
     options = {"name": None, "resume": False, "overwrite": False, "say": print, **options}
-    return workflow.train(str(tiny_run.recipe), list(settings), data or tiny_run.data, fold, runs, **options)
+    return train_command(str(tiny_run.recipe), list(settings), data or tiny_run.data, fold, runs, **options)
 
 
 @pytest.fixture

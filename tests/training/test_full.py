@@ -15,7 +15,7 @@ from test_keep_best import PERFECT, compiled, pointwise, training, training_batc
 from test_kill import COMMAND
 
 from competition.cli import main
-from competition.commands import results, workflow
+from competition.commands import predict, submit, tune
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import predict_ensemble
@@ -164,20 +164,20 @@ def test_nothing_is_measured_or_decided_on_it(refit, tiny_run, capsys):
 
 def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refit, tiny_run, tmp_path):
     path = refit.path / "decision.json"
-    workflow.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print, "published")
+    tune.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print, "published")
     decision = json.loads(path.read_text())
     options = {"images": tiny_run.data / "test", "release": "auto", "say": print}
-    manifest = workflow.submit(["tiny"], refit.path.parent, out=tmp_path / "a.zip", folds=["full"], **options)
+    manifest = submit.submit(["tiny"], refit.path.parent, out=tmp_path / "a.zip", folds=["full"], **options)
     assert manifest["folds"] == ["full"] and list(manifest["runs"]["tiny"]["folds"]) == ["full"]
     assert manifest["expected"]["measured_on"] == "tiles held out by folds 0, 1"
     assert manifest["expected"]["miou"] == decision["expected"]["scores"]["miou"]
     assert manifest["threshold"] == decision["threshold"]
-    found = results.predict(["tiny"], refit.path.parent, tiny_run.data / "test", tmp_path / "out", ["full"], "auto", False, print)
+    found = predict.predict(["tiny"], refit.path.parent, tiny_run.data / "test", tmp_path / "out", ["full"], "auto", False, print)
     assert found["foreground_ratio"] == manifest["foreground_ratio"]
     # Of folds that were trained anew since, the decision says nothing, and nothing of their refit either.
     change(path, members={"tiny": {**decision["members"]["tiny"], "0": "00" * 32}}, sha256=None)
     with pytest.raises(InputError, match="before fold 0"):
-        workflow.submit(["tiny"], refit.path.parent, out=tmp_path / "b.zip", folds=["full"], **options)
+        submit.submit(["tiny"], refit.path.parent, out=tmp_path / "b.zip", folds=["full"], **options)
     path.unlink()
 
 

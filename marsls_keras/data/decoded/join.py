@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.errors import InputError
 
 

@@ -6,77 +6,22 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from marsls_keras.bands.releases import RELEASES, RGB
-from marsls_keras.data.decoded.disk_cache import LARGE, Images, Pile, cached, select
+from marsls_keras.data.decoded.checks import misplaced_mask, suspicious, wrong_mask, wrong_shape
+from marsls_keras.data.decoded.disk_cache import LARGE, Pile, cached
 from marsls_keras.data.decoded.leaks import Trace, leaks, trace
-from marsls_keras.data.formats.georeference import difference, file_tags, georeference
-from marsls_keras.data.formats.pam import unread_place
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.tile import Tile, read_mask, read_shape, read_tile, resample
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.tile_ref import Problem, TileRef
 from marsls_keras.errors import InputError, listing
 from marsls_keras.progress import tracked
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Decoded tiles.
-
-    Attributes:
-        refs: The tiles, N of them.
-        images: float32 (N, H, W, C), canonical bands, not normalised; in memory, or on disk if they are many.
-        masks: uint8 (N, H, W) of {0, 1}; zeros for unlabelled tiles.
-        valid: bool (N, H, W), False where a band was no-data and has been filled.
-        hashes: SHA-256 of each tile's canonical pixels, the same for two files of equal content.
-        geo: GeoTIFF tags of each tile.
-        release: Their release.
-        derived: Names of the bands that were computed, which follow those of the release.
-        traces: By what each tile is known again (`marsls_keras.data.decoded.leaks`).
-    """
-
-    refs: tuple[TileRef, ...]
-    images: Images
-    masks: np.ndarray
-    valid: np.ndarray
-    hashes: tuple[str, ...]
-    geo: tuple[tuple, ...]
-    release: str
-    derived: tuple[str, ...] = ()
-    traces: tuple[Trace, ...] = ()
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the C bands."""
-        return (*RELEASES[self.release].bands, *self.derived)
-
-    def __len__(self) -> int:
-        """Return the number of tiles."""
-        return len(self.refs)
-
-    def subset(self, chosen: Sequence[int] | np.ndarray) -> Tiles:
-        """Return the tiles at the given positions; of images on disk no copy is made."""
-        index = np.asarray(chosen, dtype=int)
-
-        def pick(values: tuple) -> tuple:
-            return tuple(values[i] for i in index)
-
-        return Tiles(
-            pick(self.refs),
-            select(self.images, index),
-            self.masks[index],
-            self.valid[index],
-            pick(self.hashes),
-            pick(self.geo),
-            self.release,
-            self.derived,
-            pick(self.traces) if self.traces else (),
-        )
 
 
 def examine(
@@ -143,7 +88,7 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
     by_release = defaultdict(list)
     pile = Pile(len(refs), shape, folder)
     for i, tile, mask, known in _read(refs, release, resize, problems):
-        if trouble := _wrong_shape(refs[i], tile, mask, shape):
+        if trouble := wrong_shape(refs[i], tile, mask, shape):
             problems.append(trouble)
             continue
         pile.add(tile.image, np.zeros(shape[:2], np.uint8) if mask is None else mask, tile.valid)
@@ -152,7 +97,7 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
         facts["traces"].append(known)
         facts["hashes"].append(hashlib.sha256(tile.image.tobytes()).hexdigest())
         by_release[tile.release].append(refs[i].image)
-        problems += _suspicious(refs[i], tile, mask)
+        problems += suspicious(refs[i], tile, mask)
     if len(by_release) > 1:
         found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
         problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
@@ -187,10 +132,10 @@ def _read(
             except InputError as error:
                 problems.append(Problem("unreadable mask", str(error)))
                 continue
-        problems += _misplaced(ref, tile, mask)
+        problems += misplaced_mask(ref, tile, mask)
         known = trace(tile.image, tile.valid, tile.geo)
         if resize is not None:
-            if trouble := _wrong_mask(ref, tile, mask):
+            if trouble := wrong_mask(ref, tile, mask):
                 problems.append(trouble)
                 continue
             image, valid = resample(tile.image, resize, resize, order=1), resample(tile.valid, resize, resize, order=0)
@@ -226,24 +171,6 @@ def _release_of_most(refs: Sequence[TileRef]) -> str | None:
     return found.most_common(1)[0][0] if found else None
 
 
-def _wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
-    """Report a tile that differs in size or bands from the others, or from its mask."""
-    height, width, bands = tile.image.shape
-    if bands != shape[2]:
-        return Problem("wrong shape", f"{ref.image}: {bands} bands, expected {shape[2]} as the others have")
-    if (height, width) != shape[:2]:
-        expected = f"{shape[0]} x {shape[1]} as the others have"
-        return Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {expected}; data.resize brings all to one size")
-    return _wrong_mask(ref, tile, mask)
-
-
-def _wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | None:
-    height, width, _ = tile.image.shape
-    if mask is None or mask.shape == (height, width):
-        return None
-    return Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
-
-
 def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cache: str = "memory") -> Tiles:
     """Decode all tiles of a dataset; args as in `examine`.
 
@@ -256,71 +183,3 @@ def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cac
     if errors or tiles is None:
         raise InputError(f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them.")
     return tiles
-
-
-def without_data(tiles: Tiles, tile: int) -> bool:
-    """Return whether a tile has no data in any band: nothing is valid, and every band was filled with 0."""
-    stored = len(RELEASES[tiles.release].bands)
-    return not tiles.valid[tile].any() and not tiles.images[tile][..., :stored].any()
-
-
-def require_same_family(trained: str, found: str, what: str) -> None:
-    """Refuse tiles whose values mean something else than those a run was trained on.
-
-    Raises:
-        InputError: If the releases are of different families.
-    """
-    if RELEASES[trained].family != RELEASES[found].family:
-        raise InputError(
-            f"{what} holds tiles of {found}, but the run was trained on {trained}, whose bands have other scales. "
-            f"Train on tiles of {found}'s kind, or say what the tiles are with --release."
-        )
-
-
-def barren(tiles: Tiles) -> list[Problem]:
-    """Warn of labelled tiles of which none holds landslide: nothing can be learnt, and often the masks were written wrongly."""
-    labelled = [i for i, ref in enumerate(tiles.refs) if ref.labelled]
-    if not labelled or tiles.masks[labelled].any():
-        return []
-    what = f"none of the {len(labelled)} labelled tiles holds any landslide, such as {tiles.refs[labelled[0]].image}. Are the masks right?"
-    return [Problem("no landslide", what, "warning")]
-
-
-def _misplaced(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
-    """Report a mask that lies elsewhere than its image, and georeferencing that cannot be used."""
-    problems = []
-    place = georeference(tile.geo)
-    if place.control:
-        what = f"{ref.image}: placed by {place.control}, which results keep; which tiles overlap, or --mosaic, cannot be told from them"
-        problems.append(Problem("georeference", what, "warning"))
-    for path in (ref.image, ref.mask, *ref.more_masks):
-        if path is not None and (aux := unread_place(path)) is not None:
-            problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
-    for path in (ref.mask, *ref.more_masks):
-        if path is None or mask is None or not tile.geo:
-            continue
-        try:
-            differs = difference(georeference(file_tags(path)), place, mask.shape, tile.image.shape[:2])
-        except InputError as error:
-            differs = [str(error)]
-        if differs:
-            what = f"{path} does not lie where its image {ref.image.name} does: {'; '.join(differs)}"
-            problems.append(Problem("georeference", f"{what}. Write both on one grid of pixels"))
-    return problems
-
-
-def _suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
-    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks."""
-    problems = []
-    if ref.landslide is False and mask is not None and mask.any():
-        what = f"{ref.mask}: {int(mask.sum())} pixels of landslide in the mask of a tile that is filed as having none"
-        problems.append(Problem("contradictory mask", what))
-    if ref.landslide and mask is not None and not mask.any():
-        problems.append(Problem("empty mask", f"{ref.mask}: no landslide in the mask of a tile that is filed as having one", "warning"))
-    flat = np.ptp(tile.image, axis=(0, 1)) == 0  # (C,)
-    if flat.any():
-        names = ", ".join(band for band, constant in zip(RELEASES[tile.release].bands, flat, strict=True) if constant)
-        problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
-    if filled := int((~tile.valid).sum()):
-        problems.append(Problem("no-data", f"{ref.image}: {filled} pixels without data in some band, filled from the nearest", "warning"))
-    return problems

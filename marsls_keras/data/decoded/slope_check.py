@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from marsls_keras.bands.releases import RELEASES
-from marsls_keras.data.decoded.load import Tiles
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import Problem
 from marsls_keras.data.normalization import moments_of_valid
 

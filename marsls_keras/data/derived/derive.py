@@ -12,14 +12,11 @@ from scipy import ndimage
 from marsls_keras.bands.derived import DERIVED
 from marsls_keras.bands.directions import Directions
 from marsls_keras.bands.releases import RELEASES, expand_bands
-from marsls_keras.config import Data
 from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
-from marsls_keras.data.decoded.load import Tiles, load
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.derived.colours import COLOURS
 from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.grid.tile_grid import Mosaic
-from marsls_keras.data.index.dataset import Dataset
-from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.progress import tracked
 
 
@@ -103,58 +100,3 @@ def continued(heights: np.ndarray) -> np.ndarray:
     down, right = 2 * nearest - np.indices(heights.shape)
     near, far = heights[tuple(nearest)], heights[np.clip(down, 0, height - 1), np.clip(right, 0, width - 1)]
     return np.where(known, heights, 2 * near - np.where(np.isfinite(far), far, near))
-
-
-def load_folder(root: Path, config: Data) -> Tiles:
-    """Decode all tiles of a data folder, with derived bands, as the configuration's section `data` says.
-
-    Raises:
-        InputError: If the folder is missing or anything in it has an error; all are listed.
-        RunError: If decoded tiles cannot be kept on disk.
-    """
-    dataset = Dataset.open(root, release=config.release, conflicts=config.conflicts)
-    return derive(load(dataset, config.release, config.resize, config.cache), config.bands)
-
-
-def load_with_neighbours(
-    dataset: Dataset,
-    chosen: Sequence[TileRef],
-    bands: Sequence[str],
-    release: str,
-    resize: int | None,
-    cache: str = "memory",
-    sight: int = 0,
-) -> Tiles:
-    """Decode some tiles of a dataset, with derived bands that are the same as if all had been decoded.
-
-    Args:
-        dataset: The dataset.
-        chosen: The tiles that are wanted.
-        bands: Names of all bands that are needed.
-        release: As in `marsls_keras.data.decoded.load.examine`.
-        resize: Likewise.
-        cache: Likewise.
-        sight: Tiles up to this many cells from a chosen one follow the chosen ones, without their masks.
-
-    Raises:
-        InputError: If any of the tiles, or of their neighbours if they are needed, has an error.
-        RunError: If decoded tiles cannot be kept on disk.
-    """
-    wanted = (*chosen, *_neighbours(dataset.tiles, chosen, sight))
-    near = _neighbours(dataset.tiles, wanted, 1) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
-    tiles = derive(load(Dataset(dataset.root, (*wanted, *near)), release, resize, cache), bands)
-    return tiles.subset(range(len(wanted))) if near else tiles
-
-
-def _neighbours(refs: Sequence[TileRef], chosen: Sequence[TileRef], sight: int) -> list[TileRef]:
-    """Return the tiles up to so many cells from the chosen ones, also diagonally, that are none of them, without their masks."""
-    around = {
-        (ref.raster, ref.cell[0] + down, ref.cell[1] + right)
-        for ref in chosen
-        if ref.cell is not None
-        for down in range(-sight, sight + 1)
-        for right in range(-sight, sight + 1)
-    }
-    own = {ref.id for ref in chosen}
-    near = [ref for ref in refs if ref.cell is not None and (ref.raster, *ref.cell) in around and ref.id not in own]
-    return [replace(ref, mask=None) for ref in near]

@@ -1,35 +1,22 @@
-"""The commands as functions: from the arguments that a user gives to files and the figures that are printed."""
+"""Train folds of a run, or its refit on all tiles."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from competition.ledger.ledger import append_ledger, ledger_row
 from competition.processes import train_side_by_side
-from competition.submission.write import expected_names, images_of, write_submission
-from marsls_keras import __version__
 from marsls_keras.backend import backend
-from marsls_keras.bands.releases import RELEASES, expand_bands
+from marsls_keras.bands.releases import expand_bands
 from marsls_keras.config import Config, load_config
-from marsls_keras.data.decoded.load import barren
-from marsls_keras.data.derived.derive import load_folder
-from marsls_keras.data.fingerprint import fingerprint, images_digest
-from marsls_keras.data.index.dataset import Dataset
-from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold, require_held_out
-from marsls_keras.errors import InputError, MarslsError
-from marsls_keras.files import read_json, write_json
-from marsls_keras.inference.align import described
-from marsls_keras.inference.decision import PLAIN, REGION, decision_path, full_size, plain_decision
-from marsls_keras.inference.decision_record import sealed
-from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
-from marsls_keras.inference.inputs import Say, bands_of, decision_of, purpose_of, read_images
-from marsls_keras.inference.sliding_window import require_whole_picture, stitchable
-from marsls_keras.inference.tta import of_windows, views_of
+from marsls_keras.data.decoded.checks import barren
+from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.load_folder import load_folder
+from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold
+from marsls_keras.errors import InputError
+from marsls_keras.files import write_json
+from marsls_keras.inference.inputs import Say
 from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
@@ -45,13 +32,11 @@ from marsls_keras.models import (
 from marsls_keras.progress import stage
 from marsls_keras.records import read_record
 from marsls_keras.runs.fold_lock import discard, require_fresh
-from marsls_keras.runs.names import run_folder
 from marsls_keras.runs.records import RecipeRecord
 from marsls_keras.runs.run import Run, with_epochs
 from marsls_keras.runtime import require_devices
-from marsls_keras.training.pseudo_labelling import pseudo_labelled, pseudo_trained, require_pseudo
+from marsls_keras.training.pseudo_labelling import pseudo_labelled, require_pseudo
 from marsls_keras.training.refit import as_full, plan_full
-from marsls_keras.tuning.out_of_fold import collect, pool_tiles
 
 
 def train(
@@ -240,148 +225,3 @@ def require_parts(config: Config) -> None:
     read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
     require_options(config.model.name, config.model.options)
     require_encoder(config.training, encoder_levels(config.model.name, config.model.options))
-
-
-def tune(
-    names: Sequence[str],
-    runs: Path,
-    folds: list[int] | None,
-    data: Path | None,
-    trials: int,
-    sets: Sequence[str],
-    say: Say,
-    purpose: str = REGION,
-) -> tuple[dict[str, Any], Path]:
-    """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
-
-    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. `purpose` is "region", for which the
-    tiles that a fold holds out are taken for all that there are of their picture, or "published"
-    (`marsls_keras.tuning.nested_search.decide`).
-
-    Raises:
-        InputError: If a run, fold, set of views or the data are missing or do not fit together.
-    """
-    require_held_out(folds)
-    opened, _ = open_runs(names, runs, folds)
-    sets = sets or opened[0].config.inference.view_sets
-    for name in sets:
-        views_of(name)
-    stretched = next((p for run in opened if (p := run.config.data.normalization.percentiles) is not None), None)
-    for name in filter(of_windows, sets):
-        require_whole_picture(stretched, name)
-    tiles = pool_tiles(opened[0], data, bands_of(opened))
-    plain = plain_decision(opened)["views"]
-    if not stitchable(tiles.refs) and (out := list(filter(of_windows, dict.fromkeys([plain, *sets])))):
-        say(f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}.")
-        sets, plain = [name for name in sets if name not in out], plain.partition("@")[0]
-    sets = list(dict.fromkeys([plain, *sets]))
-    if purpose == REGION and opened[0].splits.cv not in ("geographic", "areas"):
-        say(
-            f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): a new region will score lower, and threshold and "
-            "sizes stay as they are. data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
-        )
-    views = list(dict.fromkeys(view for name in sets for view in views_of(name)))
-    oof = collect(opened, tiles, views, folds, say, purpose == REGION)
-    from marsls_keras.tuning.nested_search import decide  # with Optuna
-
-    with stage("Choosing the decision"):
-        decision = sealed(decide(oof, sets, trials, plain, purpose))
-    path = decision_path(opened, purpose)
-    write_json(path, decision)
-    return decision, path
-
-
-def submit(
-    names: Sequence[str],
-    runs: Path,
-    images: Path | None,
-    out: Path | None,
-    folds: Sequence[Fold] | None,
-    release: str,
-    say: Say,
-    alignment: str | None = None,
-) -> dict[str, Any]:
-    """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
-
-    Raises:
-        InputError: If a run or fold is missing, or the images cannot be used.
-        RunError: If the zip cannot be written.
-    """
-    opened, used = open_runs(names, runs, folds)
-    for run in opened:
-        if not for_challenge(run):
-            raise InputError(
-                f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS challenge only. "
-                f"marsls predict {run.name} writes those of other tiles."
-            )
-    images = images or images_of(opened[0])
-    out = out or Path("submissions") / f"{'+'.join(names)}.zip"
-    decision = decision_of(opened, used, say, purpose_of(Dataset.from_images(images), opened[0], say))
-    expected = expected_names(images, release)
-    tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
-    decision = fitting(decision, tiles.refs[:number], say)
-    expected_score = decision.get("expected")
-    if of_windows(decision["views"]) and len(tiles) == number and not decision.get("isolated"):
-        say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without.")
-    manifest: dict[str, Any] = {
-        "images": str(images.resolve()),
-        "release": tiles.release,
-        "images_sha256": images_digest(tiles.subset(range(number))),
-        "surroundings": len(tiles) - number,
-        "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
-        "folds": used,
-        **{key: decision[key] for key in PLAIN},
-        "decision": decision,
-        "marsls_keras": __version__,
-        "alignment": described(alignment, number),
-        "pseudo_labels": pseudo_trained(opened, used, say),
-        "expected": expected_score
-        and {
-            "miou": expected_score["scores"]["miou"],
-            "interval": expected_score["interval"],
-            "measured_on": f"tiles held out by folds {', '.join(map(str, decision['folds']))}",
-        },
-    }
-
-    def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, *_ = predict_decided(opened, used, tiles, decision, say, alignment, number)
-        manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
-        if seen > len(leaked):
-            others = seen - len(leaked)
-            say(f"{others} of {number} images were training tiles of some folds; those that trained on one do not predict it.")
-        tell_leaked(leaked, say)
-        refs = tiles.refs[:number]
-        sizes = [expected[ref.image.name] for ref in refs]
-        for ref, (_, mask) in zip(refs, full_size(decision, probability, refs, sizes), strict=True):
-            yield ref.image.name, mask
-
-    write_submission(masks(), out, expected, manifest)
-    manifest = read_json(out.with_suffix(".json")) | {"path": str(out)}
-    try:
-        append_ledger(out.parent / "ledger.csv", ledger_row(manifest))
-    except MarslsError as error:
-        raise type(error)(f"{out} is written and verified, but not noted in the ledger: {error}") from error
-    return manifest
-
-
-def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) -> tuple[list[Run], list[Fold]]:
-    """Open runs and return them with the folds to use, the same for all.
-
-    Raises:
-        InputError: If a run is missing, or one of its folds is missing, unfinished or from another configuration.
-    """
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise InputError(f"--run {twice[0]} is given twice; a run is a member of an ensemble once.")
-    opened = [Run.open(run_folder(runs, name)) for name in names]
-    used = [run.finished_folds(folds) for run in opened]
-    if any(other != used[0] for other in used):
-        raise InputError(f"The runs {', '.join(names)} have different numbers of folds. Choose common ones with --folds.")
-    if len(sizes := {run.config.data.resize for run in opened}) > 1:
-        found = ", ".join(f"{run.name} {run.config.data.resize}" for run in opened)
-        raise InputError(f"The runs see tiles of {len(sizes)} sizes (data.resize: {found}), so their predictions cannot be averaged.")
-    return opened, used[0]
-
-
-def for_challenge(run: Run) -> bool:
-    """Return whether a run is of the Mars-LS challenge's kind of tiles, so that CodaBench could take its masks."""
-    return RELEASES[run.fingerprint["release"]].layout == "mars"

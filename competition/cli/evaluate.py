@@ -1,0 +1,60 @@
+"""The command `marsls evaluate`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from competition.cli.options import Align, AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
+
+
+class _Split(StrEnum):
+    oof = "oof"
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def evaluate(
+    run: Annotated[str, Argument(help="Name of the run.")],
+    split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
+    folds: Folds = None,
+    data: OwnData = None,
+    release: Release = FormOrAuto.auto,
+    align: Annotated[
+        Align | None, Option(help="Fit to the split's images together (transductive), or oof each fold to what it held out.")
+    ] = None,
+    purpose: Annotated[Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")] = None,
+    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
+    from competition.commands import evaluate
+    from competition.console import bounds, detection_table, regions_line, say, score_table, show, show_json
+
+    aim, chosen = purpose and purpose.value, parse_folds(folds)
+    result = evaluate.evaluate(run, runs, split.value, chosen, data, release.value, say, align and align.value, aim)
+    if as_json:
+        show_json(result)
+        return
+    title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
+    if align:
+        title += f", aligned to {'what each fold held out' if split is _Split.oof else 'them'} ({align.value}, transductive)"
+    rows = [("pooled", result["scores"], result["interval"])]
+    if among := result["among_neighbours"]:
+        rows = [("isolated, as a new region", *rows[0][1:]), ("windows see all neighbours", among["scores"], among["interval"])]
+    show(score_table(title, rows))
+    if split is _Split.oof and not result["regions"]:
+        show("Folds that are no regions say nothing about a new region, which scores lower: data.cv geographic or areas holds regions out.")
+    if result["interval"] is None:
+        show(f"{bounds(None).capitalize()}.")
+    if result["regions"]:
+        show(regions_line(result["regions"]))
+    if result["detection"]:
+        show(detection_table(f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]))
+    if worst:
+        show(score_table("Worst tiles", [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]]))

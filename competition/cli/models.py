@@ -1,0 +1,23 @@
+"""The command `marsls models`."""
+
+from __future__ import annotations
+
+from competition.cli.options import AsJson
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the networks and their parameter counts, for seven bands and default options."""
+    from competition.console import show, show_json, table
+    from marsls_keras.models import describe_models
+
+    rows = describe_models()
+    if as_json:
+        show_json(rows)
+    else:
+        show(
+            table(
+                "Models",
+                ["name", "parameters", "trainable", "options"],
+                [[r["name"], f"{r['parameters']:,}", f"{r['trainable']:,}", r["options"]] for r in rows],
+            )
+        )

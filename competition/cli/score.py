@@ -1,0 +1,38 @@
+"""The command `marsls score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from competition.cli.options import AsJson
+
+
+def score(
+    zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
+    masks: Annotated[Path, Option(help="Folder of the true masks.")],
+    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 0,
+    csv: Annotated[Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what CodaBench would say about a submission, and whether that is within what its manifest expects."""
+    from competition.console import score_table, show, show_json
+    from competition.scoring import score as score_zip
+    from competition.scoring import write_tiles
+    from competition.submission.expectation import expectation, expectation_lines
+
+    result = score_zip(zip_file, masks)
+    if csv is not None:
+        write_tiles(csv, result.tiles)
+    expected = expectation(zip_file, result.scores["miou"])
+    if as_json:
+        found = {"zip": str(zip_file), "tiles": len(result.tiles), "scores": result.scores, "expected": expected}
+        show_json({**found, "per_tile": result.tiles})
+        return
+    show(score_table(f"{zip_file}: {len(result.tiles)} tiles", [("pooled", result.scores, None)]))
+    if expected:
+        show(*expectation_lines(expected, result.scores["miou"]))
+    if worst:
+        show(score_table("Worst tiles", [(tile["name"], tile, None) for tile in result.tiles[:worst]]))

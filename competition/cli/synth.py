@@ -1,0 +1,27 @@
+"""The command `marsls synth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from competition.cli.options import Form
+
+
+def synth(
+    out: Annotated[Path, Argument(help="Folder to make.")],
+    release: Annotated[Form, Option(help="On-disk form of the tiles.")] = Form.mmls_v2,
+    train: Annotated[int, Option(help="Training tiles.")] = 40,
+    val: Annotated[int, Option(help="Validation tiles.")] = 8,
+    test: Annotated[int, Option(help="Test tiles.")] = 12,
+    size: Annotated[int, Option(help="Height and width in pixels.")] = 128,
+    seed: Annotated[int, Option(help="Equal seeds give equal tiles.")] = 0,
+) -> None:
+    """Make synthetic tiles, to try everything without data: of Valles Marineris, or in the form of a dataset of Earth."""
+    from competition.console import show
+    from marsls_keras.data.synthetic.mars import write_dataset
+
+    counts = write_dataset(out, release.value, train, val, test, size, seed)
+    show(f"{out}: " + ", ".join(f"{number} {split} tiles" for split, number in counts.items()))

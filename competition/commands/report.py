@@ -1,0 +1,85 @@
+"""Gather what a report shows of runs, and write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from competition.ledger.answers import LEDGER, answers
+from competition.search.study_record import StudyRecord
+from marsls_keras.errors import InputError
+from marsls_keras.inference.decision import REGION, decision_path, plain_decision, read_decision, segment
+from marsls_keras.inference.ensemble import fitting
+from marsls_keras.inference.inputs import Say
+from marsls_keras.progress import stage
+from marsls_keras.records import read_record
+from marsls_keras.runs.names import run_folder
+from marsls_keras.runs.records import EnvironmentRecord
+from marsls_keras.runs.run import Run, read_history
+from marsls_keras.tuning.out_of_fold import collect, pool_tiles
+from marsls_keras.view_sets import views_of
+
+if TYPE_CHECKING:
+    from marsls_keras.report import RunReport
+
+
+def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, say: Say, ledger: Path | None = None) -> Path:
+    """Write one HTML page about one or more runs, over the folds that are finished, and what the leaderboard said of submissions.
+
+    Raises:
+        InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
+    """
+    opened = [Run.open(run_folder(runs, name)) for name in names]
+    path = out or decision_path(opened[:1]).with_name("report.html")
+    from marsls_keras.report import Answer, write_report  # with Matplotlib
+
+    lines = answers(ledger or LEDGER) if ledger or LEDGER.exists() else []
+    scored = [
+        Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None
+    ]
+    gathered = [_gather(run, data, say) for run in opened]
+    with stage("Drawing the report"):
+        write_report(gathered, path, scored)
+    return path
+
+
+def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
+    trouble = {fold: run.trouble(fold) for fold in range(run.splits.folds)}
+    folds = [fold for fold, reason in trouble.items() if reason is None]
+    if not folds:
+        raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
+    from marsls_keras.report import FoldReport, RunReport
+
+    decision = read_decision([run], folds)
+    pool = pool_tiles(run, data)
+    followed = fitting(decision or plain_decision([run]), pool.refs, say)
+    oof = collect([run], pool, views_of(followed["views"]), folds, say, followed.get("for", REGION) == REGION)
+    # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
+    probability = oof.probability(followed["views"], averaging=followed["averaging"])
+    return RunReport(
+        name=run.name,
+        config=(run.path / "config.yaml").read_text(encoding="utf-8"),
+        fingerprint=run.fingerprint,
+        folds=[
+            FoldReport(
+                fold=fold,
+                rows=read_history(run.fold_path(fold) / "history.csv"),
+                metrics=run.metrics(fold),
+                environment=read_record(run.fold_path(fold) / "environment.json", EnvironmentRecord),
+            )
+            for fold in folds
+        ],
+        missing=[reason for reason in trouble.values() if reason],
+        decision=decision,
+        refs=oof.tiles.refs,
+        held_out_by=oof.folds,
+        blocks=oof.blocks.tolist(),
+        images=oof.tiles.images,
+        valid=oof.tiles.valid,
+        bands=oof.tiles.bands,
+        masks=oof.tiles.masks,
+        probability=probability,
+        predicted=segment(followed, probability, oof.places),
+        study=read_record(searched, StudyRecord) if (searched := run.path / "search" / "study.json").exists() else None,
+    )

@@ -1,0 +1,100 @@
+"""Checks of decoded tiles: shape, place, masks, gaps, release."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marsls_keras.bands.releases import RELEASES
+from marsls_keras.data.decoded.tiles import Tiles
+from marsls_keras.data.formats.georeference import difference, file_tags, georeference
+from marsls_keras.data.formats.pam import unread_place
+from marsls_keras.data.formats.tile import Tile
+from marsls_keras.data.index.tile_ref import Problem, TileRef
+from marsls_keras.errors import InputError
+
+
+def wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
+    """Report a tile that differs in size or bands from the others, or from its mask."""
+    height, width, bands = tile.image.shape
+    if bands != shape[2]:
+        return Problem("wrong shape", f"{ref.image}: {bands} bands, expected {shape[2]} as the others have")
+    if (height, width) != shape[:2]:
+        expected = f"{shape[0]} x {shape[1]} as the others have"
+        return Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {expected}; data.resize brings all to one size")
+    return wrong_mask(ref, tile, mask)
+
+
+def wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | None:
+    """Report a mask that differs in size from its image."""
+    height, width, _ = tile.image.shape
+    if mask is None or mask.shape == (height, width):
+        return None
+    return Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
+
+
+def without_data(tiles: Tiles, tile: int) -> bool:
+    """Return whether a tile has no data in any band: nothing is valid, and every band was filled with 0."""
+    stored = len(RELEASES[tiles.release].bands)
+    return not tiles.valid[tile].any() and not tiles.images[tile][..., :stored].any()
+
+
+def require_same_family(trained: str, found: str, what: str) -> None:
+    """Refuse tiles whose values mean something else than those a run was trained on.
+
+    Raises:
+        InputError: If the releases are of different families.
+    """
+    if RELEASES[trained].family != RELEASES[found].family:
+        raise InputError(
+            f"{what} holds tiles of {found}, but the run was trained on {trained}, whose bands have other scales. "
+            f"Train on tiles of {found}'s kind, or say what the tiles are with --release."
+        )
+
+
+def barren(tiles: Tiles) -> list[Problem]:
+    """Warn of labelled tiles of which none holds landslide: nothing can be learnt, and often the masks were written wrongly."""
+    labelled = [i for i, ref in enumerate(tiles.refs) if ref.labelled]
+    if not labelled or tiles.masks[labelled].any():
+        return []
+    what = f"none of the {len(labelled)} labelled tiles holds any landslide, such as {tiles.refs[labelled[0]].image}. Are the masks right?"
+    return [Problem("no landslide", what, "warning")]
+
+
+def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
+    """Report a mask that lies elsewhere than its image, and georeferencing that cannot be used."""
+    problems = []
+    place = georeference(tile.geo)
+    if place.control:
+        what = f"{ref.image}: placed by {place.control}, which results keep; which tiles overlap, or --mosaic, cannot be told from them"
+        problems.append(Problem("georeference", what, "warning"))
+    for path in (ref.image, ref.mask, *ref.more_masks):
+        if path is not None and (aux := unread_place(path)) is not None:
+            problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
+    for path in (ref.mask, *ref.more_masks):
+        if path is None or mask is None or not tile.geo:
+            continue
+        try:
+            differs = difference(georeference(file_tags(path)), place, mask.shape, tile.image.shape[:2])
+        except InputError as error:
+            differs = [str(error)]
+        if differs:
+            what = f"{path} does not lie where its image {ref.image.name} does: {'; '.join(differs)}"
+            problems.append(Problem("georeference", f"{what}. Write both on one grid of pixels"))
+    return problems
+
+
+def suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
+    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks."""
+    problems = []
+    if ref.landslide is False and mask is not None and mask.any():
+        what = f"{ref.mask}: {int(mask.sum())} pixels of landslide in the mask of a tile that is filed as having none"
+        problems.append(Problem("contradictory mask", what))
+    if ref.landslide and mask is not None and not mask.any():
+        problems.append(Problem("empty mask", f"{ref.mask}: no landslide in the mask of a tile that is filed as having one", "warning"))
+    flat = np.ptp(tile.image, axis=(0, 1)) == 0  # (C,)
+    if flat.any():
+        names = ", ".join(band for band, constant in zip(RELEASES[tile.release].bands, flat, strict=True) if constant)
+        problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
+    if filled := int((~tile.valid).sum()):
+        problems.append(Problem("no-data", f"{ref.image}: {filled} pixels without data in some band, filled from the nearest", "warning"))
+    return problems

@@ -1,0 +1,83 @@
+"""Views for test-time augmentation by name, and the grammar of their sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from marsls_keras.errors import InputError
+from marsls_keras.names import meant
+
+# Each view is a number of quarter turns (counter-clockwise), after an optional mirroring of the columns.
+SYMMETRIES: dict[str, tuple[int, bool]] = {
+    "identity": (0, False),
+    "horizontal_flip": (0, True),
+    "vertical_flip": (2, True),
+    "rot90": (1, False),
+    "rot180": (2, False),
+    "rot270": (3, False),
+    "transpose": (1, True),
+    "antitranspose": (3, True),
+}
+
+
+VIEWS = tuple(SYMMETRIES)
+"""Names of the symmetries."""
+
+
+GRAIN = 32
+"""Sides that views change stay multiples of this, which every encoder halves evenly."""
+
+
+VIEW_SETS: dict[str, tuple[str, ...]] = {
+    "identity": ("identity",),
+    "flips": ("identity", "horizontal_flip", "vertical_flip", "rot180"),
+    "paper": ("identity", "horizontal_flip", "vertical_flip", "rot90"),
+    "rotations": ("identity", "rot90", "rot180", "rot270"),
+    "d4": VIEWS,
+    "shifts": ("identity", "shift_8", "shift_16", "shift_24"),
+    "scales": ("identity", "scale_0.75", "scale_1.25"),
+    "d4_scales": (*VIEWS, "scale_0.75", "scale_1.25"),
+}
+"""Named sets of views whose predictions are averaged; "paper" is the set of DualSwinFusionSeg (PBVS 2026)."""
+
+
+def split_view(view: str) -> tuple[str, int | None, int | None]:
+    """Return what a view does and, if it is one of windows ("<view>@<window>/<stride>"), their side and stride in pixels."""
+    plain, at, sizes = view.partition("@")
+    if not at:
+        return plain, None, None
+    window, stride = sizes.split("/")
+    return plain, int(window), int(stride)
+
+
+def of_windows(name: str) -> bool:
+    """Return whether a set of views is one of windows across tile borders instead of single tiles."""
+    return "@" in name
+
+
+def views_of(name: str) -> Sequence[str]:
+    """Return the views of a named set.
+
+    "<set>@<window>" has the views of the set, of overlapping windows of the picture that the tiles were cut from instead of single tiles:
+    one every half window, or "<set>@<window>/<stride>".
+
+    Raises:
+        InputError: If there is no such set, or windows are smaller than 32 pixels or leave gaps.
+    """
+    plain, at, sizes = name.partition("@")
+    if plain not in VIEW_SETS:
+        raise InputError(
+            f"There is no set of views {name!r}.{meant(plain, VIEW_SETS)} Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
+        )
+    if not at:
+        return VIEW_SETS[plain]
+    match = re.fullmatch(r"(\d+)(?:/(\d+))?", sizes)
+    window = int(match[1]) if match else 0
+    stride = int(match[2] or window // 2) if match else 0
+    if window < GRAIN or not 0 < stride <= window:
+        raise InputError(
+            f"Views {name!r}: expected the side of windows in pixels, {GRAIN} or more, and, if not half of it, how far apart they are, at "
+            f"most that side, such as {plain}@256 or {plain}@256/64."
+        )
+    return tuple(f"{view}@{window}/{stride}" for view in VIEW_SETS[plain])
