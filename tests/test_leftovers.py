@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from filelock import FileLock
-from killing import KILLER
+from helpers.killing import KILLER
 
 from marsls_keras import leftovers
 from marsls_keras.data.decoded.disk_cache import _sweep

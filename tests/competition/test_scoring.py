@@ -5,8 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+from helpers.cli import marsls, succeed
+from helpers.truth import truth
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
-from test_cli import marsls, succeed
 
 from competition.scoring import match_names, score
 from competition.submission.write import write_submission
@@ -18,13 +19,6 @@ A, B, C = "col00051_row00028.tif", "col00052_row00028.tif", "col00053_row00028.t
 
 def submission(path, masks):
     return write_submission(masks.items(), path, {name: mask.shape for name, mask in masks.items()}, {})
-
-
-def truth(folder, masks):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mask in masks.items():
-        tifffile.imwrite(folder / name, mask, photometric="minisblack")
-    return folder
 
 
 def random_masks(seed, ratio, names=(A, B, C)):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from loss_references import reference
+from helpers.loss_references import reference
 
 from marsls_keras.config import Config
 from marsls_keras.errors import InputError

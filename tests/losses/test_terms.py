@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from loss_references import REFERENCES, reference
+from helpers.loss_references import REFERENCES, reference
 from sklearn.metrics import f1_score, jaccard_score
 
 from marsls_keras.errors import InputError

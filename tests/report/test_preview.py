@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import yaml
+from helpers.reports import SIZE, N, Page, make_run
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
-from report_builders import SIZE, N, Page, make_run
 
 from marsls_keras.config import parse_config
 from marsls_keras.report import write_report

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 import yaml
+from helpers.reports import N, Page, make_run, rows_of, scores
 from matplotlib.image import imread
-from report_builders import N, Page, make_run, rows_of, scores
 from sklearn.metrics import confusion_matrix
 
 from marsls_keras.data.index.dataset import TileRef

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from report_builders import Page, make_run, rows_of
+from helpers.reports import Page, make_run, rows_of
 
 from marsls_keras.report import Answer
 from marsls_keras.report.leaderboard import leaderboard_chart

@@ -3,8 +3,8 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.reports import history, make_run, scores
 from matplotlib.image import imread
-from report_builders import history, make_run, scores
 
 from marsls_keras.report import save_curves
 from marsls_keras.report.contents import evaluate, threshold_band

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from helpers.reports import Page, make_run, rows_of
 from matplotlib.image import imread
-from report_builders import Page, make_run, rows_of
 
 from marsls_keras.report.page import render
 from marsls_keras.report.plots import png

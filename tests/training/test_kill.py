@@ -10,14 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killing import KILLER
+from helpers.killed_training import COMMAND
+from helpers.killing import KILLER
 
 from marsls_keras.runs.run import read_history
-
-COMMAND = """
-from competition.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 SETTINGS = [
     *("training.epochs=4", "model.options.dropout=0.3", "training.patience=3", "training.swa_epochs=2", "training.ema_warmup=true"),
@@ -30,6 +26,7 @@ SETTINGS = [
     ),
 ]
 """Everything that has a state: dropout, patience, both averages, gradients not yet applied, and augmented windows of two sizes."""
+
 
 MOMENTS = [
     ("os.rename", r"history\.csv", 1),  # after the first epoch's evaluation, before there is any state

@@ -1,0 +1,1 @@
+"""What tests share: builders of files, records and zips, and references computed another way."""
