@@ -1,7 +1,7 @@
 """The configuration: strict, frozen models, read from and written to YAML; every key is read somewhere and unknown ones are errors."""
 
 from marsls_keras.config.augmentation import PRESETS, Augmentation
-from marsls_keras.config.files import (
+from marsls_keras.config.recipe_files import (
     differences,
     load_config,
     load_recipe,
@@ -13,7 +13,7 @@ from marsls_keras.config.files import (
     write_config,
 )
 from marsls_keras.config.schema import Config, Data, Inference, Model, Normalization, Training
-from marsls_keras.config.space import Distribution, Range, Recipe
+from marsls_keras.config.search import Distribution, Range, Recipe
 
 __all__ = [
     "PRESETS",

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from marsls_keras import __version__
-from marsls_keras.config.yaml_text import load_yaml
+from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.counts import NO_INTERVAL, SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots

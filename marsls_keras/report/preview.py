@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from scipy.ndimage import binary_erosion
 
 from marsls_keras.config import Augmentation, Config, parse_config
-from marsls_keras.config.yaml_text import load_yaml
+from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry
 from marsls_keras.data.decoded.disk_cache import select
 from marsls_keras.data.grid.tile_grid import Mosaic

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from marsls_keras.config.schema import Config
-from marsls_keras.config.space import Recipe
-from marsls_keras.config.yaml_text import load_yaml
+from marsls_keras.config.search import Recipe
+from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import write_text
 from marsls_keras.names import meant, nearest
