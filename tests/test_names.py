@@ -3,8 +3,7 @@
 import pytest
 
 from marsls_keras.bands.releases import KNOWN_BANDS
-from marsls_keras.config import PRESETS, load_config, parse_config, recipes
-from marsls_keras.config.schema import Data, Training
+from marsls_keras.config import PRESETS, Data, Training, load_config, parse_config, recipes
 from marsls_keras.errors import InputError
 from marsls_keras.losses import LOSSES, read_loss
 from marsls_keras.models import model_names, require_options, require_size
@@ -58,7 +57,7 @@ def test_the_nearest_name(name, known, expected):
         (lambda: load_config("defualt"), "There is no configuration 'defualt'. Did you mean default? Give"),
         (
             lambda: load_config("segmenter"),
-            "--config segmenter: segmenter is a network, not a recipe. Train it with --set model.name=segmenter.",
+            "There is no configuration 'segmenter'. If segmenter is a network, choose it with --set model.name=segmenter. Give",
         ),
         (lambda: read_loss({"jaccard": 1}), "loss: unknown jaccard. Did you mean iou? Known"),
         (lambda: read_loss({"focal": {"gama": 1}}), "Did you mean gamma? It has"),

@@ -11,7 +11,7 @@ import optuna
 import yaml
 
 from competition.commands.train import require_parts
-from marsls_keras.config import Config, Distribution, Range, Recipe, parse_config, place
+from marsls_keras.config import Config, Distribution, Range, Recipe, parse_config, set_key
 from marsls_keras.errors import InputError
 
 _DRAWS = 64
@@ -83,7 +83,7 @@ class Space:
             term = values["loss"].get(parts[1]) if parts[0] == "loss" and len(parts) == 3 else None
             if isinstance(term, int | float):  # the term's weight, beside which it gets a parameter
                 values["loss"][parts[1]] = {"weight": term}
-            place(values, parts, value)
+            set_key(values, parts, value)
         return values
 
     def _applies(self, key: str, chosen: Mapping[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from competition.search.space import Space
 from competition.search.storage import REASON, Store
 from competition.search.study_files import tidy, write_study
 from competition.search.trial import PRUNED, Order, build_pruner
-from marsls_keras.config import Config, Range, differences, parse_config, write_config
+from marsls_keras.config import Config, Range, changed_keys, parse_config, write_config
 from marsls_keras.counts import Counts
 from marsls_keras.errors import InputError, MarslsError, RunError, listing
 from marsls_keras.records import read_record
@@ -144,7 +144,7 @@ class Search:
         changed = [name for name, value in facts.items() if known.get(name, value) != value]
         if changed:
             found = [f"{name}: {known[name]} → {facts[name]}" for name in changed if name not in ("config", "data")]
-            found += differences(parse_config(known["config"], "of the study"), plan.space.base) if "config" in changed else []
+            found += changed_keys(parse_config(known["config"], "of the study"), plan.space.base) if "config" in changed else []
             found += ["the tiles in the data folder"] if "data" in changed else []
             raise InputError(f"Study {plan.name} was begun otherwise:{listing(found)}\nChoose another name with --run.")
         numbers = {trial.number for trial in self.study.get_trials(deepcopy=False)}

@@ -1,39 +1,41 @@
 """The configuration: strict, frozen models, read from and written to YAML; every key is read somewhere and unknown ones are errors."""
 
 from marsls_keras.config.augmentation import PRESETS, Augmentation
-from marsls_keras.config.recipe_files import (
-    differences,
-    load_config,
-    load_recipe,
-    parse_config,
-    place,
-    read_config,
-    recipe_folder,
-    recipes,
-    write_config,
-)
-from marsls_keras.config.schema import Config, Data, Inference, Model, Normalization, Training
+from marsls_keras.config.config_file import read_config, write_config
+from marsls_keras.config.data import Data, Normalization
+from marsls_keras.config.inference import Inference
+from marsls_keras.config.keys import changed_keys, set_key
+from marsls_keras.config.model import Model
+from marsls_keras.config.recipe_files import load_config, load_recipe, recipe_folder, recipes
+from marsls_keras.config.schema import Config
 from marsls_keras.config.search import Distribution, Range, Recipe
+from marsls_keras.config.training import Constant, Cosine, Exponential, Schedule, Step, Training
+from marsls_keras.config.validate import parse_config
 
 __all__ = [
     "PRESETS",
     "Augmentation",
     "Config",
+    "Constant",
+    "Cosine",
     "Data",
     "Distribution",
+    "Exponential",
     "Inference",
     "Model",
     "Normalization",
     "Range",
     "Recipe",
+    "Schedule",
+    "Step",
     "Training",
-    "differences",
+    "changed_keys",
     "load_config",
     "load_recipe",
     "parse_config",
-    "place",
     "read_config",
     "recipe_folder",
     "recipes",
+    "set_key",
     "write_config",
 ]

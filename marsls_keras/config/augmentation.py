@@ -1,4 +1,4 @@
-"""The augmentation section: each change with its probability per tile and its strength, and presets of them."""
+"""The section `augmentation`: random changes of training tiles, each with its probability and strength, and presets of them."""
 
 from __future__ import annotations
 
@@ -17,28 +17,45 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 class Affine(Section):
-    """Shift as a share of the side, down and right by themselves; scale factor, above 1 larger; rotation in degrees, about the centre.
+    """Shift, scale and rotate the tile at random, in one resampling.
 
-    Each is drawn evenly between its bounds, ± where there is one bound.
+    Example:
+        >>> Affine(probability=0.5, rotation=45).scale
+        (0.9, 1.1)
     """
 
-    probability: Probability = 0.0
-    shift: float = Field(0.05, ge=0, lt=1)
-    scale: tuple[Positive, Positive] = (0.9, 1.1)
-    rotation: float = Field(20.0, ge=0, le=180)
+    probability: Probability = Field(0.0, description="Probability per tile.")
+    shift: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Largest shift, as a share of the tile's side; rows and columns are drawn for themselves, evenly from ± this. "
+        "DualSwinFusionSeg, Table 4, as are the next two.",
+    )
+    scale: tuple[Positive, Positive] = Field(
+        (0.9, 1.1), description="Smallest and largest scale, drawn evenly; above 1 things become larger."
+    )
+    rotation: float = Field(20.0, ge=0, le=180, description="Largest rotation about the centre in degrees, drawn evenly from ± this.")
 
     _bounds = field_validator("scale")(_ordered)
 
 
 class Elastic(Section):
-    """Smooth random displacement: its standard deviation in pixels, and the distance in pixels over which it varies.
+    """Displace pixels by a smooth random field.
 
-    Pixels that far apart move alike with a correlation of 1/e. An amplitude of more than a quarter of it would fold the picture over.
+    Example:
+        >>> Elastic(probability=0.2, amplitude=8).distance
+        32.0
     """
 
-    probability: Probability = 0.0
-    amplitude: Positive = 4.0
-    distance: float = Field(32.0, ge=4)
+    probability: Probability = Field(0.0, description="Probability per tile.")
+    amplitude: Positive = Field(
+        4.0,
+        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, or the picture would fold over.",
+    )
+    distance: float = Field(
+        32.0, ge=4, description="Distance in pixels over which the displacement varies: so far apart its correlation is 1/e."
+    )
 
     @model_validator(mode="after")
     def _unfolded(self) -> Elastic:
@@ -48,37 +65,67 @@ class Elastic(Section):
 
 
 class Crop(Section):
-    """Random resized crop: its area as a share of the tile's, and its ratio of width to height, evenly on a logarithmic scale."""
+    """Cut out a random rectangle and enlarge it to the size of the tile (random resized crop).
 
-    probability: Probability = 0.0
-    area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.5, 1.0)
-    aspect: tuple[Positive, Positive] = (0.75, 1.3333)
+    Example:
+        >>> Crop(probability=0.2).area
+        (0.5, 1.0)
+    """
+
+    probability: Probability = Field(0.0, description="Probability per tile.")
+    area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
+        (0.5, 1.0), description="Smallest and largest area of the rectangle, as a share of the tile's, drawn evenly."
+    )
+    aspect: tuple[Positive, Positive] = Field(
+        (0.75, 1.3333), description="Smallest and largest ratio of width to height, drawn evenly on a logarithmic scale."
+    )
 
     _bounds = field_validator("area", "aspect")(_ordered)
 
 
 class Blur(Section):
-    """Gaussian blur of red, green and blue; sigma in pixels, the kernel reaching twice as far."""
+    """Blur red, green and blue by a Gaussian.
 
-    probability: Probability = 0.0
-    sigma: tuple[Annotated[float, Field(gt=0, le=8)], Annotated[float, Field(gt=0, le=8)]] = (0.8, 1.4)
+    Example:
+        >>> Blur(probability=0.15).sigma
+        (0.8, 1.4)
+    """
+
+    probability: Probability = Field(0.0, description="Probability per tile.")
+    sigma: tuple[Annotated[float, Field(gt=0, le=8)], Annotated[float, Field(gt=0, le=8)]] = Field(
+        (0.8, 1.4),
+        description="Smallest and largest standard deviation in pixels, drawn evenly; the kernel reaches twice as far. The default stands "
+        "for the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
+    )
 
     _bounds = field_validator("sigma")(_ordered)
 
 
 class Light(Section):
-    """Brightness and contrast of red, green and blue together: an offset of ± brightness in values of [0, 1], a factor of 1 ± contrast."""
+    """Change brightness and contrast of red, green and blue together.
 
-    probability: Probability = 0.0
-    brightness: float = Field(0.2, ge=0, le=1)
-    contrast: float = Field(0.2, ge=0, lt=1)
+    Example:
+        >>> Light(probability=0.3).brightness
+        0.2
+    """
+
+    probability: Probability = Field(0.0, description="Probability per tile.")
+    brightness: float = Field(
+        0.2, ge=0, le=1, description="Largest brightness offset, in the tiles' scale of [0, 1], drawn evenly from ± this."
+    )
+    contrast: float = Field(0.2, ge=0, lt=1, description="The contrast factor is drawn evenly from 1 ± this.")
 
 
 class Noise(Section):
-    """Gaussian noise on red, green and blue; its standard deviation in values of [0, 1]."""
+    """Add Gaussian noise to red, green and blue.
 
-    probability: Probability = 0.0
-    deviation: Positive = 0.05
+    Example:
+        >>> Noise(probability=0.2).deviation
+        0.05
+    """
+
+    probability: Probability = Field(0.0, description="Probability per tile.")
+    deviation: Positive = Field(0.05, description="Standard deviation of the noise, in the tiles' scale of [0, 1].")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -91,7 +138,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "blur": {"probability": 0.15},
         "light": {"probability": 0.3},
     },
-    # RMAU-Net, section IV-A: a turn by 90, 180 or 270 degrees (with 0 being one of four, 3/4 of the tiles turn), and CutMix.
+    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (with 0 being one of four, 3/4 of the tiles turn), and CutMix.
     "rmau_net": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
     "strong": {
         "affine": {"probability": 0.5, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 45.0},
@@ -105,30 +152,44 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mosaic": 0.2,
     },
 }
-"""What the presets change of the defaults, which are those of `flips`."""
+"""What each preset changes of the defaults, which are those of `flips`."""
 
 
 class Augmentation(Section):
-    """Random changes of training tiles, each with its probability per tile.
+    """Set the random changes of training tiles, each with its probability per tile (section `augmentation`).
 
-    A key `preset` (none, flips, dual_swin, rmau_net, strong) stands for its values; keys beside it change single ones. Once read, only the
-    values are kept. rot90 turns by 0 to 3 quarter turns, evenly drawn. blur, light and noise change red, green and blue and no other band.
-    channel_dropout sets the bands of one modality (red, green and blue; dem and slope; thermal; gray) to 0 as the network sees them: their
-    mean, after the z-score. cutmix pastes the landslides of another tile of the batch, mosaic is a random cut of four tiles.
+    A key `preset` stands for its values, and keys beside it change single ones. Once read, only the values are kept.
+
+    Example:
+        >>> augmentation = Augmentation.model_validate({"preset": "dual_swin", "affine": {"rotation": 45}})
+        >>> augmentation.affine.probability, augmentation.affine.rotation
+        (0.5, 45.0)
     """
 
-    horizontal_flip: Probability = 0.5
-    vertical_flip: Probability = 0.5
-    rot90: Probability = 1.0
-    affine: Affine = Affine()
-    elastic: Elastic = Elastic()
-    crop: Crop = Crop()
-    blur: Blur = Blur()
-    light: Light = Light()
-    noise: Noise = Noise()
-    channel_dropout: Probability = 0.0
-    cutmix: Probability = 0.0
-    mosaic: Probability = 0.0
+    horizontal_flip: Probability = Field(0.5, description="Probability that columns are mirrored.")
+    vertical_flip: Probability = Field(0.5, description="Probability that rows are mirrored.")
+    rot90: Probability = Field(
+        1.0,
+        description="Probability of 0 to 3 quarter turns, evenly drawn; of a tile that is not square, half turns. Set it to 0 if turning "
+        "the light in the gray band hurts.",
+    )
+    affine: Affine = Field(Affine(), description="Shift, scale and rotation.")
+    elastic: Elastic = Field(Elastic(), description="Smooth random displacement.")
+    crop: Crop = Field(Crop(), description="Random resized crop.")
+    blur: Blur = Field(Blur(), description="Gaussian blur of red, green and blue.")
+    light: Light = Field(Light(), description="Brightness and contrast of red, green and blue, the same for all three.")
+    noise: Noise = Field(Noise(), description="Gaussian noise on red, green and blue.")
+    channel_dropout: Probability = Field(
+        0.0,
+        description="Probability that the bands of one modality (red, green and blue; dem and slope; thermal; gray) are 0 as the network "
+        "sees them: their mean, after the z-score.",
+    )
+    cutmix: Probability = Field(
+        0.0,
+        description="Probability that the landslides of another tile of the batch are pasted, with all bands, mask and weight (Yun et al. "
+        "2019, in the form of RMAU-Net, section III-A).",
+    )
+    mosaic: Probability = Field(0.0, description="Probability of a random cut of four tiles of the batch.")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The search section of a recipe: for keys of the configuration, the values that `marsls tune training` tries."""
+"""The section `search` of a recipe: the values that `marsls tune training` tries for keys of the configuration."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from marsls_keras.config.section import Section
 
 
 class Range(Section):
-    """Numbers from low to high, both included: whole ones if `type` is int; evenly in their logarithm with `log`; in steps with `step`."""
+    """Give a range of numbers to search, both ends included.
 
-    type: Literal["float", "int"] = "float"
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = Field(None, gt=0)
+    Example:
+        >>> Range(low=1e-4, high=1e-2, log=True).ends
+        (0.0001, 0.01)
+        >>> Range(type="int", low=1, high=9, step=4).ends
+        (1, 9)
+    """
+
+    type: Literal["float", "int"] = Field("float", description="`int` draws whole numbers.")
+    low: float = Field(description="The lowest value.")
+    high: float = Field(description="The highest value.")
+    log: bool = Field(
+        False, description="Draw evenly in the logarithm, as suits learning rates and weight decay. Does not go together with `step`."
+    )
+    step: float | None = Field(None, gt=0, description="Draw in steps of this size from `low`; they must lead to `high`. `null`: no steps.")
 
     @model_validator(mode="after")
     def _possible(self) -> Range:
@@ -41,16 +50,25 @@ class Range(Section):
 
 
 Distribution = Range | tuple[Any, ...]
-"""A range, or the values of which one is taken: anything that the key may be, a whole section too."""
+"""What a searched key is drawn from: a range, or a tuple of values, each anything that the key may be, a whole section too."""
 
 
 class Recipe(Config):
-    """A configuration, and what to search from there on; a run knows its configuration alone.
+    """A configuration and the search space around it, as a YAML file of `configs/` holds them.
 
-    search: dotted keys, as for --set, and for each a list of values, or a range {low, high, log, step, type}.
+    A run keeps the configuration alone.
+
+    Example:
+        >>> recipe = Recipe.model_validate({"search": {"training.learning_rate": [1e-3, 1e-4]}})
+        >>> recipe.search, recipe.config == Config()
+        ({'training.learning_rate': (0.001, 0.0001)}, True)
     """
 
-    search: dict[str, Distribution] = {}
+    search: dict[str, Distribution] = Field(
+        {},
+        description="What `marsls tune training` tries: for each key, written with dots as for `--set`, a list of values or a range. "
+        "Empty: learning rate, weight decay, loss and augmentation around the recipe's own.",
+    )
 
     @field_validator("search", mode="before")
     @classmethod
@@ -60,7 +78,7 @@ class Recipe(Config):
         read, wrong = {}, []
         for key, given in value.items():
             try:
-                read[key] = _read(given)
+                read[key] = _distribution(given)
             except ValidationError as error:
                 wrong += [": ".join([str(key), *map(str, e["loc"]), e["msg"].removeprefix("Value error, ")]) for e in error.errors()]
             except ValueError as error:
@@ -71,12 +89,12 @@ class Recipe(Config):
 
     @property
     def config(self) -> Config:
-        """The configuration alone."""
+        """The configuration without the search space."""
         return Config(**{name: getattr(self, name) for name in Config.model_fields})
 
 
-def _read(value: Any) -> Distribution:
-    """Return what a key's value in the section `search` says.
+def _distribution(value: Any) -> Distribution:
+    """Read what one key of the section `search` is drawn from.
 
     Raises:
         ValueError: If it is neither a list of different values nor a possible range.

@@ -1,4 +1,4 @@
-"""What all sections of the configuration share."""
+"""Base class of the configuration's sections, and types of keys that several sections have."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about its keys."""
+    """Base class of a configuration section: frozen, unknown keys and numbers that are not finite are errors.
+
+    Every key has a `Field(description=…)`, from which `marsls_keras.config.reference` writes the reference of keys.
+
+    Example:
+        >>> class Blur(Section):
+        ...     sigma: Positive = 1.0
+        >>> Blur(sigma=2).sigma
+        2.0
+        >>> Blur(sgima=2)
+        Traceback (most recent call last):
+            ...
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for Blur
+        ...
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

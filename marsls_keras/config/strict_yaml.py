@@ -1,4 +1,4 @@
-"""YAML as configurations need it: read strictly, and in bounded time whatever the file holds."""
+"""Strict YAML reader of configurations: no key twice, plain values only, bounded time and memory whatever the file holds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import yaml
 from marsls_keras.errors import InputError
 from marsls_keras.files import require_text
 
-_LARGEST = 1 << 16
-"""Bytes of a configuration; all keys spelled out are a twentieth of it, and the reader takes a second for twice as much."""
+_MOST_CHARACTERS = 1 << 16
+"""Characters of a configuration; all keys spelled out are a twentieth of it, and the reader takes a second for twice as much."""
 
-_MOST = 10_000
+_MOST_VALUES = 10_000
 """Values, those of an alias counted wherever it stands."""
 
-_DEEPEST = 32
+_MOST_LEVELS = 32
 """Levels; a configuration has five."""
 
 
@@ -29,8 +29,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node; refuse too many levels here, since PyYAML takes the longer for each the more there are."""
         self._depth += 1
-        if self._depth > _DEEPEST:
-            raise yaml.composer.ComposerError(None, None, f"it is nested more than {_DEEPEST} levels deep", self.peek_event().start_mark)
+        if self._depth > _MOST_LEVELS:
+            raise yaml.composer.ComposerError(
+                None, None, f"it is nested more than {_MOST_LEVELS} levels deep", self.peek_event().start_mark
+            )
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -53,7 +55,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\
 
 
 def load_yaml(text: str, wrong: str) -> Any:
-    """Return the value of a text in YAML.
+    """Parse a text in YAML strictly; 1e-3 is a number, as in YAML 1.2, and a date is text.
 
     Args:
         text: The text.
@@ -62,15 +64,24 @@ def load_yaml(text: str, wrong: str) -> Any:
     Raises:
         InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key twice, or a value that
             its tag does not allow, such as a date that there is not or a number of thousands of digits.
+
+    Example:
+        >>> load_yaml("training: {learning_rate: 1e-3}", "mine.yaml cannot be read")
+        {'training': {'learning_rate': 0.001}}
+        >>> load_yaml("{a: 1, a: 2}", "mine.yaml cannot be read")
+        Traceback (most recent call last):
+            ...
+        marsls_keras.errors.InputError: mine.yaml cannot be read: the key a is there twice
+        ...
     """
-    if len(text) > _LARGEST:
-        raise InputError(f"{wrong}: it has {len(text):,} characters, and no configuration has more than {_LARGEST:,}.")
+    if len(text) > _MOST_CHARACTERS:
+        raise InputError(f"{wrong}: it has {len(text):,} characters, and no configuration has more than {_MOST_CHARACTERS:,}.")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
-        _weigh(node, (), {})
+        _count_values(node, (), {})
         value = loader.construct_document(node)
         require_text(value)
         _require_plain(value)
@@ -82,18 +93,18 @@ def load_yaml(text: str, wrong: str) -> Any:
     return value
 
 
-def _weigh(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]) -> int:
-    """Return how many values a node has, aliases followed; refuse too many of them, too many levels, and a node within itself."""
+def _count_values(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]) -> int:
+    """Count the values of a node, aliases followed; refuse too many of them, too many levels, and a node within itself."""
     if id(node) in above:
         raise ValueError(f"an alias names what it stands in, in line {node.start_mark.line + 1}")
-    if len(above) > _DEEPEST:
-        raise ValueError(f"it is nested more than {_DEEPEST} levels deep, in line {node.start_mark.line + 1}")
+    if len(above) > _MOST_LEVELS:
+        raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep, in line {node.start_mark.line + 1}")
     if id(node) not in known:
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         inner = parts if isinstance(node, yaml.CollectionNode) else []
-        known[id(node)] = 1 + sum(_weigh(part, (*above, id(node)), known) for part in inner)
-        if known[id(node)] > _MOST:
-            raise ValueError(f"it has more than {_MOST:,} values, aliases counted")
+        known[id(node)] = 1 + sum(_count_values(part, (*above, id(node)), known) for part in inner)
+        if known[id(node)] > _MOST_VALUES:
+            raise ValueError(f"it has more than {_MOST_VALUES:,} values, aliases counted")
     return known[id(node)]
 
 

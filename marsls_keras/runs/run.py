@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from marsls_keras.bands.releases import RELEASES
-from marsls_keras.config import Config, differences, read_config, write_config
+from marsls_keras.config import Config, changed_keys, read_config, write_config
 from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
@@ -77,8 +77,8 @@ class Run:
         """
         if (path / "splits.json").exists():
             run = cls.open(path)
-            changed = differences(run.config, config)
-            more = changed == differences(run.config, with_epochs(run.config, max(run.config.training.epochs, config.training.epochs)))
+            changed = changed_keys(run.config, config)
+            more = changed == changed_keys(run.config, with_epochs(run.config, max(run.config.training.epochs, config.training.epochs)))
             if changed and not (resume and more):
                 longer = " To train it longer, add --resume." if more else ""
                 raise InputError(f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.{longer}")
@@ -165,7 +165,7 @@ class Run:
             trained = read_config(folder / "config.yaml")
             # Of folds that had different numbers of epochs each is as good a member as the others.
             expected = with_epochs(self.config, trained.training.epochs)
-            changed = differences(without_patience(expected) if fold == FULL else expected, trained)
+            changed = changed_keys(without_patience(expected) if fold == FULL else expected, trained)
             metrics = self._metrics(fold) if (folder / "metrics.json").exists() else None
         except InputError as error:
             return f"fold {fold} is damaged: {error}"

@@ -8,8 +8,7 @@ from typing import Any
 from keras import ops, saving
 from keras.optimizers import schedules
 
-from marsls_keras.config import Training
-from marsls_keras.config.schema import Cosine, Exponential, Step
+from marsls_keras.config import Cosine, Exponential, Step, Training
 
 
 @saving.register_keras_serializable("marsls_keras")

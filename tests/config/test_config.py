@@ -15,7 +15,7 @@ from marsls_keras.config import (
     PRESETS,
     Augmentation,
     Config,
-    differences,
+    changed_keys,
     load_config,
     parse_config,
     read_config,
@@ -335,7 +335,7 @@ def test_settings_change_single_keys():
             " data.cv = official",
         ],
     )
-    assert differences(load_config("unet")[1], config) == [
+    assert changed_keys(load_config("unet")[1], config) == [
         "data.bands: ['all'] → ['red', 'dem']",
         "data.cv: blocks → official",
         "data.normalization.percentiles: None → [1.0, 99.0]",
@@ -431,7 +431,7 @@ def test_schedules_by_setting(settings, expected, tmp_path):
 def test_loss_terms_with_parameters_by_setting():
     _, config = load_config("unet", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"])
     assert config.loss == {"bce": 0.5, "dice": {"smooth": 0}, "focal": {"weight": 0.5, "gamma": 1.5}}
-    assert differences(load_config("unet")[1], config) == [
+    assert changed_keys(load_config("unet")[1], config) == [
         "loss.dice: 0.5 → absent",
         "loss.dice.smooth: absent → 0",
         "loss.focal.gamma: absent → 1.5",
@@ -474,8 +474,8 @@ def test_two_configurations_share_no_defaults():
 
 
 def test_equal_configurations_have_no_differences():
-    assert differences(parse_config(OTHER, "x"), parse_config(OTHER, "y")) == []
-    assert differences(parse_config({"loss": {"bce": 1}}, "x"), Config()) == ["loss.bce: 1.0 → 0.5", "loss.dice: absent → 0.5"]
+    assert changed_keys(parse_config(OTHER, "x"), parse_config(OTHER, "y")) == []
+    assert changed_keys(parse_config({"loss": {"bce": 1}}, "x"), Config()) == ["loss.bce: 1.0 → 0.5", "loss.dice: absent → 0.5"]
 
 
 def test_every_recipe_is_valid():

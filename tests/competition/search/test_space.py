@@ -5,7 +5,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from competition.search.space import Space
-from marsls_keras.config import Config, Recipe, differences, load_config, load_recipe, read_config, recipes, write_config
+from marsls_keras.config import Config, Recipe, changed_keys, load_config, load_recipe, read_config, recipes, write_config
 from marsls_keras.errors import InputError
 
 
@@ -49,7 +49,7 @@ def test_lists_and_ranges_become_the_distributions_of_optuna():
         assert config.augmentation.light.brightness == trial.params["augmentation.light.brightness"]
         assert config.loss in ({"bce": 1}, {"focal": {"weight": 0.5, "gamma": 2}, "dice": 0.5})
         assert made.chosen(trial.params) == values  # from the study back to the configuration
-        changed = {line.split(":")[0] for line in differences(load_config("unet")[1], config)}
+        changed = {line.split(":")[0] for line in changed_keys(load_config("unet")[1], config)}
         assert all(any(key.startswith(prefix) for prefix in made.keys) for key in changed)
 
 

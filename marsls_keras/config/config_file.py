@@ -1,0 +1,64 @@
+"""The configuration of a run as a YAML file: written with all keys spelled out, read back and validated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from marsls_keras.config.schema import Config
+from marsls_keras.config.strict_yaml import load_yaml
+from marsls_keras.config.validate import parse_config
+from marsls_keras.errors import InputError
+from marsls_keras.files import write_text
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a configuration file, such as one that `write_config` wrote.
+
+    Raises:
+        InputError: If the file is missing or damaged, or a key or value is wrong.
+
+    Example:
+        >>> Path("config.yaml").write_text("training: {epochs: 30}") and None
+        >>> read_config("config.yaml").training.epochs
+        30
+    """
+    return parse_config(read_yaml_file(Path(path)), str(path))
+
+
+def write_config(path: str | Path, config: Config) -> None:
+    """Write a configuration as YAML, all keys spelled out, atomically.
+
+    Example:
+        >>> write_config("config.yaml", Config())
+        >>> read_config("config.yaml") == Config()
+        True
+    """
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120))
+
+
+def read_yaml_file(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file; an empty file has none.
+
+    Raises:
+        InputError: If the file is missing, cannot be read, is no YAML (see `load_yaml`), or holds something else than keys and values.
+
+    Example:
+        >>> Path("mine.yaml").write_text("training: {learning_rate: 1e-3}") and None
+        >>> read_yaml_file(Path("mine.yaml"))
+        {'training': {'learning_rate': 0.001}}
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"There is no configuration file {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"Configuration {path} is a folder, expected a YAML file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Configuration {path} cannot be read: {error}") from None
+    values = load_yaml(text, f"Configuration {path} cannot be read")
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"Configuration {path} must hold keys and values, found {type(values).__name__}.")
+    return values or {}

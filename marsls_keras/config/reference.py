@@ -1,0 +1,151 @@
+"""The reference of keys, generated from the models: `python -m marsls_keras.config.reference` writes `configs/KEYS.md` anew."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import annotated_types
+import yaml
+from pydantic.fields import FieldInfo
+
+from marsls_keras.config.augmentation import PRESETS, Augmentation
+from marsls_keras.config.recipe_files import recipe_folder
+from marsls_keras.config.search import Range, Recipe
+from marsls_keras.config.section import Section
+from marsls_keras.files import write_text
+
+_HEAD = """# Reference of keys
+
+<!-- Written by `python -m marsls_keras.config.reference` from the descriptions in marsls_keras/config: edit those, not this page. -->
+
+Every key of a recipe, with the values it takes, its default, and when to change it. A recipe needs only the keys that it changes.
+`--set` takes a key as it is written here: `--set training.epochs=30`. An unknown key is an error that names the nearest one.
+"""
+
+_TABLE = "| key | values | default | what it does |\n|---|---|---|---|\n"
+
+
+def reference() -> str:
+    """Return the page `configs/KEYS.md` in Markdown: a table of keys for each section, and the values of the augmentation presets.
+
+    Example:
+        >>> "| `training.epochs` | whole number ≥ 1 | `60` |" in reference()
+        True
+    """
+    contents = " · ".join(f"[{name}](#{name})" for name in Recipe.model_fields)
+    return "\n".join([_HEAD, f"Sections: {contents}\n", *(_page(name, field) for name, field in Recipe.model_fields.items())])
+
+
+def _page(name: str, field: FieldInfo) -> str:
+    """Return what the page says of one section of a recipe."""
+    kind = field.annotation
+    if _is_section(kind):
+        page = f"{field.description}\n\n{_TABLE}" + "\n".join(_rows(name, kind)) + "\n"
+        return f"## {name}\n\n{page}" + (f"\n### Presets of augmentation\n\n{_presets()}" if kind is Augmentation else "")
+    page = f"## {name}\n\n{field.description}\n\nDefault: {_default(field)}.\n"
+    if name != "search":
+        return page
+    return f"{page}\nA range has these keys:\n\n{_TABLE}" + "\n".join(_rows("search.KEY", Range)) + "\n"
+
+
+def _rows(prefix: str, section: Any) -> Iterator[str]:
+    """Yield the rows of a section's keys, those of a section within it after its own."""
+    if section is Augmentation:
+        yield f"| `{prefix}.preset` | {_choices(PRESETS)} | `flips` | A set of values, see below. It begins the section anew. |"
+    for name, field in section.model_fields.items():
+        key, kinds = f"{prefix}.{name}", [kind for kind in typing.get_args(field.annotation) if _is_section(kind)]
+        if _is_section(field.annotation):
+            yield f"| **`{key}`** | section | | {field.description} |"
+            yield from _rows(key, field.annotation)
+        elif kinds:
+            yield f"| **`{key}`** | section | {_default(field)} | {field.description} |"
+            yield from _rows_of_kinds(key, kinds)
+        else:
+            yield f"| `{key}` | {_values(field.annotation, field.metadata)} | {_default(field)} | {field.description} |"
+
+
+def _rows_of_kinds(prefix: str, kinds: list[type[Section]]) -> Iterator[str]:
+    """Yield the rows of a section that may be one of several kinds, by its key `name`."""
+    names = {kind.model_fields["name"].default: kind for kind in kinds}
+    meanings = " ".join(f"`{name}`: {kind.model_fields['name'].description}" for name, kind in names.items())
+    yield f"| `{prefix}.name` | {_choices(names)} | | {meanings} |"
+    for name, kind in names.items():
+        for key, field in kind.model_fields.items():
+            if key != "name":
+                values = _values(field.annotation, field.metadata)
+                yield f"| `{prefix}.{key}` | {values} | {_default(field)} | With `name: {name}`. {field.description} |"
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _values(kind: Any, metadata: Iterable[Any] = ()) -> str:
+    """Return in words which values a type takes."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _values(inner[0], inner[1:])
+    if origin is Literal:
+        return _choices(inner)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join("`null`" if one is types.NoneType else _values(one, metadata) for one in inner)
+    if origin is tuple:
+        values = _values(inner[0]).replace("number", "numbers")
+        return f"list of {values}" if inner[-1] is Ellipsis else f"two {values}"
+    names: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: _choices(("true", "false"))}
+    return " ".join([names.get(kind, "section"), *_bounds(metadata)])
+
+
+def _bounds(metadata: Iterable[Any]) -> list[str]:
+    """Return in words the bounds of a number, such as ["≥ 0, < 1"]; none if there are none."""
+    found = {
+        sign: getattr(bound, name)
+        for entry in metadata
+        for bound in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
+        for sign, name in (("≥", "ge"), (">", "gt"), ("≤", "le"), ("<", "lt"))
+        if isinstance(bound, getattr(annotated_types, name.title()))
+    }
+    if set(found) == {"≥", "≤"}:
+        return [f"from {found['≥']} to {found['≤']}"]
+    return [", ".join(f"{sign} {bound}" for sign, bound in found.items())] if found else []
+
+
+def _choices(names: Iterable[str]) -> str:
+    return " \\| ".join(f"`{name}`" for name in names)
+
+
+def _default(field: FieldInfo) -> str:
+    """Return a key's default as YAML in one line, or nothing if there is none."""
+    if field.is_required():
+        return ""
+    value = field.default.model_dump() if isinstance(field.default, Section) else field.default
+    if isinstance(value, tuple):
+        value = list(value)
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
+    return f"`{text.strip().removesuffix('...').strip()}`"
+
+
+def _presets() -> str:
+    """Return a table of the presets: the probability of each change, and its strength where that is not the default."""
+    presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
+    lines = ["| change | " + " | ".join(f"`{name}`" for name in presets) + " |", "|---" * (len(presets) + 1) + "|"]
+    for change, default in Augmentation():
+        cells = [_strength(getattr(preset, change), default) for preset in presets.values()]
+        lines.append(f"| `{change}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _strength(value: Any, default: Any) -> str:
+    if not isinstance(value, Section):
+        return f"{value:g}"
+    strength = {key: list(part) if isinstance(part, tuple) else part for key, part in value if part != getattr(default, key)}
+    probability = strength.pop("probability", 0)
+    return f"{probability:g}" + (f" ({', '.join(f'{key} {part}' for key, part in strength.items())})" if strength else "")
+
+
+if __name__ == "__main__":
+    write_text(sys.argv[1] if len(sys.argv) > 1 else recipe_folder() / "KEYS.md", reference())
