@@ -12,15 +12,12 @@ from pydantic import BaseModel, ValidationError
 import competition
 import marsls_keras
 from marsls_keras.config import (
-    PRESETS,
-    Augmentation,
     Config,
     changed_keys,
     load_config,
     parse_config,
     read_config,
     recipe_folder,
-    recipes,
     write_config,
 )
 from marsls_keras.errors import InputError
@@ -123,13 +120,6 @@ def test_the_recipe_unet_spells_out_every_default():
     from marsls_keras.models.registry import known_options
 
     assert config.model.options.items() <= known_options("unet").items()
-
-
-def test_the_default_recipe_is_a_pretrained_encoder_on_windows():
-    _, config = load_config("default")
-    assert (config.model.name, config.model.options["encoder"], config.model.pretrained) == ("segmenter", "efficientnet_lite0", "auto")
-    assert (config.data.sampling, config.data.window_sizes) == ("windows", (256,))
-    assert config.training.encoder_learning_rate == 3e-4 and config.training.precision == "auto"
 
 
 def test_the_other_values_are_no_defaults():
@@ -288,14 +278,6 @@ def test_a_wrong_value_is_an_error_that_names_the_key(key, value, expected):
     assert expected in text
 
 
-@pytest.mark.parametrize("recipe", recipes())
-@pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_every_recipe_takes_a_few_epochs_with_a_warm_up_that_ends_within_them(recipe, epochs):
-    training = load_config(recipe, [f"training.epochs={epochs}"])[1].training
-    asked = training.warmup_epochs
-    assert training.epochs == epochs and training.warmup == (asked if asked < epochs else epochs / 4)
-
-
 def test_windows_of_tiles_that_are_stretched_one_by_one_are_refused():
     text = message({"data": {"sampling": "windows", "normalization": {"percentiles": [1, 99]}}})
     assert "sampling windows does not go together with normalization.percentiles" in text and "null" in text
@@ -321,144 +303,6 @@ def test_every_error_of_a_file_is_told_at_once():
     assert all(key in text for key in keys)
 
 
-def test_settings_change_single_keys():
-    _, config = load_config(
-        "unet",
-        [
-            "training.epochs=30",
-            "training.ema_decay=null",
-            "model.options.depth=3",
-            "data.bands=[red, dem]",
-            "data.normalization.percentiles=[1, 99]",
-            "loss={bce: 1}",
-            "loss.dice=0.25",
-            " data.cv = official",
-        ],
-    )
-    assert changed_keys(load_config("unet")[1], config) == [
-        "data.bands: ['all'] → ['red', 'dem']",
-        "data.cv: blocks → official",
-        "data.normalization.percentiles: None → [1.0, 99.0]",
-        "loss.bce: 0.5 → 1.0",
-        "loss.dice: 0.5 → 0.25",
-        "model.options.depth: absent → 3",
-        "training.ema_decay: 0.99 → None",
-        "training.epochs: 60 → 30",
-    ]
-
-
-def test_presets_are_the_tables_of_the_papers():
-    flips = {"horizontal_flip": 0.5, "vertical_flip": 0.5}
-    off = {name: {**section, "probability": 0.0} for name, section in Augmentation().model_dump().items() if isinstance(section, dict)}
-    off |= {"channel_dropout": 0.0, "cutmix": 0.0, "mosaic": 0.0}
-    expected = {
-        "none": {**off, "horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 0.0},
-        "flips": {**off, **flips, "rot90": 1.0},
-        # DualSwinFusionSeg, Table 4.
-        "dual_swin": {
-            **off,
-            **flips,
-            "rot90": 0.5,
-            "affine": {"probability": 0.5, "shift": 0.05, "scale": (0.9, 1.1), "rotation": 20.0},
-            "blur": {"probability": 0.15, "sigma": (0.8, 1.4)},
-            "light": {"probability": 0.3, "brightness": 0.2, "contrast": 0.2},
-        },
-        # RMAU-Net, section III-A: quarter turns and CutMix.
-        "rmau_net": {**off, "horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
-    }
-    for name, values in expected.items():
-        assert parse_config({"augmentation": {"preset": name}}, "x").augmentation.model_dump() == values
-    assert Augmentation() == Augmentation(preset="flips") and list(PRESETS) == [*expected, "strong"]
-    strong = Augmentation(preset="strong").model_dump()
-    assert all((value["probability"] if isinstance(value, dict) else value) > 0 for value in strong.values())
-
-
-def test_keys_beside_a_preset_change_single_values():
-    augmentation = parse_config(
-        {"augmentation": {"preset": "dual_swin", "rot90": 1, "affine": {"rotation": 45}, "blur": {"probability": 0}}}, "x"
-    )
-    preset = Augmentation(preset="dual_swin").model_dump()
-    preset["rot90"], preset["affine"]["rotation"], preset["blur"]["probability"] = 1.0, 45.0, 0.0
-    assert augmentation.augmentation.model_dump() == preset
-    # The presets themselves stay as they are.
-    assert Augmentation(preset="dual_swin").affine.rotation == 20 and PRESETS["dual_swin"]["affine"] == {"probability": 0.5}
-
-
-@pytest.mark.parametrize(
-    "settings,expected",
-    [
-        (["augmentation.preset=strong"], {"preset": "strong"}),
-        (["augmentation.preset=none"], {"preset": "none"}),
-        # A preset begins the section anew; what comes later changes it.
-        (["augmentation.rot90=0", "augmentation.preset=rmau_net"], {"preset": "rmau_net"}),
-        (["augmentation.preset=rmau_net", "augmentation.rot90=0"], {"preset": "rmau_net", "rot90": 0}),
-        (["augmentation.preset=strong", "augmentation.affine.rotation=10"], {"preset": "strong", "affine": {"rotation": 10}}),
-        # The default recipe's own preset stays where single keys are set, and where it is said again.
-        (["augmentation.affine.probability=0.5"], {"affine": {"probability": 0.5}}),
-        (["augmentation.cutmix=0.1", "augmentation.preset=flips"], {"cutmix": 0.1}),
-        (["augmentation={preset: strong, mosaic: 0}"], {"preset": "strong", "mosaic": 0}),
-    ],
-)
-def test_presets_by_setting(settings, expected):
-    assert load_config("unet", settings)[1].augmentation == Augmentation(**expected)
-
-
-def test_a_preset_is_kept_as_its_values(tmp_path):
-    write_config(tmp_path / "config.yaml", parse_config({"augmentation": {"preset": "dual_swin"}}, "x"))
-    text = (tmp_path / "config.yaml").read_text()
-    assert "preset" not in text and "rotation: 20.0" in text
-    assert read_config(tmp_path / "config.yaml").augmentation == Augmentation(preset="dual_swin")
-
-
-@pytest.mark.parametrize(
-    "settings,expected",
-    [
-        (["training.schedule.name=constant"], {"name": "constant"}),
-        (["training.schedule.name=step"], {"name": "step", "every": 20, "factor": 0.1}),
-        (["training.schedule.name=step", "training.schedule.every=5"], {"name": "step", "every": 5, "factor": 0.1}),
-        (["training.schedule={name: exponential, rate: 0.05}"], {"name": "exponential", "rate": 0.05}),
-        # Another kind has none of the keys of the one before.
-        (["training.schedule={name: step, every: 3}", "training.schedule.name=exponential"], {"name": "exponential", "rate": 0.01}),
-    ],
-)
-def test_schedules_by_setting(settings, expected, tmp_path):
-    config = load_config("unet", settings)[1]
-    assert config.training.schedule.model_dump() == expected
-    write_config(tmp_path / "config.yaml", config)
-    assert read_config(tmp_path / "config.yaml") == config
-
-
-def test_loss_terms_with_parameters_by_setting():
-    _, config = load_config("unet", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"])
-    assert config.loss == {"bce": 0.5, "dice": {"smooth": 0}, "focal": {"weight": 0.5, "gamma": 1.5}}
-    assert changed_keys(load_config("unet")[1], config) == [
-        "loss.dice: 0.5 → absent",
-        "loss.dice.smooth: absent → 0",
-        "loss.focal.gamma: absent → 1.5",
-        "loss.focal.weight: absent → 0.5",
-    ]
-
-
-def test_a_later_setting_wins_and_a_value_may_hold_an_equals_sign():
-    _, config = load_config("unet", ["training.epochs=30", "training.epochs=31", "model.options.a=b=c"])
-    assert config.training.epochs == 31 and config.model.options["a"] == "b=c"
-
-
-@pytest.mark.parametrize("setting", ["training.epochs", "=3", ".epochs=3", "training.=3", "training..epochs=3", ""])
-def test_a_setting_of_another_form_is_refused(setting):
-    with pytest.raises(InputError, match="expected section.key=value"):
-        load_config("unet", [setting])
-
-
-def test_a_setting_with_a_damaged_value_or_an_unknown_key_is_refused():
-    with pytest.raises(InputError, match="no valid YAML"):
-        load_config("unet", ["data.bands=[red"])
-    with pytest.raises(InputError, match="training.epoch, did you mean epochs"):
-        load_config("unet", ["training.epoch=3"])
-    with pytest.raises(InputError, match="- training.epochs: "):
-        load_config("unet", ["training.epochs.x=3"])
-
-
 def test_no_key_can_be_assigned():
     config = Config()
     for section, key in [(config, "model"), (config.training, "epochs"), (config.data.normalization, "zscore"), (config.model, "name")]:
@@ -476,21 +320,6 @@ def test_two_configurations_share_no_defaults():
 def test_equal_configurations_have_no_differences():
     assert changed_keys(parse_config(OTHER, "x"), parse_config(OTHER, "y")) == []
     assert changed_keys(parse_config({"loss": {"bce": 1}}, "x"), Config()) == ["loss.bce: 1.0 → 0.5", "loss.dice: absent → 0.5"]
-
-
-def test_every_recipe_is_valid():
-    assert "default" in recipes()
-    for name in recipes():
-        load_config(name)
-
-
-def test_an_unknown_recipe_or_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="no configuration 'defualt'(?s:.*)- default"):
-        load_config("defualt")
-    with pytest.raises(InputError, match="no configuration file .*none.yaml"):
-        load_config(str(tmp_path / "none.yaml"))
-    with pytest.raises(InputError, match="none.yaml"):
-        read_config(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
@@ -545,13 +374,3 @@ def test_every_key_is_read_somewhere():
     of_kinds = [(kind.__name__.lower(), key) for kind in kinds(Config) for key in kind.model_fields if key != "name"]
     assert ("step", "every") in of_kinds and ("blur", "sigma") in wanted
     assert [".".join(pair) for pair in wanted + of_kinds if pair not in read] == []
-
-
-@pytest.mark.parametrize("word", ["on", "off", "auto"])
-def test_a_bare_switch_in_yaml_is_the_word_and_not_a_truth_value(word, tmp_path):
-    assert load_config("unet", [f"training.xla={word}"])[1].training.xla == word
-    path = tmp_path / "mine.yaml"
-    path.write_text(f"training: {{xla: {word}}}\n")
-    assert load_config(str(path))[1].training.xla == word
-    write_config(path, load_config(str(path))[1])
-    assert read_config(path).training.xla == word
