@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,9 @@ from marsls_keras.files import write_text
 from marsls_keras.names import meant, nearest
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
+
+_REMOVED = {"training.keep_each": "it was removed, since members of one training gained nothing (configs/README.md); leave it out"}
+"""Keys that an earlier version knew, and why they are gone; the config.yaml of a run that was trained then may still have them."""
 
 _KINDS = ("preset", "name")
 """Keys that say what kind their section is of: setting one begins the section anew."""
@@ -85,13 +89,29 @@ def _parse(kind: type[_AnyConfig], values: dict[str, Any], source: str) -> _AnyC
         raise InputError(f"Configuration {source}:{listing([_explain(e, kind) for e in error.errors()])}") from None
 
 
-def read_config(path: str | Path) -> Config:
-    """Read a configuration file that was written by `write_config`.
+def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """Read the configuration of a run, as `write_config` of this version or an earlier one wrote it; keys removed since are ignored.
+
+    Args:
+        path: The file, such as runs/default/config.yaml.
+        settings: Changes of the form "section.key=value", the value in YAML.
 
     Raises:
-        InputError: If the file is missing or damaged.
+        InputError: If the file is missing or damaged, or a setting is wrong.
+
+    Example:
+        >>> write_config("/tmp/example/config.yaml", Config())
+        >>> read_config("/tmp/example/config.yaml", ["training.epochs=3"]).training.epochs
+        3
     """
-    return parse_config(_read_yaml(Path(path)), str(path))
+    values = _read_yaml(Path(path))
+    for key in _REMOVED:
+        section, name = key.split(".")
+        if isinstance(values.get(section), dict):
+            values[section].pop(name, None)
+    for setting in settings:
+        _set(values, setting)
+    return parse_config(values, f"{path} with --set" if settings else str(path))
 
 
 def write_config(path: str | Path, config: Config) -> None:
@@ -163,6 +183,8 @@ def _explain(error: Any, kind: type[Config]) -> str:
         if len(repr(error["input"])) > 200:
             return message
         return f"{message.removesuffix('.')}{'' if message.endswith('?') else '.'} Received: {error['input']!r}"
+    if place in _REMOVED:
+        return f"unknown key {place}: {_REMOVED[place]}"
     known = _keys(kind, error["loc"][:-1])
     close = nearest(str(error["loc"][-1]), known)
     if close is None and len(error["loc"]) == 1:  # a key of a section, without the section

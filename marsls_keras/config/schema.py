@@ -153,9 +153,8 @@ class Training(Section):
     logit_scale. encoder_learning_rate: that of the encoder, if not learning_rate; for pretrained ones. layer_decay: a level of the
     encoder learns at the rate of the next, deeper one times this. clip_norm: the largest norm of all gradients together. ema_decay:
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
-    averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an
-    ensemble. patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16 where the device computes it
-    natively, else float32. null is none.
+    averaged over the last so many epochs. patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16
+    where the device computes it natively, else float32. null is none.
     """
 
     epochs: int = Field(60, ge=1)
@@ -172,7 +171,6 @@ class Training(Section):
     ema_decay: float | None = Field(0.99, gt=0, lt=1)
     ema_warmup: bool = False
     swa_epochs: int = Field(0, ge=0)
-    keep_each: bool = False
     patience: int | None = Field(None, ge=1)
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
