@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import Align, AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
+from competition.cli.options import AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
 
 
 class _Split(StrEnum):
@@ -24,9 +24,6 @@ def evaluate(
     folds: Folds = None,
     data: OwnData = None,
     release: Release = FormOrAuto.auto,
-    align: Annotated[
-        Align | None, Option(help="Fit to the split's images together (transductive), or oof each fold to what it held out.")
-    ] = None,
     purpose: Annotated[Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")] = None,
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
     runs: Runs = Path("runs"),
@@ -37,13 +34,11 @@ def evaluate(
     from competition.console import bounds, detection_table, regions_line, say, score_table, show, show_json
 
     aim, chosen = purpose and purpose.value, parse_folds(folds)
-    result = evaluate.evaluate(run, runs, split.value, chosen, data, release.value, say, align and align.value, aim)
+    result = evaluate.evaluate(run, runs, split.value, chosen, data, release.value, say, aim)
     if as_json:
         show_json(result)
         return
     title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
-    if align:
-        title += f", aligned to {'what each fold held out' if split is _Split.oof else 'them'} ({align.value}, transductive)"
     rows = [("pooled", result["scores"], result["interval"])]
     if among := result["among_neighbours"]:
         rows = [("isolated, as a new region", *rows[0][1:]), ("windows see all neighbours", among["scores"], among["interval"])]

@@ -15,7 +15,7 @@ Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of th
 Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1; or full, the refit on all tiles.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are now, if they were moved.")]
-RunNames = Annotated[list[str] | None, Option("--run", help="Run, or RUN@SET; repeat for an ensemble of several. Default: default.")]
+RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
 
 
 Form = StrEnum("Form", ["mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
@@ -29,16 +29,6 @@ class Purpose(StrEnum):
 
     region = "region"
     published = "published"
-
-
-class Align(StrEnum):
-    """Ways of alignment, as in `marsls_keras.inference.align.align`."""
-
-    statistics = "statistics"
-    batchnorm = "batchnorm"
-
-
-AlignTo = Annotated[Align | None, Option("--align", help="Fit to all of these images together (transductive): z-score or BatchNorm.")]
 
 
 def parse_folds(text: str | None) -> list[Any] | None:

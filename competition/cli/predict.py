@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AlignTo, AsJson, Folds, FormOrAuto, Release, Runs, parse_folds
+from competition.cli.options import AsJson, Folds, FormOrAuto, Release, Runs, parse_folds
 
 
 def predict(
@@ -18,7 +18,6 @@ def predict(
     release: Release = FormOrAuto.auto,
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
     uncertainty: Annotated[bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")] = False,
-    align: AlignTo = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Remove what an earlier predict wrote to --out first; nothing else.")] = False,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -28,7 +27,7 @@ def predict(
     from competition.console import say, show, show_json
 
     chosen = parse_folds(folds), release.value
-    result = predict.predict(run, runs, images, out, *chosen, mosaic, say, align and align.value, uncertainty, overwrite)
+    result = predict.predict(run, runs, images, out, *chosen, mosaic, say, uncertainty, overwrite)
     if as_json:
         show_json(result)
     else:

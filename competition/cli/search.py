@@ -80,7 +80,6 @@ def tune_training(
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     import optuna
 
-    from competition.commands.train import require_name
     from competition.search.space import Space
     from competition.search.storage import open_store
     from competition.search.study import Plan, Search, best_trial
@@ -90,12 +89,13 @@ def tune_training(
     from marsls_keras.data.load_folder import load_folder
     from marsls_keras.data.splits import make_splits, require_held_out
     from marsls_keras.records import read_record
+    from marsls_keras.runs.names import require_plain
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]
     name, recipe = load_recipe(options.config or "default", [*(options.set or []), *epochs])
     name = names[0] if names else name
-    require_name(name)
+    require_plain(name)
     space = Space.of(recipe)
     root = data or Path(os.environ.get("MARSLS_DATA", "data"))
     tiles = load_folder(root, recipe.data)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from competition.cli.options import AlignTo, AsJson, Folds, FormOrAuto, Release, RunNames, Runs, parse_folds
+from competition.cli.options import AsJson, Folds, FormOrAuto, Release, RunNames, Runs, parse_folds
 
 
 def submit(
@@ -19,7 +19,6 @@ def submit(
     folds: Folds = None,
     release: Release = FormOrAuto.auto,
     verify: Annotated[Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")] = None,
-    align: AlignTo = None,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +34,7 @@ def submit(
     from competition.commands import submit
     from competition.console import bounds, say, show, show_json
 
-    manifest = submit.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say, align and align.value)
+    manifest = submit.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say)
     if as_json:
         show_json(manifest)
         return

@@ -15,7 +15,6 @@ from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold, blocks_of, require_held_out
 from marsls_keras.errors import InputError
-from marsls_keras.inference.align import described
 from marsls_keras.inference.decision import PLAIN, REGION, segment
 from marsls_keras.inference.ensemble import fitting, predict_decided, refuse_leaked
 from marsls_keras.inference.inputs import Say, bands_of, decision_of
@@ -38,7 +37,6 @@ def evaluate(
     data: Path | None,
     release: str,
     say: Say,
-    alignment: str | None = None,
     purpose: str | None = None,
 ) -> dict[str, Any]:
     """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
@@ -52,13 +50,11 @@ def evaluate(
         data: Data folder, where the run's own are not meant.
         release: Release of the tiles in `data`, or "auto".
         say: Told what is being done.
-        alignment: How members are fitted to the images first, "statistics" or "batchnorm": to all images of the split, or out-of-fold each
-            to those that it held out. The decision stays the one that was taken without.
         purpose: Whose decision is followed, and how windows see out-of-fold tiles: "region", what a fold held out alone, or "published",
             all images of the pool. By default that of the decision there is.
 
     Raises:
-        InputError: If run, fold, split or masks are missing, or there is nothing in a member to fit.
+        InputError: If run, fold, split or masks are missing.
     """
     if split == "oof":
         require_held_out(folds)
@@ -69,7 +65,7 @@ def evaluate(
         pool = pool_tiles(run, data)
         decision = fitting(decision_of(opened, used, say, purpose), pool.refs, say)
         isolated = (purpose or decision.get("for", REGION)) == REGION
-        oof = collect(opened, pool, views_of(decision["views"]), folds, say, isolated, alignment)
+        oof = collect(opened, pool, views_of(decision["views"]), folds, say, isolated)
         tiles, places, blocks = oof.tiles, oof.places, oof.blocks
         probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
         landslide = oof.image_probability(decision["views"], decision["weights"])
@@ -84,14 +80,14 @@ def evaluate(
         tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, config.resize, config.cache, sight)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
         decision = fitting(decision, refs, say)
-        probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(refs))
+        probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, len(refs))
         refuse_leaked(leaked)
         tiles, places = tiles.subset(range(len(refs))), refs  # without their surroundings
         blocks = np.array(blocks_of(refs, tiles.traces, run.config.data.block_size))
     counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
     regions = region_spread(counts, oof.folds) if split == "oof" and oof.geographic else None
     among = None
-    if regions and isolated and of_windows(decision["views"]) and alignment is None:
+    if regions and isolated and of_windows(decision["views"]):
         among = _among_neighbours(opened, pool, decision, folds, say)
     per_tile = counts.scores()
     return {
@@ -100,7 +96,6 @@ def evaluate(
         "folds": used,
         "tiles": len(tiles),
         **{key: decision[key] for key in PLAIN},
-        "alignment": described(alignment, len(tiles), held_out=split == "oof"),
         "scores": counts.pooled().scores(),
         "interval": score_interval(counts, blocks),
         "regions": regions,

@@ -15,7 +15,6 @@ from marsls_keras.data.formats.tile import resample
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold
-from marsls_keras.inference.align import described
 from marsls_keras.inference.decision import PLAIN, full_size
 from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
@@ -41,7 +40,6 @@ def predict(
     release: str,
     mosaic: bool,
     say: Say,
-    alignment: str | None = None,
     uncertainty: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def predict(
     The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty` also
     `out/variance/<name>.tif`, the variance of the landslide probability over members and views (`RunningVariance`), and
     `out/entropy/<name>.tif`, that of the probability that is written, in bits (`entropy`), both float32. With `mosaic` each kind is also
-    joined to one raster, `out/probability.tif` and so on. With `alignment` members are fitted to the images of the folder first. With
+    joined to one raster, `out/probability.tif` and so on. With
     `overwrite` rasters of an earlier predict in `out` are removed first (`competition.commands.outputs`).
 
     Raises:
@@ -75,8 +73,8 @@ def predict(
     sight = cells_seen(decision["views"], dataset.tiles[0], release, opened[0].config.data.resize)
     if sight:
         dataset = surrounded(dataset, opened[0], say)
-    # Windows see other tiles, wherever they are in the order of names, as components do; alignment is to all of them.
-    step = number if sight or decision["across_borders"] or alignment else _CHUNK
+    # Windows see other tiles, wherever they are in the order of names, as components do.
+    step = number if sight or decision["across_borders"] else _CHUNK
     for first in range(0, number, step):
         chosen = dataset.tiles[first : min(first + step, number)]
         config = opened[0].config.data
@@ -84,7 +82,7 @@ def predict(
         tiles = load_with_neighbours(dataset, chosen, bands_of(opened), release, config.resize, cache, sight)
         for run in opened:
             require_same_family(run.fingerprint["release"], tiles.release, str(images))
-        probability, _, leaked, _, variance = predict_decided(opened, used, tiles, decision, say, alignment, len(chosen), uncertainty)
+        probability, _, leaked, _, variance = predict_decided(opened, used, tiles, decision, say, len(chosen), uncertainty)
         tell_leaked(leaked, say)
         if first == 0:
             begin(out, earlier, planned)
@@ -106,7 +104,6 @@ def predict(
         "out": str(out),
         "tiles": number,
         **{key: decision[key] for key in PLAIN},
-        "alignment": described(alignment, number),
         "pseudo_labels": pseudo_trained(opened, used, say),
         "foreground_ratio": foreground / pixels,
         "folders": [str(out / kind) for kind in written],

@@ -17,7 +17,6 @@ from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json
-from marsls_keras.inference.align import described
 from marsls_keras.inference.decision import PLAIN, full_size
 from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
 from marsls_keras.inference.inputs import Say, decision_of, purpose_of, read_images
@@ -34,7 +33,6 @@ def submit(
     folds: Sequence[Fold] | None,
     release: str,
     say: Say,
-    alignment: str | None = None,
 ) -> dict[str, Any]:
     """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
 
@@ -68,7 +66,6 @@ def submit(
         **{key: decision[key] for key in PLAIN},
         "decision": decision,
         "marsls_keras": __version__,
-        "alignment": described(alignment, number),
         "pseudo_labels": pseudo_trained(opened, used, say),
         "expected": expected_score
         and {
@@ -79,7 +76,7 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, *_ = predict_decided(opened, used, tiles, decision, say, alignment, number)
+        probability, seen, leaked, *_ = predict_decided(opened, used, tiles, decision, say, number)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)

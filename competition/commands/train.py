@@ -9,7 +9,7 @@ from typing import Any
 from competition.processes import train_side_by_side
 from marsls_keras.backend import backend
 from marsls_keras.bands.releases import expand_bands
-from marsls_keras.config import Config, load_config
+from marsls_keras.config import Config, load_config, read_config
 from marsls_keras.data.decoded.checks import barren
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
@@ -32,6 +32,7 @@ from marsls_keras.models import (
 from marsls_keras.progress import stage
 from marsls_keras.records import read_record
 from marsls_keras.runs.fold_lock import discard, require_fresh
+from marsls_keras.runs.names import require_plain
 from marsls_keras.runs.records import RecipeRecord
 from marsls_keras.runs.run import Run, with_epochs
 from marsls_keras.runtime import require_devices
@@ -69,15 +70,15 @@ def train(
         RunError: If training fails.
     """
     if name is not None:
-        require_name(name)
+        require_plain(name)
     begun = runs / (name or config or "default")
     earlier = Run.open(begun) if config is None and (begun / "splits.json").exists() else None
     settings = [*settings, *([f"training.epochs={epochs}"] if epochs is not None else [])]
     source = str(begun / "config.yaml") if earlier else config or "default"
-    recipe, parsed = load_config(source, settings)
-    name = name or (begun.name if earlier else recipe)
+    recipe, parsed = (begun.name, read_config(source, settings)) if earlier else load_config(source, settings)
+    name = name or recipe
     data = data or (earlier.data_root if earlier else Path("data"))
-    require_name(name)
+    require_plain(name)
     require_parts(parsed)
     if fold not in ("all", FULL) and not fold.isdecimal():
         raise InputError(f"--fold {fold}: expected a number from 0, all or full.")
@@ -202,18 +203,6 @@ def require_recipe_epochs(run: Run, runs: Path, folds: Sequence[Fold]) -> None:
         f"To begin anew with the recipe: marsls train --config {usual['recipe']} --run {run.name}-{usual['epochs']}"
         + ("" if runs == Path("runs") else f" --runs {runs}")
     )
-
-
-def require_name(name: str) -> None:
-    """Refuse what cannot be the name of a run.
-
-    Raises:
-        InputError: If it is empty, leads elsewhere, or holds a +, which joins the names of an ensemble, or an @, which names a set of
-            weights of a run.
-    """
-    if not name.strip(". ") or any(sign in name for sign in "/\\+@"):
-        whole = " A run is trained whole, with all its sets of weights." if "@" in name else ""
-        raise InputError(f"--run {name}: expected a plain name, without slashes and without + and @.{whole}")
 
 
 def require_parts(config: Config) -> None:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from marsls_keras.config.keys import apply_setting
 from marsls_keras.config.schema import Config
 from marsls_keras.config.strict_yaml import load_yaml
-from marsls_keras.config.validate import parse_config
+from marsls_keras.config.validate import drop_removed_keys, parse_config
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_text
 
 
-def read_config(path: str | Path) -> Config:
-    """Read a configuration file, such as one that `write_config` wrote.
+def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """Read the configuration of a run, as `write_config` of this version or an earlier one wrote it; keys removed since are ignored.
+
+    Args:
+        path: The file, such as runs/default/config.yaml.
+        settings: Changes of the form "section.key=value", the value in YAML.
 
     Raises:
-        InputError: If the file is missing or damaged, or a key or value is wrong.
+        InputError: If the file is missing or damaged, or a key, a value or a setting is wrong.
 
     Example:
         >>> Path("config.yaml").write_text("training: {epochs: 30}") and None
-        >>> read_config("config.yaml").training.epochs
+        >>> read_config("config.yaml", ["training.seed=1"]).training.epochs
         30
     """
-    return parse_config(read_yaml_file(Path(path)), str(path))
+    values = read_yaml_file(Path(path))
+    drop_removed_keys(values)
+    for setting in settings:
+        apply_setting(values, setting)
+    return parse_config(values, f"{path} with --set" if settings else str(path))
 
 
 def write_config(path: str | Path, config: Config) -> None:

@@ -148,11 +148,6 @@ class Training(Section):
         description="Also average the weights at the ends of the last so many epochs (stochastic weight averaging), with statistics of "
         "batch normalisation estimated anew; each of these epochs takes a third to a half longer. 0: no such average.",
     )
-    keep_each: bool = Field(
-        False,
-        description="Keep the best weights of each set (last, EMA, SWA), as ensemble members `RUN@last`, `RUN@ema` and `RUN@swa`, and not "
-        "only the best of all.",
-    )
     patience: int | None = Field(
         None,
         ge=1,

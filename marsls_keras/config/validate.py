@@ -14,6 +14,9 @@ from marsls_keras.names import meant, nearest
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
+_REMOVED = {"training.keep_each": "it was removed, since members of one training gained nothing (configs/RESULTS.md); leave it out"}
+"""Keys that an earlier version knew, and why they are gone; the config.yaml of a run that was trained then may still have them."""
+
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """Validate a configuration; keys that are left out get their defaults.
@@ -50,6 +53,21 @@ def validate(kind: type[_AnyConfig], values: dict[str, Any], source: str) -> _An
         raise InputError(f"Configuration {source}:{listing([_explanation(e, kind) for e in error.errors()])}") from None
 
 
+def drop_removed_keys(values: dict[str, Any]) -> None:
+    """Remove the keys that only an earlier version knew from the configuration of a run, a dictionary that is changed in place.
+
+    Example:
+        >>> values = {"training": {"epochs": 30, "keep_each": True}}
+        >>> drop_removed_keys(values)
+        >>> values
+        {'training': {'epochs': 30}}
+    """
+    for key in _REMOVED:
+        section, name = key.split(".")
+        if isinstance(values.get(section), dict):
+            values[section].pop(name, None)
+
+
 def _explanation(error: Any, kind: type[Config]) -> str:
     """Return one pydantic error as "key: what is wrong", with the nearest known key for an unknown one."""
     dotted = ".".join(str(part) for part in error["loc"])
@@ -65,6 +83,8 @@ def _explanation(error: Any, kind: type[Config]) -> str:
         if len(repr(error["input"])) > 200:
             return message
         return f"{message.removesuffix('.')}{'' if message.endswith('?') else '.'} Received: {error['input']!r}"
+    if dotted in _REMOVED:
+        return f"unknown key {dotted}: {_REMOVED[dotted]}"
     known = _known_keys(kind, error["loc"][:-1])
     close = nearest(str(error["loc"][-1]), known)
     if close is None and len(error["loc"]) == 1:  # a key of a section, without the section

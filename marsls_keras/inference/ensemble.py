@@ -13,9 +13,8 @@ from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
-from marsls_keras.inference.align import align
 from marsls_keras.inference.averaging import gather, shares, spread
-from marsls_keras.inference.member import Member, load_member
+from marsls_keras.inference.member import load_member
 from marsls_keras.inference.sliding_window import predict_tiles, stitchable
 from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
@@ -50,7 +49,6 @@ def predict_ensemble(
     say: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
-    prepare: Callable[[Member], Member] = lambda member: member,
     number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
@@ -68,7 +66,6 @@ def predict_ensemble(
         say: Told which member predicts.
         weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
-        prepare: What is done with a member before it predicts.
         number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
         uncertainty: Whether `variance` is wanted, too.
     """
@@ -90,7 +87,7 @@ def predict_ensemble(
         index = np.flatnonzero(chosen)
         if len(index):
             say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
-            for seen in predict_tiles(prepare(load_member(run, fold)), tiles, index, views):
+            for seen in predict_tiles(load_member(run, fold), tiles, index, views):
                 total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
                 if variance is not None:
                     variance.add(index, seen.probability, share[run.name])
@@ -114,21 +111,15 @@ def predict_decided(
     tiles: Tiles,
     decision: dict[str, Any],
     say: Callable[[str], None] = lambda line: None,
-    alignment: str | None = None,
     number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
 
-    With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles that are predicted first. A tile without any data
-    has probability 0, whatever the members make of it, and is named.
+    A tile without any data has probability 0, whatever the members make of it, and is named.
     """
-
-    def prepare(member: Member) -> Member:
-        return member if alignment is None else align(member, tiles.subset(range(len(tiles.refs[:number]))), alignment)
-
     views = views_of(decision["views"])
-    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number, uncertainty)
+    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], number, uncertainty)
     if blank := [i for i in range(len(found.probability)) if without_data(tiles, i)]:
         names = listing([str(tiles.refs[i].image) for i in blank], 5)
         say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")

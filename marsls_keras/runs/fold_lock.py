@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from marsls_keras.config import read_config
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
-from marsls_keras.runs.run import Run, oof_name, weights_name
+from marsls_keras.runs.run import WEIGHTS, Run
 
 
 @contextmanager
@@ -77,20 +77,16 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
         raise InputError(f"Run {run.name}: {trouble}\nOr begin the fold anew with --overwrite.")
 
 
-def reopen(folder: Path, best: dict[str, Any], each: dict[str, dict[str, Any]]) -> None:
+def reopen(folder: Path, best: dict[str, Any]) -> None:
     """Make a fold that was finished, or stopped while it was being finished, unfinished again, so that it can go on from its last state.
 
     Args:
         folder: The fold's folder.
         best: What that state knows of the best weights.
-        each: The same of each set of weights, where the best of each were kept.
     """
     (folder / "metrics.json").unlink(missing_ok=True)
-    for name, kept in ((None, best), *each.items()):
-        if kept["file"] and not (folder / kept["file"]).exists():
-            (folder / weights_name(name)).rename(folder / kept["file"])
-    for path in (*folder.glob(weights_name("*")), *folder.glob(oof_name("*"))):
-        path.unlink()
+    if best["file"] and not (folder / best["file"]).exists():
+        (folder / WEIGHTS).rename(folder / best["file"])
 
 
 def close(folder: Path) -> None:

@@ -8,17 +8,28 @@ from marsls_keras.errors import InputError
 
 
 def require_plain(name: str) -> None:
-    """Refuse a name of a run that leads elsewhere than into the folder of the runs.
+    """Refuse what cannot be the name of a run.
 
     Raises:
-        InputError: If it is empty, has slashes, is absolute, or holds a +, which joins the names of an ensemble.
+        InputError: If it is empty, leads elsewhere than into the folder of the runs, or holds a + or an @: a + joins the names of an
+            ensemble, and an @ named one set of weights of a run in version 0.1.
+
+    Example:
+        >>> require_plain("default")
     """
-    if not name.partition("@")[0].strip(". ") or any(sign in name for sign in "/\\+"):
-        raise InputError(f"--run {name}: expected the name of a run, without slashes; name the folder that it is in with --runs.")
+    if "@" in name:
+        raise InputError(
+            f"--run {name}: expected a plain name, without @. RUN@SET was removed, since members of one training gained nothing "
+            f"(configs/README.md); {name.partition('@')[0]} is the run with its best weights."
+        )
+    if not name.strip(". ") or any(sign in name for sign in "/\\+"):
+        raise InputError(
+            f"--run {name}: expected a plain name of a run, without slashes and without +; the folder that it is in is named with --runs."
+        )
 
 
 def run_folder(runs: Path, name: str) -> Path:
-    """Return the folder of a run, or RUN@SET, by its name in the folder of the runs.
+    """Return the folder of a run by its name in the folder of the runs.
 
     Raises:
         InputError: If it is no plain name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -38,15 +38,6 @@ class _Detection(Record):
         return self
 
 
-class _Judged(Scored):
-    """What is known of a set of weights."""
-
-    best_epoch: Number
-    best_weights: Weights
-    weights_sha256: Digest
-    detection: _Detection | None = None
-
-
 def _bound(name: str) -> str:
     if name not in BOUND:
         raise ValueError(f"expected one of {', '.join(BOUND)}")
@@ -57,13 +48,17 @@ BOUND = ("splits.json", "normalization.json", "full.json")
 """The files, of the run and of the fold, that the scores of a fold hang on besides its weights."""
 
 
-class MetricsRecord(_Judged):
+class MetricsRecord(Scored):
     """The form of metrics.json; see `marsls_keras.training.evaluate_fold.finish_fold`."""
 
     fold: Number | Literal["full"]
     epochs: Positive
     tiles: Number
-    each: dict[Weights, _Judged] | None = None
+    best_epoch: Number
+    best_weights: Weights
+    weights_sha256: Digest
+    detection: _Detection | None = None
+    each: Any = None  # figures of each set of weights, which version 0.1 could keep; read by nobody
     batch_size: Positive
     accumulate: Positive
     trouble: list[str]
@@ -78,11 +73,6 @@ class MetricsRecord(_Judged):
     def _possible(self) -> MetricsRecord:
         if self.best_epoch >= self.epochs:
             raise ValueError(f"best_epoch counts from 0, so it should be below epochs ({self.epochs})")
-        for name, judged in (self.each or {}).items():
-            if judged.best_weights != name:
-                raise ValueError(f"each.{name}.best_weights should be {name}")
-        if self.each is not None and self.best_weights not in self.each:
-            raise ValueError(f"each should have the best of all weights, {self.best_weights}")
         return self
 
 

@@ -10,7 +10,6 @@ runs/<run>/
         state/                                      while training; of a finished fold the last one, to go on with more epochs
         best-<epoch>.weights.h5                     while training
         best.weights.h5  oof.npz  curves.png        when it is done
-        best.<set>.weights.h5  oof.<set>.npz        with keep_each: the same of the sets of weights that were not the best of all
         metrics.json                                last: a fold that has it is finished
     fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
         full.json                                   how many epochs, which weights, and what the folds had to say
@@ -36,29 +35,30 @@ from marsls_keras.names import meant
 from marsls_keras.records import read_record
 from marsls_keras.runs.records import MetricsRecord
 
+WEIGHTS = "best.weights.h5"
+"""Name of a finished fold's file of weights."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk, whose folds predict with the best of all their weights, or with the best of one set of them.
+    """A run on disk, whose folds predict with the best of their weights.
 
     Attributes:
         path: Its folder.
         config: Its configuration.
         splits: Its folds.
         fingerprint: What it is trained on (see marsls_keras.data.fingerprint).
-        weights: The set of weights, "last", "ema" or "swa"; None for the best of all.
     """
 
     path: Path
     config: Config
     splits: Splits
     fingerprint: dict[str, Any]
-    weights: str | None = None
 
     @property
     def name(self) -> str:
-        """The run's name, with @ and the set of weights if it stands for one."""
-        return self.path.name if self.weights is None else f"{self.path.name}@{self.weights}"
+        """The name of its folder."""
+        return self.path.name
 
     @property
     def data_root(self) -> Path:
@@ -98,18 +98,13 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Open a run.
-
-        Args:
-            path: Its folder; with @ and a set of weights behind it, such as runs/default@ema, the run as these weights have it.
+        """Open a run by its folder.
 
         Raises:
-            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it was not trained with
-                such weights, or on tiles as another version of this package reads them.
+            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it was trained on tiles
+                as another version of this package reads them.
         """
         path = Path(path)
-        name, at, weights = path.name.partition("@")
-        path = path.parent / name if at else path
         if not (path / "splits.json").exists():
             beside = sorted(p.parent.name for p in path.parent.glob("*/splits.json"))
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
@@ -118,43 +113,31 @@ class Run:
             raise InputError(f"There is no run {path.name!r} in {path.parent}.{meant(path.name, beside)}{known}")
         splits = Splits.from_json(read_record(path / "splits.json", SplitsRecord))
         config = read_config(path / "config.yaml")
-        if at and weights not in config.training.weight_sets:
-            there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
-            hint = meant(weights, config.training.weight_sets)
-            raise InputError(f"Run {name} was not trained with weights {weights!r}.{hint} There are: {there}.")
         fingerprint = read_record(path / "fingerprint.json", FingerprintRecord)
         _require_reading(path, fingerprint)
-        return cls(path, config, splits, fingerprint, weights if at else None)
+        return cls(path, config, splits, fingerprint)
 
     def fold_path(self, fold: Fold) -> Path:
         """Return the folder of a fold."""
         return self.path / f"fold_{fold}"
 
     def metrics(self, fold: Fold) -> dict[str, Any]:
-        """Return the content of a finished fold's metrics.json, where the figures are those of the run's weights."""
-        metrics = self._metrics(fold)
-        other = self._other(metrics)
-        return metrics | metrics["each"][other] if other else metrics
+        """Return the content of a finished fold's metrics.json."""
+        metrics: dict[str, Any] = read_record(self.fold_path(fold) / "metrics.json", MetricsRecord)
+        return metrics
 
     def weights_path(self, fold: Fold) -> Path:
         """Return the file of a finished fold's weights."""
-        return self.fold_path(fold) / weights_name(self._other(self._metrics(fold)))
+        return self.fold_path(fold) / WEIGHTS
 
     def oof_path(self, fold: Fold) -> Path:
         """Return the file of what a finished fold predicts with them for the tiles it holds out."""
-        return self.fold_path(fold) / oof_name(self._other(self._metrics(fold)))
-
-    def _metrics(self, fold: Fold) -> Any:
-        return read_record(self.fold_path(fold) / "metrics.json", MetricsRecord)
+        return self.fold_path(fold) / "oof.npz"
 
     def bound_files(self, fold: Fold) -> dict[str, Path]:
         """Return the files that the scores of a fold hang on besides its weights, by the names that metrics.json has for them."""
         own = ("normalization.json", *(("full.json",) if fold == FULL else ()))
         return {"splits.json": self.path / "splits.json", **{name: self.fold_path(fold) / name for name in own}}
-
-    def _other(self, metrics: dict[str, Any]) -> str | None:
-        """Return the set of weights that the run stands for, None if it was the best of all in the fold of these metrics."""
-        return None if self.weights in (None, metrics.get("best_weights")) else self.weights
 
     def trouble(self, fold: Fold) -> str | None:
         """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
@@ -166,19 +149,17 @@ class Run:
             # Of folds that had different numbers of epochs each is as good a member as the others.
             expected = with_epochs(self.config, trained.training.epochs)
             changed = changed_keys(without_patience(expected) if fold == FULL else expected, trained)
-            metrics = self._metrics(fold) if (folder / "metrics.json").exists() else None
+            metrics = self.metrics(fold) if (folder / "metrics.json").exists() else None
         except InputError as error:
             return f"fold {fold} is damaged: {error}"
         if changed:
             return f"fold {fold} is from another configuration ({'; '.join(changed)})"
         if metrics is None:
             return f"fold {fold} is unfinished: {self._command(fold)} --resume"
-        if (other := self._other(metrics)) and other not in (metrics.get("each") or {}):
-            return f"fold {fold} kept no weights {other}, only {', '.join(metrics.get('each') or [metrics['best_weights']])}"
         if metrics["fold"] != fold:
             return f"fold {fold} is damaged: {folder / 'metrics.json'} is that of fold {metrics['fold']}"
         weights = self.weights_path(fold)
-        if not weights.exists() or sha256(weights) != self.metrics(fold).get("weights_sha256"):
+        if not weights.exists() or sha256(weights) != metrics["weights_sha256"]:
             return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
         for name, digest in metrics.get("files_sha256", {}).items():
             path = self.bound_files(fold).get(name, folder / name)
@@ -197,8 +178,7 @@ class Run:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
 
         Raises:
-            InputError: If one of them is missing, unfinished, from another configuration or damaged, or did not keep the set of
-                weights that the run stands for; each is named with the reason.
+            InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with the reason.
         """
         folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
@@ -207,10 +187,6 @@ class Run:
         if reasons:
             good = [str(fold) for fold in folds if fold not in reasons]
             hint = f"\nTo use only what is there, say so: --folds {','.join(good)}" if good and chosen is None else ""
-            if self.weights and FULL in folds:
-                hint = f"\nA refit keeps one set of weights, whatever it is: name it {self.path.name}, without @."
-            elif self.weights and not self.config.training.keep_each:
-                hint += "\nA run that is trained with --set training.keep_each=true keeps the best weights of each set."
             raise InputError(f"Run {self.name} is not complete:{listing(list(reasons.values()))}{hint}")
         return folds
 
@@ -234,16 +210,6 @@ def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
         what += ": it took the bands slope and thermal of these files for each other"
     package = "install marsls-keras 0.1, which reads it" if trained == 1 else "install the version that trained it"
     raise InputError(f"{what}. Train it again under another name with --run, or {package}.")
-
-
-def weights_name(of: str | None = None) -> str:
-    """Return the name of a finished fold's file of weights: the best of all, or of a set."""
-    return "best.weights.h5" if of is None else f"best.{of}.weights.h5"
-
-
-def oof_name(of: str | None = None) -> str:
-    """Return the name of the file of predictions with them."""
-    return "oof.npz" if of is None else f"oof.{of}.npz"
 
 
 def with_epochs(config: Config, epochs: int) -> Config:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 from marsls_keras.counts import confusion, detection
@@ -13,12 +11,12 @@ from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import RunError
-from marsls_keras.files import atomic, sha256, write_json
+from marsls_keras.files import sha256, write_json
 from marsls_keras.inference.member import Member, predict_views, rebuild
 from marsls_keras.inference.oof_cache import save_oof
 from marsls_keras.report.plots import save_curves
 from marsls_keras.runs.fold_lock import close
-from marsls_keras.runs.run import Run, oof_name, read_history, weights_name
+from marsls_keras.runs.run import Run, read_history
 from marsls_keras.training.callbacks.backup_state import Plan
 from marsls_keras.training.callbacks.weight_checkpoint import Keep
 
@@ -26,8 +24,7 @@ from marsls_keras.training.callbacks.weight_checkpoint import Keep
 def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, keep: Keep, plan: Plan, began: float) -> dict[str, Any]:
     """Predict the held-out tiles with the weights that were kept, if there are any, and write what marks the fold as finished.
 
-    That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null. Where the best of each set of
-    weights were kept, it has figures of each under "each"; those of the best of all are there twice, but their files are not.
+    That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null.
 
     Args:
         run: The run.
@@ -47,33 +44,19 @@ def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, k
     folder = run.fold_path(fold)
     if keep.best["epoch"] < 0:
         raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
-    others = {name: kept for name, kept in keep.each.items() if name != keep.best["weights"]}
-    for name, kept in others.items():
-        # Copied, since equal weights of two sets share a file.
-        with atomic(folder / weights_name(name)) as temporary:
-            shutil.copyfile(folder / kept["file"], temporary)
-    (folder / keep.best["file"]).replace(folder / weights_name())
-
-    def judge(kept: dict[str, Any], name: str | None = None) -> dict[str, Any]:
-        weights = folder / weights_name(name)
-        member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
-        return {
-            "best_epoch": kept["epoch"],
-            "best_weights": kept["weights"],
-            "weights_sha256": sha256(weights),
-            **_judge(member, held_out, weights, folder / oof_name(name)),
-        }
-
-    best = judge(keep.best)
-    each = {name: judge(kept, name) if name in others else best for name, kept in keep.each.items()}
+    weights = run.weights_path(fold)
+    (folder / keep.best["file"]).replace(weights)
+    member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
     rows = read_history(folder / "history.csv")
     save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
     metrics = {
         "fold": fold,
         "epochs": len(rows),
         "tiles": len(held_out),
-        **best,
-        **({"each": each} if each else {}),
+        "best_epoch": keep.best["epoch"],
+        "best_weights": keep.best["weights"],
+        "weights_sha256": sha256(weights),
+        **_judge(member, held_out),
         "batch_size": plan.batch_size,
         "accumulate": plan.accumulate,
         "trouble": list(plan.trouble),
@@ -87,12 +70,13 @@ def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, k
     return metrics
 
 
-def _judge(member: Member, held_out: Tiles, weights: Path, oof: Path) -> dict[str, Any]:
+def _judge(member: Member, held_out: Tiles) -> dict[str, Any]:
     """Write the predictions of the held-out tiles and return their figures."""
     if not len(held_out):
         return {"scores": None, "counts": None}
     (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)
-    save_oof(oof, [ref.id for ref in held_out.refs], {"identity": seen}, sha256(weights))
+    weights = sha256(member.run.weights_path(member.fold))
+    save_oof(member.run.oof_path(member.fold), [ref.id for ref in held_out.refs], {"identity": seen}, weights)
     counts = confusion(held_out.masks, seen.probability >= 0.5)
     return {
         "scores": counts.scores(),

@@ -92,7 +92,7 @@ def train_fold(
         live = Live(f"{run.name} fold {fold}", config.training.epochs, folder / "log.txt")
         state = read_state(folder / "state") if resume else None
         if state:
-            reopen(folder, state.keep["best"], state.keep.get("each", {}))
+            reopen(folder, state.keep["best"])
         plan = state.plan if state else Plan(config.training.batch_size, config.training.accumulate)
         announced = False
         while True:

@@ -16,10 +16,9 @@ from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import sha256
-from marsls_keras.inference.align import align
 from marsls_keras.inference.averaging import gather, shares, spread
 from marsls_keras.inference.member import load_member
-from marsls_keras.inference.oof_cache import half, load_oof, save_oof
+from marsls_keras.inference.oof_cache import load_oof, save_oof
 from marsls_keras.inference.sliding_window import predict_tiles
 from marsls_keras.inference.tta import ViewPrediction
 from marsls_keras.models import has_detection
@@ -124,15 +123,12 @@ def collect(
     chosen: Sequence[Fold] | None = None,
     say: Callable[[str], None] = lambda line: None,
     isolated: bool = False,
-    alignment: str | None = None,
 ) -> OutOfFold:
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
 
     Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published region will be
     predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is as for a region of which nothing
     else is known. (Bands of terrain are derived from heights up to a few pixels beyond a tile's border either way.)
-
-    With an alignment, each fold is fitted to the images that it held out before it predicts them; the cache is neither read nor written.
 
     Args:
         runs: One or more runs over the same splits.
@@ -141,7 +137,6 @@ def collect(
         chosen: Folds to use; all by default.
         say: Told what is being computed.
         isolated: Whether a fold's tiles are taken for all that there are of their picture.
-        alignment: How folds are fitted, "statistics" or "batchnorm"; see `marsls_keras.inference.align.align`.
 
     Raises:
         InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
@@ -163,7 +158,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, seen, index, views, say, isolated, alignment)
+            predicted = _fold_views(run, fold, seen, index, views, say, isolated)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -200,16 +195,8 @@ def _fold_views(
     views: Sequence[str],
     say: Callable[[str], None],
     isolated: bool,
-    alignment: str | None,
 ) -> dict[str, ViewPrediction]:
-    """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its cache."""
-    if alignment is not None:
-        say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
-        backend()
-        member = align(load_member(run, fold), tiles.subset(index), alignment)
-        # In the precision of the cache, so that nothing but the alignment makes a difference.
-        seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
-        return dict(zip(views, seen, strict=True))
+    """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its cache."""
     path = run.oof_path(fold)
     ids, weights = [tiles.refs[i].id for i in index], sha256(run.weights_path(fold))
     size = tiles.masks.shape[1:]

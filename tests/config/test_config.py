@@ -69,7 +69,6 @@ OTHER = {
         "ema_decay": 0.9,
         "ema_warmup": True,
         "swa_epochs": 3,
-        "keep_each": True,
         "patience": 5,
         "precision": "mixed_bfloat16",
         "xla": "off",
@@ -164,6 +163,7 @@ def test_a_small_number_may_be_written_without_a_point(tmp_path):
     "values,expected",
     [
         ({"trainig": {}}, "unknown key trainig, did you mean training?"),
+        ({"training": {"keep_each": False}}, "unknown key training.keep_each: it was removed, since"),
         ({"training": {"epoch": 3}}, "unknown key training.epoch, did you mean epochs?"),
         ({"model": {"option": {}}}, "unknown key model.option, did you mean options?"),
         ({"data": {"normalisation": {}}}, "unknown key data.normalisation, did you mean normalization?"),

@@ -11,6 +11,7 @@ from helpers.records import FINGERPRINT, metrics
 from marsls_keras.config import Config
 from marsls_keras.data.splits import Splits
 from marsls_keras.errors import InputError
+from marsls_keras.runs.opened import open_runs
 from marsls_keras.runs.run import Run, read_history
 
 SPLITS = Splits("blocks", 5, tuple({"id": f"train/t{i}", "sha256": f"{i:064x}", "block": f"base/0/{i}", "fold": i % 5} for i in range(10)))
@@ -174,57 +175,30 @@ def test_the_folds_that_are_finished(run):
             run.finished_folds([0, wrong])
 
 
-def test_a_run_with_one_set_of_its_weights(run, tmp_path):
-    def digest(content: bytes) -> str:
-        return hashlib.sha256(content).hexdigest()
+def test_a_run_of_version_01_that_kept_each_set_of_weights_opens(run):
+    """Its config.yaml has a key that is gone, and its metrics.json what the key left: the best weights stand."""
 
-    sets = ["ema", "last", "ema"]
-    for fold, best in enumerate(sets):
-        folder, other = finish(run, fold, weights=bytes([fold])), "last" if best == "ema" else "ema"
-        own = metrics(digest(bytes([fold])), fold, best_weights=best)
-        judged = {key: own[key] for key in ("best_weights", "best_epoch", "weights_sha256", "scores", "counts")}
-        each = {best: judged, other: {**judged, "best_weights": other, "best_epoch": 5, "weights_sha256": digest(b"other")}}
-        (folder / f"best.{other}.weights.h5").write_bytes(b"other")
-        (folder / "metrics.json").write_text(json.dumps({**own, **({} if fold == 2 else {"each": each})}))
-    ema = Run.open(f"{run.path}@ema")
-    assert (ema.path, ema.name, ema.weights, run.name, run.weights) == (run.path, "mine@ema", "ema", "mine", None)
-    assert ema.finished_folds([0, 1, 2]) == [0, 1, 2]
-    assert ema.digest([0, 1, 2]) == {"0": digest(b"\0"), "1": digest(b"other"), "2": digest(b"\2")}
-    assert [(ema.weights_path(k).name, ema.oof_path(k).name) for k in (0, 1)] == [
-        ("best.weights.h5", "oof.npz"),
-        ("best.ema.weights.h5", "oof.ema.npz"),
-    ]
-    assert (ema.metrics(1)["best_epoch"], ema.metrics(1)["fold"], run.metrics(1)["best_epoch"]) == (5, 1, 3)
-    last = Run.open(f"{run.path}@last")
-    with pytest.raises(InputError) as error:
-        last.finished_folds([0, 2, 3])
-    assert str(error.value).splitlines() == [
-        "Run mine@last is not complete:",
-        "  - fold 2 kept no weights last, only ema",
-        f"  - fold 3 is missing: marsls train --run mine --runs {run.path.parent} --fold 3",
-        "A run that is trained with --set training.keep_each=true keeps the best weights of each set.",
-    ]
-    (run.fold_path(0) / "best.last.weights.h5").write_bytes(b"changed")
-    assert run.trouble(0) is None and "best.last.weights.h5 is missing or changed" in last.trouble(0)
-    folder = finish(run, "full")
-    (folder / "metrics.json").write_text(json.dumps(metrics(digest(b"weights"), "full")))
-    assert ema.finished_folds(["full"]) == ["full"] == run.finished_folds(["full"])
-    with pytest.raises(InputError) as error:
-        last.finished_folds(["full"])
-    assert str(error.value).splitlines()[1:] == [
-        "  - fold full kept no weights last, only ema",
-        "A refit keeps one set of weights, whatever it is: name it mine, without @.",
-    ]
+    def old(path: Path, value: object) -> None:
+        path.write_text(yaml.safe_dump({**(made := CONFIG.model_dump(mode="json")), "training": {**made["training"], "keep_each": value}}))
+
+    folder = finish(run, 0)
+    own = json.loads((folder / "metrics.json").read_text())
+    judged = {key: own[key] for key in ("best_weights", "best_epoch", "weights_sha256", "scores", "counts")}
+    (folder / "metrics.json").write_text(json.dumps({**own, "each": {"ema": judged, "last": {**judged, "best_weights": "last"}}}))
+    (folder / "best.last.weights.h5").write_bytes(b"other")
+    for value in (True, False, "whatever"):
+        old(run.path / "config.yaml", value)
+        old(folder / "config.yaml", value)
+        opened = Run.open(run.path)
+        assert opened == run and opened.finished_folds([0]) == [0]
+        assert opened.weights_path(0) == folder / "best.weights.h5" and opened.metrics(0)["best_weights"] == "ema"
+    assert Run.create(run.path, CONFIG, SPLITS, FINGERPRINT) == run
 
 
-@pytest.mark.parametrize("weights", ["swa", "best", "", "ema@last"])
-def test_weights_that_a_run_was_not_trained_with_are_refused(run, weights):
-    with pytest.raises(InputError) as error:
-        Run.open(f"{run.path}@{weights}")
-    guess = " Did you mean last?" if weights == "ema@last" else ""
-    assert str(error.value) == f"Run mine was not trained with weights {weights!r}.{guess} There are: mine@last, mine@ema."
-    with pytest.raises(InputError, match="There is no run 'yours' in .* There are: mine."):
-        Run.open(f"{run.path.with_name('yours')}@ema")
+@pytest.mark.parametrize("name", ["mine@ema", "mine@", "@last"])
+def test_one_set_of_weights_is_no_run(run, name):
+    with pytest.raises(InputError, match=f"--run {name}: expected a plain name, without @. RUN@SET was removed"):
+        open_runs([name], run.path.parent, None)
 
 
 def test_the_command_for_a_fold_is_one_that_a_shell_takes(tmp_path, monkeypatch):

@@ -36,9 +36,9 @@ def network() -> keras.Model:
     return model
 
 
-def batches(number: int = 3) -> list[tuple]:
+def batches(number: int = 3, sizes: tuple[int, ...] = (2, 2, 2)) -> list[tuple]:
     rng = np.random.default_rng(4)
-    return [(rng.normal(i, 1 + i, (2, 4, 4, 2)).astype(np.float32), None, None) for i in range(number)]
+    return [(rng.normal(i, 1 + i, (sizes[i], 4, 4, 2)).astype(np.float32), None, None) for i in range(number)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -77,24 +77,26 @@ def test_the_mean_is_that_of_the_weights_that_were_added():
     assert mean.count == 3 and same(model.variables, own)
 
 
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (4, 4, 1)])  # each image counts alike, however many there are in its batch
 @pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
-def test_statistics_are_the_mean_of_those_of_the_batches(policy, precision, tolerance):
+def test_statistics_are_the_mean_of_those_of_the_batches(policy, precision, tolerance, sizes):
     policy(precision)
     model = network()
     weights = values(model.trainable_variables)
     gamma, beta, kernel, bias = (np.float64(w) for w in weights[:4])
     first, second = [], []
-    for image, *_ in batches():
+    uneven = batches(sizes=sizes)
+    for image, *_ in uneven:
         x = image.astype(np.float64)
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
         first.append((mean, variance))
         y = ((x - mean) / np.sqrt(variance + 1e-3) * gamma + beta) @ kernel[0, 0] + bias
         second.append((y.mean((0, 1, 2)), y.var((0, 1, 2))))
-    recalibrate(model, batches())
+    recalibrate(model, uneven)
     for name, expected in (("first", first), ("second", second)):
         layer = model.get_layer(name)
         found = values([layer.moving_mean, layer.moving_variance])
-        assert np.array(found) == pytest.approx(np.mean(expected, 0), rel=tolerance, abs=tolerance)
+        assert np.array(found) == pytest.approx(np.average(expected, 0, sizes), rel=tolerance, abs=tolerance)
     assert same(model.trainable_variables, weights)
     assert (model.get_layer("first").momentum, model.get_layer("second").momentum) == (0.9, 0.99)
 

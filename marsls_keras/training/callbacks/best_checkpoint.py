@@ -9,14 +9,14 @@ from typing import Any
 from marsls_keras.config import Training
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.weight_checkpoint import NOTHING, Keep
+from marsls_keras.training.callbacks.weight_checkpoint import Keep
 
 
 class KeepBest(Keep):
     """Evaluate on the held-out tiles and save the weights with the highest pooled mIoU (DualSwinFusionSeg, section "Optimisation").
 
     The sets of weights that `Keep` names compete. Of equal ones the first wins, and so does the earlier epoch. Weights whose loss is no
-    number are never kept. With `keep_each` the best of each set are kept as well; one of them is always the best of all.
+    number are never kept.
 
     Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and miou_swa of each
     (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.
@@ -50,7 +50,6 @@ class KeepBest(Keep):
         names = self.config.weight_sets
         logs.update({f"miou_{name}": math.nan for name in names})
         chosen, winner, content = (False, -1.0), "", b""
-        each = self.config.keep_each
         for name, lent in self._candidates(epoch):
             with lent:
                 result = self._evaluate()
@@ -59,16 +58,14 @@ class KeepBest(Keep):
                 if rank > chosen:
                     chosen, winner = rank, name
                     logs.update(result)
-                    content = self._content() if not each and rank > (True, self.best["miou"]) else b""
-                if each and rank > (True, self.each.get(name, NOTHING)["miou"]):
-                    self.each[name] = self._written(epoch, rank[1], name, self._content())
+                    content = self._content() if rank > (True, self.best["miou"]) else b""
             if name == "last":
                 self.sound = math.isfinite(result["val_loss"])
             logs[f"miou_{name}"] = result["val_miou"]
         logs.update({name: float(winner == name) for name in names[1:]})
         better = chosen > (True, self.best["miou"])
-        if better:  # than any set was before, so better than this set was, too
-            self.best = self.each[winner] if each else self._written(epoch, chosen[1], winner, content)
+        if better:
+            self.best = self._written(epoch, chosen[1], winner, content)
         self.waited = 0 if better else self.waited + 1
         if self.stopped:
             self.model.stop_training = True

@@ -15,8 +15,6 @@ from marsls_keras.training.callbacks.weight_checkpoint import Keep
 class KeepLast(Keep):
     """Save one of the sets of weights that `Keep` names, at the end of the last epoch, without a look at any tile.
 
-    It is one whatever `keep_each` says, which is about the best of each: here nothing tells what is good.
-
     Args:
         weights: Which: "last", "ema" or "swa".
         metric: As in `Keep`.

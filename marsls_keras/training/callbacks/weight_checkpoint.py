@@ -19,9 +19,6 @@ from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.training.statistics_averaging import StatisticsAverage
 from marsls_keras.training.weight_averaging import WeightMean, averaged_weights
 
-NOTHING: dict[str, Any] = {"epoch": -1, "miou": float("-inf"), "weights": None, "file": None}
-"""What is kept before anything is."""
-
 
 class _Memory(io.BytesIO):
     """A file in memory under the name that Keras asks for.
@@ -48,7 +45,6 @@ class Keep(keras.callbacks.Callback):
 
     Attributes:
         best: {"epoch", "miou", "weights", "file"} of what is kept so far; epoch is -1 if there is nothing.
-        each: The same of each set of weights by its name, where `keep_each` asks for it and a score tells which were the best.
         waited: Epochs since then.
         statistics: What averages those of batch normalisation, to be called after each step, before a state is saved; None without `ema`.
         sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
@@ -59,8 +55,7 @@ class Keep(keras.callbacks.Callback):
         if config.swa_epochs and training is None:
             raise ValueError("swa_epochs needs training batches, for the statistics of batch normalisation.")
         self.metric, self.folder, self.config, self.training = metric, folder, config, training
-        self.best: dict[str, Any] = dict(NOTHING)
-        self.each: dict[str, dict[str, Any]] = {}
+        self.best: dict[str, Any] = {"epoch": -1, "miou": float("-inf"), "weights": None, "file": None}
         self.waited = 0
         self.sound = True
         self.statistics = StatisticsAverage() if config.ema_decay is not None else None
@@ -91,7 +86,7 @@ class Keep(keras.callbacks.Callback):
         return file.getvalue()
 
     def _written(self, epoch: int, score: float | None, weights: str, content: bytes) -> dict[str, Any]:
-        """Write the content of a file of weights and return what `best` or `each` says of it."""
+        """Write the content of a file of weights and return what `best` says of it."""
         name = f"best-{epoch:05d}-{hashlib.sha256(content).hexdigest()[:8]}.weights.h5"
         with atomic(self.folder / name) as temporary:
             temporary.write_bytes(content)
@@ -109,11 +104,11 @@ class Keep(keras.callbacks.Callback):
         self._saved = files
 
     def _files(self) -> set[str]:
-        return {kept["file"] for kept in (self.best, *self.each.values()) if kept["file"]}
+        return {self.best["file"]} if self.best["file"] else set()
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, but for the arrays, as JSON."""
-        return {"best": self.best, "each": self.each, "waited": self.waited, "swa": {"start": self._swa_start, "count": self._swa.count}}
+        return {"best": self.best, "waited": self.waited, "swa": {"start": self._swa_start, "count": self._swa.count}}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that `restore` needs: the sums of the weights over the last epochs, and the average of the statistics."""
@@ -124,7 +119,6 @@ class Keep(keras.callbacks.Callback):
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `state` and `arrays` returned; a mean over other epochs than now asked for begins anew."""
         self.best, self.waited = state["best"], state["waited"]
-        self.each = dict(state.get("each", {}))  # states of earlier versions have none
         self._saved = self._files()
         self._swa = WeightMean()
         if state["swa"]["start"] == self._swa_start:

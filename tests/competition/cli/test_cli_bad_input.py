@@ -325,7 +325,7 @@ def test_synth_does_not_write_into_other_files(data):
         (["--run", "a/b"], ["--run a/b: expected a plain name"]),
         (["--run", ".."], ["--run ..: expected a plain name"]),
         (["--run", "a+b"], ["--run a+b: expected a plain name"]),
-        (["--run", "a@ema"], ["--run a@ema: expected a plain name", "A run is trained whole, with all its sets of weights."]),
+        (["--run", "a@ema"], ["--run a@ema: expected a plain name", "RUN@SET was removed", "a is the run with its best weights."]),
     ],
 )
 def test_train_arguments(home, arguments, parts):

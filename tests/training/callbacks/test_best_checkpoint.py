@@ -123,33 +123,21 @@ def content(folder: Path, kept: dict) -> tuple[float, float]:
     return own(model)
 
 
-def test_the_best_of_each_set_are_kept_too(tmp_path):
-    keep = keeper(tmp_path, training(epochs=6, ema_decay=0.9, swa_epochs=2, keep_each=True))
-    plain = keeper(tmp_path / "plain", training(epochs=6, ema_decay=0.9, swa_epochs=2))
+def test_nothing_but_the_best_is_kept(tmp_path):
+    keep = keeper(tmp_path, training(epochs=6, ema_decay=0.9, swa_epochs=2))
     path = [(BAD, FAIR), (GOOD, NAN), (FAIR, ABOVE), (PERFECT, BAD), (ABOVE, GOOD), (BELOW, (3.0, 0.6))]
     means = {4: ABOVE, 5: (1.0, 0.0)}
-    best: dict[str, tuple[int, float, tuple]] = {}
+    best = 0, -1.0, "", (0.0, 0.0)
     for number, (last, average) in enumerate(path):
-        assert epoch(keep, number, last, average) == pytest.approx(epoch(plain, number, last, average), nan_ok=True)
+        epoch(keep, number, last, average)
         for name, weights in {"last": last, "ema": average, **({"swa": means[number]} if number in means else {})}.items():
-            if not math.isnan(weights[0]) and miou(weights) > best.get(name, (0, -1.0))[1]:
-                best[name] = number, miou(weights), weights
-        found = {name: (kept["epoch"], kept["miou"], content(tmp_path, kept)) for name, kept in keep.each.items()}
-        assert found == {name: (e, pytest.approx(m), pytest.approx(w, abs=1e-6)) for name, (e, m, w) in best.items()}
-        assert all(kept["weights"] == name for name, kept in keep.each.items())
-        # Whatever else is kept, the best of all stays what it is.
-        assert keep.best == plain.best and keep.best == keep.each[keep.best["weights"]] and keep.waited == plain.waited
+            if not math.isnan(weights[0]) and miou(weights) > best[1]:
+                best = number, miou(weights), name, weights
+        assert (keep.best["epoch"], keep.best["miou"], keep.best["weights"]) == (best[0], pytest.approx(best[1]), best[2])
+        assert content(tmp_path, keep.best) == pytest.approx(best[3], abs=1e-6)
         keep.tidy()
-        assert {kept["file"] for kept in keep.each.values()} <= set(files(tmp_path))
-    assert {name: kept["epoch"] for name, kept in keep.each.items()} == {"last": 3, "ema": 4, "swa": 5}
     keep.tidy()
-    assert files(tmp_path) == sorted([*(kept["file"] for kept in keep.each.values()), "plain"])
-
-
-def test_without_being_asked_nothing_but_the_best_is_kept(tmp_path):
-    keep = keeper(tmp_path, training(ema_decay=0.9))
-    epoch(keep, 0, FAIR, GOOD)
-    assert keep.each == {} and files(tmp_path) == [keep.best["file"]]
+    assert files(tmp_path) == [keep.best["file"]]
 
 
 def test_the_mean_of_the_last_epochs_competes(tmp_path):
@@ -225,9 +213,8 @@ def test_without_patience_training_goes_on(tmp_path):
     assert keep.waited == 5 and not keep.stopped and not keep.model.stop_training
 
 
-@pytest.mark.parametrize("each", [False, True])
-def test_a_restored_callback_goes_on_as_if_nothing_had_been(tmp_path, each):
-    config = training(epochs=6, swa_epochs=4, patience=2, keep_each=each)
+def test_a_restored_callback_goes_on_as_if_nothing_had_been(tmp_path):
+    config = training(epochs=6, swa_epochs=4, patience=2)
     path = [GOOD, BAD, ABOVE, BELOW, BAD, BAD]
     whole = keeper(tmp_path / "whole", config)
     rows = [epoch(whole, number, last) for number, last in enumerate(path)]
@@ -239,13 +226,12 @@ def test_a_restored_callback_goes_on_as_if_nothing_had_been(tmp_path, each):
             before.tidy()
         arrays = before.arrays()
         after.restore(json.loads(json.dumps(before.state())), {name: arrays[name] for name in reversed(arrays)})
-        assert after.best == before.best and after.each == before.each and after.stopped == before.stopped
+        assert after.best == before.best and after.stopped == before.stopped
         for number in range(stop, 6):
             assert epoch(after, number, path[number]) == pytest.approx(rows[number], nan_ok=True)
             after.tidy()
         assert after.best == whole.best and after.waited == whole.waited and after.stopped == whole.stopped
-        assert after.each == whole.each and len(whole.each) == 2 * each
-        assert files(folder) == sorted({whole.best["file"], *(kept["file"] for kept in whole.each.values())})
+        assert files(folder) == [whole.best["file"]]
 
 
 def test_with_more_epochs_the_mean_begins_anew(tmp_path):
