@@ -1,4 +1,4 @@
-"""The configuration: strict, frozen models, read from and written to YAML; every key is read somewhere and unknown ones are errors."""
+"""The configuration: strict, frozen models of every section, and their YAML files; unknown keys are errors."""
 
 from marsls_keras.config.augmentation import PRESETS, Augmentation
 from marsls_keras.config.config_file import read_config, write_config

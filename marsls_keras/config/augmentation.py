@@ -1,4 +1,4 @@
-"""The section `augmentation`: random changes of training tiles, each with its probability and strength, and presets of them."""
+"""The section `augmentation`: random changes of training tiles with probability and strength, and presets."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ class Affine(Section):
         0.05,
         ge=0,
         lt=1,
-        description="Largest shift, as a share of the tile's side; rows and columns are drawn for themselves, evenly from ± this. "
-        "DualSwinFusionSeg, Table 4, as are the next two.",
+        description="Largest shift, as a share of the tile's side; rows and columns are drawn for themselves, evenly "
+        "from ± this. DualSwinFusionSeg, Table 4, as are the next two.",
     )
     scale: tuple[Positive, Positive] = Field(
         (0.9, 1.1), description="Smallest and largest scale, drawn evenly; above 1 things become larger."
     )
-    rotation: float = Field(20.0, ge=0, le=180, description="Largest rotation about the centre in degrees, drawn evenly from ± this.")
+    rotation: float = Field(
+        20.0,
+        ge=0,
+        le=180,
+        description="Largest rotation about the centre in degrees, drawn evenly from ± this.",
+    )
 
     _bounds = field_validator("scale")(_ordered)
 
@@ -54,7 +59,9 @@ class Elastic(Section):
         description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, or the picture would fold over.",
     )
     distance: float = Field(
-        32.0, ge=4, description="Distance in pixels over which the displacement varies: so far apart its correlation is 1/e."
+        32.0,
+        ge=4,
+        description="Distance in pixels over which the displacement varies: so far apart its correlation is 1/e.",
     )
 
     @model_validator(mode="after")
@@ -77,7 +84,8 @@ class Crop(Section):
         (0.5, 1.0), description="Smallest and largest area of the rectangle, as a share of the tile's, drawn evenly."
     )
     aspect: tuple[Positive, Positive] = Field(
-        (0.75, 1.3333), description="Smallest and largest ratio of width to height, drawn evenly on a logarithmic scale."
+        (0.75, 1.3333),
+        description="Smallest and largest ratio of width to height, drawn evenly on a logarithmic scale.",
     )
 
     _bounds = field_validator("area", "aspect")(_ordered)
@@ -94,8 +102,8 @@ class Blur(Section):
     probability: Probability = Field(0.0, description="Probability per tile.")
     sigma: tuple[Annotated[float, Field(gt=0, le=8)], Annotated[float, Field(gt=0, le=8)]] = Field(
         (0.8, 1.4),
-        description="Smallest and largest standard deviation in pixels, drawn evenly; the kernel reaches twice as far. The default stands "
-        "for the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
+        description="Smallest and largest standard deviation in pixels, drawn evenly; the kernel reaches twice as "
+        "far. The default stands for the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
     )
 
     _bounds = field_validator("sigma")(_ordered)
@@ -111,7 +119,10 @@ class Light(Section):
 
     probability: Probability = Field(0.0, description="Probability per tile.")
     brightness: float = Field(
-        0.2, ge=0, le=1, description="Largest brightness offset, in the tiles' scale of [0, 1], drawn evenly from ± this."
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest brightness offset, in the tiles' scale of [0, 1], drawn evenly from ± this.",
     )
     contrast: float = Field(0.2, ge=0, lt=1, description="The contrast factor is drawn evenly from 1 ± this.")
 
@@ -138,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "blur": {"probability": 0.15},
         "light": {"probability": 0.3},
     },
-    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (with 0 being one of four, 3/4 of the tiles turn), and CutMix.
+    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (0 being one of four, 3/4 of the tiles turn), and CutMix.
     "rmau_net": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
     "strong": {
         "affine": {"probability": 0.5, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 45.0},
@@ -170,8 +181,8 @@ class Augmentation(Section):
     vertical_flip: Probability = Field(0.5, description="Probability that rows are mirrored.")
     rot90: Probability = Field(
         1.0,
-        description="Probability of 0 to 3 quarter turns, evenly drawn; of a tile that is not square, half turns. Set it to 0 if turning "
-        "the light in the gray band hurts.",
+        description="Probability of 0 to 3 quarter turns, evenly drawn; of a tile that is not square, half turns. Set "
+        "it to 0 if turning the light in the gray band hurts.",
     )
     affine: Affine = Field(Affine(), description="Shift, scale and rotation.")
     elastic: Elastic = Field(Elastic(), description="Smooth random displacement.")
@@ -181,13 +192,13 @@ class Augmentation(Section):
     noise: Noise = Field(Noise(), description="Gaussian noise on red, green and blue.")
     channel_dropout: Probability = Field(
         0.0,
-        description="Probability that the bands of one modality (red, green and blue; dem and slope; thermal; gray) are 0 as the network "
-        "sees them: their mean, after the z-score.",
+        description="Probability that the bands of one modality (red, green and blue; dem and slope; thermal; gray) "
+        "are 0 as the network sees them: their mean, after the z-score.",
     )
     cutmix: Probability = Field(
         0.0,
-        description="Probability that the landslides of another tile of the batch are pasted, with all bands, mask and weight (Yun et al. "
-        "2019, in the form of RMAU-Net, section III-A).",
+        description="Probability that the landslides of another tile of the batch are pasted, with all bands, mask "
+        "and weight (Yun et al. 2019, in the form of RMAU-Net, section III-A).",
     )
     mosaic: Probability = Field(0.0, description="Probability of a random cut of four tiles of the batch.")
 

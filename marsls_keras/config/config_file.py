@@ -17,7 +17,7 @@ from marsls_keras.files import write_text
 
 
 def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
-    """Read the configuration of a run, as `write_config` of this version or an earlier one wrote it; keys removed since are ignored.
+    """Read the configuration of a run, as `write_config` wrote it; keys that only an earlier version knew are ignored.
 
     Args:
         path: The file, such as runs/default/config.yaml.
@@ -53,7 +53,7 @@ def read_yaml_file(path: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file; an empty file has none.
 
     Raises:
-        InputError: If the file is missing, cannot be read, is no YAML (see `load_yaml`), or holds something else than keys and values.
+        InputError: If the file is missing, cannot be read, is no YAML (see `load_yaml`), or does not hold keys and values.
 
     Example:
         >>> Path("mine.yaml").write_text("training: {learning_rate: 1e-3}") and None

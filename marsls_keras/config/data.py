@@ -13,7 +13,7 @@ from marsls_keras.names import meant
 
 
 class Normalization(Section):
-    """Bring tiles into the value range of the network input (section `data.normalization`): percentile stretch, then z-score.
+    """Bring tiles into the value range of the network input: percentile stretch, then z-score (section `data.normalization`).
 
     Example:
         >>> Normalization(percentiles=(1, 99)).percentiles
@@ -22,14 +22,15 @@ class Normalization(Section):
 
     percentiles: tuple[float, float] | None = Field(
         None,
-        description="Two percentiles, low and high, in percent: for each tile and band the values there become 0 and 1, and what lies "
-        "beyond is clipped. `null` leaves values as they are, with which a plain U-Net did better. DualSwinFusionSeg (section 4.1) has "
-        "`[1, 99]`. Refused together with `data.sampling: windows`: it would leave steps at tile borders.",
+        description="Two percentiles, low and high, in percent: for each tile and band the values there become 0 and "
+        "1, and what lies beyond is clipped. `null` leaves values as they are, with which a plain U-Net did better. "
+        "DualSwinFusionSeg (section 4.1) has `[1, 99]`. Refused together with `data.sampling: windows`: it would "
+        "leave steps at tile borders.",
     )
     zscore: bool = Field(
         True,
-        description="Subtract the mean and divide by the standard deviation of each band. Both are those of the valid pixels of the "
-        "fold's training tiles. Set it to `false` only if tiles are in one scale already.",
+        description="Subtract the mean and divide by the standard deviation of each band. Both are those of the valid "
+        "pixels of the fold's training tiles. Set it to `false` only if tiles are in one scale already.",
     )
 
     @field_validator("percentiles")
@@ -51,31 +52,32 @@ class Data(Section):
 
     release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = Field(
         "auto",
-        description="The published dataset that the tiles are of, which says what their bands and values mean. `auto` detects it from all "
-        "files of the folder; name it where detection refuses.",
+        description="The published dataset that the tiles are of, which says what their bands and values mean. `auto` "
+        "detects it from all files of the folder; name it where detection refuses.",
     )
     bands: tuple[str, ...] = Field(
         (ALL,),
-        description="Input bands of the network, in this order: bands that the tiles hold, `all` for all of these, and bands derived from "
-        "them, such as `[all, ndvi, hillshade]` (the README lists them). `all` is the default because eight more terrain bands gained "
-        "nothing that could be proven.",
+        description="Input bands of the network, in this order: bands that the tiles hold, `all` for all of these, "
+        "and bands derived from them, such as `[all, ndvi, hillshade]` (the README lists them). `all` is the default "
+        "because eight more terrain bands gained nothing that could be proven.",
     )
     resize: int | None = Field(
         None,
         ge=16,
-        description="Height and width, in pixels, to which tiles are resampled: bands bilinear, masks by the nearest pixel. Needed where "
-        "tiles differ in size, as Bijie's do (128). `null` keeps their size. Predictions are brought back to the tile's own size.",
+        description="Height and width, in pixels, to which tiles are resampled: bands bilinear, masks by the nearest "
+        "pixel. Needed where tiles differ in size, as Bijie's do (128). `null` keeps their size. Predictions are "
+        "brought back to the tile's own size.",
     )
     cache: Literal["auto", "memory", "disk"] = Field(
         "auto",
-        description="Where decoded tiles are kept: in memory, or on disk (in `MARSLS_CACHE`, else `marsls` in the user's cache folder). "
-        "`auto` takes the disk beyond 1 GiB of decoded images.",
+        description="Where decoded tiles are kept: in memory, or on disk (in `MARSLS_CACHE`, else `marsls` in the "
+        "user's cache folder). `auto` takes the disk beyond 1 GiB of decoded images.",
     )
     conflicts: Literal["error", "union", "ignore"] = Field(
         "error",
-        description="What happens to the same image in the same grid cell with different masks. `error` stops; `union` keeps one copy "
-        "with the landslides of all masks; `ignore` trains and validates on no copy (one in test stays as published). MMLS v1 has six "
-        "such cells.",
+        description="What happens to the same image in the same grid cell with different masks. `error` stops; "
+        "`union` keeps one copy with the landslides of all masks; `ignore` trains and validates on no copy (one in "
+        "test stays as published). MMLS v1 has six such cells.",
     )
     pool: tuple[Literal["train", "val"], ...] = Field(
         ("train", "val"),
@@ -83,16 +85,17 @@ class Data(Section):
     )
     cv: Literal["blocks", "geographic", "areas", "holdout", "official"] = Field(
         "blocks",
-        description="How tiles are divided into folds. `blocks`: blocks of neighbouring tiles, stratified by landslide; says what to "
-        "expect beside labelled tiles. `geographic`: regions; `areas`: whole connected areas; both say what to expect elsewhere, which is "
-        "less. `holdout`: one random share of the blocks. `official`: train on train, validate on val. Tiles that overlap on the map, and "
-        "copies in any orientation, stay in one fold.",
+        description="How tiles are divided into folds. `blocks`: blocks of neighbouring tiles, stratified by "
+        "landslide; says what to expect beside labelled tiles. `geographic`: regions; `areas`: whole connected areas; "
+        "both say what to expect elsewhere, which is less. `holdout`: one random share of the blocks. `official`: "
+        "train on train, validate on val. Tiles that overlap on the map, and copies in any orientation, stay in one "
+        "fold.",
     )
     folds: int = Field(
         5,
         ge=2,
-        description="Number of folds with `cv` blocks and geographic, and the most there are with areas; holdout and official have one. 5 "
-        "is DualSwinFusionSeg's.",
+        description="Number of folds with `cv` blocks and geographic, and the most there are with areas; holdout and "
+        "official have one. 5 is DualSwinFusionSeg's.",
     )
     holdout: float = Field(
         0.2,
@@ -103,29 +106,31 @@ class Data(Section):
     block_size: int = Field(
         2,
         ge=1,
-        description="Side of a block in grid cells: 2 keeps 2 × 2 neighbouring tiles in one fold. Larger blocks make folds more "
-        "independent and less alike. A tile whose name tells no grid cell is a block of its own.",
+        description="Side of a block in grid cells: 2 keeps 2 × 2 neighbouring tiles in one fold. Larger blocks make "
+        "folds more independent and less alike. A tile whose name tells no grid cell is a block of its own.",
     )
     normalization: Normalization = Field(
-        Normalization(), description="From the values of the tiles to those of the network input: percentile stretch, then z-score."
+        Normalization(),
+        description="From the values of the tiles to those of the network input: percentile stretch, then z-score.",
     )
     sampling: Literal["tiles", "windows"] = Field(
         "tiles",
-        description="What training sees: single `tiles`, or square `windows` from anywhere in the picture that the training tiles were "
-        "cut from. A tile whose name tells no grid cell has no neighbours, and its windows show it alone.",
+        description="What training sees: single `tiles`, or square `windows` from anywhere in the picture that the "
+        "training tiles were cut from. A tile whose name tells no grid cell has no neighbours, and its windows show "
+        "it alone.",
     )
     window_sizes: tuple[Annotated[int, Field(ge=16)], ...] = Field(
         (128, 192, 256),
-        description="Sides of the windows in pixels, with `sampling: windows`. They take turns from batch to batch, and each must fit the "
-        "network (a U-Net of depth 4 needs multiples of 16).",
+        description="Sides of the windows in pixels, with `sampling: windows`. They take turns from batch to batch, "
+        "and each must fit the network (a U-Net of depth 4 needs multiples of 16).",
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Data:
         if self.sampling == "windows" and self.normalization.percentiles is not None:
             raise ValueError(
-                "sampling windows does not go together with normalization.percentiles, which stretch each tile by itself, so that windows "
-                "would see a step at every border: set normalization.percentiles to null, or sampling to tiles"
+                "sampling windows does not go together with normalization.percentiles, which stretch each tile by itself, so "
+                "that windows would see a step at every border: set normalization.percentiles to null, or sampling to tiles"
             )
         return self
 

@@ -20,19 +20,21 @@ class Inference(Section):
     batch_size: int = Field(
         16,
         ge=1,
-        description="Tiles per prediction step. It changes speed and memory, not results; lower it where memory is short. With several "
-        "devices it must be a multiple of their number.",
+        description="Tiles per prediction step. It changes speed and memory, not results; lower it where memory is "
+        "short. With several devices it must be a multiple of their number.",
     )
     views: str = Field(
         "identity",
-        description="View set that a run predicts with until `marsls tune` has chosen one: the predictions of its views are averaged "
-        "(test-time augmentation). `flips@256` has the views of `flips` on overlapping windows of 256 pixels across tile borders. The "
-        "default, the tile as it is, costs one prediction; `flips` costs four, `d4` eight.",
+        description="View set that a run predicts with until `marsls tune` has chosen one: the predictions of its "
+        "views are averaged (test-time augmentation). `flips@256` has the views of `flips` on overlapping windows of "
+        "256 pixels across tile borders. The default, the tile as it is, costs one prediction; `flips` costs four, "
+        "`d4` eight.",
     )
     view_sets: tuple[str, ...] = Field(
         ("identity", "flips", "paper", "rotations", "d4"),
-        description="View sets among which `marsls tune` chooses; `--views` replaces them. `paper` is that of DualSwinFusionSeg. Sets of "
-        "windows (`d4@256`) are not in the default, since each costs about four times as much.",
+        description="View sets among which `marsls tune` chooses; `--views` replaces them. `paper` is that of "
+        "DualSwinFusionSeg. Sets of windows (`d4@256`) are not in the default, since each costs about four times as "
+        "much.",
     )
 
     @field_validator("views")

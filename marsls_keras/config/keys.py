@@ -52,7 +52,7 @@ def set_key(values: dict[str, Any], parts: list[str], value: Any) -> None:
         inner = values.get(part)
         values[part] = dict(inner) if isinstance(inner, dict) else {}
         values = values[part]
-    if parts[-1] in _KINDS and values.get(parts[-1]) != value:  # what the section had so far belonged to the kind that it was
+    if parts[-1] in _KINDS and values.get(parts[-1]) != value:  # the other keys belong to the kind that the section was
         values.clear()
     values[parts[-1]] = value
 

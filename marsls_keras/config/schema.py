@@ -25,19 +25,25 @@ class Config(Section):
     """
 
     model: Model = Field(Model(), description="The network, its options, and its first weights.")
-    data: Data = Field(Data(), description="Which tiles and bands are used, how they are divided into folds, normalised and sampled.")
+    data: Data = Field(
+        Data(),
+        description="Which tiles and bands are used, how they are divided into folds, normalised and sampled.",
+    )
     augmentation: Augmentation = Field(
         Augmentation(),
-        description="Random changes of training tiles, each with its probability per tile; 0 leaves a change out. `preset` stands for a "
-        "set of values, and keys beside it change single ones.",
+        description="Random changes of training tiles, each with its probability per tile; 0 leaves a change out. "
+        "`preset` stands for a set of values, and keys beside it change single ones.",
     )
     loss: dict[str, float | dict[str, Any]] = Field(
         {"bce": 0.5, "dice": 0.5},
-        description="The loss: a weighted sum of terms by name. A term is `name: weight`, or a section with `weight` (1 if left out) and "
-        "the term's parameters, such as `focal: {weight: 0.5, gamma: 2}`. The README has the terms. The default is L3 of "
-        "DualSwinFusionSeg (Table 6).",
+        description="The loss: a weighted sum of terms by name. A term is `name: weight`, or a section with `weight` "
+        "(1 if left out) and the term's parameters, such as `focal: {weight: 0.5, gamma: 2}`. The README has the "
+        "terms. The default is L3 of DualSwinFusionSeg (Table 6).",
     )
-    training: Training = Field(Training(), description="Optimiser, schedule, averages of the weights, precision, random numbers.")
+    training: Training = Field(
+        Training(),
+        description="Optimiser, schedule, averages of the weights, precision, random numbers.",
+    )
     inference: Inference = Field(Inference(), description="Tiles per prediction step, and test-time augmentation.")
 
     @field_validator("loss")

@@ -24,9 +24,14 @@ class Range(Section):
     low: float = Field(description="The lowest value.")
     high: float = Field(description="The highest value.")
     log: bool = Field(
-        False, description="Draw evenly in the logarithm, as suits learning rates and weight decay. Does not go together with `step`."
+        False,
+        description="Draw evenly in the logarithm, as suits learning rates and weight decay. Does not go together with `step`.",
     )
-    step: float | None = Field(None, gt=0, description="Draw in steps of this size from `low`; they must lead to `high`. `null`: no steps.")
+    step: float | None = Field(
+        None,
+        gt=0,
+        description="Draw in steps of this size from `low`; they must lead to `high`. `null`: no steps.",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Range:
@@ -50,7 +55,7 @@ class Range(Section):
 
 
 Distribution = Range | tuple[Any, ...]
-"""What a searched key is drawn from: a range, or a tuple of values, each anything that the key may be, a whole section too."""
+"""What a searched key is drawn from: a range, or a tuple of values; each is a value of the key, or a whole section."""
 
 
 class Recipe(Config):
@@ -66,8 +71,8 @@ class Recipe(Config):
 
     search: dict[str, Distribution] = Field(
         {},
-        description="What `marsls tune training` tries: for each key, written with dots as for `--set`, a list of values or a range. "
-        "Empty: learning rate, weight decay, loss and augmentation around the recipe's own.",
+        description="What `marsls tune training` tries: for each key, written with dots as for `--set`, a list of "
+        "values or a range. Empty: learning rate, weight decay, loss and augmentation around the recipe's own.",
     )
 
     @field_validator("search", mode="before")

@@ -1,4 +1,4 @@
-"""Strict YAML reader of configurations: no key twice, plain values only, bounded time and memory whatever the file holds."""
+"""Strict YAML reader of configurations: no key twice, plain values only, bounded time for any file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import require_text
 
 _MOST_CHARACTERS = 1 << 16
-"""Characters of a configuration; all keys spelled out are a twentieth of it, and the reader takes a second for twice as much."""
+"""Most characters; all keys spelled out are a twentieth of it, and the reader takes a second for twice as many."""
 
 _MOST_VALUES = 10_000
 """Values, those of an alias counted wherever it stands."""
@@ -22,12 +22,12 @@ _MOST_LEVELS = 32
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does (PyYAML wants a point in it and gives a text), a date as text, and no key twice."""
+    """Loader that reads 1e-3 as a number, as YAML 1.2 does (PyYAML gives a text), a date as text, and no key twice."""
 
     _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node; refuse too many levels here, since PyYAML takes the longer for each the more there are."""
+        """Return the next node; refuse too many levels here, since PyYAML takes longer for each the more there are."""
         self._depth += 1
         if self._depth > _MOST_LEVELS:
             raise yaml.composer.ComposerError(
@@ -62,8 +62,8 @@ def load_yaml(text: str, wrong: str) -> Any:
         wrong: What errors begin with, such as "Configuration a.yaml cannot be read".
 
     Raises:
-        InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key twice, or a value that
-            its tag does not allow, such as a date that there is not or a number of thousands of digits.
+        InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key twice, or a
+            value that its tag does not allow, such as a date that there is not or a number of thousands of digits.
 
     Example:
         >>> load_yaml("training: {learning_rate: 1e-3}", "mine.yaml cannot be read")
@@ -94,7 +94,7 @@ def load_yaml(text: str, wrong: str) -> Any:
 
 
 def _count_values(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]) -> int:
-    """Count the values of a node, aliases followed; refuse too many of them, too many levels, and a node within itself."""
+    """Count the values of a node, aliases followed; refuse too many values or levels, and a node within itself."""
     if id(node) in above:
         raise ValueError(f"an alias names what it stands in, in line {node.start_mark.line + 1}")
     if len(above) > _MOST_LEVELS:

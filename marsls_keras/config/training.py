@@ -21,14 +21,19 @@ class Constant(Section):
 
 
 class Cosine(Section):
-    """Let the learning rate fall to zero along half a cosine (Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts).
+    """Let the learning rate fall to zero along half a cosine.
+
+    Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts.
 
     Example:
         >>> Cosine().name
         'cosine'
     """
 
-    name: Literal["cosine"] = Field("cosine", description="The learning rate falls to zero at the last epoch, along half a cosine.")
+    name: Literal["cosine"] = Field(
+        "cosine",
+        description="The learning rate falls to zero at the last epoch, along half a cosine.",
+    )
 
 
 class Step(Section):
@@ -39,7 +44,10 @@ class Step(Section):
         0.1
     """
 
-    name: Literal["step"] = Field("step", description="The learning rate is multiplied by `factor` after every `every` epochs.")
+    name: Literal["step"] = Field(
+        "step",
+        description="The learning rate is multiplied by `factor` after every `every` epochs.",
+    )
     every: int = Field(20, ge=1, description="Epochs between two steps.")
     factor: float = Field(0.1, gt=0, lt=1, description="What each step multiplies the learning rate by.")
 
@@ -52,7 +60,10 @@ class Exponential(Section):
         0.01
     """
 
-    name: Literal["exponential"] = Field("exponential", description="The learning rate is multiplied by exp(-`rate`) after every epoch.")
+    name: Literal["exponential"] = Field(
+        "exponential",
+        description="The learning rate is multiplied by exp(-`rate`) after every epoch.",
+    )
     rate: Positive = Field(0.01, description="Rate of decay per epoch. 0.01 is how MarsLS-Net's schedule is read here.")
 
 
@@ -71,20 +82,21 @@ class Training(Section):
     epochs: int = Field(
         60,
         ge=1,
-        description="Epochs of a fold; in each, every training tile is visited once. `--epochs` sets it for one command, and raised with "
-        "`--resume` it goes on with a finished fold.",
+        description="Epochs of a fold; in each, every training tile is visited once. `--epochs` sets it for one "
+        "command, and raised with `--resume` it goes on with a finished fold.",
     )
     batch_size: int = Field(
         16,
         ge=1,
-        description="Tiles per step; with windows, tiles' worth of pixels. 16 is that of MarsLS-Net and DualSwinFusionSeg. If memory runs "
-        "out in the first steps, it is halved and `accumulate` doubled.",
+        description="Tiles per step; with windows, tiles' worth of pixels. 16 is that of MarsLS-Net and "
+        "DualSwinFusionSeg. If memory runs out in the first steps, it is halved and `accumulate` doubled.",
     )
     accumulate: int = Field(
         1,
         ge=1,
-        description="Batches whose gradients are averaged for one update. Raise it for a larger effective batch than memory allows. "
-        "Learning rate, moving average and clipping then count updates; the last batches of an epoch are an update too if they are fewer.",
+        description="Batches whose gradients are averaged for one update. Raise it for a larger effective batch than "
+        "memory allows. Learning rate, moving average and clipping then count updates; the last batches of an epoch "
+        "are an update too if they are fewer.",
     )
     optimizer: Literal["adam", "adamw"] = Field(
         "adamw",
@@ -92,95 +104,99 @@ class Training(Section):
     )
     learning_rate: Positive = Field(
         1e-3,
-        description="Peak learning rate, after the warm-up. The default is Adam's own and suits networks trained from random weights; "
-        "pretrained encoders want less (`encoder_learning_rate`).",
+        description="Peak learning rate, after the warm-up. The default is Adam's own and suits networks trained from "
+        "random weights; pretrained encoders want less (`encoder_learning_rate`).",
     )
     schedule: Schedule = Field(
         Cosine(),
-        description="Learning rate after the warm-up; epochs are counted from its end. Setting `name` alone gives the defaults of that "
-        "schedule. Cosine is DualSwinFusionSeg's, exponential MarsLS-Net's.",
+        description="Learning rate after the warm-up; epochs are counted from its end. Setting `name` alone gives the "
+        "defaults of that schedule. Cosine is DualSwinFusionSeg's, exponential MarsLS-Net's.",
     )
     warmup_epochs: float = Field(
         3,
         ge=0,
-        description="Epochs in which the learning rate grows linearly from near 0; parts of an epoch are allowed. A quarter of the "
-        "training if that is no longer than this. 3 is DualSwinFusionSeg's.",
+        description="Epochs in which the learning rate grows linearly from near 0; parts of an epoch are allowed. A "
+        "quarter of the training if that is no longer than this. 3 is DualSwinFusionSeg's.",
     )
     weight_decay: float = Field(
         1e-4,
         ge=0,
-        description="Decoupled weight decay of AdamW, times the learning rate at each update. Biases, normalisations, and Swin V2's "
-        "`cpb_mlp` and `logit_scale` do not decay. 1e-4 is DualSwinFusionSeg's. Must be 0 with `optimizer: adam`.",
+        description="Decoupled weight decay of AdamW, times the learning rate at each update. Biases, normalisations, "
+        "and Swin V2's `cpb_mlp` and `logit_scale` do not decay. 1e-4 is DualSwinFusionSeg's. Must be 0 with "
+        "`optimizer: adam`.",
     )
     encoder_learning_rate: Positive | None = Field(
         None,
-        description="Peak learning rate of the encoder, usually below `learning_rate` for pretrained weights. `null` is `learning_rate`. "
-        "Refused for a network without an encoder.",
+        description="Peak learning rate of the encoder, usually below `learning_rate` for pretrained weights. `null` "
+        "is `learning_rate`. Refused for a network without an encoder.",
     )
     layer_decay: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Each level of the encoder learns at the rate of the next, deeper one times this (ELECTRA, Clark et al. 2020); the "
-        "deepest at the encoder's rate times this. 1 is one rate for all; try 0.8 with pretrained weights. Refused for a network without "
-        "an encoder.",
+        description="Each level of the encoder learns at the rate of the next, deeper one times this (ELECTRA, Clark "
+        "et al. 2020); the deepest at the encoder's rate times this. 1 is one rate for all; try 0.8 with pretrained "
+        "weights. Refused for a network without an encoder.",
     )
     clip_norm: Positive | None = Field(
         None,
-        description="Largest Euclidean norm of all gradients together; a longer gradient is scaled down to it. `null` does not clip. Set "
-        "it (1, say) if the loss jumps.",
+        description="Largest Euclidean norm of all gradients together; a longer gradient is scaled down to it. `null` "
+        "does not clip. Set it (1, say) if the loss jumps.",
     )
     ema_decay: float | None = Field(
         0.99,
         gt=0,
         lt=1,
-        description="Decay per update of the exponential moving average (EMA) of the weights, which is evaluated beside the weights "
-        "themselves. 0.99 averages over about 100 updates, some six epochs of 17 updates; DualSwinFusionSeg has 0.995. `null`: no average.",
+        description="Decay per update of the exponential moving average (EMA) of the weights, which is evaluated "
+        "beside the weights themselves. 0.99 averages over about 100 updates, some six epochs of 17 updates; "
+        "DualSwinFusionSeg has 0.995. `null`: no average.",
     )
     ema_warmup: bool = Field(
         False,
-        description="Let the decay at update t be at most (1 + t) / (10 + t), so that a short training does not average over its first "
-        "weights. Needs `ema_decay`.",
+        description="Let the decay at update t be at most (1 + t) / (10 + t), so that a short training does not "
+        "average over its first weights. Needs `ema_decay`.",
     )
     swa_epochs: int = Field(
         0,
         ge=0,
-        description="Also average the weights at the ends of the last so many epochs (stochastic weight averaging), with statistics of "
-        "batch normalisation estimated anew; each of these epochs takes a third to a half longer. 0: no such average.",
+        description="Also average the weights at the ends of the last so many epochs (stochastic weight averaging), "
+        "with statistics of batch normalisation estimated anew; each of these epochs takes a third to a half longer. "
+        "0: no such average.",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after so many epochs without a better mIoU on the held-out tiles. `null` trains all epochs, which the cosine "
-        "schedule is made for. A training that stops before its last `swa_epochs` epochs has no SWA weights.",
+        description="Stop after so many epochs without a better mIoU on the held-out tiles. `null` trains all epochs, "
+        "which the cosine schedule is made for. A training that stops before its last `swa_epochs` epochs has no SWA "
+        "weights.",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32",
-        description="Precision of the network's computation; weights, loss and logits are float32 always. `auto` is `mixed_bfloat16` where "
-        "GPU or processor computes it natively, else `float32`. `mixed_float16` is for GPUs without bfloat16. The default is the same "
-        "everywhere.",
+        description="Precision of the network's computation; weights, loss and logits are float32 always. `auto` is "
+        "`mixed_bfloat16` where GPU or processor computes it natively, else `float32`. `mixed_float16` is for GPUs "
+        "without bfloat16. The default is the same everywhere.",
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Whether XLA compiles the training step. `auto`: on one GPU only, and not with `deterministic`; on two CPU cores it "
-        "made the U-Net's step 1.4 times slower. JAX always compiles.",
+        description="Whether XLA compiles the training step. `auto`: on one GPU only, and not with `deterministic`; "
+        "on two CPU cores it made the U-Net's step 1.4 times slower. JAX always compiles.",
     )
     deterministic: bool = Field(
         False,
-        description="The same result to the bit each time, also after a kill and `--resume`, at some cost in speed. For the same machine "
-        "and number of threads.",
+        description="The same result to the bit each time, also after a kill and `--resume`, at some cost in speed. "
+        "For the same machine and number of threads.",
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**31,
-        description="Seed of initial weights, of folds, of the order of tiles, augmentation and dropout. Change it to see how much of a "
-        "difference is chance.",
+        description="Seed of initial weights, of folds, of the order of tiles, augmentation and dropout. Change it to "
+        "see how much of a difference is chance.",
     )
 
     @property
     def weight_sets(self) -> tuple[str, ...]:
-        """Names of the weight sets that are evaluated: "last" (the trained weights), and the averages "ema" and "swa" if there are any."""
+        """Names of the weight sets that are evaluated: "last" (the trained weights), and the averages "ema" and "swa"."""
         return ("last", *["ema"] * (self.ema_decay is not None), *["swa"] * (self.swa_epochs > 0))
 
     @property

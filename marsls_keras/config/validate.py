@@ -14,8 +14,10 @@ from marsls_keras.names import meant, nearest
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
-_REMOVED = {"training.keep_each": "it was removed, since members of one training gained nothing (configs/RESULTS.md); leave it out"}
-"""Keys that an earlier version knew, and why they are gone; the config.yaml of a run that was trained then may still have them."""
+_REMOVED = {
+    "training.keep_each": "it was removed, since members of one training gained nothing (configs/RESULTS.md); leave it out",
+}
+"""Keys that an earlier version knew, and why they are gone; the config.yaml of an earlier run may still have them."""
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
@@ -54,7 +56,7 @@ def validate(kind: type[_AnyConfig], values: dict[str, Any], source: str) -> _An
 
 
 def drop_removed_keys(values: dict[str, Any]) -> None:
-    """Remove the keys that only an earlier version knew from the configuration of a run, a dictionary that is changed in place.
+    """Remove from the configuration of a run, in place, the keys that only an earlier version knew.
 
     Example:
         >>> values = {"training": {"epochs": 30, "keep_each": True}}
@@ -94,7 +96,7 @@ def _explanation(error: Any, kind: type[Config]) -> str:
 
 
 def _known_keys(section: Any, path: tuple[str | int, ...]) -> list[str]:
-    """Return the keys of the section at this path; a part of the path may be the kind of a schedule instead of a key."""
+    """Return the keys of the section at this path; a part of it may be the kind of a schedule instead of a key."""
     if not path:
         return list(section.model_fields)
     field = section.model_fields[path[0]]

@@ -1,4 +1,4 @@
-"""The pages in Markdown: their links lead somewhere, the modules they name exist, and every recipe is in the table of recipes."""
+"""The pages in Markdown: links lead somewhere, modules that are named exist, every recipe is in the tables."""
 
 import re
 from pathlib import Path
