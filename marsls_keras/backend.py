@@ -17,7 +17,7 @@ state = {"debug": False, "imported": False}
 """Whether to show tracebacks and the messages of TensorFlow, as the command line asks for, and whether the backend is imported."""
 
 
-def backend() -> None:
+def import_backend() -> None:
     """Import the deep-learning backend, which takes seconds, without its chatter; once everything that can be refused without it was.
 
     Raises:

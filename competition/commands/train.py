@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from competition.processes import train_side_by_side
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 from marsls_keras.bands.releases import expand_bands
 from marsls_keras.config import Config, load_config, read_config
 from marsls_keras.data.decoded.checks import barren
@@ -17,6 +17,7 @@ from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
 from marsls_keras.inference.inputs import Say
+from marsls_keras.json_records import read_record
 from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
@@ -30,7 +31,6 @@ from marsls_keras.models import (
     require_size,
 )
 from marsls_keras.progress import stage
-from marsls_keras.records import read_record
 from marsls_keras.runs.fold_lock import discard, require_fresh
 from marsls_keras.runs.names import require_plain
 from marsls_keras.runs.records import RecipeRecord
@@ -116,7 +116,7 @@ def train(
         for k in folds:
             if not overwrite and (fold != "all" or run.trouble(k) is not None):
                 require_fresh(run if full is None else as_full(run, full), k, resume)
-    backend()
+    import_backend()
     # Modules that derive classes from those of Keras.
     from marsls_keras.training.multi_device import uneven_shares
     from marsls_keras.training.train_fold import require_labels, train_fold

@@ -10,7 +10,7 @@ from marsls_keras.config.schema import Config
 from marsls_keras.config.search import Recipe
 from marsls_keras.config.validate import validate
 from marsls_keras.errors import InputError, listing
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 
 def recipe_folder() -> Path:
@@ -67,7 +67,7 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
     if path.suffix not in (".yaml", ".yml"):
         path = recipe_folder() / f"{name}.yaml"
         if name not in recipes():
-            hint = meant(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
+            hint = did_you_mean(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
             raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
     values = read_yaml_file(path)
     for setting in settings or []:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from marsls_keras.config.schema import Config
 from marsls_keras.errors import InputError, listing
-from marsls_keras.names import meant, nearest
+from marsls_keras.suggestions import did_you_mean, nearest_name
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
@@ -80,7 +80,7 @@ def _explanation(error: Any, kind: type[Config]) -> str:
             message = f"{dotted}: the key 'name' is missing, which says of what kind it is, such as {{name: cosine}}"
         given = context.get("tag", error["input"])
         if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
-            message = f"{message}.{meant(given, known)}"
+            message = f"{message}.{did_you_mean(given, known)}"
         # A whole section is more than anyone reads, and the message names its keys.
         if len(repr(error["input"])) > 200:
             return message
@@ -88,10 +88,10 @@ def _explanation(error: Any, kind: type[Config]) -> str:
     if dotted in _REMOVED:
         return f"unknown key {dotted}: {_REMOVED[dotted]}"
     known = _known_keys(kind, error["loc"][:-1])
-    close = nearest(str(error["loc"][-1]), known)
+    close = nearest_name(str(error["loc"][-1]), known)
     if close is None and len(error["loc"]) == 1:  # a key of a section, without the section
         sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in kind.model_fields.items()}
-        close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest(str(error["loc"][0]), keys))), None)
+        close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest_name(str(error["loc"][0]), keys))), None)
     return f"unknown key {dotted}" + (f", did you mean {close}?" if close else f"; known here: {', '.join(known)}")
 
 

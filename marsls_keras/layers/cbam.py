@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from marsls_keras.layers.channel_attention import SqueezeExcitation
+from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 
 
 @keras.saving.register_keras_serializable("marsls_keras")

@@ -9,7 +9,14 @@ import keras
 from keras import layers, ops
 
 from marsls_keras.layers.drop_path import DropPath
-from marsls_keras.layers.windows import Axis, mask, offsets, pairs, partition, reverse
+from marsls_keras.layers.window_partition import (
+    Axis,
+    attention_mask,
+    relative_coordinates,
+    relative_position_index,
+    window_partition,
+    window_reverse,
+)
 
 _HIDDEN = 512
 """Width of the hidden layer of the position bias."""
@@ -87,13 +94,13 @@ class WindowAttention(keras.layers.Layer):
             x = ops.pad(x, ((0, 0), (0, rows.padding), (0, columns.padding), (0, 0)))
         q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
         x = self.qkv(x) + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])  # (B, H, W, 3 C)
-        x = partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
+        x = window_partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
         q, k, v = ops.split(x, 3)
         scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), math.log(100)))[:, None]  # (heads, 1, 1, 1)
         q = _unit(q) * ops.cast(scale, self.compute_dtype)
         scores = ops.cast(ops.matmul(q, ops.swapaxes(_unit(k), -1, -2)), "float32")  # (heads, B windows, tokens, tokens)
         weights = ops.cast(ops.softmax(self._add_bias(scores, rows, columns)), self.compute_dtype)
-        x = reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
+        x = window_reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
         if padded:
             x = x[:, :height, :width]
         x = self.proj(x)
@@ -105,9 +112,9 @@ class WindowAttention(keras.layers.Layer):
 
     def _add_bias(self, scores: Any, rows: Axis, columns: Axis) -> Any:
         """Return scores (heads, B windows, tokens, tokens) with position bias, and closed where tokens do not see each other."""
-        table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(offsets(rows, columns))))  # (differences, heads)
-        bias = ops.take(ops.transpose(table), pairs(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
-        closed = mask(rows, columns)
+        table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns))))  # (differences, heads)
+        bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
+        closed = attention_mask(rows, columns)
         if closed is None:
             return scores + bias
         tokens = rows.window * columns.window

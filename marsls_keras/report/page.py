@@ -18,12 +18,12 @@ from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.counts import NO_INTERVAL, SCORES
 from marsls_keras.files import write_text
 from marsls_keras.report import panels, plots
-from marsls_keras.report.contents import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
 from marsls_keras.report.leaderboard import Answer, leaderboard_chart
-from marsls_keras.report.study import study_plots
+from marsls_keras.report.run_summary import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
+from marsls_keras.report.study_plots import study_plots
 
 if TYPE_CHECKING:
-    from marsls_keras.report.preview import Preview
+    from marsls_keras.report.augmentation_preview import Preview
 
 WORST, BEST = 6, 4
 """How many tiles are shown of either end."""
@@ -58,7 +58,7 @@ def write_report(runs: list[RunReport], path: Path, answers: Sequence[Answer] = 
     """
     if not runs:
         raise ValueError("A report needs at least one run. Received: []")
-    from marsls_keras.report.preview import preview  # runs the training pipeline, which needs TensorFlow
+    from marsls_keras.report.augmentation_preview import preview  # runs the training pipeline, which needs TensorFlow
 
     write_text(path, render(runs, [preview(run) for run in runs], answers))
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from marsls_keras.counts import BINS, counts_at_thresholds
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.files import atomic
-from marsls_keras.report.contents import BASELINE, Evaluation, RunReport, threshold_band
+from marsls_keras.report.run_summary import BASELINE, Evaluation, RunReport, threshold_band
 
 # Okabe and Ito's colours, which stay apart under every kind of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"

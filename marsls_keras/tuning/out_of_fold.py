@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.tile_ref import TileRef
@@ -206,7 +206,7 @@ def _fold_views(
     missing = [view for view in views if named[view] not in complete]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
-        backend()
+        import_backend()
         computed = predict_tiles(load_member(run, fold), tiles, index, missing)
         found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
         save_oof(path, ids, found, weights)

@@ -18,9 +18,9 @@ from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.data.pipeline.window_sampling import tile_windows
-from marsls_keras.report.contents import RunReport
-from marsls_keras.report.panels import Picture, hillshade, limits, picture
 from marsls_keras.report.plots import SKY
+from marsls_keras.report.run_summary import RunReport
+from marsls_keras.report.tile_pictures import Picture, hillshade, limits, picture
 
 OUTLINE = SKY
 _TILES, _COLUMNS = 3, 6

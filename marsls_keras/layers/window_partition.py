@@ -58,7 +58,7 @@ class Axis:
         return self.known and self.shift == 0 and self.padding == 0
 
 
-def partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> Any:
+def window_partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> Any:
     """Cut maps into windows, and their channels into groups, such as heads.
 
     Args:
@@ -76,15 +76,15 @@ def partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> Any:
     return ops.reshape(x, (groups, -1, rows.window * columns.window, channels))
 
 
-def reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
-    """Put the windows that `partition` made together again: (G, B * windows, tokens, C / G) to (B, H, W, C)."""
+def window_reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
+    """Put the windows that `window_partition` made together again: (G, B * windows, tokens, C / G) to (B, H, W, C)."""
     groups, _, _, channels = windows.shape
     x = ops.reshape(windows, (groups, -1, columns.number, rows.window, columns.window, channels))  # (G, B rows, columns, h, w, C/G)
     x = ops.transpose(x, (1, 3, 2, 4, 0, 5))  # (B rows, h, columns, w, G, C/G)
     return ops.reshape(x, (-1, rows.number * rows.window, columns.number * columns.window, groups * channels))
 
 
-def mask(rows: Axis, columns: Axis) -> Any:
+def attention_mask(rows: Axis, columns: Axis) -> Any:
     """Return what is added to the scores so that only tokens see each other that are neighbours on the grid, and padding sees none.
 
     Rolling brings tokens of opposite borders into one window.
@@ -107,7 +107,7 @@ def mask(rows: Axis, columns: Axis) -> Any:
     return xp.where(open_, np.float32(0), np.float32(_CLOSED))
 
 
-def offsets(rows: Axis, columns: Axis) -> Any:
+def relative_coordinates(rows: Axis, columns: Axis) -> Any:
     """Return the differences between positions in a window, log-spaced, as SwinV2's position bias gets them.
 
     A difference d along a window of w tokens becomes sign(d') log2(1 + |d'|) / 3 with d' = 8 d / (w - 1): from -1.06 to 1.06 whatever the
@@ -127,8 +127,8 @@ def offsets(rows: Axis, columns: Axis) -> Any:
     return xp.stack([xp.reshape(table, (-1,)) for table in xp.meshgrid(*axes, indexing="ij")], axis=-1)
 
 
-def pairs(rows: Axis, columns: Axis) -> Any:
-    """Return for each pair of tokens of a window the row of `offsets` that holds their difference, int (tokens, tokens)."""
+def relative_position_index(rows: Axis, columns: Axis) -> Any:
+    """Return for each pair of tokens of a window the row of `relative_coordinates` that holds their difference, int (tokens, tokens)."""
     xp = np if rows.known and columns.known else ops
     y, x = (xp.reshape(v, (-1,)) for v in xp.meshgrid(xp.arange(rows.window), xp.arange(columns.window), indexing="ij"))
     down = y[:, None] - y[None] + rows.window - 1
