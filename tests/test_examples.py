@@ -1,0 +1,72 @@
+"""Examples in docstrings are run, and public functions and classes of the folders in DONE have one.
+
+An example is a doctest under `Example:`. It knows the names of its own module, `np` and `keras`, and runs in an empty
+folder. A line that needs a trained run, real tiles, a GPU or a server ends in `# doctest: +SKIP`.
+"""
+
+import ast
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "marsls_keras"
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+# Folders and files, relative to marsls_keras, where each public function and class must have an example.
+DONE: list[str] = []
+
+
+def sources(*places: str) -> list[Path]:
+    """Return the Python files at places, which are folders or files relative to the package."""
+    found = []
+    for place in places:
+        path = PACKAGE / place
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return found
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def public_without_example(path: Path) -> list[str]:
+    """Return the public top-level functions and classes of a file whose docstring has no example."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    public = [node for node in ast.parse(path.read_text()).body if isinstance(node, kinds) and node.name[0] != "_"]
+    return [node.name for node in public if not has_example(ast.get_docstring(node) or "")]
+
+
+def has_example(docstring: str) -> bool:
+    _, heading, body = docstring.partition("\nExample:\n")
+    return bool(heading) and (">>> " in body or "```" in body)
+
+
+@pytest.mark.parametrize("module_name", [dotted(path) for path in sources(".") if ">>> " in path.read_text()])
+def test_examples_run(module_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+    import numpy as np
+
+    module = importlib.import_module(module_name)
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    report: list[str] = []
+    for number, test in enumerate(doctest.DocTestFinder().find(module, extraglobs={"np": np, "keras": keras})):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(tmp_path / str(number))
+        runner.run(test, out=report.append)
+    assert runner.tries, "no example was found: is it in a docstring?"
+    assert not runner.failures, "".join(report)
+
+
+@pytest.mark.parametrize("path", sources(*DONE), ids=dotted)
+def test_public_names_have_an_example(path: Path) -> None:
+    assert public_without_example(path) == []
+
+
+def test_a_missing_example_is_seen(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text('def shown():\n    """Do.\n\n    Example:\n        >>> 1\n        1\n    """\n\n\nclass Bare:\n    """Do."""\n')
+    assert public_without_example(source) == ["Bare"]
