@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marsls_keras.errors import InputError, RunError
-from marsls_keras.leftovers import sweep, temporary_beside
+from marsls_keras.temporary_files import remove_abandoned, temporary_beside
 
 # What np.load raises on a torn or altered archive; zipfile calls a damaged header encrypted or unsupported.
 DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -26,7 +26,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffixes of `path`, since some writers choose their format by them. If the block fails, the temporary
     file is removed and an earlier `path` stays as it was. What processes that were killed here left half written in the same folder is
-    removed first (`marsls_keras.leftovers`).
+    removed first (`marsls_keras.temporary_files`).
 
     Raises:
         RunError: If the file cannot be written (disk full, no permission).
@@ -35,7 +35,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
+        remove_abandoned(path.parent)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 from helpers.killing import KILLER
 
-from marsls_keras import leftovers
+from marsls_keras import temporary_files
 from marsls_keras.data.decoded.disk_cache import _sweep
 from marsls_keras.files import write_json, write_text
 
@@ -31,7 +31,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp
     others = [f".ffffffff-{process}-00000000.b.zip", ".fold_0.lock", ".gitignore", f".{process}", ".00000000.old.json", "a-1-b.json"]
     for name in (*alive, *others):
         (tmp_path / name).write_text("theirs")
-    monkeypatch.setattr(leftovers, "_swept", {})
+    monkeypatch.setattr(temporary_files, "_swept", {})
     write_text(tmp_path / "b.txt", "b")  # another file of the same folder
     assert set(os.listdir(tmp_path)) == {*alive, *others, "b.txt"}
 
@@ -50,9 +50,9 @@ def test_a_living_process_keeps_its_file(tmp_path):
 
 
 def test_the_name_keeps_the_suffixes_and_is_never_the_same(tmp_path):
-    names = {leftovers.temporary_beside(tmp_path / "best.weights.h5").name for _ in range(100)}
-    assert len(names) == 100 and all(name.endswith(".best.weights.h5") and leftovers._OURS.match(name) for name in names)
-    with zipfile.ZipFile(leftovers.temporary_beside(tmp_path / "a.zip"), "w") as archive:
+    names = {temporary_files.temporary_beside(tmp_path / "best.weights.h5").name for _ in range(100)}
+    assert len(names) == 100 and all(name.endswith(".best.weights.h5") and temporary_files._OURS.match(name) for name in names)
+    with zipfile.ZipFile(temporary_files.temporary_beside(tmp_path / "a.zip"), "w") as archive:
         archive.writestr("a", "a")
 
 

@@ -25,7 +25,7 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{_place()}-{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
 
 
-def sweep(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files in a folder whose process is gone.
 
     Only those with a name of `temporary_beside` from this place, where a number of a process means the same. Those of other machines or
