@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from marsls_keras.errors import InputError
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 # Each view is a number of quarter turns (counter-clockwise), after an optional mirroring of the columns.
 SYMMETRIES: dict[str, tuple[int, bool]] = {
@@ -68,7 +68,8 @@ def views_of(name: str) -> Sequence[str]:
     plain, at, sizes = name.partition("@")
     if plain not in VIEW_SETS:
         raise InputError(
-            f"There is no set of views {name!r}.{meant(plain, VIEW_SETS)} Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
+            f"There is no set of views {name!r}.{did_you_mean(plain, VIEW_SETS)} "
+            f"Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
         )
     if not at:
         return VIEW_SETS[plain]

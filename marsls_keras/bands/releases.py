@@ -9,7 +9,7 @@ import numpy as np
 
 from marsls_keras.bands.derived import DERIVED
 from marsls_keras.errors import InputError
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
 """Canonical order of the bands of a Mars tile in every array of this package."""
@@ -147,7 +147,9 @@ def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]
     found = tuple(dict.fromkeys(band for name in names for band in (own if name == ALL else (name,))))
     absent = [band for band in found if band not in own and band not in DERIVED]
     if absent:
-        raise InputError(f"data.bands: the tiles have no band {', '.join(absent)}.{meant(absent[0], own)} They have {', '.join(own)}.")
+        raise InputError(
+            f"data.bands: the tiles have no band {', '.join(absent)}.{did_you_mean(absent[0], own)} They have {', '.join(own)}."
+        )
     for band in found:
         if band in DERIVED and (lacking := [source for source in DERIVED[band].sources if source not in own]):
             raise InputError(f"data.bands: {band} is derived from {', '.join(lacking)}, and the tiles have {', '.join(own)}.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from marsls_keras.config.section import Positive, Probability, Section
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
@@ -140,7 +140,7 @@ class Augmentation(Section):
         given = dict(values)
         name = given.pop("preset")
         if not isinstance(name, str) or name not in PRESETS:
-            raise ValueError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}.{meant(str(name), PRESETS)}")
+            raise ValueError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}.{did_you_mean(str(name), PRESETS)}")
         merged: dict[str, Any] = dict(PRESETS[name])
         for key, value in given.items():
             inner = merged.get(key)

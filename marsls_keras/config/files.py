@@ -15,7 +15,7 @@ from marsls_keras.config.space import Recipe
 from marsls_keras.config.yaml_text import load_yaml
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import write_text
-from marsls_keras.names import meant, nearest
+from marsls_keras.suggestions import did_you_mean, nearest_name
 
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
@@ -61,7 +61,7 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
 
             if name in NETWORKS:
                 raise InputError(f"--config {name}: {name} is a network, not a recipe. Train it with --set model.name={name}.")
-            hint = meant(name, recipes())
+            hint = did_you_mean(name, recipes())
             raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
     values = _read_yaml(path)
     for setting in settings or []:
@@ -158,16 +158,16 @@ def _explain(error: Any, kind: type[Config]) -> str:
             message = f"{place}: the key 'name' is missing, which says of what kind it is, such as {{name: cosine}}"
         given = context.get("tag", error["input"])
         if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
-            message = f"{message}.{meant(given, known)}"
+            message = f"{message}.{did_you_mean(given, known)}"
         # A whole section is more than anyone reads, and the message names its keys.
         if len(repr(error["input"])) > 200:
             return message
         return f"{message.removesuffix('.')}{'' if message.endswith('?') else '.'} Received: {error['input']!r}"
     known = _keys(kind, error["loc"][:-1])
-    close = nearest(str(error["loc"][-1]), known)
+    close = nearest_name(str(error["loc"][-1]), known)
     if close is None and len(error["loc"]) == 1:  # a key of a section, without the section
         sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in kind.model_fields.items()}
-        close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest(str(error["loc"][0]), keys))), None)
+        close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest_name(str(error["loc"][0]), keys))), None)
     return f"unknown key {place}" + (f", did you mean {close}?" if close else f"; known here: {', '.join(known)}")
 
 

@@ -12,7 +12,7 @@ from marsls_keras.bands.releases import ALL, KNOWN_BANDS, unknown_bands
 from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.section import Positive, Section
 from marsls_keras.errors import InputError
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 
 class Model(Section):
@@ -103,7 +103,7 @@ class Data(Section):
     def _known_bands(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown_bands(value) or not value or len(set(value)) != len(value):
             known = (*KNOWN_BANDS, *DERIVED)
-            hints = "".join(f" {name} is unknown.{meant(name, known)}" for name in unknown_bands(value))
+            hints = "".join(f" {name} is unknown.{did_you_mean(name, known)}" for name in unknown_bands(value))
             raise ValueError(f"bands must be all, or one or more different ones of {', '.join(known)}.{hints}".removesuffix("."))
         return value
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model
 
 from marsls_keras.config.section import Section
 from marsls_keras.errors import InputError, listing
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 
 def _odd(value: int) -> int:
@@ -43,7 +43,7 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
         found = {str(e["loc"][0]): e for e in error.errors()}
         unknown = [key for key, e in found.items() if e["type"] == "extra_forbidden"]
         if unknown:
-            hint = meant(unknown[0], section.model_fields)
+            hint = did_you_mean(unknown[0], section.model_fields)
             what = f"loss.{name} has no parameter {', '.join(unknown)}.{hint}"
             raise InputError(f"{what} It has: {', '.join(section.model_fields)}.") from None
         wrong = [f"loss.{name}.{key}: {e['msg'].removeprefix('Value error, ')}. Received: {e['input']!r}" for key, e in found.items()]

@@ -10,7 +10,7 @@ from marsls_keras.losses.boundary import boundary, boundary_dice
 from marsls_keras.losses.parameters import read_term
 from marsls_keras.losses.pixel import bce, center, focal, log_cosh, weighted_bce
 from marsls_keras.losses.region import dice, iou, lovasz, tversky
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 LOSSES: dict[str, Callable[..., Any]] = {
     term.__name__: term for term in (bce, weighted_bce, focal, log_cosh, center, dice, iou, tversky, lovasz, boundary, boundary_dice)
@@ -32,7 +32,7 @@ def read_loss(spec: dict[str, float | dict[str, Any]], positive_weight: float | 
     """
     unknown = [str(name) for name in spec if name not in LOSSES]
     if unknown:
-        raise InputError(f"loss: unknown {', '.join(unknown)}.{meant(unknown[0], LOSSES)} Known:{listing(sorted(LOSSES))}")
+        raise InputError(f"loss: unknown {', '.join(unknown)}.{did_you_mean(unknown[0], LOSSES)} Known:{listing(sorted(LOSSES))}")
     terms = {}
     for name, values in spec.items():
         if not isinstance(values, int | float | dict) or isinstance(values, bool):

@@ -13,7 +13,7 @@ from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy import keras
 from marsls_keras.models.networks import NETWORKS, Network, stored_table
 from marsls_keras.models.weights.sources import AUTO, automatic_source
-from marsls_keras.names import meant
+from marsls_keras.suggestions import did_you_mean
 
 _TYPES: dict[type, tuple[type, ...]] = {
     **{kind: (kind,) for kind in (bool, int, str, dict)},
@@ -63,7 +63,7 @@ def entry(name: str) -> Network:
         InputError: If there is no such network.
     """
     if name not in _ENTRIES:
-        raise InputError(f"There is no model {name!r}.{meant(name, _ENTRIES)} Known:{listing(model_names())}")
+        raise InputError(f"There is no model {name!r}.{did_you_mean(name, _ENTRIES)} Known:{listing(model_names())}")
     return _ENTRIES[name]
 
 
@@ -125,7 +125,9 @@ def require_options(name: str, options: dict[str, Any]) -> None:
     choices, known = entry(name).choices, known_options(name)
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise InputError(f"model.options: {name} has no option {', '.join(unknown)}.{meant(unknown[0], known)} It has: {', '.join(known)}.")
+        raise InputError(
+            f"model.options: {name} has no option {', '.join(unknown)}.{did_you_mean(unknown[0], known)} It has: {', '.join(known)}."
+        )
     for option, value in options.items():
         default = known[option]
         allowed = _TYPES.get(type(default))
@@ -134,7 +136,7 @@ def require_options(name: str, options: dict[str, Any]) -> None:
             raise InputError(f"model.options.{option}: expected {kind}, such as {default!r}. Received: {value!r}")
         if option in choices and value not in choices[option]:
             one_of = f"{option} must be one of {', '.join(choices[option])}."
-            raise InputError(f"model.options: {one_of}{meant(value, choices[option])} Received: {value!r}")
+            raise InputError(f"model.options: {one_of}{did_you_mean(value, choices[option])} Received: {value!r}")
 
 
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:

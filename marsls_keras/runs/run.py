@@ -32,9 +32,9 @@ from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, sha256, write_json
-from marsls_keras.names import meant
 from marsls_keras.records import read_record
 from marsls_keras.runs.records import MetricsRecord
+from marsls_keras.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ class Run:
             known = f" There are: {', '.join(beside)}." if beside else " There is none yet: marsls train makes one."
             if path.parent.exists() and not path.parent.is_dir():
                 raise InputError(f"{no_folder(path.parent, 'folder of runs')} Give it with --runs.")
-            raise InputError(f"There is no run {path.name!r} in {path.parent}.{meant(path.name, beside)}{known}")
+            raise InputError(f"There is no run {path.name!r} in {path.parent}.{did_you_mean(path.name, beside)}{known}")
         splits = Splits.from_json(read_record(path / "splits.json", SplitsRecord))
         config = read_config(path / "config.yaml")
         if at and weights not in config.training.weight_sets:
             there = ", ".join(f"{name}@{known}" for known in config.training.weight_sets)
-            hint = meant(weights, config.training.weight_sets)
+            hint = did_you_mean(weights, config.training.weight_sets)
             raise InputError(f"Run {name} was not trained with weights {weights!r}.{hint} There are: {there}.")
         fingerprint = read_record(path / "fingerprint.json", FingerprintRecord)
         _require_reading(path, fingerprint)

@@ -23,8 +23,8 @@ from marsls_keras.bands.releases import BANDS, RELEASES
 from marsls_keras.data.synthetic.earth import EARTH
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
-from marsls_keras.names import meant
 from marsls_keras.progress import tracked
+from marsls_keras.suggestions import did_you_mean
 
 _RAW = RELEASES["challenge"]
 TILE_METRES = 29_696.0
@@ -108,7 +108,7 @@ def write_dataset(
     """
     out = Path(out)
     if release not in RELEASES:
-        raise InputError(f"Unknown release {release!r}.{meant(release, RELEASES)} Known releases: {', '.join(RELEASES)}.")
+        raise InputError(f"Unknown release {release!r}.{did_you_mean(release, RELEASES)} Known releases: {', '.join(RELEASES)}.")
     _check_numbers(size, seed, train=(train, 1), val=(val, 0), test=(test, 0))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")

@@ -22,7 +22,7 @@ _SYNONYMS = {
 """Other words for names of this package; a word counts only where its name is one of those that are known."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that somebody may have meant, or None.
 
     In this order: another word for it; its initials (lr: learning_rate); its beginning, if no other name has it; the most similar spelling.
@@ -42,7 +42,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return lower[similar[0]] if similar else None
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean …?" with the nearest known name, to follow a sentence; empty if there is none near."""
-    found = nearest(name, known)
+    found = nearest_name(name, known)
     return f" Did you mean {found}?" if found else ""

@@ -8,7 +8,7 @@ from marsls_keras.config.schema import Data, Training
 from marsls_keras.errors import InputError
 from marsls_keras.losses import LOSSES, read_loss
 from marsls_keras.models import model_names, require_options, require_size
-from marsls_keras.names import meant, nearest
+from marsls_keras.suggestions import did_you_mean, nearest_name
 from marsls_keras.view_sets import VIEW_SETS, views_of
 
 
@@ -40,8 +40,8 @@ from marsls_keras.view_sets import VIEW_SETS, views_of
     ],
 )
 def test_the_nearest_name(name, known, expected):
-    assert nearest(name, known) == expected
-    assert meant(name, known) == (f" Did you mean {expected}?" if expected else "")
+    assert nearest_name(name, known) == expected
+    assert did_you_mean(name, known) == (f" Did you mean {expected}?" if expected else "")
 
 
 @pytest.mark.parametrize(
