@@ -17,7 +17,7 @@ import numpy as np
 from marsls_keras import __version__
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
-from marsls_keras.lazy import keras
+from marsls_keras.lazy_imports import keras
 
 
 def accelerators() -> list[str]:

@@ -29,7 +29,7 @@ from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
-from marsls_keras.lazy import keras, tf
+from marsls_keras.lazy_imports import keras, tf
 from marsls_keras.models import require_size
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import peak_memory, prepare

@@ -15,7 +15,7 @@ from typing import Any
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.errors import InputError
 from marsls_keras.inference.member import Member
-from marsls_keras.lazy import keras
+from marsls_keras.lazy_imports import keras
 from marsls_keras.training.weight_averaging import recalibrate
 
 ALIGNMENTS = ("statistics", "batchnorm")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from marsls_keras.lazy import ops
+from marsls_keras.lazy_imports import ops
 from marsls_keras.losses.parameters import NotNegative, Window
 from marsls_keras.losses.region import dice
 from marsls_keras.losses.sums import Reduction, cost_of_sums

@@ -8,7 +8,7 @@ import numpy as np
 
 from marsls_keras.config.section import Positive, Probability
 from marsls_keras.errors import InputError
-from marsls_keras.lazy import ops
+from marsls_keras.lazy_imports import ops
 from marsls_keras.losses.parameters import NotNegative, Smoothing
 from marsls_keras.losses.sums import Reduction, mean_over_pixels, pixel_sums
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marsls_keras.lazy import ops
+from marsls_keras.lazy_imports import ops
 from marsls_keras.losses.parameters import NotNegative
 from marsls_keras.losses.sums import Reduction, cost_of_sums, mean_over_tiles
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from marsls_keras.lazy import keras, ops
+from marsls_keras.lazy_imports import keras, ops
 
 Reduction = Literal["pooled", "per_tile"]
 """What is judged together: all pixels of the batch, or each tile's, averaged over the tiles that have any pixel of nonzero weight."""

@@ -10,7 +10,7 @@ from typing import Any
 from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError, listing
-from marsls_keras.lazy import keras
+from marsls_keras.lazy_imports import keras
 from marsls_keras.models.networks import NETWORKS, Network, stored_table
 from marsls_keras.models.weights.sources import AUTO, automatic_source
 from marsls_keras.suggestions import did_you_mean

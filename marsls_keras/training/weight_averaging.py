@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marsls_keras.lazy import keras
+from marsls_keras.lazy_imports import keras
 
 if TYPE_CHECKING:  # it imports Keras, which this module is to do without
     from marsls_keras.training.statistics_averaging import StatisticsAverage

@@ -8,7 +8,7 @@ from typing import Any
 
 from marsls_keras.errors import InputError
 from marsls_keras.files import sha256
-from marsls_keras.lazy import keras
+from marsls_keras.lazy_imports import keras
 from marsls_keras.models.weights.convnext import ConvNeXt
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign

@@ -10,7 +10,7 @@ import numpy as np
 
 from marsls_keras.bands.releases import RGB
 from marsls_keras.errors import InputError, listing
-from marsls_keras.lazy import keras
+from marsls_keras.lazy_imports import keras
 
 
 class Family(ABC):
