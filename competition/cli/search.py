@@ -89,7 +89,7 @@ def tune_training(
     from marsls_keras.data.fingerprint import fingerprint
     from marsls_keras.data.load_folder import load_folder
     from marsls_keras.data.splits import make_splits, require_held_out
-    from marsls_keras.records import read_record
+    from marsls_keras.json_records import read_record
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]

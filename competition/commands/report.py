@@ -12,8 +12,8 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import REGION, decision_path, plain_decision, read_decision, segment
 from marsls_keras.inference.ensemble import fitting
 from marsls_keras.inference.inputs import Say
+from marsls_keras.json_records import read_record
 from marsls_keras.progress import stage
-from marsls_keras.records import read_record
 from marsls_keras.runs.names import run_folder
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run, read_history

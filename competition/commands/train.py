@@ -17,6 +17,7 @@ from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
 from marsls_keras.inference.inputs import Say
+from marsls_keras.json_records import read_record
 from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
@@ -30,7 +31,6 @@ from marsls_keras.models import (
     require_size,
 )
 from marsls_keras.progress import stage
-from marsls_keras.records import read_record
 from marsls_keras.runs.fold_lock import discard, require_fresh
 from marsls_keras.runs.records import RecipeRecord
 from marsls_keras.runs.run import Run, with_epochs

@@ -13,7 +13,7 @@ from competition.ledger.ledger import Ledger, ledger_row
 from competition.submission.manifest_record import ManifestRecord
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import read_json, sha256
-from marsls_keras.records import require_record
+from marsls_keras.json_records import require_record
 
 LEDGER = Path("submissions/ledger.csv")
 """Where the ledger is, unless said otherwise."""

@@ -24,7 +24,7 @@ from competition.search.trial import PRUNED, Order, build_pruner
 from marsls_keras.config import Config, Range, differences, parse_config, write_config
 from marsls_keras.counts import Counts
 from marsls_keras.errors import InputError, MarslsError, RunError, listing
-from marsls_keras.records import read_record
+from marsls_keras.json_records import read_record
 from marsls_keras.runs.records import MetricsRecord
 
 Say = Callable[[str], None]

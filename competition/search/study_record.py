@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from marsls_keras.records import Name, Number, Record, Share
+from marsls_keras.json_records import Name, Number, Record, Share
 
 _Value = str | int | float | bool | None
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from marsls_keras.records import Digest, Interval, Name, Number, Record, Share
+from marsls_keras.json_records import Digest, Interval, Name, Number, Record, Share
 
 
 class _Expected(Record):

@@ -15,7 +15,7 @@ from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.disk_cache import Images, chunks, take_pixels
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import moments_of_valid
-from marsls_keras.records import Digest, Name, Number, Positive, Record, Share
+from marsls_keras.json_records import Digest, Name, Number, Positive, Record, Share
 
 _EXACT = 1 << 27
 _SAMPLE = 1 << 24

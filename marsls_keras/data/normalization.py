@@ -15,7 +15,7 @@ from marsls_keras.bands.directions import Directions, take
 from marsls_keras.bands.releases import ALL, BANDS, expand_bands, unknown_bands
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.disk_cache import Images, Stored, chunks
-from marsls_keras.records import Name, Record
+from marsls_keras.json_records import Name, Record
 
 _EPSILON = 1e-6
 

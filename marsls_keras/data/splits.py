@@ -16,7 +16,7 @@ from marsls_keras.data.decoded.leaks import Trace, groups
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.errors import InputError
-from marsls_keras.records import Digest, Name, Positive, Record
+from marsls_keras.json_records import Digest, Name, Positive, Record
 
 FULL: Final = "full"
 """The fold that trains on all tiles of the pool and holds out none."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from marsls_keras.config.section import Probability
 from marsls_keras.errors import InputError
-from marsls_keras.records import Digest, FoldName, Interval, Name, Number, Record, Scores, read_record
+from marsls_keras.json_records import Digest, FoldName, Interval, Name, Number, Record, Scores, read_record
 from marsls_keras.view_sets import views_of
 
 _Pixels = Annotated[int, Field(ge=0, lt=2**31)]

@@ -14,11 +14,11 @@ from marsls_keras.data.normalization import NormalizationRecord, Normalizer
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.tta import ViewPrediction, apply_view, invert_view, view_turn, viewed_size
+from marsls_keras.json_records import read_record
 from marsls_keras.lazy_imports import keras
 from marsls_keras.models import build_model, require_size
 from marsls_keras.models.networks import LANDSLIDE, MASK
 from marsls_keras.progress import tracked
-from marsls_keras.records import read_record
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import effective_precision, use_xla
 

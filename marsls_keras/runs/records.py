@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from marsls_keras.config.section import Probability
 from marsls_keras.counts import Counts
-from marsls_keras.records import Confusion, Digest, FoldName, Name, Number, Positive, Record, Scored, Share
+from marsls_keras.json_records import Confusion, Digest, FoldName, Name, Number, Positive, Record, Scored, Share
 
 Weights = Literal["last", "ema", "swa"]
 """A set of weights."""

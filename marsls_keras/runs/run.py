@@ -32,7 +32,7 @@ from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, sha256, write_json
-from marsls_keras.records import read_record
+from marsls_keras.json_records import read_record
 from marsls_keras.runs.records import MetricsRecord
 from marsls_keras.suggestions import did_you_mean
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from marsls_keras.data.splits import FULL
 from marsls_keras.errors import InputError
-from marsls_keras.records import read_record
+from marsls_keras.json_records import read_record
 from marsls_keras.runs.records import FullRecord
 from marsls_keras.runs.run import Run, with_epochs, without_patience
 from marsls_keras.training.pseudo_labels import PseudoRecord
