@@ -61,7 +61,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Return the content of a JSON file, read strictly; `marsls_keras.json_records.read_record` also checks that it has the form of its kind.
+    """Read a JSON file strictly; `marsls_keras.json_records.read_record` also validates it against a model.
 
     Raises:
         InputError: If the file is missing, cannot be read or is not JSON in UTF-8; if it holds NaN or an infinite number, text that is no

@@ -1,10 +1,9 @@
-"""Layers of the networks, one idea a file."""
+"""Keras layers of the networks, one idea a file."""
 
 from marsls_keras.layers.batch_norm import BatchNormalization
 from marsls_keras.layers.blend import Blend
 from marsls_keras.layers.cbam import CBAM
-from marsls_keras.layers.channel_attention import SqueezeExcitation
-from marsls_keras.layers.conv_next import ConvNeXtBlock, GlobalResponseNormalization
+from marsls_keras.layers.convnext import ConvNeXtBlock, GlobalResponseNormalization
 from marsls_keras.layers.dimension_attention import DimensionAttention
 from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
@@ -17,6 +16,7 @@ from marsls_keras.layers.pyramid_pooling import AdaptivePooling
 from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
+from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
 

@@ -1,4 +1,4 @@
-"""SwinV2: cosine attention within windows, a continuous position bias, and blocks that normalise the branch and not its input."""
+"""Blocks of Swin Transformer V2: windowed cosine attention with a continuous relative position bias."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import keras
 from keras import layers, ops
 
 from marsls_keras.layers.drop_path import DropPath
-from marsls_keras.layers.windows import Axis, mask, offsets, pairs, partition, reverse
+from marsls_keras.layers.window_partition import (
+    Axis,
+    attention_mask,
+    relative_coordinates,
+    relative_position_index,
+    window_partition,
+    window_reverse,
+)
 
 _HIDDEN = 512
 """Width of the hidden layer of the position bias."""
@@ -21,14 +28,15 @@ def _normal() -> keras.Initializer:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class WindowAttention(keras.layers.Layer):
-    """Self-attention among the tokens of a window, with cosine similarity and a bias computed from their positions.
+    """Apply multi-head cosine self-attention within (shifted) windows, with a continuous relative position bias.
 
-    softmax(τ cos(q, k) + b) v for each head, with τ = min(exp(logit_scale), 100) and b = 16 sigmoid(MLP(Δ)) of the log-spaced difference Δ
-    of the two positions. Queries and values have a bias, keys have none, for it would not change the softmax of plain attention.
+    softmax(τ cos(q, k) + b) v for each head, with τ = min(exp(logit_scale), 100) and b = 16 sigmoid(MLP(Δ)) of the
+    log-spaced difference Δ of the two positions. Queries and values have a bias, keys have none, for it would not
+    change the softmax of plain attention.
 
-    Grids of any size will do. Along each axis the window is clamped to the grid, and then not shifted; where the grid is not a multiple
-    of the window, it is padded below and on the right. Rolled-in and padding tokens do not take part: unlike timm, which lets the padding
-    be attended to, so that the two differ there (and nowhere else).
+    Grids of any size will do. Along each axis the window is clamped to the grid, and then not shifted; where the grid
+    is not a multiple of the window, it is padded below and on the right. Rolled-in and padding tokens do not take part:
+    unlike timm, which lets the padding be attended to, so that the two differ there (and nowhere else).
 
     Args:
         heads: Number of heads, a divisor of the number C of channels.
@@ -47,6 +55,11 @@ class WindowAttention(keras.layers.Layer):
 
     Reference:
         Liu et al., "Swin Transformer V2", CVPR 2022, eq. 2-5.
+
+    Example:
+        >>> layer = WindowAttention(heads=2, window=4, shift=2)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, heads: int, window: int = 8, shift: int = 0, **kwargs: Any) -> None:
@@ -59,7 +72,6 @@ class WindowAttention(keras.layers.Layer):
         self.heads, self.window, self.shift = heads, window, shift
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         if channels is None or channels % self.heads:
             raise ValueError(f"The number of channels must be divisible by {self.heads} heads. Received: {channels}")
@@ -78,7 +90,6 @@ class WindowAttention(keras.layers.Layer):
             layer.build((None, width))
 
     def call(self, inputs: Any) -> Any:
-        """Return the attended maps."""
         _, height, width, channels = ops.shape(inputs)
         rows, columns = (Axis.clamped(size, self.window, self.shift) for size in (height, width))
         shifted, padded = (not (rows.known and columns.known) or any(values) for values in self._moves(rows, columns))
@@ -87,13 +98,13 @@ class WindowAttention(keras.layers.Layer):
             x = ops.pad(x, ((0, 0), (0, rows.padding), (0, columns.padding), (0, 0)))
         q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
         x = self.qkv(x) + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])  # (B, H, W, 3 C)
-        x = partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
+        x = window_partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
         q, k, v = ops.split(x, 3)
         scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), math.log(100)))[:, None]  # (heads, 1, 1, 1)
         q = _unit(q) * ops.cast(scale, self.compute_dtype)
         scores = ops.cast(ops.matmul(q, ops.swapaxes(_unit(k), -1, -2)), "float32")  # (heads, B windows, tokens, tokens)
         weights = ops.cast(ops.softmax(self._add_bias(scores, rows, columns)), self.compute_dtype)
-        x = reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
+        x = window_reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
         if padded:
             x = x[:, :height, :width]
         x = self.proj(x)
@@ -104,10 +115,10 @@ class WindowAttention(keras.layers.Layer):
         return (rows.shift, columns.shift), (rows.padding, columns.padding)
 
     def _add_bias(self, scores: Any, rows: Axis, columns: Axis) -> Any:
-        """Return scores (heads, B windows, tokens, tokens) with position bias, and closed where tokens do not see each other."""
-        table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(offsets(rows, columns))))  # (differences, heads)
-        bias = ops.take(ops.transpose(table), pairs(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
-        closed = mask(rows, columns)
+        """Add position bias and attention mask to scores float32 (heads, B windows, tokens, tokens)."""
+        table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns))))  # (differences, heads)
+        bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
+        closed = attention_mask(rows, columns)
         if closed is None:
             return scores + bias
         tokens = rows.window * columns.window
@@ -115,11 +126,9 @@ class WindowAttention(keras.layers.Layer):
         return ops.reshape(ops.reshape(scores, shape) + (bias + closed)[:, None], (self.heads, -1, tokens, tokens))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "heads": self.heads, "window": self.window, "shift": self.shift}
 
 
@@ -131,11 +140,12 @@ def _unit(vectors: Any) -> Any:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class SwinV2Block(keras.layers.Layer):
-    """x + norm1(attention(x)), then x + norm2(mlp(x)), each branch under stochastic depth.
+    """Apply a block of Swin Transformer V2: x + norm1(attention(x)), then x + norm2(mlp(x)), under stochastic depth.
 
-    The normalisations come after what they normalise ("res-post-norm"), so that values do not grow with depth. The MLP is linear to
-    mlp_ratio C, exact GELU, linear to C. Scales of normalisations begin at 1; the authors' code begins them at 0, which the paper does
-    not mention and which would keep gradients from all other weights of a block in the first step.
+    The normalisations come after what they normalise ("res-post-norm"), so that values do not grow with depth. The MLP
+    is linear to mlp_ratio C, exact GELU, linear to C. Scales of normalisations begin at 1; the authors' code begins
+    them at 0, which the paper does not mention and which would keep gradients from all other weights of a block in the
+    first step.
 
     Args:
         heads: Number of heads.
@@ -157,6 +167,11 @@ class SwinV2Block(keras.layers.Layer):
 
     Reference:
         Liu et al., "Swin Transformer V2", CVPR 2022, section 3.2.
+
+    Example:
+        >>> layer = SwinV2Block(heads=2, window=4, mlp_ratio=2)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, heads: int, window: int = 8, shift: int = 0, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any) -> None:
@@ -170,7 +185,6 @@ class SwinV2Block(keras.layers.Layer):
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         for layer in (self.attention, self.norm1, self.norm2):
             layer.build(input_shape)
@@ -181,16 +195,13 @@ class SwinV2Block(keras.layers.Layer):
         self.fc2.build((None, hidden))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the block's output."""
         x = inputs + self.skip1(self.norm1(self.attention(inputs)), training=training)
         branch = self.norm2(self.fc2(ops.gelu(self.fc1(x), approximate=False)))
         return x + self.skip2(branch, training=training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         own = {"heads": self.heads, "window": self.window, "shift": self.shift, "mlp_ratio": self.mlp_ratio, "drop_path": self.drop_path}
         return {**super().get_config(), **own}

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from marsls_keras.layers.windows import Axis, mask, offsets, pairs, partition, reverse
+from marsls_keras.layers.window_partition import (
+    Axis,
+    attention_mask,
+    relative_coordinates,
+    relative_position_index,
+    window_partition,
+    window_reverse,
+)
 
 GRIDS = [((8, 8), 4, 2), ((8, 12), 4, 0), ((4, 8), 8, 4), ((6, 9), 4, 2), ((3, 5), 2, 1), ((1, 7), 3, 1), ((2, 2), 1, 0)]
 
@@ -29,7 +36,7 @@ def test_the_window_is_clamped_to_the_axis_and_then_not_shifted(size, clamped, n
 def test_windows_hold_the_right_tokens_and_reverse_undoes_it(groups):
     rows, columns = Axis(4, 2, 0), Axis(6, 3, 1)
     maps = np.arange(2 * 4 * 6 * 6).reshape(2, 4, 6, 6).astype("float32")
-    windows = np.array(partition(maps, rows, columns, groups))
+    windows = np.array(window_partition(maps, rows, columns, groups))
     assert windows.shape == (groups, 2 * 4, 6, 6 // groups)
     expected = [
         [
@@ -41,7 +48,7 @@ def test_windows_hold_the_right_tokens_and_reverse_undoes_it(groups):
         for g in range(groups)
     ]
     assert np.array_equal(windows, expected)
-    assert np.array_equal(reverse(windows, rows, columns), maps)
+    assert np.array_equal(window_reverse(windows, rows, columns), maps)
 
 
 @pytest.mark.parametrize("size,window,shift", GRIDS)
@@ -68,14 +75,14 @@ def test_the_mask_closes_padding_and_what_the_roll_brought_together(size, window
                     table[p, q] = near
             expected.append(table)
     expected = np.array(expected)
-    found = mask(rows, columns)
+    found = attention_mask(rows, columns)
     if found is None:
         assert expected.all()
     else:
         real = np.array([[t for t in table] for table in expected]).any(-1)  # padding may see padding: it is cut off
         assert np.array_equal((found == 0)[real], expected[real]) and set(np.unique(found)) <= {0, np.float32(-1e9)}
     unknown = tuple(Axis.clamped(tf.constant(n), window, shift) for n in size)
-    assert np.array_equal(mask(*unknown), np.zeros_like(expected, np.float32) if found is None else found)
+    assert np.array_equal(attention_mask(*unknown), np.zeros_like(expected, np.float32) if found is None else found)
 
 
 @pytest.mark.parametrize("size,window,shift", GRIDS)
@@ -89,9 +96,9 @@ def test_offsets_are_those_of_each_pair(size, window, shift):
     h, w = rows.window, columns.window
     tokens = [(y, x) for y in range(h) for x in range(w)]
     expected = [[(spaced(a - c, h), spaced(b - d, w)) for c, d in tokens] for a, b in tokens]
-    table, index = offsets(rows, columns), pairs(rows, columns)
+    table, index = relative_coordinates(rows, columns), relative_position_index(rows, columns)
     assert table.shape == ((2 * h - 1) * (2 * w - 1), 2) and table.dtype == np.float32
     assert table[index] == pytest.approx(np.array(expected), abs=1e-6) and np.isfinite(table).all()
     unknown = tuple(Axis.clamped(tf.constant(n), window, shift) for n in size)
-    assert np.array(offsets(*unknown)) == pytest.approx(table, abs=1e-6)
-    assert np.array_equal(pairs(*unknown), index)
+    assert np.array(relative_coordinates(*unknown)) == pytest.approx(table, abs=1e-6)
+    assert np.array_equal(relative_position_index(*unknown), index)
