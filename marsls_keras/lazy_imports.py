@@ -1,7 +1,7 @@
-"""Keras and TensorFlow, imported when something of them is first used, since that takes seconds.
+"""Keras and TensorFlow, imported on first use, since that takes seconds.
 
-What only checks a user's input must not wait for them. Modules of functions take Keras from here. Modules that derive classes from those of
-Keras import it as usual, and are imported where they are needed.
+Checks of a user's input must not wait for them. Modules of functions take Keras from here. Modules with subclasses of
+Keras' classes import it as usual, and are imported where they are needed.
 """
 
 from __future__ import annotations

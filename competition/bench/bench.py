@@ -19,7 +19,7 @@ from rich.table import Table
 from competition.bench.peers import Peer, require_peer, timed
 from competition.commands.train import require_parts
 from competition.console import table
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
@@ -87,7 +87,7 @@ def bench(
         windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
         for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
             require_size(parsed.model.name, parsed.model.options, height, width)
-        backend()
+        import_backend()
         result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
         result |= _network(fold, seconds, peer, say)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 
 
 def trial() -> None:
     """Train one trial of a search; `tune training` starts it and tells it what to do."""
-    backend()
+    import_backend()
     from competition.search.trial import run_trial
 
     raise typer.Exit(run_trial())

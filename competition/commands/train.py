@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from competition.processes import train_side_by_side
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 from marsls_keras.bands.releases import expand_bands
 from marsls_keras.config import Config, load_config
 from marsls_keras.data.decoded.checks import barren
@@ -115,7 +115,7 @@ def train(
         for k in folds:
             if not overwrite and (fold != "all" or run.trouble(k) is not None):
                 require_fresh(run if full is None else as_full(run, full), k, resume)
-    backend()
+    import_backend()
     # Modules that derive classes from those of Keras.
     from marsls_keras.training.multi_device import uneven_shares
     from marsls_keras.training.train_fold import require_labels, train_fold

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 from marsls_keras.data.decoded.checks import without_data
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
@@ -85,7 +85,7 @@ def predict_ensemble(
     variance = RunningVariance(shape) if uncertainty else None
     if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
         say(f"One member in one view predicts {alone} of {len(hashes)} tiles, so the variance there is 0.")
-    backend()
+    import_backend()
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
         if len(index):

@@ -45,7 +45,7 @@ class GlobalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, "float32")
-        # Bounded below, since the gradient of the root at 0, that of a channel of zeros, is infinite.
+        # Bounded below: at 0, the norm of a channel of zeros, the gradient of the root is infinite.
         norm = ops.sqrt(ops.maximum(ops.sum(x * x, axis=(1, 2), keepdims=True), 1e-37))  # (B, 1, 1, C)
         norm = norm / (ops.mean(norm, axis=-1, keepdims=True) + _EPSILON)
         return inputs * (1 + self.gamma * ops.cast(norm, self.compute_dtype)) + self.beta

@@ -10,7 +10,7 @@ from keras import ops
 from marsls_keras.layers.resize import bilinear
 
 _LARGEST = 80.0
-"""Logits beyond it are cut off: their probability would be no normal float32 number any more, and its logarithm infinite."""
+"""Bound of the logits: beyond it the probability is not a normal float32 number, and its logarithm infinite."""
 
 
 @keras.saving.register_keras_serializable("marsls_keras")

@@ -82,7 +82,7 @@ class WindowAttention(keras.layers.Layer):
         self.logit_scale = self.add_weight(
             shape=(self.heads, 1, 1), initializer=keras.initializers.Constant(math.log(10)), autocast=False, name="logit_scale"
         )
-        # The bias is added to scores in float32, so it is computed so.
+        # In float32, as the scores it is added to.
         self.cpb_mlp_0 = layers.Dense(_HIDDEN, "relu", kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_0")
         self.cpb_mlp_2 = layers.Dense(self.heads, use_bias=False, kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_2")
         self.proj = layers.Dense(channels, name="proj", **options)

@@ -24,8 +24,6 @@ class PositionedTokens(keras.layers.Layer):
 
     The embeddings are those of a square grid; for a map of another size they are interpolated bicubically.
 
-    The embeddings are those of a square grid; for a map of another size they are interpolated bicubically.
-
     Args:
         grid: Side of the grid.
         **kwargs: Passed to keras.layers.Layer.
@@ -55,7 +53,7 @@ class PositionedTokens(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         channels = input_shape[-1]
-        # Named biases, since they are added, and must not decay.
+        # The optimizer leaves variables named "bias" out of the weight decay.
         self.class_token = self.add_weight(shape=(1, 1, channels), initializer=_normal(), name="class_token_bias")
         self.positions = self.add_weight(shape=(1, 1 + self.grid**2, channels), initializer=_normal(), name="positions_bias")
 

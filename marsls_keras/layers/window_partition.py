@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-_CLOSED = -1e9
-"""What is added to the score of a pair of tokens that do not see each other; its exponential is 0 in float32."""
+_MASKED = -1e9
+"""Added to the score of a masked pair of tokens; its exponential is 0 in float32."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def attention_mask(rows: Axis, columns: Axis) -> Any:
         parts.append(xp.reshape(part, (axis.number, axis.window)))
     part = 3 * parts[0][:, None, :, None] + parts[1][None, :, None, :]  # (rows, columns, h, w)
     part = xp.reshape(part, (-1, rows.window * columns.window))
-    open_ = part[:, :, None] == part[:, None, :]
-    return xp.where(open_, np.float32(0), np.float32(_CLOSED))
+    visible = part[:, :, None] == part[:, None, :]
+    return xp.where(visible, np.float32(0), np.float32(_MASKED))
 
 
 def relative_coordinates(rows: Axis, columns: Axis) -> Any:

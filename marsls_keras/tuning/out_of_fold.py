@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marsls_keras.backend import backend
+from marsls_keras.backend import import_backend
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.tile_ref import TileRef
@@ -205,7 +205,7 @@ def _fold_views(
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed without alignment is added to its cache."""
     if alignment is not None:
         say(f"Fitting fold {fold} of run {run.name} to the {len(index)} tiles it held out; predicting them in {len(views)} view(s) …")
-        backend()
+        import_backend()
         member = align(load_member(run, fold), tiles.subset(index), alignment)
         # In the precision of the cache, so that nothing but the alignment makes a difference.
         seen = [found._replace(probability=half(found.probability)) for found in predict_tiles(member, tiles, index, views)]
@@ -219,7 +219,7 @@ def _fold_views(
     missing = [view for view in views if named[view] not in complete]
     if missing:
         say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
-        backend()
+        import_backend()
         computed = predict_tiles(load_member(run, fold), tiles, index, missing)
         found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
         save_oof(path, ids, found, weights)
