@@ -118,12 +118,12 @@ class WindowAttention(keras.layers.Layer):
         """Add position bias and attention mask to scores float32 (heads, B windows, tokens, tokens)."""
         table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns))))  # (differences, heads)
         bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
-        closed = attention_mask(rows, columns)
-        if closed is None:
+        masked = attention_mask(rows, columns)
+        if masked is None:
             return scores + bias
         tokens = rows.window * columns.window
         shape = (self.heads, -1, rows.number * columns.number, tokens, tokens)
-        return ops.reshape(ops.reshape(scores, shape) + (bias + closed)[:, None], (self.heads, -1, tokens, tokens))
+        return ops.reshape(ops.reshape(scores, shape) + (bias + masked)[:, None], (self.heads, -1, tokens, tokens))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

@@ -129,7 +129,7 @@ def attention_mask(rows: Axis, columns: Axis) -> Any:
     parts = []
     for axis in (rows, columns):
         position = xp.arange(axis.number * axis.window)
-        # 0, or 1 for what the roll has brought from the other border, or 2 for padding.
+        # 0 for tokens in place, 1 for those rolled in from the other border, 2 for padding.
         part = xp.where(position >= axis.size, 2, xp.where(position >= axis.size - axis.shift, 1, 0))
         parts.append(xp.reshape(part, (axis.number, axis.window)))
     part = 3 * parts[0][:, None, :, None] + parts[1][None, :, None, :]  # (rows, columns, h, w)
