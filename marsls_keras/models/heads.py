@@ -20,18 +20,21 @@ class MultiHeadModel(keras.Model):
     is one. Where there are several masks, a layer "mask" makes one of them, called with their list and the image
     (`MeanProbability`).
 
-    | call | gives |
+    | call | returns |
     |---|---|
     | `training=True` | {"mask_…": logits, …} and "landslide" if there is one |
     | otherwise | the outputs: logits (B, H, W, 1), or {"mask", "landslide"} |
 
-    The loss is the mean over the masks of the compiled loss, against the truth and the weights brought to its size:
-    means over the area that a pixel covers, the truth's weighted by the weights, so that a pixel that is half landslide
-    has the truth 1/2 (every term of `build_loss` takes such); plus, with a head "landslide", the binary cross-entropy
-    of the image-level label, which is 1 if any pixel of weight above 0 is landslide (images whose every pixel has
-    weight 0 do not count); plus once whatever the layers add, such as penalties on weights. In evaluation it is the
-    loss of what the network predicts. RMAU-Net does not say how its losses are weighted against each other; equal
-    weights are a choice. Metrics see the predicted mask only, also in training.
+    The training loss is the sum of:
+    - The mean over the masks of the compiled loss. Truth and weights are resized to each mask by area averaging, the
+      truth weighted by the weights. A pixel that is half landslide has the truth 1/2, which every term of `build_loss`
+      accepts.
+    - With a head "landslide", the binary cross-entropy of the image-level label, which is 1 if any pixel of weight
+      above 0 is landslide. Images whose every pixel has weight 0 do not count.
+    - What the layers add, such as weight penalties, once.
+
+    In evaluation the loss is that of the prediction. Metrics always see the predicted mask only. RMAU-Net does not say
+    how its losses are weighted against each other; equal weights are a choice.
 
     Args:
         inputs: As in keras.Model.
@@ -42,8 +45,8 @@ class MultiHeadModel(keras.Model):
     Example:
         >>> from marsls_keras.models import build_model
         >>> model = build_model("rmau_net", bands=7, filters=2, poolings=1, tile_size=16)
-        >>> type(model).__name__, tuple(model(np.ones((1, 16, 16, 7), "float32")).shape)
-        ('MultiHeadModel', (1, 16, 16, 1))
+        >>> tuple(model(np.ones((1, 16, 16, 7), "float32")).shape)
+        (1, 16, 16, 1)
         >>> sorted(model(np.ones((1, 16, 16, 7), "float32"), training=True))
         ['mask_128', 'mask_256', 'mask_64']
     """
@@ -66,7 +69,7 @@ class MultiHeadModel(keras.Model):
         Args:
             x: Images (B, H, W, C); not used.
             y: Masks (B, H, W, 1) of {0, 1}.
-            y_pred: What `call` gave.
+            y_pred: Result of `call`.
             sample_weight: Optional (B, H, W, 1).
             training: Not used.
         """
