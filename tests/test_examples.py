@@ -37,6 +37,7 @@ DONE = [
     "models/segmenter.py",
     "models/unet.py",
     "progress.py",
+    "report",
     "runtime.py",
     "signals.py",
     "suggestions.py",

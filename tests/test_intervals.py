@@ -6,7 +6,7 @@ from scipy.stats import t as student
 
 from marsls_keras.counts import Counts, counts_at_thresholds, histogram
 from marsls_keras.intervals import difference_interval, per_block, region_spread, score_band, score_interval
-from marsls_keras.report.contents import threshold_band
+from marsls_keras.report.run_summary import threshold_band
 
 TERRAINS = {
     # Spread of landslide per block (of its logarithm), tiles of a block at most, quality, how alike blocks are, blocks without landslide.

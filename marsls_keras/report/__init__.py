@@ -1,8 +1,8 @@
-"""One self-contained HTML page on one or several runs, which needs TensorFlow only to be written, and a fold's training curves."""
+"""Self-contained HTML report on one or several runs, and the charts of it."""
 
-from marsls_keras.report.contents import FoldReport, RunReport
 from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report
 from marsls_keras.report.plots import save_curves
+from marsls_keras.report.run_summary import FoldReport, RunReport
 
 __all__ = ["Answer", "FoldReport", "RunReport", "save_curves", "write_report"]

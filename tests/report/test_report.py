@@ -11,8 +11,8 @@ from sklearn.metrics import confusion_matrix
 
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.report import write_report
-from marsls_keras.report.contents import evaluate, not_comparable, remarks
 from marsls_keras.report.page import render
+from marsls_keras.report.run_summary import evaluate, not_comparable, remarks
 
 
 @pytest.fixture(scope="module")

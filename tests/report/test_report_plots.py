@@ -7,8 +7,8 @@ from helpers.reports import history, make_run, scores
 from matplotlib.image import imread
 
 from marsls_keras.report import save_curves
-from marsls_keras.report.contents import evaluate, threshold_band
-from marsls_keras.report.panels import ERROR_COLOURS, error_map, hillshade, stretch
+from marsls_keras.report.run_summary import evaluate, threshold_band
+from marsls_keras.report.tile_pictures import ERROR_COLOURS, error_map, hillshade, stretch
 
 
 def test_threshold_band_holds_the_curve():

@@ -19,7 +19,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import read_decision
 from marsls_keras.inference.decision_record import read_decision_file
 from marsls_keras.json_records import read_record
-from marsls_keras.report.study import study_plots
+from marsls_keras.report.study_plots import study_plots
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run
 from marsls_keras.training.refit import FullPlan

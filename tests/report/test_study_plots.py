@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from marsls_keras.report.page import render
 from marsls_keras.report.plots import png
-from marsls_keras.report.study import height, history, parallel_coordinates, study_plots
+from marsls_keras.report.study_plots import height, history, parallel_coordinates, study_plots
 
 KEYS = {
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

@@ -10,8 +10,8 @@ from matplotlib.image import imread
 
 from marsls_keras.config import parse_config
 from marsls_keras.report import write_report
+from marsls_keras.report.augmentation_preview import OUTLINE, preview
 from marsls_keras.report.page import render
-from marsls_keras.report.preview import OUTLINE, preview
 
 
 def run_with(**sections):
