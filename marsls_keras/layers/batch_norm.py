@@ -16,15 +16,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
     TensorFlow.
 
     Keras computes it from a dozen elementary operations, which on a CPU cost a fifth of a U-Net's training step.
-    TensorFlow's kernel FusedBatchNormV3 reads the input twice and no more, takes in a ReLU that follows, and at
-    inference goes into the convolution before it (if that has no bias). Under JAX, where XLA fuses by itself, and for
-    what the kernel cannot do (inputs other than (B, H, W, C), masks, statistics over several devices, renormalisation)
-    or is not needed for (frozen layers in training), this is Keras' layer.
+    TensorFlow's kernel FusedBatchNormV3 reads the input only twice, is fused with a ReLU that follows, and at inference
+    is folded into the convolution before it (if that has no bias). Under JAX, where XLA fuses by itself, and for what
+    the kernel cannot do (inputs other than (B, H, W, C), masks, statistics over several devices, renormalisation) or is
+    not needed for (frozen layers in training), this is Keras' layer.
 
     Call arguments:
         inputs: Float (B, H, W, C).
         training: Whether to normalise with the batch's statistics and to update the moving ones.
         mask: As in Keras' layer.
+
+    Returns:
+        (B, H, W, C), in the layer's compute dtype.
 
     Reference:
         Ioffe & Szegedy, "Batch Normalization", ICML 2015.

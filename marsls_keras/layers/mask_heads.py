@@ -46,7 +46,7 @@ class MeanProbability(keras.layers.Layer):
 
     Each mask's probabilities are resized bilinearly first.
 
-    logit = log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. Both sums are made of positive terms, so nothing
+    The logit is log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. Both sums are made of positive terms, so nothing
     cancels, and the logit is exact for probabilities near 0 and near 1. RMAU-Net averages "three predicted output
     masks" (section IV.C): probabilities, not logits.
 
@@ -54,7 +54,7 @@ class MeanProbability(keras.layers.Layer):
         **kwargs: Passed to keras.layers.Layer; the dtype should be "float32".
 
     Call arguments:
-        masks: List of logits, float (B, h, w, 1) each, of any sizes; cut off beyond ±80.
+        masks: List of logits, float (B, h, w, 1) each, of any sizes; clipped to ±80.
         image: (B, H, W, C); only its size counts.
 
     Returns:

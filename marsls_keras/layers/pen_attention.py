@@ -18,13 +18,13 @@ class PenAttention(layers.Layer):
 
     From x, with F maps, and with u terms of the expansion:
     1. two ConvPE branches: Conv2D(F, k, dilation 2, L2) - BatchNorm - ReLU - ProgressiveExpansion(u) -> u F maps each
-    2. both branches side by side, 2 u F maps, through multi-head self-attention (2 heads of 2 features) and Conv2D(F,
+    2. both branches concatenated, 2 u F maps, through multi-head self-attention (2 heads of 2 features) and Conv2D(F,
        1) -> F maps
-    3. these beside x, 2 F maps, through Conv2D(F, k) - BatchNorm - ReLU - LayerNorm -> F maps
+    3. the result concatenated with x, 2 F maps, through Conv2D(F, k) - BatchNorm - ReLU - LayerNorm -> F maps
 
-    It is computed with less work, in exact arithmetic to the same values and gradients:
-    - The branches have the same input, so they are the two halves of the filters of one convolution. (The expansion
-      then has their maps in another order, which the attention's projection, being dense, does not care about.)
+    Implemented with fewer operations, for the same values and gradients up to rounding:
+    - The branches have the same input, so they are the two halves of the filters of one convolution. The order of their
+      maps in the expansion differs from the paper's, which makes no difference to the dense projection that follows.
     - The expansion is read by a linear projection only, which takes powers of the maps instead
       (`ProgressiveExpansion.project`).
     - Attention's output projection and both convolutions after it are linear, with nothing between. Their kernels are

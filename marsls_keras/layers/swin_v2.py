@@ -31,12 +31,12 @@ class WindowAttention(keras.layers.Layer):
     """Apply multi-head cosine self-attention within (shifted) windows, with a continuous relative position bias.
 
     softmax(τ cos(q, k) + b) v for each head, with τ = min(exp(logit_scale), 100) and b = 16 sigmoid(MLP(Δ)) of the
-    log-spaced difference Δ of the two positions. Queries and values have a bias, keys have none, for it would not
-    change the softmax of plain attention.
+    log-spaced difference Δ of the two positions. Queries and values have a bias. Keys have none: it would not change
+    the softmax of plain attention.
 
-    Grids of any size will do. Along each axis the window is clamped to the grid, and then not shifted; where the grid
-    is not a multiple of the window, it is padded below and on the right. Rolled-in and padding tokens do not take part:
-    unlike timm, which lets the padding be attended to, so that the two differ there (and nowhere else).
+    Grids may have any size. Along each axis the window is clamped to the grid, and then not shifted; where the grid is
+    not a multiple of the window, it is padded below and on the right. Rolled-in and padding tokens are masked. timm
+    lets padding be attended to; only there do the two differ.
 
     Args:
         heads: Number of heads, a divisor of the number C of channels.
