@@ -14,7 +14,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.progress import stage
 
 state = {"debug": False, "imported": False}
-"""Whether to show tracebacks and the messages of TensorFlow, as the command line asks for, and whether the backend is imported."""
+"""debug: whether to show tracebacks and TensorFlow's log (option --debug). imported: whether the backend is imported."""
 
 
 def import_backend() -> None:

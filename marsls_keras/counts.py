@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 BINS = 1000
-"""Bins of the threshold histogram; thresholds are k / BINS for k = 0 … BINS."""
+"""Number of bins of a histogram of probabilities; the thresholds are k / BINS for k = 0 … BINS - 1."""
 
 _EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
 
 SCORES = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
-"""The scores that are reported, the ranking one first."""
+"""Names of the pixel-wise scores, the one that ranks first."""
 
 NO_INTERVAL = "no interval: one block"
-"""What is said of a score whose interval is None; see `marsls_keras.intervals`."""
+"""Text for a score whose interval is None; see `marsls_keras.intervals`."""
 
 IMAGE_SCORES = ("f1", "accuracy", "precision", "recall")
-"""The scores of a detection: whether there is landslide in an image."""
+"""Names of the scores of image-level detection."""
 
 
 @dataclass(frozen=True)

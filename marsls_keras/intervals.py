@@ -131,7 +131,7 @@ def per_block(counts: Counts, blocks: np.ndarray) -> Counts:
 
 
 def _leave_one_out(counts: Counts, score: str) -> tuple[Any, Any]:
-    """Return the score over all blocks, and without each of them: of shape (…) and (blocks, …)."""
+    """Return the score over all blocks, (…), and the score without each block, (blocks, …)."""
     fields = [np.asarray(field, float) for field in (counts.tp, counts.fp, counts.fn, counts.tn)]
     total = [field.sum(axis=0) for field in fields]
     return Counts(*total).scores()[score], Counts(*(whole - field for whole, field in zip(total, fields, strict=True))).scores()[score]

@@ -15,11 +15,11 @@ from marsls_keras.files import read_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
-"""A whole number that counts something; beyond 2^53 JSON's readers do not agree on it."""
+"""A count; beyond 2^53 JSON readers that use double precision would round it."""
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 Name = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A SHA-256."""
+"""A SHA-256 as 64 hexadecimal digits."""
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 

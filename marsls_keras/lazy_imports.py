@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     class _Lazy:
-        """Stands for a module and imports it when it is first asked for anything."""
+        """Import a module at the first access to one of its attributes."""
 
         def __init__(self, name: str) -> None:
             self._name = name

@@ -16,10 +16,10 @@ from typing import Any, TextIO, TypeVar
 Item = TypeVar("Item")
 
 FIRST = 2.0
-"""Seconds that a stage takes before it is told of."""
+"""Seconds after which a running stage is shown."""
 
 EVERY = 10.0
-"""Seconds from line to line where stderr is no terminal."""
+"""Seconds between lines where stderr is not a terminal."""
 
 _open: list[Stage] = []
 _lock = threading.RLock()
@@ -117,7 +117,7 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop; a bar disappears."""
+        """Stop showing progress; a bar is removed."""
         self._over.set()
         self._thread.join()
         if self._stream is not sys.stderr:

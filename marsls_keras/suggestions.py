@@ -19,7 +19,7 @@ _SYNONYMS = {
     **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
     **dict.fromkeys(("off", "no"), "none"),
 }
-"""Other words for names of this package; a word counts only where its name is one of those that are known."""
+"""Synonyms of names in this package; one counts only where its name is among the known ones."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

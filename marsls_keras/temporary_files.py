@@ -15,7 +15,7 @@ from pathlib import Path
 _OURS = re.compile(r"\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\..")
 
 _PAUSE = 10.0
-"""Seconds within which a folder is not looked through again: a prediction may write ten thousand files into one."""
+"""Seconds between two searches of a folder: a prediction may write ten thousand files into it."""
 
 _swept: dict[Path, float] = {}
 

@@ -92,7 +92,7 @@ class DimensionAttention(keras.layers.Layer):
         return ops.sum(ops.reshape(attention(together, together), ops.shape(pooled)), axis=0)
 
     def _attend_columns(self, pooled: Any) -> Any:
-        """Return what `_attend` does over rows of any width, (2, B, H, W) to (B, H, W)."""
+        """Apply `_attend` to rows of any width, resized to the built width and back: (2, B, H, W) to (B, H, W)."""
         if pooled.shape[-1] == self.width:
             return self._attend(self.over_channels, pooled)
         columns = ops.shape(pooled)[-1]

@@ -123,7 +123,7 @@ class PenAttention(layers.Layer):
         return self.merge(ops.concatenate([reduced, inputs], -1))
 
     def _with_attention(self, context: Any, inputs: Any) -> Any:
-        """Return merge(concatenate([reduce(attention(expansion(context))), inputs])) by the product of the kernels."""
+        """Return merge(concatenate([reduce(attention(expansion(context))), inputs])), with multiplied kernels."""
         heads = self.attention.attend(self._project(context, self.attention.qkv_kernel, self.attention.qkv_bias))  # (B, H, W, 4)
         maps = ops.concatenate([heads, ops.ones_like(heads[..., :1]), inputs], -1)  # (B, H, W, 4 + 1 + F)
         projection = ops.concatenate([self.attention.output_kernel, self.attention.output_bias[None]], 0)  # (4 + 1, 2 u F)

@@ -66,7 +66,7 @@ class ProgressiveExpansion(keras.layers.Layer):
         return ops.concatenate(sums, axis=-1) if self.terms > 1 else inputs  # (..., u C)
 
     def project(self, inputs: Any, kernel: Any) -> Any:
-        """Return matmul(self(inputs), kernel) without writing down the expansion.
+        """Return matmul(self(inputs), kernel) without computing the expansion.
 
         x^n stands in the sums S_n…S_u, always with its coefficient c_n, so that one matrix, c_n times the sum of their
         parts of the kernel, takes x^n to the result.

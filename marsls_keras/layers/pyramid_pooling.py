@@ -49,7 +49,7 @@ class AdaptivePooling(keras.layers.Layer):
         return ops.reshape(x, (-1, self.bins, self.bins, channels))
 
     def _means(self, size: Any) -> Any:
-        """Return the matrix (bins, size) that takes the means along an axis."""
+        """Return the matrix (bins, size) that averages an axis into bins."""
         number, position = ops.arange(self.bins, dtype="int32")[:, None], ops.arange(size, dtype="int32")[None]
         first, end = number * size // self.bins, -(-(number + 1) * size // self.bins)
         inside = ops.cast(ops.logical_and(position >= first, position < end), "float32")

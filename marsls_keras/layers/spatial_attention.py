@@ -9,7 +9,7 @@ from keras import ops
 
 LAYOUTS = ("rows", "columns", "pooled")
 POOL = 4
-"""Side, in pixels, of the squares that a token of the layout `pooled` stands for."""
+"""Side in pixels of the squares that the layout `pooled` averages to one token."""
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
@@ -75,7 +75,7 @@ class SpatialAttention(keras.layers.Layer):
         return ops.matmul(self.attend(qkv), self.output_kernel) + self.output_bias  # (B, H, W, C)
 
     def attend(self, qkv: Any) -> Any:
-        """Return the heads' results before the output projection.
+        """Apply the attention to projected queries, keys and values, without the output projection.
 
         Args:
             qkv: Queries, keys and values, (B, H, W, 3 * n * d); head by head in each.

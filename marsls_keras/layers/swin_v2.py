@@ -133,7 +133,7 @@ class WindowAttention(keras.layers.Layer):
 
 
 def _unit(vectors: Any) -> Any:
-    """Return vectors of length 1, computed in float32."""
+    """Scale vectors to length 1, in float32."""
     x = ops.cast(vectors, "float32")
     return ops.cast(x * ops.rsqrt(ops.maximum(ops.sum(x * x, axis=-1, keepdims=True), 1e-12)), vectors.dtype)
 

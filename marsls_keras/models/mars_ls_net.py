@@ -10,7 +10,7 @@ from keras import layers
 from marsls_keras.layers import PenAttention
 
 SIZES = {f"{letter}{kernel}": (filters, kernel) for letter, filters in (("s", 16), ("m", 32), ("l", 48)) for kernel in (3, 4, 5)}
-"""The nine configurations of the paper's Table 3: filters and side of the kernels by name."""
+"""Filters and kernel side of the nine configurations in the paper's Table 3."""
 
 
 def mars_ls_net(

@@ -12,7 +12,7 @@ from marsls_keras.layers import CBAM, BatchNormalization, ChannelMean, Dimension
 from marsls_keras.models.heads import LANDSLIDE, MASK, MultiHeadModel
 
 _HEADS = {64: 1, 128: 0, 256: -1}
-"""Pyramid level of each head; level n has 2^-n times the side of the image."""
+"""Level of each head, by its side on tiles of 128 pixels; maps at level n have 2^-n times the side of the image."""
 
 
 def _double_conv(filters: int, name: str) -> Callable[[Any], Any]:

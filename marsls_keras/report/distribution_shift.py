@@ -17,7 +17,7 @@ _SAMPLE = 20_000
 _BINS = 60
 _INK = ("#8A8A8A", "#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's colours; the grey sample is the reference
 FORMATS = (".png", ".svg")
-"""What a picture of the distributions can be written as."""
+"""Suffixes of the formats that a plot can be written in."""
 
 
 def sample_pixels(tiles: Tiles) -> np.ndarray:

@@ -90,7 +90,7 @@ class RunReport:
     valid: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is one of everything for each tile."""
+        """Refuse fields of different lengths; a ValueError says which."""
         names = ("held_out_by", "blocks", "images", "masks", "probability", "predicted")
         lengths = {name: len(getattr(self, name)) for name in names}
         if set(lengths.values()) != {len(self.refs)}:

@@ -15,7 +15,7 @@ from marsls_keras.bands.releases import RGB
 from marsls_keras.report.plots import SKY, VERMILION, YELLOW
 
 ERROR_COLOURS = {"found (TP)": SKY, "false alarm (FP)": VERMILION, "missed (FN)": YELLOW}
-"""Colours of the error map; sky blue, vermilion and yellow differ in hue and in lightness, for every eye."""
+"""Colours of the error map; they differ in hue and lightness, also under colour blindness."""
 
 PROBABILITY_COLOURS = "viridis"
 SLOPE_COLOURS = "cividis"
