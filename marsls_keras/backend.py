@@ -14,7 +14,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.progress import stage
 
 state = {"debug": False, "imported": False}
-"""debug: whether to show tracebacks and TensorFlow's log (option --debug). imported: whether the backend is imported."""
+"""debug: whether to show tracebacks and TensorFlow's log (--debug). imported: whether the backend is imported."""
 
 
 def import_backend() -> None:

@@ -258,7 +258,8 @@ def out_of_memory(error: BaseException) -> str | None:
     lines = [line for line in text.splitlines() if re.search(r"\bOOM\b|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", line)]
     if type(error).__name__ != "ResourceExhaustedError" and not lines:
         return None
-    if re.search("no space left|quota exceeded", text, re.IGNORECASE):  # TensorFlow raises the same error for a full disk
+    # TensorFlow raises the same error for a full disk.
+    if re.search("no space left|quota exceeded", text, re.IGNORECASE):
         return None
     return (lines or text.splitlines())[0].strip()
 

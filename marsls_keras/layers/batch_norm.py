@@ -42,7 +42,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         own = bool(training and self.trainable)  # the batch's own statistics
-        # On a GPU in deterministic mode the kernel has no gradient with fixed statistics, which a frozen layer in training needs.
+        # On a GPU in deterministic mode the kernel has no gradient for fixed statistics, which a frozen layer needs.
         if (training and not own) or not self._fits(inputs, mask):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -58,7 +58,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=own,
         )
         if own:
-            # The kernel gives the variance of the population that the batch is a sample of; Keras' layer keeps that of the batch.
+            # The kernel returns the unbiased variance (n - 1); Keras' layer averages the biased one (n).
             number = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance * ((number - 1) / number))):
                 moving.assign(moving * self.momentum + batch * (1 - self.momentum))

@@ -127,7 +127,7 @@ class PenAttention(layers.Layer):
         heads = self.attention.attend(self._project(context, self.attention.qkv_kernel, self.attention.qkv_bias))  # (B, H, W, 4)
         maps = ops.concatenate([heads, ops.ones_like(heads[..., :1]), inputs], -1)  # (B, H, W, 4 + 1 + F)
         projection = ops.concatenate([self.attention.output_kernel, self.attention.output_bias[None]], 0)  # (4 + 1, 2 u F)
-        reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (4 + 1, F), to which the last row's bias is to be added
+        reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (4 + 1, F); the last row still lacks the bias
         reduction = ops.concatenate([reduction[:-1], reduction[-1:] + self.reduce.bias], 0)
         after, skip = ops.split(self.merge.kernel, 2, axis=2)  # each (k, k, F, F)
         kernel = ops.concatenate([ops.matmul(reduction, after), skip], 2)  # (k, k, 4 + 1 + F, F)

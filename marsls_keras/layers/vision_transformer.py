@@ -61,7 +61,8 @@ class PositionedTokens(keras.layers.Layer):
         number, height, width, channels = ops.shape(inputs)
         positions = ops.convert_to_tensor(self.positions)
         square = ops.reshape(ops.cast(positions[0, 1:], "float32"), (self.grid, self.grid, channels))
-        square = ops.tensordot(_cubic(self.grid, height), square, 1)  # (H, grid, C); for the grid's own size the same numbers
+        # At the grid's own size the interpolation changes nothing.
+        square = ops.tensordot(_cubic(self.grid, height), square, 1)  # (H, grid, C)
         square = ops.einsum("wg,hgc->hwc", _cubic(self.grid, width), square)
         tokens = ops.reshape(inputs + ops.cast(square, inputs.dtype), (number, -1, channels))
         first = ops.broadcast_to(ops.convert_to_tensor(self.class_token) + positions[:, :1], (number, 1, channels))

@@ -32,8 +32,8 @@ class Row:
     """Pictures of one tile in several draws, or of windows of one size.
 
     Attributes:
-        title: What it shows.
-        pictures: Its pictures, for each band or bands shown one after the other.
+        title: Name of the tile, or size of the windows.
+        pictures: A list of pictures for each view (RGB, relief or a single band).
 
     Example:
         >>> Row("tile a", [[picture("RGB, as it is", "Tile a", np.zeros((4, 4, 3)))]]).title
@@ -49,9 +49,9 @@ class Preview:
     """Pictures of augmented training inputs, with the augmentations in words.
 
     Attributes:
-        changes: The changes that may happen, one phrase each.
-        notes: What of the configuration has no effect, one sentence each.
-        rows: The pictures.
+        changes: Augmentations that are on, one phrase each.
+        notes: Settings that have no effect, one sentence each.
+        rows: Rows of pictures.
 
     Example:
         >>> Preview(changes=["flip 50%"], notes=[], rows=[]).changes

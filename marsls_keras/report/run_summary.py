@@ -24,7 +24,7 @@ class FoldReport:
     """A finished fold, as its directory tells.
 
     Attributes:
-        fold: Its number.
+        fold: Number of the fold.
         rows: Rows of its history.csv, one an epoch.
         metrics: Content of its metrics.json.
         environment: Content of its environment.json.
@@ -45,21 +45,21 @@ class RunReport:
     """A run with its out-of-fold predictions, as its directory and its training data tell.
 
     Attributes:
-        name: Its name.
-        config: Its configuration, as YAML.
+        name: Name of the run.
+        config: Configuration as YAML.
         fingerprint: Content of its fingerprint.json.
         folds: The finished folds.
         missing: Why the other folds are missing, one reason each.
         decision: Content of its decision.json, None if it was not tuned.
-        refs: The N tiles of its pool.
+        refs: The N labelled tiles that training and validation use.
         held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
         blocks: Block of each tile, N of them.
         images: float32 (N, H, W, C), canonical.
         bands: Names of the C bands.
         masks: uint8 (N, H, W) of {0, 1}.
-        probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a
-            decision). What it holds for a tile of a missing fold does not matter.
-        predicted: uint8 (N, H, W) of {0, 1}, the masks that the decision makes of it.
+        probability: float32 (N, H, W), out-of-fold, mean over the decision's TTA views (one view without a decision).
+            Values for tiles of a missing fold are ignored.
+        predicted: uint8 (N, H, W) of {0, 1}, the masks after the decision.
         study: Content of the study.json of its search over training, None if there was none.
         valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
 
