@@ -8,12 +8,12 @@ import ast
 import doctest
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "marsls_keras"
-FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # Folders and files, relative to marsls_keras, where each public function and class must have an example.
 DONE = [
@@ -59,6 +59,22 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def run_examples(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run the examples of a module, each docstring's in a folder of its own; return their number and what went wrong."""
+    import keras
+    import numpy as np
+
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    report: list[str] = []
+    found = doctest.DocTestFinder().find(module, extraglobs={"np": np, "keras": keras})
+    for number, test in enumerate(found):
+        place = folder / str(number)
+        place.mkdir()
+        monkeypatch.chdir(place)
+        runner.run(test, out=report.append)
+    return sum(len(test.examples) for test in found), "".join(report)
+
+
 def public_without_example(path: Path) -> list[str]:
     """Return the public top-level functions and classes of a file whose docstring has no example."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -68,28 +84,25 @@ def public_without_example(path: Path) -> list[str]:
 
 def has_example(docstring: str) -> bool:
     _, heading, body = docstring.partition("\nExample:\n")
-    return bool(heading) and (">>> " in body or "```" in body)
+    return bool(heading) and (">>> " in body or "```sh" in body)
 
 
 @pytest.mark.parametrize("module_name", [dotted(path) for path in sources(".") if ">>> " in path.read_text()])
 def test_examples_run(module_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import keras
-    import numpy as np
-
-    module = importlib.import_module(module_name)
-    runner = doctest.DocTestRunner(optionflags=FLAGS)
-    report: list[str] = []
-    for number, test in enumerate(doctest.DocTestFinder().find(module, extraglobs={"np": np, "keras": keras})):
-        (tmp_path / str(number)).mkdir()
-        monkeypatch.chdir(tmp_path / str(number))
-        runner.run(test, out=report.append)
-    assert runner.tries, "no example was found: is it in a docstring?"
-    assert not runner.failures, "".join(report)
+    number, report = run_examples(importlib.import_module(module_name), tmp_path, monkeypatch)
+    assert number, "no example was found: is it in a docstring?"
+    assert not report, report
 
 
 @pytest.mark.parametrize("path", sources(*DONE), ids=dotted)
 def test_public_names_have_an_example(path: Path) -> None:
     assert public_without_example(path) == []
+
+
+def test_a_wrong_example_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("wrong", "Add.\n\nExample:\n    >>> 1 + 1\n    3\n    >>> never()  # doctest: +SKIP\n")
+    number, report = run_examples(module, tmp_path, monkeypatch)
+    assert number == 2 and "Expected:\n    3\nGot:\n    2\n" in report and "never" not in report
 
 
 def test_a_missing_example_is_seen(tmp_path: Path) -> None:

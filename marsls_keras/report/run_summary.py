@@ -51,7 +51,7 @@ class RunReport:
         folds: The finished folds.
         missing: Why the other folds are missing, one reason each.
         decision: Content of its decision.json, None if it was not tuned.
-        refs: The N labelled tiles that training and validation use.
+        refs: The N tiles of its splits.json, in that order.
         held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
         blocks: Block of each tile, N of them.
         images: float32 (N, H, W, C), canonical.
