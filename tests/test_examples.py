@@ -13,43 +13,43 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "marsls_keras"
+PACKAGES = ("marsls_keras", "competition")
 
-# Folders and files, relative to marsls_keras, where each public function and class must have an example.
+# Folders and files where each public function and class must have an example.
 DONE = [
-    "backend.py",
-    "counts.py",
-    "errors.py",
-    "files.py",
-    "intervals.py",
-    "json_records.py",
-    "layers",
-    "lazy_imports.py",
-    "metrics.py",
-    "models/__init__.py",
-    "models/decoders",
-    "models/dual_swin.py",
-    "models/fusion.py",
-    "models/heads.py",
-    "models/mars_ls_net.py",
-    "models/pyramid.py",
-    "models/rmau_net.py",
-    "models/segmenter.py",
-    "models/unet.py",
-    "progress.py",
-    "report",
-    "runtime.py",
-    "signals.py",
-    "suggestions.py",
-    "temporary_files.py",
+    "marsls_keras/backend.py",
+    "marsls_keras/counts.py",
+    "marsls_keras/errors.py",
+    "marsls_keras/files.py",
+    "marsls_keras/intervals.py",
+    "marsls_keras/json_records.py",
+    "marsls_keras/layers",
+    "marsls_keras/lazy_imports.py",
+    "marsls_keras/metrics.py",
+    "marsls_keras/models/__init__.py",
+    "marsls_keras/models/decoders",
+    "marsls_keras/models/dual_swin.py",
+    "marsls_keras/models/fusion.py",
+    "marsls_keras/models/heads.py",
+    "marsls_keras/models/mars_ls_net.py",
+    "marsls_keras/models/pyramid.py",
+    "marsls_keras/models/rmau_net.py",
+    "marsls_keras/models/segmenter.py",
+    "marsls_keras/models/unet.py",
+    "marsls_keras/progress.py",
+    "marsls_keras/report",
+    "marsls_keras/runtime.py",
+    "marsls_keras/signals.py",
+    "marsls_keras/suggestions.py",
+    "marsls_keras/temporary_files.py",
 ]
 
 
 def sources(*places: str) -> list[Path]:
-    """Return the Python files at places, which are folders or files relative to the package."""
+    """Return the Python files at places, which are folders or files."""
     found = []
     for place in places:
-        path = PACKAGE / place
+        path = ROOT / place
         found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return found
 
@@ -87,7 +87,7 @@ def has_example(docstring: str) -> bool:
     return bool(heading) and (">>> " in body or "```sh" in body)
 
 
-@pytest.mark.parametrize("module_name", [dotted(path) for path in sources(".") if ">>> " in path.read_text()])
+@pytest.mark.parametrize("module_name", [dotted(path) for path in sources(*PACKAGES) if ">>> " in path.read_text()])
 def test_examples_run(module_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     number, report = run_examples(importlib.import_module(module_name), tmp_path, monkeypatch)
     assert number, "no example was found: is it in a docstring?"
