@@ -1,4 +1,4 @@
-"""The deep-learning backend, imported only when something has to be computed."""
+"""Import of the deep-learning backend, only when something must be computed, and without its log messages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from marsls_keras.errors import InputError
 from marsls_keras.progress import stage
 
 state = {"debug": False, "imported": False}
-"""Whether to show tracebacks and the messages of TensorFlow, as the command line asks for, and whether the backend is imported."""
+"""debug: whether to show tracebacks and TensorFlow's log (--debug). imported: whether the backend is imported."""
 
 
 def import_backend() -> None:
-    """Import the deep-learning backend, which takes seconds, without its chatter; once everything that can be refused without it was.
+    """Import the deep-learning backend, which takes seconds, without its log messages.
+
+    Call it once everything that can be refused without it was.
 
     Raises:
         InputError: If KERAS_BACKEND names one that is not there.
+
+    Example:
+        >>> import_backend()
+        >>> state["imported"]
+        True
     """
     if not state["debug"]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    wanted = os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # else ~/.keras/keras.json would decide
+    wanted = os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # without it, Keras would read ~/.keras/keras.json
     if wanted not in ("tensorflow", "jax") or find_spec(wanted) is None:
         hint = 'pip install "marsls-keras[jax]" brings it.' if wanted == "jax" else "Expected tensorflow or jax."
         raise InputError(f"KERAS_BACKEND={wanted}: there is no such backend here. {hint}")
@@ -43,6 +50,11 @@ def quiet_stderr(loud: bool) -> Iterator[None]:
     """Hold back what native code writes to stderr in the block, and show it only if the block fails.
 
     TensorFlow logs a dozen lines before its log level can be set from Python. With `loud`, nothing is held back.
+
+    Example:
+        >>> with quiet_stderr(loud=False):
+        ...     keras.backend.backend() in ("tensorflow", "jax")
+        True
     """
     if loud:
         yield

@@ -1,7 +1,7 @@
-"""Pixel counts and every score that follows from them; NumPy only, so that scoring a zip does not import TensorFlow.
+"""Pixel-wise confusion counts and the scores computed from them; NumPy only, so that scoring a zip needs no TensorFlow.
 
-Counts are pooled over pixels first and turned into a score once: the challenge ranks by that, and a mean of per-batch scores is another
-number. Pixels of weight 0 are not counted.
+Counts are pooled over pixels first and turned into a score once: the challenge ranks by that, and a mean of per-batch
+scores is another number. Pixels of weight 0 are not counted.
 """
 
 from __future__ import annotations
@@ -12,23 +12,31 @@ from typing import Any
 import numpy as np
 
 BINS = 1000
-"""Bins of the threshold histogram; thresholds are k / BINS for k = 0 … BINS."""
+"""Number of bins of a histogram of probabilities; the thresholds are k / BINS for k = 0 … BINS - 1."""
 
 _EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
 
 SCORES = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
-"""The scores that are reported, the ranking one first."""
+"""Names of the pixel-wise scores, the one that ranks first."""
 
 NO_INTERVAL = "no interval: one block"
-"""What is said of a score whose interval is None; see `marsls_keras.intervals`."""
+"""Text for a score whose interval is None; see `marsls_keras.intervals`."""
 
 IMAGE_SCORES = ("f1", "accuracy", "precision", "recall")
-"""The scores of a detection: whether there is landslide in an image."""
+"""Names of the scores of image-level detection."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Confusion counts of a binary segmentation; each field is a number or an array of one shape (per tile, per threshold)."""
+    """Confusion counts of a binary segmentation: true and false positives, false and true negatives, in pixels.
+
+    Each field is a number, or an array; all have one shape (per tile, per threshold).
+
+    Example:
+        >>> counts = Counts(tp=30, fp=10, fn=20, tn=140) + Counts(tp=10, fp=0, fn=0, tn=40)
+        >>> round(counts.scores()["iou_fg"], 4)  # 40 / (40 + 10 + 20)
+        0.5714
+    """
 
     tp: Any
     fp: Any
@@ -36,18 +44,21 @@ class Counts:
     tn: Any
 
     def __add__(self, other: Counts) -> Counts:
-        """Pool two counts."""
+        """Add the counts of two sets of pixels."""
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
 
     def pooled(self) -> Counts:
-        """Sum array fields to one count."""
+        """Sum array fields to one count of integers."""
         return Counts(*(int(np.sum(field)) for field in (self.tp, self.fp, self.fn, self.tn)))
 
     def scores(self) -> dict[str, Any]:
-        """Return mIoU, IoU of foreground and background, F1, precision and recall, in [0, 1] and of the shape of the fields.
+        """Return mIoU, IoU of landslide and background, F1, precision and recall, in [0, 1].
 
-        A score whose class occurs neither in the truth nor in the prediction is 1: there was nothing to find and nothing was claimed. A
-        precision without any predicted pixel, or a recall without any true one, is 0 as soon as the other side has some.
+        Each score has the shape of the fields.
+
+        A score whose class occurs neither in the truth nor in the prediction is 1: there was nothing to find and
+        nothing was claimed. A precision without any predicted pixel, or a recall without any true one, is 0 as soon as
+        the other side has some.
         """
         tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
 
@@ -68,7 +79,10 @@ class Counts:
         return {name: float(value) if value.ndim == 0 else value for name, value in values.items()}
 
     def image_scores(self) -> dict[str, Any]:
-        """Return F1, accuracy, precision and recall of counts of images, as `scores` does; the accuracy of no image at all is 1."""
+        """Return F1, accuracy, precision and recall of image-level counts, in [0, 1].
+
+        Undefined scores are as in `scores`; the accuracy over no images is 1.
+        """
         tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
         total = tp + fp + fn + tn
         accuracy = np.where(total > 0, (tp + tn) / np.maximum(total, 1), 1.0)
@@ -77,7 +91,7 @@ class Counts:
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, axis: Any = None) -> Counts:
-    """Count truth against prediction.
+    """Count true and false positives and negatives of a predicted mask.
 
     Args:
         truth: Mask, any shape, nonzero is landslide.
@@ -87,6 +101,10 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | No
 
     Raises:
         ValueError: If the shapes differ.
+
+    Example:
+        >>> confusion(np.array([1, 1, 0, 0]), np.array([1, 0, 1, 0]), weight=np.array([1, 1, 1, 0]))
+        Counts(tp=1, fp=1, fn=1, tn=0)
     """
     if np.shape(truth) != np.shape(prediction):
         raise ValueError(f"truth and prediction differ in shape. Received: {np.shape(truth)} and {np.shape(prediction)}")
@@ -98,7 +116,7 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | No
 
 
 def detection(masks: np.ndarray, landslide: np.ndarray) -> dict[str, Any]:
-    """Return how well images with landslide were told from those without, pooled over the images, at threshold 0.5.
+    """Score image-level detection: which images have landslides, at threshold 0.5, pooled over the images.
 
     Args:
         masks: Masks (N, H, W), nonzero is landslide; an image with any such pixel has landslide.
@@ -106,32 +124,58 @@ def detection(masks: np.ndarray, landslide: np.ndarray) -> dict[str, Any]:
 
     Returns:
         "threshold", "scores" (`Counts.image_scores`) and "counts".
+
+    Example:
+        >>> masks = np.array([[[0, 1]], [[0, 0]], [[0, 0]]])
+        >>> detection(masks, np.array([0.9, 0.6, 0.1]))["scores"]["precision"]
+        0.5
     """
     counts = confusion(np.any(masks, axis=(1, 2)), landslide >= 0.5)
     return {"threshold": 0.5, "scores": counts.image_scores(), "counts": asdict(counts)}
 
 
 def histogram(truth: np.ndarray, probability: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """Return how many pixels of each class have a probability in each bin: int64 (2, BINS), row 0 background, row 1 landslide.
+    """Return the histogram of probabilities for each class: int64 (2, BINS), row 0 background, row 1 landslide.
 
-    Bin k holds probabilities in [k / BINS, (k + 1) / BINS), the edges as float32; a probability of 1 falls in the last bin. Histograms of
-    parts add up.
+    Bin k holds probabilities in [k / BINS, (k + 1) / BINS), the edges as float32; a probability of 1 falls in the last
+    bin. The histogram of a union is the sum of the histograms.
+
+    Args:
+        truth: Mask, any shape, nonzero is landslide.
+        probability: Probabilities of the same shape, in [0, 1].
+        weight: Optional, same shape; pixels of weight 0 are left out.
+
+    Example:
+        >>> counted = histogram(np.array([0, 1, 1]), np.array([0.25, 0.25, 1.0]))
+        >>> np.argwhere(counted).tolist()  # class and bin of each pixel
+        [[0, 250], [1, 250], [1, 999]]
     """
     truth, probability = np.asarray(truth).ravel() != 0, np.asarray(probability, dtype=np.float32).ravel()
     if weight is not None:
         used = np.asarray(weight).ravel() > 0
         truth, probability = truth[used], probability[used]
     bins = np.clip((probability * np.float32(BINS)).astype(np.int64), 0, BINS - 1)
-    # The product is rounded: at an edge it may lie one bin off what a comparison with the threshold says.
+    # The product is rounded: at an edge it may be one bin off what the comparison with the threshold gives.
     bins += probability >= _EDGES[bins + 1]
     bins -= probability < _EDGES[bins]
     return np.bincount(truth * BINS + bins, minlength=2 * BINS).reshape(2, BINS)
 
 
 def counts_at_thresholds(hist: np.ndarray) -> Counts:
-    """Return the counts at the thresholds 0, 1 / BINS … (BINS - 1) / BINS from histograms (…, 2, BINS); each field is int64 (…, BINS).
+    """Return the confusion counts at the thresholds 0, 1 / BINS … (BINS - 1) / BINS, from histograms of probabilities.
 
     At threshold k / BINS a pixel is landslide if its bin is k or higher.
+
+    Args:
+        hist: int64 (…, 2, BINS), of `histogram`.
+
+    Returns:
+        Counts whose fields are int64 (…, BINS).
+
+    Example:
+        >>> counts = counts_at_thresholds(histogram(np.array([0, 1, 1]), np.array([0.25, 0.25, 1.0])))
+        >>> counts.tp[[250, 251]].tolist(), counts.fp[[250, 251]].tolist()
+        ([2, 1], [1, 0])
     """
     positive = np.flip(np.cumsum(np.flip(hist, -1), -1), -1)
     total = hist.sum(-1, keepdims=True)

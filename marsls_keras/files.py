@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write under a temporary name, flush, rename."""
+"""Atomic writes (temporary name, flush, rename) and strict reading of JSON."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from typing import Any
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.temporary_files import remove_abandoned, temporary_beside
 
-# What np.load raises on a torn or altered archive; zipfile calls a damaged header encrypted or unsupported.
+# Errors of np.load on a truncated or altered archive; zipfile calls a damaged header encrypted or unsupported.
 DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving, what was written there is flushed and takes the place of `path`.
+    """Write a file atomically: yield a temporary path, then flush it and rename it to `path`.
 
-    The temporary name keeps the suffixes of `path`, since some writers choose their format by them. If the block fails, the temporary
-    file is removed and an earlier `path` stays as it was. What processes that were killed here left half written in the same folder is
-    removed first (`marsls_keras.temporary_files`).
+    The temporary name keeps the suffixes of `path`, since some writers choose their format by them. If the block fails,
+    the temporary file is removed and an earlier `path` stays as it was. Temporary files of killed processes in the same
+    folder are removed first (`marsls_keras.temporary_files`).
 
     Raises:
         RunError: If the file cannot be written (disk full, no permission).
+
+    Example:
+        >>> with atomic("scores.txt") as temporary:
+        ...     _ = temporary.write_text("0.83")
+        >>> Path("scores.txt").read_text()
+        '0.83'
     """
     path = Path(path)
     temporary = temporary_beside(path)
@@ -45,49 +51,81 @@ def atomic(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise RunError(f"Could not write {path}: {reason}. Nothing was changed; free some space or choose another place.") from error
     finally:
-        with suppress(OSError):  # where the folder is a file, there is not even a temporary name to look for
+        with suppress(OSError):  # the parent folder may itself be a file
             temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8.
+
+    Raises:
+        RunError: If it cannot be written.
+
+    Example:
+        >>> write_text("note.txt", "Valles Marineris")
+        >>> Path("note.txt").read_text()
+        'Valles Marineris'
+    """
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file atomically, indented and with a final newline."""
+    """Write a JSON file atomically, indented and with a final newline.
+
+    Raises:
+        RunError: If it cannot be written.
+
+    Example:
+        >>> write_json("metrics.json", {"miou": 0.83})
+        >>> read_json("metrics.json")
+        {'miou': 0.83}
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Return the content of a JSON file, read strictly; `marsls_keras.json_records.read_record` also checks that it has the form of its kind.
+    """Read a JSON file strictly; `marsls_keras.json_records.read_record` also validates it against a model.
 
     Raises:
-        InputError: If the file is missing, cannot be read or is not JSON in UTF-8; if it holds NaN or an infinite number, text that is no
-            Unicode, a key twice, or more levels than can be read.
+        InputError: If the file is missing, cannot be read or is not JSON in UTF-8; if it holds NaN or an infinite
+            number, text that is not valid Unicode, a key twice, or more levels than can be read.
+
+    Example:
+        >>> _ = Path("metrics.json").write_text('{"miou": NaN}')
+        >>> read_json("metrics.json")
+        Traceback (most recent call last):
+            ...
+        marsls_keras.errors.InputError: metrics.json is damaged: NaN is no number of JSON
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
-        if "\\u" in text:  # only so can JSON hold a NUL character or half a surrogate pair
+        if "\\u" in text:  # JSON can hold a NUL character or half a surrogate pair only as an escape
             require_text(value)
         return value
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:  # of UTF-8, of JSON, or a whole number of thousands of digits
+    except ValueError as error:  # invalid UTF-8 or JSON, or an integer of thousands of digits
         raise InputError(f"{path} is damaged: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is damaged: it is nested too deeply.") from None
 
 
 def require_text(value: Any) -> None:
-    """Refuse text, in whatever depth of a value, that is no Unicode or holds a NUL character: no file name can be made of it.
+    r"""Refuse strings with a NUL character or half a surrogate pair, at any depth: no file name can hold them.
 
     Raises:
-        ValueError: If there is any.
+        ValueError: If there is one.
+
+    Example:
+        >>> require_text({"name": "default", "folds": [0, 1]})
+        >>> require_text(["a\0b"])
+        Traceback (most recent call last):
+            ...
+        ValueError: 'a\x00b' holds a NUL character or half a surrogate pair
     """
     if isinstance(value, str):
         if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
@@ -120,11 +158,22 @@ def _finite(text: str) -> float:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits.
+
+    Example:
+        >>> _ = Path("empty").write_bytes(b"")
+        >>> sha256("empty")[:16]
+        'e3b0c44298fc1c14'
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def no_folder(path: Path, kind: str = "folder") -> str:
-    """Return the sentence about a path that is no folder: a file is called a file."""
+    """Return the error message for a path that should be a folder but is a file or does not exist.
+
+    Example:
+        >>> no_folder(Path("runs/none"), "run folder")
+        'There is no run folder runs/none.'
+    """
     return f"{path} is a file, expected a {kind}." if path.exists() else f"There is no {kind} {path}."

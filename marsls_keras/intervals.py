@@ -1,9 +1,10 @@
-"""How sure a pooled score is, from how it moves when one block of tiles is left out.
+"""95 % intervals of pooled scores, by the delete-one-block jackknife.
 
-Neighbouring tiles are alike, so tiles are not independent draws; blocks nearly are. Percentiles of resampled blocks are too narrow for few
-blocks, or for blocks of unequal content (five blocks: about 83 % where 95 % is claimed). The delete-one-block jackknife with quantiles of
-Student's t holds what it claims (tests/test_intervals.py): its degrees of freedom are those of the blocks that count, and a score's
-interval is symmetric in the logit, so that it stays within [0, 1].
+Neighbouring tiles are alike, so tiles are not independent draws; blocks nearly are. Percentiles of a bootstrap over
+blocks are too narrow for few blocks, or for blocks of unequal content (five blocks: about 83 % where 95 % is claimed).
+The jackknife with quantiles of Student's t keeps its nominal coverage (tests/test_intervals.py). Its degrees of freedom
+are those of the effective number of blocks, and a score's interval is symmetric in the logit, so that it stays within
+[0, 1].
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ from marsls_keras.counts import Counts
 
 
 def score_interval(counts: Counts, blocks: np.ndarray, score: str = "miou") -> tuple[float, float] | None:
-    """Return the 95 % interval of a pooled score, within [0, 1]; None with fewer than two blocks, which say nothing of others.
+    """Return the 95 % interval of a pooled score from counts per tile, within [0, 1]; None with fewer than two blocks.
 
     Args:
         counts: Counts per tile; each field (N,).
         blocks: Block label of each tile, (N,).
         score: Name of a score in `marsls_keras.counts.SCORES`.
+
+    Example:
+        >>> tp, fp, fn, tn = np.array([[30, 25, 40, 20], [5, 6, 4, 8], [5, 9, 3, 7], [60, 60, 53, 65]])
+        >>> counts = Counts(tp, fp, fn, tn)
+        >>> low, high = score_interval(counts, np.array(["a", "a", "b", "c"]))
+        >>> low < counts.pooled().scores()["miou"] < high
+        True
+        >>> score_interval(counts, np.array(["a", "a", "a", "a"])) is None  # one block
+        True
     """
     if (found := score_band(per_block(counts, blocks), score)) is None:
         return None
@@ -30,11 +40,19 @@ def score_interval(counts: Counts, blocks: np.ndarray, score: str = "miou") -> t
 
 
 def score_band(counts: Counts, score: str = "miou") -> tuple[Any, Any] | None:
-    """Return the ends of the 95 % interval of a score pooled over blocks, each of shape (…); None with fewer than two blocks.
+    """Return both ends of the 95 % interval of a pooled score from counts per block; None with fewer than two blocks.
+
+    The ends have the shape (…) of the trailing axes, such as one interval a threshold.
 
     Args:
         counts: Counts per block; each field (blocks, …).
         score: Name of a score.
+
+    Example:
+        >>> per_block_counts = Counts(*(np.full((3, 4), value) for value in (30, 5, 5, 60)))
+        >>> low, high = score_band(per_block_counts)
+        >>> low.shape, bool(np.all(low == high))  # equal blocks
+        ((4,), True)
     """
     if len(counts.tp) < 2:
         return None
@@ -42,19 +60,27 @@ def score_band(counts: Counts, score: str = "miou") -> tuple[Any, Any] | None:
     error = _error(without - value) * _quantile(_content(counts))
     inner = np.clip(value, 1e-9, 1 - 1e-9)
     reach = error / (inner * (1 - inner))
-    # A score that no block changes has no width; in the logit, 0 and 1 are out of reach.
+    # A score that no block changes has an interval of width 0. The logit is infinite at scores of 0 and 1.
     low, high = (np.where(error > 0, expit(logit(inner) + sign * reach), value) for sign in (-1, 1))
     return low, high
 
 
 def difference_interval(after: Counts, before: Counts, blocks: np.ndarray, score: str = "miou") -> tuple[float, float] | None:
-    """Return the 95 % interval of a difference in a pooled score, paired block by block; None with fewer than two blocks.
+    """Return the 95 % interval of a difference in a pooled score, paired by block; None with fewer than two blocks.
 
     Args:
         after: Counts per tile; each field (N,).
         before: Counts of the same tiles, of what is subtracted.
         blocks: Block label of each tile, (N,).
         score: Name of a score.
+
+    Example:
+        >>> tp, fp, fn, tn = np.array([[30, 25, 40], [5, 6, 4], [5, 9, 3], [60, 60, 53]])
+        >>> before = Counts(tp, fp, fn, tn)
+        >>> after = Counts(before.tp + 1, before.fp, before.fn - 1, before.tn)  # one pixel more is found in each tile
+        >>> low, high = difference_interval(after, before, np.array([0, 1, 2]))
+        >>> 0 < low < high
+        True
     """
     one, other = per_block(after, blocks), per_block(before, blocks)
     if len(one.tp) < 2:
@@ -66,7 +92,9 @@ def difference_interval(after: Counts, before: Counts, blocks: np.ndarray, score
 
 
 def region_spread(counts: Counts, regions: np.ndarray, score: str = "miou") -> dict[str, Any] | None:
-    """Return how a score differs from region to region, which says more of a new one than an interval; None with fewer than two.
+    """Return a score for each region, with minimum, maximum and standard deviation; None with fewer than two regions.
+
+    How a score differs between regions says more of a new region than an interval does.
 
     Args:
         counts: Counts per tile; each field (N,).
@@ -75,6 +103,12 @@ def region_spread(counts: Counts, regions: np.ndarray, score: str = "miou") -> d
 
     Returns:
         "scores", the score by region; "min", "max" and "std" of these, the standard deviation with N - 1.
+
+    Example:
+        >>> counts = Counts(np.array([30, 10]), np.array([5, 5]), np.array([5, 20]), np.array([60, 65]))
+        >>> spread = region_spread(counts, np.array([0, 1]), "recall")
+        >>> {region: round(score, 3) for region, score in spread["scores"].items()}
+        {'0': 0.857, '1': 0.333}
     """
     names = np.unique(regions).tolist()
     if len(names) < 2:
@@ -85,30 +119,46 @@ def region_spread(counts: Counts, regions: np.ndarray, score: str = "miou") -> d
 
 
 def per_block(counts: Counts, blocks: np.ndarray) -> Counts:
-    """Return the counts of each block, in the order of the labels, from those of tiles; each field (blocks,)."""
+    """Sum counts per tile to counts per block, in the sorted order of the labels; each field (blocks,).
+
+    Example:
+        >>> counts = Counts(*(np.array([1, 2, 4]) for _ in range(4)))
+        >>> per_block(counts, np.array(["b", "a", "b"])).tp.tolist()
+        [2.0, 5.0]
+    """
     names, index = np.unique(np.asarray(blocks), return_inverse=True)
     return Counts(*(np.bincount(index, np.asarray(field, float), len(names)) for field in (counts.tp, counts.fp, counts.fn, counts.tn)))
 
 
 def _leave_one_out(counts: Counts, score: str) -> tuple[Any, Any]:
-    """Return the score over all blocks, and without each of them: of shape (…) and (blocks, …)."""
+    """Return the score over all blocks, (…), and the score without each block, (blocks, …)."""
     fields = [np.asarray(field, float) for field in (counts.tp, counts.fp, counts.fn, counts.tn)]
     total = [field.sum(axis=0) for field in fields]
     return Counts(*total).scores()[score], Counts(*(whole - field for whole, field in zip(total, fields, strict=True))).scores()[score]
 
 
 def _error(moved: np.ndarray) -> Any:
-    """Return the standard error of a score, from how far it moves without each block, (blocks, …)."""
+    """Return the jackknife standard error of a score.
+
+    Args:
+        moved: Change of the score when a block is left out, (blocks, …).
+    """
     return np.sqrt((len(moved) - 1) / len(moved) * (moved**2).sum(axis=0))
 
 
 def _content(counts: Counts) -> np.ndarray:
-    """Return what a block weighs in the scores of the foreground: its pixels of landslide, true or predicted."""
+    """Return the weight of each block in the foreground scores: its true or predicted landslide pixels."""
     return np.asarray(counts.tp + counts.fp + counts.fn, float)
 
 
 def _quantile(content: np.ndarray) -> Any:
-    """Return the 97.5 % quantile of Student's t for blocks of some content (blocks, …); a few large ones among many count as few."""
+    """Return the 97.5 % quantile of Student's t, for the effective number of blocks.
+
+    A few large blocks among many small ones count as few (Kish's effective sample size).
+
+    Args:
+        content: Content of each block, (blocks, …), from `_content`.
+    """
     squares = (content**2).sum(axis=0)
     effective = np.where(squares > 0, content.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1), len(content))
     return stdtrit(np.maximum(effective - 1, 1), 0.975)

@@ -1,4 +1,4 @@
-"""JSON files that commands read again: what their models, one for each kind of file, have in common, and errors that name the key."""
+"""Base models, shared field types and validation of the JSON files of runs, decisions and submissions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from marsls_keras.files import read_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
-"""A whole number that counts something; beyond 2^53 JSON's readers do not agree on it."""
+"""A count; beyond 2^53 JSON readers that use double precision would round it."""
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 Name = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A SHA-256."""
+"""A SHA-256 as 64 hexadecimal digits."""
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -34,10 +34,17 @@ FoldName = Annotated[str, AfterValidator(_numbered)]
 
 
 class Record(BaseModel):
-    """Base of the models of JSON files and of their parts: strict about keys and types, without NaN.
+    """Base of the pydantic models of JSON files and their parts: strict, frozen, no unknown keys, no NaN.
 
     Attributes:
-        remedy: What to do where a file is not of this form.
+        remedy: Advice that ends the error message about a file of another form.
+
+    Example:
+        >>> class Normalization(Record):
+        ...     mean: float
+        ...     std: float
+        >>> Normalization(mean=0.5, std=0.25).std
+        0.25
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
@@ -46,7 +53,12 @@ class Record(BaseModel):
 
 
 class Scores(Record):
-    """Scores of a confusion count, as `Counts.scores` gives them."""
+    """Scores of confusion counts, as `Counts.scores` gives them.
+
+    Example:
+        >>> Scores(**Counts(tp=1, fp=0, fn=1, tn=2).scores()).recall
+        0.5
+    """
 
     miou: Share
     iou_fg: Share
@@ -57,7 +69,12 @@ class Scores(Record):
 
 
 class Confusion(Record):
-    """A confusion count over all pixels."""
+    """Confusion counts pooled over all pixels.
+
+    Example:
+        >>> Confusion(tp=1, fp=0, fn=1, tn=2).tp
+        1
+    """
 
     tp: Number
     fp: Number
@@ -66,7 +83,15 @@ class Confusion(Record):
 
 
 class Scored(Record):
-    """Scores and the counts that they are computed from, which have to agree; both are null where nothing was held out."""
+    """Scores with the counts they are computed from; both must agree, and both are null where nothing was held out.
+
+    Example:
+        >>> counts = Counts(tp=1, fp=0, fn=1, tn=2)
+        >>> Scored(scores=Scores(**counts.scores()), counts=Confusion(**vars(counts))).scores.recall
+        0.5
+        >>> Scored(scores=None, counts=None).counts is None
+        True
+    """
 
     scores: Scores | None
     counts: Confusion | None
@@ -83,11 +108,25 @@ class Scored(Record):
 
 
 def read_record(path: str | Path, kind: type[Record]) -> Any:
-    """Return the content of a JSON file, as JSON has it, after checking that it has the form of its kind.
+    """Read a JSON file and validate it against a model; return the plain JSON value.
+
+    Args:
+        path: The file.
+        kind: The model of its content.
 
     Raises:
-        InputError: If the file is missing, damaged (see `read_json`), or not of this form; every key that is wrong is named, with what was
-            expected and found.
+        InputError: If the file is missing, damaged (see `read_json`), or not of this form; every key that is wrong is
+            named, with what was expected and found.
+
+    Example:
+        >>> _ = Path("counts.json").write_text('{"tp": 1, "fp": 0, "fn": -1}')
+        >>> read_record("counts.json", Confusion)
+        Traceback (most recent call last):
+            ...
+        marsls_keras.errors.InputError: counts.json is damaged, was edited, or is of another version:
+          - fn: expected greater than or equal to 0, found -1
+          - tn: the key is missing
+        Restore the file from a copy.
     """
     value = read_json(path)
     require_record(value, kind, path)
@@ -95,10 +134,13 @@ def read_record(path: str | Path, kind: type[Record]) -> Any:
 
 
 def require_record(value: Any, kind: type[Record], path: str | Path) -> None:
-    """Refuse the content of a JSON file that does not have the form of its kind; see `read_record`.
+    """Validate a JSON value that was read from `path` against a model.
 
     Raises:
-        InputError: If so.
+        InputError: If it does not fit; every key that is wrong is named.
+
+    Example:
+        >>> require_record({"tp": 1, "fp": 0, "fn": 1, "tn": 2}, Confusion, "counts.json")
     """
     try:
         kind.model_validate(value)
@@ -110,7 +152,7 @@ def require_record(value: Any, kind: type[Record], path: str | Path) -> None:
 
 
 def _explain(error: Any) -> str:
-    """Return one pydantic error as "key: expected …, found …"."""
+    """Format one pydantic error as "key: expected …, found …"."""
     place = ".".join(str(part) for part in error["loc"]) or "the whole file"
     if error["type"] == "missing":
         return f"{place}: the key is missing"
@@ -121,5 +163,5 @@ def _explain(error: Any) -> str:
     else:
         message = error["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
     found = json.dumps(error["input"], ensure_ascii=False, default=str)
-    # More than a line is more than anyone reads; so is the section of which a rule over several keys does not hold.
+    # A long value, such as the whole section that a rule over several keys refuses, would bury the message.
     return f"{place}: {message}" if len(found) > 80 else f"{place}: {message}, found {found}"

@@ -1,7 +1,7 @@
-"""Keras and TensorFlow, imported when something of them is first used, since that takes seconds.
+"""Keras and TensorFlow, imported on first use, since that takes seconds.
 
-What only checks a user's input must not wait for them. Modules of functions take Keras from here. Modules that derive classes from those of
-Keras import it as usual, and are imported where they are needed.
+Checks of a user's input must not wait for them. Modules of functions take Keras from here. Modules with subclasses of
+Keras' classes import it as usual, and are imported where they are needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     class _Lazy:
-        """Stands for a module and imports it when it is first asked for anything."""
+        """Import a module at the first access to one of its attributes."""
 
         def __init__(self, name: str) -> None:
             self._name = name

@@ -1,4 +1,4 @@
-"""The confusion counts as a Keras metric: the arithmetic of `marsls_keras.counts`, accumulated on the device."""
+"""The mIoU of pooled confusion counts as a Keras metric; the arithmetic of `marsls_keras.counts`, on the device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from marsls_keras.counts import Counts
 
 
 class SegmentationCounts(keras.metrics.Metric):
-    """Pooled confusion counts over all batches since the last reset.
+    """Accumulate pooled confusion counts over batches; the result is the mIoU.
 
-    The counts are whole numbers (int64 under TensorFlow, else int32, which is exact up to two thousand million pixels), not a mean over
-    batches. `result` is the mIoU, for monitors; `counts` has everything.
+    The counts are integers (int64 under TensorFlow, else int32, which is exact up to two thousand million pixels), not
+    a mean over batches. `counts` returns all four.
 
     Args:
         threshold: A pixel is landslide if its probability is at least this.
@@ -26,6 +26,15 @@ class SegmentationCounts(keras.metrics.Metric):
         y_true: Masks (B, H, W, 1) of {0, 1}.
         y_pred: Logits (B, H, W, 1).
         sample_weight: Optional (B, H, W, 1); pixels of weight 0 are not counted.
+
+    Raises:
+        ValueError: If the threshold is not between 0 and 1.
+
+    Example:
+        >>> metric = SegmentationCounts()
+        >>> metric.update_state(np.array([1.0, 1.0, 0.0, 0.0]), np.array([5.0, -5.0, -5.0, -5.0]))  # logits
+        >>> metric.counts(), round(float(metric.result()), 4)  # mean of 1 / 2 and 2 / 3
+        (Counts(tp=1, fp=0, fn=1, tn=2), 0.5833)
     """
 
     def __init__(self, threshold: float = 0.5, name: str = "miou", **kwargs: Any) -> None:
@@ -33,13 +42,13 @@ class SegmentationCounts(keras.metrics.Metric):
             raise ValueError(f"threshold must lie between 0 and 1. Received: {threshold}")
         super().__init__(name=name, **kwargs)
         self.threshold = threshold
-        # "int" is int64 under TensorFlow, which keeps int32 variables on the CPU, where an XLA step on a GPU cannot reach them.
+        # "int" is int64 under TensorFlow. It keeps int32 variables on the CPU, which an XLA step on a GPU cannot use.
         self.cells = self.add_variable((4,), "zeros", dtype="int", name="cells")  # tp, fp, fn, tn
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count a batch."""
+        """Add the counts of a batch of masks and logits."""
         truth = ops.cast(y_true, "float32") > 0.5
-        # sigmoid(x) >= t, without losing the logits' precision in a sigmoid that saturates.
+        # The threshold is compared in logits: a sigmoid that saturates would lose their precision.
         logit = math.log(self.threshold / (1 - self.threshold))
         predicted = ops.cast(y_pred, "float32") >= logit
         used = ops.ones_like(truth) if sample_weight is None else ops.broadcast_to(ops.cast(sample_weight, "float32") > 0, ops.shape(truth))
@@ -59,13 +68,13 @@ class SegmentationCounts(keras.metrics.Metric):
         return (iou(tp) + iou(tn)) / 2
 
     def counts(self) -> Counts:
-        """Return the counts so far."""
+        """Return the counts since the last reset."""
         return Counts(*(int(cell) for cell in ops.convert_to_numpy(self.cells)))
 
     def reset_state(self) -> None:
-        """Start from zero."""
+        """Set all counts to 0."""
         self.cells.assign(ops.zeros((4,), self.cells.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
+        """Return the arguments that rebuild the metric."""
         return {**super().get_config(), "threshold": self.threshold}

@@ -1,6 +1,6 @@
-"""Progress of stages on stderr: a bar on a terminal, elsewhere a line where a stage takes long; nothing of a stage that is soon done.
+"""Progress of stages on stderr: a bar on a terminal, elsewhere a line every ten seconds; nothing for short stages.
 
-Results go to stdout, so that progress is in nobody's way there. Epochs have a bar of their own
+Results go to stdout, so that progress does not mix with them. Epochs have a bar of their own
 (marsls_keras/training/callbacks/progress.py).
 """
 
@@ -16,38 +16,44 @@ from typing import Any, TextIO, TypeVar
 Item = TypeVar("Item")
 
 FIRST = 2.0
-"""Seconds that a stage takes before it is told of."""
+"""Seconds after which a running stage is shown."""
 
 EVERY = 10.0
-"""Seconds from line to line where stderr is no terminal."""
+"""Seconds between lines where stderr is not a terminal."""
 
 _open: list[Stage] = []
 _lock = threading.RLock()
 
 
 class Stage:
-    """A stage that is being worked on, as `stage` gives it.
+    """Count the steps of a stage of work; made by `stage`.
 
     Args:
         title: What is done, such as "Reading tiles".
         total: Number of steps; None if it is not known.
+
+    Example:
+        >>> reading = Stage("Reading tiles", total=3)
+        >>> reading.advance(2)
+        >>> reading.line()
+        'Reading tiles … 2/3'
     """
 
     def __init__(self, title: str, total: int | None) -> None:
         self.title, self.total, self.done = title, total, 0
 
     def advance(self, steps: int = 1) -> None:
-        """Count steps as done."""
+        """Count `steps` more steps as done."""
         self.done += steps
 
     def line(self) -> str:
-        """Return how far it is."""
+        """Return title and steps as a line of text."""
         return f"{self.title} … {self.done}/{self.total}" if self.total is not None else f"{self.title} …"
 
 
 @contextmanager
 def stage(title: str, total: int | None = None) -> Iterator[Stage]:
-    """Tell on stderr of what is done within the block; a stage within another takes its place while it lasts.
+    """Show the progress of a block on stderr; a stage within another is shown in its place while it lasts.
 
     Args:
         title: What is done, such as "Reading tiles".
@@ -72,7 +78,12 @@ def stage(title: str, total: int | None = None) -> Iterator[Stage]:
 
 
 def tracked(title: str, items: Collection[Item]) -> Iterator[Item]:
-    """Yield the items; each is a step of a stage of this title, done when the next one is asked for."""
+    """Yield items and show the progress over them on stderr, one step an item.
+
+    Example:
+        >>> [tile for tile in tracked("Reading tiles", ["a.tif", "b.tif"])]
+        ['a.tif', 'b.tif']
+    """
     with stage(title, len(items)) as made:
         for item in items:
             yield item
@@ -80,7 +91,11 @@ def tracked(title: str, items: Collection[Item]) -> Iterator[Item]:
 
 
 def write(line: str) -> None:
-    """Write a line to stderr, above the bar if there is one."""
+    """Write a line to stderr, above the progress bar if there is one.
+
+    Example:
+        >>> write("fold 0 is finished")
+    """
     with _lock:
         if _Watch.bar is not None:
             _Watch.bar.console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
@@ -91,7 +106,7 @@ def write(line: str) -> None:
 
 
 class _Watch:
-    """Shows the innermost stage from a thread of its own, so that also what never counts a step is seen to go on."""
+    """Show the innermost stage from a thread of its own, so that a stage without steps is shown too."""
 
     bar: Any = None
 
@@ -102,7 +117,7 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop; a bar disappears."""
+        """Stop showing progress; a bar is removed."""
         self._over.set()
         self._thread.join()
         if self._stream is not sys.stderr:
@@ -111,7 +126,7 @@ class _Watch:
     def _show(self) -> None:
         if self._over.wait(FIRST):
             return
-        with suppress(OSError, ValueError, AttributeError):  # a closed stderr ends no work
+        with suppress(OSError, ValueError, AttributeError):  # a closed stderr must not stop the work
             if self._stream.isatty():
                 self._show_bar()
                 return
@@ -150,8 +165,8 @@ class _Watch:
 
 
 def _own_stderr() -> TextIO:
-    """Return stderr under a descriptor of its own: that of the process may be held back while TensorFlow is imported."""
+    """Return stderr under a file descriptor of its own: that of the process may be held back during imports."""
     try:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
-    except (OSError, ValueError, AttributeError):  # what stands for stderr, in a test or a notebook, has none
+    except (OSError, ValueError, AttributeError):  # a replaced stderr, as in a test or a notebook, has no descriptor
         return sys.stderr

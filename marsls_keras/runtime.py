@@ -1,4 +1,4 @@
-"""What the computation really runs on: devices, precision, XLA, determinism, memory; set here, printed and recorded."""
+"""Devices, precision, XLA, determinism and memory of the computation: checked, set, and recorded."""
 
 from __future__ import annotations
 
@@ -21,22 +21,33 @@ from marsls_keras.lazy_imports import keras
 
 
 def accelerators() -> list[str]:
-    """Return the names of the GPUs or TPUs that the backend sees."""
+    """Return the names of the GPUs or TPUs that the backend sees.
+
+    Example:
+        >>> accelerators()  # of a machine with one GPU  # doctest: +SKIP
+        ['/device:GPU:0']
+    """
     import tensorflow as tf
 
     if keras.backend.backend() == "jax":
         import jax
 
-        tf.config.set_visible_devices([], "GPU")  # TensorFlow only feeds the data and must not take the GPU's memory
+        tf.config.set_visible_devices([], "GPU")  # TensorFlow only runs tf.data and must leave the GPU's memory to JAX
         tf.config.list_logical_devices()
         return [str(device) for device in jax.devices() if device.platform != "cpu"]
     return [device.name for kind in ("GPU", "TPU") for device in tf.config.list_logical_devices(kind)]
 
 
 def use_xla(config: Training, devices: int = 1) -> bool:
-    """Return whether XLA compiles the steps: always under JAX; with "auto", under TensorFlow on one GPU and not deterministically.
+    """Return whether XLA compiles the training steps.
+
+    Always under JAX; with "auto", under TensorFlow on one GPU without determinism.
 
     On two CPU cores XLA made the U-Net's training step 1.4 times slower than oneDNN's kernels.
+
+    Example:
+        >>> use_xla(Training(xla="off")) == (keras.backend.backend() == "jax")
+        True
     """
     if keras.backend.backend() == "jax":
         return True
@@ -46,10 +57,17 @@ def use_xla(config: Training, devices: int = 1) -> bool:
 
 
 def effective_precision(precision: str) -> str:
-    """Return the precision that is computed in: "auto" is mixed_bfloat16 where the GPU, or else the processor, has bfloat16 natively.
+    """Return the precision that is computed in: resolve "auto" to mixed_bfloat16 or float32.
 
-    Elsewhere bfloat16 is emulated and slower than float32, which "auto" then is. GPUs have it from compute capability 8.0 on (Ampere), TPUs
-    all do, processors of x86 with the flags avx512_bf16 or amx_bf16.
+    "auto" is mixed_bfloat16 where the GPU, or without one the processor, has bfloat16 natively. Elsewhere bfloat16 is
+    emulated and slower than float32. GPUs have it from compute capability 8.0 on (Ampere), TPUs all do, x86 processors
+    with the flag avx512_bf16 or amx_bf16.
+
+    Example:
+        >>> effective_precision("float32")
+        'float32'
+        >>> effective_precision("auto") in ("float32", "mixed_bfloat16")
+        True
     """
     if precision != "auto":
         return precision
@@ -78,10 +96,15 @@ def _cpu_information() -> str:
 
 
 def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
-    """Set precision, seeds and determinism for this process, and return the content of environment.json.
+    """Set precision, random seeds and determinism of this process; return the content of environment.json.
 
     Raises:
         InputError: As `require_devices` does.
+
+    Example:
+        >>> environment = prepare(Training(precision="float32", seed=1))
+        >>> environment["precision"], environment["replicas"]
+        ('float32', 1)
     """
     require_devices(config, devices)
     precision = effective_precision(config.precision)
@@ -108,22 +131,26 @@ def prepare(config: Training, devices: int = 1) -> dict[str, Any]:
 
 
 def require_devices(config: Training, devices: int = 1) -> None:
-    """Refuse a training that this machine's devices cannot do as it is asked for, before anything of it is begun.
+    """Refuse a training that the devices of this machine cannot compute as configured, before it begins.
 
     Raises:
-        InputError: If there are fewer devices, or they cannot compute in this precision, with or without XLA, or deterministically.
+        InputError: If there are fewer devices, or they cannot compute in this precision, with or without XLA, or
+            deterministically.
+
+    Example:
+        >>> require_devices(Training(precision="float32"), devices=1)
     """
     if keras.backend.backend() == "jax":
         if config.xla == "off":
             raise InputError("training.xla off: JAX compiles every step with XLA. Set it to auto.")
-        # XLA reads its flags when the backend starts, which it has by now.
+        # XLA reads its flags when the backend starts, which has happened: they cannot be set from here.
         if config.deterministic and accelerators() and "deterministic_ops=true" not in os.environ.get("XLA_FLAGS", ""):
             raise InputError(
                 "training.deterministic: on a GPU, JAX repeats its results only if marsls is started with "
                 "XLA_FLAGS=--xla_gpu_deterministic_ops=true in the environment."
             )
     elif config.xla == "on" and (devices > 1 or config.deterministic):
-        # Keras either fails, since XLA's variables must be on one device, or goes on without XLA.
+        # Keras either fails, since XLA needs its variables on one device, or silently trains without XLA.
         what = f"--devices {devices}" if devices > 1 else "training.deterministic"
         raise InputError(f"training.xla on does not go together with {what} under TensorFlow. Set it to auto or off.")
     if devices > 1:
@@ -132,30 +159,48 @@ def require_devices(config: Training, devices: int = 1) -> None:
 
 
 def scope(devices: int) -> AbstractContextManager:
-    """Return the context in which a model must be built to be trained on several devices of this machine, each with a share of the batch.
+    """Return the context in which a model is built for data-parallel training on the devices of this machine.
+
+    With one device it does nothing. With several, each gets a share of every batch.
 
     Raises:
         InputError: If there are fewer devices, or the backend is not TensorFlow.
+
+    Example:
+        >>> with scope(devices=1):
+        ...     model = keras.Sequential([keras.Input((8, 8, 7)), keras.layers.Conv2D(1, 1)])
     """
     return nullcontext() if devices == 1 else _strategy(devices).scope()
 
 
 @cache
 def _strategy(devices: int) -> Any:
-    """Return the same strategy every time: two of them number their exchanges between devices alike, and mistake one for the other's."""
+    """Return the distribution strategy of this process, the same one at every call.
+
+    Two strategies number their exchanges between devices alike, and mistake one for the other's.
+    """
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(_replicas(devices))
 
 
 def assign_total(variable: keras.Variable, value: Any) -> None:
-    """Give a metric's variable a value; on several devices, where each has a part and the sum of them counts, the first device has all."""
+    """Assign a metric's variable, so that its sum over all devices is the value.
+
+    On several devices each holds a part, and the sum counts: the first device gets all of it.
+
+    Example:
+        >>> metric = keras.metrics.Sum()
+        >>> assign_total(metric.total, 3.0)
+        >>> float(metric.result())
+        3.0
+    """
     import tensorflow as tf
 
     if not isinstance(variable.value, tf.distribute.DistributedValues):
         variable.assign(value)
         return
-    # Assigned as a whole, each part would be the value over the number of devices, rounded down where it is a whole number.
+    # Assigned as a whole, each part would be value / devices, which is rounded down for integers.
     for i, part in enumerate(variable.value.values):
         part.assign(value if i == 0 else np.zeros_like(value))
 
@@ -178,6 +223,9 @@ def require_precision(precision: str) -> None:
 
     Raises:
         InputError: If it cannot.
+
+    Example:
+        >>> require_precision("float32")
     """
     if precision == "float32":
         return
@@ -191,30 +239,45 @@ def require_precision(precision: str) -> None:
         model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, dtype=precision)])
         model.compile("sgd", "mse", jit_compile=keras.backend.backend() == "jax")
         model.train_on_batch(keras.ops.ones((1, 8, 8, 1)), keras.ops.ones((1, 6, 6, 1)))
-    except Exception as error:  # each backend and device has its own way to say no
+    except Exception as error:  # backends and devices raise different exceptions
         device = ", ".join(accelerators() or ["CPU"])
         reason = str(error).splitlines()[0]
         raise InputError(f"training.precision {precision}: {device} cannot compute in {kind} ({reason}). Use float32.") from error
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """Return what an error of TensorFlow or JAX says about memory that ran out, or None if it is about something else."""
+    """Return the line of a TensorFlow or JAX error that reports exhausted memory, None for other errors.
+
+    Example:
+        >>> out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 GiB"))
+        'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 GiB'
+        >>> out_of_memory(ValueError("wrong shape")) is None
+        True
+    """
     text = str(error)
     lines = [line for line in text.splitlines() if re.search(r"\bOOM\b|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", line)]
     if type(error).__name__ != "ResourceExhaustedError" and not lines:
         return None
-    if re.search("no space left|quota exceeded", text, re.IGNORECASE):  # TensorFlow has one error for memory and disks
+    # TensorFlow raises the same error for a full disk.
+    if re.search("no space left|quota exceeded", text, re.IGNORECASE):
         return None
     return (lines or text.splitlines())[0].strip()
 
 
 def peak_memory() -> dict[str, float]:
-    """Return the largest amount of memory in use so far, in GiB: "host" for the process (not on Windows), "device" for the first GPU."""
+    """Return the peak memory use so far, in GiB: "host" for the process, "device" for the first GPU.
+
+    "host" is missing on Windows, "device" without a GPU.
+
+    Example:
+        >>> peak_memory()["host"] > 0
+        True
+    """
     peak = {}
     if sys.platform != "win32":
         import resource
 
-        # Linux counts in KiB, macOS in bytes.
+        # ru_maxrss is in KiB on Linux, in bytes on macOS.
         unit = 1 if sys.platform == "darwin" else 1024
         peak["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
     if keras.backend.backend() == "jax":

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop after the current step."""
+"""SIGINT and SIGTERM as a request to stop after the current training step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 
 
 class Signals:
-    """Take SIGINT and SIGTERM as a wish to stop after the current step; a second one stops at once, as if they were not taken.
+    """Record SIGINT and SIGTERM as a request to stop after the current step; a second signal acts at once.
 
-    A context manager. `received` is the signal that came, or None. A signal that the process was told to ignore, as a shell tells its jobs
-    in the background, is still ignored. Outside the main thread, where Python delivers no signals, it does nothing.
+    A context manager. `received` is the number of the signal that came, or None. A signal that the process was told to
+    ignore, as a shell tells its background jobs, is still ignored. Outside the main thread, where Python delivers no
+    signals, it does nothing.
+
+    Example:
+        >>> with Signals() as signals:
+        ...     signals.received is None
+        True
     """
 
     def __init__(self) -> None:
@@ -20,14 +26,14 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        """Take the signals."""
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._take) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give them back."""
+        """Restore the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

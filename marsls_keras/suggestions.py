@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that there is not."""
+"""Suggestions for mistyped names ("Did you mean …?")."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ _SYNONYMS = {
     **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
     **dict.fromkeys(("off", "no"), "none"),
 }
-"""Other words for names of this package; a word counts only where its name is one of those that are known."""
+"""Synonyms of names in this package; one counts only where its name is among the known ones."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that somebody may have meant, or None.
+    """Return the known name that is closest to a mistyped one, None if none is close.
 
-    In this order: another word for it; its initials (lr: learning_rate); its beginning, if no other name has it; the most similar spelling.
+    In this order: a synonym; initials (lr: learning_rate); a unique beginning; the most similar spelling.
+
+    Example:
+        >>> nearest_name("lr", ["epochs", "learning_rate"]), nearest_name("DTM", ["dem", "slope"])
+        ('learning_rate', 'dem')
     """
     known = list(known)
     word = name.strip().lower().replace("-", "_").replace(" ", "_").replace("+", "plus")
@@ -43,6 +47,11 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean …?" with the nearest known name, to follow a sentence; empty if there is none near."""
+    """Return " Did you mean …?" with the closest known name, to follow a sentence; empty if none is close.
+
+    Example:
+        >>> "There is no model 'U-Net'." + did_you_mean("U-Net", ["unet", "segmenter"])
+        "There is no model 'U-Net'. Did you mean unet?"
+    """
     found = nearest_name(name, known)
     return f" Did you mean {found}?" if found else ""

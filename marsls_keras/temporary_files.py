@@ -1,4 +1,4 @@
-"""Temporary files say which process they belong to, so that what a killed one has left is told from what a living one writes."""
+"""Names of temporary files that tell which process writes them, and removal of those that killed processes left."""
 
 from __future__ import annotations
 
@@ -15,27 +15,39 @@ from pathlib import Path
 _OURS = re.compile(r"\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\..")
 
 _PAUSE = 10.0
-"""Seconds within which a folder is not looked through again: a prediction may write ten thousand files into one."""
+"""Seconds between two searches of a folder: a prediction may write ten thousand files into it."""
 
 _swept: dict[Path, float] = {}
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a hidden name beside a file that no other process and no other call has: .<place>-<process>-<random>.<name>."""
+    """Return a hidden, unique path beside a file: .<machine and container>-<process>-<random>.<name>.
+
+    Example:
+        >>> temporary_beside(Path("runs/best.weights.h5")).name.endswith(".best.weights.h5")
+        True
+    """
     return path.with_name(f".{_place()}-{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files in a folder whose process is gone.
+    """Remove the temporary files in a folder whose process has ended.
 
-    Only those with a name of `temporary_beside` from this place, where a number of a process means the same. Those of other machines or
-    containers that share the folder stay, whether these processes live or not, and so do those from before the machine was started anew.
+    Only files named by `temporary_beside` on this machine (and in this container) since its last start, where process
+    numbers mean the same. Files of other machines or containers that share the folder stay, whether their processes
+    live or not.
+
+    Example:
+        >>> Path("best.weights.h5").touch()
+        >>> remove_abandoned(Path("."))
+        >>> Path("best.weights.h5").exists()  # no temporary file
+        True
     """
     now = time.monotonic()
     if not _place_is_sure() or now - _swept.get(folder, -_PAUSE) < _PAUSE:
         return
     _swept[folder] = now
-    with suppress(OSError):  # a folder that cannot be read is told by whoever writes there
+    with suppress(OSError):  # an unreadable folder is reported by the code that writes there
         for name in os.listdir(folder):
             found = _OURS.match(name)
             if found and found[1] == _place() and not _alive(int(found[2])):
@@ -45,13 +57,13 @@ def remove_abandoned(folder: Path) -> None:
 
 @cache
 def _place() -> str:
-    """Return eight hexadecimal digits for this start of this machine and, within it, this container."""
+    """Return eight hexadecimal digits that identify this start of this machine and, within it, this container."""
     return hashlib.sha256("\n".join(_facts()).encode()).hexdigest()[:8]
 
 
 @cache
 def _place_is_sure() -> bool:
-    """Return whether the place is known: elsewhere than on Linux, no process is taken for gone."""
+    """Return whether the place is known; where it is not, as on other systems than Linux, nothing is removed."""
     return len(_facts()) == 2
 
 
@@ -71,6 +83,6 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # someone else's
+    except (OSError, OverflowError):  # a process of another user
         return True
     return True

@@ -68,7 +68,8 @@ def views_of(name: str) -> Sequence[str]:
     plain, at, sizes = name.partition("@")
     if plain not in VIEW_SETS:
         raise InputError(
-            f"There is no set of views {name!r}.{did_you_mean(plain, VIEW_SETS)} Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
+            f"There is no set of views {name!r}.{did_you_mean(plain, VIEW_SETS)} "
+            f"Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
         )
     if not at:
         return VIEW_SETS[plain]

@@ -70,16 +70,16 @@ def check_data(
     if targets is not None and targets.bands == tiles.bands:
         parts["images"] = targets
     result["splits"] = {name: _describe(parts[name]) for name in tracked("Describing splits", parts)}
-    samples = {name: shift.sample(part) for name, part in parts.items()}
+    samples = {name: shift.sample_pixels(part) for name, part in parts.items()}
     first, *others = parts
     for name in tracked("Comparing splits", others):
         pair = f"{first}-{name}"
-        result["shift"][pair] = shift.statistics(samples[first], samples[name], tiles.bands)
+        result["shift"][pair] = shift.ks_statistics(samples[first], samples[name], tiles.bands)
         result["difference"][pair] = shift.mean_differences(result["splits"][first]["bands"], result["splits"][name]["bands"])
         if name != "images":
             result["touching"][pair] = _touching(parts[name].refs, parts[first].refs)
     if picture is not None:
-        shift.plot(samples, tiles.bands, picture)
+        shift.plot_distributions(samples, tiles.bands, picture)
     return result
 
 

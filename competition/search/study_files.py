@@ -17,7 +17,7 @@ from marsls_keras.files import write_json
 
 
 def write_study(folder: Path, study: optuna.Study, space: Space) -> None:
-    """Write study.json, of which the report makes its plots (see marsls_keras/report/study.py).
+    """Write study.json, of which the report makes its plots (see marsls_keras/report/study_plots.py).
 
     Raises:
         RunError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""A weighted mean of several maps, with learned weights."""
+"""Weighted mean of several feature maps, with one learned weight a map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class Blend(keras.layers.Layer):
-    """Σ w_i x_i, with weights w = softmax(α_1, …, α_(n-1), 0) that are learned and begin equal.
+    """Average n feature maps with n learned weights that sum to 1.
+
+    The result is Σ w_i x_i with w = softmax(α_1, …, α_(n-1), 0). The α begin at 0, so that the weights begin equal.
 
     For two maps this is σ(α) x_1 + (1 - σ(α)) x_2, DualSwinFusionSeg's late fusion (section 4.4.5).
 
@@ -20,18 +22,21 @@ class Blend(keras.layers.Layer):
 
     Returns:
         (B, H, W, C), in the layer's compute dtype.
+
+    Example:
+        >>> maps = [np.zeros((1, 4, 4, 2), "float32"), np.ones((1, 4, 4, 2), "float32")]
+        >>> blended = Blend()(maps)
+        >>> tuple(blended.shape), float(blended[0, 0, 0, 0])
+        ((1, 4, 4, 2), 0.5)
     """
 
     def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
-        """Make the variable."""
         self.alpha = self.add_weight(shape=(len(input_shape) - 1,), initializer="zeros", name="alpha")
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """Return the weighted mean."""
         alpha = ops.convert_to_tensor(self.alpha)
         weights = ops.softmax(ops.concatenate([alpha, ops.zeros((1,), alpha.dtype)]))
         return sum(weights[i] * x for i, x in enumerate(inputs))
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
-        """Return the shape of the first map."""
         return tuple(input_shape[0])

@@ -1,4 +1,4 @@
-"""The convolutional block attention module: a weight for each channel, then one for each pixel."""
+"""Convolutional block attention module: channel attention, then spatial attention."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class CBAM(SqueezeExcitation):
-    """Channels weighted by sigmoid(MLP(mean) + MLP(max)), then pixels by sigmoid(f [mean, max]).
+    """Weight the channels of a feature map, then its pixels (convolutional block attention).
 
-    The MLP is that of squeeze-and-excitation and gets the mean and the maximum over the pixels; f is a convolution of the mean and the
-    maximum over the channels.
+    Channels are weighted by sigmoid(MLP(mean) + MLP(max)), then pixels by sigmoid(f [mean, max]).
+
+    The MLP is that of squeeze-and-excitation and gets the mean and the maximum over the pixels; f is a convolution of
+    the mean and the maximum over the channels.
 
     Args:
         reduction: The MLP's hidden layer has C / reduction channels, rounded down and at least 1; 16 in the paper.
@@ -32,8 +34,13 @@ class CBAM(SqueezeExcitation):
         ValueError: If an argument is below 1.
 
     Reference:
-        Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, eq. 1-3. f has no bias, and no normalisation: the paper has
-        none, its code has one.
+        Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, eq. 1-3. f has no bias, and no
+        normalisation: the paper has none, its code has one.
+
+    Example:
+        >>> layer = CBAM(reduction=4)
+        >>> tuple(layer(np.ones((1, 8, 8, 16), "float32")).shape)
+        (1, 8, 8, 16)
     """
 
     def __init__(self, reduction: int = 16, kernel_size: int = 7, **kwargs: Any) -> None:
@@ -44,17 +51,14 @@ class CBAM(SqueezeExcitation):
         self.spatial = layers.Conv2D(1, kernel_size, padding="same", use_bias=False, dtype=self.dtype_policy, name="spatial")
 
     def build(self, input_shape: tuple) -> None:
-        """Make the variables."""
         super().build(input_shape)
         self.spatial.build((*input_shape[:-1], 2))
 
     def call(self, inputs: Any) -> Any:
-        """Return the weighted maps."""
         scores = self.score(ops.mean(inputs, axis=(1, 2))) + self.score(ops.max(inputs, axis=(1, 2)))  # (B, C)
         maps = inputs * ops.sigmoid(scores)[:, None, None]
         pooled = ops.stack([ops.mean(maps, axis=-1), ops.max(maps, axis=-1)], axis=-1)  # (B, H, W, 2)
         return maps * ops.sigmoid(self.spatial(pooled))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "kernel_size": self.kernel_size}

@@ -1,4 +1,4 @@
-"""The blocks of ConvNeXt and ConvNeXtV2: a wide depthwise convolution and an MLP, and competition of channels in V2."""
+"""Blocks of ConvNeXt and ConvNeXt V2: depthwise 7 x 7 convolution and an MLP; V2 adds global response normalisation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def _normal() -> keras.Initializer:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class GlobalResponseNormalization(keras.layers.Layer):
-    """x + gamma x n + beta, where n is the L2 norm of a channel over the whole map, divided by the mean of these over the channels.
+    """Amplify the channels whose response over the whole map is above the average of all channels.
+
+    The result is x + gamma x n + beta, where n is the L2 norm of a channel over the map, divided by the mean of these
+    norms over the channels. Both parameters begin at 0.
 
     Channels that respond more than others are strengthened. Both parameters begin at 0.
 
@@ -30,31 +33,34 @@ class GlobalResponseNormalization(keras.layers.Layer):
 
     Reference:
         Woo et al., "ConvNeXt V2", CVPR 2023, section 3.2.
+
+    Example:
+        >>> maps = np.ones((1, 4, 4, 8), "float32")
+        >>> bool(np.all(GlobalResponseNormalization()(maps) == maps))  # gamma and beta begin at 0
+        True
     """
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         self.gamma, self.beta = (self.add_weight(shape=(input_shape[-1],), initializer="zeros", name=name) for name in ("gamma", "beta"))
 
     def call(self, inputs: Any) -> Any:
-        """Return the maps with channels weighted."""
         x = ops.cast(inputs, "float32")
-        # Bounded below, since the gradient of the root at 0, that of a channel of zeros, is infinite.
+        # Bounded below: at 0, the norm of a channel of zeros, the gradient of the root is infinite.
         norm = ops.sqrt(ops.maximum(ops.sum(x * x, axis=(1, 2), keepdims=True), 1e-37))  # (B, 1, 1, C)
         norm = norm / (ops.mean(norm, axis=-1, keepdims=True) + _EPSILON)
         return inputs * (1 + self.gamma * ops.cast(norm, self.compute_dtype)) + self.beta
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ConvNeXtBlock(keras.layers.Layer):
-    """x + gamma mlp(norm(depthwise(x))), the branch under stochastic depth.
+    """Apply a residual block of ConvNeXt or ConvNeXt V2: x + gamma mlp(norm(depthwise(x))), under stochastic depth.
 
-    Depthwise convolution 7 x 7, LayerNorm, linear to 4 C, exact GELU, linear to C. The first version multiplies the branch by a learned
-    scale per channel, gamma; the second has `GlobalResponseNormalization` after the GELU in its place.
+    Depthwise convolution 7 x 7, LayerNorm, linear to 4 C, exact GELU, linear to C. The first version multiplies the
+    branch by a learned scale per channel, gamma; the second has `GlobalResponseNormalization` after the GELU in its
+    place.
 
     Args:
         response: Whether it is a block of the second version.
@@ -74,6 +80,11 @@ class ConvNeXtBlock(keras.layers.Layer):
 
     Reference:
         Liu et al., "A ConvNet for the 2020s", CVPR 2022; Woo et al., "ConvNeXt V2", CVPR 2023.
+
+    Example:
+        >>> layer = ConvNeXtBlock(response=True, drop_path=0.1)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, response: bool = False, drop_path: float = 0.0, scale: float = 1e-6, **kwargs: Any) -> None:
@@ -86,7 +97,6 @@ class ConvNeXtBlock(keras.layers.Layer):
         self.skip = DropPath(drop_path, dtype=policy, name="drop_path")
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels, policy = input_shape[-1], self.dtype_policy
         self.depthwise.build(input_shape)
         self.norm.build(input_shape)
@@ -100,7 +110,6 @@ class ConvNeXtBlock(keras.layers.Layer):
             self.gamma = self.add_weight(shape=(channels,), initializer=keras.initializers.Constant(self.scale), name="gamma")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the block's output."""
         x = ops.gelu(self.fc1(self.norm(self.depthwise(inputs))), approximate=False)
         if self.response_norm is not None:
             x = self.fc2(self.response_norm(x))
@@ -109,9 +118,7 @@ class ConvNeXtBlock(keras.layers.Layer):
         return inputs + self.skip(x, training=training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "response": self.response, "drop_path": self.drop_path, "scale": self.scale}

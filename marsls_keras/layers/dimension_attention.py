@@ -1,4 +1,4 @@
-"""Multi-head attention along each of the three dimensions of a map, as RMAU-Net has it."""
+"""Multi-head attention along height, width and channels of a feature map, as in RMAU-Net."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marsls_keras.layers.resize import interpolation
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class DimensionAttention(keras.layers.Layer):
-    """Weights for rows and channels, columns and channels, and pixels, by attention over pooled maps.
+    """Weight a feature map by multi-head attention over its means and maxima along height, width and channels.
 
     The map X (H, W, C) is reduced along one dimension at a time, by its mean and by its maximum:
 
@@ -22,16 +22,18 @@ class DimensionAttention(keras.layers.Layer):
     | W | (H, C) | H | C | A_w (H, 1, C) |
     | C | (H, W) | H | W | A_c (H, W, 1) |
 
-    with A = sigmoid(MHA(mean) + MHA(max)), where each dimension has its own multi-head self-attention, shared by mean and maximum. The
-    result is the average of the three products, X (A_h + A_w + A_c) / 3. With 4 heads and key_dim 16 an attention over features F has
-    257F + 192 parameters, so the layer has 514C + 257W + 576.
+    with A = sigmoid(MHA(mean) + MHA(max)), where each dimension has its own multi-head self-attention, shared by mean
+    and maximum. The result is the average of the three products, X (A_h + A_w + A_c) / 3. With 4 heads and key_dim 16
+    an attention over features F has 257F + 192 parameters, so the layer has 514C + 257W + 576.
 
-    The paper (Fig. 6) fixes the pooling, the attention and the product with X. It leaves open what the tokens are, how many heads there are
-    and how the results are joined; chosen here as above, and the first axis of a pooled map as its tokens.
+    The paper (Fig. 6) fixes the pooling, the attention and the product with X. It leaves open what the tokens are, how
+    many heads there are and how the results are joined; chosen here as above, and the first axis of a pooled map as its
+    tokens.
 
-    The third attention projects rows of W pixels, so its parameters belong to one width, and there is no way to share them between widths.
-    The layer is built for `width`; a pooled map of another width is resized to it linearly, and the result back, before the sigmoid. At
-    the built width nothing is resized. At others this is an approximation that the paper does not have; H is free at every width.
+    The third attention projects rows of W pixels, so its parameters belong to one width, and there is no way to share
+    them between widths. The layer is built for `width`; a pooled map of another width is resized to it linearly, and
+    the result back, before the sigmoid. At the built width nothing is resized. At others this is an approximation that
+    the paper does not have; H is free at every width.
 
     Args:
         width: Width W in pixels that the attention over pixels is built for.
@@ -49,8 +51,13 @@ class DimensionAttention(keras.layers.Layer):
         ValueError: If an argument is below 1.
 
     Reference:
-        Pham et al., "RMAU-NET", 2025, section IV.C, Fig. 6, Table VIII (mIoU 63.05 instead of 62.19 on Landslide4Sense), after Le et al.,
-        IGARSS 2024.
+        Pham et al., "RMAU-NET", 2025, section IV.C, Fig. 6, Table VIII (mIoU 63.05 instead of 62.19 on
+        Landslide4Sense), after Le et al., IGARSS 2024.
+
+    Example:
+        >>> layer = DimensionAttention(width=8, heads=2, key_dim=4)
+        >>> tuple(layer(np.ones((1, 6, 8, 3), "float32")).shape)
+        (1, 6, 8, 3)
     """
 
     def __init__(self, width: int, heads: int = 4, key_dim: int = 16, **kwargs: Any) -> None:
@@ -67,13 +74,11 @@ class DimensionAttention(keras.layers.Layer):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         for attention, features in ((self.over_height, channels), (self.over_width, channels), (self.over_channels, self.width)):
             attention.build((None, None, features), (None, None, features))
 
     def call(self, inputs: Any) -> Any:
-        """Return the weighted maps."""
         height, width, channels = (ops.stack([ops.mean(inputs, axis), ops.max(inputs, axis)]) for axis in (1, 2, 3))
         of_height = ops.sigmoid(self._attend(self.over_height, height))  # (B, W, C)
         of_width = ops.sigmoid(self._attend(self.over_width, width))  # (B, H, C)
@@ -87,7 +92,7 @@ class DimensionAttention(keras.layers.Layer):
         return ops.sum(ops.reshape(attention(together, together), ops.shape(pooled)), axis=0)
 
     def _attend_columns(self, pooled: Any) -> Any:
-        """Return what `_attend` does over rows of any width, (2, B, H, W) to (B, H, W)."""
+        """Apply `_attend` to rows of any width, resized to the built width and back: (2, B, H, W) to (B, H, W)."""
         if pooled.shape[-1] == self.width:
             return self._attend(self.over_channels, pooled)
         columns = ops.shape(pooled)[-1]
@@ -97,9 +102,7 @@ class DimensionAttention(keras.layers.Layer):
         return ops.matmul(attended, ops.cast(ops.transpose(back), attended.dtype))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "width": self.width, "heads": self.heads, "key_dim": self.key_dim}

@@ -1,4 +1,4 @@
-"""Efficient channel attention: a weight for each channel, from its own mean and those of its neighbours."""
+"""Efficient channel attention: channel weights from the means of neighbouring channels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from keras import layers, ops
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class EfficientChannelAttention(keras.layers.Layer):
-    """Channels weighted by sigmoid(f m), where m (C) is their mean over the pixels and f a convolution along the channels, without bias.
+    """Weight the channels of a feature map by a 1D convolution along their means.
+
+    The weights are sigmoid(f m), where m (C) is the mean of each channel over the pixels and f a convolution along the
+    channels, without bias.
 
     Args:
-        kernel_size: Length of f; by default (log2(C) + 1) / 2 rounded down, or the odd number above if that is even (eq. 12).
+        kernel_size: Length of f; by default (log2(C) + 1) / 2 rounded down, or the odd number above if that is even
+            (eq. 12).
         **kwargs: Passed to keras.layers.Layer.
 
     Call arguments:
@@ -28,6 +32,11 @@ class EfficientChannelAttention(keras.layers.Layer):
 
     Reference:
         Wang et al., "ECA-Net", CVPR 2020, eq. 9 and 12.
+
+    Example:
+        >>> layer = EfficientChannelAttention()
+        >>> tuple(layer(np.ones((1, 8, 8, 16), "float32")).shape), layer.conv.kernel_size
+        ((1, 8, 8, 16), (3,))
     """
 
     def __init__(self, kernel_size: int | None = None, **kwargs: Any) -> None:
@@ -37,20 +46,16 @@ class EfficientChannelAttention(keras.layers.Layer):
         self.kernel_size = kernel_size
 
     def build(self, input_shape: Any) -> None:
-        """Make the variable."""
         size = self.kernel_size or int(math.log2(input_shape[-1]) / 2 + 0.5) // 2 * 2 + 1
         self.conv = layers.Conv1D(1, size, padding="same", use_bias=False, dtype=self.dtype_policy, name="conv")
         self.conv.build((None, input_shape[-1], 1))
 
     def call(self, inputs: Any) -> Any:
-        """Return the weighted maps."""
         scores = self.conv(ops.mean(inputs, axis=(1, 2))[..., None])  # (B, C, 1)
         return inputs * ops.sigmoid(scores)[:, None, None, :, 0]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "kernel_size": self.kernel_size}

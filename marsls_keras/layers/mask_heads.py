@@ -1,4 +1,4 @@
-"""From maps to masks: the mean over channels as a logit, and one mask from several of different resolution."""
+"""Segmentation heads without convolution: channel mean as logits, and the mean probability of several masks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from keras import ops
 from marsls_keras.layers.resize import bilinear
 
 _LARGEST = 80.0
-"""Logits beyond it are cut off: their probability would be no normal float32 number any more, and its logarithm infinite."""
+"""Bound of the logits: beyond it the probability is not a normal float32 number, and its logarithm infinite."""
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ChannelMean(keras.layers.Layer):
-    """The mean over channels, as logits: RMAU-Net's head ("a global average pooling layer across the channel dimension", section III.C).
+    """Average the channels of a feature map to one logit a pixel.
+
+    It is RMAU-Net's head ("a global average pooling layer across the channel dimension", section III.C).
 
     Args:
         **kwargs: Passed to keras.layers.Layer; with dtype "float32" the mean is taken in that, whatever the policy.
@@ -25,37 +27,47 @@ class ChannelMean(keras.layers.Layer):
 
     Returns:
         (B, H, W, 1), in the layer's compute dtype.
+
+    Example:
+        >>> tuple(ChannelMean()(np.ones((1, 4, 4, 8), "float32")).shape)
+        (1, 4, 4, 1)
     """
 
     def call(self, inputs: Any) -> Any:
-        """Return the logits."""
         return ops.mean(inputs, axis=-1, keepdims=True)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the logits."""
         return (*input_shape[:-1], 1)
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class MeanProbability(keras.layers.Layer):
-    """The average of several masks' probabilities, each resized to the image bilinearly, as a logit.
+    """Average the probabilities of several masks at the resolution of the image, and return the average as logits.
 
-    logit = log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. Both sums are made of positive terms, so nothing cancels, and the logit is
-    exact for probabilities near 0 and near 1. RMAU-Net averages "three predicted output masks" (section IV.C): probabilities, not logits.
+    Each mask's probabilities are resized bilinearly first.
+
+    The logit is log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. Both sums are made of positive terms, so nothing
+    cancels, and the logit is exact for probabilities near 0 and near 1. RMAU-Net averages "three predicted output
+    masks" (section IV.C): probabilities, not logits.
 
     Args:
         **kwargs: Passed to keras.layers.Layer; the dtype should be "float32".
 
     Call arguments:
-        masks: List of logits, float (B, h, w, 1) each, of any sizes; cut off beyond ±80.
+        masks: List of logits, float (B, h, w, 1) each, of any sizes; clipped to ±80.
         image: (B, H, W, C); only its size counts.
 
     Returns:
         Logits (B, H, W, 1) in [-80, 80].
+
+    Example:
+        >>> masks = [np.full((1, 2, 2, 1), 3.0, "float32"), np.full((1, 8, 8, 1), -3.0, "float32")]
+        >>> logits = MeanProbability()(masks, np.zeros((1, 4, 4, 7), "float32"))
+        >>> tuple(logits.shape), abs(round(float(logits[0, 0, 0, 0]), 4))  # the mean probability is 0.5
+        ((1, 4, 4, 1), 0.0)
     """
 
     def call(self, masks: list[Any], image: Any) -> Any:
-        """Return the logits."""
         _, height, width, _ = ops.shape(image)
         landslide, rest = 0.0, 0.0
         for logits in masks:
@@ -65,5 +77,4 @@ class MeanProbability(keras.layers.Layer):
         return (ops.log(landslide) - ops.log(rest))[..., None]
 
     def compute_output_shape(self, masks_shape: list[Any], image_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the logits."""
         return (*image_shape[:-1], 1)

@@ -1,4 +1,4 @@
-"""The blocks of SegFormer's encoder: attention to a reduced map, and an MLP that learns where it is from a convolution."""
+"""Blocks of SegFormer's encoder (MiT): attention to a reduced map, and an MLP with a depthwise convolution."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _normal() -> keras.Initializer:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ReducedAttention(keras.layers.Layer):
-    """Self-attention in which every token attends to a map that a convolution has made smaller.
+    """Apply multi-head self-attention whose keys and values come from a strided convolution of the map.
 
-    Queries come from all N tokens, keys and values from N / reduction^2 of them: a convolution whose kernel and stride are the reduction,
-    and LayerNorm. A side that is no multiple of the reduction is padded with zeros.
+    Queries come from all N tokens, keys and values from N / reduction^2 of them: a convolution whose kernel and stride
+    are the reduction, and LayerNorm. A side that is no multiple of the reduction is padded with zeros.
 
     Args:
         heads: Number of heads, a divisor of the number C of channels.
@@ -38,7 +38,13 @@ class ReducedAttention(keras.layers.Layer):
         ValueError: If an argument is out of range, or heads does not divide C.
 
     Reference:
-        Xie et al., "SegFormer", NeurIPS 2021, section 3.1; the reduction as in Wang et al., "Pyramid Vision Transformer", ICCV 2021.
+        Xie et al., "SegFormer", NeurIPS 2021, section 3.1; the reduction as in Wang et al., "Pyramid Vision
+        Transformer", ICCV 2021.
+
+    Example:
+        >>> layer = ReducedAttention(heads=2, reduction=2)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, heads: int, reduction: int = 1, **kwargs: Any) -> None:
@@ -48,7 +54,6 @@ class ReducedAttention(keras.layers.Layer):
         self.heads, self.reduction = heads, reduction
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         if channels is None or channels % self.heads:
             raise ValueError(f"The number of channels must be divisible by {self.heads} heads. Received: {channels}")
@@ -65,7 +70,6 @@ class ReducedAttention(keras.layers.Layer):
             layer.build((None, channels))
 
     def call(self, inputs: Any) -> Any:
-        """Return the attended maps."""
         seen = self.norm(self.reduce(inputs)) if self.reduction > 1 else inputs
         query, key, value = self._split(self.query(inputs)), self._split(self.key(seen)), self._split(self.value(seen))
         x = ops.dot_product_attention(query, key, value)  # (B, tokens, heads, C / heads)
@@ -76,20 +80,19 @@ class ReducedAttention(keras.layers.Layer):
         return ops.reshape(x, (ops.shape(x)[0], -1, self.heads, x.shape[-1] // self.heads))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "heads": self.heads, "reduction": self.reduction}
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class MixTransformerBlock(keras.layers.Layer):
-    """x + attention(norm1(x)), then x + ffn(norm2(x)), each branch under stochastic depth.
+    """Apply a block of SegFormer's encoder: x + attention(norm1(x)), then x + ffn(norm2(x)), under stochastic depth.
 
-    The feed-forward part ("Mix-FFN") is linear to mlp_ratio C, depthwise convolution 3 x 3, exact GELU, linear to C. The convolution's zero
-    padding tells where a token is, so that there is no position embedding and images may have any size.
+    The feed-forward part ("Mix-FFN") is linear to mlp_ratio C, depthwise convolution 3 x 3, exact GELU, linear to C.
+    The convolution's zero padding tells where a token is, so that there is no position embedding and images may have
+    any size.
 
     Args:
         heads: Number of heads.
@@ -110,6 +113,11 @@ class MixTransformerBlock(keras.layers.Layer):
 
     Reference:
         Xie et al., "SegFormer", NeurIPS 2021, section 3.1.
+
+    Example:
+        >>> layer = MixTransformerBlock(heads=2, reduction=2, mlp_ratio=2)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, heads: int, reduction: int = 1, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any) -> None:
@@ -124,7 +132,6 @@ class MixTransformerBlock(keras.layers.Layer):
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels, policy = input_shape[-1], self.dtype_policy
         for layer in (self.attention, self.norm1, self.norm2):
             layer.build(input_shape)
@@ -138,16 +145,13 @@ class MixTransformerBlock(keras.layers.Layer):
         self.ffn2.build((None, hidden))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the block's output."""
         x = inputs + self.skip1(self.attention(self.norm1(inputs)), training=training)
         branch = ops.gelu(self.depthwise(self.ffn1(self.norm2(x))), approximate=False)
         return x + self.skip2(self.ffn2(branch), training=training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         own = {"heads": self.heads, "reduction": self.reduction, "mlp_ratio": self.mlp_ratio, "drop_path": self.drop_path}
         return {**super().get_config(), **own}

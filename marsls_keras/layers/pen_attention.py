@@ -1,4 +1,4 @@
-"""The block that MarsLS-Net consists of: dilated convolutions, progressive expansion, self-attention and a skip."""
+"""Block of MarsLS-Net: dilated convolutions with progressive expansion, self-attention and a skip connection."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from marsls_keras.layers.spatial_attention import SpatialAttention
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class PenAttention(layers.Layer):
-    """Progressively expanded neuron attention, a block of MarsLS-Net.
+    """Apply a block of MarsLS-Net: progressively expanded neuron attention.
 
     From x, with F maps, and with u terms of the expansion:
     1. two ConvPE branches: Conv2D(F, k, dilation 2, L2) - BatchNorm - ReLU - ProgressiveExpansion(u) -> u F maps each
-    2. both branches side by side, 2 u F maps, through multi-head self-attention (2 heads of 2 features) and Conv2D(F, 1) -> F maps
-    3. these beside x, 2 F maps, through Conv2D(F, k) - BatchNorm - ReLU - LayerNorm -> F maps
+    2. both branches concatenated, 2 u F maps, through multi-head self-attention (2 heads of 2 features) and Conv2D(F,
+       1) -> F maps
+    3. the result concatenated with x, 2 F maps, through Conv2D(F, k) - BatchNorm - ReLU - LayerNorm -> F maps
 
-    It is computed with less work, in exact arithmetic to the same values and gradients:
-    - The branches have the same input, so they are the two halves of the filters of one convolution. (The expansion then has their maps
-      in another order, which the attention's projection, being dense, does not care about.)
-    - The expansion is read by a linear projection only, which takes powers of the maps instead (`ProgressiveExpansion.project`).
-    - Attention's output projection and both convolutions after it are linear, with nothing between. Their kernels are multiplied first;
-      the last convolution then reads the four maps that the heads give and a map of ones, which carries the biases and, like them, ends
-      at the border, where the padding is zeros. The 2 u F maps after attention and the F maps of Conv2D(F, 1) are never computed, and
-      the last convolution reads F + 5 maps instead of 2 F.
+    Implemented with fewer operations, for the same values and gradients up to rounding:
+    - The branches have the same input, so they are the two halves of the filters of one convolution. The order of their
+      maps in the expansion differs from the paper's, which makes no difference to the dense projection that follows.
+    - The expansion is read by a linear projection only, which takes powers of the maps instead
+      (`ProgressiveExpansion.project`).
+    - Attention's output projection and both convolutions after it are linear, with nothing between. Their kernels are
+      multiplied first; the last convolution then reads the four maps that the heads give and a map of ones, which
+      carries the biases and, like them, ends at the border, where the padding is zeros. The 2 u F maps after attention
+      and the F maps of Conv2D(F, 1) are never computed, and the last convolution reads F + 5 maps instead of 2 F.
 
     Args:
         filters: Maps F of the input and the output.
@@ -49,6 +51,11 @@ class PenAttention(layers.Layer):
 
     Reference:
         Paheding et al., "MarsLS-Net", WACV 2024, section 3.1, figure 2 and equations 1 to 5.
+
+    Example:
+        >>> layer = PenAttention(filters=4, kernel_size=3)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(
@@ -82,7 +89,6 @@ class PenAttention(layers.Layer):
         self.norm = layers.LayerNormalization(dtype=self.dtype_policy, name="norm")
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Build the parts."""
         batch, height, width, filters = input_shape
 
         def maps(number: int) -> tuple[Any, ...]:
@@ -102,7 +108,6 @@ class PenAttention(layers.Layer):
         self.norm.build(maps(self.filters))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the block's maps."""
         context = inputs
         if self.conv_pe:
             context = ops.relu(self.branches_norm(self.branches(inputs), training=training))  # (B, H, W, 2 F)
@@ -118,21 +123,19 @@ class PenAttention(layers.Layer):
         return self.merge(ops.concatenate([reduced, inputs], -1))
 
     def _with_attention(self, context: Any, inputs: Any) -> Any:
-        """Return merge(concatenate([reduce(attention(expansion(context))), inputs])) by the product of the kernels."""
+        """Return merge(concatenate([reduce(attention(expansion(context))), inputs])), with multiplied kernels."""
         heads = self.attention.attend(self._project(context, self.attention.qkv_kernel, self.attention.qkv_bias))  # (B, H, W, 4)
         maps = ops.concatenate([heads, ops.ones_like(heads[..., :1]), inputs], -1)  # (B, H, W, 4 + 1 + F)
         projection = ops.concatenate([self.attention.output_kernel, self.attention.output_bias[None]], 0)  # (4 + 1, 2 u F)
-        reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (4 + 1, F), to which the last row's bias is to be added
+        reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (4 + 1, F); the last row still lacks the bias
         reduction = ops.concatenate([reduction[:-1], reduction[-1:] + self.reduce.bias], 0)
         after, skip = ops.split(self.merge.kernel, 2, axis=2)  # each (k, k, F, F)
         kernel = ops.concatenate([ops.matmul(reduction, after), skip], 2)  # (k, k, 4 + 1 + F, F)
         return ops.conv(maps, kernel, padding="same", data_format="channels_last") + self.merge.bias
 
     def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the shape of the outputs."""
         return (*input_shape[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         names = ("filters", "kernel_size", "expansion_terms", "layout", "conv_pe", "mhsa", "l2")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

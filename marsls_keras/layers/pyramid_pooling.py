@@ -1,4 +1,4 @@
-"""Means over a fixed number of bins, whatever the size of the map."""
+"""Adaptive average pooling: means over a fixed number of bins, whatever the size of the map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class AdaptivePooling(keras.layers.Layer):
-    """Means over bins x bins parts of a map. Bin i of n along an axis of s pixels reaches from floor(i s / n) to ceil((i + 1) s / n).
+    """Average a feature map over a grid of bins x bins parts, whatever its size.
+
+    Bin i of n along an axis of s pixels reaches from floor(i s / n) to ceil((i + 1) s / n).
 
     Args:
         bins: Number of parts along each axis; there may be more of them than pixels.
@@ -27,6 +29,10 @@ class AdaptivePooling(keras.layers.Layer):
 
     Reference:
         Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.2.
+
+    Example:
+        >>> np.array(AdaptivePooling(2)(np.arange(4.0, dtype="float32").reshape(1, 1, 4, 1)))[0, 0, :, 0].tolist()
+        [0.5, 2.5]
     """
 
     def __init__(self, bins: int, **kwargs: Any) -> None:
@@ -36,7 +42,6 @@ class AdaptivePooling(keras.layers.Layer):
         self.bins = bins
 
     def call(self, inputs: Any) -> Any:
-        """Return the means."""
         _, height, width, channels = ops.shape(inputs)
         down, across = (ops.cast(self._means(size), inputs.dtype) for size in (height, width))
         x = ops.matmul(down, ops.reshape(inputs, (-1, height, width * channels)))  # (B, bins, W C)
@@ -44,16 +49,14 @@ class AdaptivePooling(keras.layers.Layer):
         return ops.reshape(x, (-1, self.bins, self.bins, channels))
 
     def _means(self, size: Any) -> Any:
-        """Return the matrix (bins, size) that takes the means along an axis."""
+        """Return the matrix (bins, size) that averages an axis into bins."""
         number, position = ops.arange(self.bins, dtype="int32")[:, None], ops.arange(size, dtype="int32")[None]
         first, end = number * size // self.bins, -(-(number + 1) * size // self.bins)
         inside = ops.cast(ops.logical_and(position >= first, position < end), "float32")
         return inside / ops.sum(inside, axis=1, keepdims=True)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the means."""
         return (input_shape[0], self.bins, self.bins, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "bins": self.bins}

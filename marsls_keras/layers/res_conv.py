@@ -1,4 +1,4 @@
-"""The residual convolution with kernels of several sizes of RMAU-Net."""
+"""Residual block of RMAU-Net: parallel convolutions of three kernel sizes and a shortcut."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _KERNELS = (1, 3, 5)
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ResConv(keras.layers.Layer):
-    """Convolutions of three kernel sizes side by side, merged, and a shortcut around them.
+    """Apply 1 x 1, 3 x 3 and 5 x 5 convolutions in parallel, merge them, and add a shortcut.
 
-    y = a(BN(W_s x) + a(BN(W_m [a(BN(W_1 x)), a(BN(W_3 x)), a(BN(W_5 x))]))), where a is LeakyReLU and W_k a biased k x k convolution to
-    `filters` maps (W_s and W_m are 1 x 1). From C to F maps that is 36CF + 3F² + 25F parameters, 10F of them moving statistics.
+    y = a(BN(W_s x) + a(BN(W_m [a(BN(W_1 x)), a(BN(W_3 x)), a(BN(W_5 x))]))), where a is LeakyReLU and W_k a biased k x
+    k convolution to `filters` maps (W_s and W_m are 1 x 1). From C to F maps that is 36CF + 3F² + 25F parameters, 10F
+    of them moving statistics.
 
-    The paper draws the block (Fig. 5) without widths, biases or slope. Chosen here: F maps in each branch, biases, the slope 0.3 of Keras
-    and a normalised 1 x 1 convolution as shortcut, since C and F differ. The momentum of the moving statistics is 0.9, because 30 epochs of
-    a few hundred tiles are too few steps for Keras' 0.99.
+    The paper draws the block (Fig. 5) without widths, biases or slope. Chosen here: F maps in each branch, biases, the
+    slope 0.3 of Keras and a normalised 1 x 1 convolution as shortcut, since C and F differ. The momentum of the moving
+    statistics is 0.9, because 30 epochs of a few hundred tiles are too few steps for Keras' 0.99.
 
     Args:
         filters: Number of maps F.
@@ -39,7 +40,12 @@ class ResConv(keras.layers.Layer):
         ValueError: If filters is below 1 or slope negative.
 
     Reference:
-        Pham et al., "RMAU-NET", 2025, section IV.C, Fig. 5, Table VIII (mIoU 63.45 instead of 62.19 on Landslide4Sense).
+        Pham et al., "RMAU-NET", 2025, section IV.C, Fig. 5, Table VIII (mIoU 63.45 instead of 62.19 on
+        Landslide4Sense).
+
+    Example:
+        >>> tuple(ResConv(filters=6)(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 6)
     """
 
     def __init__(self, filters: int, slope: float = 0.3, **kwargs: Any) -> None:
@@ -59,7 +65,6 @@ class ResConv(keras.layers.Layer):
         return BatchNormalization(momentum=0.9, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the variables."""
         each = (*input_shape[:-1], self.filters)
         for convolution in (*self.branches, self.shortcut):
             convolution.build(input_shape)
@@ -68,7 +73,6 @@ class ResConv(keras.layers.Layer):
             norm.build(each)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the maps."""
         pairs = zip(self.branches, self.branch_norms, strict=True)
         maps = [self._activate(norm(convolution(inputs), training=training)) for convolution, norm in pairs]
         merged = self.merge(ops.concatenate(maps, axis=-1))  # (B, H, W, 3F) to (B, H, W, F)
@@ -79,9 +83,7 @@ class ResConv(keras.layers.Layer):
         return ops.leaky_relu(x, self.slope)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the maps."""
         return (*input_shape[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "filters": self.filters, "slope": self.slope}

@@ -1,4 +1,4 @@
-"""Maps resized to the size of others."""
+"""Resize a feature map to the height and width of another."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from marsls_keras.layers.resize import interpolation
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ResizeLike(keras.layers.Layer):
-    """Bilinear interpolation of maps to the height and width of a reference, pixel centres at half-integers, without antialiasing.
+    """Resize a feature map bilinearly to the height and width of a reference.
 
-    Two products with sparse matrices, so that sizes may be unknown while the graph is built, and every backend and XLA has the gradient.
+    Pixel centres lie at half-integers, without antialiasing.
+
+    Two products with sparse matrices, so that sizes may be unknown while the graph is built, and every backend and XLA
+    has the gradient.
 
     Call arguments:
         inputs: Float (B, h, w, C).
@@ -22,10 +25,14 @@ class ResizeLike(keras.layers.Layer):
 
     Returns:
         (B, H, W, C), in the layer's compute dtype.
+
+    Example:
+        >>> maps, reference = np.ones((1, 4, 4, 2), "float32"), np.ones((1, 8, 6, 1), "float32")
+        >>> tuple(ResizeLike()(maps, reference).shape)
+        (1, 8, 6, 2)
     """
 
     def call(self, inputs: Any, reference: Any) -> Any:
-        """Return the resized maps."""
         _, h, w, channels = ops.shape(inputs)
         _, height, width, _ = ops.shape(reference)
         down = ops.cast(interpolation(h, height), inputs.dtype)
@@ -35,5 +42,4 @@ class ResizeLike(keras.layers.Layer):
         return ops.reshape(x, (-1, height, width, channels))
 
     def compute_output_shape(self, inputs_shape: tuple[int | None, ...], reference_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs with height and width of the reference."""
         return (*reference_shape[:3], inputs_shape[-1])

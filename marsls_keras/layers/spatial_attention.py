@@ -1,4 +1,4 @@
-"""Multi-head self-attention among the pixels of a map, in layouts that large maps can afford."""
+"""Multi-head self-attention among the pixels of a feature map, in layouts that fit in memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from keras import ops
 
 LAYOUTS = ("rows", "columns", "pooled")
 POOL = 4
-"""Side, in pixels, of the squares that a token of the layout `pooled` stands for."""
+"""Side in pixels of the squares that the layout `pooled` averages to one token."""
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class SpatialAttention(keras.layers.Layer):
-    """Multi-head self-attention with a map's pixels as tokens: softmax(Q Kᵀ / √d) V, head by head, and an output projection.
+    """Apply multi-head self-attention along rows, along columns, or among pooled pixels of a feature map.
 
-    All H W pixels at once would need H² W² scores a head, 34 GB for a batch of 16 maps of 128 x 128 with two heads. The layouts need
-    less, with the same parameters, which are those of keras.layers.MultiHeadAttention with these heads:
+    The pixels are tokens: softmax(Q Kᵀ / √d) V for each head, and an output projection.
+
+    All H W pixels at once would need H² W² scores a head, 34 GB for a batch of 16 maps of 128 x 128 with two heads. The
+    layouts need less, with the same parameters, which are those of keras.layers.MultiHeadAttention with these heads:
     - "rows": the pixels of a row see one another, H W² scores a head.
     - "columns": the pixels of a column see one another, H² W scores.
-    - "pooled": means of squares of 4 x 4 pixels see one another, (H W / 16)² scores; the result is enlarged bilinearly to H x W.
+    - "pooled": means of squares of 4 x 4 pixels see one another, (H W / 16)² scores; the result is enlarged bilinearly
+      to H x W.
 
-    The bias of the keys changes nothing, for it adds the same to all scores of a query; it is there because MultiHeadAttention has it.
+    The bias of the keys changes nothing, for it adds the same to all scores of a query; it is there because
+    MultiHeadAttention has it.
 
     Args:
         num_heads: Number of heads n.
@@ -31,7 +35,8 @@ class SpatialAttention(keras.layers.Layer):
         **kwargs: Passed to keras.layers.Layer.
 
     Raises:
-        ValueError: If an argument is out of range; or, when it is called, if H or W is not divisible by 4 in the layout "pooled".
+        ValueError: If an argument is out of range; or, when it is called, if H or W is not divisible by 4 in the layout
+            "pooled".
 
     Call arguments:
         inputs: Float (B, H, W, C).
@@ -40,8 +45,13 @@ class SpatialAttention(keras.layers.Layer):
         Float (B, H, W, C).
 
     Reference:
-        Paheding et al., "MarsLS-Net", WACV 2024, equations 2 to 5; Vaswani et al., "Attention is all you need", NeurIPS 2017; for rows and
-        columns in turns, Ho et al., "Axial attention in multidimensional transformers", 2019.
+        Paheding et al., "MarsLS-Net", WACV 2024, equations 2 to 5; Vaswani et al., "Attention is all you need", NeurIPS
+        2017; for rows and columns in turns, Ho et al., "Axial attention in multidimensional transformers", 2019.
+
+    Example:
+        >>> layer = SpatialAttention(num_heads=2, key_dim=2, layout="columns")
+        >>> tuple(layer(np.ones((1, 8, 8, 3), "float32")).shape)
+        (1, 8, 8, 3)
     """
 
     def __init__(self, num_heads: int = 2, key_dim: int = 2, layout: str = "rows", **kwargs: Any) -> None:
@@ -54,7 +64,6 @@ class SpatialAttention(keras.layers.Layer):
         self.num_heads, self.key_dim, self.layout = num_heads, key_dim, layout
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Add the projections: of queries, keys and values together, and of the output."""
         channels, inner = input_shape[-1], self.num_heads * self.key_dim
         self.qkv_kernel = self.add_weight(shape=(channels, 3 * inner), initializer="glorot_uniform", name="qkv_kernel")
         self.qkv_bias = self.add_weight(shape=(3 * inner,), initializer="zeros", name="qkv_bias")
@@ -62,12 +71,11 @@ class SpatialAttention(keras.layers.Layer):
         self.output_bias = self.add_weight(shape=(channels,), initializer="zeros", name="output_bias")
 
     def call(self, inputs: Any) -> Any:
-        """Return what the pixels attend to, projected back to C channels."""
         qkv = ops.matmul(inputs, self.qkv_kernel) + self.qkv_bias  # (B, H, W, 3 n d)
         return ops.matmul(self.attend(qkv), self.output_kernel) + self.output_bias  # (B, H, W, C)
 
     def attend(self, qkv: Any) -> Any:
-        """Return the heads' results before the output projection.
+        """Apply the attention to projected queries, keys and values, without the output projection.
 
         Args:
             qkv: Queries, keys and values, (B, H, W, 3 * n * d); head by head in each.
@@ -101,9 +109,7 @@ class SpatialAttention(keras.layers.Layer):
         return ops.reshape(values, (-1, height, width, channels // 3))
 
     def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the shape of the outputs."""
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "num_heads": self.num_heads, "key_dim": self.key_dim, "layout": self.layout}

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: a weight for each channel."""
+"""Squeeze-and-excitation: channel attention from the means of all channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from keras import layers, ops
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class SqueezeExcitation(keras.layers.Layer):
-    """Channels weighted by sigmoid(W_2 relu(W_1 m)), where m (C) is their mean over the pixels.
+    """Weight the channels of a feature map by a two-layer MLP on their means.
+
+    The weights are sigmoid(W_2 relu(W_1 m)), where m (C) is the mean of each channel over the pixels.
 
     Args:
         reduction: W_1 maps the C channels to C / reduction, rounded down and at least 1; 16 in the paper.
@@ -27,6 +29,13 @@ class SqueezeExcitation(keras.layers.Layer):
 
     Reference:
         Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, eq. 2-4; with biases, as the authors' code has it.
+
+    Example:
+        >>> layer = SqueezeExcitation(reduction=4)
+        >>> tuple(layer(np.ones((1, 8, 8, 16), "float32")).shape)
+        (1, 8, 8, 16)
+        >>> layer.squeeze.units  # 16 / 4
+        4
     """
 
     def __init__(self, reduction: int = 16, **kwargs: Any) -> None:
@@ -36,7 +45,6 @@ class SqueezeExcitation(keras.layers.Layer):
         self.reduction = reduction
 
     def build(self, input_shape: tuple) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         hidden = max(1, channels // self.reduction)
         self.squeeze = layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", dtype=self.dtype_policy, name="squeeze")
@@ -45,17 +53,14 @@ class SqueezeExcitation(keras.layers.Layer):
         self.excite.build((None, hidden))
 
     def call(self, inputs: Any) -> Any:
-        """Return the weighted maps."""
         return inputs * ops.sigmoid(self.score(ops.mean(inputs, axis=(1, 2))))[:, None, None]
 
     def score(self, pooled: Any) -> Any:
-        """Return the weights of pooled channels (B, C), before the sigmoid."""
+        """Return the channel weights before the sigmoid, (B, C), from pooled channels (B, C)."""
         return self.excite(self.squeeze(pooled))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "reduction": self.reduction}

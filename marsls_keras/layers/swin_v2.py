@@ -1,4 +1,4 @@
-"""SwinV2: cosine attention within windows, a continuous position bias, and blocks that normalise the branch and not its input."""
+"""Blocks of Swin Transformer V2: windowed cosine attention with a continuous relative position bias."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def _normal() -> keras.Initializer:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class WindowAttention(keras.layers.Layer):
-    """Self-attention among the tokens of a window, with cosine similarity and a bias computed from their positions.
+    """Apply multi-head cosine self-attention within (shifted) windows, with a continuous relative position bias.
 
-    softmax(τ cos(q, k) + b) v for each head, with τ = min(exp(logit_scale), 100) and b = 16 sigmoid(MLP(Δ)) of the log-spaced difference Δ
-    of the two positions. Queries and values have a bias, keys have none, for it would not change the softmax of plain attention.
+    softmax(τ cos(q, k) + b) v for each head, with τ = min(exp(logit_scale), 100) and b = 16 sigmoid(MLP(Δ)) of the
+    log-spaced difference Δ of the two positions. Queries and values have a bias. Keys have none: it would not change
+    the softmax of plain attention.
 
-    Grids of any size will do. Along each axis the window is clamped to the grid, and then not shifted; where the grid is not a multiple
-    of the window, it is padded below and on the right. Rolled-in and padding tokens do not take part: unlike timm, which lets the padding
-    be attended to, so that the two differ there (and nowhere else).
+    Grids may have any size. Along each axis the window is clamped to the grid, and then not shifted; where the grid is
+    not a multiple of the window, it is padded below and on the right. Rolled-in and padding tokens are masked. timm
+    lets padding be attended to; only there do the two differ.
 
     Args:
         heads: Number of heads, a divisor of the number C of channels.
@@ -54,6 +55,11 @@ class WindowAttention(keras.layers.Layer):
 
     Reference:
         Liu et al., "Swin Transformer V2", CVPR 2022, eq. 2-5.
+
+    Example:
+        >>> layer = WindowAttention(heads=2, window=4, shift=2)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, heads: int, window: int = 8, shift: int = 0, **kwargs: Any) -> None:
@@ -66,7 +72,6 @@ class WindowAttention(keras.layers.Layer):
         self.heads, self.window, self.shift = heads, window, shift
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         if channels is None or channels % self.heads:
             raise ValueError(f"The number of channels must be divisible by {self.heads} heads. Received: {channels}")
@@ -77,7 +82,7 @@ class WindowAttention(keras.layers.Layer):
         self.logit_scale = self.add_weight(
             shape=(self.heads, 1, 1), initializer=keras.initializers.Constant(math.log(10)), autocast=False, name="logit_scale"
         )
-        # The bias is added to scores in float32, so it is computed so.
+        # In float32, as the scores it is added to.
         self.cpb_mlp_0 = layers.Dense(_HIDDEN, "relu", kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_0")
         self.cpb_mlp_2 = layers.Dense(self.heads, use_bias=False, kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_2")
         self.proj = layers.Dense(channels, name="proj", **options)
@@ -85,7 +90,6 @@ class WindowAttention(keras.layers.Layer):
             layer.build((None, width))
 
     def call(self, inputs: Any) -> Any:
-        """Return the attended maps."""
         _, height, width, channels = ops.shape(inputs)
         rows, columns = (Axis.clamped(size, self.window, self.shift) for size in (height, width))
         shifted, padded = (not (rows.known and columns.known) or any(values) for values in self._moves(rows, columns))
@@ -111,38 +115,37 @@ class WindowAttention(keras.layers.Layer):
         return (rows.shift, columns.shift), (rows.padding, columns.padding)
 
     def _add_bias(self, scores: Any, rows: Axis, columns: Axis) -> Any:
-        """Return scores (heads, B windows, tokens, tokens) with position bias, and closed where tokens do not see each other."""
+        """Add position bias and attention mask to scores float32 (heads, B windows, tokens, tokens)."""
         table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns))))  # (differences, heads)
         bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
-        closed = attention_mask(rows, columns)
-        if closed is None:
+        masked = attention_mask(rows, columns)
+        if masked is None:
             return scores + bias
         tokens = rows.window * columns.window
         shape = (self.heads, -1, rows.number * columns.number, tokens, tokens)
-        return ops.reshape(ops.reshape(scores, shape) + (bias + closed)[:, None], (self.heads, -1, tokens, tokens))
+        return ops.reshape(ops.reshape(scores, shape) + (bias + masked)[:, None], (self.heads, -1, tokens, tokens))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "heads": self.heads, "window": self.window, "shift": self.shift}
 
 
 def _unit(vectors: Any) -> Any:
-    """Return vectors of length 1, computed in float32."""
+    """Scale vectors to length 1, in float32."""
     x = ops.cast(vectors, "float32")
     return ops.cast(x * ops.rsqrt(ops.maximum(ops.sum(x * x, axis=-1, keepdims=True), 1e-12)), vectors.dtype)
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class SwinV2Block(keras.layers.Layer):
-    """x + norm1(attention(x)), then x + norm2(mlp(x)), each branch under stochastic depth.
+    """Apply a block of Swin Transformer V2: x + norm1(attention(x)), then x + norm2(mlp(x)), under stochastic depth.
 
-    The normalisations come after what they normalise ("res-post-norm"), so that values do not grow with depth. The MLP is linear to
-    mlp_ratio C, exact GELU, linear to C. Scales of normalisations begin at 1; the authors' code begins them at 0, which the paper does
-    not mention and which would keep gradients from all other weights of a block in the first step.
+    The normalisations come after what they normalise ("res-post-norm"), so that values do not grow with depth. The MLP
+    is linear to mlp_ratio C, exact GELU, linear to C. Scales of normalisations begin at 1; the authors' code begins
+    them at 0, which the paper does not mention and which would keep gradients from all other weights of a block in the
+    first step.
 
     Args:
         heads: Number of heads.
@@ -164,6 +167,11 @@ class SwinV2Block(keras.layers.Layer):
 
     Reference:
         Liu et al., "Swin Transformer V2", CVPR 2022, section 3.2.
+
+    Example:
+        >>> layer = SwinV2Block(heads=2, window=4, mlp_ratio=2)
+        >>> tuple(layer(np.ones((1, 8, 8, 4), "float32")).shape)
+        (1, 8, 8, 4)
     """
 
     def __init__(self, heads: int, window: int = 8, shift: int = 0, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any) -> None:
@@ -177,7 +185,6 @@ class SwinV2Block(keras.layers.Layer):
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
         for layer in (self.attention, self.norm1, self.norm2):
             layer.build(input_shape)
@@ -188,16 +195,13 @@ class SwinV2Block(keras.layers.Layer):
         self.fc2.build((None, hidden))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the block's output."""
         x = inputs + self.skip1(self.norm1(self.attention(inputs)), training=training)
         branch = self.norm2(self.fc2(ops.gelu(self.fc1(x), approximate=False)))
         return x + self.skip2(branch, training=training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         own = {"heads": self.heads, "window": self.window, "shift": self.shift, "mlp_ratio": self.mlp_ratio, "drop_path": self.drop_path}
         return {**super().get_config(), **own}

@@ -1,4 +1,4 @@
-"""The parts of a plain vision transformer: tokens with positions from a map, blocks, and the map from its tokens."""
+"""Parts of a plain vision transformer: tokens with position embeddings, transformer blocks, and tokens to a map."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _normal() -> keras.Initializer:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class PositionedTokens(keras.layers.Layer):
-    """Turns a map into tokens with position embeddings, after a token for the whole image.
+    """Flatten a feature map to tokens, add position embeddings and prepend a class token.
 
     The embeddings are those of a square grid; for a map of another size they are interpolated bicubically.
 
@@ -39,6 +39,10 @@ class PositionedTokens(keras.layers.Layer):
 
     Reference:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021.
+
+    Example:
+        >>> tuple(PositionedTokens(grid=4)(np.ones((1, 2, 3, 8), "float32")).shape)
+        (1, 7, 8)
     """
 
     def __init__(self, grid: int = 14, **kwargs: Any) -> None:
@@ -48,35 +52,32 @@ class PositionedTokens(keras.layers.Layer):
         self.grid = grid
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels = input_shape[-1]
-        # Named biases, since they are added, and must not decay.
+        # The optimizer leaves variables named "bias" out of the weight decay.
         self.class_token = self.add_weight(shape=(1, 1, channels), initializer=_normal(), name="class_token_bias")
         self.positions = self.add_weight(shape=(1, 1 + self.grid**2, channels), initializer=_normal(), name="positions_bias")
 
     def call(self, inputs: Any) -> Any:
-        """Return the tokens."""
         number, height, width, channels = ops.shape(inputs)
         positions = ops.convert_to_tensor(self.positions)
         square = ops.reshape(ops.cast(positions[0, 1:], "float32"), (self.grid, self.grid, channels))
-        square = ops.tensordot(_cubic(self.grid, height), square, 1)  # (H, grid, C); for the grid's own size the same numbers
+        # At the grid's own size the interpolation changes nothing.
+        square = ops.tensordot(_cubic(self.grid, height), square, 1)  # (H, grid, C)
         square = ops.einsum("wg,hgc->hwc", _cubic(self.grid, width), square)
         tokens = ops.reshape(inputs + ops.cast(square, inputs.dtype), (number, -1, channels))
         first = ops.broadcast_to(ops.convert_to_tensor(self.class_token) + positions[:, :1], (number, 1, channels))
         return ops.concatenate([first, tokens], axis=1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the tokens."""
         number, height, width, channels = input_shape
         return (number, None if height is None or width is None else 1 + height * width, channels)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "grid": self.grid}
 
 
 def _cubic(inputs: int, outputs: Any) -> Any:
-    """Return the matrix (outputs, inputs) that interpolates samples cubically; pixels are areas, and edges are repeated."""
+    """Return the matrix (outputs, inputs) of cubic interpolation; pixels are areas, and edges are repeated."""
     places = (ops.arange(outputs, dtype="float32") + 0.5) * (inputs / ops.cast(outputs, "float32")) - 0.5
     before = ops.floor(places)
     matrix: Any = 0.0
@@ -91,29 +92,34 @@ def _cubic(inputs: int, outputs: Any) -> Any:
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class TokensToMap(keras.layers.Layer):
-    """Puts tokens back to where they were in a map, and leaves out the token of the whole image.
+    """Reshape tokens to a feature map, without the class token.
 
     Call arguments:
         inputs: Float tokens (B, 1 + H W, C), and the map (B, H, W, any) that gives the size.
 
     Returns:
         (B, H, W, C).
+
+    Example:
+        >>> tokens, like = np.ones((1, 7, 8), "float32"), np.ones((1, 2, 3, 1), "float32")
+        >>> tuple(TokensToMap()([tokens, like]).shape)
+        (1, 2, 3, 8)
     """
 
     def call(self, inputs: Any) -> Any:
-        """Return the map."""
         tokens, like = inputs
         number, height, width, _ = ops.shape(like)
         return ops.reshape(tokens[:, 1:], (number, height, width, tokens.shape[-1]))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Return the shape of the map."""
         return (*input_shape[1][:-1], input_shape[0][-1])
 
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class TransformerBlock(keras.layers.Layer):
-    """x + attention(norm(x)), then x + mlp(norm(x)), each branch under stochastic depth; the MLP is 4 C wide with an exact GELU.
+    """Apply a pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x)), under stochastic depth.
+
+    The MLP is 4 C wide with an exact GELU.
 
     Args:
         heads: Number of heads.
@@ -132,6 +138,10 @@ class TransformerBlock(keras.layers.Layer):
 
     Reference:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021.
+
+    Example:
+        >>> tuple(TransformerBlock(heads=2)(np.ones((1, 7, 8), "float32")).shape)
+        (1, 7, 8)
     """
 
     def __init__(self, heads: int, drop_path: float = 0.0, **kwargs: Any) -> None:
@@ -144,7 +154,6 @@ class TransformerBlock(keras.layers.Layer):
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
     def build(self, input_shape: Any) -> None:
-        """Make the variables."""
         channels, policy = input_shape[-1], self.dtype_policy
         for layer in (self.attention, self.norm1, self.norm2):
             layer.build(input_shape)
@@ -154,15 +163,12 @@ class TransformerBlock(keras.layers.Layer):
         self.fc2.build((None, 4 * channels))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the block's output."""
         x = inputs + self.skip1(self.attention(self.norm1(inputs)), training=training)
         branch = self.fc2(ops.gelu(self.fc1(self.norm2(x)), approximate=False))
         return x + self.skip2(branch, training=training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape of the inputs."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "heads": self.heads, "drop_path": self.drop_path}

@@ -1,7 +1,7 @@
-"""Windows on a grid of tokens: how it is cut and put together, which tokens see each other, and how far apart they are.
+"""Partition a grid of tokens into (shifted) windows: cut, merge, attention mask and relative positions.
 
-Sizes may be whole numbers, and what depends on them alone is then computed once, by NumPy; or, where a graph is built for any size,
-integer scalars.
+Sizes may be integers, and what depends on them alone is then computed once, by NumPy; or, where a graph is built for
+any size, integer scalars of the backend.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-_CLOSED = -1e9
-"""What is added to the score of a pair of tokens that do not see each other; its exponential is 0 in float32."""
+_MASKED = -1e9
+"""Added to the score of a masked pair of tokens; its exponential is 0 in float32."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a grid, cut into windows.
+    """Describe one axis of a token grid that is cut into windows.
 
     Attributes:
         size: Its length in tokens.
         window: Length of a window.
         shift: How far the windows' borders are moved; the tokens are rolled back by it before they are cut.
+
+    Example:
+        >>> axis = Axis.clamped(10, window=4, shift=2)
+        >>> axis.number, axis.padding
+        (3, 2)
     """
 
     size: Any
@@ -32,34 +37,34 @@ class Axis:
 
     @classmethod
     def clamped(cls, size: Any, window: int, shift: int) -> Axis:
-        """Return the axis with its window no longer than itself, and no shift if there is one window only."""
+        """Return the axis with its window clamped to its size, and without a shift where one window covers it."""
         if isinstance(size, int):
             return cls(size, size, 0) if size <= window else cls(size, window, shift)
         return cls(size, ops.minimum(size, window), ops.where(size <= window, 0, shift))
 
     @property
     def number(self) -> Any:
-        """Number of windows; the last one may reach beyond the axis."""
+        """Number of windows, of which the last one may reach beyond the axis."""
         return -(-self.size // self.window)
 
     @property
     def padding(self) -> Any:
-        """How far the last window reaches beyond the axis."""
+        """Number of tokens by which the last window reaches beyond the axis."""
         return self.number * self.window - self.size
 
     @property
     def known(self) -> bool:
-        """Whether its numbers are known while the graph is built."""
+        """Whether the size is an integer, known while the graph is built."""
         return isinstance(self.size, int)
 
     @property
     def plain(self) -> bool:
-        """Whether it is known that all tokens of a window see each other."""
+        """Whether it is known that there is neither a shift nor padding, so that no mask is needed."""
         return self.known and self.shift == 0 and self.padding == 0
 
 
 def window_partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> Any:
-    """Cut maps into windows, and their channels into groups, such as heads.
+    """Cut feature maps into windows, and their channels into groups such as heads.
 
     Args:
         maps: (B, H, W, C), H and W multiples of the windows.
@@ -69,6 +74,11 @@ def window_partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> A
 
     Returns:
         (G, B * windows, tokens of a window, C / G), windows and tokens row by row.
+
+    Example:
+        >>> rows, columns = Axis.clamped(8, 4, 0), Axis.clamped(8, 4, 0)
+        >>> tuple(window_partition(np.ones((2, 8, 8, 6), "float32"), rows, columns, groups=3).shape)
+        (3, 8, 16, 2)
     """
     channels = maps.shape[-1] // groups
     x = ops.reshape(maps, (-1, rows.window, columns.number, columns.window, groups, channels))  # (B rows, h, columns, w, G, C/G)
@@ -77,7 +87,22 @@ def window_partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> A
 
 
 def window_reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
-    """Put the windows that `window_partition` made together again: (G, B * windows, tokens, C / G) to (B, H, W, C)."""
+    """Merge windows to feature maps, the inverse of `window_partition`.
+
+    Args:
+        windows: (G, B * windows, tokens of a window, C / G).
+        rows: The axis H.
+        columns: The axis W.
+
+    Returns:
+        (B, H, W, C).
+
+    Example:
+        >>> rows, columns = Axis.clamped(8, 4, 0), Axis.clamped(8, 4, 0)
+        >>> maps = np.arange(128, dtype="float32").reshape(1, 8, 8, 2)
+        >>> bool(np.all(window_reverse(window_partition(maps, rows, columns), rows, columns) == maps))
+        True
+    """
     groups, _, _, channels = windows.shape
     x = ops.reshape(windows, (groups, -1, columns.number, rows.window, columns.window, channels))  # (G, B rows, columns, h, w, C/G)
     x = ops.transpose(x, (1, 3, 2, 4, 0, 5))  # (B rows, h, columns, w, G, C/G)
@@ -85,12 +110,18 @@ def window_reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
 
 
 def attention_mask(rows: Axis, columns: Axis) -> Any:
-    """Return what is added to the scores so that only tokens see each other that are neighbours on the grid, and padding sees none.
+    """Return the mask that is added to attention scores, so that only neighbours on the grid attend to each other.
 
-    Rolling brings tokens of opposite borders into one window.
+    Rolling the grid brings tokens of opposite borders into one window; they, and padding, are masked.
 
     Returns:
         float32 (windows, tokens, tokens) of 0 and -1e9; None where it is known to be 0 throughout.
+
+    Example:
+        >>> attention_mask(Axis.clamped(8, 4, 2), Axis.clamped(8, 4, 2)).shape
+        (4, 16, 16)
+        >>> attention_mask(Axis.clamped(8, 4, 0), Axis.clamped(8, 4, 0)) is None
+        True
     """
     if rows.plain and columns.plain:
         return None
@@ -98,23 +129,29 @@ def attention_mask(rows: Axis, columns: Axis) -> Any:
     parts = []
     for axis in (rows, columns):
         position = xp.arange(axis.number * axis.window)
-        # 0, or 1 for what the roll has brought from the other border, or 2 for padding.
+        # 0 for tokens in place, 1 for those rolled in from the other border, 2 for padding.
         part = xp.where(position >= axis.size, 2, xp.where(position >= axis.size - axis.shift, 1, 0))
         parts.append(xp.reshape(part, (axis.number, axis.window)))
     part = 3 * parts[0][:, None, :, None] + parts[1][None, :, None, :]  # (rows, columns, h, w)
     part = xp.reshape(part, (-1, rows.window * columns.window))
-    open_ = part[:, :, None] == part[:, None, :]
-    return xp.where(open_, np.float32(0), np.float32(_CLOSED))
+    visible = part[:, :, None] == part[:, None, :]
+    return xp.where(visible, np.float32(0), np.float32(_MASKED))
 
 
 def relative_coordinates(rows: Axis, columns: Axis) -> Any:
-    """Return the differences between positions in a window, log-spaced, as SwinV2's position bias gets them.
+    """Return the log-spaced relative positions of the tokens of a window, the inputs of SwinV2's position bias.
 
-    A difference d along a window of w tokens becomes sign(d') log2(1 + |d'|) / 3 with d' = 8 d / (w - 1): from -1.06 to 1.06 whatever the
-    size of the window, which is why weights that were trained with one size serve others. In a window of one token d' is 0.
+    A difference d along a window of w tokens becomes sign(d') log2(1 + |d'|) / 3 with d' = 8 d / (w - 1): from -1.06 to
+    1.06 whatever the size of the window, which is why weights that were trained with one size serve others. In a window
+    of one token d' is 0.
 
     Returns:
         float32 ((2 h - 1) * (2 w - 1), 2), rows and columns.
+
+    Example:
+        >>> axis = Axis.clamped(8, 4, 0)
+        >>> relative_coordinates(axis, axis).shape
+        (49, 2)
     """
     xp = np if rows.known and columns.known else ops
     axes = []
@@ -128,7 +165,16 @@ def relative_coordinates(rows: Axis, columns: Axis) -> Any:
 
 
 def relative_position_index(rows: Axis, columns: Axis) -> Any:
-    """Return for each pair of tokens of a window the row of `relative_coordinates` that holds their difference, int (tokens, tokens)."""
+    """Return for each pair of tokens of a window the row of `relative_coordinates` with their relative position.
+
+    Returns:
+        int (tokens, tokens).
+
+    Example:
+        >>> axis = Axis.clamped(2, 2, 0)
+        >>> relative_position_index(axis, axis).tolist()
+        [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
+    """
     xp = np if rows.known and columns.known else ops
     y, x = (xp.reshape(v, (-1,)) for v in xp.meshgrid(xp.arange(rows.window), xp.arange(columns.window), indexing="ij"))
     down = y[:, None] - y[None] + rows.window - 1

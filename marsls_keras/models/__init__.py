@@ -1,4 +1,4 @@
-"""The networks, one a file; what only asks about them does not import Keras."""
+"""Networks by name, one a file; questions about them are answered without importing Keras."""
 
 from marsls_keras.models.registry import (
     build_model,

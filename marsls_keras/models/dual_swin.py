@@ -1,4 +1,4 @@
-"""DualSwinFusionSeg: an encoder for each group of bands, fusion at every scale, one decoder."""
+"""DualSwinFusionSeg: one Swin V2 encoder for each group of bands, fusion at every scale, and one decoder."""
 
 from __future__ import annotations
 
@@ -22,35 +22,37 @@ def dual_swin(
     decoder_channels: int = 256,
     dropout: float = 0.1,
 ) -> keras.Model:
-    """Build a DualSwinFusionSeg.
+    """Build DualSwinFusionSeg: an encoder for each group of bands, fusion at every scale, and a decoder.
 
     Args:
         bands: Names of the input bands, in the order of the channels.
-        groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each once. One group is the
-            single encoder of the paper's ablation, without fusion.
+        groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each
+            once. One group is the single encoder of the paper's ablation, without fusion.
         encoder: Encoder of every group, one of `models.encoders.ENCODERS`; the paper's are SwinV2's.
         encoder_options: Options of the encoder, such as those of `encoders.swin_v2`.
-        fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder for each group,
-            their logits blended by learned weights.
+        fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder
+            for each group, their logits blended by learned weights.
         decoder: unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.
         decoder_channels: Channels C of the decoder.
         dropout: Dropout rate before the last convolution, in [0, 1).
 
     Returns:
-        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. The logits are computed at
-        stride 4 and resized bilinearly. With the defaults it has 113,437,717 parameters, 113,429,013 of them trainable.
+        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. The
+        logits are computed at stride 4 and resized bilinearly. With the defaults it has 113,437,717 parameters,
+        113,429,013 of them trainable.
 
-    On tiles of 128 pixels the stages have 32, 16, 8 and 4 tokens a side. Windows of 8 tokens are clamped to them: stages three and four
-    are one window each, of 8 x 8 and of 4 x 4 tokens, and not shifted. timm's network that is built for the pretraining's 256 pixels does
-    not clamp where it is given 128: every other block of stage three is shifted by 4 tokens, which divides the one window into four, and
-    stage four is padded to 8 x 8 with zeros that take part in the attention. So its features differ there; on 256 pixels they are equal.
+    On tiles of 128 pixels the stages have 32, 16, 8 and 4 tokens a side. Windows of 8 tokens are clamped to them:
+    stages three and four are one window each, of 8 x 8 and of 4 x 4 tokens, and not shifted. timm's network that is
+    built for the pretraining's 256 pixels does not clamp where it is given 128: every other block of stage three is
+    shifted by 4 tokens, which divides the one window into four, and stage four is padded to 8 x 8 with zeros that take
+    part in the attention. So its features differ there; on 256 pixels they are equal.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.
 
     Reference:
-        Kabir et al., "DualSwinFusionSeg", PBVS 2026. Two SwinV2-S, concatenation and UNet++ are the submitted network; the other fusions
-        and decoders are those of its ablations.
+        Kabir et al., "DualSwinFusionSeg", PBVS 2026. Two SwinV2-S, concatenation and UNet++ are the submitted network;
+        the other fusions and decoders are those of its ablations.
 
     Example:
         >>> from marsls_keras.models import build_model

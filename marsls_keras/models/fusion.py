@@ -1,4 +1,4 @@
-"""How the maps of several encoders become one, scale by scale."""
+"""Fusion of the feature maps of several encoders, scale by scale."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ from marsls_keras.layers import CBAM, Blend, EfficientChannelAttention, Gate, Sq
 
 
 def concat(maps: Sequence[Any], name: str, attention: Callable[..., Any] | None = None) -> Any:
-    """Concatenate n maps (B, h, w, C) and bring them back to C channels by a biased 1 x 1 convolution (DualSwinFusionSeg, eq. 2).
+    """Fuse n feature maps by concatenation and a 1 x 1 convolution with bias (DualSwinFusionSeg, eq. 2).
 
-    With `attention`, it weights the nC channels first: the paper's "attention-gated" fusion (Table 10), of which it tells no more.
+    Args:
+        maps: n symbolic maps (B, h, w, C), all of one shape.
+        name: Prefix of the names of the layers.
+        attention: Class of a channel attention that weights the n C channels before the convolution: the paper's
+            "attention-gated" fusion (Table 10), which it does not describe further.
+
+    Returns:
+        (B, h, w, C).
+
+    Example:
+        >>> maps = [keras.Input((8, 8, 16)), keras.Input((8, 8, 16))]
+        >>> concat(maps, "fusion", attention=SqueezeExcitation).shape
+        (None, 8, 8, 16)
     """
     x = layers.Concatenate(name=f"{name}_concat")(list(maps))  # (B, h, w, nC)
     if attention:
@@ -24,14 +36,14 @@ def concat(maps: Sequence[Any], name: str, attention: Callable[..., Any] | None 
 
 FUSIONS: dict[str, Callable[[Sequence[Any], str], Any]] = {
     "concat": concat,
-    # Table 8; that the weights sum to 1 is our choice.
+    # Table 8 of DualSwinFusionSeg; weights that sum to 1 are a choice of this package.
     "weighted_sum": lambda maps, name: Blend(name=f"{name}_blend")(list(maps)),
     "gated": lambda maps, name: Gate(name=f"{name}_gate")(list(maps)),
     "concat_se": partial(concat, attention=SqueezeExcitation),
     "concat_eca": partial(concat, attention=EfficientChannelAttention),
     "concat_cbam": partial(concat, attention=CBAM),
 }
-"""From two or more maps of one shape, and a name for the layers, to one map of that shape."""
+"""Each takes two or more maps of one shape and a prefix of layer names, and returns one map of that shape."""
 
 LATE = "late"
-"""No fusion of maps: a decoder for each encoder, and a blend of their logits."""
+"""Late fusion: a decoder for each encoder, and a weighted mean of their logits instead of a fusion of maps."""

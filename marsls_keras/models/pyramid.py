@@ -1,4 +1,4 @@
-"""What an encoder gives and a decoder takes: maps by name, Pn at stride 2^n."""
+"""The contract between encoders and decoders: feature maps by name, Pn at stride 2^n."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import keras
 
 LEVELS = ("P2", "P3", "P4", "P5")
-"""Names of the maps that every encoder gives, the finest first."""
+"""Names of the maps that every encoder returns, the finest first."""
 
 FINEST = "P1"
-"""The map that an encoder may give besides."""
+"""Name of the map at stride 2 that some encoders return as well."""
 
 
 def pyramid_model(inputs: Any, maps: dict[str, Any], name: str) -> keras.Model:
-    """Return an encoder as a model from images to its maps, once these are what their names say.
+    """Build an encoder as a model from images to its feature maps, after checking their strides.
 
     Args:
         inputs: Symbolic images (B, H, W, C).
@@ -23,6 +23,12 @@ def pyramid_model(inputs: Any, maps: dict[str, Any], name: str) -> keras.Model:
 
     Raises:
         ValueError: If maps are missing, or one has another stride than its name says.
+
+    Example:
+        >>> image = keras.Input((None, None, 3))
+        >>> maps = {f"P{n}": keras.layers.AveragePooling2D(2**n)(image) for n in (2, 3, 4, 5)}
+        >>> sorted(pyramid_model(image, maps, "pooling").output)
+        ['P2', 'P3', 'P4', 'P5']
     """
     model = keras.Model(inputs, maps, name=name)
     rows, columns = 64, 96

@@ -1,4 +1,4 @@
-"""RMAU-Net: a U-Net of residual convolutions and attention along every dimension, with heads of several resolutions."""
+"""RMAU-Net: a U-Net of residual blocks and multi-head attention, with masks at three resolutions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from marsls_keras.layers import CBAM, BatchNormalization, ChannelMean, Dimension
 from marsls_keras.models.heads import LANDSLIDE, MASK, MultiHeadModel
 
 _HEADS = {64: 1, 128: 0, 256: -1}
-"""Level of each head: how often the image was halved."""
+"""Level of each head, by its side on tiles of 128 pixels; maps at level n have 2^-n times the side of the image."""
 
 
 def _double_conv(filters: int, name: str) -> Callable[[Any], Any]:
-    """Return (Conv 3x3 - BatchNorm - LeakyReLU) twice, the baseline's block (section III.B)."""
+    """Return a block of twice Conv 3 x 3 - BatchNorm - LeakyReLU, that of the paper's baseline (section III.B)."""
 
     def block(x: Any) -> Any:
         for i in (1, 2):
@@ -57,26 +57,30 @@ def rmau_net(
     detection: bool = False,
     tile_size: int = 128,
 ) -> keras.Model:
-    """Build an RMAU-Net.
+    """Build RMAU-Net: a U-Net of residual blocks and attention, with a mask head at each of three resolutions.
 
     Args:
         bands: Number of input bands C.
         filters: Filters F of the first level; level i has F * 2**i.
-        poolings: Number of poolings: 3 as settled from the figures, or 4. Height and width must be divisible by 2**poolings.
+        poolings: Number of poolings: 3 as settled from the figures, or 4. Height and width must be divisible by
+            2**poolings.
         block: "res_conv" (`ResConv`), or "double_conv", the baseline's two 3 x 3 convolutions.
         attention: What follows every block of both paths: "multihead" (`DimensionAttention`), "cbam", "se" or "none".
-        heads: Which masks are trained and averaged, by their side in pixels on the paper's tiles of 128: 64, 128, 256. On tiles of another
-            size they have half, the whole and twice the size all the same. (128,) is the network with one head.
-        head: How a mask comes from maps: "mean" over the channels, as in the paper, or "conv", a 1 x 1 convolution with bias.
+        heads: Which masks are trained and averaged, by their side in pixels on the paper's tiles of 128: 64, 128, 256.
+            On tiles of another size they have half, the whole and twice the size all the same. (128,) is the network
+            with one head.
+        head: How a mask comes from maps: "mean" over the channels, as in the paper, or "conv", a 1 x 1 convolution with
+            bias.
         detection: Whether there is a head for "any landslide in this image" too.
-        tile_size: Width in pixels of the tiles that the attention "multihead" is built for. Other widths work, with its pooled maps
-            resized to those of this width and back (see `DimensionAttention`); train on tiles of this width where you can. Windows of
-            several sizes are best served by the largest. Must be divisible by 2**poolings.
+        tile_size: Width in pixels of the tiles that the attention "multihead" is built for. Other widths work, with its
+            pooled maps resized to those of this width and back (see `DimensionAttention`); train on tiles of this width
+            where you can. Windows of several sizes are best served by the largest. Must be divisible by 2**poolings.
 
     Returns:
-        A `MultiHeadModel` from float (B, H, W, C) to float32 logits. In training a dict {"mask_64": (B, H/2, W/2, 1), "mask_128":
-        (B, H, W, 1), "mask_256": (B, 2H, 2W, 1)} of the heads that there are, with `detection` also "landslide" (B, 1). In inference
-        (B, H, W, 1), the average of the heads' probabilities as a logit; with `detection` {"mask": (B, H, W, 1), "landslide": (B, 1)}.
+        A `MultiHeadModel` from float (B, H, W, C) to float32 logits. In training a dict {"mask_64": (B, H/2, W/2, 1),
+        "mask_128": (B, H, W, 1), "mask_256": (B, 2H, 2W, 1)} of the heads that there are, with `detection` also
+        "landslide" (B, 1). In inference (B, H, W, 1), the average of the heads' probabilities as a logit; with
+        `detection` {"mask": (B, H, W, 1), "landslide": (B, 1)}.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -89,8 +93,8 @@ def rmau_net(
     | res_conv | none | 16,873,600 |
     | res_conv | multihead | 17,720,592 |
 
-    What the options brought the authors on Landslide4Sense (mIoU in %, threshold 0.5; Tables VII and VIII, which contradict the abstract
-    and are quoted instead of it):
+    What the options brought the authors on Landslide4Sense (mIoU in %, threshold 0.5; Tables VII and VIII, which
+    contradict the abstract and are quoted instead of it):
 
     | options | mIoU |
     |---|---|
@@ -102,17 +106,19 @@ def rmau_net(
     | res_conv, none | 63.45 |
     | res_conv, multihead | 63.88 |
 
-    The paper is silent on the rest. Chosen here: upsampling repeats pixels (UpSampling2D), the upsampled maps come after the skipped ones;
-    the head of half size reads the decoder's maps of that size; that of twice the size upsamples the last maps and applies one more block
-    of F filters, without attention, since it belongs to neither path; the detection head (section V) is the mean of the last maps over
-    pixels and a dense layer. A mean over channels has no bias and starts from activations that are positive on average: before training
-    every probability lies near 0.6. On real tiles that costs the first epoch and no more: with 8 filters, five epochs on fold 0 of MMLS v1
-    gave a held-out mIoU of 0.666, 0.697, 0.689, 0.691, 0.693 for the mean and 0.665, 0.689, 0.688, 0.685, 0.678 for the convolution, whose
-    loss fell lower (0.257 against 0.308). One run each, so neither is better; the paper's is the default.
+    The paper is silent on the rest. Chosen here: upsampling repeats pixels (UpSampling2D), the upsampled maps come
+    after the skipped ones; the head of half size reads the decoder's maps of that size; that of twice the size
+    upsamples the last maps and applies one more block of F filters, without attention, since it belongs to neither
+    path; the detection head (section V) is the mean of the last maps over pixels and a dense layer. A mean over
+    channels has no bias and starts from activations that are positive on average: before training every probability
+    lies near 0.6. On real tiles that costs the first epoch and no more: with 8 filters, five epochs on fold 0 of MMLS
+    v1 gave a held-out mIoU of 0.666, 0.697, 0.689, 0.691, 0.693 for the mean and 0.665, 0.689, 0.688, 0.685, 0.678 for
+    the convolution, whose loss fell lower (0.257 against 0.308). One run each, so neither is better; the paper's is the
+    default.
 
     Reference:
-        Pham et al., "RMAU-NET: A Residual-Multihead-Attention U-Net Architecture for Landslide Segmentation and Detection from Remote
-        Sensing Images", 2025.
+        Pham et al., "RMAU-NET: A Residual-Multihead-Attention U-Net Architecture for Landslide Segmentation and
+        Detection from Remote Sensing Images", 2025.
 
     Example:
         >>> from marsls_keras.models import build_model
@@ -140,7 +146,7 @@ def rmau_net(
         x = layers.UpSampling2D(name="up_256")(maps[0])
         maps[-1] = _BLOCKS[block](filters, "decode_256")(x)  # (B, 2H, 2W, F)
     masks = [_LOGITS[head](f"{MASK}_{side}")(maps[_HEADS[side]]) for side in sorted(heads)]
-    # The head of the image's own size needs no averaging if it is the only one.
+    # A single head at the size of the image needs no averaging.
     mask = masks[0] if heads == (128,) else MeanProbability(dtype="float32", name=MASK)(masks, inputs)  # (B, H, W, 1)
     if not detection:
         return MultiHeadModel(inputs, mask, name="rmau_net")

@@ -1,4 +1,4 @@
-"""Any encoder under any decoder: an encoder for each group of bands, fusion at every scale, one decoder."""
+"""Segmentation network of any encoder and any decoder, with one encoder for each group of bands."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ def segmenter(
 
     Args:
         bands: Names of the input bands, in the order of the channels.
-        groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each once. None: one encoder
-            of all bands.
-        encoder: Encoder of every group, one of `models.encoders.ENCODERS`: swin_v2_tiny, small or base; efficientnet_lite0 to 4; mit_b0 to
-            b5; convnext_tiny, small or base; convnext_v2_atto, femto, pico, nano, tiny or base; vit_small, base or large;
-            resnet_v2_18_narrow, resnet_v2_18 or resnet_v2_50; efficientnet_v2_b0.
-        encoder_options: Options of the encoder: those of `encoders.swin_v2` and `encoders.vit`, or drop_path of `encoders.mit` and
-            `encoders.convnext`; the CNNs have none.
-        fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder for each group,
-            their logits blended by learned weights.
+        groups: Bands by group; each group has an encoder of its own. Together they must name every input band, each
+            once. None: one encoder of all bands.
+        encoder: Encoder of every group, one of `models.encoders.ENCODERS`: swin_v2_tiny, small or base;
+            efficientnet_lite0 to 4; mit_b0 to b5; convnext_tiny, small or base; convnext_v2_atto, femto, pico, nano,
+            tiny or base; vit_small, base or large; resnet_v2_18_narrow, resnet_v2_18 or resnet_v2_50;
+            efficientnet_v2_b0.
+        encoder_options: Options of the encoder: those of `encoders.swin_v2` and `encoders.vit`, or drop_path of
+            `encoders.mit` and `encoders.convnext`; the CNNs have none.
+        fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder
+            for each group, their logits blended by learned weights.
         decoder: unet, unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.
         decoder_channels: Channels C of the decoder.
         dropout: Dropout rate before the last convolution, in [0, 1).
 
     Returns:
-        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. Of decoders that end at
-        stride 4 the logits are resized bilinearly. With the defaults and seven bands it has 3,467,605 parameters, 3,426,981 of them
-        trainable.
+        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. Of
+        decoders that end at stride 4 the logits are resized bilinearly. With the defaults and seven bands it has
+        3,467,605 parameters, 3,426,981 of them trainable.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.
@@ -79,7 +80,7 @@ def segmenter(
         # From here on float32 whatever the policy, so that logits keep their precision under mixed precision.
         logits.append(layers.Conv2D(1, 1, dtype="float32", name=f"{name}_logits")(x))
     x = Blend(dtype="float32", name="blend")(logits) if len(logits) > 1 else logits[0]
-    if decoder != "unet":  # which ends at the images' own size
+    if decoder != "unet":  # the U-Net decoder ends at the size of the image
         x = ResizeLike(dtype="float32", name="logits")(x, inputs)
     return keras.Model(inputs, x, name="segmenter")  # (B, H, W, 1)
 
@@ -106,12 +107,12 @@ def _require(
             f"Received: {groups}"
         )
     named = [band for members in groups.values() for band in members]
-    troubles = {
+    problems = {
         "names bands that are not among the input": [band for band in named if band not in bands],
         "names bands more than once": [band for band in dict.fromkeys(named) if named.count(band) > 1],
         "leaves out input bands": [band for band in bands if band not in named],
     }
-    if found := [f"{what}: {', '.join(map(str, which))}" for what, which in troubles.items() if which]:
+    if found := [f"{what}: {', '.join(map(str, which))}" for what, which in problems.items() if which]:
         raise ValueError(
             f"groups {'; '.join(found)}. The input bands are {', '.join(bands)} (data.bands). "
             f"Received: { ({name: list(members) for name, members in groups.items()}) }"

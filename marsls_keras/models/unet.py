@@ -1,4 +1,4 @@
-"""U-Net, the plain encoder-decoder that every other network here is compared with."""
+"""U-Net, the plain encoder-decoder baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from marsls_keras.layers import BatchNormalization
 
 
 def _double_conv(x, filters: int, name: str):
-    """Apply (Conv 3x3 - BatchNorm - ReLU) twice; the convolution has no bias because the normalisation has one."""
+    """Apply twice Conv 3 x 3 - BatchNorm - ReLU; the convolution has no bias, the normalisation has."""
     for i in (1, 2):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{i}")(x)
         x = BatchNormalization(momentum=0.9, name=f"{name}_bn{i}")(x)
@@ -18,7 +18,7 @@ def _double_conv(x, filters: int, name: str):
 
 
 def unet(bands: int = 7, *, base_filters: int = 16, depth: int = 4, dropout: float = 0.0) -> keras.Model:
-    """Build a U-Net.
+    """Build a U-Net with padded convolutions and batch normalisation.
 
     Args:
         bands: Number of input bands C.
@@ -27,14 +27,15 @@ def unet(bands: int = 7, *, base_filters: int = 16, depth: int = 4, dropout: flo
         dropout: Dropout rate before the head, in [0, 1).
 
     Returns:
-        A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it has 1,946,097
-        parameters, 1,943,153 of them trainable.
+        A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it
+        has 1,946,097 parameters, 1,943,153 of them trainable.
 
     Raises:
         ValueError: If an argument is out of range.
 
     Reference:
-        Ronneberger et al., "U-Net", MICCAI 2015, here with padded convolutions and batch normalisation, as the baseline of MMLSv2.
+        Ronneberger et al., "U-Net", MICCAI 2015, here with padded convolutions and batch normalisation, as the baseline
+        of MMLSv2.
 
     Example:
         >>> from marsls_keras.models import build_model

@@ -1,4 +1,4 @@
-"""One self-contained HTML page on one or several runs, which needs TensorFlow only to be written, and a fold's training curves."""
+"""Self-contained HTML report on one or several runs, and the charts of it."""
 
 from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report

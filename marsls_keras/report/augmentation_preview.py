@@ -1,4 +1,4 @@
-"""What training sees: a few tiles as the run's own pipeline changes them, several times each."""
+"""Preview of training inputs: a few tiles or windows as the run's own pipeline augments them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,20 @@ from marsls_keras.report.tile_pictures import Picture, hillshade, limits, pictur
 
 OUTLINE = SKY
 _TILES, _COLUMNS = 3, 6
-_UNSEEN = 0.15  # grey of pixels without weight
+_UNSEEN = 0.15  # grey level of pixels of weight 0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tile several times, or windows of one size.
+    """Pictures of one tile in several draws, or of windows of one size.
 
     Attributes:
-        title: What it shows.
-        pictures: Its pictures, for each band or bands shown one after the other.
+        title: Name of the tile, or size of the windows.
+        pictures: A list of pictures for each view (RGB, relief or a single band).
+
+    Example:
+        >>> Row("tile a", [[picture("RGB, as it is", "Tile a", np.zeros((4, 4, 3)))]]).title
+        'tile a'
     """
 
     title: str
@@ -42,12 +46,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Preview:
-    """What training sees.
+    """Pictures of augmented training inputs, with the augmentations in words.
 
     Attributes:
-        changes: The changes that may happen, one phrase each.
-        notes: What of the configuration has no effect, one sentence each.
-        rows: The pictures.
+        changes: Augmentations that are on, one phrase each.
+        notes: Settings that have no effect, one sentence each.
+        rows: Rows of pictures.
+
+    Example:
+        >>> Preview(changes=["flip 50%"], notes=[], rows=[]).changes
+        ['flip 50%']
     """
 
     changes: list[str]
@@ -56,12 +64,27 @@ class Preview:
 
 
 def preview(run: RunReport) -> Preview | None:
-    """Return what the first finished fold's training saw; None if no fold is finished."""
+    """Draw inputs of the first finished fold's training; None if no fold is finished.
+
+    Example:
+        >>> from marsls_keras.data.index.tile_ref import TileRef
+        >>> from marsls_keras.report.run_summary import FoldReport
+        >>> masks = np.tri(64, dtype="uint8")[None].repeat(2, 0)
+        >>> cells = [TileRef(name, None, None, "train", "base", None) for name in "ab"]
+        >>> tiles = {"refs": tuple(cells), "blocks": ["a", "b"], "bands": ("gray",), "held_out_by": np.array([0, 1])}
+        >>> images = masks[..., None].astype("float32")
+        >>> arrays = {"images": images, "masks": masks, "probability": masks, "predicted": masks}
+        >>> config = "data: {bands: [gray]}"
+        >>> run = RunReport("default", config, {}, [FoldReport(0, [], {}, {})], [], None, **tiles, **arrays)
+        >>> [row.title for row in preview(run).rows]
+        ['b']
+    """
     if not run.folds:
         return None
     config = parse_config(load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}, f"of run {run.name}")
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
-    if not len(training):  # a report knows only the tiles that some finished fold holds out; of one fold, other folds train on them
+    # The report has only tiles that a finished fold holds out. With one fold, those are none of its training tiles.
+    if not len(training):
         training = np.arange(len(run.images))
     valid = None if run.valid is None else run.valid[training]
     normalizer = Normalizer.fit(select(run.images, training), config.data, run.bands, valid)
@@ -71,8 +94,8 @@ def preview(run: RunReport) -> Preview | None:
 
 
 def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
-    """Return a row for each of a few tiles: as it is, then as it comes in one epoch after the other."""
-    # With little, middling and much landslide, of those tiles that have any.
+    """Return a row for each of a few tiles: unchanged, then as augmented in successive epochs."""
+    # Tiles of low, middle and high landslide share, among those with any landslide.
     share = run.masks.mean((1, 2))
     order = sorted(training[share[training] > 0] if share[training].any() else training, key=lambda tile: share[tile])
     chosen = [order[i] for i in np.unique(np.linspace(0, len(order) - 1, _TILES + 2).round().astype(int)[1:-1])]
@@ -91,7 +114,7 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
 
 
 def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
-    """Return a row for each size of windows, with the first ones that training saw."""
+    """Return a row for each window size, with the first windows that training saw."""
     images, masks = normalizer.inputs(select(run.images, training), run.bands), run.masks[training]
     sizes = config.data.window_sizes
     batches = TrainingBatches(
@@ -115,12 +138,12 @@ def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: n
 
 
 def _bands(normalizer: Normalizer) -> dict[str, Any]:
-    """Return what training batches must know of the bands."""
+    """Return the arguments of training batches that describe the bands."""
     return {"bands": normalizer.directions.carried, "units": normalizer.units, "finish": normalizer.assemble}
 
 
 def _row(title: str, labels: list[str], seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]], normalizer: Normalizer) -> Row:
-    """Return the pictures of network input (H, W, C), mask (H, W) and weight (H, W), all coloured on the scale of the first."""
+    """Draw network inputs (H, W, C), masks (H, W) and weights (H, W), in the colour scale of the first input."""
     bands = normalizer.bands
     images = [normalizer.restore(image) for image, _, _ in seen]
     views = {}
@@ -146,7 +169,7 @@ def _row(title: str, labels: list[str], seen: list[tuple[np.ndarray, np.ndarray,
 
 
 def _marked(colours: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return a picture (H, W, 3) with landslides outlined, and dark where pixels do not count."""
+    """Outline landslides in a picture (H, W, 3), and darken pixels of weight 0."""
     colours = np.where(weight[..., None] > 0, colours, _UNSEEN)
     landslide = mask > 0
     colours[landslide & ~binary_erosion(landslide, border_value=1)] = to_rgb(OUTLINE)
@@ -154,7 +177,7 @@ def _marked(colours: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> np.nda
 
 
 def _changes(config: Augmentation) -> list[str]:
-    """Return the changes that may happen, with probability and strength."""
+    """Return the augmentations that are on, each with probability and strength."""
     found = []
     for name, value in config.model_dump().items():
         probability = value.pop("probability") if isinstance(value, dict) else value
@@ -169,7 +192,7 @@ def _number(value: float | tuple[float, float]) -> str:
 
 
 def _without_effect(config: Config, bands: Sequence[str]) -> list[str]:
-    """Return what of the configuration changes nothing with the bands that there are."""
+    """Return the settings that change nothing with the given bands, one sentence each."""
     augmentation = config.augmentation
     notes = []
     photometry = max(part.probability for part in (augmentation.blur, augmentation.light, augmentation.noise))

@@ -1,4 +1,4 @@
-"""Expected against actual: what the leaderboard said of submissions, as a chart and a table."""
+"""Expected and actual mIoU of submissions: what the leaderboard answered, as a chart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PHASES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 
 @dataclass(frozen=True)
 class Answer:
-    """What the leaderboard said of a submission.
+    """Score of a submission on the leaderboard, and the score that was expected.
 
     Attributes:
         name: Name of the submission.
@@ -23,6 +23,10 @@ class Answer:
         score: The leaderboard's mIoU.
         expected: The mIoU that was expected, None if nothing was.
         interval: Its 95 % interval, None if there is none.
+
+    Example:
+        >>> Answer("submission_01", "dev", score=0.81, expected=0.83, interval=(0.78, 0.87)).score
+        0.81
     """
 
     name: str
@@ -33,7 +37,13 @@ class Answer:
 
 
 def leaderboard_chart(answers: Sequence[Answer]) -> Figure | None:
-    """Return the leaderboard's mIoU against the expected one with its interval, and the diagonal; None if nothing was expected of any."""
+    """Plot the leaderboard's mIoU against the expected one, with its interval; None without an expectation.
+
+    Example:
+        >>> answers = [Answer("submission_01", "dev", score=0.81, expected=0.83, interval=(0.78, 0.87))]
+        >>> leaderboard_chart(answers).axes[0].get_ylabel()
+        'mIoU of the leaderboard'
+    """
     drawn = [answer for answer in answers if answer.expected is not None]
     if not drawn:
         return None
@@ -44,7 +54,7 @@ def leaderboard_chart(answers: Sequence[Answer]) -> Figure | None:
         expected = np.array([answer.expected for answer in group], float)
         bounds = np.array([answer.interval or (answer.expected, answer.expected) for answer in group], float)
         colour, marker = _PHASES[i % len(_PHASES)]
-        # An interval need not hold its figure: in the ledger are also percentiles of earlier versions, which can lie to one side of it.
+        # Percentile intervals, which earlier versions wrote into the ledger, may lie to one side of their score.
         reach = np.maximum([expected - bounds[:, 0], bounds[:, 1] - expected], 0)
         label = f"phase {phase} ({len(group)})" if phase else f"no phase ({len(group)})"
         actual = [answer.score for answer in group]

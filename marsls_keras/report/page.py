@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, readable from a mail attachment, on a phone and on paper."""
+"""The report as one self-contained HTML page, readable from a mail attachment, on a phone and on paper."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from marsls_keras import __version__
 from marsls_keras.config.strict_yaml import load_yaml
-from marsls_keras.counts import NO_INTERVAL, SCORES
+from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
-from marsls_keras.report import panels, plots
+from marsls_keras.report import number_text, plots, tile_pictures
 from marsls_keras.report.leaderboard import Answer, leaderboard_chart
 from marsls_keras.report.run_summary import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
 from marsls_keras.report.study_plots import study_plots
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from marsls_keras.report.augmentation_preview import Preview
 
 WORST, BEST = 6, 4
-"""How many tiles are shown of either end."""
+"""Number of tiles shown with the lowest and with the highest mIoU."""
 
 _HOLDING_OUT = {
     "blocks": "Each tile was predicted by a network that was trained without it and without its block of neighbours.",
@@ -46,7 +46,7 @@ _ELEMENTS = {
 
 
 def write_report(runs: list[RunReport], path: Path, answers: Sequence[Answer] = ()) -> None:
-    """Write one self-contained HTML page on one or several runs, atomically.
+    """Write the report on one or several runs as one self-contained HTML page, atomically.
 
     Args:
         runs: The runs, in the order they are shown.
@@ -55,6 +55,16 @@ def write_report(runs: list[RunReport], path: Path, answers: Sequence[Answer] = 
 
     Raises:
         ValueError: If there is no run.
+
+    Example:
+        >>> from marsls_keras.data.index.tile_ref import TileRef
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> run = RunReport("default", "", {}, [], ["not begun"], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> write_report([run], Path("report.html"))
+        >>> Path("report.html").read_text()[:15]
+        '<!DOCTYPE html>'
     """
     if not runs:
         raise ValueError("A report needs at least one run. Received: []")
@@ -64,27 +74,35 @@ def write_report(runs: list[RunReport], path: Path, answers: Sequence[Answer] = 
 
 
 def render(runs: list[RunReport], previews: list[Preview | None] | None = None, answers: Sequence[Answer] = ()) -> str:
-    """Return the page as text.
+    """Render the report as HTML.
 
     Args:
         runs: The runs, in the order they are shown.
         previews: What the training of each sees, where that is to be shown.
         answers: What the leaderboard said of submissions, in the order they are shown.
+
+    Example:
+        >>> from marsls_keras.data.index.tile_ref import TileRef
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> run = RunReport("default", "", {}, [], ["not begun"], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> "not begun" in render([run])
+        True
     """
     sections = [_section(run, evaluate(run), seen) for run, seen in zip(runs, previews or [None] * len(runs), strict=True)]
     loader = PackageLoader("marsls_keras.report", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(signed=_signed, change=_change)
-    environment.filters.update(score=_score, interval=_interval, number=_number, threshold=_threshold, percent=_percent, duration=_duration)
+    environment.filters.update(number_text.FILTERS)
     return environment.get_template("page.html.j2").render(
         runs=sections,
         apart=not_comparable(runs),
         answers=answers,
         leaderboard=_leaderboard(answers),
-        errors=panels.ERROR_COLOURS,
-        probability_colours=panels.gradient(panels.PROBABILITY_COLOURS),
+        errors=tile_pictures.ERROR_COLOURS,
+        probability_colours=tile_pictures.gradient(tile_pictures.PROBABILITY_COLOURS),
         outline=plots.SKY,
-        slope_colours=panels.gradient(panels.SLOPE_COLOURS),
+        slope_colours=tile_pictures.gradient(tile_pictures.SLOPE_COLOURS),
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
         score_names={"miou": "mIoU", "iou_fg": "IoU landslide", "iou_bg": "IoU background", "f1": "F1"} | {k: k for k in SCORES[4:]},
@@ -92,13 +110,13 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
 
 
 def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) -> dict[str, Any]:
-    """Return what the template needs for a run; pictures are drawn here."""
+    """Return the variables of the template for a run; its charts and pictures are drawn here."""
     config = load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}
     data = config.get("data", {})
     folds = sorted(run.folds, key=lambda fold: fold.fold)
     order = evaluation.worst_first
     worst = order[:WORST]
-    # Few tiles: none is shown both as one of the worst and as one of the best.
+    # A tile among the worst is not shown again among the best.
     best = order[WORST:][-BEST:][::-1]
     decision = run.decision if run.decided_alone else None
     return {
@@ -144,9 +162,9 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
 
 
 def _image(content: bytes | Figure, alt: str) -> dict[str, Any]:
-    """Return source, alternative text and size of a picture."""
+    """Return source (data URL), alternative text and size in pixels of an image."""
     data = plots.png(content) if isinstance(content, Figure) else content
-    # Width and height, the first fields of a PNG's header, keep the page from jumping while it loads.
+    # Width and height, from the PNG's header, reserve the space before the image is decoded.
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     return {"src": "data:image/png;base64," + base64.b64encode(data).decode(), "alt": alt, "width": width, "height": height}
 
@@ -195,12 +213,12 @@ def _preview(preview: Preview) -> dict[str, Any]:
     return {"changes": preview.changes, "notes": preview.notes, "rows": rows}
 
 
-def _small(picture: panels.Picture) -> dict[str, Any]:
+def _small(picture: tile_pictures.Picture) -> dict[str, Any]:
     return {"label": picture.label, **_image(picture.png, picture.alt)}
 
 
 def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the rows of the table of scores: what they are for, threshold, views, scores and interval."""
+    """Return the rows of the table of scores, each with label, threshold, views, scores and interval."""
     rows = []
     decision = run.decision or {}
     whose = "" if run.decided_alone or not decision else "ensemble, "
@@ -231,7 +249,7 @@ def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:
 
 
 def _element(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the table of what each element of the decision gains, with its name and value in words."""
+    """Return a row of the table of the decision's elements and their gains, with name and value as text."""
     value = row["value"]
     if isinstance(value, dict):
         value = ", ".join(f"{run} {weight:g}" for run, weight in value.items())
@@ -239,10 +257,10 @@ def _element(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _view_sets(run: RunReport) -> list[dict[str, Any]]:
-    """Return the rows of the table of view sets, with their gain over the tile as it is."""
+    """Return the rows of the table of TTA view sets, with their gain over a single view."""
     sets = (run.decision or {}).get("view_sets", {})
     plain = sets.get("identity", {}).get("miou")
-    used = None if run.kept_plain else run.views  # the plain decision does not use identity's best threshold
+    used = None if run.kept_plain else run.views  # the baseline uses threshold 0.5, not the best one of identity
     return [
         {"name": name, **values, "gain": None if plain is None or name == "identity" else values["miou"] - plain, "used": used == name}
         for name, values in sets.items()
@@ -267,12 +285,12 @@ def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any
     position = int(evaluation.index[i])
     ref = run.refs[position]
     probability, predicted = run.probability[position], run.predicted[position]
-    pictures = panels.tile_pictures(ref.id, run.images[position], run.bands, run.masks[position], probability, predicted)
+    pictures = tile_pictures.tile_pictures(ref.id, run.images[position], run.bands, run.masks[position], probability, predicted)
     return {**_tile_row(run, evaluation, i), "pictures": [_small(p) for p in pictures]}
 
 
 def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what the data are as (name, value) for people; the bands have their own table."""
+    """Return the facts on the data as (name, text); the bands have their own table."""
     ratio = fingerprint.get("foreground_ratio", {})
     tiles = fingerprint.get("tiles", {})
     rows = [
@@ -280,7 +298,7 @@ def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
         ("tiles", ", ".join(f"{number} {split}" for split, number in tiles.items())),
         ("size", " × ".join(map(str, fingerprint.get("size", []))) + " pixels"),
         ("landslide per tile", f"{ratio['min']:.2%} to {ratio['max']:.2%}, mean {ratio['mean']:.2%}" if ratio else ""),
-        ("pixels without data", _number(fingerprint.get("no_data_pixels"))),
+        ("pixels without data", number_text.number(fingerprint.get("no_data_pixels"))),
         ("folder", fingerprint.get("data_root")),
         ("SHA-256", fingerprint.get("sha256")),
     ]
@@ -288,7 +306,7 @@ def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _environment(run: RunReport) -> dict[str, Any]:
-    """Return the environments of the folds as a table; folds of equal environment share a column."""
+    """Return the environments of the folds as a table; folds with equal environments share a column."""
 
     def flat(value: Any, prefix: str = "") -> dict[str, str]:
         if not isinstance(value, dict):
@@ -306,39 +324,3 @@ def _environment(run: RunReport) -> dict[str, Any]:
     keys = dict.fromkeys(key for _, values in columns for key in values)
     heads = [f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" for numbers, _ in columns]
     return {"heads": heads, "rows": [(key, [values.get(key, "–") for _, values in columns]) for key in keys]}
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _interval(value: Any) -> str:
-    return "–" if value is None else f"{value[0]:.4f} – {value[1]:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+z.4f}"
-
-
-def _change(interval: Any) -> str:
-    return NO_INTERVAL if interval is None else " to ".join(map(_signed, interval))
-
-
-def _number(value: Any) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
-def _threshold(value: float | None) -> str:
-    return "per fold" if value is None else f"{value:.4g}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1%}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,4 +1,7 @@
-"""The charts: training curves, thresholds, maps of the grid, spread over tiles. Agg only, through the object API."""
+"""Charts of a run: training curves, scores by threshold, maps of the tile grid, histogram over tiles.
+
+Figures are made through Matplotlib's object interface: no window, no global state.
+"""
 
 from __future__ import annotations
 
@@ -24,41 +27,62 @@ SKY, VERMILION, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#8A8A8A"
 _FOLD_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, "#000000")
 _NOT_SCORED = "#D0D0D0"
 
-WIDTH = 5.0  # inches; a chart this wide keeps its letters readable at the 360 pixels of a phone
+WIDTH = 5.0  # inches; the text of a chart of this width is readable on a phone 360 pixels wide
 _DPI = 150
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG."""
+    r"""Encode a figure as PNG, at 150 dots per inch.
+
+    Example:
+        >>> png(Figure(figsize=(1, 1)))[:4]
+        b'\x89PNG'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
 
 def save_curves(path: Path, rows: list[dict[str, float]], title: str) -> None:
-    """Write the training curves of a fold as PNG, atomically.
+    r"""Write the training curves of a fold as PNG, atomically.
 
     Args:
         path: Where to write.
         rows: Rows of its history.csv; miou_ema and ema may be absent.
         title: Title of the picture.
+
+    Example:
+        >>> save_curves(Path("curves.png"), [{"epoch": 0.0, "loss": 0.5, "val_loss": 0.6, "val_miou": 0.7}], "fold 0")
+        >>> Path("curves.png").read_bytes()[:4]
+        b'\x89PNG'
     """
     with atomic(path) as temporary:
         temporary.write_bytes(png(training_curves(rows, title)))
 
 
 def best_row(rows: list[dict[str, float]]) -> int | None:
-    """Return the position of the first row with the highest val_miou, None if there is none."""
+    """Return the index of the first row with the highest val_miou, None if there is none.
+
+    Example:
+        >>> best_row([{"val_miou": 0.6}, {"val_miou": 0.7}, {"val_miou": 0.7}])
+        1
+    """
     values = np.array([row.get("val_miou", np.nan) for row in rows])
     return None if not rows or np.isnan(values).all() else int(np.nanargmax(values))
 
 
 def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
-    """Return loss, mIoU and learning rate over the epochs, one below the other; epochs are counted from 1."""
+    """Plot loss, mIoU and learning rate against the epoch, counted from 1.
+
+    Example:
+        >>> figure = training_curves([{"epoch": 0.0, "loss": 0.5, "val_loss": 0.6, "val_miou": 0.7}], "fold 0")
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['loss', 'mIoU', 'learning rate']
+    """
     figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     loss, miou, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
     epochs = [row["epoch"] + 1 for row in rows]
-    # A line through one point is invisible.
+    # A line through a single epoch is invisible without a marker.
     marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(rows) == 1 else {}
 
     def draw(axes: Any, key: str, label: str, **style: Any) -> None:
@@ -69,7 +93,7 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
     draw(loss, "val_loss", "held out", color=BLUE, linewidth=1.6)
     draw(miou, "miou", "training", color=GREY, linewidth=1.2)
     averaged = bool(rows) and "miou_ema" in rows[0]
-    if averaged:  # else the last weights are all there is
+    if averaged:  # without averaging there are only the last weights
         draw(miou, "miou_last", "held out, last weights", color=ORANGE, linewidth=1, alpha=0.55)
         draw(miou, "miou_ema", "held out, averaged weights", color=GREEN, linewidth=1, alpha=0.55)
     draw(miou, "val_miou", "held out, better of both" if averaged else "held out", color=BLUE, linewidth=1.6)
@@ -97,7 +121,19 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
 
 
 def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
-    """Return the scores at every threshold, with the 95 % band of mIoU over blocks, where there is one, and the threshold that is used."""
+    """Plot the scores against the threshold, with the 95 % interval of mIoU over blocks and the threshold in use.
+
+    Example:
+        >>> from marsls_keras.data.index.tile_ref import TileRef
+        >>> from marsls_keras.report.run_summary import FoldReport, evaluate
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> fold = FoldReport(0, [], {}, {})
+        >>> run = RunReport("default", "", {}, [fold], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> threshold_curve(evaluate(run), 0.5).axes[0].get_ylabel()
+        'score over all pixels'
+    """
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots()
     thresholds = np.arange(BINS) / BINS
@@ -115,7 +151,7 @@ def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
     if threshold != BASELINE:
         axes.axvline(threshold, color="black", linewidth=1)
     axes.plot(threshold, evaluation.scores["miou"], "o", color="black", markersize=5, label=f"as decided, threshold {threshold:g}")
-    # The ends, where all or nothing is landslide, would squeeze the part that matters into a strip.
+    # The scores at thresholds near 0 and 1 are low and would compress the rest of the scale.
     middle = slice(BINS // 10, BINS * 9 // 10)
     lowest = min(float(scores[name][middle].min()) for name in ("miou", "iou_fg", "iou_bg", "f1"))
     axes.set(xlim=(0, 1), ylim=(min(np.floor(lowest * 10) / 10, 0.9), 1))
@@ -126,7 +162,12 @@ def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
 
 
 def tile_histogram(values: np.ndarray) -> Figure:
-    """Return the histogram of a score in [0, 1] per tile (M,), with its median."""
+    """Plot the histogram of a score per tile, (M,) in [0, 1], with its median.
+
+    Example:
+        >>> tile_histogram(np.array([0.2, 0.8, 0.9])).axes[0].get_ylabel()
+        'tiles'
+    """
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = figure.subplots()
     axes.hist(values, bins=np.linspace(0, 1, 21).tolist(), color=SKY, edgecolor="white")
@@ -148,14 +189,24 @@ def tile_histogram(values: np.ndarray) -> Figure:
 
 
 def fold_map(run: RunReport) -> Figure | None:
-    """Return where the tiles of each fold lie, None if no tile's name tells its grid cell."""
+    """Map which fold holds out each tile, on the tile grid; None if no file name tells a grid cell.
+
+    Example:
+        >>> from marsls_keras.data.index.tile_ref import TileRef
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", (3, 5)),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> run = RunReport("default", "", {}, [], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> fold_map(run).axes[0].get_xlabel()
+        'column of the grid'
+    """
     folds = sorted({int(fold) for fold in run.held_out_by if fold >= 0})
     values = np.full(len(run.refs), 0.0)
     for position, fold in enumerate(folds, 1):
         values[run.held_out_by == fold] = position
     colours = [_NOT_SCORED, *(_FOLD_COLOURS[i % len(_FOLD_COLOURS)] for i in range(len(folds)))]
     labels = [f"never ({int((run.held_out_by < 0).sum())})", *(f"{fold} ({int((run.held_out_by == fold).sum())})" for fold in folds)]
-    # The grey of tiles that always train is left out of the scale where there are none.
+    # The grey of tiles that always train is dropped from the scale where there are none.
     start = 0 if (run.held_out_by < 0).any() or not folds else 1
     figure = _grid_map(run.refs, values - start, ListedColormap(colours[start:]), Normalize(-0.5, len(colours) - start - 0.5))
     if figure is not None:
@@ -166,8 +217,20 @@ def fold_map(run: RunReport) -> Figure | None:
 
 
 def score_map(run: RunReport, evaluation: Evaluation) -> Figure | None:
-    """Return where landslides are found well and where badly (IoU of landslide per tile), None if no name tells the grid cell."""
-    values = np.full(len(run.refs), 2.0)  # beyond the scale: drawn grey
+    """Map the IoU of landslide of each tile, on the tile grid; None if no file name tells a grid cell.
+
+    Example:
+        >>> from marsls_keras.data.index.tile_ref import TileRef
+        >>> from marsls_keras.report.run_summary import FoldReport, evaluate
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", (3, 5)),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> fold = FoldReport(0, [], {}, {})
+        >>> run = RunReport("default", "", {}, [fold], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> score_map(run, evaluate(run)).axes[0].get_ylabel()
+        'row'
+    """
+    values = np.full(len(run.refs), 2.0)  # above the scale, so drawn grey
     values[evaluation.index] = evaluation.tiles["iou_fg"]
     colours = colormaps["cividis"].with_extremes(over=_NOT_SCORED)
     figure = _grid_map(run.refs, values, colours, Normalize(0, 1))
@@ -177,7 +240,7 @@ def score_map(run: RunReport, evaluation: Evaluation) -> Figure | None:
 
 
 def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: Any) -> Figure | None:
-    """Draw a value per tile in its grid cell, one picture below the other for several rasters; cells without a tile stay white."""
+    """Draw a value per tile in its grid cell, one map per raster; cells without a tile stay white."""
     rasters = sorted({ref.raster for ref in refs if ref.cell is not None})
     if not rasters:
         return None
@@ -191,7 +254,7 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
         grids[raster] = grid, (left - 0.5, right + 0.5, bottom + 0.5, top - 0.5)
     heights = [grid.shape[0] / grid.shape[1] for grid, _ in grids.values()]
     width = WIDTH
-    # As high as the grids need, within reason: a single column of tiles must not become a tower.
+    # The height follows the grids, within limits: a single column of tiles would make a very tall figure.
     figure = Figure(figsize=(width, float(np.clip(0.88 * width * sum(heights) + 1.1, 2.6, 8))), layout="constrained")
     for axes, (raster, (grid, extent)) in zip(figure.subplots(len(grids), 1, squeeze=False)[:, 0], grids.items(), strict=True):
         axes.imshow(grid, extent=extent, cmap=colours, norm=norm, interpolation="nearest")
@@ -206,7 +269,7 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
 
 
 def _bar(figure: Figure, label: str) -> Any:
-    """Add the scale of a map below it."""
+    """Add the colour bar of a map below it."""
     bar = figure.colorbar(figure.axes[0].images[0], ax=figure.axes, location="bottom", aspect=40, pad=0.02, extend="neither")
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=9)
@@ -214,7 +277,14 @@ def _bar(figure: Figure, label: str) -> Any:
 
 
 def plain(axes: Any) -> None:
-    """Take away what is not data, and set a faint grid behind it."""
+    """Reduce axes to the data: no frame at the top and the right, a faint grid behind.
+
+    Example:
+        >>> axes = Figure().subplots()
+        >>> plain(axes)
+        >>> axes.spines["top"].get_visible()
+        False
+    """
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E4E4E4", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -222,5 +292,10 @@ def plain(axes: Any) -> None:
 
 
 def plain_text(text: str) -> str:
-    """Keep matplotlib from reading a name with two dollar signs as a formula."""
+    r"""Escape dollar signs, between which Matplotlib would read a formula.
+
+    Example:
+        >>> print(plain_text("$run"))
+        \$run
+    """
     return text.replace("$", r"\$")

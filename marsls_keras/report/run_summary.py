@@ -1,4 +1,4 @@
-"""What a report is about: what the caller hands over for each run, and the figures that follow from it."""
+"""What the report shows of a run: its data, the scores of its out-of-fold predictions, and remarks on them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.intervals import region_spread, score_band, score_interval
 
 BASELINE = 0.5
-"""The threshold of a run that was not tuned."""
+"""Threshold of a run that was not tuned."""
 
-_AGREE = 5e-4  # a decision on the same predictions gives the same figure but for rounding
+_MIOU_TOLERANCE = 5e-4
+"""The same predictions give the same mIoU up to this much, for rounding."""
 
 
 @dataclass(frozen=True)
 class FoldReport:
-    """A finished fold.
+    """A finished fold, as its directory tells.
 
     Attributes:
-        fold: Its number.
+        fold: Number of the fold.
         rows: Rows of its history.csv, one an epoch.
         metrics: Content of its metrics.json.
         environment: Content of its environment.json.
+
+    Example:
+        >>> FoldReport(0, [{"epoch": 0.0, "val_miou": 0.7}], metrics={"tiles": 90}, environment={}).metrics["tiles"]
+        90
     """
 
     fold: int
@@ -37,26 +42,34 @@ class FoldReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run, as its directory and the data it was trained on tell.
+    """A run with its out-of-fold predictions, as its directory and its training data tell.
 
     Attributes:
-        name: Its name.
-        config: Its configuration, as YAML.
+        name: Name of the run.
+        config: Configuration as YAML.
         fingerprint: Content of its fingerprint.json.
         folds: The finished folds.
         missing: Why the other folds are missing, one reason each.
         decision: Content of its decision.json, None if it was not tuned.
-        refs: The N tiles of its pool.
+        refs: The N tiles of its splits.json, in that order.
         held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
         blocks: Block of each tile, N of them.
         images: float32 (N, H, W, C), canonical.
         bands: Names of the C bands.
         masks: uint8 (N, H, W) of {0, 1}.
-        probability: float32 (N, H, W), out-of-fold, mean over the decision's views (the tile as it is, without a decision). What it
-            holds for a tile of a missing fold does not matter.
-        predicted: uint8 (N, H, W) of {0, 1}, the masks that the decision makes of it.
+        probability: float32 (N, H, W), out-of-fold, mean over the decision's TTA views (one view without a decision).
+            Values for tiles of a missing fold are ignored.
+        predicted: uint8 (N, H, W) of {0, 1}, the masks after the decision.
         study: Content of the study.json of its search over training, None if there was none.
         valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
+
+    Example:
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> run = RunReport("default", "", {}, [], ["not begun"], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> run.threshold, run.views, run.decided_alone
+        (0.5, 'identity', False)
     """
 
     name: str
@@ -77,7 +90,7 @@ class RunReport:
     valid: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Refuse fields that do not belong together."""
+        """Refuse fields of different lengths; a ValueError says which."""
         names = ("held_out_by", "blocks", "images", "masks", "probability", "predicted")
         lengths = {name: len(getattr(self, name)) for name in names}
         if set(lengths.values()) != {len(self.refs)}:
@@ -85,39 +98,39 @@ class RunReport:
 
     @property
     def threshold(self) -> float:
-        """The decision's threshold, or the baseline's."""
+        """The decision's threshold, 0.5 without a decision."""
         return self.decision["threshold"] if self.decision else BASELINE
 
     @property
     def views(self) -> str:
-        """The decision's set of views, or the tile as it is."""
+        """Name of the decision's set of TTA views, "identity" without a decision."""
         return self.decision["views"] if self.decision else "identity"
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Up to which size, in pixels, the decision fills holes, and below which it removes components; 0 for not at all."""
+        """Largest hole that is filled and least area of a component that stays, in pixels; 0 for not at all."""
         decision = self.decision or {}
         return decision.get("max_hole", 0), decision.get("min_area", 0)
 
     @property
     def across_borders(self) -> bool:
-        """Whether these are sizes in the picture, not in each tile alone."""
+        """Whether holes and components are measured on the stitched picture instead of tile by tile."""
         return bool(self.decision and self.decision.get("across_borders"))
 
     @property
     def decided_alone(self) -> bool:
-        """Whether the decision is about this run only, so that its figures are this run's."""
+        """Whether the decision was taken for this run alone, not for an ensemble."""
         return self.decision is not None and len(self.decision["runs"]) == 1
 
     @property
     def kept_plain(self) -> bool:
-        """Whether tuning found nothing better than one view and threshold 0.5."""
+        """Whether tuning kept the baseline: one view, threshold 0.5, no post-processing."""
         return self.decision is not None and (self.views, self.threshold, self.sizes) == ("identity", BASELINE, (0, 0))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a run on the M tiles that a finished fold held out, of the masks that its decision makes.
+    """Scores of a run on the M tiles that finished folds held out, of the masks that its decision makes.
 
     Attributes:
         index: int (M,), positions of these tiles in the run.
@@ -128,6 +141,16 @@ class Evaluation:
         interval: 95 % interval of the pooled mIoU over blocks; None with fewer than two.
         histograms: int64 (blocks, 2, BINS), probabilities per block and class.
         regions: How the mIoU differs between folds, as `region_spread` has it; None with fewer than two.
+
+    Example:
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> fold = FoldReport(0, [], {}, {})
+        >>> run = RunReport("default", "", {}, [fold], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> evaluation = evaluate(run)
+        >>> evaluation.pooled, evaluation.worst_first.tolist()
+        (Counts(tp=8, fp=0, fn=0, tn=56), [0])
     """
 
     index: np.ndarray
@@ -141,14 +164,24 @@ class Evaluation:
 
     @property
     def worst_first(self) -> np.ndarray:
-        """Positions among the M tiles, lowest mIoU first."""
+        """Positions among the M tiles, sorted by ascending mIoU."""
         return np.argsort(self.tiles["miou"], kind="stable")
 
 
 def evaluate(run: RunReport) -> Evaluation:
-    """Score the out-of-fold predictions of a run, per tile and pooled."""
+    """Score the out-of-fold predictions of a run, per tile and pooled, with the interval over blocks.
+
+    Example:
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> fold = FoldReport(0, [], {}, {})
+        >>> run = RunReport("default", "", {}, [fold], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> evaluate(run).scores["miou"], evaluate(run).interval  # one block has no interval
+        (1.0, None)
+    """
     finished = np.isin(run.held_out_by, [fold.fold for fold in run.folds])
-    # A training that overflowed may leave NaN; such a tile is reported as not predicted rather than as all background.
+    # A training that overflowed may predict NaN: such a tile counts as not predicted instead of as background.
     index = np.flatnonzero(finished & np.isfinite(run.probability).all((1, 2)))
     truth, probability = run.masks[index], run.probability[index].astype(np.float32)
     counts = confusion(truth, run.predicted[index], axis=(1, 2))
@@ -168,19 +201,40 @@ def evaluate(run: RunReport) -> Evaluation:
 
 
 def threshold_band(histograms: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the 95 % band of the pooled mIoU at every threshold: two float arrays (BINS,); None with fewer than two blocks.
+    """Return the 95 % interval of the pooled mIoU at every threshold; None with fewer than two blocks.
+
+    Returns:
+        Lower and upper ends, float (BINS,) each.
 
     Args:
         histograms: int64 (blocks, 2, BINS).
+
+    Example:
+        >>> histograms = np.stack([histogram(np.array([0, 1]), np.array([0.2, 0.7]))] * 2)
+        >>> low, high = threshold_band(histograms)
+        >>> float(low[500]), float(low[900])  # all right at 0.5, no landslide found at 0.9
+        (1.0, 0.25)
     """
     return score_band(counts_at_thresholds(histograms))
 
 
 def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
-    """Return the figure to quote for a run: kind, which one it is, scores and interval.
+    """Return the score to quote for a run: its kind, the scores and their interval.
 
-    The one that the decision says to expect on new tiles, where it says so; else the nested one if there is one. A tuned figure is a
-    little too good, since threshold and views were chosen on the tiles it is for.
+    It is the one that the decision expects on new tiles, if it has one; else the nested one, if there is one. A tuned
+    score is slightly optimistic, since threshold and views were chosen on the same tiles.
+
+    Returns:
+        "kind" ("not tuned", "tuned", "tuned as an ensemble", "nested" or "baseline"), "scores" and "interval".
+
+    Example:
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> fold = FoldReport(0, [], {}, {})
+        >>> run = RunReport("default", "", {}, [fold], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> headline(run, evaluate(run))["kind"]
+        'not tuned'
     """
     decision = run.decision
     if decision is None or not run.decided_alone:
@@ -195,7 +249,16 @@ def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
-    """Return what a reader must know before trusting the figures, one sentence each."""
+    """Return warnings that a reader needs before trusting the scores, one sentence each.
+
+    Example:
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> run = RunReport("default", "", {}, [], [], None, held_out_by=np.array([0]), **tile, **arrays)
+        >>> remarks(run, evaluate(run))[0]
+        '1 of 1 tiles have no out-of-fold prediction and are in none of the figures.'
+    """
     found = []
     left_out = len(run.refs) - len(evaluation.index)
     if left_out:
@@ -215,7 +278,7 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         run.decided_alone
         and evaluation.scores
         and decision.get("tuned")
-        and abs(decision["tuned"]["scores"]["miou"] - evaluation.scores["miou"]) > _AGREE
+        and abs(decision["tuned"]["scores"]["miou"] - evaluation.scores["miou"]) > _MIOU_TOLERANCE
     ):
         found.append(
             f"The decision was taken on other predictions: it says mIoU {decision['tuned']['scores']['miou']:.4f} where these tiles give "
@@ -235,7 +298,17 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
 
 
 def not_comparable(runs: list[RunReport]) -> str | None:
-    """Return why the runs' figures are not about the same thing, None if they are."""
+    """Return why the scores of runs cannot be compared (other data, tiles or folds), None if they can.
+
+    Example:
+        >>> masks = np.eye(8, dtype="uint8")[None]
+        >>> tile = {"refs": (TileRef("a", None, None, "train", "base", None),), "blocks": ["a"], "bands": ("gray",)}
+        >>> arrays = {"images": masks[..., None], "masks": masks, "probability": 0.9 * masks, "predicted": masks}
+        >>> data = [{"sha256": "aa"}, {"sha256": "bb"}]
+        >>> runs = [RunReport("a", "", sha, [], [], None, held_out_by=np.array([0]), **tile, **arrays) for sha in data]
+        >>> not_comparable(runs)
+        'The runs were trained on different data: their figures cannot be compared.'
+    """
     if len({run.fingerprint.get("sha256") for run in runs}) > 1:
         return "The runs were trained on different data: their figures cannot be compared."
     tiles = [{ref.id: int(fold) for ref, fold in zip(run.refs, run.held_out_by, strict=True)} for run in runs]

@@ -1,4 +1,4 @@
-"""The charts of a search over training: how it went, which keys matter, and what good trials have in common."""
+"""Charts of a hyperparameter search: its history, the importance of each key, and parallel coordinates of trials."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from marsls_keras.report.plots import BLUE, GREEN, GREY, VERMILION, WIDTH, plain
 
 
 def study_plots(study: dict[str, Any]) -> list[tuple[str, Figure, str]]:
-    """Return title, chart and alternative text of each chart that the trials allow.
+    """Draw the charts that the trials of a study allow; return title, chart and alternative text of each.
 
     Args:
-        study: Content of a study.json: "keys", each with "low", "high" and "log" or with "choices"; "importance" by key; and "trials", each
-            with "number", "state", "miou" (of finished ones), "last_miou" and "parameters" by key.
+        study: Content of a study.json: "keys", each with "low", "high" and "log" or with "choices"; "importance" by
+            key; and "trials", each with "number", "state", "miou" (of finished ones), "last_miou" and "parameters" by
+            key.
+
+    Example:
+        >>> trials = [{"number": 0, "state": "complete", "miou": 0.7, "last_miou": 0.7, "parameters": {}}]
+        >>> [title for title, figure, alt in study_plots({"keys": {}, "importance": {}, "trials": trials})]
+        ['Trials in their order']
     """
     done = [trial for trial in study["trials"] if trial["miou"] is not None]
     plots = []
@@ -37,22 +43,28 @@ def study_plots(study: dict[str, Any]) -> list[tuple[str, Figure, str]]:
 
 
 def history(trials: list[dict[str, Any]]) -> Figure:
-    """Return the mIoU of each trial, that of trials that were stopped at their last epoch, and the best so far."""
+    """Plot the mIoU of each trial in order and the best so far; stopped trials at the mIoU of their last epoch.
+
+    Example:
+        >>> figure = history([{"number": 0, "state": "complete", "miou": 0.7, "last_miou": 0.7, "parameters": {}}])
+        >>> figure.axes[0].get_xlabel()
+        'trial'
+    """
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
     done = [trial for trial in trials if trial["miou"] is not None]
     stopped = [trial for trial in trials if trial["state"] == "pruned" and trial["last_miou"] is not None]
     failed = [trial for trial in trials if trial["state"] == "fail"]
-    axes.plot([t["number"] for t in done], [t["miou"] for t in done], "o", color=BLUE, markersize=5, label="finished")
+    axes.plot([trial["number"] for trial in done], [trial["miou"] for trial in done], "o", color=BLUE, markersize=5, label="finished")
     if stopped:
-        values = [t["last_miou"] for t in stopped]
-        axes.plot([t["number"] for t in stopped], values, "o", color=GREY, fillstyle="none", markersize=5, label="stopped early")
+        numbers, values = [trial["number"] for trial in stopped], [trial["last_miou"] for trial in stopped]
+        axes.plot(numbers, values, "o", color=GREY, fillstyle="none", markersize=5, label="stopped early")
     if done:
-        best = np.maximum.accumulate([t["miou"] for t in done])
-        axes.step([t["number"] for t in done], best, where="post", color=GREEN, linewidth=1.2, label="best so far")
-    if failed:  # they have no mIoU, so they lie on the edge
+        best = np.maximum.accumulate([trial["miou"] for trial in done])
+        axes.step([trial["number"] for trial in done], best, where="post", color=GREEN, linewidth=1.2, label="best so far")
+    if failed:  # without an mIoU they are drawn at the lower edge
         edge = axes.get_xaxis_transform()
-        axes.plot([t["number"] for t in failed], [0.02] * len(failed), "x", color=VERMILION, transform=edge, label="failed")
+        axes.plot([trial["number"] for trial in failed], [0.02] * len(failed), "x", color=VERMILION, transform=edge, label="failed")
     axes.set(xlabel="trial", ylabel="mIoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(fontsize=8, frameon=False, loc="lower right")
@@ -61,7 +73,13 @@ def history(trials: list[dict[str, Any]]) -> Figure:
 
 
 def importance(shares: dict[str, float]) -> Figure:
-    """Return a bar for each key, the most important on top."""
+    """Plot the importance of each key as bars, the largest on top.
+
+    Example:
+        >>> figure = importance({"training.learning_rate": 0.8, "model.name": 0.2})
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['training.learning_rate', 'model.name']
+    """
     figure = Figure(figsize=(WIDTH, 0.9 + 0.32 * len(shares)), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh([plain_text(key) for key in shares], list(shares.values()), color=BLUE, height=0.6)
@@ -74,14 +92,21 @@ def importance(shares: dict[str, float]) -> Figure:
 
 
 def parallel_coordinates(keys: dict[str, dict[str, Any]], trials: list[dict[str, Any]]) -> Figure:
-    """Return an axis for each key, bottom to top, and a line for each trial, the best ones drawn last."""
+    """Plot an axis for each key and a line for each trial, coloured by mIoU, the best drawn last.
+
+    Example:
+        >>> keys = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+        >>> trials = [{"miou": 0.7, "parameters": {"training.learning_rate": 1e-3}}]
+        >>> len(parallel_coordinates(keys, trials).axes[0].lines)  # the axis of the key and the trial
+        2
+    """
     figure = Figure(figsize=(max(WIDTH, 1.35 * len(keys)), 4.6), layout="constrained")
     axes = figure.subplots()
     values = [trial["miou"] for trial in trials]
     colours = ScalarMappable(Normalize(min(values), max(values) + 1e-9), colormaps["viridis_r"])
     for trial in sorted(trials, key=lambda trial: trial["miou"]):
         heights = [height(keys[key], trial["parameters"][key]) if key in trial["parameters"] else np.nan for key in keys]
-        # With points, since a line through one value, between keys that the trial lacks, is invisible.
+        # With markers: a line through a single value, between keys that the trial lacks, is invisible.
         axes.plot(range(len(keys)), heights, "o-", markersize=3, color=colours.to_rgba(trial["miou"]), linewidth=1.3, alpha=0.8)
     for position, described in enumerate(keys.values()):
         axes.axvline(position, color=GREY, linewidth=0.8, zorder=0)
@@ -95,15 +120,23 @@ def parallel_coordinates(keys: dict[str, dict[str, Any]], trials: list[dict[str,
 
 
 def height(described: dict[str, Any], value: Any) -> float:
-    """Return where a value lies on its key's axis: 0 at the bottom, 1 at the top."""
+    """Return the position of a value on the axis of its key: 0 at the bottom, 1 at the top.
+
+    Example:
+        >>> round(height({"low": 1e-4, "high": 1e-2, "log": True}, 1e-3), 6)
+        0.5
+        >>> height({"choices": ["adam", "adamw", "sgd"]}, "adamw")
+        0.5
+    """
     if "choices" in described:
         return described["choices"].index(value) / max(1, len(described["choices"]) - 1)
-    low, high, value = (math.log(v) if described["log"] else v for v in (described["low"], described["high"], value))
+    ends_and_value = (described["low"], described["high"], value)
+    low, high, value = (math.log(number) if described["log"] else number for number in ends_and_value)
     return (value - low) / (high - low)
 
 
 def _ticks(described: dict[str, Any]) -> list[tuple[float, str]]:
     if "choices" in described:
-        names = [str(choice) for choice in described["choices"]]
-        return [(height(described, c), n if len(n) <= 22 else n[:20] + "…") for c, n in zip(described["choices"], names, strict=True)]
+        texts = {choice: str(choice) for choice in described["choices"]}
+        return [(height(described, choice), text if len(text) <= 22 else text[:20] + "…") for choice, text in texts.items()]
     return [(float(place), f"{described[end]:.3g}") for place, end in ((0, "low"), (1, "high"))]

@@ -1,4 +1,4 @@
-"""Pictures of single tiles: what was seen, what is true, what was predicted, and where both differ."""
+"""Pictures of single tiles: RGB, hillshade, slope, truth, probability and error map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marsls_keras.bands.releases import RGB
 from marsls_keras.report.plots import SKY, VERMILION, YELLOW
 
 ERROR_COLOURS = {"found (TP)": SKY, "false alarm (FP)": VERMILION, "missed (FN)": YELLOW}
-"""Colours of the error map; sky blue, vermilion and yellow differ in hue and in lightness, for every eye."""
+"""Colours of the error map; they differ in hue and lightness, also under colour blindness."""
 
 PROBABILITY_COLOURS = "viridis"
 SLOPE_COLOURS = "cividis"
@@ -23,12 +23,16 @@ SLOPE_COLOURS = "cividis"
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture.
+    """A captioned PNG image with alternative text.
 
     Attributes:
         label: Caption.
         alt: What is to be seen, for those who do not see it.
         png: The picture as PNG.
+
+    Example:
+        >>> picture("slope", "Slope in tile a", np.zeros((4, 4, 3))).label
+        'slope'
     """
 
     label: str
@@ -39,7 +43,7 @@ class Picture:
 def tile_pictures(
     name: str, image: np.ndarray, bands: Sequence[str], mask: np.ndarray, probability: np.ndarray, predicted: np.ndarray
 ) -> list[Picture]:
-    """Return the pictures of a tile, at its own resolution: colours, relief and slope if it has them, truth, probability and errors.
+    """Draw a tile at its own resolution: RGB, hillshade and slope if it has the bands, truth, probability and errors.
 
     Args:
         name: The tile's name.
@@ -48,6 +52,12 @@ def tile_pictures(
         mask: uint8 (H, W) of {0, 1}.
         probability: float32 (H, W).
         predicted: uint8 (H, W) of {0, 1}.
+
+    Example:
+        >>> mask = np.eye(8, dtype="uint8")
+        >>> pictures = tile_pictures("a", np.zeros((8, 8, 1), "float32"), ("dem",), mask, 0.9 * mask, mask)
+        >>> [shown.label for shown in pictures]
+        ['DEM, hillshade', 'truth', 'probability', 'errors']
     """
     layers = {band: image[..., i] for i, band in enumerate(bands)}
     colours = stretch(np.stack([layers[band] for band in RGB], -1)) if all(band in layers for band in RGB) else None
@@ -73,21 +83,38 @@ def tile_pictures(
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
-    """Return values (H, W, …) with their 1st to 99th percentile brought to [0, 1]; all bands alike, so that colours keep their hue."""
+    """Stretch values (H, W, …) linearly from their 1st and 99th percentile to [0, 1], and clip them.
+
+    All bands are stretched alike, so that colours keep their hue.
+
+    Example:
+        >>> stretched = stretch(np.arange(100.0).reshape(10, 10))
+        >>> float(stretched.min()), float(stretched.max())
+        (0.0, 1.0)
+    """
     low, high = limits(values)
     return np.clip((values - low) / (high - low), 0, 1)
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:
-    """Return the 1st and 99th percentile, the latter the larger by at least 1e-6."""
+    """Return the 1st and 99th percentile, the latter at least 1e-6 larger.
+
+    Example:
+        >>> limits(np.arange(101.0))
+        (1.0, 99.0)
+    """
     low, high = np.percentile(values, (1, 99))
     return float(low), float(max(high, low + 1e-6))
 
 
 def hillshade(dem: np.ndarray) -> np.ndarray:
-    """Return the relief (H, W) in [0, 1], lit from the north-west at 45°.
+    """Return the hillshade of heights (H, W), in [0, 1], lit from the north-west at 45°.
 
     Heights are scaled per tile: the releases have different units, and a flat tile would show nothing.
+
+    Example:
+        >>> hillshade(np.zeros((4, 4))).shape
+        (4, 4)
     """
     if min(dem.shape) < 2:
         return np.full(dem.shape, 0.5)
@@ -98,12 +125,17 @@ def hillshade(dem: np.ndarray) -> np.ndarray:
 
 
 def error_map(truth: np.ndarray, prediction: np.ndarray, relief: np.ndarray) -> np.ndarray:
-    """Return (H, W, 3) in [0, 1]: TP, FP and FN in their colours, correct background as faint relief.
+    """Colour true positives, false positives and false negatives over a faint relief; return (H, W, 3) in [0, 1].
 
     Args:
         truth: bool (H, W).
         prediction: bool (H, W).
         relief: float (H, W) in [0, 1].
+
+    Example:
+        >>> colours = error_map(np.array([[True]]), np.array([[False]]), np.array([[0.5]]))
+        >>> bool(np.allclose(colours[0, 0], to_rgb(YELLOW)))  # missed
+        True
     """
     picture = np.repeat((0.2 + 0.35 * relief)[..., None], 3, axis=-1)
     areas = (truth & prediction, ~truth & prediction, truth & ~prediction)
@@ -113,13 +145,23 @@ def error_map(truth: np.ndarray, prediction: np.ndarray, relief: np.ndarray) -> 
 
 
 def gradient(name: str) -> str:
-    """Return a colour map as a CSS gradient, for the legend."""
+    """Return a Matplotlib colour map as a CSS gradient, for the legend.
+
+    Example:
+        >>> gradient("viridis")[:40]
+        'linear-gradient(to right, rgb(68,1,84), '
+    """
     stops = (colormaps[name](np.linspace(0, 1, 9))[:, :3] * 255).round().astype(int)
     return f"linear-gradient(to right, {', '.join(f'rgb({r},{g},{b})' for r, g, b in stops)})"
 
 
 def picture(label: str, alt: str, colours: np.ndarray) -> Picture:
-    """Return a picture of colours (H, W, 3), those beyond [0, 1] clipped."""
+    r"""Encode colours (H, W, 3), clipped to [0, 1], as a PNG with caption and alternative text.
+
+    Example:
+        >>> picture("slope", "Slope in tile a", np.zeros((4, 4, 3))).png[:4]
+        b'\x89PNG'
+    """
     buffer = io.BytesIO()
     imsave(buffer, (np.clip(colours, 0, 1) * 255).round().astype(np.uint8), format="png")
     return Picture(label, alt, buffer.getvalue())

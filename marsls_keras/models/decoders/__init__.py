@@ -1,4 +1,4 @@
-"""The decoders by name: from the maps of a pyramid to one map, at stride 4, or of the images' own size."""
+"""Decoders by name: from a feature pyramid to one feature map, at stride 4 or at the size of the image."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from marsls_keras.models.decoders.upernet import upernet
 from marsls_keras.models.pyramid import LEVELS
 
 Decoder = Callable[[dict[str, Any], Any, int, str], Any]
-"""From maps by name, the images (B, H, W, bands), a number of channels and a name for the layers to one map."""
+"""A decoder takes feature maps by name, images (B, H, W, bands), a number of channels and a prefix of layer names."""
 
 
 def _of_pyramid(decode: Callable[[list[Any], int, str], Any]) -> Decoder:
-    """Return a decoder of P2 to P5 alone."""
+    """Adapt a function of the list of P2 to P5 to the arguments of a `Decoder`."""
     return lambda maps, _, channels, name: decode([maps[level] for level in LEVELS], channels, name)
 
 

@@ -1,4 +1,4 @@
-"""What several decoders are built of."""
+"""Building blocks shared by several decoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from marsls_keras.layers import BatchNormalization, ResizeLike
 
 
 def conv_bn_relu(x: Any, filters: int, kernel: int, name: str, dilation: int = 1) -> Any:
-    """Apply Conv - BatchNorm - ReLU at the size of x; the convolution has no bias because the normalisation has one."""
+    """Apply Conv - BatchNorm - ReLU with "same" padding; the convolution has no bias, the normalisation has.
+
+    Args:
+        x: Symbolic map (B, h, w, any).
+        filters: Number of filters.
+        kernel: Side of the kernel in pixels.
+        name: Prefix of the names of the layers.
+        dilation: Dilation rate.
+
+    Returns:
+        (B, h, w, filters).
+
+    Example:
+        >>> conv_bn_relu(keras.Input((8, 8, 3)), 16, 3, "stem").shape
+        (None, 8, 8, 16)
+    """
     x = layers.Conv2D(
         filters,
         kernel,
@@ -25,12 +40,31 @@ def conv_bn_relu(x: Any, filters: int, kernel: int, name: str, dilation: int = 1
 
 
 def resize_like(x: Any, reference: Any, name: str) -> Any:
-    """Resize x to height and width of a reference, bilinearly."""
+    """Resize a map bilinearly to the height and width of a reference.
+
+    Example:
+        >>> resize_like(keras.Input((4, 4, 16)), keras.Input((8, 8, 3)), "up").shape
+        (None, 8, 8, 16)
+    """
     return ResizeLike(name=name)(x, reference)
 
 
 def top_down(maps: list[Any], channels: int, name: str) -> list[Any]:
-    """Return the maps with `channels` channels each and what the coarser ones know: laterals, added up from the coarsest on."""
+    """Apply the top-down path of a feature pyramid: 1 x 1 laterals, each plus the upsampled coarser map.
+
+    Args:
+        maps: n symbolic maps, the finest first.
+        channels: Channels C of every map of the result.
+        name: Prefix of the names of the layers.
+
+    Returns:
+        n maps of the same sizes, with C channels.
+
+    Example:
+        >>> maps = top_down([keras.Input((8, 8, 16)), keras.Input((4, 4, 32))], 24, "fpn")
+        >>> [x.shape for x in maps]
+        [(None, 8, 8, 24), (None, 4, 4, 24)]
+    """
     out = [layers.Conv2D(channels, 1, name=f"{name}_lateral{i}")(x) for i, x in enumerate(maps)]
     for i in reversed(range(len(maps) - 1)):
         up = resize_like(out[i + 1], out[i], f"{name}_up{i}")
@@ -39,5 +73,11 @@ def top_down(maps: list[Any], channels: int, name: str) -> list[Any]:
 
 
 def to_finest(maps: list[Any], name: str) -> list[Any]:
-    """Return the maps, all resized to the first."""
+    """Resize all maps bilinearly to the first, the finest.
+
+    Example:
+        >>> maps = to_finest([keras.Input((8, 8, 16)), keras.Input((4, 4, 32))], "mlp")
+        >>> [x.shape for x in maps]
+        [(None, 8, 8, 16), (None, 8, 8, 32)]
+    """
     return [maps[0], *(resize_like(x, maps[0], f"{name}_to_finest{i}") for i, x in enumerate(maps[1:], 1))]

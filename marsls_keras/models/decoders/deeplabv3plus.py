@@ -1,4 +1,4 @@
-"""DeepLabV3+: dilated convolutions and pooled context at the coarsest scale, and details from the finest."""
+"""DeepLabV3+ decoder: atrous spatial pyramid pooling of the coarsest map, refined with the finest."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ _DETAILS = 48
 
 
 def deeplabv3plus(maps: list[Any], channels: int, name: str) -> Any:
-    """Decode a pyramid by its coarsest and its finest map.
+    """Decode a feature pyramid with DeepLabV3+: atrous spatial pyramid pooling, then details of the finest map.
 
-    Atrous spatial pyramid pooling of the coarsest: 1 x 1, 3 x 3 at three rates, and the mean of the image. The paper's rates 6, 12, 18
-    belong to stride 16 (it doubles them for stride 8); the coarsest map here has stride 32, so they are halved.
+    Atrous spatial pyramid pooling of the coarsest: 1 x 1, 3 x 3 at three rates, and the mean of the image. The paper's
+    rates 6, 12, 18 belong to stride 16 (it doubles them for stride 8); the coarsest map here has stride 32, so they are
+    halved.
 
     Args:
         maps: n maps, the finest first; those between are not used.
         channels: Channels C.
-        name: What the names of the layers begin with.
+        name: Prefix of the names of the layers.
 
     Returns:
         (B, h, w, C) of the finest map's size.
 
     Reference:
-        Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018; with plain convolutions instead of separable ones.
+        Chen et al., "Encoder-Decoder with Atrous Separable Convolution", ECCV 2018; with plain convolutions instead of
+        separable ones.
+
+    Example:
+        >>> pyramid = [keras.Input((32 // 2**i, 32 // 2**i, 8)) for i in range(4)]
+        >>> deeplabv3plus(pyramid, channels=16, name="decoder").shape
+        (None, 32, 32, 16)
     """
     finest, coarsest = maps[0], maps[-1]
     branches = [conv_bn_relu(coarsest, channels, 1, f"{name}_aspp1")]

@@ -1,4 +1,4 @@
-"""U-Net's decoder: upsampled step by step, with a skip connection at every scale and one to the input itself."""
+"""U-Net decoder: upsampling by 2 with a skip connection at every scale, up to the size of the image."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ _INPUT = 0.09375
 
 
 def unet(maps: dict[str, Any], image: Any, channels: int, name: str) -> Any:
-    """Decode a pyramid scale by scale up to the size of the input.
+    """Decode a feature pyramid with a U-Net, up to the size of the image.
 
-    The coarsest map is projected to C channels by a 1 x 1 convolution. Then, from stride 16 to 1: bilinear upsampling by 2, concatenation
-    with the encoder's map of that stride, and twice Conv 3 x 3 - BatchNorm - ReLU with 3 C / 4, 3 C / 8, C / 4, 3 C / 16 and C / 8
-    channels. At stride 1 the map is the bands after two convolutions with 3 C / 32 channels. A stride without a map has no skip connection.
+    The coarsest map is projected to C channels by a 1 x 1 convolution. Then, from stride 16 to 1: bilinear upsampling
+    by 2, concatenation with the encoder's map of that stride, and twice Conv 3 x 3 - BatchNorm - ReLU with 3 C / 4, 3 C
+    / 8, C / 4, 3 C / 16 and C / 8 channels. At stride 1 the map is the bands after two convolutions with 3 C / 32
+    channels. A stride without a map has no skip connection.
 
     Args:
         maps: Maps by name, P1 optional.
         image: Symbolic images (B, H, W, bands).
         channels: Channels C; 128 gives 96, 48, 32, 24 and 16.
-        name: What the names of the layers begin with.
+        name: Prefix of the names of the layers.
 
     Returns:
         (B, H, W, C / 8).
 
     Reference:
-        Ronneberger et al., "U-Net", MICCAI 2015, on the pyramid of an encoder as in segmentation_models.pytorch; the branch at full
-        resolution is ours.
+        Ronneberger et al., "U-Net", MICCAI 2015, on the pyramid of an encoder as in segmentation_models.pytorch; the
+        branch at full resolution is ours.
+
+    Example:
+        >>> image = keras.Input((64, 64, 7))
+        >>> pyramid = {f"P{n}": keras.Input((64 // 2**n, 64 // 2**n, 8)) for n in (2, 3, 4, 5)}
+        >>> unet(pyramid, image, channels=16, name="decoder").shape
+        (None, 64, 64, 2)
     """
     skips = {0: _twice(image, max(1, round(channels * _INPUT)), f"{name}_input"), **{int(level[1]): x for level, x in maps.items()}}
     x = conv_bn_relu(maps["P5"], channels, 1, f"{name}_p5")

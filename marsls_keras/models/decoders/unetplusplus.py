@@ -1,4 +1,4 @@
-"""UNet++: nested skip connections between all scales."""
+"""UNet++ decoder: dense nested skip connections between all scales."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from marsls_keras.models.decoders.blocks import conv_bn_relu, resize_like
 
 
 def unetplusplus(maps: list[Any], channels: int, name: str) -> Any:
-    """Decode a pyramid with dense nested skip connections, without deep supervision.
+    """Decode a feature pyramid with UNet++: dense nested skip connections, without deep supervision.
 
-    Node x^(i,0) is a 1 x 1 projection of scale i; x^(i,j) is twice Conv 3 x 3 - BatchNorm - ReLU on x^(i,0) … x^(i,j-1) and x^(i+1,j-1)
-    upsampled, concatenated (eq. 3); x^(0,3) is refined by another one.
+    Node x^(i,0) is a 1 x 1 projection of scale i; x^(i,j) is twice Conv 3 x 3 - BatchNorm - ReLU on x^(i,0) … x^(i,j-1)
+    and x^(i+1,j-1) upsampled, concatenated (eq. 3); x^(0,3) is refined by another one.
 
     Args:
         maps: n maps, the finest first.
         channels: Channels C of every node.
-        name: What the names of the layers begin with.
+        name: Prefix of the names of the layers.
 
     Returns:
         (B, h, w, C) of the finest map's size.
 
     Reference:
         Zhou et al., "UNet++", DLMIA 2018, as DualSwinFusionSeg (PBVS 2026, section 3.4) has it.
+
+    Example:
+        >>> pyramid = [keras.Input((32 // 2**i, 32 // 2**i, 8)) for i in range(4)]
+        >>> unetplusplus(pyramid, channels=16, name="decoder").shape
+        (None, 32, 32, 16)
     """
     nodes = [[conv_bn_relu(x, channels, 1, f"{name}_x{i}0")] for i, x in enumerate(maps)]
     for j in range(1, len(maps)):

@@ -1,4 +1,4 @@
-"""UPerNet: pooled context at the coarsest scale, a feature pyramid, and all scales together."""
+"""UPerNet decoder: pyramid pooling of the coarsest map, a top-down path, and all scales fused."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ _BINS = (1, 2, 3, 6)
 
 
 def upernet(maps: list[Any], channels: int, name: str) -> Any:
-    """Decode a pyramid: pyramid pooling of the coarsest map, top-down sums, a convolution on each scale, and one on all together.
+    """Decode a feature pyramid with UPerNet: pyramid pooling, top-down sums, and a convolution over all scales.
 
     Args:
         maps: n maps, the finest first.
         channels: Channels C.
-        name: What the names of the layers begin with.
+        name: Prefix of the names of the layers.
 
     Returns:
         (B, h, w, C) of the finest map's size.
 
     Reference:
         Xiao et al., "Unified Perceptual Parsing", ECCV 2018.
+
+    Example:
+        >>> pyramid = [keras.Input((32 // 2**i, 32 // 2**i, 8)) for i in range(4)]
+        >>> upernet(pyramid, channels=16, name="decoder").shape
+        (None, 32, 32, 16)
     """
     coarsest, context = maps[-1], [maps[-1]]
     for bins in _BINS:
