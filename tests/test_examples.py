@@ -18,6 +18,7 @@ PACKAGES = ("marsls_keras", "competition")
 # Folders and files where each public function and class must have an example.
 DONE = [
     "marsls_keras/backend.py",
+    "marsls_keras/config",
     "marsls_keras/counts.py",
     "marsls_keras/errors.py",
     "marsls_keras/files.py",
