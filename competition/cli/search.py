@@ -82,8 +82,8 @@ def tune_training(
 
     from competition.commands.train import require_name
     from competition.search.space import Space
-    from competition.search.storage import open_store
-    from competition.search.study import Plan, Search, best_trial
+    from competition.search.storage import open_storage
+    from competition.search.study import StudyPlan, StudyWorker, best_trial
     from competition.search.study_record import StudyRecord
     from marsls_keras.config import load_recipe
     from marsls_keras.data.fingerprint import fingerprint
@@ -108,15 +108,15 @@ def tune_training(
     del tiles  # the trials read them themselves
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
-    plan = Plan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
-    search = Search(plan, open_store(storage, say), environments, say)
+    plan = StudyPlan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
+    worker = StudyWorker(plan, open_storage(storage, say), environments, say)
     say(f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}.")
-    best = best_trial(search.run())
+    best = best_trial(worker.run())
     result = read_record(folder / "study.json", StudyRecord)
     show_json(result) if as_json else _show(result)
-    if search.stopped is not None:
+    if worker.stopped is not None:
         say("Stopped. The same command goes on.")
-        return 128 + search.stopped
+        return 128 + worker.stopped
     if best is None and any(trial["state"] == "running" for trial in result["trials"]):
         say("No trial is finished yet; other workers train the last ones.")
     elif best is None:

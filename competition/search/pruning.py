@@ -18,13 +18,12 @@ class Pruning(KerasPruningCallback):
 
     Args:
         trial: The trial.
-        monitor: The entry of the epoch's logs that is reported.
         first: Epochs of the folds before.
     """
 
-    def __init__(self, trial: optuna.Trial, monitor: str = MONITOR, first: int = 0) -> None:
-        super().__init__(trial, monitor)
-        self.monitor, self.first = monitor, first
+    def __init__(self, trial: optuna.Trial, first: int = 0) -> None:
+        super().__init__(trial, MONITOR)
+        self.first = first
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Report the epoch.
@@ -33,6 +32,6 @@ class Pruning(KerasPruningCallback):
             RunError: If the logs do not have the monitor.
             optuna.TrialPruned: If the trial is to stop.
         """
-        if self.monitor not in (logs or {}):
-            raise RunError(f"The pruner watches {self.monitor}, but an epoch has only {', '.join(logs or {}) or 'nothing'}.")
+        if MONITOR not in (logs or {}):
+            raise RunError(f"The pruner watches {MONITOR}, but an epoch has only {', '.join(logs or {}) or 'nothing'}.")
         super().on_epoch_end(self.first + epoch, logs)

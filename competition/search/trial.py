@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 
-from competition.search.storage import open_store
+from competition.search.storage import open_storage
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
 
@@ -21,11 +21,11 @@ PRUNED = 3
 
 
 @dataclass(frozen=True)
-class Order:
+class TrialRequest:
     """What a trial's process is told, as one line of JSON on its standard input.
 
     Attributes:
-        storage: Where the study is, as `open_store` takes it; not among the arguments, since a URL may hold a password.
+        storage: Where the study is, as `open_storage` takes it; not among the arguments, since a URL may hold a password.
         study: Its name.
         trial: Optuna's id of the trial.
         pruner: Name of the pruner.
@@ -80,7 +80,7 @@ def run_trial() -> int:
     """
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # a buffer would be locked by the thread that waits below
         try:
-            order = Order(**json.loads(pipe.readline()))
+            request = TrialRequest(**json.loads(pipe.readline()))
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -89,16 +89,16 @@ def run_trial() -> int:
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = Path(order.folder)
+    folder = Path(request.folder)
     epochs = read_config(folder / "recipe.yaml").training.epochs
-    pruner = build_pruner(order.pruner, epochs * len(order.folds))
-    study = optuna.load_study(study_name=order.study, storage=open_store(order.storage, say).storage, pruner=pruner)
-    trial = optuna.Trial(study, order.trial)
+    pruner = build_pruner(request.pruner, epochs * len(request.folds))
+    study = optuna.load_study(study_name=request.study, storage=open_storage(request.storage, say), pruner=pruner)
+    trial = optuna.Trial(study, request.trial)
     try:
-        for i, fold in enumerate(order.folds):
+        for i, fold in enumerate(request.folds):
             common: dict[str, Any] = {"runs": folder.parent, "name": folder.name, "resume": False, "overwrite": False, "say": say}
             watching = [Pruning(trial, first=i * epochs)]
-            train.train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
+            train.train(str(folder / "recipe.yaml"), [], Path(request.data), str(fold), **common, callbacks=watching)
     except optuna.TrialPruned as stop:
         say(str(stop))
         return PRUNED
