@@ -56,8 +56,8 @@ def record(zip_file: Path, phase: int, score: float, name: str | None = None, le
     path = ledger or (beside if beside.exists() else LEDGER)
     digest = _digest(zip_file)
     _lines_of(zip_file, digest, Ledger.read(path).rows(), path)  # refused before there is a lock, or a folder for it
-    with Ledger.locked(path) as book:
-        return _note(book, zip_file, digest, {"phase": phase, "score": score}, name)
+    with Ledger.locked(path) as locked:
+        return _note(locked, zip_file, digest, {"phase": phase, "score": score}, name)
 
 
 def answers(ledger: Path) -> list[dict[str, Any]]:
@@ -129,27 +129,27 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _note(book: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None) -> dict[str, Any]:
+def _note(ledger: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None) -> dict[str, Any]:
     """Note an answer in a ledger that is locked; see `record`."""
-    rows = book.rows()
-    found = _lines_of(zip_file, digest, rows, book.path)
-    result = {"ledger": str(book.path), **answer, "replaced": None, "new": not found}
+    rows = ledger.rows()
+    found = _lines_of(zip_file, digest, rows, ledger.path)
+    result = {"ledger": str(ledger.path), **answer, "replaced": None, "new": not found}
     if not found:
         row = _new_row(zip_file, digest, name)
-        book.append(row | answer)
+        ledger.append(row | answer)
         return {**result, "zip": row["zip"]}
     known = rows[found[-1]]["zip"]
     if name not in (None, known):
-        raise InputError(f"--name {name}: {zip_file} is in {book.path} already, as {known}. Leave out --name.")
+        raise InputError(f"--name {name}: {zip_file} is in {ledger.path} already, as {known}. Leave out --name.")
     same = [line for line in found if rows[line]["phase"].strip() == str(answer["phase"])]
     free = [line for line in found if not rows[line]["phase"].strip() and not rows[line]["score"].strip()]
     if same:
         result["replaced"] = rows[same[-1]]["score"] or None
-        book.fill(same[-1], answer)
+        ledger.fill(same[-1], answer)
     elif free:
-        book.fill(free[-1], answer)
+        ledger.fill(free[-1], answer)
     else:
-        book.append(rows[found[-1]] | answer)
+        ledger.append(rows[found[-1]] | answer)
     return {**result, "zip": known}
 
 
