@@ -43,9 +43,10 @@ Turn = Callable[[float], float]
 
 
 def bench(config: str, settings: list[str], data: Path | None, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure a recipe on this machine, with the very functions that training and inference use.
+    """Measure the throughput of a recipe on this machine, with the very functions that training and inference use.
 
-    A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training tiles are used.
+    A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training
+    tiles are used.
 
     Args:
         config: Name of a recipe or path of a YAML file.
@@ -55,14 +56,19 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float, s
         say: Called with a line of progress.
 
     Returns:
-        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable" parameters;
-        "decode" of all tiles out of the page cache;
-        "training" on one and the same batch, "training_with_data" with the share of time that the device waits for it, "inference";
-        "memory" at its peak until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation.
-        Speeds are in tiles per second: "tiles_per_second" is the median of several turns, "slowest" and "fastest" are the extremes.
+        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable"
+        parameters; "decode" of all tiles out of the page cache; "training" on one and the same batch,
+        "training_with_data" with the share of time that the device waits for it, "inference"; "memory" at its peak
+        until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation.
+        Speeds are in tiles per second: "tiles_per_second" is the median of several turns, "slowest" and "fastest" are
+        the extremes.
 
     Raises:
         InputError: If recipe or data are wrong or missing.
+
+    Example:
+        >>> bench("unet", ["training.batch_size=8"], None, 8, print)["training"]["tiles_per_second"]
+        36.6
     """
     if not 0 < seconds < float("inf"):
         raise InputError(f"--seconds {seconds:g}: expected more than 0.")
@@ -92,7 +98,12 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float, s
 
 
 def tables(result: dict[str, Any]) -> list[str | Table]:
-    """Return the result of `bench` as people read it."""
+    """Return the result of `bench` as a table and sentences.
+
+    Example:
+        >>> from competition.console import show
+        >>> show(*tables(bench("unet", [], None, 8, print)))
+    """
     environment, decode, training = result["environment"], result["decode"], result["training"]
     loop = result["training_with_data"]
 
@@ -122,7 +133,7 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
 
 
 def _generated(root: Path) -> Path:
-    """Write tiles to a folder and on to the disk, so that they can be dropped from the page cache, and return the folder."""
+    """Write tiles to a folder and flush them, so that they can be dropped from the page cache; return the folder."""
     write_dataset(root, train=80, val=16, test=0)
     for path in root.rglob("*.tif"):
         with open(path, "rb") as file:
@@ -131,7 +142,7 @@ def _generated(root: Path) -> Path:
 
 
 def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
-    """Decode all tiles of a folder as every command does, from the disk where the system lets the page cache be emptied."""
+    """Decode all tiles of a folder, from the disk where the page cache can be emptied."""
     dataset = Dataset.open(root, release=config.data.release, conflicts=config.data.conflicts)
     cold = hasattr(os, "posix_fadvise")
     for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
@@ -157,7 +168,7 @@ def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
 
 
 def _pipelines(config: Config) -> dict[str, Config]:
-    """Return the recipe with each augmentation preset; with its own, if that is none of them; and with its own on windows."""
+    """Return the recipe with each augmentation preset, with its own if that is none of them, and on windows."""
     presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
     if config.augmentation not in presets.values():
         presets["recipe"] = config.augmentation
@@ -205,10 +216,15 @@ def _network(fold: FoldData, seconds: float, say: Callable[[str], None]) -> dict
 
 
 def train_for(model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float) -> dict[str, float]:
-    """Train a compiled model on batches as they come, for some seconds after so many steps to warm up.
+    """Train a compiled model on batches as they come, and measure the share of time spent waiting for them.
 
     Returns:
-        "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for the next batch.
+        "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for
+        the next batch.
+
+    Example:
+        >>> train_for(model, batches.repeat(), area=128 * 128, warm_up=1, seconds=8)["wait_share"]
+        0.004
     """
     iterator = iter(batches)
     for _ in range(warm_up):
@@ -234,7 +250,12 @@ def _area(fold: FoldData) -> int:
 
 
 def tiles_in(shape: tuple[int, ...], area: int) -> float:
-    """Return how many tiles of this area a batch (B, H, W, C) has the pixels of."""
+    """Return the size of a batch (B, H, W, C) in tiles of this area in pixels.
+
+    Example:
+        >>> tiles_in((4, 64, 64, 7), 128 * 128)
+        1.0
+    """
     number, height, width, _ = shape
     return number * height * width / area
 

@@ -19,7 +19,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What the user asks for; None is the default.
+    """The command-line options of a search; None is the default.
 
     Attributes:
         config: Name of a recipe, or a YAML file.
@@ -29,6 +29,10 @@ class SearchOptions:
         jobs: Trials at once.
         storage: Journal file or URL; the journal in the search's folder by default.
         pruner: Name of the pruner.
+
+    Example:
+        >>> SearchOptions(config="unet", set=None, epochs=20, trials=40, jobs=1, storage=None, pruner="median").epochs
+        20
     """
 
     config: str | None
@@ -57,7 +61,7 @@ def tune_training(
     runs: Path,
     as_json: bool,
 ) -> int:
-    """Search, show the trials and what to type next; return the exit code.
+    """Run a search over training, print the trials and the next command; return the exit code.
 
     Args:
         options: What to search.
@@ -70,6 +74,11 @@ def tune_training(
     Raises:
         InputError: If the recipe, the data or the storage cannot be used.
         RunError: If no trial was finished, or a file cannot be written.
+
+    Example:
+        >>> options = SearchOptions("unet", None, epochs=20, trials=40, jobs=1, storage=None, pruner=None)
+        >>> tune_training(options, [], None, Path("data"), Path("runs"), as_json=False)
+        0
     """
     if len(names) > 1:
         raise InputError(f"--run {names[1]}: a search belongs to one run, but {len(names)} are given.")

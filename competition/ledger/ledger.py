@@ -1,4 +1,4 @@
-"""The ledger of submissions: a CSV file with a line for every zip that was written, and for every answer of the leaderboard."""
+"""The ledger of submissions: a CSV file with a line for every zip and every leaderboard score."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ _BOM = b"\xef\xbb\xbf"  # by which a spreadsheet knows UTF-8
 
 @dataclass
 class Ledger:
-    """A ledger in memory. Whatever cells someone added, in columns of their own or beyond them, and bytes that are no UTF-8, are kept.
+    """A ledger in memory.
+
+    Cells that others added are kept: in columns of their own, beyond the last column, and bytes that are no UTF-8.
 
     Attributes:
         path: The CSV file.
@@ -78,8 +80,8 @@ class Ledger:
     def locked(cls, path: str | Path) -> Iterator[Ledger]:
         """Read a ledger to change it, and write it at the end of the block, unless that raises.
 
-        Other processes, also of other machines that share the folder, wait until then. The lock is a hidden file beside the ledger. The
-        operating system releases it when the process ends, however it ends.
+        Other processes, also of other machines that share the folder, wait until then. The lock is a hidden file beside
+        the ledger. The operating system releases it when the process ends, however it ends.
 
         Raises:
             InputError: If the file is there and is no ledger; then there is no lock either.
@@ -103,7 +105,7 @@ class Ledger:
             ledger._write()
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the cells of each line by column; a cell that is missing is empty, a blank line has none but empty ones."""
+        """Return the cells of each line by column; missing ones are empty."""
         return [dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False)) for cells in self.lines]
 
     def append(self, row: Mapping[str, Any]) -> None:

@@ -22,11 +22,11 @@ _INTERVAL = 5  # seconds
 
 
 class Journal(JournalStorage, BaseHeartbeat):
-    """An Optuna journal in which `optuna.storages.fail_stale_trials` finds the trials of dead workers; Optuna's own has no heartbeat.
+    """Optuna's journal storage with a heartbeat by file locks, so that `fail_stale_trials` finds the trials of dead workers.
 
-    A worker holds a file lock for each of its running trials, beside the journal. The operating system releases it when the worker ends,
-    however it ends, so a running trial whose lock nobody holds is stale. For any number of workers on one machine, or on several that
-    share the folder.
+    A worker holds a file lock for each of its running trials, beside the journal. The operating system releases it when
+    the worker ends, however it ends, so a running trial whose lock nobody holds is stale. For any number of workers on
+    one machine, or on several that share the folder.
 
     Args:
         path: The file; made if it is not there. A torn end is repaired, see `repair`.
@@ -62,7 +62,7 @@ class Journal(JournalStorage, BaseHeartbeat):
         return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Update a trial as in `JournalStorage`; one that runs from now on is locked, and the lock of one that ends is removed."""
+        """Update a trial as in `JournalStorage`, and lock it if it runs from now on, else release its lock."""
         with self._guard:
             changed = super().set_trial_state_values(trial_id, state, values)
             if state != TrialState.RUNNING:
@@ -106,7 +106,7 @@ class Journal(JournalStorage, BaseHeartbeat):
 
 
 def repair(path: Path, lock: BaseJournalFileLock, say: Callable[[str], None]) -> None:
-    """Cut off what a copy or a killed process left half written at the end of a journal; the damaged file is kept beside it.
+    """Cut a half-written record off the end of a journal, as a copy or a killed process leaves it; keep the damaged file.
 
     Args:
         path: The journal, which need not exist.
@@ -114,7 +114,8 @@ def repair(path: Path, lock: BaseJournalFileLock, say: Callable[[str], None]) ->
         say: Called with a line about what was done.
 
     Raises:
-        InputError: If a line before the last is damaged, so that what follows cannot be trusted, or there is no whole line.
+        InputError: If a line before the last is damaged, so that what follows cannot be trusted, or there is no whole
+            line.
         RunError: If the damaged file cannot be kept, or the journal not be cut.
 
     Example:

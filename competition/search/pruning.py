@@ -1,4 +1,4 @@
-"""What stops a hopeless trial: a callback that reports each epoch to the pruner."""
+"""The Keras callback that reports each epoch of a trial to Optuna's pruner."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ MONITOR = "val_miou"
 class Pruning(KerasPruningCallback):
     """Report the held-out mIoU after every epoch, and stop where the pruner wants it.
 
-    Adds to optuna-integration's callback what that lacks: a monitor that is not in the logs is an error instead of a warning, and the
-    epochs of a trial's second fold are counted on from those of its first.
+    Adds to optuna-integration's callback what that lacks: a monitor that is not in the logs is an error instead of a
+    warning, and the epochs of a trial's second fold are counted on from those of its first.
 
     Args:
         trial: The trial.
         first: Epochs of the folds before.
+
+    Example:
+        >>> model.fit(batches, callbacks=[Pruning(trial, first=0)])
     """
 
-    def __init__(self, trial: optuna.Trial, first: int = 0) -> None:
+    def __init__(self, trial: optuna.Trial, first: int) -> None:
         super().__init__(trial, MONITOR)
         self.first = first
 

@@ -1,4 +1,4 @@
-"""Where a study is stored: Optuna's journal file, or a database that several machines reach. Both know whose worker has died."""
+"""Storages of a study: Optuna's journal file or a database, both with a heartbeat."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ Storage = Journal | RDBStorage
 def open_storage(where: str, say: Callable[[str], None]) -> Storage:
     """Open a storage: a database if there is :// in its name, else a journal file.
 
-    Both have Optuna's heartbeat: a worker calls `record_heartbeat` for its running trials, and `optuna.storages.fail_stale_trials` records
-    those of dead workers as failed.
+    Both have Optuna's heartbeat: a worker calls `record_heartbeat` for its running trials, and
+    `optuna.storages.fail_stale_trials` records those of dead workers as failed.
 
     Args:
-        where: Path of a journal, or a URL as SQLAlchemy has it, such as postgresql://user:password@host/name or sqlite:///search.db.
+        where: Path of a journal, or a URL as SQLAlchemy has it, such as postgresql://user:password@host/name or
+            sqlite:///search.db.
         say: Called with a line about a repaired journal and about each trial that is given up.
 
     Raises:

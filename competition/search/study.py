@@ -1,4 +1,4 @@
-"""The search over training: ask Optuna for trials, train each in a process of its own, and tell how it ended."""
+"""Run an Optuna study over training: ask for trials, train each in a process of its own, and tell the result."""
 
 from __future__ import annotations
 
@@ -32,15 +32,12 @@ from marsls_keras.runs.records import MetricsRecord
 
 Say = Callable[[str], None]
 
-COMMAND = (sys.executable, "-m", "competition.cli", "trial")
-"""What trains a trial: a program that reads a `TrialRequest` and leaves a run with finished folds."""
-
 _POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What is searched, and how.
+    """The settings of a study.
 
     Attributes:
         folder: Where trials and results go; the folder `search` of a run.
@@ -52,6 +49,12 @@ class StudyPlan:
         trials: How many trials the study is to have, with those it has.
         pruner: Name of the pruner.
         storage: Where the study is, as `open_storage` takes it.
+
+    Example:
+        >>> plan = StudyPlan(
+        ...     folder=Path("runs/unet/search"), name="unet", space=space, data=Path("data"), data_sha256=sha256,
+        ...     folds=[0], trials=40, pruner="median", storage="journal.log",
+        ... )
     """
 
     folder: Path
@@ -73,16 +76,19 @@ class _Running:
 
 
 class StudyWorker:
-    """Train trials of a study in processes of their own until it has all of them, or a signal comes; any number may share a study.
+    """Run the trials of a study, each in a process of its own; any number of workers may share a study.
+
+    It ends when the study has all trials, or at a signal.
 
     Args:
         plan: What is searched.
         storage: The opened storage.
         environments: The environment variables of each process that may run at once.
         say: Called with a line about each trial.
-        command: Program and arguments that train a trial.
 
     Attributes:
+        command: Program and arguments that train a trial: they read a `TrialRequest` and leave a run with finished
+            folds.
         study: Optuna's study, made if the storage does not have it.
         stopped: The signal that ended the work early, or None.
 
@@ -95,10 +101,10 @@ class StudyWorker:
         0.87
     """
 
-    def __init__(
-        self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]], say: Say, command: Sequence[str] = COMMAND
-    ) -> None:
-        self.plan, self.storage, self.say, self.command = plan, storage, say, command
+    command: Sequence[str] = (sys.executable, "-m", "competition.cli", "trial")
+
+    def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]], say: Say) -> None:
+        self.plan, self.storage, self.say = plan, storage, say
         pruner = build_pruner(plan.pruner, plan.space.base.training.epochs * len(plan.folds))
         self.study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner)
         self._agree()
@@ -244,13 +250,23 @@ class StudyWorker:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the finished trial with the highest mIoU, the first of equal ones; None if none was finished."""
+    """Return the finished trial with the highest mIoU, the first of equal ones; None if none was finished.
+
+    Example:
+        >>> best_trial(optuna.create_study(direction="maximize")) is None
+        True
+    """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(done, key=lambda trial: (trial.value, -trial.number)) if done else None
 
 
 def best_config(space: Space, trial: FrozenTrial) -> Config:
-    """Return the configuration that a trial was trained with."""
+    """Return the configuration that a trial was trained with.
+
+    Example:
+        >>> best_config(space, best_trial(study)).training.learning_rate
+        0.0021
+    """
     return space.configuration(space.chosen(trial.params))
 
 
@@ -259,6 +275,10 @@ def pooled_miou(folder: Path, folds: Sequence[int]) -> float:
 
     Raises:
         InputError: If a fold is not finished.
+
+    Example:
+        >>> pooled_miou(Path("runs/unet"), [0, 1])
+        0.7431
     """
     counts = [read_record(folder / f"fold_{fold}" / "metrics.json", MetricsRecord)["counts"] for fold in folds]
     total = Counts(*(sum(part[name] for part in counts) for name in ("tp", "fp", "fn", "tn")))
@@ -279,5 +299,10 @@ def _reason(code: int, log: Path) -> str:
 
 
 def in_words(parameters: Mapping[str, Any]) -> str:
-    """Return a trial's parameters in one line."""
+    """Return a trial's parameters in one line.
+
+    Example:
+        >>> in_words({"training.learning_rate": 0.00123456, "loss": "{bce: 1}"})
+        'training.learning_rate 0.001235, loss {bce: 1}'
+    """
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items())

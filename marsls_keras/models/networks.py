@@ -1,4 +1,4 @@
-"""What is known of the networks without building one, or importing Keras: names, sizes, levels, options, parameters."""
+"""Facts about the networks that need neither Keras nor a built network: names, strides, levels, choices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("table.json")
-"""Options with their defaults and parameter counts of every network; `python -m marsls_keras.models.table` writes it anew."""
+"""Options with their defaults and parameter counts of every network; `python -m marsls_keras.models.table` writes it
+anew."""
 
 STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
 """The levels of an encoder, input first; the names of its layers begin with them. A CNN has no first one."""
@@ -40,12 +41,13 @@ class Network:
 
     Attributes:
         stride: Function of all options, as keywords, to the number that height and width must be divisible by.
-        encoder: Function of all options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin
-            with. Without levels no part of the network can learn at a rate of its own.
-        named: Whether the builder gets the names of the bands, because it treats them differently, and not their number.
+        encoder: Function of all options to the levels of the encoder, input first: a prefix each, which the paths of
+            its variables begin with. Without levels no part of the network can learn at a rate of its own.
+        named: Whether the builder gets the names of the bands, because it treats them differently, and not their
+            number.
         choices: The values of options that are names.
-        build: Builder; first argument `bands`, then keyword options. None is the function of the network's name in the module of that
-            name, which is imported when it is needed.
+        build: Builder; first argument `bands`, then keyword options. None is the function of the network's name in the
+            module of that name, which is imported when it is needed.
 
     Example:
         >>> Network(stride=lambda depth, **_: 2**depth).stride(depth=3, dropout=0.1)
@@ -118,6 +120,11 @@ NETWORKS: dict[str, Network] = {
 
 @cache
 def stored_table() -> dict[str, dict[str, Any]]:
-    """Return the stored table: of each network "options" with their defaults, "parameters" and "trainable" ones for seven bands."""
+    """Return the stored table: by network its "options" with defaults, and its "parameters" and "trainable" ones.
+
+    Example:
+        >>> stored_table()["unet"]["parameters"]
+        1946097
+    """
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
     return table

@@ -1,4 +1,4 @@
-"""The networks by name; a run keeps name and options, and the network is rebuilt from them."""
+"""The registry of networks: names, options, sizes, and building one by its name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def entry(name: str) -> Network:
 
 
 def builder(name: str) -> Callable[..., keras.Model]:
-    """Return the function that builds a network; first argument `bands`, then keyword options. Keras is imported with it.
+    """Return the function that builds a network: first argument `bands`, then keyword options. Imports Keras.
 
     Example:
         >>> builder("unet")(7, depth=2).name
@@ -198,7 +198,7 @@ def require_size(name: str, options: dict[str, Any], height: int, width: int) ->
 
 
 def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
-    """Return the levels of a network's encoder, input first: a prefix each, which the paths of its variables begin with.
+    """Return the levels of a network's encoder, input first, as prefixes of the paths of their variables.
 
     Returns:
         Such as ["down0", "down1", "bottom"]; empty if the network has no encoder.
@@ -218,7 +218,7 @@ def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
 
 
 def encoder_groups(name: str, bands: Sequence[str], options: dict[str, Any]) -> dict[str, Sequence[str]]:
-    """Return the names of the bands that each encoder of a network sees, by group: those of its option `groups`, or all in one, "".
+    """Return the names of the bands of each encoder, by group: its option `groups`, or all bands in one group "".
 
     Raises:
         InputError: If the name or an option is refused.
@@ -266,7 +266,7 @@ def require_encoder(config: Training, encoder: Sequence[str]) -> None:
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:
-    """Return whether a network says of each image if there is any landslide: it has an option `detection`, and that is on.
+    """Return whether a network has a head for image-level detection: an option `detection` that is on.
 
     Raises:
         InputError: If the name or an option is refused.
@@ -279,7 +279,7 @@ def has_detection(name: str, options: dict[str, Any]) -> bool:
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """Return name, parameter counts and options of every network, for seven bands and default options, from the stored table.
+    """Return name, parameter counts and options of every network with default options, from the stored table.
 
     Example:
         >>> describe_models()[-1]["parameters"]

@@ -67,7 +67,11 @@ def search(made, storage, folder, jobs=1, say=lambda line: None, **environment):
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(TRIAL)
     trials = {key: value if isinstance(value, str) else json.dumps(value) for key, value in environment.items()}
-    return StudyWorker(made, storage, [{**os.environ, **trials}] * jobs, say, [sys.executable, str(program)])
+
+    class StandIn(StudyWorker):
+        command = (sys.executable, str(program))
+
+    return StandIn(made, storage, [{**os.environ, **trials}] * jobs, say)
 
 
 def begun(folder):

@@ -152,7 +152,7 @@ def test_a_signal_ends_the_trials_and_says_so(tmp_path):
 def test_a_monitor_that_does_not_exist_is_an_error():
     trial = optuna.create_study(direction="maximize").ask()
     with pytest.raises(RunError, match="watches val_miou, but an epoch has only loss, miou"):
-        Pruning(trial).on_epoch_end(0, {"loss": 1.0, "miou": 0.5})
+        Pruning(trial, first=0).on_epoch_end(0, {"loss": 1.0, "miou": 0.5})
 
 
 @pytest.mark.parametrize("name", ["none", "median", "asha", "hyperband"])
