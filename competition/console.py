@@ -1,4 +1,4 @@
-"""What a user sees: results as tables on stdout, progress and errors on stderr, and TensorFlow's chatter nowhere."""
+"""Output of the commands: results as tables on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from marsls_keras.progress import write
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
+_PROBLEMS = 30  # of a data folder that are listed; --json has all
 
 LABELS = {
     "miou": "mIoU",
@@ -29,12 +30,21 @@ LABELS = {
 
 
 def say(line: str) -> None:
-    """Print a line of progress on stderr."""
+    """Print a line of progress on stderr.
+
+    Example:
+        >>> say("Training fold 0.")
+    """
     write(line)
 
 
 def show(*parts: Any) -> None:
-    """Print text and tables on stdout; text is not wrapped, so that it can be searched and copied."""
+    """Print text and tables on stdout; text is not wrapped, so that it can be searched and copied.
+
+    Example:
+        >>> show("mIoU 0.75")
+        mIoU 0.75
+    """
     console = Console(**_PLAIN)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
@@ -43,12 +53,24 @@ def show(*parts: Any) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON on stdout, in ASCII, which every machine reads."""
+    """Print a value as JSON on stdout, in ASCII, which every machine reads.
+
+    Example:
+        >>> show_json({"miou": 0.75})
+        {
+          "miou": 0.75
+        }
+    """
     print(json.dumps(value, indent=2))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
-    """Return a table; the first column is text, the others are numbers."""
+    """Return a table; the first column is text, the others are numbers.
+
+    Example:
+        >>> table("Folds", ["", "mIoU"], [["fold 0", 0.75]]).row_count
+        1
+    """
     made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE)
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
@@ -58,7 +80,13 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
 
 
 def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable[float] | None]]) -> Table:
-    """Return a table of scores, one row per (name, scores, 95 % interval of the mIoU or None)."""
+    """Return a table of scores, one row per (name, scores, 95 % interval of the mIoU or None).
+
+    Example:
+        >>> from marsls_keras.counts import Counts
+        >>> score_table("Folds", [("fold 0", Counts(8, 1, 1, 90).scores(), (0.7, 0.8))]).row_count
+        1
+    """
     rows = list(rows)
     bounded = any(interval for *_, interval in rows)
     columns = ["", "mIoU", *(["95 % interval"] if bounded else []), *(LABELS[score] for score in SCORES[1:])]
@@ -70,12 +98,22 @@ def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable
 
 
 def bounds(interval: Iterable[float] | None) -> str:
-    """Return a 95 % interval of a score as text."""
+    """Return a 95 % interval of a score as text.
+
+    Example:
+        >>> bounds((0.7, 0.8))
+        '0.7000–0.8000'
+    """
     return NO_INTERVAL if interval is None else "–".join(f"{end:.4f}" for end in interval)
 
 
 def regions_line(regions: dict[str, Any] | None) -> str:
-    """Return how a score differs between regions, as text, from `marsls_keras.intervals.region_spread`."""
+    """Return how a score differs between regions, as text, from `marsls_keras.intervals.region_spread`.
+
+    Example:
+        >>> regions_line({"min": 0.6, "max": 0.8, "std": 0.1, "scores": [0.6, 0.8]})
+        'mIoU by region: 0.6000 to 0.8000, standard deviation 0.1000, of 2 regions.'
+    """
     if regions is None:
         return "There is one region only, so nothing tells how the mIoU differs between regions."
     low, high, deviation = (f"{regions[key]:.4f}" for key in ("min", "max", "std"))
@@ -83,14 +121,27 @@ def regions_line(regions: dict[str, Any] | None) -> str:
 
 
 def detection_table(title: str, found: dict[str, Any]) -> Table:
-    """Return a table of how well tiles with landslide were told from those without, from `marsls_keras.counts.detection`."""
+    """Return a table of image-level detection scores, from `marsls_keras.counts.detection`.
+
+    Example:
+        >>> scores = {"f1": 0.86, "accuracy": 0.88, "precision": 0.75, "recall": 1.0}
+        >>> found = {"counts": {"tp": 3, "fp": 1, "fn": 0, "tn": 4}, "scores": scores}
+        >>> detection_table("Tiles with landslide", found).row_count
+        1
+    """
     counts = found["counts"]
     right, number = counts["tp"] + counts["tn"], sum(counts.values())
     return table(title, ["", *(LABELS[score] for score in IMAGE_SCORES)], [[f"{right} of {number} right", *found["scores"].values()]])
 
 
 def elements_table(title: str, elements: Iterable[dict[str, Any]]) -> Table:
-    """Return a table of what each element of a decision gains, from `elements` of decision.json."""
+    """Return a table of the gain of each element of a decision, from `elements` of decision.json.
+
+    Example:
+        >>> gain = {"miou": 0.01, "interval": (0.002, 0.018)}
+        >>> elements_table("Elements", [{"element": "threshold", "value": 0.45, "gain": gain, "alone": gain, "kept": True}]).row_count
+        1
+    """
     cells = []
     for row in elements:
         value = row["value"]
@@ -102,12 +153,22 @@ def elements_table(title: str, elements: Iterable[dict[str, Any]]) -> Table:
 
 
 def signed(value: float) -> str:
-    """Return a difference of scores as text; what is rounded to zero has no minus."""
+    """Return a difference of scores as text; what is rounded to zero has no minus.
+
+    Example:
+        >>> signed(0.0123), signed(-0.00001)
+        ('+0.0123', '+0.0000')
+    """
     return f"{value:+z.4f}"
 
 
-def show_check(result: dict[str, Any], limit: int = 30) -> None:
-    """Print what `check_data` found."""
+def show_check(result: dict[str, Any]) -> None:
+    """Print what `check_data` found.
+
+    Example:
+        >>> from competition.commands.check import check_data
+        >>> show_check(check_data(Path("data")))
+    """
     show(
         f"{result['root']}: {result['release'] or 'no readable tile'}"
         + (f", {result['size'][0]} x {result['size'][1]} pixels" if result["size"] else "")
@@ -138,16 +199,21 @@ def show_check(result: dict[str, Any], limit: int = 30) -> None:
         best = sorted(result["slope"], key=lambda band: (band != "slope", -result["slope"][band]))[:2]
         show("Correlation with the gradient of dem: " + ", next ".join(f"{band} {result['slope'][band]:.2f}" for band in best) + ".")
     problems = result["problems"]
-    for problem in problems[:limit]:
+    for problem in problems[:_PROBLEMS]:
         show(f"{problem['severity']}: {problem['kind']}: {problem['message']}")
-    if len(problems) > limit:
-        show(f"… and {len(problems) - limit} more (--json lists all)")
+    if len(problems) > _PROBLEMS:
+        show(f"… and {len(problems) - _PROBLEMS} more (--json lists all)")
     errors = sum(problem["severity"] == "error" for problem in problems)
     show(f"{errors} error(s), {len(problems) - errors} warning(s).")
 
 
 def show_inspection(found: dict[str, Any]) -> None:
-    """Print what `inspect_zip` found."""
+    """Print what `inspect_zip` found.
+
+    Example:
+        >>> from competition.submission.inspect import inspect_zip
+        >>> show_inspection(inspect_zip(Path("submissions/default.zip"), {"x.tif": (128, 128)}))
+    """
     path = found["zip"]
     if found["good"]:
         empty = f", {found['empty']} of them without any" if found["empty"] else ""

@@ -1,4 +1,4 @@
-"""Training several folds at once on one machine: a process for each, on a GPU of its own or with its share of the CPU's cores."""
+"""Train several folds at once: a process for each, on its own GPU or its share of the CPU cores."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ _COUNT = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GP
 
 
 def device_environments(jobs: int) -> list[dict[str, str]]:
-    """Return the environment variables that give each of so many processes a GPU of its own; empty where there is no GPU.
+    """Return the environment variables that give each of so many processes its own GPU; empty where there is none.
 
     The GPUs are counted in a process that ends at once: to look at a GPU is to take its memory.
 
     Raises:
         InputError: If there are GPUs, but fewer than processes.
+
+    Example:
+        >>> device_environments(2)  # with two GPUs
+        [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
     """
     counted = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True)
     if counted.returncode:
@@ -38,13 +42,18 @@ def device_environments(jobs: int) -> list[dict[str, str]]:
 
 
 def core_limits(at_once: int) -> dict[str, str]:
-    """Return the environment variables that give each of so many processes its share of the cores; they would start a thread for each."""
+    """Return the environment variables that limit each of so many processes to its share of the CPU cores.
+
+    Example:
+        >>> core_limits(2)  # with four cores
+        {'TF_NUM_INTRAOP_THREADS': '2', 'OMP_NUM_THREADS': '2'}
+    """
     threads = str(max(1, (os.cpu_count() or 1) // at_once))
     return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
 
 
 def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]], say: Say) -> None:
-    """Run a command for each fold, as many at once as there are environments, and pass on what they say.
+    """Run a command for each fold, as many at once as there are environments, and forward their progress.
 
     Args:
         commands: Arguments of `marsls` by fold.
@@ -54,6 +63,9 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
     Raises:
         RunError: If some failed; the others were trained to their end all the same.
         Interrupted: If a signal came; it was passed on, and the processes have saved their state.
+
+    Example:
+        >>> train_side_by_side({fold: ["train", "--fold", str(fold)] for fold in (0, 1)}, device_environments(2), print)
     """
     from marsls_keras.signals import Signals
 
@@ -117,6 +129,11 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
 
 
 def last_error(lines: Sequence[str]) -> str:
-    """Return the error that a process ended with, or the last that it said."""
+    """Return the error that a process ended with, or the last that it said.
+
+    Example:
+        >>> last_error(["epoch 1", "Error: Training diverged."])
+        'Training diverged.'
+    """
     begin = max((i for i, line in enumerate(lines) if line.startswith("Error: ")), default=len(lines) - 1)
     return "\n    ".join(lines[max(begin, 0) :]).removeprefix("Error: ")

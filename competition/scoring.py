@@ -1,4 +1,4 @@
-"""What CodaBench would say about a zip, given the true masks."""
+"""Score a submission zip against the true masks, as CodaBench does."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ from marsls_keras.progress import tracked
 
 @dataclass(frozen=True)
 class Score:
-    """The score of a submission.
+    """Scores of a submission, pooled and tile by tile.
 
     Attributes:
         counts: Counts pooled over all pixels of all tiles.
         scores: The scores of these counts; `miou` is the ranking one.
         tiles: Per tile its name, its scores and its counts (tp, fp, fn, tn), the worst mIoU first.
+
+    Example:
+        >>> Score(Counts(8, 1, 1, 90), Counts(8, 1, 1, 90).scores(), []).scores["iou_fg"]
+        0.8
     """
 
     counts: Counts
@@ -47,8 +51,12 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
         masks: Folder of the true masks (or its sub-folder `masks`): {0, 1} or {0, 255}, of any numeric type.
 
     Raises:
-        InputError: If the folder is missing or empty, or masks or zip have problems (an entry without mask, a mask without entry,
-            anything that `verify_zip` finds); all are listed.
+        InputError: If the folder is missing or empty, or masks or zip have problems (an entry without mask, a mask
+            without entry, anything that `verify_zip` finds); all are listed.
+
+    Example:
+        >>> score("submissions/default.zip", "data/val/masks").scores["miou"]
+        0.813
     """
     zip_path, folder = Path(zip_path), Path(masks)
     truth = _read_masks(folder / "masks" if (folder / "masks").is_dir() else folder)
@@ -78,6 +86,9 @@ def write_tiles(path: str | Path, tiles: Iterable[dict[str, Any]]) -> None:
 
     Raises:
         RunError: If the file cannot be written.
+
+    Example:
+        >>> write_tiles("tiles.csv", score("submissions/default.zip", "data/val/masks").tiles)
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, ("name", *SCORES, "tp", "fp", "fn", "tn"), lineterminator="\n")
@@ -87,10 +98,14 @@ def write_tiles(path: str | Path, tiles: Iterable[dict[str, Any]]) -> None:
 
 
 def match_names(entries: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
-    """Return entry -> mask for file names that belong together; names without a counterpart, or with several, are left out.
+    """Match entries of a zip with names of true masks; names without a counterpart, or with several, are left out.
 
-    The same name decides, then the same stem (x.tif and x.tiff), then the same grid cell (Image_patch_7_3.tif and Mask_patch_7_3.tif),
-    but never across rasters (ImageT_patch_7_3.tif is of the test raster).
+    The same name decides, then the same stem (x.tif and x.tiff), then the same grid cell (Image_patch_7_3.tif and
+    Mask_patch_7_3.tif), but never across rasters (ImageT_patch_7_3.tif is of the test raster).
+
+    Example:
+        >>> match_names(["Image_patch_7_3.tif", "other.tif"], ["Mask_patch_7_3.tif"])
+        {'Image_patch_7_3.tif': 'Mask_patch_7_3.tif'}
     """
     entries, masks = list(dict.fromkeys(entries)), list(masks)
     pairs = {name: name for name in set(entries) & set(masks)}
@@ -110,7 +125,7 @@ def match_names(entries: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
 
 
 def _same_raster(entry: str, mask: str) -> bool:
-    """Return whether two names may be of one raster: Image_/Mask_ and ImageT_/MaskT_ are of two, other names do not tell."""
+    """Return whether two names may be of one raster: Image_/Mask_ and ImageT_/MaskT_ are of two."""
     found = [re.match(r"(?:Image|Mask)(T?)_", name) for name in (entry, mask)]
     return len({match[1] for match in found if match}) < 2
 

@@ -1,1 +1,1 @@
-"""Timing of data pipeline and network."""
+"""Throughput of data pipeline and network."""

@@ -1,4 +1,4 @@
-"""How fast this machine is at what a recipe asks for: decoding, augmentation, training, inference; and at the same in another library."""
+"""Throughput of this machine with a recipe: decoding, data pipeline, training and inference."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from competition.bench.peers import Peer, require_peer, timed
 from competition.commands.train import require_parts
 from competition.console import table
 from marsls_keras.backend import import_backend
@@ -44,40 +42,39 @@ Turn = Callable[[float], float]
 """Works for about so many seconds and returns the tiles per second."""
 
 
-def bench(
-    config: str, settings: list[str], data: Path | None, seconds: float, peer: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Measure a recipe on this machine, with the very functions that training and inference use.
+def bench(config: str, settings: list[str], data: Path | None, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the throughput of a recipe on this machine, with the very functions that training and inference use.
 
-    A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training tiles are used.
+    A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training
+    tiles are used.
 
     Args:
         config: Name of a recipe or path of a YAML file.
         settings: Changes of it, "section.key=value".
         data: Data folder; generated tiles if None.
         seconds: How long each figure is measured.
-        peer: Name of a library to compare with, in turns, or None.
         say: Called with a line of progress.
 
     Returns:
-        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable" parameters;
-        "decode" of all tiles out of the page cache;
-        "training" on one and the same batch, "training_with_data" with the share of time that the device waits for it, "inference";
-        "memory" at its peak until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation;
-        "peer", None or its facts, speeds, and "ratio" of speeds, above 1 where Keras is faster. Speeds are in tiles per second:
-        "tiles_per_second" is the median of several turns, "slowest" and "fastest" are the extremes.
+        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable"
+        parameters; "decode" of all tiles out of the page cache; "training" on one and the same batch,
+        "training_with_data" with the share of time that the device waits for it, "inference"; "memory" at its peak
+        until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation.
+        Speeds are in tiles per second: "tiles_per_second" is the median of several turns, "slowest" and "fastest" are
+        the extremes.
 
     Raises:
-        InputError: If recipe, data or peer are wrong or missing.
-        RunError: If the peer fails.
+        InputError: If recipe or data are wrong or missing.
+
+    Example:
+        >>> bench("unet", ["training.batch_size=8"], None, 8, print)["training"]["tiles_per_second"]
+        36.6
     """
     if not 0 < seconds < float("inf"):
         raise InputError(f"--seconds {seconds:g}: expected more than 0.")
     recipe, parsed = load_config(config, settings)
     require_parts(parsed)
     load = os.getloadavg()[0]
-    if peer is not None:
-        require_peer(peer, parsed)
     with tempfile.TemporaryDirectory(prefix="marsls-bench-") as scratch:
         if data is None:
             say("Generating tiles.")
@@ -90,20 +87,25 @@ def bench(
         import_backend()
         result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
-        result |= _network(fold, seconds, peer, say)
+        result |= _network(fold, seconds, say)
         result["pipeline"] = {}
         for name, changed in _pipelines(parsed).items():
             say(f"Measuring the pipeline: {name}.")
             batches = replace(fold, run=replace(fold.run, config=changed)).batches(parsed.training.batch_size)
             turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
-            result["pipeline"][name] = _speed(in_turns({name: turn}, seconds)[name])
+            result["pipeline"][name] = throughput(turn, seconds)
     return result
 
 
 def tables(result: dict[str, Any]) -> list[str | Table]:
-    """Return the result of `bench` as people read it."""
+    """Return the result of `bench` as a table and sentences.
+
+    Example:
+        >>> from competition.console import show
+        >>> show(*tables(bench("unet", [], None, 8, print)))
+    """
     environment, decode, training = result["environment"], result["decode"], result["training"]
-    loop, peer = result["training_with_data"], result["peer"]
+    loop = result["training_with_data"]
 
     def row(what: str, speed: dict[str, Any], note: str = "") -> list[str]:
         extremes = f"{speed['slowest']:,.1f}–{speed['fastest']:,.1f}" if "slowest" in speed else ""
@@ -117,8 +119,6 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     for what in ("training", "inference"):
         first = f"; first step {training['first_step_seconds']:.1f} s" if what == "training" else ""
         rows.append(row(f"{what} step", result[what], shape(what) + first))
-        if peer:
-            rows.append(row(f"{what} step in {peer['name']} {peer['version']}", peer[what], f"Keras × {peer[what]['ratio']:.2f}"))
     rows.append(row("training with its data", loop, f"waits for data {loop['wait_share']:.1%} of the time"))
     rows += [row(f"pipeline, {name}", speed) for name, speed in result["pipeline"].items()]
     memory = ", ".join(f"{place} {gibibytes:.2f} GiB" for place, gibibytes in result["memory"].items())
@@ -133,7 +133,7 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
 
 
 def _generated(root: Path) -> Path:
-    """Write tiles to a folder and on to the disk, so that they can be dropped from the page cache, and return the folder."""
+    """Write tiles to a folder and flush them, so that they can be dropped from the page cache; return the folder."""
     write_dataset(root, train=80, val=16, test=0)
     for path in root.rglob("*.tif"):
         with open(path, "rb") as file:
@@ -142,7 +142,7 @@ def _generated(root: Path) -> Path:
 
 
 def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
-    """Decode all tiles of a folder as every command does, from the disk where the system lets the page cache be emptied."""
+    """Decode all tiles of a folder, from the disk where the page cache can be emptied."""
     dataset = Dataset.open(root, release=config.data.release, conflicts=config.data.conflicts)
     cold = hasattr(os, "posix_fadvise")
     for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
@@ -168,7 +168,7 @@ def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
 
 
 def _pipelines(config: Config) -> dict[str, Config]:
-    """Return the recipe with each augmentation preset; with its own, if that is none of them; and with its own on windows."""
+    """Return the recipe with each augmentation preset, with its own if that is none of them, and on windows."""
     presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
     if config.augmentation not in presets.values():
         presets["recipe"] = config.augmentation
@@ -184,8 +184,8 @@ def _pipelines(config: Config) -> dict[str, Config]:
     }
 
 
-def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure training and inference of a fold's network, and of its peer in turns."""
+def _network(fold: FoldData, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure training and inference of a fold's network."""
     from marsls_keras.signals import Signals
     from marsls_keras.training.attempt import Leg
     from marsls_keras.training.callbacks.backup_state import Plan
@@ -202,21 +202,11 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
     steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
     say("Compiling.")
     (first,) = timed(steps["training"], 0)
-    result: dict[str, Any] = {"trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables), "peer": None}
-    with Peer(peer, config, shapes) if peer else nullcontext() as other:
-        if other:
-            result["peer"] = {"name": peer, **other.facts}
-        for what, step in steps.items():
-            number = tiles_in(shapes[what], area)
-            contenders: dict[str, Turn] = {"keras": partial(_steps, partial(timed, step), number)}
-            if other:
-                contenders["peer"] = partial(_steps, partial(other.turn, what), number)
-            say(f"Measuring {what}{f' in turns with {peer}' if peer else ''}.")
-            speeds = in_turns(contenders, seconds)
-            result[what] = {"batch": list(shapes[what]), **_speed(speeds["keras"])}
-            if other:
-                ratio = statistics.median(k / p for k, p in zip(speeds["keras"], speeds["peer"], strict=True))
-                result["peer"][what] = {**_speed(speeds["peer"]), "ratio": ratio}
+    result: dict[str, Any] = {"trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
+    for what, step in steps.items():
+        say(f"Measuring {what}.")
+        turn = partial(_steps, step, tiles_in(shapes[what], area))
+        result[what] = {"batch": list(shapes[what]), **throughput(turn, seconds)}
     result["training"]["first_step_seconds"] = first
     say("Measuring training with its data.")
     # Every size of windows is compiled beforehand.
@@ -226,10 +216,15 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
 
 
 def train_for(model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float) -> dict[str, float]:
-    """Train a compiled model on batches as they come, for some seconds after so many steps to warm up.
+    """Train a compiled model on batches as they come, and measure the share of time spent waiting for them.
 
     Returns:
-        "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for the next batch.
+        "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for
+        the next batch.
+
+    Example:
+        >>> train_for(model, batches.repeat(), area=128 * 128, warm_up=1, seconds=8)["wait_share"]
+        0.004
     """
     iterator = iter(batches)
     for _ in range(warm_up):
@@ -255,14 +250,35 @@ def _area(fold: FoldData) -> int:
 
 
 def tiles_in(shape: tuple[int, ...], area: int) -> float:
-    """Return how many tiles of this area a batch (B, H, W, C) has the pixels of."""
+    """Return the size of a batch (B, H, W, C) in tiles of this area in pixels.
+
+    Example:
+        >>> tiles_in((4, 64, 64, 7), 128 * 128)
+        1.0
+    """
     number, height, width, _ = shape
     return number * height * width / area
 
 
-def _steps(turn: Callable[[float], list[float]], number: float, seconds: float) -> float:
+def timed(step: Callable[[], Any], seconds: float) -> list[float]:
+    """Repeat a step for this long, at least once, and return the seconds that each took.
+
+    Example:
+        >>> [round(taken, 1) for taken in timed(lambda: time.sleep(0.1), 0.25)]
+        [0.1, 0.1, 0.1]
+    """
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while not taken or time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def _steps(step: Callable[[], Any], number: float, seconds: float) -> float:
     """Return the tiles per second of a turn of steps, each of this number of tiles."""
-    return number / statistics.median(turn(seconds))
+    return number / statistics.median(timed(step, seconds))
 
 
 def _batches(batches: Any, area: int, seconds: float) -> float:
@@ -273,11 +289,15 @@ def _batches(batches: Any, area: int, seconds: float) -> float:
     return pixels / taken
 
 
-def in_turns(contenders: Mapping[str, Turn], seconds: float) -> dict[str, list[float]]:
-    """Let the contenders take short turns, after one each to warm up, and return the tiles per second of each turn."""
-    rounds = [{name: turn(seconds / _TURNS) for name, turn in contenders.items()} for _ in range(_TURNS + 1)]
-    return {name: [speeds[name] for speeds in rounds[1:]] for name in contenders}
+def throughput(turn: Turn, seconds: float) -> dict[str, float]:
+    """Measure a speed in short turns, after one to warm up.
 
+    Returns:
+        "tiles_per_second", the median of the turns, "slowest" and "fastest".
 
-def _speed(speeds: list[float]) -> dict[str, float]:
+    Example:
+        >>> throughput(lambda seconds: 100.0, 8)
+        {'tiles_per_second': 100.0, 'slowest': 100.0, 'fastest': 100.0}
+    """
+    _, *speeds = (turn(seconds / _TURNS) for _ in range(_TURNS + 1))
     return {"tiles_per_second": statistics.median(speeds), "slowest": min(speeds), "fastest": max(speeds)}

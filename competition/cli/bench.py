@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,15 +15,11 @@ def bench(
     data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; generated tiles by default.")] = None,
     settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
     seconds: Annotated[float, Option(help="How long each figure is measured.")] = 8,
-    peer: Annotated[str | None, Option(help="Also measure the same network in another library, in turns: torch.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure decoding, the data pipeline, training and inference on this machine."""
-    if peer is not None:  # the two share a GPU's memory, so neither may take all of it at once
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from competition.bench import bench as measure
     from competition.console import say, show, show_json
 
-    result = measure.bench(config, settings or [], data, seconds, peer, say)
+    result = measure.bench(config, settings or [], data, seconds, say)
     show_json(result) if as_json else show(*measure.tables(result))

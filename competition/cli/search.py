@@ -19,7 +19,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What the user asks for; None is the default.
+    """The command-line options of a search; None is the default.
 
     Attributes:
         config: Name of a recipe, or a YAML file.
@@ -29,6 +29,10 @@ class SearchOptions:
         jobs: Trials at once.
         storage: Journal file or URL; the journal in the search's folder by default.
         pruner: Name of the pruner.
+
+    Example:
+        >>> SearchOptions(config="unet", set=None, epochs=20, trials=40, jobs=1, storage=None, pruner="median").epochs
+        20
     """
 
     config: str | None
@@ -57,7 +61,7 @@ def tune_training(
     runs: Path,
     as_json: bool,
 ) -> int:
-    """Search, show the trials and what to type next; return the exit code.
+    """Run a search over training, print the trials and the next command; return the exit code.
 
     Args:
         options: What to search.
@@ -70,6 +74,11 @@ def tune_training(
     Raises:
         InputError: If the recipe, the data or the storage cannot be used.
         RunError: If no trial was finished, or a file cannot be written.
+
+    Example:
+        >>> options = SearchOptions("unet", None, epochs=20, trials=40, jobs=1, storage=None, pruner=None)
+        >>> tune_training(options, [], None, Path("data"), Path("runs"), as_json=False)
+        0
     """
     if len(names) > 1:
         raise InputError(f"--run {names[1]}: a search belongs to one run, but {len(names)} are given.")
@@ -81,8 +90,8 @@ def tune_training(
     import optuna
 
     from competition.search.space import Space
-    from competition.search.storage import open_store
-    from competition.search.study import Plan, Search, best_trial
+    from competition.search.storage import open_storage
+    from competition.search.study import StudyPlan, StudyWorker, best_trial
     from competition.search.study_record import StudyRecord
     from marsls_keras.config import load_recipe
     from marsls_keras.data.fingerprint import fingerprint
@@ -108,15 +117,15 @@ def tune_training(
     del tiles  # the trials read them themselves
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
-    plan = Plan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
-    search = Search(plan, open_store(storage, say), environments, say)
+    plan = StudyPlan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
+    worker = StudyWorker(plan, open_storage(storage, say), environments, say)
     say(f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}.")
-    best = best_trial(search.run())
+    best = best_trial(worker.run())
     result = read_record(folder / "study.json", StudyRecord)
     show_json(result) if as_json else _show(result)
-    if search.stopped is not None:
+    if worker.stopped is not None:
         say("Stopped. The same command goes on.")
-        return 128 + search.stopped
+        return 128 + worker.stopped
     if best is None and any(trial["state"] == "running" for trial in result["trials"]):
         say("No trial is finished yet; other workers train the last ones.")
     elif best is None:

@@ -1,4 +1,4 @@
-"""The leaderboard's answers: noted in the ledger, and compared with what was expected."""
+"""Leaderboard scores: written into the ledger, and compared with the expected ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ _ENOUGH = 3  # of two lines the correlation is always -1 or 1
 
 
 def record(zip_file: Path, phase: int, score: float, name: str | None = None, ledger: Path | None = None) -> dict[str, Any]:
-    """Note the leaderboard's answer for a zip, in the line of that zip.
+    """Write a leaderboard score into the ledger, in the line of its zip.
 
-    The line is found by the SHA-256 of the zip; where the file is gone, or the line has none, by its name, if only one zip has it. A second
-    answer, of the other phase, gets a line of its own; a second one of the same phase takes the place of the first, since the same
-    bytes have one score. A zip that is not in the ledger gets a new line, filled from its manifest if one lies beside it.
+    The line is found by the SHA-256 of the zip; where the file is gone, or the line has none, by its name, if only one
+    zip has it. A second answer, of the other phase, gets a line of its own; a second one of the same phase takes the
+    place of the first, since the same bytes have one score. A zip that is not in the ledger gets a new line, filled
+    from its manifest if one lies beside it.
 
     Args:
         zip_file: The zip, or, where it is gone, its name in the ledger.
@@ -39,13 +40,17 @@ def record(zip_file: Path, phase: int, score: float, name: str | None = None, le
         ledger: The CSV file; the one beside the zip by default, or `LEDGER` where there is none.
 
     Returns:
-        "ledger"; "zip", its name there; "phase"; "score"; "replaced", the score that the phase had before, as text, or None; and "new",
-        whether the zip was not in the ledger.
+        "ledger"; "zip", its name there; "phase"; "score"; "replaced", the score that the phase had before, as text, or
+        None; and "new", whether the zip was not in the ledger.
 
     Raises:
-        InputError: If phase or score are impossible, the zip is neither a file nor in the ledger, its name is not unique there, or `name`
-            is given for a zip that has another one.
+        InputError: If phase or score are impossible, the zip is neither a file nor in the ledger, its name is not
+            unique there, or `name` is given for a zip that has another one.
         RunError: If the ledger cannot be written.
+
+    Example:
+        >>> record(Path("submissions/default.zip"), phase=1, score=0.86)["replaced"] is None
+        True
     """
     if phase not in PHASES:
         raise InputError(f"--phase {phase}: there is no such phase. Expected {' or '.join(map(str, PHASES))}.")
@@ -56,20 +61,25 @@ def record(zip_file: Path, phase: int, score: float, name: str | None = None, le
     path = ledger or (beside if beside.exists() else LEDGER)
     digest = _digest(zip_file)
     _lines_of(zip_file, digest, Ledger.read(path).rows(), path)  # refused before there is a lock, or a folder for it
-    with Ledger.locked(path) as book:
-        return _note(book, zip_file, digest, {"phase": phase, "score": score}, name)
+    with Ledger.locked(path) as locked:
+        return _note(locked, zip_file, digest, {"phase": phase, "score": score}, name)
 
 
 def answers(ledger: Path) -> list[dict[str, Any]]:
     """Return the lines of a ledger as figures, in its order.
 
     Returns:
-        For each line that names a zip "time", "zip", "sha256", "phase" (text), "score" and "expected" (None where empty), "interval" (None
-        unless it has both ends), "difference" (score minus expected) and "inside" (whether the score is within the interval), None where
-        either is missing.
+        For each line that names a zip "time", "zip", "sha256", "phase" (text), "score" and "expected" (None where
+        empty), "interval" (None unless it has both ends), "difference" (score minus expected) and "inside" (whether the
+        score is within the interval), None where either is missing.
 
     Raises:
-        InputError: If the file is missing or is no ledger, or cells that have to be numbers from 0 to 1 are not; all are listed.
+        InputError: If the file is missing or is no ledger, or cells that have to be numbers from 0 to 1 are not; all
+            are listed.
+
+    Example:
+        >>> answers(Path("submissions/ledger.csv"))[0]["inside"]
+        True
     """
     if not ledger.exists():
         raise InputError(f"There is no ledger {ledger}. marsls submit writes one; name another with --ledger.")
@@ -102,7 +112,7 @@ def answers(ledger: Path) -> list[dict[str, Any]]:
 
 
 def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return how expected and actual scores go together, for each phase, and for all lines if they are of several.
+    """Return the correlations of expected and actual scores, for each phase, and for all lines if they are of several.
 
     Phases have different tiles, so a correlation over all of them also tells that one is harder.
 
@@ -110,8 +120,12 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         lines: What `answers` returned.
 
     Returns:
-        "phase" (or "all"), "lines", "pearson" and "spearman", for each that has at least three lines with both figures; the
-        coefficients are None where one of the figures is always the same.
+        "phase" (or "all"), "lines", "pearson" and "spearman", for each that has at least three lines with both figures;
+        the coefficients are None where one of the figures is always the same.
+
+    Example:
+        >>> correlations(answers(Path("submissions/ledger.csv")))
+        [{'phase': '1', 'lines': 3, 'pearson': 0.91, 'spearman': 1.0}]
     """
     from scipy.stats import pearsonr, spearmanr  # takes a second, which a wrong name need not wait for
 
@@ -129,27 +143,27 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _note(book: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None) -> dict[str, Any]:
+def _note(ledger: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None) -> dict[str, Any]:
     """Note an answer in a ledger that is locked; see `record`."""
-    rows = book.rows()
-    found = _lines_of(zip_file, digest, rows, book.path)
-    result = {"ledger": str(book.path), **answer, "replaced": None, "new": not found}
+    rows = ledger.rows()
+    found = _lines_of(zip_file, digest, rows, ledger.path)
+    result = {"ledger": str(ledger.path), **answer, "replaced": None, "new": not found}
     if not found:
         row = _new_row(zip_file, digest, name)
-        book.append(row | answer)
+        ledger.append(row | answer)
         return {**result, "zip": row["zip"]}
     known = rows[found[-1]]["zip"]
     if name not in (None, known):
-        raise InputError(f"--name {name}: {zip_file} is in {book.path} already, as {known}. Leave out --name.")
+        raise InputError(f"--name {name}: {zip_file} is in {ledger.path} already, as {known}. Leave out --name.")
     same = [line for line in found if rows[line]["phase"].strip() == str(answer["phase"])]
     free = [line for line in found if not rows[line]["phase"].strip() and not rows[line]["score"].strip()]
     if same:
         result["replaced"] = rows[same[-1]]["score"] or None
-        book.fill(same[-1], answer)
+        ledger.fill(same[-1], answer)
     elif free:
-        book.fill(free[-1], answer)
+        ledger.fill(free[-1], answer)
     else:
-        book.append(rows[found[-1]] | answer)
+        ledger.append(rows[found[-1]] | answer)
     return {**result, "zip": known}
 
 

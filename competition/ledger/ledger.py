@@ -1,10 +1,10 @@
-"""The ledger of submissions: a line for every zip that was written, and for every answer of the leaderboard."""
+"""The ledger of submissions: a CSV file with a line for every zip and every leaderboard score."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,23 +23,30 @@ LEDGER_COLUMNS = (
 """Columns of the ledger; phase and score are those of the leaderboard's answer, which `marsls ledger add` fills in."""
 
 _PATIENCE = 60  # seconds; another process needs milliseconds
+_BOM = b"\xef\xbb\xbf"  # by which a spreadsheet knows UTF-8
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ledger:
-    """A ledger as it is on disk. Lines keep their bytes, whatever program has written them, until they are changed.
+    """A ledger in memory.
+
+    Cells that others added are kept: in columns of their own, beyond the last column, and bytes that are no UTF-8.
 
     Attributes:
         path: The CSV file.
-        header: Its columns, those of `LEDGER_COLUMNS` and any that someone added.
-        head: The header's line, bytes; empty where there is no file yet.
-        lines: The other lines, bytes with their line ends; a line may have several rows of text within quotes.
+        columns: Its columns, those of `LEDGER_COLUMNS` and any others.
+        lines: The cells of each line, as many as it has.
+        bom: Whether the file begins with a byte order mark.
+
+    Example:
+        >>> Ledger.read("submissions/ledger.csv").rows()[0]["zip"]
+        'default.zip'
     """
 
     path: Path
-    header: tuple[str, ...] = LEDGER_COLUMNS
-    head: bytes = b""
-    lines: tuple[bytes, ...] = ()
+    columns: list[str]
+    lines: list[list[str]]
+    bom: bool
 
     @classmethod
     def read(cls, path: str | Path) -> Ledger:
@@ -50,33 +57,39 @@ class Ledger:
         """
         path = Path(path)
         try:
-            records = _records(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
-            return cls(path)
+            content = b""
         except OSError as error:
             raise InputError(f"{path} cannot be read as a ledger: {error.strerror}.") from None
-        if not records:
-            return cls(path)
+        text = content.removeprefix(_BOM).decode("utf-8", "surrogateescape")
+        reader = csv.reader(io.StringIO(text, newline=""))
         try:
-            header = tuple(_cells(records[0].removeprefix(b"\xef\xbb\xbf")))
-        except csv.Error:  # no text at all
-            header = ()
-        if missing := [column for column in LEDGER_COLUMNS if column not in header]:
+            lines = list(reader)
+        except csv.Error as error:  # such as a cell longer than the reader takes
+            raise InputError(f"{path}: line {reader.line_num} is no line of a ledger ({error}). Mend it in a text editor.") from None
+        columns = lines[0] if lines else list(LEDGER_COLUMNS)
+        if missing := [column for column in LEDGER_COLUMNS if column not in columns]:
             raise InputError(
                 f"{path} is not a ledger of submissions: no column {', '.join(missing)}. Move it away; a new one will be made."
             )
-        return cls(path, header, records[0], tuple(records[1:]))
+        return cls(path, columns, lines[1:], content.startswith(_BOM))
 
     @classmethod
     @contextmanager
     def locked(cls, path: str | Path) -> Iterator[Ledger]:
-        """Read a ledger and keep other processes, also of other machines that share the folder, from changing it within the block.
+        """Read a ledger to change it, and write it at the end of the block, unless that raises.
 
-        The lock is a hidden file beside the ledger. The operating system lets go of it when the process ends, however it ends.
+        Other processes, also of other machines that share the folder, wait until then. The lock is a hidden file beside
+        the ledger. The operating system releases it when the process ends, however it ends.
 
         Raises:
             InputError: If the file is there and is no ledger; then there is no lock either.
-            RunError: If the folder cannot be written to, or another process does not let go.
+            RunError: If the ledger cannot be written, or another process does not release the lock.
+
+        Example:
+            >>> with Ledger.locked("submissions/ledger.csv") as ledger:
+            ...     ledger.append({"zip": "default.zip"})
         """
         path = Path(path)
         cls.read(path)
@@ -87,69 +100,70 @@ class Ledger:
             reason = error.strerror or str(error)
             raise RunError(f"Could not write {path}: {reason}. Nothing was changed; wait, or choose another place.") from error
         with lock:
-            yield cls.read(path)
+            ledger = cls.read(path)
+            yield ledger
+            ledger._write()
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the cells of each line by column; a cell that is missing is empty, a blank line has none but empty ones.
-
-        Raises:
-            InputError: If a line cannot be read.
-        """
-        found = []
-        for number, line in enumerate(self.lines, 2):
-            try:
-                cells = _cells(line)
-            except csv.Error as error:
-                raise InputError(f"{self.path}: line {number} is no line of a ledger ({error}). Mend it in a text editor.") from None
-            found.append(dict.fromkeys(self.header, "") | dict(zip(self.header, cells, strict=False)))
-        return found
+        """Return the cells of each line by column; missing ones are empty."""
+        return [dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False)) for cells in self.lines]
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write the ledger, which is `locked`, with one more line; see `append_ledger`."""
-        text = _text(self.header, {"time": datetime.now(UTC).isoformat(timespec="seconds")} | dict(row))
-        old = self.head + b"".join(self.lines) if self.head else _text(self.header, dict(zip(self.header, self.header, strict=True)))
-        gap = b"" if old.endswith((b"\n", b"\r")) else b"\n"
-        self._write(old + gap + text)
+        """Add a line.
+
+        Args:
+            row: Value by column; lists are joined by spaces, what is missing is left empty, the time defaults to now.
+        """
+        self.lines.append([])
+        self.fill(-1, {"time": datetime.now(UTC).isoformat(timespec="seconds")} | dict(row))
 
     def fill(self, line: int, cells: Mapping[str, Any]) -> None:
-        """Write the ledger, which is `locked`, with some cells of a line changed; the other lines stay byte for byte.
+        """Change some cells of a line.
 
         Args:
             line: Position in `lines`.
-            cells: Value by column.
+            cells: Value by column; lists are joined by spaces.
         """
-        old = self.lines[line]
-        values = _cells(old)
-        beyond = values[len(self.header) :]  # what a spreadsheet has to the right of the last column
-        end = old[len(old.rstrip(b"\r\n")) :]
-        new = _text(self.header, self.rows()[line] | dict(cells), beyond).removesuffix(b"\n") + end
-        self._write(self.head + b"".join((*self.lines[:line], new, *self.lines[line + 1 :])))
+        found = self.lines[line]
+        found += [""] * (len(self.columns) - len(found))
+        for column, value in cells.items():
+            text = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            found[self.columns.index(column)] = "" if text is None else str(text)
 
-    def _write(self, content: bytes) -> None:
-        with atomic(self.path) as temporary:  # bytes and not text, since a spreadsheet may have left other line ends
-            temporary.write_bytes(content)
+    def _write(self) -> None:
+        text = "".join(map(_line, [self.columns, *self.lines]))
+        with atomic(self.path) as temporary:
+            temporary.write_bytes(_BOM * self.bom + text.encode("utf-8", "surrogateescape"))
 
 
 def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Add a line to the ledger of submissions; the lines before stay byte for byte, and of processes that add at once none loses one.
+    """Add a line to the ledger of submissions; of processes that add at once none loses one.
 
     Args:
-        path: The CSV file, made with its header if it is not there. Columns that someone added are kept and left empty.
-        row: Value by column of `LEDGER_COLUMNS`; lists are joined by spaces, what is missing is left empty, the time defaults to now.
+        path: The CSV file, made with its header if it is not there.
+        row: Value by column of `LEDGER_COLUMNS`, see `Ledger.append`.
 
     Raises:
         InputError: If the file is there and is no ledger.
         RunError: If it cannot be written.
         ValueError: If `row` has a column that the ledger does not know.
+
+    Example:
+        >>> append_ledger("submissions/ledger.csv", {"zip": "default.zip", "runs": ["unet", "segmenter"], "expected_miou": 0.82})
     """
     if unknown := set(row) - set(LEDGER_COLUMNS):
         raise ValueError(f"The ledger has the columns {', '.join(LEDGER_COLUMNS)}. Received: {', '.join(sorted(unknown))}")
-    with Ledger.locked(path) as book:
-        book.append(row)
+    with Ledger.locked(path) as ledger:
+        ledger.append(row)
 
 
 def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ledger notes of a submission, from its manifest."""
+    """Return what the ledger notes of a submission, from its manifest.
+
+    Example:
+        >>> ledger_row({"zip": "default.zip", "sha256": "…", "runs": {"unet": {}}})["runs"]
+        ['unet']
+    """
     expected = manifest.get("expected") or {"miou": "", "interval": ("", "")}
     low, high = expected["interval"] or ("", "")
     same = {
@@ -158,30 +172,7 @@ def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return same | {"runs": list(manifest.get("runs", [])), "expected_miou": expected["miou"], "low": low, "high": high}
 
 
-def _records(content: bytes) -> list[bytes]:
-    """Return the lines of a CSV file with their ends; a line break within quotes is no end."""
-    records, begun = [], b""
-    for line in content.splitlines(keepends=True):
-        begun += line
-        if begun.count(b'"') % 2 == 0:
-            records.append(begun)
-            begun = b""
-    return records + ([begun] if begun else [])
-
-
-def _cells(line: bytes) -> list[str]:
-    """Return the cells of a line; bytes that are no UTF-8 are kept as surrogates, which `_text` turns back.
-
-    Raises:
-        csv.Error: If it is no line of CSV, such as one whose cells are longer than the reader takes.
-    """
-    return next(csv.reader(io.StringIO(line.decode("utf-8", "surrogateescape"), newline="")), [])
-
-
-def _text(header: Sequence[str], row: Mapping[str, Any], beyond: Sequence[str] = ()) -> bytes:
-    """Return a line with its end; lists are joined by spaces."""
+def _line(cells: list[str]) -> str:
     text = io.StringIO()
-    values = [row.get(column, "") for column in header]
-    cells = [" ".join(map(str, value)) if isinstance(value, list | tuple) else value for value in values]
-    csv.writer(text, lineterminator="\n").writerow([*cells, *beyond])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # it quotes cells with the characters of its line end, so both must be in it
+    return text.getvalue().removesuffix("\r\n") + "\n"

@@ -1,4 +1,4 @@
-"""The space of a search: which keys of a configuration are tried with which values, and from a trial's draw to a configuration."""
+"""The search space: the keys of a configuration and the values they are drawn from."""
 
 from __future__ import annotations
 
@@ -24,16 +24,23 @@ _FIXED = {
     "data": "tiles",
     "inference": "threshold and views",
 }
-"""What trials are judged on. It must be the same for all of them, or the best would be the one that was judged most kindly."""
+"""What trials are judged on. It must be the same for all of them, or the best would be the one that was judged most
+kindly."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """A configuration and what is tried instead of its values.
+    """The search space around a configuration: which keys are drawn from which values.
 
     Attributes:
         base: The configuration.
         keys: Dotted keys, what holds others before them, with a range or a tuple of values each.
+
+    Example:
+        >>> from marsls_keras.config import load_recipe
+        >>> space = Space.of(load_recipe("unet", ["search={training.learning_rate: [0.001, 0.01]}"])[1])
+        >>> space.configuration({"training.learning_rate": 0.01}).training.learning_rate
+        0.01
     """
 
     base: Config
@@ -54,7 +61,7 @@ class Space:
         return space
 
     def draw(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-        """Let a trial choose a value for each key; a loss term's parameter is left out where the loss has no such term."""
+        """Draw a value for each key that applies: a loss term's parameter only if the loss has the term."""
         chosen: dict[str, Any] = {}
         for key, values in self.keys.items():
             if self._applies(key, chosen):
@@ -120,7 +127,7 @@ class Space:
                 raise InputError(f"search: not all of its values go together: {error}") from None
 
     def _around(self, key: str) -> Iterator[dict[str, Any]]:
-        """Yield the surroundings in which a key is checked: the configuration as it is, or a loss that has the term of the key.
+        """Yield the changes beside which a key is checked: none, or a loss that has the term of the key.
 
         Raises:
             InputError: If no loss has it.
@@ -142,9 +149,14 @@ class Space:
 
 
 def default_keys(config: Config) -> dict[str, Distribution]:
-    """Return what is searched where the recipe does not say: learning rate, weight decay, loss and augmentation, around the recipe's own.
+    """Return the default search space of a recipe: learning rate, weight decay, loss and augmentation around its own.
 
-    The losses are those of the field: cross entropy or focal loss with Dice (DualSwinFusionSeg, RMAU-Net), Tversky, and the Lovász hinge.
+    The losses are those of the field: cross entropy or focal loss with Dice (DualSwinFusionSeg, RMAU-Net), Tversky, and
+    the Lovász hinge.
+
+    Example:
+        >>> list(default_keys(Config()))
+        ['training.learning_rate', 'training.weight_decay', 'loss', 'augmentation']
     """
     rate = config.training.learning_rate
     losses: list[Any] = [
@@ -159,12 +171,12 @@ def default_keys(config: Config) -> dict[str, Distribution]:
     return {
         "training.learning_rate": Range(low=rate / 10, high=rate * 10, log=True),
         **decay,
-        "loss": _different(config, "loss", losses),
-        "augmentation": _different(config, "augmentation", augmentations),
+        "loss": _different("loss", losses),
+        "augmentation": _different("augmentation", augmentations),
     }
 
 
-def _different(config: Config, section: str, values: list[Any]) -> tuple[Any, ...]:
+def _different(section: str, values: list[Any]) -> tuple[Any, ...]:
     """Return the values of a section that do not mean the same as one before them."""
     meant: dict[int, Any] = {}
     for i, value in enumerate(values):
@@ -184,7 +196,12 @@ def _suggest(trial: optuna.trial.BaseTrial, key: str, values: Distribution) -> A
 
 
 def labels(values: tuple[Any, ...]) -> list[Any]:
-    """Return what Optuna calls the values: those of one word by themselves, lists and sections by their YAML."""
+    """Return the categories that Optuna stores for the values: scalars as they are, lists and sections as YAML.
+
+    Example:
+        >>> labels((0.1, None, {"bce": 1}))
+        [0.1, None, '{bce: 1}']
+    """
     plain = (str, int, float, bool, type(None))
     return [
         value if isinstance(value, plain) else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).strip()

@@ -1,12 +1,14 @@
-"""The search over training: ask Optuna for trials, train each in a process of its own, and tell how it ended."""
+"""Run an Optuna study over training: ask for trials, train each in a process of its own, and tell the result."""
 
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from competition.processes import last_error
 from competition.search.space import Space
-from competition.search.storage import REASON, Store
+from competition.search.storage import REASON, Storage
 from competition.search.study_files import tidy, write_study
-from competition.search.trial import PRUNED, Order, build_pruner
+from competition.search.trial import PRUNED, TrialRequest, build_pruner
 from marsls_keras.config import Config, Range, changed_keys, parse_config, write_config
 from marsls_keras.counts import Counts
 from marsls_keras.errors import InputError, MarslsError, RunError, listing
@@ -29,16 +32,12 @@ from marsls_keras.runs.records import MetricsRecord
 
 Say = Callable[[str], None]
 
-COMMAND = (sys.executable, "-m", "competition.cli", "trial")
-"""What trains a trial: a program that reads an `Order` and leaves a run with finished folds."""
-
 _POLL = 0.1  # seconds
-_REAP = 5.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is searched, and how.
+class StudyPlan:
+    """The settings of a study.
 
     Attributes:
         folder: Where trials and results go; the folder `search` of a run.
@@ -49,7 +48,13 @@ class Plan:
         folds: The folds that a trial trains; it is judged by the mIoU over the pixels of all tiles that they hold out.
         trials: How many trials the study is to have, with those it has.
         pruner: Name of the pruner.
-        storage: Where the study is, as `open_store` takes it.
+        storage: Where the study is, as `open_storage` takes it.
+
+    Example:
+        >>> plan = StudyPlan(
+        ...     folder=Path("runs/unet/search"), name="unet", space=space, data=Path("data"), data_sha256=sha256,
+        ...     folds=[0], trials=40, pruner="median", storage="journal.log",
+        ... )
     """
 
     folder: Path
@@ -70,43 +75,55 @@ class _Running:
     environment: Mapping[str, str]
 
 
-class Search:
-    """A worker: goes on with a study until it has all trials, or a signal comes.
+class StudyWorker:
+    """Run the trials of a study, each in a process of its own; any number of workers may share a study.
+
+    It ends when the study has all trials, or at a signal.
 
     Args:
         plan: What is searched.
-        store: The opened storage.
+        storage: The opened storage.
         environments: The environment variables of each process that may run at once.
-        say: Told how it goes.
-        command: What trains a trial.
+        say: Called with a line about each trial.
+
+    Attributes:
+        command: Program and arguments that train a trial: they read a `TrialRequest` and leave a run with finished
+            folds.
+        study: Optuna's study, made if the storage does not have it.
+        stopped: The signal that ended the work early, or None.
 
     Raises:
-        InputError: If there is a study of this name of something else, or trials of another study are in the folder.
+        InputError: If the study of this name searches something else, or trials of another study are in the folder.
+
+    Example:
+        >>> worker = StudyWorker(plan, open_storage(plan.storage, print), [os.environ], print)
+        >>> best_trial(worker.run()).value
+        0.87
     """
 
-    def __init__(
-        self, plan: Plan, store: Store, environments: Sequence[Mapping[str, str]], say: Say, command: Sequence[str] = COMMAND
-    ) -> None:
-        self.plan, self.store, self.say, self.command = plan, store, say, command
+    command: Sequence[str] = (sys.executable, "-m", "competition.cli", "trial")
+
+    def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]], say: Say) -> None:
+        self.plan, self.storage, self.say = plan, storage, say
         pruner = build_pruner(plan.pruner, plan.space.base.training.epochs * len(plan.folds))
-        self.study = optuna.create_study(
-            storage=store.storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner
-        )
+        self.study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner)
         self._agree()
         self._free = list(environments)
         self._running: list[_Running] = []
         self.stopped: int | None = None
 
     def run(self) -> optuna.Study:
-        """Train trials; return the study. `stopped` is the signal that ended it early, or None.
+        """Train trials; return the study.
 
         Raises:
             RunError: If a file cannot be written.
         """
         from marsls_keras.signals import Signals
 
-        reaped = -_REAP
-        with Signals() as signals:
+        due = time.monotonic()
+        with Signals() as signals, warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
             try:
                 while True:
                     if signals.received and self.stopped is None:
@@ -115,15 +132,15 @@ class Search:
                             running.process.terminate()
                     for running in [r for r in self._running if r.process.poll() is not None]:
                         self._finish(running)
-                    if time.monotonic() - reaped >= _REAP:
-                        for number in self.store.reap(self.study):
-                            self.say(f"Trial {number} is given up: its worker is gone.")
-                        reaped = time.monotonic()
+                    if time.monotonic() >= due:
+                        for running in self._running:
+                            self.storage.record_heartbeat(running.trial._trial_id)
+                        fail_stale_trials(self.study)
+                        due = time.monotonic() + (self.storage.get_heartbeat_interval() or 0)
                     while self._free and self.stopped is None and (trial := self._claim()):
                         self._start(trial)
                     if not self._running:
                         break
-                    self.store.beat([running.trial for running in self._running])
                     time.sleep(_POLL)
             finally:  # nothing runs any more, unless a second signal came or a file could not be written
                 for running in self._running:
@@ -154,33 +171,31 @@ class Search:
 
     def _claim(self) -> optuna.Trial | None:
         """Return a new trial of this worker, or None if the study has all."""
-        with self.store.claiming():
-            if self._begun() >= self.plan.trials:
-                return None
-            trial = self.study.ask()
-            self.store.begin(trial)
-            if self._begun(before=trial.number) >= self.plan.trials:  # another worker was faster; it waits for a longer study
-                self.store.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-                self.store.end(trial)
-                return None
+        if self._begun() >= self.plan.trials:
+            return None
+        trial = self.study.ask()
+        if self._begun(before=trial.number) >= self.plan.trials:  # another worker was faster; it waits for a longer study
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            return None
+        self.storage.record_heartbeat(trial._trial_id)
         # A seed for each trial: workers draw differently, and a study that goes on does not begin its draws anew.
         seed = self.plan.space.base.training.seed + trial.number
         self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         return trial
 
-    def _begun(self, before: int | None = None) -> int:
-        trials = self.study.get_trials(deepcopy=False)
-        return sum(trial.state != TrialState.WAITING and (before is None or trial.number < before) for trial in trials)
+    def _begun(self, before: float = math.inf) -> int:
+        """Return how many trials with lower numbers were begun, in whatever state they are."""
+        return sum(trial.state != TrialState.WAITING and trial.number < before for trial in self.study.get_trials(deepcopy=False))
 
     def _start(self, trial: optuna.Trial) -> None:
         plan, folder = self.plan, self.plan.folder / f"trial_{trial.number}"
         try:
             config = plan.space.configuration(plan.space.draw(trial))
         except InputError as error:
-            self._tell(trial, error=str(error))
+            self._tell(trial, TrialState.FAIL, reason=str(error))
             return
         write_config(folder / "recipe.yaml", config)
-        order = Order(plan.storage, plan.name, trial._trial_id, plan.pruner, str(folder), str(plan.data), plan.folds)
+        request = TrialRequest(plan.storage, plan.name, trial._trial_id, plan.pruner, str(folder), str(plan.data), plan.folds)
         environment = self._free.pop()
         with open(folder / "trial.log", "wb") as log:
             # In a session of its own, so that Ctrl-C reaches it once, through here.
@@ -188,7 +203,7 @@ class Search:
         self._running.append(_Running(trial, process, environment))
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
-            process.stdin.write(order.line())
+            process.stdin.write(request.line())
             process.stdin.flush()  # and stays open as long as this process lives, which the trial watches
         self.say(f"Trial {trial.number}: {in_words(trial.params)}")
 
@@ -201,36 +216,33 @@ class Search:
         self._free.append(running.environment)
         folder = self.plan.folder / f"trial_{running.trial.number}"
         if code == PRUNED:
-            self._tell(running.trial, pruned=True)
+            self._tell(running.trial, TrialState.PRUNED)
         elif self.stopped is not None and code:
-            self._tell(running.trial, error=f"stopped by {signal.Signals(self.stopped).name}")
+            self._tell(running.trial, TrialState.FAIL, reason=f"stopped by {signal.Signals(self.stopped).name}")
         elif code:
-            self._tell(running.trial, error=_reason(code, folder / "trial.log"))
+            self._tell(running.trial, TrialState.FAIL, reason=_reason(code, folder / "trial.log"))
         else:
             try:
                 value = pooled_miou(folder, self.plan.folds)
             except (MarslsError, KeyError) as error:
-                self._tell(running.trial, error=f"it left no result: {error}")
+                self._tell(running.trial, TrialState.FAIL, reason=f"it left no result: {error}")
             else:
-                self._tell(running.trial, value=value)
+                self._tell(running.trial, TrialState.COMPLETE, value)
 
-    def _tell(self, trial: optuna.Trial, value: float | None = None, pruned: bool = False, error: str | None = None) -> None:
+    def _tell(self, trial: optuna.Trial, state: TrialState, value: float | None = None, reason: str | None = None) -> None:
         """Record how a trial ended, and bring the files of the study up to date."""
-        number = trial.number
-        reported = trial.study.get_trials(deepcopy=False)[number].intermediate_values
-        if error is not None:
-            trial.set_user_attr(REASON, error)
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            self.say(f"Trial {number} failed: {error}")
-        elif pruned:
-            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-            self.say(f"Trial {number} was stopped after epoch {max(reported, default=-1) + 1}: others are better.")
-        else:
-            self.study.tell(trial, value, skip_if_finished=True)
-            best = best_trial(self.study)
-            self.say(f"Trial {number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else ""))
-        self.store.end(trial)
+        if reason is not None:
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker has given it up
+                trial.set_user_attr(REASON, reason)
+        ended = self.study.tell(trial, value, state, skip_if_finished=True)
         best = best_trial(self.study)
+        if state == TrialState.FAIL:
+            self.say(f"Trial {trial.number} failed: {reason}")
+        elif state == TrialState.PRUNED:
+            epochs = max(ended.intermediate_values, default=-1) + 1
+            self.say(f"Trial {trial.number} was stopped after epoch {epochs}: others are better.")
+        else:
+            self.say(f"Trial {trial.number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else ""))
         if best:
             write_config(self.plan.folder / "best.yaml", best_config(self.plan.space, best))
         write_study(self.plan.folder, self.study, self.plan.space)
@@ -238,13 +250,23 @@ class Search:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the finished trial with the highest mIoU, the first of equal ones; None if none was finished."""
+    """Return the finished trial with the highest mIoU, the first of equal ones; None if none was finished.
+
+    Example:
+        >>> best_trial(optuna.create_study(direction="maximize")) is None
+        True
+    """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(done, key=lambda trial: (trial.value, -trial.number)) if done else None
 
 
 def best_config(space: Space, trial: FrozenTrial) -> Config:
-    """Return the configuration that a trial was trained with."""
+    """Return the configuration that a trial was trained with.
+
+    Example:
+        >>> best_config(space, best_trial(study)).training.learning_rate
+        0.0021
+    """
     return space.configuration(space.chosen(trial.params))
 
 
@@ -253,6 +275,10 @@ def pooled_miou(folder: Path, folds: Sequence[int]) -> float:
 
     Raises:
         InputError: If a fold is not finished.
+
+    Example:
+        >>> pooled_miou(Path("runs/unet"), [0, 1])
+        0.7431
     """
     counts = [read_record(folder / f"fold_{fold}" / "metrics.json", MetricsRecord)["counts"] for fold in folds]
     total = Counts(*(sum(part[name] for part in counts) for name in ("tp", "fp", "fn", "tn")))
@@ -273,5 +299,10 @@ def _reason(code: int, log: Path) -> str:
 
 
 def in_words(parameters: Mapping[str, Any]) -> str:
-    """Return a trial's parameters in one line."""
+    """Return a trial's parameters in one line.
+
+    Example:
+        >>> in_words({"training.learning_rate": 0.00123456, "loss": "{bce: 1}"})
+        'training.learning_rate 0.001235, loss {bce: 1}'
+    """
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items())

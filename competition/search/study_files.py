@@ -1,4 +1,4 @@
-"""What a study leaves on disk beside its storage: its table for the report, and of all but the best trial only small files."""
+"""The files of a study beside its storage: study.json for the report; of all trials but the best only small ones."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def write_study(folder: Path, study: optuna.Study, space: Space) -> None:
 
     Raises:
         RunError: If it cannot be written.
+
+    Example:
+        >>> write_study(Path("runs/unet/search"), study, space)
     """
     trials = study.get_trials(deepcopy=False)
     keys = {key: _axis(values) for key, values in space.keys.items()}
@@ -53,9 +56,14 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Return how much of the spread of mIoU each key explains (fANOVA, Hutter et al., ICML 2014), the most important first.
+    """Return the importance of each key for the mIoU (fANOVA, Hutter et al., ICML 2014), the most important first.
 
-    Of finished trials, and of keys that all of them have; empty with fewer than four trials, or if all are equally good.
+    Of finished trials, and of keys that all of them have; empty with fewer than four trials, or if all are equally
+    good.
+
+    Example:
+        >>> importance(optuna.create_study())
+        {}
     """
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) < 4 or len({trial.value for trial in done}) < 2:
@@ -67,7 +75,11 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 
 def tidy(folder: Path, study: optuna.Study, best: FrozenTrial | None) -> None:
-    """Delete weights, predictions and states of the finished trials that are not the best; configuration, history, log and metrics stay."""
+    """Delete weights, predictions and states of all finished trials but the best; their text files stay.
+
+    Example:
+        >>> tidy(Path("runs/unet/search"), study, best_trial(study))
+    """
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished() or (best and trial.number == best.number):
             continue

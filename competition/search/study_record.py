@@ -41,7 +41,13 @@ class _Trial(Record):
 
 
 class StudyRecord(Record):
-    """The content of study.json."""
+    """The content of study.json, validated.
+
+    Example:
+        >>> from marsls_keras.json_records import read_record
+        >>> read_record("runs/unet/search/study.json", StudyRecord)["trials"][0]["state"]
+        'complete'
+    """
 
     name: Name
     folds: list[Number]

@@ -12,7 +12,7 @@ from typing import Any
 
 import optuna
 
-from competition.search.storage import open_store
+from competition.search.storage import open_storage
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
 
@@ -21,17 +21,23 @@ PRUNED = 3
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a trial's process is told, as one line of JSON on its standard input.
+class TrialRequest:
+    """What to train in a trial's process; it arrives there as one line of JSON on standard input.
 
     Attributes:
-        storage: Where the study is, as `open_store` takes it; not among the arguments, since a URL may hold a password.
+        storage: Where the study is, as `open_storage` takes it; not among the arguments, since a URL may hold a
+            password.
         study: Its name.
         trial: Optuna's id of the trial.
         pruner: Name of the pruner.
         folder: The trial's folder, which holds recipe.yaml; it becomes a run.
         data: Data folder.
         folds: The folds to train, one after the other.
+
+    Example:
+        >>> request = TrialRequest("journal.log", "unet", 0, "median", "runs/unet/search/trial_0", "data", [0])
+        >>> json.loads(request.line())["folds"]
+        [0]
     """
 
     storage: str
@@ -51,13 +57,17 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
     """Return a pruner by name.
 
     Args:
-        name: none; median, which stops what is below the median of the others at that epoch, from the sixth trial on; asha (Li et al.,
-            "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) or hyperband (Li et al., JMLR 2018), by which a third of
-            the trials go on to three times as many epochs.
+        name: none; median, which stops what is below the median of the others at that epoch, from the sixth trial on;
+            asha (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) or hyperband (Li et
+            al., JMLR 2018), by which a third of the trials go on to three times as many epochs.
         steps: Epochs of a trial, those of all its folds together.
 
     Raises:
         KeyError: If there is no such pruner.
+
+    Example:
+        >>> type(build_pruner("median", 60)).__name__
+        'MedianPruner'
     """
     first = max(1, steps // 9)
     return {
@@ -69,7 +79,7 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
 
 
 def run_trial() -> int:
-    """Train the trial that standard input tells of, and return the exit code: 0, or PRUNED.
+    """Train the trial that standard input describes, and return the exit code: 0, or PRUNED.
 
     The process ends with the one that started it: that holds the other end of standard input open.
 
@@ -77,10 +87,14 @@ def run_trial() -> int:
         InputError: If the configuration or the data are refused.
         RunError: If training fails.
         Interrupted: If a signal asked training to stop.
+
+    Example:
+        >>> subprocess.run([sys.executable, "-m", "competition.cli", "trial"], input=request.line()).returncode
+        0
     """
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # a buffer would be locked by the thread that waits below
         try:
-            order = Order(**json.loads(pipe.readline()))
+            request = TrialRequest(**json.loads(pipe.readline()))
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -89,16 +103,16 @@ def run_trial() -> int:
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder = Path(order.folder)
+    folder = Path(request.folder)
     epochs = read_config(folder / "recipe.yaml").training.epochs
-    pruner = build_pruner(order.pruner, epochs * len(order.folds))
-    study = optuna.load_study(study_name=order.study, storage=open_store(order.storage, say).storage, pruner=pruner)
-    trial = optuna.Trial(study, order.trial)
+    pruner = build_pruner(request.pruner, epochs * len(request.folds))
+    study = optuna.load_study(study_name=request.study, storage=open_storage(request.storage, say), pruner=pruner)
+    trial = optuna.Trial(study, request.trial)
     try:
-        for i, fold in enumerate(order.folds):
+        for i, fold in enumerate(request.folds):
             common: dict[str, Any] = {"runs": folder.parent, "name": folder.name, "resume": False, "overwrite": False, "say": say}
             watching = [Pruning(trial, first=i * epochs)]
-            train.train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
+            train.train(str(folder / "recipe.yaml"), [], Path(request.data), str(fold), **common, callbacks=watching)
     except optuna.TrialPruned as stop:
         say(str(stop))
         return PRUNED

@@ -1,4 +1,4 @@
-"""What the manifest beside a zip says to expect, against what the zip scores."""
+"""Compare the score of a zip with the one its manifest expects."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from marsls_keras.files import read_json, sha256
 
 
 def expectation(zip_path: str | Path, miou: float) -> dict[str, Any] | None:
-    """Return what was expected of a zip, and why its score may be another where it is outside the interval.
+    """Compare a score with the one expected in the manifest, and list reasons if it is outside the interval.
 
     Args:
         zip_path: The submission.
         miou: Its score.
 
     Returns:
-        "miou" and "interval" as they were expected (the latter None where there is none), "inside", whether the score is within (None
-        without interval), and "why", reasons as text, empty unless it is not. None if no manifest of these bytes lies beside the zip, or
-        it expects nothing.
+        "miou" and "interval" as they were expected (the latter None where there is none), "inside", whether the score
+        is within (None without interval), and "why", reasons as text, empty unless it is not. None if no manifest of
+        these bytes lies beside the zip, or it expects nothing.
+
+    Example:
+        >>> expectation("submissions/default.zip", 0.71)["inside"]
+        False
     """
     path = Path(zip_path).with_suffix(".json")
     if not path.is_file():
@@ -42,7 +46,12 @@ def expectation(zip_path: str | Path, miou: float) -> dict[str, Any] | None:
 
 
 def expectation_lines(expected: dict[str, Any], miou: float) -> list[str]:
-    """Return in words what `expectation` found."""
+    """Return the result of `expectation` as lines of text.
+
+    Example:
+        >>> expectation_lines({"miou": 0.8, "interval": (0.75, 0.85), "inside": True, "why": []}, 0.82)
+        ['Expected was 0.8000 (0.7500–0.8500), from its manifest.']
+    """
     lines = [f"Expected was {expected['miou']:.4f} ({bounds(expected['interval'])}), from its manifest."]
     if expected["inside"] is False:
         side = "below" if miou < expected["interval"][0] else "above"

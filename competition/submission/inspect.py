@@ -1,4 +1,4 @@
-"""What `marsls submit --verify` says of a zip, whoever made it."""
+"""Inspect any zip, for `marsls submit --verify`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ _OPTIONS = {"verify", "images", "release", "run", "runs", "as_json"}
 
 
 def refuse_other_options(given: Set[str]) -> None:
-    """Refuse options that only the writing of a zip knows.
+    """Refuse options that mean something only when a zip is written.
 
     Args:
         given: Names of the parameters that were given on the command line.
 
     Raises:
         InputError: If one of them means nothing where a zip is only checked.
+
+    Example:
+        >>> refuse_other_options({"verify", "images"})
     """
     if senseless := sorted(f"--{name.replace('_', '-')}" for name in given - _OPTIONS):
         raise InputError(f"--verify writes nothing: leave out {', '.join(senseless)}.")
@@ -43,6 +46,10 @@ def expected_masks(images: Path | None, names: Sequence[str], runs: Path, releas
 
     Raises:
         InputError: If neither folder nor run is given, or both, or several runs; or if run or images cannot be used.
+
+    Example:
+        >>> expected_masks(Path("data/test/images"), [], Path("runs"), "auto")
+        {'patch_0_0.tif': (128, 128), 'patch_0_1.tif': (128, 128)}
     """
     if images is None and not names:
         raise InputError("--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME).")
@@ -52,17 +59,21 @@ def expected_masks(images: Path | None, names: Sequence[str], runs: Path, releas
 
 
 def inspect_zip(path: Path, expected: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Verify a submission and say what it is.
+    """Verify a submission and summarise its content.
 
     Args:
         path: The zip; nothing of it is extracted.
         expected: File name -> (height, width) of every test image.
 
     Returns:
-        "zip"; "good"; "problems", all that are found; "tiles", how many masks are expected; "sha256", None if there is no such file or
-        it is too large; "manifest", which is "agrees" if the manifest beside the zip is of these bytes, "differs" if it is of others,
-        "damaged", or None where there is none; and of a good zip "foreground_ratio", the share of landslide over all pixels, and
-        "empty", how many masks have none (else None).
+        "zip"; "good"; "problems", all that are found; "tiles", how many masks are expected; "sha256", None if there is
+        no such file or it is too large; "manifest", which is "agrees" if the manifest beside the zip is of these bytes,
+        "differs" if it is of others, "damaged", or None where there is none; and of a good zip "foreground_ratio", the
+        share of landslide over all pixels, and "empty", how many masks have none (else None).
+
+    Example:
+        >>> inspect_zip(Path("submissions/default.zip"), {"x.tif": (128, 128)})["good"]
+        True
     """
     problems = verify_zip(path, expected)
     digest = sha256(path) if path.is_file() and path.stat().st_size <= MAX_ZIP else None

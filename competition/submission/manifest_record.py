@@ -1,4 +1,4 @@
-"""The form of the manifest beside a zip, as far as anything but a reader's eye takes something from it."""
+"""The form of the manifest beside a zip, as far as the ledger reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ class _Expected(Record):
 
 
 class ManifestRecord(Record):
-    """What the ledger notes of a manifest (`competition.ledger.ledger.ledger_row`); other keys are for those who read it."""
+    """The keys of a manifest that the ledger needs (`ledger_row`), validated; others are allowed.
+
+    Example:
+        >>> from marsls_keras.json_records import read_record
+        >>> read_record("submissions/default.json", ManifestRecord)["threshold"]
+        0.45
+    """
 
     model_config = ConfigDict(extra="allow")
 

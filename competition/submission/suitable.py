@@ -7,5 +7,10 @@ from marsls_keras.runs.run import Run
 
 
 def for_challenge(run: Run) -> bool:
-    """Return whether a run is of the Mars-LS challenge's kind of tiles, so that CodaBench could take its masks."""
+    """Return whether a run was trained on tiles of the challenge's layout, so that CodaBench could take its masks.
+
+    Example:
+        >>> for_challenge(Run.open("runs/default"))
+        True
+    """
     return RELEASES[run.fingerprint["release"]].layout == "mars"

@@ -1,4 +1,4 @@
-"""The verification of a submission: everything that CodaBench, or a careful reader, would choke on; safe on archives from anyone."""
+"""Verify a submission zip against CodaBench's rules; safe on archives from anyone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_ZIP, _MAX_DIRECTORY = 1 << 30, 1 << 23
 
 
 class _Reader(io.BufferedReader):
-    """A file of which no read may take more than `most` bytes: zipfile believes any size of the directory, and takes it at once."""
+    """A file that refuses reads of more than `most` bytes: zipfile believes any size of the directory."""
 
     most: int | None = _MAX_DIRECTORY
 
@@ -42,10 +42,15 @@ class _Reader(io.BufferedReader):
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip whose directory of entries is of a sane size.
+    """Open a zip, unless its directory of entries is too large.
 
     Raises:
         zipfile.BadZipFile: If it is not, among all that zipfile raises on damage.
+
+    Example:
+        >>> with open_zip(Path("submissions/default.zip")) as archive:
+        ...     archive.namelist()
+        ['x.tif']
     """
     with _Reader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
         file.most = None
@@ -53,13 +58,18 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Return everything that is wrong with a submission; an empty list if it is good.
+    """Return all problems of a submission; an empty list if it is good.
 
-    Safe on archives from anyone: nothing is extracted, sizes are checked before reading, and no more than a bound is ever unpacked.
+    Safe on archives from anyone: nothing is extracted, sizes are checked before reading, and no more than a bound is
+    ever unpacked.
 
     Args:
         path: The zip.
         expected: File name -> (height, width) of every mask it has to hold.
+
+    Example:
+        >>> verify_zip("missing.zip", {"x.tif": (128, 128)})
+        ['there is no such file']
     """
     path = Path(path)
     if path.exists() and not path.is_dir() and not path.is_file():
@@ -74,7 +84,12 @@ def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> lis
 
 
 def entry_names(path: str | Path) -> list[str]:
-    """Return the names of the entries of a zip, none if it cannot be opened (`verify_zip` says why)."""
+    """Return the names of the entries of a zip, none if it cannot be opened (`verify_zip` says why).
+
+    Example:
+        >>> entry_names("missing.zip")
+        []
+    """
     try:
         with open_zip(Path(path)) as archive:
             return archive.namelist()
@@ -92,6 +107,10 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int
 
     Returns:
         The mask, uint8 (H, W) of {0, 1}, and no problem; or None and what is wrong with the entry.
+
+    Example:
+        >>> with open_zip(Path("submissions/default.zip")) as archive:
+        ...     mask, problems = read_entry(archive, archive.getinfo("x.tif"), (128, 128))
     """
     # Room for any honest mistake (seven bands of float64), so that it is named as such; beyond it the entry is not read.
     bound = 64 * shape[0] * shape[1] + 65536
@@ -118,7 +137,12 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int
 
 
 def value_problem(mask: np.ndarray) -> str | None:
-    """Return what is wrong with the values of a mask, or None."""
+    """Return what is wrong with the values of a mask, or None.
+
+    Example:
+        >>> value_problem(np.array([[0, 255]], np.uint8))
+        'values 0 and 255: divide by 255'
+    """
     values = np.unique(mask)
     if np.isin(values, (0, 1)).all():
         return None
@@ -128,7 +152,12 @@ def value_problem(mask: np.ndarray) -> str | None:
 
 
 def grouped(wrong: Mapping[str, list[str]]) -> list[str]:
-    """Return one message a problem, with the first few names that have it: 500 equal lines would hide the others."""
+    """Return one message a problem, with the first few names that have it: 500 equal lines would hide the others.
+
+    Example:
+        >>> grouped({"missing": ["a.tif", "b.tif", "c.tif", "d.tif", "e.tif"]})
+        ['a.tif, b.tif, c.tif, d.tif and 1 more: missing']
+    """
     messages = []
     for problem, names in wrong.items():
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
@@ -137,13 +166,23 @@ def grouped(wrong: Mapping[str, list[str]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Return foreign text fit for a message: no control characters (a name may hold terminal codes), not endless."""
+    """Return foreign text made safe for a message: control characters escaped, 120 characters at most.
+
+    Example:
+        >>> len(printable("x" * 200))
+        118
+    """
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= 120 else f"{text[:117]}…"
 
 
 def size_text(shape: Iterable[int]) -> str:
-    """Return a shape as text, height first."""
+    """Return a shape as text, height first.
+
+    Example:
+        >>> size_text((128, 256))
+        '128 x 256'
+    """
     return " x ".join(map(str, shape))
 
 
@@ -184,7 +223,7 @@ def _verify(archive: zipfile.ZipFile, expected: Mapping[str, tuple[int, int]]) -
 
 
 def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, list[str]]:
-    """Return the mask in a TIFF and no problem, or None and the problems; pixels are decoded only if the header is as expected."""
+    """Return the mask in a TIFF, or None and the problems; pixels are decoded only if the header is good."""
     problems = []
     try:
         structure = walk(io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""The zip that CodaBench takes: written to the byte the same from the same masks, and verified before it replaces an earlier one."""
+"""Write the zip for CodaBench: deterministic, and verified before it replaces an earlier one."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ from marsls_keras.runs.run import Run
 
 
 def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple[int, int]]:
-    """Return file name -> (height, width) of a folder of test images (or of its sub-folder `images`), from the headers alone.
+    """Return file name -> (height, width) of a folder of test images (or its sub-folder `images`), from the headers.
 
     Raises:
         InputError: If the folder is missing or empty, names clash, or images cannot be read; all of these are listed.
+
+    Example:
+        >>> expected_names("data/test")
+        {'patch_0_0.tif': (128, 128), 'patch_0_1.tif': (128, 128)}
     """
     sizes, problems = {}, []
     for file in tracked("Reading headers", list(image_files(images))):
@@ -42,10 +46,14 @@ def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple
 
 
 def images_of(run: Run) -> Path:
-    """Return the folder of the test images that belong to a run's data.
+    """Return the folder of test images in a run's data.
 
     Raises:
         InputError: If the data are no longer there, or have no test images.
+
+    Example:
+        >>> images_of(Run.open("runs/default"))
+        PosixPath('data/test/images')
     """
     if not run.data_root.is_dir():
         raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
@@ -56,7 +64,12 @@ def images_of(run: Run) -> Path:
 
 
 def images_there(run: Run) -> bool:
-    """Return whether test images belong to a run's data."""
+    """Return whether the data of a run have test images.
+
+    Example:
+        >>> images_there(Run.open("runs/default"))
+        True
+    """
     try:
         images_of(run)
     except InputError:
@@ -69,22 +82,30 @@ def write_submission(
 ) -> Path:
     """Write masks as a flat zip of uncompressed TIFFs, with a manifest `<stem>.json` beside it, and verify it.
 
-    The same masks give the same bytes (with the same zlib). An earlier zip stays as it was until the new one is complete and verified,
-    also if the process is killed. The manifest takes its place right before the zip: killed between the two, the manifest is that of the
-    zip that did not come, which `inspect_zip` tells by the SHA-256.
+    The same masks give the same bytes (with the same zlib). An earlier zip stays as it was until the new one is
+    complete and verified, also if the process is killed. The manifest takes its place right before the zip: killed
+    between the two, the manifest is that of the zip that did not come, which `inspect_zip` tells by the SHA-256.
 
     Args:
-        masks: (file name, uint8 (H, W) of {0, 1}), in any order; consumed one by one and kept as bits, so a generator may compute them.
+        masks: (file name, uint8 (H, W) of {0, 1}), in any order; consumed one by one and kept as bits, so a generator
+            may compute them.
         path: Where to write, `….zip`.
         expected: File name -> (height, width) of every test image.
-        manifest: What to note beside the zip (runs, decision); zip, sha256, tiles, foreground_ratio and created are added.
+        manifest: What to note beside the zip (runs, decision); zip, sha256, tiles, foreground_ratio and created are
+            added.
 
     Returns:
         The path of the zip.
 
     Raises:
-        InputError: If the path is no file name ending in .zip, or masks are missing, extra, double or malformed; all are listed.
+        InputError: If the path is no file name ending in .zip, or masks are missing, extra, double or malformed; all
+            are listed.
         RunError: If the zip cannot be written, or does not pass its verification.
+
+    Example:
+        >>> mask = np.zeros((128, 128), np.uint8)
+        >>> write_submission([("x.tif", mask)], "submissions/empty.zip", {"x.tif": (128, 128)}, {"threshold": 0.5})
+        PosixPath('submissions/empty.zip')
     """
     path = Path(path)
     _check_place(path, expected)  # before the masks, which may take an hour to compute
@@ -136,7 +157,7 @@ def _check_place(path: Path, expected: Mapping[str, tuple[int, int]]) -> None:
 def _collect(
     masks: Iterable[tuple[str, np.ndarray]], expected: Mapping[str, tuple[int, int]]
 ) -> tuple[dict[str, np.ndarray], list[str], int]:
-    """Return the masks as bits by name (uint8 (ceil(H * W / 8),)), what is wrong with them, and the number of foreground pixels."""
+    """Return the masks as bits by name (uint8 (ceil(H * W / 8),)), the problems, and the foreground pixels."""
     packed: dict[str, np.ndarray] = {}
     wrong: dict[str, list[str]] = defaultdict(list)
     seen = Counter[str]()
@@ -162,7 +183,7 @@ def _collect(
 
 
 def _encode(mask: np.ndarray) -> bytes:
-    """Return a mask (H, W) as an uncompressed TIFF that holds nothing but the mask: no software, date or description."""
+    """Return a mask (H, W) as an uncompressed TIFF without software, date or description."""
     file = io.BytesIO()
     tifffile.imwrite(file, mask, byteorder="<", photometric="minisblack", rowsperstrip=mask.shape[0], software=False, metadata=None)
     return file.getvalue()

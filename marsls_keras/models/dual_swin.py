@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-from marsls_keras.models.networks import PAPER_GROUPS
 from marsls_keras.models.segmenter import segmenter
+
+PAPER_GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
+"""DualSwinFusionSeg's two groups of bands, in its order."""
 
 
 def dual_swin(

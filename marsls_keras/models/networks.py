@@ -1,16 +1,17 @@
-"""What is known of the networks without building one, or importing Keras: names, sizes, levels, options, parameters."""
+"""Facts about the networks that need neither Keras nor a built network: names, strides, levels, choices."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("table.json")
-"""Options with their defaults and parameter counts of every network; `python -m marsls_keras.models.table` writes it anew."""
+"""Options with their defaults and parameter counts of every network; `python -m marsls_keras.models.table` writes it
+anew."""
 
 STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
 """The levels of an encoder, input first; the names of its layers begin with them. A CNN has no first one."""
@@ -27,9 +28,6 @@ VIT_LEVELS = {
 }
 """The levels of each plain vision transformer."""
 
-PAPER_GROUPS = {"rgb": ("red", "green", "blue"), "aux": ("thermal", "slope", "dem", "gray")}
-"""DualSwinFusionSeg's two groups of bands, in its order."""
-
 MASK = "mask"
 """Name of the layer that makes one mask of several, and of the mask among several outputs."""
 
@@ -39,17 +37,21 @@ LANDSLIDE = "landslide"
 
 @dataclass(frozen=True)
 class Network:
-    """A network.
+    """What is known of a network beside its options, whose names and defaults are those of its builder.
 
     Attributes:
-        stride: From the options to the number that height and width must be divisible by.
-        encoder: From the options to the levels of the encoder, input first: a prefix each, which the paths of its variables begin with.
-            Without levels no part of the network can learn at a rate of its own.
-        named: Whether the builder gets the names of the bands, because it treats them differently, and not their number.
+        stride: Function of all options, as keywords, to the number that height and width must be divisible by.
+        encoder: Function of all options to the levels of the encoder, input first: a prefix each, which the paths of
+            its variables begin with. Without levels no part of the network can learn at a rate of its own.
+        named: Whether the builder gets the names of the bands, because it treats them differently, and not their
+            number.
         choices: The values of options that are names.
-        build: Builder; first argument `bands`, then keyword options. None is the function of the network's name in the module of that
-            name, which is imported when it is needed.
-        groups: From the names of the bands and the options to the names of those of each encoder, by group.
+        build: Builder; first argument `bands`, then keyword options. None is the function of the network's name in the
+            module of that name, which is imported when it is needed.
+
+    Example:
+        >>> Network(stride=lambda depth, **_: 2**depth).stride(depth=3, dropout=0.1)
+        8
     """
 
     stride: Callable[..., int]
@@ -57,7 +59,6 @@ class Network:
     named: bool = False
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     build: Callable[..., Any] | None = None
-    groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands}
 
 
 _SWINS = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
@@ -84,43 +85,34 @@ def _levels(encoder: str) -> list[str]:
     return list(STAGES[1:])
 
 
-def _groups_of(default: Mapping[str, Sequence[str]] | None) -> Callable[..., dict[str, Sequence[str]]]:
-    def groups(bands: Sequence[str], groups: Mapping[str, Sequence[str]] | None = default, **_: Any) -> dict[str, Sequence[str]]:
-        return {"": bands} if groups is None else dict(groups)
-
-    return groups
-
-
 NETWORKS: dict[str, Network] = {
     "dual_swin": Network(
         stride=lambda **_: 32,
-        encoder=lambda encoder="swin_v2_small", **_: _levels(encoder),
+        encoder=lambda encoder, **_: _levels(encoder),
         named=True,
         choices=_PARTS,
-        groups=_groups_of(PAPER_GROUPS),
     ),
     "mars_ls_net": Network(
-        stride=lambda attention="axial", mhsa=True, **_: 4 if mhsa and attention == "pooled" else 1,
+        stride=lambda attention, mhsa, **_: 4 if mhsa and attention == "pooled" else 1,
         choices={
             "size": tuple(f"{letter}{kernel}" for letter in "sml" for kernel in (3, 4, 5)),
             "attention": ("axial", "pooled"),
         },
     ),
     "rmau_net": Network(
-        stride=lambda poolings=3, **_: 2**poolings,
-        encoder=lambda poolings=3, **_: [*(f"down{level}" for level in range(poolings)), "bottom"],
+        stride=lambda poolings, **_: 2**poolings,
+        encoder=lambda poolings, **_: [*(f"down{level}" for level in range(poolings)), "bottom"],
         choices={"block": ("res_conv", "double_conv"), "attention": ("multihead", "cbam", "se", "none"), "head": ("mean", "conv")},
     ),
     "segmenter": Network(
         stride=lambda **_: 32,
-        encoder=lambda encoder="efficientnet_lite0", **_: _levels(encoder),
+        encoder=lambda encoder, **_: _levels(encoder),
         named=True,
         choices=_PARTS,
-        groups=_groups_of(None),
     ),
     "unet": Network(
-        stride=lambda depth=4, **_: 2**depth,
-        encoder=lambda depth=4, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
+        stride=lambda depth, **_: 2**depth,
+        encoder=lambda depth, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
     ),
 }
 """The networks of this package by name."""
@@ -128,6 +120,11 @@ NETWORKS: dict[str, Network] = {
 
 @cache
 def stored_table() -> dict[str, dict[str, Any]]:
-    """Return the stored table: of each network "options" with their defaults, "parameters" and "trainable" ones for seven bands."""
+    """Return the stored table: by network its "options" with defaults, and its "parameters" and "trainable" ones.
+
+    Example:
+        >>> stored_table()["unet"]["parameters"]
+        1946097
+    """
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
     return table

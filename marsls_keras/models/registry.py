@@ -1,9 +1,10 @@
-"""The networks by name; a run keeps name and options, and the network is rebuilt from them."""
+"""The registry of networks: names, options, sizes, and building one by its name."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -25,34 +26,34 @@ _TYPES: dict[type, tuple[type, ...]] = {
 _ENTRIES: dict[str, Network] = dict(NETWORKS)
 
 
-def register(
-    name: str,
-    stride: Callable[..., int],
-    encoder: Callable[..., list[str]] = lambda **_: [],
-    named: bool = False,
-    groups: Callable[..., dict[str, Sequence[str]]] = lambda bands, **_: {"": bands},
-) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
-    """Enter the builder of a network that is not of this package.
+def register(name: str, network: Network) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
+    """Return a decorator that enters the builder of a network that is not of this package.
 
     Args:
         name: Name of the network.
-        stride: Function from the options to the number that height and width must be divisible by.
-        encoder: Function from the options to the levels of the encoder, input first, as prefixes of the paths of their variables, such as
-            names of layers. Without it the network has no levels that could learn at rates of their own.
-        named: Whether the builder gets the names of the bands, because it treats them differently, and not their number.
-        groups: Function from the names of the bands and the options to the names of those of each encoder, by group. Without it the network
-            has one encoder of all bands.
+        network: What is known of it; `build` is filled in.
+
+    Example:
+        >>> @register("plain", Network(stride=lambda **_: 1))
+        ... def plain(bands: int, *, filters: int = 8) -> keras.Model:
+        ...     image = keras.Input((None, None, bands))
+        ...     return keras.Model(image, keras.layers.Conv2D(1, 1)(keras.layers.Conv2D(filters, 3, padding="same")(image)))
     """
 
     def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-        _ENTRIES[name] = Network(stride, encoder, named, build=build, groups=groups)
+        _ENTRIES[name] = replace(network, build=build)
         return build
 
     return enter
 
 
 def model_names() -> list[str]:
-    """Return the names in the registry."""
+    """Return the names in the registry.
+
+    Example:
+        >>> model_names()[-1]
+        'unet'
+    """
     return sorted(_ENTRIES)
 
 
@@ -61,6 +62,10 @@ def entry(name: str) -> Network:
 
     Raises:
         InputError: If there is no such network.
+
+    Example:
+        >>> entry("unet").named
+        False
     """
     if name not in _ENTRIES:
         raise InputError(f"There is no model {name!r}.{did_you_mean(name, _ENTRIES)} Known:{listing(model_names())}")
@@ -68,13 +73,23 @@ def entry(name: str) -> Network:
 
 
 def builder(name: str) -> Callable[..., keras.Model]:
-    """Return the function that builds a network; first argument `bands`, then keyword options. Keras is imported with it."""
+    """Return the function that builds a network: first argument `bands`, then keyword options. Imports Keras.
+
+    Example:
+        >>> builder("unet")(7, depth=2).name
+        'unet'
+    """
     own = entry(name).build
     return own if own is not None else getattr(import_module(f"marsls_keras.models.{name}"), name)
 
 
 def signature_options(name: str) -> dict[str, Any]:
-    """Return the options of a builder and their defaults, as the stored table has them of the networks of this package."""
+    """Return the options of a builder and their defaults, as the stored table has them of the networks of this package.
+
+    Example:
+        >>> signature_options("unet")
+        {'base_filters': 16, 'depth': 4, 'dropout': 0.0}
+    """
     parameters = inspect.signature(builder(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -84,6 +99,10 @@ def known_options(name: str) -> dict[str, Any]:
 
     Raises:
         InputError: If there is no such network.
+
+    Example:
+        >>> known_options("unet")
+        {'base_filters': 16, 'depth': 4, 'dropout': 0.0}
     """
     return signature_options(name) if entry(name).build else stored_table()[name]["options"]
 
@@ -101,6 +120,10 @@ def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -
 
     Raises:
         InputError: If the name or an option is unknown, or a value is refused.
+
+    Example:
+        >>> build_model("unet", bands=3, depth=2).output_shape
+        (None, None, None, 1)
     """
     require_options(name, options)
     found = entry(name)
@@ -121,6 +144,11 @@ def require_options(name: str, options: dict[str, Any]) -> None:
 
     Raises:
         InputError: If the name or an option is unknown, or a value has the wrong type.
+
+    Example:
+        >>> require_options("unet", {"depht": 3})
+        Traceback (most recent call last):
+        marsls_keras.errors.InputError: model.options: unet has no option depht. Did you mean depth? It has: base_filters, depth, dropout.
     """
     choices, known = entry(name).choices, known_options(name)
     unknown = [option for option in options if option not in known]
@@ -139,14 +167,30 @@ def require_options(name: str, options: dict[str, Any]) -> None:
             raise InputError(f"model.options: {one_of}{did_you_mean(value, choices[option])} Received: {value!r}")
 
 
+def all_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the value of every option of a network: the given ones, and the builder's defaults.
+
+    Raises:
+        InputError: If the name or an option is refused.
+
+    Example:
+        >>> all_options("unet", {"depth": 3})
+        {'base_filters': 16, 'depth': 3, 'dropout': 0.0}
+    """
+    require_options(name, options)
+    return {**known_options(name), **options}
+
+
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
     """Refuse a tile size that a network cannot take.
 
     Raises:
         InputError: If height or width is not divisible by the network's stride, or the options are refused.
+
+    Example:
+        >>> require_size("unet", {"depth": 3}, 64, 128)
     """
-    require_options(name, options)
-    stride = entry(name).stride(**options)
+    stride = entry(name).stride(**all_options(name, options))
     if height % stride or width % stride:
         side = max(round(max(height, width) / stride), -(-16 // stride)) * stride  # data.resize takes 16 pixels and more
         raise InputError(
@@ -156,29 +200,37 @@ def require_size(name: str, options: dict[str, Any], height: int, width: int) ->
 
 
 def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
-    """Return the levels of a network's encoder, input first: a prefix each, which the paths of its variables begin with.
+    """Return the levels of a network's encoder, input first, as prefixes of the paths of their variables.
 
     Returns:
         Such as ["down0", "down1", "bottom"]; empty if the network has no encoder.
 
     Raises:
         InputError: If the name or an option is refused.
+
+    Example:
+        >>> encoder_levels("unet", {"depth": 2})
+        ['down0', 'down1', 'bottom']
     """
-    require_options(name, options)
+    chosen = all_options(name, options)
     try:
-        return entry(name).encoder(**options)
+        return entry(name).encoder(**chosen)
     except ValueError as error:
         raise InputError(f"model.options: {error}") from None
 
 
 def encoder_groups(name: str, bands: Sequence[str], options: dict[str, Any]) -> dict[str, Sequence[str]]:
-    """Return the names of the bands that each encoder of a network sees, by group.
+    """Return the names of the bands of each encoder, by group: its option `groups`, or all bands in one group "".
 
     Raises:
         InputError: If the name or an option is refused.
+
+    Example:
+        >>> encoder_groups("unet", ["red", "green"], {})
+        {'': ['red', 'green']}
     """
-    require_options(name, options)
-    return entry(name).groups(bands, **options)
+    groups: Mapping[str, Sequence[str]] | None = all_options(name, options).get("groups")
+    return {"": bands} if groups is None else dict(groups)
 
 
 def pretrained_source(name: str, options: dict[str, Any], source: str | None) -> str | None:
@@ -186,11 +238,14 @@ def pretrained_source(name: str, options: dict[str, Any], source: str | None) ->
 
     Raises:
         InputError: If the name or an option is refused.
+
+    Example:
+        >>> pretrained_source("unet", {}, "auto") is None
+        True
     """
     if source != AUTO:
         return source
-    require_options(name, options)
-    return automatic_source({**known_options(name), **options}.get("encoder"))
+    return automatic_source(all_options(name, options).get("encoder"))
 
 
 def require_encoder(config: Training, encoder: Sequence[str]) -> None:
@@ -198,6 +253,9 @@ def require_encoder(config: Training, encoder: Sequence[str]) -> None:
 
     Raises:
         InputError: If so.
+
+    Example:
+        >>> require_encoder(Training(layer_decay=0.7), ["down0", "down1", "bottom"])
     """
     if encoder:
         return
@@ -210,17 +268,25 @@ def require_encoder(config: Training, encoder: Sequence[str]) -> None:
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:
-    """Return whether a network says of each image if there is any landslide: it has an option `detection`, and that is on.
+    """Return whether a network has a head for image-level detection: an option `detection` that is on.
 
     Raises:
         InputError: If the name or an option is refused.
+
+    Example:
+        >>> has_detection("rmau_net", {"detection": True})
+        True
     """
-    require_options(name, options)
-    return bool({**known_options(name), **options}.get("detection", False))
+    return bool(all_options(name, options).get("detection", False))
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """Return name, parameter counts and options of every network, for seven bands and default options, from the stored table."""
+    """Return name, parameter counts and options of every network with default options, from the stored table.
+
+    Example:
+        >>> describe_models()[-1]["parameters"]
+        1946097
+    """
     rows = []
     for name in sorted(NETWORKS):
         row = stored_table()[name]

@@ -1,4 +1,4 @@
-"""The stored table of the networks: counted by building them. `python -m marsls_keras.models.table` writes it anew."""
+"""Count the parameters of the networks: `python -m marsls_keras.models.table` writes the stored table anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from marsls_keras.models.registry import builder, signature_options
 
 
 def counted(name: str) -> dict[str, Any]:
-    """Build a network with default options for the seven bands of a Mars tile, and return its row: what `stored_table` holds of it."""
+    """Build a network with default options for seven bands, and return its row of `stored_table`.
+
+    Example:
+        >>> counted("unet")["parameters"]
+        1946097
+    """
     model = builder(name)(BANDS if NETWORKS[name].named else len(BANDS))
     trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     return {"options": signature_options(name), "parameters": model.count_params(), "trainable": trainable}

@@ -2,40 +2,16 @@
 
     python tests/benchmarks/dual_swin_timm.py [BATCH] [PYTHON]
 
-PYTHON is an interpreter that has torch and timm, this one by default. On a machine with other work the ratio means nothing, since PyTorch's
-threads wait actively. Inputs are random tiles of 128 x 128 pixels and seven bands; float32.
+PYTHON is an interpreter that has torch and timm, this one by default. Inputs are random tiles of 128 x 128 pixels and seven bands; float32.
+See in_turns.py for what makes a ratio worth something.
 """
 
 import os
-import subprocess
 import sys
-import time
 
-ROUNDS = 3
+from in_turns import keras_steps, race, serve, show
+
 SIZES = (96, 192, 384, 768)  # filters of the pyramid of SwinV2-S
-
-
-def keras_steps(batch):
-    import numpy as np
-    import tensorflow as tf
-
-    from marsls_keras.config import load_config
-    from marsls_keras.losses import build_loss
-    from marsls_keras.models import build_model
-    from marsls_keras.training.optimizer import build_optimizer
-
-    tf.config.threading.set_intra_op_parallelism_threads(os.cpu_count())
-    _, config = load_config("dual_swin", ["training.ema_decay=null"])
-    network = build_model("dual_swin", bands=7)
-    images = np.random.default_rng(0).normal(size=(batch, 128, 128, 7)).astype(np.float32)
-    masks = (images[..., :1] > 0).astype(np.float32)
-    loss = build_loss(config.loss, positive_weight=2.0)
-    network.compile(optimizer=build_optimizer(config.training, 100), loss=loss, jit_compile=False)
-    network.optimizer.build(network.trainable_variables)
-    network.make_train_function()
-    batches = iter(tf.data.Dataset.from_tensors((images, masks)).repeat())
-    seen, predict = tf.constant(images), tf.function(lambda x: network(x, training=False))
-    return lambda: float(network.train_function(batches)["loss"]), lambda: predict(seen).numpy()
 
 
 def torch_steps(batch):
@@ -93,41 +69,23 @@ def torch_steps(batch):
         network.eval()
         network(images)
 
-    return train, infer
+    return {"training": train, "inference": infer}
 
 
-def serve(library, batch):
-    steps = dict(zip(("training", "inference"), {"keras": keras_steps, "torch": torch_steps}[library](batch), strict=True))
-    for line in sys.stdin:
-        began = time.perf_counter()
-        steps[line.strip()]()
-        print(time.perf_counter() - began, flush=True)
+def main():
+    serving = sys.argv[1:2] == ["serve"]
+    words = sys.argv[3:] if serving else sys.argv[1:]
+    batch = int(words[0]) if words else 8
+    if not serving:
+        pythons = {"keras": sys.executable, "torch": words[1] if len(words) > 1 else sys.executable}
+        show(race({name: [python, __file__, "serve", name, str(batch)] for name, python in pythons.items()}, turns=3, seconds=0), batch)
+    elif sys.argv[2] == "torch":
+        serve(torch_steps(batch))
+    else:
+        from marsls_keras.config import load_config
 
-
-def race(batch, python):
-    pythons = {"torch": python, "keras": sys.executable}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    there = {library: subprocess.Popen([found, __file__, "serve", library, str(batch)], **pipes) for library, found in pythons.items()}
-
-    def seconds(library, what):
-        print(what, file=there[library].stdin, flush=True)
-        return float(there[library].stdout.readline())
-
-    for what in ("training", "inference"):
-        for library in there:
-            seconds(library, what)  # compiles
-        times = {library: [] for library in there}
-        for _ in range(ROUNDS):
-            for library, found in times.items():
-                found.append(seconds(library, what))
-        shown = ", ".join(f"{library} {' '.join(f'{t:.2f}' for t in found)} s" for library, found in times.items())
-        print(f"{what}, {batch} tiles: {shown}; torch / keras {sorted(times['torch'])[1] / sorted(times['keras'])[1]:.2f}", flush=True)
-    for process in there.values():
-        process.kill()
+        serve(keras_steps(load_config("dual_swin", ["training.ema_decay=null", "training.precision=float32"])[1], batch))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        serve(sys.argv[2], int(sys.argv[3]))
-    else:
-        race(int(sys.argv[1]) if len(sys.argv) > 1 else 8, sys.argv[2] if len(sys.argv) > 2 else sys.executable)
+    main()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from competition.search.space import Space
-from competition.search.study import Plan, Search
+from competition.search.study import StudyPlan, StudyWorker
 from marsls_keras.config import Recipe
 
 # What trial number n does is in the environment variable TRIALS, {"<n>": what}; else it finishes.
@@ -56,18 +56,22 @@ def miou(rate, folds=1):
 def plan(folder, trials=4, folds=(0,), space=None, storage=None, sha256="data", **settings):
     """A plan with a learning rate from 0.001 to 0.1, of which the lowest is the best."""
     recipe = Recipe(search=space or {"training.learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}, **settings)
-    return Plan(
+    return StudyPlan(
         Path(folder), "study", Space.of(recipe), Path("data"), sha256, list(folds), trials, "none", storage or f"{folder}/journal.log"
     )
 
 
-def search(made, store, folder, jobs=1, say=lambda line: None, **environment):
+def search(made, storage, folder, jobs=1, say=lambda line: None, **environment):
     """A worker whose trials run TRIAL."""
     program = Path(folder) / "stand_in.py"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(TRIAL)
     trials = {key: value if isinstance(value, str) else json.dumps(value) for key, value in environment.items()}
-    return Search(made, store, [{**os.environ, **trials}] * jobs, say, [sys.executable, str(program)])
+
+    class StandIn(StudyWorker):
+        command = (sys.executable, str(program))
+
+    return StandIn(made, storage, [{**os.environ, **trials}] * jobs, say)
 
 
 def begun(folder):

@@ -8,11 +8,12 @@ import time
 # A worker in a process of its own: folder, storage, trials.
 WORKER = """
 import sys
-from competition.search.storage import Database, Journal
+import competition.search.storage
 from helpers.searches import plan, search
 folder, storage, trials = sys.argv[1:]
-store = Database(storage, beat=1) if "://" in storage else Journal(plan(folder).folder / "journal.log", print)
-search(plan(folder, int(trials), storage=storage), store, folder).run()
+competition.search.storage.HEARTBEAT = 1
+opened = competition.search.storage.open_storage(storage, print)
+search(plan(folder, int(trials), storage=storage), opened, folder).run()
 """
 
 

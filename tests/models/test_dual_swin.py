@@ -10,8 +10,8 @@ from marsls_keras.errors import InputError
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, require_size
 from marsls_keras.models.decoders import DECODERS
+from marsls_keras.models.dual_swin import PAPER_GROUPS
 from marsls_keras.models.fusion import FUSIONS, LATE
-from marsls_keras.models.networks import PAPER_GROUPS
 
 SWIN = {"embed_dim": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4, "drop_path": 0.0}
 TINY = {"encoder_options": SWIN, "decoder": "segformer_mlp", "decoder_channels": 4}  # the decoder with the fewest layers

@@ -7,6 +7,7 @@ import pytest
 
 from marsls_keras.errors import InputError
 from marsls_keras.models import build_model, encoder_levels, model_names, registry, require_options, require_size
+from marsls_keras.models.networks import Network
 from marsls_keras.models.registry import builder, entry, known_options
 from marsls_keras.models.unet import unet
 
@@ -131,7 +132,7 @@ def test_every_level_of_an_encoder_has_variables_and_something_is_left_for_the_d
 def test_a_network_registered_without_levels_has_none(monkeypatch):
     monkeypatch.setattr(registry, "_ENTRIES", {})
 
-    @registry.register("plain", stride=lambda **_: 1)
+    @registry.register("plain", Network(stride=lambda **_: 1))
     def plain(bands: int = 7) -> keras.Model:
         return keras.Sequential([keras.Input((None, None, bands)), keras.layers.Conv2D(1, 1)])
 

@@ -6,7 +6,7 @@ import pytest
 
 from marsls_keras.models import describe_models
 from marsls_keras.models.networks import NETWORKS, STAGES, stored_table
-from marsls_keras.models.registry import signature_options
+from marsls_keras.models.registry import all_options, signature_options
 from marsls_keras.models.table import counted
 
 BIG = ("dual_swin",)
@@ -50,4 +50,5 @@ def test_levels_and_strides_are_those_of_the_parts():
     assert len(STAGES) == 1 + len(LEVELS)
     for name, encoder in ENCODERS.items():
         assert tuple(NETWORKS["dual_swin"].encoder(encoder=name)) == encoder.levels
-    assert NETWORKS["mars_ls_net"].stride(attention="pooled") == POOL and NETWORKS["mars_ls_net"].stride() == 1
+    for attention, stride in (("pooled", POOL), ("axial", 1)):
+        assert NETWORKS["mars_ls_net"].stride(**all_options("mars_ls_net", {"attention": attention})) == stride

@@ -32,7 +32,7 @@ for i in range({TIMES}): record(Path('theirs.zip'), 1 + i % 2, i / 100, ledger=P
 def here(tmp_path, monkeypatch):
     """Be in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(ledger.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(ledger.__file__).parents[2]))
 
 
 def test_no_line_and_no_answer_is_lost():

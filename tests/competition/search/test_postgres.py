@@ -13,8 +13,10 @@ import optuna
 import pytest
 from helpers.searches import begun, plan, search
 from helpers.workers import alive, wait_for, worker
+from optuna.storages import fail_stale_trials
 
-from competition.search.storage import Database, reason_of
+from competition.search import storage
+from competition.search.storage import open_storage, reason_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -52,8 +54,8 @@ def server():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.filterwarnings("error:Heartbeat of storage")
-def test_two_workers_of_which_one_is_killed(server, tmp_path):
+@pytest.mark.filterwarnings("error:Heartbeat of storage", "ignore:.*fail_stale_trials is experimental")
+def test_two_workers_of_which_one_is_killed(server, tmp_path, monkeypatch):
     """Two machines, so each has a folder of its own; both make the tables at the same time."""
     folders = [tmp_path / "a", tmp_path / "b"]
     hang = '{"0": "wait", "1": "wait", "2": "wait", "3": "wait", "4": "wait", "5": "wait"}'
@@ -66,10 +68,16 @@ def test_two_workers_of_which_one_is_killed(server, tmp_path):
     wait_for(lambda: not alive(int(pid)), 10)
     assert other.wait(120) == 0 and more == []
     # The heartbeat may have been too fresh for the other worker to give the trial up; whoever goes on does.
-    store = Database(server, beat=1)
-    study = optuna.load_study(storage=store.storage, study_name="study")
-    wait_for(lambda: store.reap(study) or study.get_trials()[int(lost.removeprefix("trial_"))].state.is_finished(), 20)
-    study = search(plan(folders[1], 7, storage=server), store, folders[1]).run()
+    monkeypatch.setattr(storage, "HEARTBEAT", 1)
+    opened = open_storage(server, print)
+    study = optuna.load_study(storage=opened, study_name="study")
+
+    def given_up():
+        fail_stale_trials(study)
+        return study.get_trials()[int(lost.removeprefix("trial_"))].state.is_finished()
+
+    wait_for(given_up, 20)
+    study = search(plan(folders[1], 7, storage=server), opened, folders[1]).run()
     assert [trial.number for trial in study.trials] == list(range(7))
     failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
     assert [f"trial_{trial.number}" for trial in failed] == [lost] and reason_of(failed[0]) == "its worker ended without a word"
@@ -87,5 +95,5 @@ def test_the_command_on_postgresql(server, tiny_run, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 trials (2 complete)" in done.stdout and (tmp_path / "pg/search/best.yaml").exists()
     assert not (tmp_path / "pg/search/journal.log").exists()
-    study = optuna.load_study(storage=Database(server).storage, study_name="pg")
+    study = optuna.load_study(storage=open_storage(server, print), study_name="pg")
     assert [len(trial.intermediate_values) for trial in study.trials] == [1, 1]  # reported from the trials' own processes
