@@ -67,7 +67,7 @@ def train(
     if results:
         rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
-    left = [str(k) for k in range(trained.splits.folds) if trained.trouble(k)]
+    left = [str(k) for k in range(trained.splits.folds) if not trained.fold(k).finished]
     named = [("--run", None if trained.name == "default" else trained.name), ("--runs", runs)]
     if left:
         show(f"Left to train: fold {', '.join(left)}.")

@@ -45,10 +45,10 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
 
 
 def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
-    trouble = {fold: run.trouble(fold) for fold in range(run.splits.folds)}
-    folds = [fold for fold, reason in trouble.items() if reason is None]
+    found = [run.fold(fold) for fold in range(run.splits.folds)]
+    folds = [number for number, fold in enumerate(found) if fold.finished]
     if not folds:
-        raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
+        raise InputError(f"Run {run.name} has no finished fold yet: {found[0].trouble}")
     from marsls_keras.report import FoldReport, RunReport
 
     decision = read_decision([run], folds)
@@ -70,7 +70,7 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
             )
             for fold in folds
         ],
-        missing=[reason for reason in trouble.values() if reason],
+        missing=[fold.trouble for fold in found if fold.trouble],
         decision=decision,
         refs=oof.tiles.refs,
         held_out_by=oof.folds,

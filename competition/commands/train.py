@@ -31,10 +31,11 @@ from marsls_keras.models import (
 )
 from marsls_keras.progress import stage
 from marsls_keras.records import read_record
+from marsls_keras.runs.fold import with_epochs
 from marsls_keras.runs.fold_lock import discard, require_fresh
 from marsls_keras.runs.names import require_plain
 from marsls_keras.runs.records import RecipeRecord
-from marsls_keras.runs.run import Run, with_epochs
+from marsls_keras.runs.run import Run
 from marsls_keras.runtime import require_devices
 from marsls_keras.training.pseudo_labelling import pseudo_labelled, require_pseudo
 from marsls_keras.training.refit import as_full, plan_full
@@ -114,7 +115,7 @@ def train(
     if known is not None:  # what it refuses, it refuses at once
         run = Run.create(runs / name, parsed, splits, facts, resume)
         for k in folds:
-            if not overwrite and (fold != "all" or run.trouble(k) is not None):
+            if not overwrite and (fold != "all" or not run.fold(k).finished):
                 require_fresh(run if full is None else as_full(run, full), k, resume)
     backend()
     # Modules that derive classes from those of Keras.
@@ -149,7 +150,7 @@ def train(
     for k in folds:
         if overwrite:
             discard(run, k)
-        elif fold == "all" and run.trouble(k) is None:
+        elif fold == "all" and run.fold(k).finished:
             say(f"Fold {k} of run {run.name} is finished already.")
             continue
         require_fresh(run if full is None else as_full(run, full), k, resume)
@@ -190,7 +191,7 @@ def require_recipe_epochs(run: Run, runs: Path, folds: Sequence[Fold]) -> None:
         InputError: If a fold is to be trained and the run was begun with another number than its recipe's.
     """
     usual, epochs = trial_of(run), run.config.training.epochs
-    if usual is None or all(run.trouble(fold) is None for fold in folds):
+    if usual is None or all(run.fold(fold).finished for fold in folds):
         return
     chosen = "" if len(folds) > 1 else f" --fold {folds[0]}"
     common = f"marsls train --run {run.name}" + ("" if runs == Path("runs") else f" --runs {runs}")

@@ -10,10 +10,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from marsls_keras.config import read_config
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
-from marsls_keras.runs.run import WEIGHTS, Run
+from marsls_keras.runs.fold import WEIGHTS, FoldStatus
+from marsls_keras.runs.run import Run
 
 
 @contextmanager
@@ -57,14 +57,13 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
     Raises:
         InputError: If the fold is finished, from another configuration, or unfinished and not to be resumed.
     """
-    folder = run.fold_path(fold)
-    if not (folder / "config.yaml").exists():
+    found = run.fold(fold)
+    if found.status is FoldStatus.MISSING or (resume and found.status is FoldStatus.UNFINISHED):
         return
-    trouble = run.trouble(fold)
-    if trouble is None:
-        epochs, done = run.config.training.epochs, read_config(folder / "config.yaml").training.epochs
+    if found.config is not None and found.finished:
+        epochs, done = run.config.training.epochs, found.config.training.epochs
         if epochs > done and resume:
-            if not any((folder / "state").glob("*.npz")):
+            if not any((found.path / "state").glob("*.npz")):
                 raise InputError(
                     f"Fold {fold} of run {run.name} is finished, and its state is gone, so it cannot go on. Train it anew with --overwrite."
                 )
@@ -73,8 +72,7 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
             f"Fold {fold} of run {run.name} is finished. Train it longer with --resume --epochs {2 * done} or anew with --overwrite, "
             "or another run with --run."
         )
-    if not (resume and trouble.startswith(f"fold {fold} is unfinished")):
-        raise InputError(f"Run {run.name}: {trouble}\nOr begin the fold anew with --overwrite.")
+    raise InputError(f"Run {run.name}: {found.trouble}\nOr begin the fold anew with --overwrite.")
 
 
 def reopen(folder: Path, best: dict[str, Any]) -> None:

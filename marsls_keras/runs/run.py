@@ -19,7 +19,6 @@ runs/<run>/
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +29,11 @@ from marsls_keras.config import Config, differences, read_config, write_config
 from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import no_folder, sha256, write_json
+from marsls_keras.files import no_folder, write_json
 from marsls_keras.names import meant
 from marsls_keras.records import read_record
+from marsls_keras.runs.fold import WEIGHTS, FoldDirectory, inspect_fold, with_epochs
 from marsls_keras.runs.records import MetricsRecord
-
-WEIGHTS = "best.weights.h5"
-"""Name of a finished fold's file of weights."""
 
 
 @dataclass(frozen=True)
@@ -139,40 +136,9 @@ class Run:
         own = ("normalization.json", *(("full.json",) if fold == FULL else ()))
         return {"splits.json": self.path / "splits.json", **{name: self.fold_path(fold) / name for name in own}}
 
-    def trouble(self, fold: Fold) -> str | None:
-        """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
-        folder = self.fold_path(fold)
-        if not (folder / "config.yaml").exists():
-            return f"fold {fold} is missing: {self._command(fold)}"
-        try:
-            trained = read_config(folder / "config.yaml")
-            # Of folds that had different numbers of epochs each is as good a member as the others.
-            expected = with_epochs(self.config, trained.training.epochs)
-            changed = differences(without_patience(expected) if fold == FULL else expected, trained)
-            metrics = self.metrics(fold) if (folder / "metrics.json").exists() else None
-        except InputError as error:
-            return f"fold {fold} is damaged: {error}"
-        if changed:
-            return f"fold {fold} is from another configuration ({'; '.join(changed)})"
-        if metrics is None:
-            return f"fold {fold} is unfinished: {self._command(fold)} --resume"
-        if metrics["fold"] != fold:
-            return f"fold {fold} is damaged: {folder / 'metrics.json'} is that of fold {metrics['fold']}"
-        weights = self.weights_path(fold)
-        if not weights.exists() or sha256(weights) != metrics["weights_sha256"]:
-            return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
-        for name, digest in metrics.get("files_sha256", {}).items():
-            path = self.bound_files(fold).get(name, folder / name)
-            if not path.exists() or sha256(path) != digest:
-                return f"fold {fold} was trained with another {name} ({path} is missing or changed)"
-        return None
-
-    def _command(self, fold: Fold) -> str:
-        """Return what to type to train a fold of this run."""
-        elsewhere = [] if self.path.parent == Path("runs") else ["--runs", str(self.path.parent)]
-        # A run that was begun with other epochs than its recipe's is not gone on with unless they are given again.
-        epochs = ["--epochs", str(self.config.training.epochs)] if (self.path / "recipe.json").exists() and fold != FULL else []
-        return shlex.join(["marsls", "train", "--run", self.path.name, *elsewhere, "--fold", str(fold), *epochs])
+    def fold(self, fold: Fold) -> FoldDirectory:
+        """Return what is in the directory of a fold now, and whether it can be used."""
+        return inspect_fold(self, fold)
 
     def finished_folds(self, chosen: Sequence[Fold] | None = None) -> list[Fold]:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
@@ -183,7 +149,7 @@ class Run:
         folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
             self.splits.require_fold(fold)
-        reasons = {fold: reason for fold in folds if (reason := self.trouble(fold))}
+        reasons = {fold: reason for fold in folds if (reason := self.fold(fold).trouble)}
         if reasons:
             good = [str(fold) for fold in folds if fold not in reasons]
             hint = f"\nTo use only what is there, say so: --folds {','.join(good)}" if good and chosen is None else ""
@@ -210,16 +176,6 @@ def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
         what += ": it took the bands slope and thermal of these files for each other"
     package = "install marsls-keras 0.1, which reads it" if trained == 1 else "install the version that trained it"
     raise InputError(f"{what}. Train it again under another name with --run, or {package}.")
-
-
-def with_epochs(config: Config, epochs: int) -> Config:
-    """Return a configuration with another number of epochs."""
-    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
-
-
-def without_patience(config: Config) -> Config:
-    """Return a configuration as the refit on all tiles has it, where nothing is evaluated and so nothing can stop getting better."""
-    return config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from marsls_keras.data.splits import FULL
 from marsls_keras.errors import InputError
 from marsls_keras.records import read_record
+from marsls_keras.runs.fold import with_epochs, without_patience
 from marsls_keras.runs.records import FullRecord
-from marsls_keras.runs.run import Run, with_epochs, without_patience
+from marsls_keras.runs.run import Run
 from marsls_keras.training.pseudo_labels import PseudoRecord
 
 _SETS = ("ema", "swa", "last")
@@ -70,7 +71,7 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
     if resume and begun.exists():
         plan = FullPlan.read(begun)
         return plan if epochs is None else replace(plan, epochs=epochs)
-    folds = [fold for fold in range(run.splits.folds) if run.trouble(fold) is None]
+    folds = [fold for fold in range(run.splits.folds) if run.fold(fold).finished]
     if not folds and epochs is None:
         raise InputError(
             f"Run {run.name} has no finished fold that could say how many epochs to train for. Train one first, or all of them with "

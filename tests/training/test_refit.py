@@ -126,7 +126,7 @@ def test_a_refit_is_a_finished_fold_without_scores(tiny_run, refit):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["fold"], metrics["epochs"], metrics["best_epoch"], metrics["tiles"]) == ("full", 3, 2, 0)
     assert metrics["scores"] is None and metrics["counts"] is None and not (folder / "oof.npz").exists()
-    assert refit.trouble("full") is None and refit.finished_folds(["full"]) == ["full"] and refit.finished_folds() == [0, 1]
+    assert refit.fold("full").finished and refit.finished_folds(["full"]) == ["full"] and refit.finished_folds() == [0, 1]
     assert json.loads((folder / "full.json").read_text())["folds"] == [0, 1]
     assert [row["epoch"] for row in read_history(folder / "history.csv")] == [0, 1, 2]
     assert "val_loss" not in read_history(folder / "history.csv")[0]
@@ -187,7 +187,7 @@ def test_a_refit_killed_and_resumed_ends_as_an_undisturbed_one(run, refit, momen
     arguments = ["os.rename", moment, "1", *command(run, "--epochs", 3)]
     done = subprocess.run([sys.executable, "-c", KILLER + COMMAND, *arguments], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert "unfinished" in str(run.trouble("full"))
+    assert run.fold("full").status == "unfinished"
     for fold in (0, 1):  # a plan that was made is kept to, whatever becomes of the folds
         (run.fold_path(fold) / "metrics.json").unlink()
     subprocess.run([sys.executable, "-m", "competition.cli", *command(run, "--resume")], check=True, capture_output=True)

@@ -93,7 +93,7 @@ def test_the_run_directory_holds_all_that_it_should_and_the_last_state(tiny_run)
         with open(folder / "curves.png", "rb") as file:
             height, width, _ = tf.image.decode_png(file.read()).shape
         assert 400 < height < 2000 and 400 < width < 2000
-        assert Run.open(tiny_run.path).trouble(fold) is None
+        assert Run.open(tiny_run.path).fold(fold).finished
         assert metrics(folder) == tiny_run.results[fold]
 
 
@@ -399,7 +399,7 @@ def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, 
     # The tiles that are named were to be trained on, and are as many as a batch has.
     named = re.search(r"The tiles of that step: (.*)\. Going back to the beginning", log)[1].split(", ")
     assert len(named) == 4 and set(named) <= set(held_out(tmp_path / "tiny", 0)[1])
-    assert "is unfinished" in Run.open(tmp_path / "tiny").trouble(0)
+    assert Run.open(tmp_path / "tiny").fold(0).status == "unfinished"
 
 
 def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
@@ -553,7 +553,7 @@ class Full:
         )
         known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
         assert all(re.match(known, line) for line in progress), progress  # on a slow machine stages, too; what TensorFlow logs
-        assert Run.open(self.runs / "tiny").trouble(0).startswith("fold 0 is unfinished")
+        assert Run.open(self.runs / "tiny").fold(0).status == "unfinished"
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
         assert {path for path in self.before if "best-" not in path} <= set(found) and hidden == {".fold_0.lock", ".fold_1.lock"}

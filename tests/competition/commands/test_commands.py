@@ -16,7 +16,7 @@ def test_train_goes_on_with_the_configuration_and_data_of_the_run(tiny_run, tmp_
     monkeypatch.delenv("MARSLS_DATA", raising=False)
     runs = tiny_run.copy(tmp_path / "runs")
     shutil.rmtree(runs / "tiny" / "fold_1")
-    reason = Run.open(runs / "tiny").trouble(1)
+    reason = Run.open(runs / "tiny").fold(1).trouble
     hint = reason.partition(": marsls ")[2].split()
     assert hint == ["train", "--run", "tiny", "--runs", str(runs), "--fold", "1"]
     assert main(hint) == 0  # what the message says to type is what trains it

@@ -228,13 +228,13 @@ def test_what_a_fold_was_trained_with_is_bound_to_it(run, tmp_path, name, folds)
         value["mean"][0] += 0.1
     (copy / name).write_text(json.dumps(value))
     opened = Run.open(copy)
-    assert [k for k in (0, 1) if opened.trouble(k)] == folds
+    assert [k for k in (0, 1) if not opened.fold(k).finished] == folds
     with pytest.raises(InputError, match=rf"fold 1 was trained with another {Path(name).name} \(.*{name} is missing or changed\)"):
         opened.finished_folds()
     metrics = json.loads((copy / "fold_1/metrics.json").read_text())
     del metrics["files_sha256"]  # an earlier version
     (copy / "fold_1/metrics.json").write_text(json.dumps(metrics))
-    assert opened.trouble(1) is None
+    assert opened.fold(1).finished
 
 
 def test_real_commands_name_the_file(run, tmp_path, tiny_run):
@@ -270,7 +270,7 @@ def test_a_damaged_cache_of_predictions_is_made_again(run, tmp_path):
         assert np.allclose(_gather(Run.open(copy), None, said.append).probability, before, atol=1e-3)
         assert any("Predicting" in line for line in said)
     (copy / "fold_0" / "best.weights.h5").write_bytes(b"damaged")
-    assert "best.weights.h5 is missing or changed" in Run.open(copy).trouble(0)
+    assert "best.weights.h5 is missing or changed" in Run.open(copy).fold(0).trouble
 
 
 @pytest.mark.parametrize("name", ["/tmp/x", "../x", "a/../../x", "", "..", "a\\b", "a+b"])
