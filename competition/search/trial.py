@@ -6,9 +6,8 @@ import json
 import os
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -84,7 +83,7 @@ def run_trial() -> int:
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from competition.commands import train
+    from competition.commands.train import TrainRequest, train
     from competition.console import say
     from competition.search.pruning import Pruning
 
@@ -96,9 +95,8 @@ def run_trial() -> int:
     trial = optuna.Trial(study, order.trial)
     try:
         for i, fold in enumerate(order.folds):
-            common: dict[str, Any] = {"runs": folder.parent, "name": folder.name, "resume": False, "overwrite": False, "say": say}
-            watching = [Pruning(trial, first=i * epochs)]
-            train.train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
+            request = TrainRequest(str(folder / "recipe.yaml"), (), Path(order.data), str(fold), folder.parent, folder.name)
+            train(replace(request, callbacks=[Pruning(trial, first=i * epochs)]), say)
     except optuna.TrialPruned as stop:
         say(str(stop))
         return PRUNED

@@ -9,12 +9,12 @@ import numpy as np
 
 from marsls_keras.backend import backend
 from marsls_keras.data.decoded.checks import without_data
-from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.averaging import gather, shares, spread
 from marsls_keras.inference.member import load_member
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import predict_tiles, stitchable
 from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
@@ -44,12 +44,11 @@ class Prediction(NamedTuple):
 def predict_ensemble(
     runs: Sequence[Run],
     folds: Sequence[Fold],
-    tiles: Tiles,
+    inputs: PredictionInputs,
     views: Sequence[str],
     say: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
-    number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with all members and views.
@@ -61,27 +60,27 @@ def predict_ensemble(
     Args:
         runs: Runs whose folds are the members.
         folds: Folds of each run.
-        tiles: The tiles, N of them.
+        inputs: The N tiles to predict, and what windows see around them.
         views: Names of views.
         say: Told which member predicts.
         weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
-        number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
         uncertainty: Whether `variance` is wanted, too.
     """
-    hashes, shape = tiles.hashes[:number], tiles.masks[:number].shape
+    tiles, number = inputs.tiles, inputs.number
+    shape = (number, *tiles.masks.shape[1:])
     share = shares(weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
-    first = tiles.subset(range(len(hashes))) if number is not None else tiles
-    trained = np.array([run.splits.trained_on(fold, first) for run, fold in members])  # (M, N)
+    wanted = inputs.wanted
+    trained = np.array([run.splits.trained_on(fold, wanted) for run, fold in members])  # (M, N)
     leaked = trained.all(axis=0)
     used = ~trained | leaked
-    total, landslide = np.zeros(shape, np.float32), np.zeros(len(hashes), np.float32)
+    total, landslide = np.zeros(shape, np.float32), np.zeros(number, np.float32)
     detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
     variance = RunningVariance(shape) if uncertainty else None
     if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
-        say(f"One member in one view predicts {alone} of {len(hashes)} tiles, so the variance there is 0.")
+        say(f"One member in one view predicts {alone} of {number} tiles, so the variance there is 0.")
     backend()
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
@@ -108,10 +107,9 @@ def predict_ensemble(
 def predict_decided(
     runs: Sequence[Run],
     folds: Sequence[Fold],
-    tiles: Tiles,
+    inputs: PredictionInputs,
     decision: dict[str, Any],
     say: Callable[[str], None] = lambda line: None,
-    number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
@@ -119,9 +117,9 @@ def predict_decided(
     A tile without any data has probability 0, whatever the members make of it, and is named.
     """
     views = views_of(decision["views"])
-    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], number, uncertainty)
-    if blank := [i for i in range(len(found.probability)) if without_data(tiles, i)]:
-        names = listing([str(tiles.refs[i].image) for i in blank], 5)
+    found = predict_ensemble(runs, folds, inputs, views, say, decision["weights"], decision["averaging"], uncertainty)
+    if blank := [i for i in range(inputs.number) if without_data(inputs.tiles, i)]:
+        names = listing([str(inputs.refs[i].image) for i in blank], 5)
         say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
         found.probability[blank] = 0
         if found.landslide is not None:

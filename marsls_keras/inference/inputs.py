@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from marsls_keras.data.decoded.checks import require_same_family
-from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import IN_WORDS, PUBLISHED, REGION, plain_decision, read_decision
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import cells_seen, stitchable
 from marsls_keras.runs.run import Run
 
@@ -68,8 +69,31 @@ def purpose_of(images: Dataset, run: Run, say: Say) -> str:
     return REGION
 
 
-def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:
-    """Read a folder of image tiles that these runs can predict, and after them the tiles around that windows of a set of views see.
+def read_inputs(
+    dataset: Dataset, chosen: Sequence[TileRef], runs: Sequence[Run], release: str, sight: int, cache: str, source: str
+) -> PredictionInputs:
+    """Read tiles that runs can predict, and the tiles around them that windows see.
+
+    Args:
+        dataset: Where they and their neighbours are.
+        chosen: The tiles to predict.
+        runs: The runs.
+        release: Their release, or "auto".
+        sight: How many cells away windows see (`marsls_keras.inference.sliding_window.cells_seen`).
+        cache: Where decoded tiles are kept, as `data.cache`.
+        source: What they are, for messages, such as the folder.
+
+    Raises:
+        InputError: If a file is damaged, or the tiles are of another kind of release than those of a run.
+    """
+    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, runs[0].config.data.resize, cache, sight)
+    for run in runs:
+        require_same_family(run.fingerprint["release"], tiles.release, source)
+    return PredictionInputs(tiles, len(chosen))
+
+
+def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> PredictionInputs:
+    """Read a folder of image tiles that these runs can predict, and the tiles around that windows of a set of views see.
 
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
@@ -78,10 +102,7 @@ def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say
     sight = cells_seen(views, folder.tiles[0], release, data.resize)
     dataset = surrounded(folder, runs[0], say) if sight else folder
     chosen = dataset.tiles[: len(folder.tiles)]
-    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, data.resize, data.cache, sight)
-    for run in runs:
-        require_same_family(run.fingerprint["release"], tiles.release, str(images))
-    return tiles
+    return read_inputs(dataset, chosen, runs, release, sight, data.cache, str(images))
 
 
 def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:

@@ -14,7 +14,6 @@ from marsls_keras.errors import RunError
 from marsls_keras.files import sha256, write_json
 from marsls_keras.inference.member import Member, predict_views, rebuild
 from marsls_keras.inference.oof_cache import save_oof
-from marsls_keras.report.plots import save_curves
 from marsls_keras.runs.fold_lock import close
 from marsls_keras.runs.run import Run, read_history
 from marsls_keras.training.callbacks.backup_state import Plan
@@ -48,7 +47,6 @@ def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, k
     (folder / keep.best["file"]).replace(weights)
     member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
     rows = read_history(folder / "history.csv")
-    save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
     metrics = {
         "fold": fold,
         "epochs": len(rows),

@@ -17,11 +17,11 @@ import numpy as np
 from marsls_keras.data.decoded.join import require_alike
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import images_digest
-from marsls_keras.data.index.dataset import image_files
 from marsls_keras.data.splits import FULL, Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import fitting, predict_decided
 from marsls_keras.inference.inputs import Say, decision_of, read_images
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
@@ -92,7 +92,7 @@ def pseudo_labelled(
     images = _read(run, folder, decision["views"], labelled, say)
     unlabelled, confidence = images.unlabelled, _CONFIDENCE if confidence is None else confidence
     decision = fitting(decision, unlabelled.refs, say)
-    probability = predict_decided([run], plan.folds, images.tiles, decision, say, number=images.number).probability
+    probability = predict_decided([run], plan.folds, images.inputs, decision, say).probability
     labels = to_labels(probability, confidence, has_detection(run.config.model.name, run.config.model.options))
     certain = labels != UNCERTAIN
     if not certain.any():
@@ -102,7 +102,7 @@ def pseudo_labelled(
     record = PseudoRecord(
         folder=str(folder.resolve()),
         images_sha256=images.digest,
-        tiles=images.number,
+        tiles=images.inputs.number,
         left_out=images.left_out,
         confidence=confidence,
         confident=float(certain.mean()),
@@ -111,7 +111,7 @@ def pseudo_labelled(
         decision={key: decision[key] for key in _AVERAGED},
     )
     say(
-        f"Pseudo-labels of {images.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "
+        f"Pseudo-labels of {images.inputs.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "
         f"{record.landslide:.1%} of these landslide. The others weigh nothing."
     )
     return replace(plan, pseudo=record), PseudoLabels(unlabelled, labels)
@@ -122,21 +122,19 @@ class _Images:
     """Images to be labelled.
 
     Attributes:
-        tiles: The images that are no labelled tiles, then all others that windows may see.
-        number: How many the former are.
+        inputs: The images that are no labelled tiles, then all others that windows may see.
         left_out: How many of the folder are labelled tiles.
         digest: Digest of all images in the folder.
     """
 
-    tiles: Tiles
-    number: int
+    inputs: PredictionInputs
     left_out: int
     digest: str
 
     @property
     def unlabelled(self) -> Tiles:
         """Those that are to be labelled; where it is not known where each lies, training sees each by itself."""
-        tiles = self.tiles.subset(range(self.number))
+        tiles = self.inputs.wanted
         if stitchable(tiles.refs):
             return tiles
         return replace(tiles, refs=tuple(replace(ref, cell=None) for ref in tiles.refs))
@@ -148,7 +146,8 @@ def _read(run: Run, folder: Path, views: str, labelled: Tiles, say: Say) -> _Ima
     Raises:
         InputError: If they cannot be used, or all are labelled already.
     """
-    tiles, number = read_images(folder, run.config.data.release, [run], views, say), len(image_files(folder))
+    read = read_images(folder, run.config.data.release, [run], views, say)
+    tiles, number = read.tiles, read.number
     require_alike(labelled, tiles, f"--pseudo {folder}")
     known = set(labelled.hashes)
     own = [i for i in range(number) if tiles.hashes[i] not in known]
@@ -157,7 +156,7 @@ def _read(run: Run, folder: Path, views: str, labelled: Tiles, say: Say) -> _Ima
         say(f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels.")
     if not own:
         raise InputError(f"--pseudo {folder}: all of the {number} images are labelled tiles of run {run.name}. Give others.")
-    return _Images(tiles.subset([*own, *others]), len(own), left_out, images_digest(tiles.subset(range(number))))
+    return _Images(PredictionInputs(tiles.subset([*own, *others]), len(own)), left_out, images_digest(read.wanted))
 
 
 def to_labels(probability: np.ndarray, confidence: float, detection: bool = False) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from competition.cli import main
-from competition.commands import train
+from competition.commands.train import TrainRequest, train
 from marsls_keras.config import Augmentation
 from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.grid.tile_grid import Mosaic
@@ -18,6 +18,7 @@ from marsls_keras.data.normalization import Normalizer
 from marsls_keras.inference.ensemble import predict_ensemble
 from marsls_keras.inference.inputs import read_images
 from marsls_keras.inference.member import load_member, predict_views
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.runs.run import Run, read_history
@@ -123,7 +124,7 @@ def refit(tiny_run, images, tmp_path_factory) -> tuple[Run, list[int], list[str]
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("pseudo")) / tiny_run.name)
     counting, said = Counting(), []
     options = {"epochs": 3, "pseudo": images, "confidence": CONFIDENCE, "callbacks": [counting]}
-    train.train(None, [], None, "full", run.path.parent, run.name, False, False, said.append, **options)
+    train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options), said.append)
     return Run.open(run.path), counting.pixels, said
 
 
@@ -131,7 +132,7 @@ def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     run, pixels, said = refit
     folder = run.fold_path("full")
     assert "1 of 5 images" in said[1] and "need no pseudo-labels" in said[1]
-    tiles = read_images(images, "auto", [run], "identity", print)
+    tiles = read_images(images, "auto", [run], "identity", print).tiles
     new = [i for i, digest in enumerate(tiles.hashes) if digest not in pool_tiles(run).hashes]
     each = [next(iter(predict_views(load_member(run, fold), tiles.images[new], ["identity"]))).probability for fold in (0, 1)]
     mean = np.mean(each, axis=0)
@@ -154,7 +155,7 @@ def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     # The statistics are those of the labelled tiles, and these alone count as seen in training.
     mean = json.loads((folder / "normalization.json").read_text())["mean"]
     assert np.allclose(mean, pool_tiles(run).images.mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-5)
-    assert predict_ensemble([run], ["full"], tiles, ["identity"]).seen == 1
+    assert predict_ensemble([run], ["full"], PredictionInputs.alone(tiles), ["identity"]).seen == 1
 
 
 def test_a_submission_says_what_its_weights_have_seen(refit, tiny_run, tmp_path, capsys):
@@ -186,7 +187,7 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     moved = Path(shutil.copytree(images, tmp_path / "moved"))
     options = {"epochs": 3, "pseudo": moved, "confidence": CONFIDENCE, "callbacks": [Stopping()]}
     with pytest.raises(KeyboardInterrupt):
-        train.train(None, [], None, "full", run.path.parent, run.name, False, False, print, **options)
+        train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options), print)
     for fold in (0, 1):  # nothing can be predicted again
         (run.fold_path(fold) / "best.weights.h5").unlink()
     moved.rename(tmp_path / "elsewhere")
@@ -214,9 +215,10 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
     plan, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False, said.append)
     assert plan.pseudo.decision == {"views": view, **own}
     assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in said)
-    tiles = read_images(tmp_path / "images", "auto", [run], view, print)
-    assert len(tiles) > 6
-    expected = predict_ensemble([run], [0], tiles, [view], averaging="logit", number=6).probability[[0, 2, 3, 5]]
+    inputs = read_images(tmp_path / "images", "auto", [run], view, print)
+    assert inputs.number == len(inputs.wanted) == len(inputs.refs) == 6 and inputs.surroundings == len(inputs.tiles) - 6 > 0
+    assert inputs.wanted.hashes == inputs.tiles.hashes[:6]
+    expected = predict_ensemble([run], [0], inputs, [view], averaging="logit").probability[[0, 2, 3, 5]]
     assert np.mean(to_labels(expected, CONFIDENCE) == pseudo.labels) > 0.999
     assert [ref.image.name for ref in pseudo.tiles.refs] == [names[i] for i in (0, 2, 3, 5)]
 

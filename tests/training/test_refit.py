@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from helpers.killing import KILLER
 from helpers.pointwise import PERFECT, compiled, pointwise, training, training_batches
 
 from competition.cli import main
-from competition.commands import predict, submit, tune
+from competition.commands import tune
+from competition.commands.predict import PredictRequest, predict
+from competition.commands.submit import SubmitRequest, submit
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import predict_ensemble
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run, read_history
 from marsls_keras.training.callbacks.last_checkpoint import KeepLast
 from marsls_keras.training.refit import FullPlan, plan_full
@@ -143,8 +147,8 @@ def test_a_refit_is_a_finished_fold_without_scores(tiny_run, refit):
 
 def test_every_tile_of_the_pool_was_seen_by_it(refit):
     tiles = pool_tiles(refit).subset([0, 5])
-    assert predict_ensemble([refit], ["full"], tiles, ["identity"]).leaked == [str(ref.image) for ref in tiles.refs]
-    assert not predict_ensemble([refit], [0, 1], tiles, ["identity"]).leaked
+    assert predict_ensemble([refit], ["full"], PredictionInputs.alone(tiles), ["identity"]).leaked == [str(ref.image) for ref in tiles.refs]
+    assert not predict_ensemble([refit], [0, 1], PredictionInputs.alone(tiles), ["identity"]).leaked
 
 
 def test_what_is_finished_is_not_trained_again(refit, capsys):
@@ -166,18 +170,18 @@ def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refi
     path = refit.path / "decision.json"
     tune.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print, "published")
     decision = json.loads(path.read_text())
-    options = {"images": tiny_run.data / "test", "release": "auto", "say": print}
-    manifest = submit.submit(["tiny"], refit.path.parent, out=tmp_path / "a.zip", folds=["full"], **options)
+    request = SubmitRequest(["tiny"], tiny_run.data / "test", tmp_path / "a.zip", refit.path.parent, ["full"])
+    manifest = submit(request, print)
     assert manifest["folds"] == ["full"] and list(manifest["runs"]["tiny"]["folds"]) == ["full"]
     assert manifest["expected"]["measured_on"] == "tiles held out by folds 0, 1"
     assert manifest["expected"]["miou"] == decision["expected"]["scores"]["miou"]
     assert manifest["threshold"] == decision["threshold"]
-    found = predict.predict(["tiny"], refit.path.parent, tiny_run.data / "test", tmp_path / "out", ["full"], "auto", False, print)
+    found = predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", refit.path.parent, ["full"]), print)
     assert found["foreground_ratio"] == manifest["foreground_ratio"]
     # Of folds that were trained anew since, the decision says nothing, and nothing of their refit either.
     change(path, members={"tiny": {**decision["members"]["tiny"], "0": "00" * 32}}, sha256=None)
     with pytest.raises(InputError, match="before fold 0"):
-        submit.submit(["tiny"], refit.path.parent, out=tmp_path / "b.zip", folds=["full"], **options)
+        submit(replace(request, out=tmp_path / "b.zip"), print)
     path.unlink()
 
 

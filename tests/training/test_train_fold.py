@@ -23,6 +23,7 @@ import yaml
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 from tensorflow.python.framework.config import disable_op_determinism
 
+from competition.commands.train import TrainRequest
 from competition.commands.train import train as train_command
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, registry
@@ -34,10 +35,9 @@ FILES = {
 }
 
 
-def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | None = None, **options):
+def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | None = None, say=print, **options):
     """Train as the command does, with the recipe of the tiny run."""
-    options = {"name": None, "resume": False, "overwrite": False, "say": print, **options}
-    return train_command(str(tiny_run.recipe), list(settings), data or tiny_run.data, fold, runs, **options)
+    return train_command(TrainRequest(str(tiny_run.recipe), settings, data or tiny_run.data, fold, runs, **options), say)
 
 
 @pytest.fixture
@@ -544,7 +544,7 @@ class Full:
     before: dict[str, bytes]
     said: str = ""
 
-    def check(self, file: str) -> set[str]:
+    def check(self, file: str, status: str = "unfinished") -> set[str]:
         """Check that it ended with one message that names the file, and return what it changed, except for TensorBoard's files."""
         *progress, message, code = self.said.splitlines()
         folder = self.runs / "tiny" / "fold_0"
@@ -553,7 +553,7 @@ class Full:
         )
         known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
         assert all(re.match(known, line) for line in progress), progress  # on a slow machine stages, too; what TensorFlow logs
-        assert Run.open(self.runs / "tiny").fold(0).status == "unfinished"
+        assert Run.open(self.runs / "tiny").fold(0).status == status
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
         assert {path for path in self.before if "best-" not in path} <= set(found) and hidden == {".fold_0.lock", ".fold_1.lock"}
@@ -585,9 +585,7 @@ def full_disk(tiny_run, killed, tmp_path_factory) -> dict[str, Full]:
     return cases
 
 
-@pytest.mark.parametrize(
-    "name,changed", [("oof.npz", {"best.weights.h5"}), ("curves.png", {"best.weights.h5", "oof.npz"}), ("log.txt", set())]
-)
+@pytest.mark.parametrize("name,changed", [("oof.npz", {"best.weights.h5"}), ("log.txt", set())])
 def test_a_disk_that_is_full_at_the_end_of_training(tiny_run, full_disk, name, changed):
     """What could not be written leaves no trace."""
     assert full_disk[name].check(name) <= {"log.txt", "environment.json", *changed}
@@ -603,7 +601,16 @@ def test_a_disk_that_is_full_where_the_weights_go(full_disk):
 
 
 def test_once_there_is_space_the_fold_is_finished(tiny_run, full_disk, deterministic):
-    runs = full_disk["curves.png"].runs
+    runs = full_disk["oof.npz"].runs
     train(tiny_run, runs, resume=True)
     same(runs / "tiny" / "fold_0", tiny_run.path / "fold_0")
     assert {path.name for path in (runs / "tiny" / "fold_0").iterdir()} == FILES
+
+
+def test_a_disk_that_is_full_where_the_curves_go_costs_nothing_but_them(tiny_run, full_disk):
+    case = full_disk["curves.png"]
+    changed = {"best.weights.h5", "oof.npz", "metrics.json"}
+    assert changed <= case.check("curves.png", "finished") <= {"log.txt", "environment.json", *changed}
+    assert train(tiny_run, case.runs, fold="all")[1] == []  # nothing is trained
+    assert (case.runs / "tiny" / "fold_0" / "curves.png").stat().st_size > 1000
+    assert {path.name for path in (case.runs / "tiny" / "fold_0").iterdir()} == FILES

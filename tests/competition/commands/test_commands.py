@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from competition.cli import main
-from competition.commands import predict, submit, train
+from competition.commands.predict import PredictRequest, predict
+from competition.commands.submit import SubmitRequest, submit
+from competition.commands.train import TrainRequest, train
 from marsls_keras.config import read_config
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
@@ -28,7 +30,7 @@ def test_train_goes_on_with_the_configuration_and_data_of_the_run(tiny_run, tmp_
 def test_a_setting_that_differs_from_the_run_is_refused_by_name(tiny_run, tmp_path):
     runs = tiny_run.copy(tmp_path / "runs")
     with pytest.raises(InputError, match="training.epochs: 2 → 3"):
-        train.train(None, ["training.epochs=3"], None, "0", runs, "tiny", False, False, print)
+        train(TrainRequest(settings=["training.epochs=3"], fold="0", runs=runs, name="tiny"), print)
 
 
 def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_written(tiny_run, tmp_path):
@@ -40,7 +42,7 @@ def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_wr
     source = next((tmp_path / "bare" / "train_partition" / "images").iterdir())
     shutil.copy(source, images / "tile.tif")
     with pytest.raises(InputError, match=r"(?s)1 tiles have no georeferencing.*tile\.tif"):
-        predict.predict(["tiny"], tiny_run.runs, images, out, None, "auto", True, print)
+        predict(PredictRequest(["tiny"], images, out, tiny_run.runs, mosaic=True), print)
     assert not out.exists()
 
 
@@ -49,14 +51,14 @@ def test_predict_reads_every_header_before_it_writes(tiny_run, tmp_path):
     last = sorted(images.iterdir())[-1]
     last.write_bytes(last.read_bytes()[:200])
     with pytest.raises(InputError, match=last.name):
-        predict.predict(["tiny"], tiny_run.runs, images, tmp_path / "out", None, "auto", False, print)
+        predict(PredictRequest(["tiny"], images, tmp_path / "out", tiny_run.runs), print)
     assert not (tmp_path / "out").exists()
 
 
 def test_predict_to_a_file_is_refused(tiny_run, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
-        predict.predict(["tiny"], tiny_run.runs, tiny_run.data / "test", tmp_path / "out", None, "auto", False, print)
+        predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", tiny_run.runs), print)
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -65,5 +67,5 @@ def test_a_submission_that_fails_makes_no_folder(tiny_run, tmp_path):
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:-100])
     with pytest.raises(InputError, match=broken.name):
-        submit.submit(["tiny"], tiny_run.runs, images, tmp_path / "new" / "x.zip", None, "auto", print)
+        submit(SubmitRequest(["tiny"], images, tmp_path / "new" / "x.zip", tiny_run.runs), print)
     assert not (tmp_path / "new").exists()

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition.commands import submit, train, tune
+from competition.commands import tune
+from competition.commands.submit import SubmitRequest, submit
+from competition.commands.train import TrainRequest, train
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.inference.decision import PLAIN
 from marsls_keras.inference.ensemble import predict_decided
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run
 
 RECIPE = """\
@@ -35,14 +38,14 @@ def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path
     blank = sorted(images.iterdir())[1]
     tifffile.imwrite(blank, np.full((32, 32, 7), np.finfo(np.float32).min), photometric="minisblack", planarconfig="contig")
     said: list[str] = []
-    manifest = submit.submit(["tiny"], tiny_run.runs, images, tmp_path / "out.zip", None, "auto", said.append)
+    manifest = submit(SubmitRequest(["tiny"], images, tmp_path / "out.zip", tiny_run.runs), said.append)
     assert manifest["release"] == "challenge"
     assert any("no data in any band" in line and str(blank) in line for line in said)
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert len(archive.namelist()) == 4
         assert not tifffile.imread(BytesIO(archive.read(blank.name))).any()
     tiles = load(Dataset.from_images(images))
-    probability = predict_decided([Run.open(tiny_run.path)], [0], tiles, dict(PLAIN)).probability
+    probability = predict_decided([Run.open(tiny_run.path)], [0], PredictionInputs.alone(tiles), dict(PLAIN)).probability
     assert [bool(tile.any()) for tile in probability] == [True, False, True, True]
 
 
@@ -55,9 +58,9 @@ def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path
         tifffile.imwrite(path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {}))
     (tmp_path / "flat.yaml").write_text(RECIPE.replace("PRESET", preset))
     said: list[str] = []
-    train.train(str(tmp_path / "flat.yaml"), [], tmp_path / "data", "all", tmp_path / "runs", None, False, False, said.append)
+    train(TrainRequest(str(tmp_path / "flat.yaml"), data=tmp_path / "data", runs=tmp_path / "runs"), said.append)
     decision, _ = tune.tune(["flat"], tmp_path / "runs", None, None, 10, [], said.append)
     assert "views" in decision
-    manifest = submit.submit(["flat"], tmp_path / "runs", None, tmp_path / "out.zip", None, "auto", said.append)
+    manifest = submit(SubmitRequest(["flat"], out=tmp_path / "out.zip", runs=tmp_path / "runs"), said.append)
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert [tifffile.imread(BytesIO(archive.read(name))).shape for name in archive.namelist()] == [(32, 64)] * 3
