@@ -35,7 +35,7 @@ from marsls_keras.runs.run import Run
 from marsls_keras.runtime import peak_memory, prepare
 
 if TYPE_CHECKING:
-    from marsls_keras.training.attempt import FoldData
+    from marsls_keras.training.fold_data import FoldData
 
 _TURNS = 5
 """Everything is measured so often; a figure is the median, for machines are noisy."""
@@ -156,7 +156,7 @@ def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
 
 def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
     """Return the first fold of a run that `marsls train` would begin with these tiles."""
-    from marsls_keras.training.attempt import FoldData
+    from marsls_keras.training.fold_data import FoldData
     from marsls_keras.training.train_fold import fold_tiles
 
     splits = make_splits(tiles, config.data, config.training.seed)
@@ -187,15 +187,15 @@ def _pipelines(config: Config) -> dict[str, Config]:
 def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure training and inference of a fold's network, and of its peer in turns."""
     from marsls_keras.signals import Signals
-    from marsls_keras.training.attempt import Leg
-    from marsls_keras.training.callbacks.backup_state import Plan
-    from marsls_keras.training.callbacks.progress import Live
+    from marsls_keras.training.attempt import Attempt
+    from marsls_keras.training.callbacks.progress import ProgressDisplay
+    from marsls_keras.training.recovery import Recovery
 
     config, area = fold.run.config, _area(fold)
-    plan = Plan(config.training.batch_size, config.training.accumulate)
-    leg = Leg(fold, plan, None, 1, Signals(), Live(fold.run.name, 1, fold.run.path / "log.txt"))
-    model = leg.build()
-    batch = _on_device(next(iter(leg.batches.dataset())))
+    recovery = Recovery(config.training.batch_size, config.training.accumulate)
+    attempt = Attempt(fold, recovery, None, 1, Signals(), ProgressDisplay(fold.run.name, 1, fold.run.path / "log.txt"))
+    model = attempt.build()
+    batch = _on_device(next(iter(attempt.batches.dataset())))
     tiles = fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)]
     (inputs,) = _on_device((fold.normalizer.assemble(tiles),))
     shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
@@ -220,7 +220,7 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
     result["training"]["first_step_seconds"] = first
     say("Measuring training with its data.")
     # Every size of windows is compiled beforehand.
-    result["training_with_data"] = train_for(model, leg.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
+    result["training_with_data"] = train_for(model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
     result["memory"] = peak_memory()
     return result
 

@@ -38,7 +38,7 @@ from marsls_keras.runs.names import require_plain
 from marsls_keras.runs.run import Run, read_history
 from marsls_keras.runtime import require_devices
 from marsls_keras.training.pseudo_labelling import pseudo_labelled, require_pseudo
-from marsls_keras.training.refit import FullPlan, as_full, plan_full
+from marsls_keras.training.refit import RefitPlan, as_refit, plan_refit
 
 ALL = "all"
 """What `TrainRequest.fold` is where every fold of the run is to be trained."""
@@ -160,7 +160,7 @@ class _Prepared:
     folds: list[Fold]
     facts: dict[str, Any]
     known: Run | None
-    refit: FullPlan | None
+    refit: RefitPlan | None
 
 
 def _resolve(request: TrainRequest) -> _Resolved:
@@ -206,7 +206,7 @@ def _prepare(resolved: _Resolved, say: Say) -> _Prepared:
     if request.fold == FULL:
         if known is not None and request.epochs is not None:  # those of the folds stay as they are
             config = with_epochs(config, known.config.training.epochs)
-        refit = plan_full(known or Run(resolved.path, config, splits, {}), request.epochs, request.resume)
+        refit = plan_refit(known or Run(resolved.path, config, splits, {}), request.epochs, request.resume)
         if request.pseudo is not None and not refit.folds:
             raise InputError(
                 f"--pseudo: run {resolved.path.name} has no finished fold that could label images. Train one first, or all with --fold all."
@@ -269,7 +269,7 @@ def _run(resolved: _Resolved, prepared: _Prepared, say: Say) -> tuple[Run, list[
     labels = None
     if refit is not None:
         if not request.overwrite:  # before images are predicted
-            require_fresh(as_full(run, refit), FULL, request.resume)
+            require_fresh(as_refit(run, refit), FULL, request.resume)
         refit, labels = pseudo_labelled(run, refit, tiles, request.pseudo, request.confidence, request.resume, say)
     folds = _begin(request, run, prepared.folds, refit, say)
     if request.environments and folds:
@@ -284,7 +284,7 @@ def _run(resolved: _Resolved, prepared: _Prepared, say: Say) -> tuple[Run, list[
     return run, metrics
 
 
-def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: FullPlan | None, say: Say) -> list[Fold]:
+def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: RefitPlan | None, say: Say) -> list[Fold]:
     """Return the folds that are to be trained; of those that are finished already, draw curves that are missing."""
     left: list[Fold] = []
     for fold in folds:
@@ -310,5 +310,5 @@ def _draw(run: Run, fold: Fold) -> None:
     save_curves(folder / _CURVES, read_history(folder / "history.csv"), f"{run.name}, fold {fold}")
 
 
-def _trained_as(run: Run, refit: FullPlan | None) -> Run:
-    return run if refit is None else as_full(run, refit)
+def _trained_as(run: Run, refit: RefitPlan | None) -> Run:
+    return run if refit is None else as_refit(run, refit)

@@ -49,7 +49,7 @@ BOUND = ("splits.json", "normalization.json", "full.json")
 
 
 class MetricsRecord(Scored):
-    """The form of metrics.json; see `marsls_keras.training.evaluate_fold.finish_fold`."""
+    """The form of metrics.json; see `marsls_keras.training.evaluate_fold.evaluate_fold`."""
 
     fold: Number | Literal["full"]
     epochs: Positive
@@ -111,7 +111,7 @@ class _Pseudo(Record):
 
 
 class FullRecord(Record):
-    """The form of full.json; see `marsls_keras.training.refit.FullPlan`."""
+    """The form of full.json; see `marsls_keras.training.refit.RefitPlan`."""
 
     epochs: Positive
     weights: Weights

@@ -26,7 +26,7 @@ from marsls_keras.inference.sliding_window import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
 from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels, PseudoRecord, saved_labels
-from marsls_keras.training.refit import FullPlan
+from marsls_keras.training.refit import RefitPlan
 
 _CONFIDENCE = 0.9
 _AVERAGED = ("views", "weights", "averaging")
@@ -50,8 +50,8 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
 
 
 def pseudo_labelled(
-    run: Run, plan: FullPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool, say: Say
-) -> tuple[FullPlan, PseudoLabels | None]:
+    run: Run, plan: RefitPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool, say: Say
+) -> tuple[RefitPlan, PseudoLabels | None]:
     """Return the plan of a refit with its pseudo-labels, and these; None if it has none.
 
     A refit that goes on has those that it began with, whatever has become of the folds since; the images may lie elsewhere now.
@@ -181,7 +181,7 @@ def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict
     """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none."""
     records: dict[str, Any] = {}
     for run in runs if FULL in folds else ():
-        record = FullPlan.read(run.fold_path(FULL) / "full.json").pseudo
+        record = RefitPlan.read(run.fold_path(FULL) / "full.json").pseudo
         if record is not None:
             say(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
             records[run.name] = asdict(record)

@@ -19,7 +19,7 @@ _SETS = ("ema", "swa", "last")
 
 
 @dataclass(frozen=True)
-class FullPlan:
+class RefitPlan:
     """What is decided before a refit begins; kept as fold_full/full.json.
 
     Attributes:
@@ -39,7 +39,7 @@ class FullPlan:
     pseudo: PseudoRecord | None = None
 
     @classmethod
-    def read(cls, path: Path) -> FullPlan:
+    def read(cls, path: Path) -> RefitPlan:
         """Return the plan of a full.json.
 
         Raises:
@@ -51,7 +51,7 @@ class FullPlan:
         return cls(value["epochs"], value["weights"], folds, best_epochs, best_weights, PseudoRecord(**pseudo) if pseudo else None)
 
 
-def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> FullPlan:
+def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> RefitPlan:
     """Decide on the refit of a run.
 
     It has as many epochs as the finished folds took to their best, on average and rounded, but always more than the warm-up and no fewer
@@ -69,7 +69,7 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
     """
     begun = run.fold_path(FULL) / "full.json"
     if resume and begun.exists():
-        plan = FullPlan.read(begun)
+        plan = RefitPlan.read(begun)
         return plan if epochs is None else replace(plan, epochs=epochs)
     folds = [fold for fold in range(run.splits.folds) if run.fold(fold).finished]
     if not folds and epochs is None:
@@ -84,9 +84,9 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
         epochs = max(round(sum(best) / len(best)), int(training.warmup_epochs) + (training.warmup_epochs > 0), training.swa_epochs)
     votes = Counter(kept)
     weights = max((name for name in _SETS if name in training.weight_sets), key=lambda name: votes[name])
-    return FullPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))
+    return RefitPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))
 
 
-def as_full(run: Run, plan: FullPlan) -> Run:
+def as_refit(run: Run, plan: RefitPlan) -> Run:
     """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated."""
     return replace(run, config=without_patience(with_epochs(run.config, plan.epochs)))

@@ -11,7 +11,7 @@ import numpy as np
 from marsls_keras.lazy import keras
 
 if TYPE_CHECKING:  # it imports Keras, which this module is to do without
-    from marsls_keras.training.statistics_averaging import StatisticsAverage
+    from marsls_keras.training.callbacks.statistics_averaging import StatisticsAverage
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.runs.run import Run, read_history
-from marsls_keras.training.attempt import FoldData
+from marsls_keras.training.fold_data import FoldData
 from marsls_keras.training.pseudo_labelling import pseudo_labelled, to_labels
 from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels
-from marsls_keras.training.refit import FullPlan, plan_full
+from marsls_keras.training.refit import RefitPlan, plan_refit
 from marsls_keras.tuning.out_of_fold import pool_tiles
 
 CONFIDENCE = 0.55
@@ -212,7 +212,7 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
         shutil.copy(tiny_run.data / "train/images" / name, tmp_path / "images" / name)
     pool, said = pool_tiles(run), []
     labelled = pool.subset([i for i, ref in enumerate(pool.refs) if ref.image.name in (names[1], names[4])])
-    plan, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False, said.append)
+    plan, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False, said.append)
     assert plan.pseudo.decision == {"views": view, **own}
     assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in said)
     inputs = read_images(tmp_path / "images", "auto", [run], view, print)
@@ -228,7 +228,7 @@ def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     for path, name in ((one, "mask_col00000_row00000.tif"), (other, "col00000_row00000.tif")):
         shutil.copy(path, tmp_path / name)
     pool = pool_tiles(run)
-    _, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False, print)
+    _, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False, print)
     joined, weights = pseudo.added_to(pool)
     assert len(Mosaic.of(joined.refs, 32, 32).origins) == len(weights) == 22
     assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs
@@ -303,6 +303,6 @@ def test_a_refit_goes_on_with_nothing_else(refit, tiny_run, images, tmp_path, ca
     plan = run.fold_path("full") / "full.json"
     without = {key: value for key, value in json.loads(plan.read_text()).items() if key != "pseudo"}
     plan.write_text(json.dumps(without))  # as an earlier version wrote it
-    assert FullPlan.read(plan).pseudo is None
+    assert RefitPlan.read(plan).pseudo is None
     assert "began without pseudo-labels" in refused([*again, "--pseudo", test], capsys)
     assert sorted(run.path.rglob("*")) == before

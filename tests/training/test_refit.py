@@ -24,8 +24,8 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import predict_ensemble
 from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run, read_history
-from marsls_keras.training.callbacks.last_checkpoint import KeepLast
-from marsls_keras.training.refit import FullPlan, plan_full
+from marsls_keras.training.callbacks.last_checkpoint import LastCheckpoint
+from marsls_keras.training.refit import RefitPlan, plan_refit
 from marsls_keras.tuning.out_of_fold import pool_tiles
 
 
@@ -58,25 +58,25 @@ def test_the_epochs_are_the_rounded_mean_of_the_folds_but_more_than_the_warm_up(
         (folder / "config.yaml").write_text(text)
     for fold in (0, 1):
         change(run.fold_path(fold) / "metrics.json", best_epoch=best[fold], epochs=20)
-    plan = plan_full(Run.open(run.path))
+    plan = plan_refit(Run.open(run.path))
     assert (plan.epochs, plan.folds, plan.best_epochs) == (epochs, (0, 1), tuple(epoch + 1 for epoch in best))
-    assert plan_full(Run.open(run.path), 17).epochs == 17
+    assert plan_refit(Run.open(run.path), 17).epochs == 17
 
 
 @pytest.mark.parametrize(("kept", "expected"), [(("last", "last"), "last"), (("last", "ema"), "ema"), (("ema", "ema"), "ema")])
 def test_the_weights_are_those_of_most_folds(run, kept, expected):
     for fold in (0, 1):
         change(run.fold_path(fold) / "metrics.json", best_weights=kept[fold])
-    assert plan_full(run).weights == expected
+    assert plan_refit(run).weights == expected
 
 
 def test_only_finished_folds_are_asked_and_without_any_the_epochs_must_be_given(run):
     shutil.rmtree(run.fold_path(1))
-    assert plan_full(run).folds == (0,)
+    assert plan_refit(run).folds == (0,)
     (run.fold_path(0) / "metrics.json").unlink()
     with pytest.raises(InputError, match="no finished fold.*--epochs"):
-        plan_full(run)
-    assert plan_full(run, 3) == FullPlan(3, "ema", (), (), ())
+        plan_refit(run)
+    assert plan_refit(run, 3) == RefitPlan(3, "ema", (), (), ())
 
 
 def test_the_command_refuses_before_it_writes(tiny_run, tmp_path, capsys):
@@ -94,7 +94,7 @@ def test_the_command_refuses_before_it_writes(tiny_run, tmp_path, capsys):
 def test_the_set_of_weights_that_was_decided_on_is_kept_after_the_last_epoch_alone(tmp_path, weights):
     config = training(epochs=3, ema_decay=0.5, swa_epochs=2)
     model, metric = compiled(pointwise(), config)
-    keep = KeepLast(weights, metric, tmp_path, config, training_batches(3))
+    keep = LastCheckpoint(weights, metric, tmp_path, config, training_batches(3))
     keep.set_model(model)
     ends = [(5.0, 1.0), (1.0, 0.5), PERFECT]
     for epoch, (kernel, bias) in enumerate(ends):

@@ -9,18 +9,18 @@ from typing import Any
 from marsls_keras.config import Training
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.weight_checkpoint import Keep
+from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 
 
-class KeepLast(Keep):
-    """Save one of the sets of weights that `Keep` names, at the end of the last epoch, without a look at any tile.
+class LastCheckpoint(WeightCheckpoint):
+    """Save one of the sets of weights that `WeightCheckpoint` names, at the end of the last epoch, without a look at any tile.
 
     Args:
         weights: Which: "last", "ema" or "swa".
-        metric: As in `Keep`.
-        folder: As in `Keep`.
-        config: As in `Keep`.
-        training: As in `Keep`.
+        metric: As in `WeightCheckpoint`.
+        folder: As in `WeightCheckpoint`.
+        config: As in `WeightCheckpoint`.
+        training: As in `WeightCheckpoint`.
     """
 
     def __init__(

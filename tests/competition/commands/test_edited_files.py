@@ -22,7 +22,7 @@ from marsls_keras.records import read_record
 from marsls_keras.report.study import study_plots
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run
-from marsls_keras.training.refit import FullPlan
+from marsls_keras.training.refit import RefitPlan
 
 STUDY = {
     **{"name": "s", "folds": [0], "importance": {"training.learning_rate": 0.7}},
@@ -77,7 +77,7 @@ READERS = {
         Normalizer.from_json(read_record(path / "fold_1/normalization.json", NormalizationRecord)),
     ),
     "fold_1/environment.json": lambda path: read_record(path / "fold_1/environment.json", EnvironmentRecord),
-    "fold_full/full.json": lambda path: FullPlan.read(path / "fold_full/full.json"),
+    "fold_full/full.json": lambda path: RefitPlan.read(path / "fold_full/full.json"),
     "search/study.json": lambda path: [title for title, *_ in study_plots(read_record(path / "search/study.json", StudyRecord))],
 }
 OTHER = (None, -1, 10**30, "text", "", True, [], {}, 0.5)
@@ -308,4 +308,4 @@ def test_a_closed_pipe_is_no_error(command):
 
 
 def test_a_refit_is_told_by_its_full_name(run):
-    assert FullPlan.read(run / f"fold_{FULL}" / "full.json").pseudo.decision["averaging"] == "logit"
+    assert RefitPlan.read(run / f"fold_{FULL}" / "full.json").pseudo.decision["averaging"] == "logit"
