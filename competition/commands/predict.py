@@ -69,6 +69,10 @@ def predict(request: PredictRequest, say: Say) -> dict[str, Any]:
         InputError: If a run or fold is missing, an image cannot be used, `out` is read as data or holds rasters, or tiles off one grid are
             to be joined.
         RunError: If a file cannot be written.
+
+    Example:
+        >>> predict(PredictRequest(["default"], Path("phase2"), Path("out")), print)["tiles"]  # doctest: +SKIP
+        276
     """
     images, out = request.images, request.out
     opened, used = open_runs(request.names, request.runs, request.folds)

@@ -29,6 +29,10 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
 
     Raises:
         InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
+
+    Example:
+        >>> report(["default"], Path("runs"), None, None, print)  # doctest: +SKIP
+        PosixPath('runs/default/report.html')
     """
     opened = [Run.open(run_folder(runs, name)) for name in names]
     path = out or decision_path(opened[:1]).with_name("report.html")

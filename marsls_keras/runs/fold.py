@@ -23,7 +23,12 @@ WEIGHTS = "best.weights.h5"
 
 
 class FoldStatus(StrEnum):
-    """Whether a fold can be used, and if not, why."""
+    """Whether a fold can be used, and if not, why.
+
+    Example:
+        >>> FoldStatus("unfinished")
+        <FoldStatus.UNFINISHED: 'unfinished'>
+    """
 
     MISSING = "missing"
     """Training has not begun."""

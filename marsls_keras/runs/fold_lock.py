@@ -18,12 +18,16 @@ from marsls_keras.runs.run import Run
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other processes, also of other machines that share the folder, from training the same fold within the block.
+    """Lock a fold within the block, so that no other process, nor another machine that shares the folder, trains it.
 
     The operating system lets go of the lock when the process ends, however it ends.
 
     Raises:
         InputError: If another process trains the fold.
+
+    Example:
+        >>> with hold(Path("/tmp/runs/default/fold_0")):
+        ...     pass  # nobody else trains this fold
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -42,6 +46,9 @@ def discard(run: Run, fold: Fold) -> None:
 
     Raises:
         InputError: If another process is training it.
+
+    Example:
+        >>> discard(Run.open("runs/default"), 0)  # doctest: +SKIP
     """
     folder = run.fold_path(fold)
     if folder.exists():
@@ -56,6 +63,9 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
 
     Raises:
         InputError: If the fold is finished, from another configuration, or unfinished and not to be resumed.
+
+    Example:
+        >>> require_fresh(Run.open("runs/default"), 0, resume=True)  # doctest: +SKIP
     """
     found = run.fold(fold)
     if found.status is FoldStatus.MISSING or (resume and found.status is FoldStatus.UNFINISHED):
@@ -81,6 +91,9 @@ def reopen(folder: Path, best: dict[str, Any]) -> None:
     Args:
         folder: The fold's folder.
         best: What that state knows of the best weights.
+
+    Example:
+        >>> reopen(run.fold_path(0), state.checkpoint["best"])  # doctest: +SKIP
     """
     (folder / "metrics.json").unlink(missing_ok=True)
     if best["file"] and not (folder / best["file"]).exists():
@@ -88,7 +101,11 @@ def reopen(folder: Path, best: dict[str, Any]) -> None:
 
 
 def close(folder: Path) -> None:
-    """Remove what a finished fold needs neither to be used nor to go on with more epochs, and what killed processes left half written."""
+    """Remove old states, superseded weights and half-written files of a finished fold.
+
+    Example:
+        >>> close(run.fold_path(0))  # doctest: +SKIP
+    """
     states = sorted((folder / "state").glob("?????_??????.npz"))
     for path in (*states[:-1], *folder.glob("best-*.weights.h5"), *folder.glob(".*"), *(folder / "state").glob(".*")):
         path.unlink()

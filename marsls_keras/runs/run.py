@@ -38,13 +38,18 @@ from marsls_keras.runs.records import MetricsRecord
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk, whose folds predict with the best of their weights.
+    """A run directory: configuration, splits, fingerprint and folds, which predict with their best weights.
 
     Attributes:
         path: Its folder.
         config: Its configuration.
         splits: Its folds.
         fingerprint: What it is trained on (see marsls_keras.data.fingerprint).
+
+    Example:
+        >>> run = Run.open("runs/default")  # doctest: +SKIP
+        >>> run.config.model.name, run.finished_folds()  # doctest: +SKIP
+        ('segmenter', [0, 1, 2, 3, 4])
     """
 
     path: Path
@@ -183,6 +188,10 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
     Raises:
         InputError: If it is damaged.
+
+    Example:
+        >>> [row["val_miou"] for row in read_history(Path("runs/default/fold_0/history.csv"))][:2]  # doctest: +SKIP
+        [0.5012, 0.5433]
     """
     if not path.exists():
         return []
@@ -194,6 +203,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def history_text(rows: list[dict[str, float]]) -> str:
-    """Return rows as the text of history.csv; numbers keep all their digits."""
+    """Return rows as the text of history.csv; numbers keep all their digits.
+
+    Example:
+        >>> history_text([{"epoch": 0, "loss": 0.5}]).splitlines()
+        ['epoch,loss', '0,0.5']
+    """
     lines = [",".join(rows[0]), *(",".join(json.dumps(value) for value in row.values()) for row in rows)]
     return "\n".join(lines) + "\n"

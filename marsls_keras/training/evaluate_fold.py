@@ -23,7 +23,7 @@ from marsls_keras.training.recovery import Recovery
 def evaluate_fold(
     run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, checkpoint: WeightCheckpoint, recovery: Recovery, began: float
 ) -> dict[str, Any]:
-    """Predict the held-out tiles with the weights that were kept, if there are any, and write what marks the fold as finished.
+    """Predict the held-out tiles with the best weights, score them, and write oof.npz and metrics.json.
 
     That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null.
 
@@ -41,6 +41,11 @@ def evaluate_fold(
 
     Raises:
         RunError: If no epoch had a finite loss on the held-out tiles, or a file cannot be written.
+
+    Example:
+        >>> metrics = evaluate_fold(run, 0, held_out, normalizer, checkpoint, Recovery(16, 1), began)  # doctest: +SKIP
+        >>> metrics["scores"]["miou"]  # doctest: +SKIP
+        0.7642
     """
     folder = run.fold_path(fold)
     if checkpoint.best["epoch"] < 0:

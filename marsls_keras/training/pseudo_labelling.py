@@ -38,6 +38,9 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
 
     Raises:
         InputError: If there are pseudo-labels without a refit, or a confidence without pseudo-labels or out of range.
+
+    Example:
+        >>> require_pseudo("full", Path("phase2"), 0.9)
     """
     if folder is not None and fold != FULL:
         raise InputError(f"--pseudo {folder}: only the refit on all tiles trains on pseudo-labels. Add --fold full. Received: {fold}")
@@ -67,6 +70,11 @@ def pseudo_labelled(
 
     Raises:
         InputError: If the images cannot be used, no pixel is confident, or a refit that goes on began with others.
+
+    Example:
+        >>> plan, labels = pseudo_labelled(run, plan_refit(run), pool, Path("phase2"), 0.9, False, print)  # doctest: +SKIP
+        >>> plan.pseudo.tiles  # doctest: +SKIP
+        276
     """
     begun = plan.pseudo
     if resume and (run.fold_path(FULL) / "full.json").exists():
@@ -167,6 +175,10 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
         confidence: At or above it a pixel is 1, at or below 1 - confidence it is 0; in between it is `UNCERTAIN`.
         detection: Whether the network also learns whether there is any landslide in a tile. Of a tile without certain landslide, but with
             uncertain pixels, nobody can say that; all of it is uncertain then.
+
+    Example:
+        >>> to_labels(np.array([[[0.97, 0.5, 0.02]]], np.float32), 0.9).tolist()
+        [[[1, 255, 0]]]
     """
     labels = np.full(probability.shape, UNCERTAIN, np.uint8)
     labels[probability >= np.float32(confidence)] = 1
@@ -178,7 +190,12 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
 
 
 def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any] | None:
-    """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none."""
+    """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none.
+
+    Example:
+        >>> pseudo_trained([run], [0, 1], print) is None  # doctest: +SKIP
+        True
+    """
     records: dict[str, Any] = {}
     for run in runs if FULL in folds else ():
         record = RefitPlan.read(run.fold_path(FULL) / "full.json").pseudo

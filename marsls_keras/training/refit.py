@@ -29,6 +29,10 @@ class RefitPlan:
         best_epochs: For each, after how many epochs it was best.
         best_weights: For each, which of its weights were.
         pseudo: What is known of the pseudo-labelled tiles that it trains on, too; None without any.
+
+    Example:
+        >>> RefitPlan(epochs=23, weights="ema", folds=(0, 1), best_epochs=(20, 26), best_weights=("ema", "ema")).epochs
+        23
     """
 
     epochs: int
@@ -66,6 +70,10 @@ def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> Ref
 
     Raises:
         InputError: If no fold is finished and `epochs` is not given.
+
+    Example:
+        >>> plan_refit(Run.open("runs/default")).epochs  # doctest: +SKIP
+        23
     """
     begun = run.fold_path(FULL) / "full.json"
     if resume and begun.exists():
@@ -88,5 +96,10 @@ def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> Ref
 
 
 def as_refit(run: Run, plan: RefitPlan) -> Run:
-    """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated."""
+    """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated.
+
+    Example:
+        >>> as_refit(run, plan_refit(run)).config.training.patience is None  # doctest: +SKIP
+        True
+    """
     return replace(run, config=without_patience(with_epochs(run.config, plan.epochs)))

@@ -65,6 +65,10 @@ def train_fold(
         InputError: If the fold does not exist or has begun already, or the tiles do not fit the network, or the device the precision.
         RunError: If training diverges again and again, memory runs out, or a file cannot be written.
         Interrupted: If a signal asked training to stop; its state is saved.
+
+    Example:
+        >>> train_fold(run, 0, tiles)["best_epoch"]  # doctest: +SKIP
+        41
     """
     run = run if refit is None else as_refit(run, refit)
     config, folder = run.config, run.fold_path(fold)
@@ -132,6 +136,11 @@ def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
 
     Raises:
         InputError: If a tile of the run's pool is not there.
+
+    Example:
+        >>> train, held_out = fold_tiles(run, 0, tiles)  # doctest: +SKIP
+        >>> len(train), len(held_out)  # doctest: +SKIP
+        (424, 107)
     """
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     absent = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
@@ -152,6 +161,9 @@ def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
 
     Raises:
         InputError: If the network has a detection head, and all of the tiles have landslide, or none.
+
+    Example:
+        >>> require_labels(Config(), 0, np.zeros((4, 8, 8)))  # without a detection head tiles may be all alike
     """
     some = np.any(masks, axis=(1, 2))
     if has_detection(config.model.name, config.model.options) and (some.all() or not some.any()):

@@ -20,7 +20,11 @@ _KEPT = 2
 
 
 class NotFinite(Exception):
-    """A variable, or the loss that the weights give, is NaN or infinite, so the state is not worth keeping."""
+    """A variable, or the loss that the weights give, is NaN or infinite, so the state is not worth keeping.
+
+    Example:
+        >>> raise NotFinite  # doctest: +SKIP
+    """
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class TrainingState:
         recovery: What is done differently from the configuration.
         checkpoint: What `WeightCheckpoint.state` gave.
         arrays: All variables, and what `WeightCheckpoint.arrays` gave.
+
+    Example:
+        >>> state = read_state(Path("runs/default/fold_0/state"))  # doctest: +SKIP
+        >>> state.restore(model, checkpoint)  # doctest: +SKIP
     """
 
     epochs: int
@@ -83,6 +91,10 @@ class BackupState(keras.callbacks.Callback):
         rows: The history so far; a list that grows during training.
         epochs: Number of epochs in all.
         recovery: What is done differently from the configuration.
+
+    Example:
+        >>> backup = BackupState(folder / "state", checkpoint, rows=[], epochs=60, recovery=Recovery(16, 1))  # doctest: +SKIP
+        >>> model.fit(batches, epochs=60, callbacks=[checkpoint, backup])  # doctest: +SKIP
     """
 
     def __init__(self, folder: Path, checkpoint: WeightCheckpoint, rows: list[dict[str, float]], epochs: int, recovery: Recovery) -> None:
@@ -126,7 +138,12 @@ class BackupState(keras.callbacks.Callback):
 
 
 def read_state(folder: Path) -> TrainingState | None:
-    """Return the newest undamaged state in a folder, or None if there is none that can be read."""
+    """Return the newest undamaged state in a folder, or None if there is none that can be read.
+
+    Example:
+        >>> read_state(Path("a/folder/without/states")) is None
+        True
+    """
     for path in sorted(folder.glob("?????_??????.npz"), reverse=True):
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -27,6 +27,12 @@ class BestCheckpoint(WeightCheckpoint):
         folder: As in `WeightCheckpoint`.
         config: As in `WeightCheckpoint`.
         training: As in `WeightCheckpoint`.
+
+    Example:
+        >>> checkpoint = BestCheckpoint(batches, metric, folder, Training())  # doctest: +SKIP
+        >>> model.fit(training_batches, epochs=60, callbacks=[checkpoint])  # doctest: +SKIP
+        >>> checkpoint.best["epoch"], checkpoint.best["weights"]  # doctest: +SKIP
+        (41, 'ema')
     """
 
     def __init__(

@@ -19,6 +19,10 @@ class HistoryLog(keras.callbacks.Callback):
         path: Where history.csv goes.
         rows: The history so far; grows by a row an epoch.
         tiles: Training tiles an epoch.
+
+    Example:
+        >>> log = HistoryLog(folder / "history.csv", rows=[], tiles=400)  # doctest: +SKIP
+        >>> model.fit(batches, epochs=60, callbacks=[log])  # doctest: +SKIP
     """
 
     def __init__(self, path: Path, rows: list[dict[str, float]], tiles: int) -> None:

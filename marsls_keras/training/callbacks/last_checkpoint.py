@@ -21,6 +21,12 @@ class LastCheckpoint(WeightCheckpoint):
         folder: As in `WeightCheckpoint`.
         config: As in `WeightCheckpoint`.
         training: As in `WeightCheckpoint`.
+
+    Example:
+        >>> checkpoint = LastCheckpoint("ema", metric, folder, Training(epochs=30))  # doctest: +SKIP
+        >>> model.fit(batches, epochs=30, callbacks=[checkpoint])  # doctest: +SKIP
+        >>> checkpoint.best["epoch"]  # doctest: +SKIP
+        29
     """
 
     def __init__(

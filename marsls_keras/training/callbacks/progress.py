@@ -15,12 +15,18 @@ from marsls_keras.runtime import peak_memory
 
 
 class ProgressDisplay(keras.callbacks.Callback):
-    """Show how training goes; whoever starts the training stops `bar` when it ends, well or badly.
+    """Show a progress bar and print a line an epoch; whoever starts the training stops `bar` when it ends, well or badly.
 
     Args:
         title: What is trained, such as "default fold 0".
         epochs: Number of epochs in all.
         log: File that the lines are appended to.
+
+    Example:
+        >>> progress = ProgressDisplay("default fold 0", epochs=60, log=folder / "log.txt")  # doctest: +SKIP
+        >>> progress.follow(rows, steps=25, batch_size=16)  # doctest: +SKIP
+        >>> model.fit(batches, epochs=60, callbacks=[progress])  # doctest: +SKIP
+        >>> progress.bar.stop()  # doctest: +SKIP
     """
 
     def __init__(self, title: str, epochs: int, log: Path) -> None:

@@ -18,6 +18,10 @@ class Diverged(Exception):
     Attributes:
         epoch: Epoch, from 0.
         step: Step in it, from 0; None if it was noticed only when the epoch had ended.
+
+    Example:
+        >>> Diverged(epoch=3, step=None).epoch
+        3
     """
 
     def __init__(self, epoch: int, step: int | None) -> None:
@@ -26,7 +30,7 @@ class Diverged(Exception):
 
 
 class StopOnTrouble(keras.callbacks.Callback):
-    """Stop training at a loss that is no number, and where a signal asks for it; the state is saved there.
+    """Stop training at a NaN or infinite loss, or when a signal arrives; the state is saved first.
 
     Args:
         backup: The callback that saves the state.
@@ -38,6 +42,10 @@ class StopOnTrouble(keras.callbacks.Callback):
         first_step: Steps that the first epoch had done before it was stopped.
         epoch: The current epoch, from 0.
         done: Steps done so far.
+
+    Example:
+        >>> with Signals() as signals:  # doctest: +SKIP
+        ...     model.fit(batches, callbacks=[StopOnTrouble(backup, signals, steps=25, state=None), checkpoint, backup])
     """
 
     def __init__(self, backup: BackupState, signals: Signals, steps: int, state: TrainingState | None) -> None:

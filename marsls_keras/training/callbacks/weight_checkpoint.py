@@ -48,6 +48,11 @@ class WeightCheckpoint(keras.callbacks.Callback):
         waited: Epochs since then.
         statistics: What averages those of batch normalisation, to be called after each step, before a state is saved; None without `ema`.
         sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
+
+    Example:
+        >>> checkpoint = LastCheckpoint("last", metric, folder, Training())  # doctest: +SKIP
+        >>> isinstance(checkpoint, WeightCheckpoint)  # doctest: +SKIP
+        True
     """
 
     def __init__(self, metric: SegmentationCounts, folder: Path, config: Training, training: TrainingBatches | None = None) -> None:
