@@ -142,7 +142,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     (root / "tiny.yaml").write_text(TINY_RECIPE)
     write_dataset(root / "data", "mmls_v2", train=16, val=4, test=4, size=32)
     try:
-        _, results = train(TrainRequest(str(root / "tiny.yaml"), data=root / "data", runs=root / "runs"), print)
+        _, results = train(TrainRequest(str(root / "tiny.yaml"), data=root / "data", runs=root / "runs"))
     finally:
         disable_op_determinism()
     return TinyRun(root / "tiny.yaml", root / "data", root / "runs", "tiny", results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import tempfile
@@ -37,6 +38,8 @@ from marsls_keras.runtime import peak_memory, prepare
 if TYPE_CHECKING:
     from marsls_keras.training.fold_data import FoldData
 
+logger = logging.getLogger(__name__)
+
 _TURNS = 5
 """Everything is measured so often; a figure is the median, for machines are noisy."""
 
@@ -44,9 +47,7 @@ Turn = Callable[[float], float]
 """Works for about so many seconds and returns the tiles per second."""
 
 
-def bench(
-    config: str, settings: list[str], data: Path | None, seconds: float, peer: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def bench(config: str, settings: list[str], data: Path | None, seconds: float, peer: str | None) -> dict[str, Any]:
     """Measure a recipe on this machine, with the very functions that training and inference use.
 
     A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training tiles are used.
@@ -57,7 +58,6 @@ def bench(
         data: Data folder; generated tiles if None.
         seconds: How long each figure is measured.
         peer: Name of a library to compare with, in turns, or None.
-        say: Called with a line of progress.
 
     Returns:
         "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable" parameters;
@@ -80,9 +80,9 @@ def bench(
         require_peer(peer, parsed)
     with tempfile.TemporaryDirectory(prefix="marsls-bench-") as scratch:
         if data is None:
-            say("Generating tiles.")
+            logger.info("Generating tiles.")
             data = _generated(Path(scratch) / "data")
-        say(f"Decoding {data}.")
+        logger.info(f"Decoding {data}.")
         tiles, decode = _decode(data, parsed)
         windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
         for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
@@ -90,10 +90,10 @@ def bench(
         backend()
         result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
-        result |= _network(fold, seconds, peer, say)
+        result |= _network(fold, seconds, peer)
         result["pipeline"] = {}
         for name, changed in _pipelines(parsed).items():
-            say(f"Measuring the pipeline: {name}.")
+            logger.info(f"Measuring the pipeline: {name}.")
             batches = replace(fold, run=replace(fold.run, config=changed)).batches(parsed.training.batch_size)
             turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
             result["pipeline"][name] = _speed(in_turns({name: turn}, seconds)[name])
@@ -184,7 +184,7 @@ def _pipelines(config: Config) -> dict[str, Config]:
     }
 
 
-def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _network(fold: FoldData, seconds: float, peer: str | None) -> dict[str, Any]:
     """Measure training and inference of a fold's network, and of its peer in turns."""
     from marsls_keras.signals import Signals
     from marsls_keras.training.attempt import Attempt
@@ -200,7 +200,7 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
     (inputs,) = _on_device((fold.normalizer.assemble(tiles),))
     shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
     steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
-    say("Compiling.")
+    logger.info("Compiling.")
     (first,) = timed(steps["training"], 0)
     result: dict[str, Any] = {"trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables), "peer": None}
     with Peer(peer, config, shapes) if peer else nullcontext() as other:
@@ -211,14 +211,14 @@ def _network(fold: FoldData, seconds: float, peer: str | None, say: Callable[[st
             contenders: dict[str, Turn] = {"keras": partial(_steps, partial(timed, step), number)}
             if other:
                 contenders["peer"] = partial(_steps, partial(other.turn, what), number)
-            say(f"Measuring {what}{f' in turns with {peer}' if peer else ''}.")
+            logger.info(f"Measuring {what}{f' in turns with {peer}' if peer else ''}.")
             speeds = in_turns(contenders, seconds)
             result[what] = {"batch": list(shapes[what]), **_speed(speeds["keras"])}
             if other:
                 ratio = statistics.median(k / p for k, p in zip(speeds["keras"], speeds["peer"], strict=True))
                 result["peer"][what] = {**_speed(speeds["peer"]), "ratio": ratio}
     result["training"]["first_step_seconds"] = first
-    say("Measuring training with its data.")
+    logger.info("Measuring training with its data.")
     # Every size of windows is compiled beforehand.
     result["training_with_data"] = train_for(model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
     result["memory"] = peak_memory()

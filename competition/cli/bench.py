@@ -24,7 +24,7 @@ def bench(
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from competition.bench import bench as measure
-    from competition.console import say, show, show_json
+    from competition.console import show, show_json
 
-    result = measure.bench(config, settings or [], data, seconds, peer, say)
+    result = measure.bench(config, settings or [], data, seconds, peer)
     show_json(result) if as_json else show(*measure.tables(result))

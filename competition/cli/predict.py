@@ -25,10 +25,10 @@ def predict(
     """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing."""
     from competition.commands.predict import PredictRequest
     from competition.commands.predict import predict as write_predictions
-    from competition.console import say, show, show_json
+    from competition.console import show, show_json
 
     request = PredictRequest(run, images, out, runs, parse_folds(folds), release.value, mosaic, uncertainty, overwrite)
-    result = write_predictions(request, say)
+    result = write_predictions(request)
     if as_json:
         show_json(result)
     else:

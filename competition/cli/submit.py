@@ -33,9 +33,9 @@ def submit(
         raise typer.Exit(0 if inspected["good"] else 2)
     from competition.commands.submit import SubmitRequest
     from competition.commands.submit import submit as write_zip
-    from competition.console import bounds, say, show, show_json
+    from competition.console import bounds, show, show_json
 
-    manifest = write_zip(SubmitRequest(run or ["default"], images, out, runs, parse_folds(folds), release.value), say)
+    manifest = write_zip(SubmitRequest(run or ["default"], images, out, runs, parse_folds(folds), release.value))
     if as_json:
         show_json(manifest)
         return

@@ -49,7 +49,7 @@ def train(
     from competition.commands.recipe_epochs import recipe_of_trial
     from competition.commands.train import TrainRequest
     from competition.commands.train import train as train_folds
-    from competition.console import say, score_table, show
+    from competition.console import score_table, show
 
     settings = [
         *(settings or []),
@@ -73,7 +73,7 @@ def train(
         pseudo=pseudo,
         confidence=confidence,
     )
-    trained, results = train_folds(request, say)
+    trained, results = train_folds(request)
     if fold == "full":
         done = results[0]
         show(f"{trained.name}: refit on all tiles, {done['epochs']} epoch(s), weights {done['best_weights']}.")

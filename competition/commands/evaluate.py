@@ -17,7 +17,7 @@ from marsls_keras.data.splits import Fold, blocks_of, require_held_out
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import PLAIN, REGION, segment
 from marsls_keras.inference.ensemble import fitting, predict_decided, refuse_leaked
-from marsls_keras.inference.inputs import Say, decision_of, read_inputs
+from marsls_keras.inference.inputs import decision_of, read_inputs
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.intervals import region_spread, score_interval
 from marsls_keras.runs.opened import open_runs
@@ -87,17 +87,17 @@ class _Predicted:
     among: dict[str, Any] | None = None
 
 
-def evaluate(request: EvaluateRequest, say: Say) -> dict[str, Any]:
+def evaluate(request: EvaluateRequest) -> dict[str, Any]:
     """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
 
     Raises:
         InputError: If run, fold, split or masks are missing.
 
     Example:
-        >>> evaluate(EvaluateRequest("default"), print)["scores"]["miou"]  # doctest: +SKIP
+        >>> evaluate(EvaluateRequest("default"))["scores"]["miou"]  # doctest: +SKIP
         0.7642
     """
-    found = _out_of_fold(request, say) if request.split == OUT_OF_FOLD else _of_split(request, say)
+    found = _out_of_fold(request) if request.split == OUT_OF_FOLD else _of_split(request)
     decision, landslide = found.decision, found.landslide
     counts = confusion(found.tiles.masks, segment(decision, found.probability, found.places), axis=(1, 2))
     per_tile = counts.scores()
@@ -124,18 +124,18 @@ def evaluate(request: EvaluateRequest, say: Say) -> dict[str, Any]:
     }
 
 
-def _out_of_fold(request: EvaluateRequest, say: Say) -> _Predicted:
+def _out_of_fold(request: EvaluateRequest) -> _Predicted:
     """Predict each tile of the pool by the fold that held it out."""
     require_held_out(request.folds)
     opened, used = open_runs([request.name], request.runs, request.folds)
     pool = pool_tiles(opened[0], request.data)
-    decision = fitting(decision_of(opened, used, say, request.purpose), pool.refs, say)
+    decision = fitting(decision_of(opened, used, request.purpose), pool.refs)
     isolated = (request.purpose or decision.get("for", REGION)) == REGION
-    oof = collect(opened, pool, views_of(decision["views"]), request.folds, say, isolated)
+    oof = collect(opened, pool, views_of(decision["views"]), request.folds, isolated)
     several = oof.geographic and len(set(oof.folds.tolist())) > 1
     among = None
     if several and isolated and of_windows(decision["views"]):
-        among = _among_neighbours(opened, pool, decision, request.folds, say)
+        among = _among_neighbours(opened, pool, decision, request.folds)
     return _Predicted(
         tiles=oof.tiles,
         probability=oof.probability(decision["views"], decision["weights"], decision["averaging"]),
@@ -150,7 +150,7 @@ def _out_of_fold(request: EvaluateRequest, say: Say) -> _Predicted:
     )
 
 
-def _of_split(request: EvaluateRequest, say: Say) -> _Predicted:
+def _of_split(request: EvaluateRequest) -> _Predicted:
     """Predict a labelled split by the ensemble of the folds."""
     opened, used = open_runs([request.name], request.runs, request.folds)
     run, config = opened[0], opened[0].config.data
@@ -158,21 +158,19 @@ def _of_split(request: EvaluateRequest, say: Say) -> _Predicted:
     refs = dataset.split(request.split)
     if not all(ref.labelled for ref in refs):
         raise InputError(f"The split {request.split} of {dataset.root} has no masks, so it cannot be scored.")
-    decision = decision_of(opened, used, say, request.purpose)
+    decision = decision_of(opened, used, request.purpose)
     sight = cells_seen(decision["views"], refs[0], request.release, config.resize)
     inputs = read_inputs(dataset, refs, opened, request.release, sight, config.cache, f"The split {request.split}")
-    decision = fitting(decision, refs, say)
-    probability, _, leaked, landslide, _ = predict_decided(opened, used, inputs, decision, say)
+    decision = fitting(decision, refs)
+    probability, _, leaked, landslide, _ = predict_decided(opened, used, inputs, decision)
     refuse_leaked(leaked)
     blocks = np.array(blocks_of(refs, inputs.tiles.traces, config.block_size))
     return _Predicted(inputs.wanted, probability, landslide, refs, blocks, decision, used)
 
 
-def _among_neighbours(
-    opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None, say: Say
-) -> dict[str, Any]:
+def _among_neighbours(opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None) -> dict[str, Any]:
     """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
-    other = collect(opened, pool, views_of(decision["views"]), folds, say)
+    other = collect(opened, pool, views_of(decision["views"]), folds)
     probability = other.probability(decision["views"], decision["weights"], decision["averaging"])
     counts = confusion(other.tiles.masks, segment(decision, probability, other.places), axis=(1, 2))
     return {"scores": counts.pooled().scores(), "interval": score_interval(counts, other.blocks)}

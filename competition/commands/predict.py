@@ -17,7 +17,7 @@ from marsls_keras.data.splits import Fold
 from marsls_keras.inference.decision import PLAIN, full_size
 from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
-from marsls_keras.inference.inputs import Say, decision_of, purpose_of, read_inputs, surrounded
+from marsls_keras.inference.inputs import decision_of, purpose_of, read_inputs, surrounded
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.inference.uncertainty import entropy
 from marsls_keras.runs.opened import open_runs
@@ -57,7 +57,7 @@ class PredictRequest:
     overwrite: bool = False
 
 
-def predict(request: PredictRequest, say: Say) -> dict[str, Any]:
+def predict(request: PredictRequest) -> dict[str, Any]:
     """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 
     The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty` also
@@ -71,14 +71,14 @@ def predict(request: PredictRequest, say: Say) -> dict[str, Any]:
         RunError: If a file cannot be written.
 
     Example:
-        >>> predict(PredictRequest(["default"], Path("phase2"), Path("out")), print)["tiles"]  # doctest: +SKIP
+        >>> predict(PredictRequest(["default"], Path("phase2"), Path("out")))["tiles"]  # doctest: +SKIP
         276
     """
     images, out = request.images, request.out
     opened, used = open_runs(request.names, request.runs, request.folds)
     dataset = Dataset.from_images(images)
-    aim = purpose_of(dataset, opened[0], say)
-    decision = fitting(decision_of(opened, used, say, aim), dataset.tiles, say)
+    aim = purpose_of(dataset, opened[0])
+    decision = fitting(decision_of(opened, used, aim), dataset.tiles)
     sizes = expected_names(images, request.release)  # every header is read before the first raster is written
     earlier = require_free(out, images, request.overwrite)
     if request.mosaic:
@@ -92,15 +92,15 @@ def predict(request: PredictRequest, say: Say) -> dict[str, Any]:
     foreground = 0
     sight = cells_seen(decision["views"], dataset.tiles[0], request.release, opened[0].config.data.resize)
     if sight:
-        dataset = surrounded(dataset, opened[0], say)
+        dataset = surrounded(dataset, opened[0])
     # Windows see other tiles, wherever they are in the order of names, as components do.
     step = number if sight or decision["across_borders"] else _CHUNK
     for first in range(0, number, step):
         chosen = dataset.tiles[first : min(first + step, number)]
         cache = opened[0].config.data.cache if step > _CHUNK else "memory"
         inputs = read_inputs(dataset, chosen, opened, request.release, sight, cache, str(images))
-        probability, _, leaked, _, variance = predict_decided(opened, used, inputs, decision, say, request.uncertainty)
-        tell_leaked(leaked, say)
+        probability, _, leaked, _, variance = predict_decided(opened, used, inputs, decision, request.uncertainty)
+        tell_leaked(leaked)
         if first == 0:
             begin(out, earlier, planned)
         done = full_size(decision, probability, chosen, [sizes[ref.image.name] for ref in chosen])
@@ -121,7 +121,7 @@ def predict(request: PredictRequest, say: Say) -> dict[str, Any]:
         "out": str(out),
         "tiles": number,
         **{key: decision[key] for key in PLAIN},
-        "pseudo_labels": pseudo_trained(opened, used, say),
+        "pseudo_labels": pseudo_trained(opened, used),
         "foreground_ratio": foreground / pixels,
         "folders": [str(out / kind) for kind in written],
         "mosaics": [str(path) for path in joined],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json
 from marsls_keras.inference.decision import PLAIN, full_size
 from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
-from marsls_keras.inference.inputs import Say, decision_of, purpose_of, read_images
+from marsls_keras.inference.inputs import decision_of, purpose_of, read_images
 from marsls_keras.runs.opened import open_runs
 from marsls_keras.training.pseudo_labelling import pseudo_trained
 from marsls_keras.view_sets import of_windows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class SubmitRequest:
     release: str = "auto"
 
 
-def submit(request: SubmitRequest, say: Say) -> dict[str, Any]:
+def submit(request: SubmitRequest) -> dict[str, Any]:
     """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
 
     Raises:
@@ -59,7 +62,7 @@ def submit(request: SubmitRequest, say: Say) -> dict[str, Any]:
         RunError: If the zip cannot be written.
 
     Example:
-        >>> submit(SubmitRequest(["default"]), print)["tiles"]   # doctest: +SKIP
+        >>> submit(SubmitRequest(["default"]))["tiles"]   # doctest: +SKIP
         276
     """
     opened, used = open_runs(request.names, request.runs, request.folds)
@@ -71,13 +74,15 @@ def submit(request: SubmitRequest, say: Say) -> dict[str, Any]:
             )
     images = request.images or images_of(opened[0])
     out = request.out or Path("submissions") / f"{'+'.join(request.names)}.zip"
-    decision = decision_of(opened, used, say, purpose_of(Dataset.from_images(images), opened[0], say))
+    decision = decision_of(opened, used, purpose_of(Dataset.from_images(images), opened[0]))
     expected = expected_names(images, request.release)
-    inputs = read_images(images, request.release, opened, decision["views"], say)
-    decision = fitting(decision, inputs.refs, say)
+    inputs = read_images(images, request.release, opened, decision["views"])
+    decision = fitting(decision, inputs.refs)
     expected_score = decision.get("expected")
     if of_windows(decision["views"]) and not inputs.surroundings and not decision.get("isolated"):
-        say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without.")
+        logger.info(
+            "The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without."
+        )
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
         "release": inputs.tiles.release,
@@ -88,7 +93,7 @@ def submit(request: SubmitRequest, say: Say) -> dict[str, Any]:
         **{key: decision[key] for key in PLAIN},
         "decision": decision,
         "marsls_keras": __version__,
-        "pseudo_labels": pseudo_trained(opened, used, say),
+        "pseudo_labels": pseudo_trained(opened, used),
         "expected": expected_score
         and {
             "miou": expected_score["scores"]["miou"],
@@ -98,12 +103,14 @@ def submit(request: SubmitRequest, say: Say) -> dict[str, Any]:
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, *_ = predict_decided(opened, used, inputs, decision, say)
+        probability, seen, leaked, *_ = predict_decided(opened, used, inputs, decision)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)
-            say(f"{others} of {inputs.number} images were training tiles of some folds; those that trained on one do not predict it.")
-        tell_leaked(leaked, say)
+            logger.info(
+                f"{others} of {inputs.number} images were training tiles of some folds; those that trained on one do not predict it."
+            )
+        tell_leaked(leaked)
         sizes = [expected[ref.image.name] for ref in inputs.refs]
         for ref, (_, mask) in zip(inputs.refs, full_size(decision, probability, inputs.refs, sizes), strict=True):
             yield ref.image.name, mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import FULL, Fold, Splits, make_splits, require_fold
 from marsls_keras.errors import InputError
-from marsls_keras.inference.inputs import Say
 from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
@@ -39,6 +39,8 @@ from marsls_keras.runs.run import Run, read_history
 from marsls_keras.runtime import require_devices
 from marsls_keras.training.pseudo_labelling import pseudo_labelled, require_pseudo
 from marsls_keras.training.refit import RefitPlan, as_refit, plan_refit
+
+logger = logging.getLogger(__name__)
 
 ALL = "all"
 """What `TrainRequest.fold` is where every fold of the run is to be trained."""
@@ -86,7 +88,7 @@ class TrainRequest:
     confidence: float | None = None
 
 
-def train(request: TrainRequest, say: Say) -> tuple[Run, list[dict[str, Any]]]:
+def train(request: TrainRequest) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, or the refit on all tiles, and return the run and the metrics of the folds that were trained.
 
     Raises:
@@ -94,13 +96,13 @@ def train(request: TrainRequest, say: Say) -> tuple[Run, list[dict[str, Any]]]:
         RunError: If training fails.
 
     Example:
-        >>> run, metrics = train(TrainRequest(fold="0"), print)  # doctest: +SKIP
+        >>> run, metrics = train(TrainRequest(fold="0"))  # doctest: +SKIP
     """
     resolved = _resolve(request)
     _check(resolved)
-    prepared = _prepare(resolved, say)
+    prepared = _prepare(resolved)
     _check_network(resolved, prepared)
-    return _run(resolved, prepared, say)
+    return _run(resolved, prepared)
 
 
 def require_parts(config: Config) -> None:
@@ -191,7 +193,7 @@ def _check(resolved: _Resolved) -> None:
         require_fold(int(request.fold), config.data)
 
 
-def _prepare(resolved: _Resolved, say: Say) -> _Prepared:
+def _prepare(resolved: _Resolved) -> _Prepared:
     """Read the tiles, divide them into folds, and refuse what does not fit them or the run; nothing is written but a longer training."""
     request, config = resolved.request, resolved.config
     tiles = load_folder(resolved.data, config.data)
@@ -214,7 +216,7 @@ def _prepare(resolved: _Resolved, say: Say) -> _Prepared:
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     for problem in barren(tiles):
-        say(f"Warning: {problem.message}")
+        logger.warning(f"Warning: {problem.message}")
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
     sides = config.data.window_sizes if config.data.sampling == "windows" else ()
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
@@ -258,7 +260,7 @@ def _check_network(resolved: _Resolved, prepared: _Prepared) -> None:
         require_devices(config.training, request.devices)
 
 
-def _run(resolved: _Resolved, prepared: _Prepared, say: Say) -> tuple[Run, list[dict[str, Any]]]:
+def _run(resolved: _Resolved, prepared: _Prepared) -> tuple[Run, list[dict[str, Any]]]:
     """Begin the run or go on with it, train the folds, and draw their curves."""
     from marsls_keras.training.train_fold import train_fold
 
@@ -270,12 +272,12 @@ def _run(resolved: _Resolved, prepared: _Prepared, say: Say) -> tuple[Run, list[
     if refit is not None:
         if not request.overwrite:  # before images are predicted
             require_fresh(as_refit(run, refit), FULL, request.resume)
-        refit, labels = pseudo_labelled(run, refit, tiles, request.pseudo, request.confidence, request.resume, say)
-    folds = _begin(request, run, prepared.folds, refit, say)
+        refit, labels = pseudo_labelled(run, refit, tiles, request.pseudo, request.confidence, request.resume)
+    folds = _begin(request, run, prepared.folds, refit)
     if request.environments and folds:
         common = ["train", "--run", run.name, "--runs", str(request.runs), "--data", str(resolved.data)]
         common += ["--epochs", str(prepared.config.training.epochs), *(["--resume"] if request.resume else [])]
-        train_side_by_side({int(fold): [*common, "--fold", str(fold)] for fold in folds}, request.environments, say)
+        train_side_by_side({int(fold): [*common, "--fold", str(fold)] for fold in folds}, request.environments)
         return run, [run.metrics(fold) for fold in folds]
     metrics = []
     for fold in folds:
@@ -284,14 +286,14 @@ def _run(resolved: _Resolved, prepared: _Prepared, say: Say) -> tuple[Run, list[
     return run, metrics
 
 
-def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: RefitPlan | None, say: Say) -> list[Fold]:
+def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: RefitPlan | None) -> list[Fold]:
     """Return the folds that are to be trained; of those that are finished already, draw curves that are missing."""
     left: list[Fold] = []
     for fold in folds:
         if request.overwrite:
             discard(run, fold)
         elif request.fold == ALL and run.fold(fold).finished:
-            say(f"Fold {fold} of run {run.name} is finished already.")
+            logger.info(f"Fold {fold} of run {run.name} is finished already.")
             if not (run.fold_path(fold) / _CURVES).exists():  # the disk was full
                 _draw(run, fold)
             continue

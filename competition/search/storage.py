@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from optuna.trial import TrialState
 
 from marsls_keras.errors import InputError, RunError
+
+logger = logging.getLogger(__name__)
 
 REASON = "reason"
 """The attribute of a failed trial that says why it failed."""
@@ -57,18 +60,17 @@ class Journal:
 
     Args:
         path: The file; made if it is not there. A torn end is repaired.
-        say: Told about a repair.
 
     Raises:
         InputError: If it is no journal, or damaged otherwise.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         # Symbolic links, Optuna's own choice, need a privilege on Windows.
         lock = JournalFileOpenLock(str(path)) if os.name == "nt" else JournalFileSymlinkLock(str(path))
-        repair(path, lock, say)
+        repair(path, lock)
         self.storage: BaseStorage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
         self._held: dict[int, FileLock] = {}
 
@@ -166,14 +168,14 @@ class Database:
         self.storage.record_heartbeat(trial._trial_id)
 
 
-def open_store(where: str, say: Callable[[str], None]) -> Store:
+def open_store(where: str) -> Store:
     """Open a storage: a database if there is :// in its name, else a journal file.
 
     Raises:
         InputError: If it cannot be used.
     """
     if "://" not in where:
-        return Journal(Path(where), say)
+        return Journal(Path(where))
     if where.startswith("redis"):
         raise InputError(
             "--storage redis://…: Redis has no heartbeat, so dead workers would not be noticed. Use a journal or postgresql://…."
@@ -206,13 +208,12 @@ def _connect(url: str, shown: str, beat: int) -> RDBStorage:
     raise AssertionError("unreachable")
 
 
-def repair(path: Path, lock: Any, say: Callable[[str], None]) -> None:
+def repair(path: Path, lock: Any) -> None:
     """Cut off what a copy or a killed process left half written at the end of a journal; the damaged file is kept beside it.
 
     Args:
         path: The journal, which need not exist.
         lock: Its lock, which whoever appends to it holds.
-        say: Told what was done.
 
     Raises:
         InputError: If a line before the last is damaged, so that what follows cannot be trusted, or there is no whole line.
@@ -231,7 +232,7 @@ def repair(path: Path, lock: Any, say: Callable[[str], None]) -> None:
             os.truncate(path, whole)
         except OSError as error:
             raise RunError(f"{path} has a torn end and could not be repaired: {error.strerror}.") from None
-    say(f"{path} had a torn end: the last {size - whole} bytes were cut off. The damaged file is kept as {aside}.")
+    logger.info(f"{path} had a torn end: the last {size - whole} bytes were cut off. The damaged file is kept as {aside}.")
 
 
 def _whole(path: Path) -> int:

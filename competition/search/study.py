@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from marsls_keras.errors import InputError, MarslsError, RunError, listing
 from marsls_keras.records import read_record
 from marsls_keras.runs.records import MetricsRecord
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 COMMAND = (sys.executable, "-m", "competition.cli", "trial")
 """What trains a trial: a program that reads an `Order` and leaves a run with finished folds."""
@@ -77,17 +79,14 @@ class Search:
         plan: What is searched.
         store: The opened storage.
         environments: The environment variables of each process that may run at once.
-        say: Told how it goes.
         command: What trains a trial.
 
     Raises:
         InputError: If there is a study of this name of something else, or trials of another study are in the folder.
     """
 
-    def __init__(
-        self, plan: Plan, store: Store, environments: Sequence[Mapping[str, str]], say: Say, command: Sequence[str] = COMMAND
-    ) -> None:
-        self.plan, self.store, self.say, self.command = plan, store, say, command
+    def __init__(self, plan: Plan, store: Store, environments: Sequence[Mapping[str, str]], command: Sequence[str] = COMMAND) -> None:
+        self.plan, self.store, self.command = plan, store, command
         pruner = build_pruner(plan.pruner, plan.space.base.training.epochs * len(plan.folds))
         self.study = optuna.create_study(
             storage=store.storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner
@@ -117,7 +116,7 @@ class Search:
                         self._finish(running)
                     if time.monotonic() - reaped >= _REAP:
                         for number in self.store.reap(self.study):
-                            self.say(f"Trial {number} is given up: its worker is gone.")
+                            logger.info(f"Trial {number} is given up: its worker is gone.")
                         reaped = time.monotonic()
                     while self._free and self.stopped is None and (trial := self._claim()):
                         self._start(trial)
@@ -190,7 +189,7 @@ class Search:
         with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
             process.stdin.write(order.line())
             process.stdin.flush()  # and stays open as long as this process lives, which the trial watches
-        self.say(f"Trial {trial.number}: {in_words(trial.params)}")
+        logger.info(f"Trial {trial.number}: {in_words(trial.params)}")
 
     def _finish(self, running: _Running) -> None:
         code = running.process.returncode
@@ -221,14 +220,14 @@ class Search:
         if error is not None:
             trial.set_user_attr(REASON, error)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            self.say(f"Trial {number} failed: {error}")
+            logger.info(f"Trial {number} failed: {error}")
         elif pruned:
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-            self.say(f"Trial {number} was stopped after epoch {max(reported, default=-1) + 1}: others are better.")
+            logger.info(f"Trial {number} was stopped after epoch {max(reported, default=-1) + 1}: others are better.")
         else:
             self.study.tell(trial, value, skip_if_finished=True)
             best = best_trial(self.study)
-            self.say(f"Trial {number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else ""))
+            logger.info(f"Trial {number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else ""))
         self.store.end(trial)
         best = best_trial(self.study)
         if best:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -14,6 +15,8 @@ import optuna
 from competition.search.storage import open_store
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 PRUNED = 3
 """Exit code of a trial that was stopped since others were better."""
@@ -84,21 +87,20 @@ def run_trial() -> int:
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from competition.commands.train import TrainRequest, train
-    from competition.console import say
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(order.folder)
     epochs = read_config(folder / "recipe.yaml").training.epochs
     pruner = build_pruner(order.pruner, epochs * len(order.folds))
-    study = optuna.load_study(study_name=order.study, storage=open_store(order.storage, say).storage, pruner=pruner)
+    study = optuna.load_study(study_name=order.study, storage=open_store(order.storage).storage, pruner=pruner)
     trial = optuna.Trial(study, order.trial)
     try:
         for i, fold in enumerate(order.folds):
             request = TrainRequest(str(folder / "recipe.yaml"), (), Path(order.data), str(fold), folder.parent, folder.name)
-            train(replace(request, callbacks=[Pruning(trial, first=i * epochs)]), say)
+            train(replace(request, callbacks=[Pruning(trial, first=i * epochs)]))
     except optuna.TrialPruned as stop:
-        say(str(stop))
+        logger.info(str(stop))
         return PRUNED
     return 0
 

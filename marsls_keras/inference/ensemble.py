@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
 from marsls_keras.view_sets import of_windows, views_of
+
+logger = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
@@ -46,7 +49,6 @@ def predict_ensemble(
     folds: Sequence[Fold],
     inputs: PredictionInputs,
     views: Sequence[str],
-    say: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
     uncertainty: bool = False,
@@ -62,7 +64,6 @@ def predict_ensemble(
         folds: Folds of each run.
         inputs: The N tiles to predict, and what windows see around them.
         views: Names of views.
-        say: Told which member predicts.
         weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
         uncertainty: Whether `variance` is wanted, too.
@@ -80,12 +81,12 @@ def predict_ensemble(
     detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
     variance = RunningVariance(shape) if uncertainty else None
     if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
-        say(f"One member in one view predicts {alone} of {number} tiles, so the variance there is 0.")
+        logger.info(f"One member in one view predicts {alone} of {number} tiles, so the variance there is 0.")
     backend()
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
         if len(index):
-            say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
+            logger.info(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
             for seen in predict_tiles(load_member(run, fold), tiles, index, views):
                 total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
                 if variance is not None:
@@ -109,7 +110,6 @@ def predict_decided(
     folds: Sequence[Fold],
     inputs: PredictionInputs,
     decision: dict[str, Any],
-    say: Callable[[str], None] = lambda line: None,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
@@ -117,17 +117,17 @@ def predict_decided(
     A tile without any data has probability 0, whatever the members make of it, and is named.
     """
     views = views_of(decision["views"])
-    found = predict_ensemble(runs, folds, inputs, views, say, decision["weights"], decision["averaging"], uncertainty)
+    found = predict_ensemble(runs, folds, inputs, views, decision["weights"], decision["averaging"], uncertainty)
     if blank := [i for i in range(inputs.number) if without_data(inputs.tiles, i)]:
         names = listing([str(inputs.refs[i].image) for i in blank], 5)
-        say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
+        logger.warning(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
         found.probability[blank] = 0
         if found.landslide is not None:
             found.landslide[blank] = 0
     return found
 
 
-def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:
+def fitting(decision: dict[str, Any], refs: Sequence[TileRef]) -> dict[str, Any]:
     """Return a decision as it can be followed on some tiles.
 
     Where it is not known where each lies, views of windows become those of single tiles, and post-processing ends at their borders, which
@@ -139,7 +139,7 @@ def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[st
     name = decision["views"].partition("@")[0]
     instead = [f"views {name} of single tiles instead of {decision['views']}"] if windows else []
     instead += ["components and holes end at the borders of each"] if across else []
-    say(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
+    logger.info(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
     return {**decision, "views": name, "across_borders": False, "expected": None}
 
 
@@ -153,8 +153,8 @@ def refuse_leaked(leaked: list[str]) -> None:
         raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
 
 
-def tell_leaked(leaked: list[str], say: Callable[[str], None]) -> None:
+def tell_leaked(leaked: list[str]) -> None:
     """Warn of tiles that every member was trained on."""
     if leaked:
         what = f"{len(leaked)} tiles, such as {leaked[0]}, were in the training data of every fold that is used"
-        say(f"Warning: {what}; a score on them says nothing about new tiles.")
+        logger.warning(f"Warning: {what}; a score on them says nothing about new tiles.")

@@ -7,6 +7,7 @@ lets its weight grow with the epochs; here only confident pixels have one, of fu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,13 +21,15 @@ from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.splits import FULL, Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import fitting, predict_decided
-from marsls_keras.inference.inputs import Say, decision_of, read_images
+from marsls_keras.inference.inputs import decision_of, read_images
 from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
 from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels, PseudoRecord, saved_labels
 from marsls_keras.training.refit import RefitPlan
+
+logger = logging.getLogger(__name__)
 
 _CONFIDENCE = 0.9
 _AVERAGED = ("views", "weights", "averaging")
@@ -53,7 +56,7 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
 
 
 def pseudo_labelled(
-    run: Run, plan: RefitPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool, say: Say
+    run: Run, plan: RefitPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool
 ) -> tuple[RefitPlan, PseudoLabels | None]:
     """Return the plan of a refit with its pseudo-labels, and these; None if it has none.
 
@@ -66,13 +69,12 @@ def pseudo_labelled(
         folder: Folder of the images.
         confidence: As in `to_labels`; 0.9 by default.
         resume: Whether a refit that has begun goes on.
-        say: Told what is done.
 
     Raises:
         InputError: If the images cannot be used, no pixel is confident, or a refit that goes on began with others.
 
     Example:
-        >>> plan, labels = pseudo_labelled(run, plan_refit(run), pool, Path("phase2"), 0.9, False, print)  # doctest: +SKIP
+        >>> plan, labels = pseudo_labelled(run, plan_refit(run), pool, Path("phase2"), 0.9, False)  # doctest: +SKIP
         >>> plan.pseudo.tiles  # doctest: +SKIP
         276
     """
@@ -89,18 +91,18 @@ def pseudo_labelled(
     if folder is None:
         return plan, None
     if begun is not None:
-        images = _read(run, folder, begun.decision["views"], labelled, say)
+        images = _read(run, folder, begun.decision["views"], labelled)
         if images.digest != begun.images_sha256:
             raise InputError(
                 f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in {begun.folder} (SHA-256 "
                 f"{begun.images_sha256[:12]}, here {images.digest[:12]}). Give these, or begin anew with --overwrite."
             )
         return plan, saved_labels(run.fold_path(FULL), images.unlabelled)
-    decision = decision_of([run], plan.folds, say)
-    images = _read(run, folder, decision["views"], labelled, say)
+    decision = decision_of([run], plan.folds)
+    images = _read(run, folder, decision["views"], labelled)
     unlabelled, confidence = images.unlabelled, _CONFIDENCE if confidence is None else confidence
-    decision = fitting(decision, unlabelled.refs, say)
-    probability = predict_decided([run], plan.folds, images.inputs, decision, say).probability
+    decision = fitting(decision, unlabelled.refs)
+    probability = predict_decided([run], plan.folds, images.inputs, decision).probability
     labels = to_labels(probability, confidence, has_detection(run.config.model.name, run.config.model.options))
     certain = labels != UNCERTAIN
     if not certain.any():
@@ -118,7 +120,7 @@ def pseudo_labelled(
         folds=run.digest(plan.folds),
         decision={key: decision[key] for key in _AVERAGED},
     )
-    say(
+    logger.info(
         f"Pseudo-labels of {images.inputs.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "
         f"{record.landslide:.1%} of these landslide. The others weigh nothing."
     )
@@ -148,20 +150,20 @@ class _Images:
         return replace(tiles, refs=tuple(replace(ref, cell=None) for ref in tiles.refs))
 
 
-def _read(run: Run, folder: Path, views: str, labelled: Tiles, say: Say) -> _Images:
+def _read(run: Run, folder: Path, views: str, labelled: Tiles) -> _Images:
     """Read the images of a folder, and say how many are labelled tiles of the run already.
 
     Raises:
         InputError: If they cannot be used, or all are labelled already.
     """
-    read = read_images(folder, run.config.data.release, [run], views, say)
+    read = read_images(folder, run.config.data.release, [run], views)
     tiles, number = read.tiles, read.number
     require_alike(labelled, tiles, f"--pseudo {folder}")
     known = set(labelled.hashes)
     own = [i for i in range(number) if tiles.hashes[i] not in known]
     others = sorted(set(range(len(tiles))) - set(own))
     if left_out := number - len(own):
-        say(f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels.")
+        logger.info(f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels.")
     if not own:
         raise InputError(f"--pseudo {folder}: all of the {number} images are labelled tiles of run {run.name}. Give others.")
     return _Images(PredictionInputs(tiles.subset([*own, *others]), len(own)), left_out, images_digest(read.wanted))
@@ -189,17 +191,17 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
     return labels
 
 
-def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any] | None:
+def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] | None:
     """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none.
 
     Example:
-        >>> pseudo_trained([run], [0, 1], print) is None  # doctest: +SKIP
+        >>> pseudo_trained([run], [0, 1]) is None  # doctest: +SKIP
         True
     """
     records: dict[str, Any] = {}
     for run in runs if FULL in folds else ():
         record = RefitPlan.read(run.fold_path(FULL) / "full.json").pseudo
         if record is not None:
-            say(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
+            logger.info(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
             records[run.name] = asdict(record)
     return records or None

@@ -61,13 +61,13 @@ def plan(folder, trials=4, folds=(0,), space=None, storage=None, sha256="data", 
     )
 
 
-def search(made, store, folder, jobs=1, say=lambda line: None, **environment):
+def search(made, store, folder, jobs=1, **environment):
     """A worker whose trials run TRIAL."""
     program = Path(folder) / "stand_in.py"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(TRIAL)
     trials = {key: value if isinstance(value, str) else json.dumps(value) for key, value in environment.items()}
-    return Search(made, store, [{**os.environ, **trials}] * jobs, say, [sys.executable, str(program)])
+    return Search(made, store, [{**os.environ, **trials}] * jobs, [sys.executable, str(program)])
 
 
 def begun(folder):

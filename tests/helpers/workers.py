@@ -11,7 +11,7 @@ import sys
 from competition.search.storage import Database, Journal
 from helpers.searches import plan, search
 folder, storage, trials = sys.argv[1:]
-store = Database(storage, beat=1) if "://" in storage else Journal(plan(folder).folder / "journal.log", print)
+store = Database(storage, beat=1) if "://" in storage else Journal(plan(folder).folder / "journal.log")
 search(plan(folder, int(trials), storage=storage), store, folder).run()
 """
 

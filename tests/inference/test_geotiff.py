@@ -99,7 +99,7 @@ def test_predictions_of_a_folder_are_joined_as_their_images_lie(tiny_run, tmp_pa
     from marsls_keras.runs.run import Run
 
     images = tiny_run.data / "test" / "images"
-    result = predict(PredictRequest([tiny_run.name], images, tmp_path, tiny_run.runs, mosaic=True), print)
+    result = predict(PredictRequest([tiny_run.name], images, tmp_path, tiny_run.runs, mosaic=True))
     files = sorted(images.iterdir())
     tiles = load(Dataset.from_images(images))
     probability, *_ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], PredictionInputs.alone(tiles), ["identity"])

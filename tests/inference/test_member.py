@@ -110,7 +110,7 @@ def test_bands_are_taken_by_name(tiny_run, tmp_path):
     from competition.commands.train import TrainRequest, train
 
     settings = ["data.bands=[slope, red, dem]", "data.cv=official", "training.epochs=1", "training.deterministic=false"]
-    run, _ = train(TrainRequest(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, "few"), print)
+    run, _ = train(TrainRequest(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, "few"))
     images = tiles(2)
     statistics = json.loads((run.path / "fold_0" / "normalization.json").read_text())
     pool = np.stack([tifffile.imread(path) for path in sorted((tiny_run.data / "train" / "images").iterdir())])[..., [4, 0, 3]]

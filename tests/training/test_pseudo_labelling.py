@@ -1,6 +1,7 @@
 """Pseudo-labels: from predictions to labels, from labels to the loss, the refit by the real command, and what is refused."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_only_certain_pixels_count_in_loss_and_metric(tiny_run, sampling):
 # --- The road ----------------------------------------------------------------------------------------------------------------------------
 
 
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
 class Counting(keras.callbacks.Callback):
     """Keeps how many pixels an epoch's metric has counted."""
 
@@ -122,17 +134,21 @@ def images(tiny_run, tmp_path_factory) -> Path:
 def refit(tiny_run, images, tmp_path_factory) -> tuple[Run, list[int], list[str]]:
     """A run with a refit of three epochs on pseudo-labels, too; the pixels counted in each epoch; and what was said."""
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("pseudo")) / tiny_run.name)
-    counting, said = Counting(), []
+    counting, kept = Counting(), Kept()
     options = {"epochs": 3, "pseudo": images, "confidence": CONFIDENCE, "callbacks": [counting]}
-    train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options), said.append)
-    return Run.open(run.path), counting.pixels, said
+    logging.getLogger().addHandler(kept)  # caplog is that of one test
+    try:
+        train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options))
+    finally:
+        logging.getLogger().removeHandler(kept)
+    return Run.open(run.path), counting.pixels, kept.messages
 
 
 def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     run, pixels, said = refit
     folder = run.fold_path("full")
     assert "1 of 5 images" in said[1] and "need no pseudo-labels" in said[1]
-    tiles = read_images(images, "auto", [run], "identity", print).tiles
+    tiles = read_images(images, "auto", [run], "identity").tiles
     new = [i for i, digest in enumerate(tiles.hashes) if digest not in pool_tiles(run).hashes]
     each = [next(iter(predict_views(load_member(run, fold), tiles.images[new], ["identity"]))).probability for fold in (0, 1)]
     mean = np.mean(each, axis=0)
@@ -187,7 +203,7 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     moved = Path(shutil.copytree(images, tmp_path / "moved"))
     options = {"epochs": 3, "pseudo": moved, "confidence": CONFIDENCE, "callbacks": [Stopping()]}
     with pytest.raises(KeyboardInterrupt):
-        train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options), print)
+        train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options))
     for fold in (0, 1):  # nothing can be predicted again
         (run.fold_path(fold) / "best.weights.h5").unlink()
     moved.rename(tmp_path / "elsewhere")
@@ -198,7 +214,7 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     assert "Resuming after epoch 2" in (one / "log.txt").read_text()
 
 
-def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
+def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path, caplog):
     """Those of the folder itself, too, which get no labels; and the decision of the folds is followed."""
     run = Run.open(tiny_run.copy(tmp_path / "runs") / tiny_run.name)
     view, own = "identity@48/48", {"weights": {"tiny": 1.0}, "averaging": "logit"}
@@ -210,12 +226,12 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
     (tmp_path / "images").mkdir()
     for name in names:
         shutil.copy(tiny_run.data / "train/images" / name, tmp_path / "images" / name)
-    pool, said = pool_tiles(run), []
+    pool = pool_tiles(run)
     labelled = pool.subset([i for i, ref in enumerate(pool.refs) if ref.image.name in (names[1], names[4])])
-    plan, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False, said.append)
+    plan, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False)
     assert plan.pseudo.decision == {"views": view, **own}
-    assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in said)
-    inputs = read_images(tmp_path / "images", "auto", [run], view, print)
+    assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in caplog.messages)
+    inputs = read_images(tmp_path / "images", "auto", [run], view)
     assert inputs.number == len(inputs.wanted) == len(inputs.refs) == 6 and inputs.surroundings == len(inputs.tiles) - 6 > 0
     assert inputs.wanted.hashes == inputs.tiles.hashes[:6]
     expected = predict_ensemble([run], [0], inputs, [view], averaging="logit").probability[[0, 2, 3, 5]]
@@ -228,7 +244,7 @@ def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     for path, name in ((one, "mask_col00000_row00000.tif"), (other, "col00000_row00000.tif")):
         shutil.copy(path, tmp_path / name)
     pool = pool_tiles(run)
-    _, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False, print)
+    _, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False)
     joined, weights = pseudo.added_to(pool)
     assert len(Mosaic.of(joined.refs, 32, 32).origins) == len(weights) == 22
     assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs

@@ -168,20 +168,20 @@ def test_nothing_is_measured_or_decided_on_it(refit, tiny_run, capsys):
 
 def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refit, tiny_run, tmp_path):
     path = refit.path / "decision.json"
-    tune.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print, "published")
+    tune.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], "published")
     decision = json.loads(path.read_text())
     request = SubmitRequest(["tiny"], tiny_run.data / "test", tmp_path / "a.zip", refit.path.parent, ["full"])
-    manifest = submit(request, print)
+    manifest = submit(request)
     assert manifest["folds"] == ["full"] and list(manifest["runs"]["tiny"]["folds"]) == ["full"]
     assert manifest["expected"]["measured_on"] == "tiles held out by folds 0, 1"
     assert manifest["expected"]["miou"] == decision["expected"]["scores"]["miou"]
     assert manifest["threshold"] == decision["threshold"]
-    found = predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", refit.path.parent, ["full"]), print)
+    found = predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", refit.path.parent, ["full"]))
     assert found["foreground_ratio"] == manifest["foreground_ratio"]
     # Of folds that were trained anew since, the decision says nothing, and nothing of their refit either.
     change(path, members={"tiny": {**decision["members"]["tiny"], "0": "00" * 32}}, sha256=None)
     with pytest.raises(InputError, match="before fold 0"):
-        submit(replace(request, out=tmp_path / "b.zip"), print)
+        submit(replace(request, out=tmp_path / "b.zip"))
     path.unlink()
 
 

@@ -35,9 +35,9 @@ FILES = {
 }
 
 
-def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | None = None, say=print, **options):
+def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | None = None, **options):
     """Train as the command does, with the recipe of the tiny run."""
-    return train_command(TrainRequest(str(tiny_run.recipe), settings, data or tiny_run.data, fold, runs, **options), say)
+    return train_command(TrainRequest(str(tiny_run.recipe), settings, data or tiny_run.data, fold, runs, **options))
 
 
 @pytest.fixture
@@ -171,11 +171,11 @@ def test_the_normalisation_knows_the_training_tiles_of_the_fold_alone(tiny_run, 
     assert np.abs(np.array(found["mean"]) / everything.mean((0, 1, 2)) - 1).max() > 1e-3
 
 
-def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path):
-    runs, said = tiny_run.copy(tmp_path), []
+def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path, caplog):
+    runs = tiny_run.copy(tmp_path)
     before = content(runs)
-    _, results = train(tiny_run, runs, fold="all", say=said.append)
-    assert results == [] and said == [f"Fold {fold} of run tiny is finished already." for fold in (0, 1)]
+    _, results = train(tiny_run, runs, fold="all")
+    assert results == [] and caplog.messages == [f"Fold {fold} of run tiny is finished already." for fold in (0, 1)]
     assert content(runs) == before
 
 

@@ -30,7 +30,7 @@ def test_train_goes_on_with_the_configuration_and_data_of_the_run(tiny_run, tmp_
 def test_a_setting_that_differs_from_the_run_is_refused_by_name(tiny_run, tmp_path):
     runs = tiny_run.copy(tmp_path / "runs")
     with pytest.raises(InputError, match="training.epochs: 2 → 3"):
-        train(TrainRequest(settings=["training.epochs=3"], fold="0", runs=runs, name="tiny"), print)
+        train(TrainRequest(settings=["training.epochs=3"], fold="0", runs=runs, name="tiny"))
 
 
 def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_written(tiny_run, tmp_path):
@@ -42,7 +42,7 @@ def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_wr
     source = next((tmp_path / "bare" / "train_partition" / "images").iterdir())
     shutil.copy(source, images / "tile.tif")
     with pytest.raises(InputError, match=r"(?s)1 tiles have no georeferencing.*tile\.tif"):
-        predict(PredictRequest(["tiny"], images, out, tiny_run.runs, mosaic=True), print)
+        predict(PredictRequest(["tiny"], images, out, tiny_run.runs, mosaic=True))
     assert not out.exists()
 
 
@@ -51,14 +51,14 @@ def test_predict_reads_every_header_before_it_writes(tiny_run, tmp_path):
     last = sorted(images.iterdir())[-1]
     last.write_bytes(last.read_bytes()[:200])
     with pytest.raises(InputError, match=last.name):
-        predict(PredictRequest(["tiny"], images, tmp_path / "out", tiny_run.runs), print)
+        predict(PredictRequest(["tiny"], images, tmp_path / "out", tiny_run.runs))
     assert not (tmp_path / "out").exists()
 
 
 def test_predict_to_a_file_is_refused(tiny_run, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
-        predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", tiny_run.runs), print)
+        predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", tiny_run.runs))
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -67,5 +67,5 @@ def test_a_submission_that_fails_makes_no_folder(tiny_run, tmp_path):
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:-100])
     with pytest.raises(InputError, match=broken.name):
-        submit(SubmitRequest(["tiny"], images, tmp_path / "new" / "x.zip", tiny_run.runs), print)
+        submit(SubmitRequest(["tiny"], images, tmp_path / "new" / "x.zip", tiny_run.runs))
     assert not (tmp_path / "new").exists()

@@ -25,24 +25,26 @@ def study_of(store):
 
 def fill(path, trials=3):
     """Write a journal of so many finished trials; return its bytes."""
-    study_of(Journal(path, print)).optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=trials)
+    study_of(Journal(path)).optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=trials)
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("tail", [b'{"op_code":8,"worker', b'{"op_code":8}x\n', b"\0" * 200, b"3\n", b'{"op_code":5,"trial_id":2'])
-def test_a_torn_end_is_cut_off_and_the_damaged_file_kept(tmp_path, tail):
-    path, said = tmp_path / "search" / "journal.log", []
+def test_a_torn_end_is_cut_off_and_the_damaged_file_kept(tmp_path, tail, caplog):
+    path = tmp_path / "search" / "journal.log"
     whole = fill(path)
     for again in (1, 2):  # each damaged file has a name of its own
         path.write_bytes(whole + tail)
-        study = study_of(Journal(path, said.append))
+        study = study_of(Journal(path))
         assert path.read_bytes() == whole
         aside = path.with_name(f"journal.damaged-{again}.log")
         assert aside.read_bytes() == whole + tail
-        assert said[-1] == f"{path} had a torn end: the last {len(tail)} bytes were cut off. The damaged file is kept as {aside}."
+        assert (
+            caplog.messages[-1] == f"{path} had a torn end: the last {len(tail)} bytes were cut off. The damaged file is kept as {aside}."
+        )
         assert [trial.number for trial in study.trials] == [0, 1, 2]
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)  # it goes on
-    assert len(study_of(Journal(path, said.append)).trials) == 4 and len(said) == 2
+    assert len(study_of(Journal(path)).trials) == 4 and len(caplog.messages) == 2
 
 
 def test_a_journal_cut_at_any_byte_is_repaired(tmp_path):
@@ -56,11 +58,11 @@ def test_a_journal_cut_at_any_byte_is_repaired(tmp_path):
         assert path.read_bytes() == whole[: whole.rindex(b"\n", 0, length) + 1]
         assert len(store.storage.get_all_studies()) == 1
     path.write_bytes(b"")
-    assert Journal(path, print).storage.get_all_studies() == []
+    assert Journal(path).storage.get_all_studies() == []
 
 
-def test_a_line_that_is_just_being_written_is_no_torn_end(tmp_path):
-    path, said = tmp_path / "journal.log", []
+def test_a_line_that_is_just_being_written_is_no_torn_end(tmp_path, caplog):
+    path = tmp_path / "journal.log"
     whole = fill(path)
     line = json.dumps({"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"a": 1}}).encode() + b"\n"
     context = multiprocessing.get_context("fork")
@@ -80,9 +82,9 @@ def test_a_line_that_is_just_being_written_is_no_torn_end(tmp_path):
     writer = context.Process(target=write_slowly)
     writer.start()
     assert ready.wait(10)
-    assert study_of(Journal(path, said.append)).user_attrs == {"a": 1}
+    assert study_of(Journal(path)).user_attrs == {"a": 1}
     writer.join()
-    assert said == [] and path.read_bytes() == whole + line and len(list(tmp_path.glob("*damaged*"))) == 0
+    assert caplog.messages == [] and path.read_bytes() == whole + line and len(list(tmp_path.glob("*damaged*"))) == 0
 
 
 @pytest.mark.parametrize(
@@ -92,13 +94,13 @@ def test_another_file_is_refused_and_left_alone(tmp_path, content, expected):
     path = tmp_path / "journal.log"
     path.write_bytes(content)
     with pytest.raises(InputError, match=expected) as caught:
-        Journal(path, print)
+        Journal(path)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content and [p.name for p in tmp_path.iterdir()] == ["journal.log"]
 
 
 def begin_and_die(path):
-    store = Journal(path, print)
+    store = Journal(path)
     with store.claiming():
         store.begin(study_of(store).ask())
     os._exit(1)
@@ -106,13 +108,13 @@ def begin_and_die(path):
 
 def test_a_trial_of_a_dead_worker_is_recorded_as_failed_and_that_of_a_living_one_is_not(tmp_path):
     path = tmp_path / "journal.log"
-    alive = Journal(path, print)
+    alive = Journal(path)
     mine = study_of(alive).ask()
     alive.begin(mine)
     worker = multiprocessing.get_context("spawn").Process(target=begin_and_die, args=(path,))
     worker.start()
     worker.join(60)
-    other = Journal(path, print)
+    other = Journal(path)
     study = study_of(other)
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
     assert other.reap(study) == [1] and other.reap(study) == [] and alive.reap(study) == []
@@ -154,5 +156,5 @@ def test_in_a_database_a_trial_without_heartbeat_is_recorded_as_failed(tmp_path)
 )
 def test_a_storage_that_cannot_be_used(where, expected):
     with pytest.raises(InputError, match=f"(?s){expected}") as caught:
-        open_store(where, print)
+        open_store(where)
     assert "secret" not in str(caught.value)
