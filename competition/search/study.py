@@ -22,7 +22,7 @@ from competition.search.space import Space
 from competition.search.storage import REASON, Store
 from competition.search.study_files import tidy, write_study
 from competition.search.trial import PRUNED, Order, build_pruner
-from marsls_keras.config import Config, Range, differences, parse_config, write_config
+from marsls_keras.config import Config, Range, differences, parse_config, without_removed, write_config
 from marsls_keras.counts import Counts
 from marsls_keras.errors import InputError, MarslsError, RunError, listing
 from marsls_keras.records import read_record
@@ -136,7 +136,9 @@ class Search:
         keys = {key: values.model_dump() if isinstance(values, Range) else list(values) for key, values in plan.space.keys.items()}
         facts = {"config": plan.space.base.model_dump(mode="json"), "search": keys, "folds": plan.folds, "data": plan.data_sha256}
         facts = json.loads(json.dumps(facts))
-        known = self.study.user_attrs
+        known = dict(self.study.user_attrs)
+        if "config" in known:  # of a study that an earlier version began
+            known["config"] = without_removed(known["config"])
         for name, value in facts.items():
             if name not in known:
                 self.study.set_user_attr(name, value)

@@ -10,6 +10,7 @@ from marsls_keras.config.files import (
     read_config,
     recipe_folder,
     recipes,
+    without_removed,
     write_config,
 )
 from marsls_keras.config.schema import Config, Data, Inference, Model, Normalization, Training
@@ -35,5 +36,6 @@ __all__ = [
     "read_config",
     "recipe_folder",
     "recipes",
+    "without_removed",
     "write_config",
 ]

@@ -104,14 +104,25 @@ def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
         >>> read_config("/tmp/example/config.yaml", ["training.epochs=3"]).training.epochs
         3
     """
-    values = _read_yaml(Path(path))
-    for key in _REMOVED:
-        section, name = key.split(".")
-        if isinstance(values.get(section), dict):
-            values[section].pop(name, None)
+    values = without_removed(_read_yaml(Path(path)))
     for setting in settings:
         _set(values, setting)
     return parse_config(values, f"{path} with --set" if settings else str(path))
+
+
+def without_removed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys and values of a configuration that an earlier version wrote without the keys that were removed since.
+
+    Example:
+        >>> without_removed({"training": {"epochs": 3, "keep_each": False}})
+        {'training': {'epochs': 3}}
+    """
+    left = dict(values)
+    for key in _REMOVED:
+        section, name = key.split(".")
+        if isinstance(left.get(section), dict):
+            left[section] = {inner: value for inner, value in left[section].items() if inner != name}
+    return left
 
 
 def write_config(path: str | Path, config: Config) -> None:

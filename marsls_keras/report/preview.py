@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from scipy.ndimage import binary_erosion
 
-from marsls_keras.config import Augmentation, Config, parse_config
+from marsls_keras.config import Augmentation, Config, parse_config, without_removed
 from marsls_keras.config.yaml_text import load_yaml
 from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry
 from marsls_keras.data.decoded.disk_cache import select
@@ -59,7 +59,8 @@ def preview(run: RunReport) -> Preview | None:
     """Return what the first finished fold's training saw; None if no fold is finished."""
     if not run.folds:
         return None
-    config = parse_config(load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}, f"of run {run.name}")
+    values = load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}
+    config = parse_config(without_removed(values), f"of run {run.name}")
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
     if not len(training):  # a report knows only the tiles that some finished fold holds out; of one fold, other folds train on them
         training = np.arange(len(run.images))

@@ -9,8 +9,9 @@ runs/<run>/
         history.csv  log.txt  tensorboard/          while training
         state/                                      while training; of a finished fold the last one, to go on with more epochs
         best-<epoch>.weights.h5                     while training
-        best.weights.h5  oof.npz  curves.png        when it is done
+        best.weights.h5  oof.npz                    when it is done
         metrics.json                                last: a fold that has it is finished
+        curves.png                                  drawn by marsls train, of a finished fold
     fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
         full.json                                   how many epochs, which weights, and what the folds had to say
         pseudo_labels.npz                           labels of images that had none, 255 for none still; if it trains on any

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import yaml
 
 from competition.cli import main
 from competition.commands.predict import PredictRequest, predict
@@ -31,6 +32,22 @@ def test_a_setting_that_differs_from_the_run_is_refused_by_name(tiny_run, tmp_pa
     runs = tiny_run.copy(tmp_path / "runs")
     with pytest.raises(InputError, match="training.epochs: 2 → 3"):
         train(TrainRequest(settings=["training.epochs=3"], fold="0", runs=runs, name="tiny"))
+
+
+def test_a_run_that_an_earlier_version_trained_goes_on(tiny_run, tmp_path, capsys):
+    """Its files have a key that is gone since; who gives that key now is told why it is gone."""
+    runs = tiny_run.copy(tmp_path / "runs")
+    shutil.rmtree(runs / "tiny" / "fold_1")
+    for path in (runs / "tiny" / "config.yaml", runs / "tiny" / "fold_0" / "config.yaml"):
+        values = yaml.safe_load(path.read_text())
+        values["training"]["keep_each"] = True
+        path.write_text(yaml.safe_dump(values))
+    command = ["train", "--run", "tiny", "--runs", str(runs)]
+    assert main([*command, "--set", "training.keep_each=false"]) == 2
+    assert "unknown key training.keep_each: it was removed, since members of one training gained nothing" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "Fold 0 of run tiny is finished already." in capsys.readouterr().err
+    assert Run.open(runs / "tiny").finished_folds() == [0, 1]
 
 
 def test_mosaic_of_tiles_without_georeferencing_is_refused_before_anything_is_written(tiny_run, tmp_path):
