@@ -551,12 +551,16 @@ class Full:
         assert code == "exit 1" and re.match(
             rf"Error: Could not write {re.escape(str(folder))}/{file}: File too large\..* [Ff]ree", message
         )
-        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
+        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ,]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
         assert all(re.match(known, line) for line in progress), progress  # on a slow machine stages, too; what TensorFlow logs
         assert Run.open(self.runs / "tiny").fold(0).status == status
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
-        assert {path for path in self.before if "best-" not in path} <= set(found) and hidden == {".fold_0.lock", ".fold_1.lock"}
+        superseded = ("best-", "00001_000000.npz") if status == "finished" else ("best-",)
+        assert {path for path in self.before if not any(part in path for part in superseded)} <= set(found) and hidden == {
+            ".fold_0.lock",
+            ".fold_1.lock",
+        }
         changed = {path for path in found if found[path] != self.before.get(path) and "tensorboard" not in path}
         assert all(path.startswith("tiny/fold_0/") for path in changed)  # neither fold 1 nor the run itself
         return {path.removeprefix("tiny/fold_0/") for path in changed}

@@ -46,7 +46,7 @@ FULL_PLAN = {
 def run(tiny_run, tmp_path_factory) -> Path:
     """Return a copy of the run with every kind of JSON file; all but the study and the refit's plan are as commands wrote them."""
     runs = tiny_run.copy(tmp_path_factory.mktemp("edited"))
-    tune.tune([tiny_run.name], runs, None, None, 20, ["flips"], lambda line: None, "published")
+    tune.tune([tiny_run.name], runs, None, None, 20, ["flips"], "published")
     path = runs / tiny_run.name
     (path / "search").mkdir()
     (path / "search" / "study.json").write_text(json.dumps(STUDY))
@@ -261,7 +261,7 @@ def test_real_commands_name_the_file(run, tmp_path, tiny_run):
 def test_a_damaged_cache_of_predictions_is_made_again(run, tmp_path, caplog):
     copy = Path(shutil.copytree(run, tmp_path / "tiny"))
     path = copy / "fold_0" / "oof.npz"
-    before = _gather(Run.open(copy), None, lambda line: None).probability
+    before = _gather(Run.open(copy), None).probability
     arrays = dict(np.load(path))
     views = [key for key in arrays if key.startswith("view_")]
     for change in (lambda a: a[:, :-1], lambda a: a[:-1], lambda a: a.astype(np.float32), lambda a: a * np.float16(3), lambda a: a[0]):
