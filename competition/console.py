@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from marsls_keras.counts import IMAGE_SCORES, NO_INTERVAL, SCORES
-from marsls_keras.progress import write
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
@@ -27,15 +26,6 @@ LABELS = {
     "recall": "recall",
 }
 """The scores as people write them."""
-
-
-def say(line: str) -> None:
-    """Print a line of progress on stderr.
-
-    Example:
-        >>> say("Training fold 0.")
-    """
-    write(line)
 
 
 def show(*parts: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from queue import SimpleQueue
 
 from marsls_keras.errors import InputError, Interrupted, RunError, listing
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 
 _COUNT = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
 
@@ -52,13 +54,12 @@ def core_limits(at_once: int) -> dict[str, str]:
     return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
 
 
-def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]], say: Say) -> None:
+def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]]) -> None:
     """Run a command for each fold, as many at once as there are environments, and forward their progress.
 
     Args:
         commands: Arguments of `marsls` by fold.
         environments: Environment variables, one set a process, as `device_environments` gives them.
-        say: Called with every line that a process writes to stderr; from several threads.
 
     Raises:
         RunError: If some failed; the others were trained to their end all the same.
@@ -105,7 +106,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
             assert process.stderr is not None
             for line in process.stderr:
                 said[fold].append(line.rstrip())
-                say(said[fold][-1] if f"fold {fold}" in line else f"fold {fold}: {said[fold][-1]}")
+                logger.info(said[fold][-1] if f"fold {fold}" in line else f"fold {fold}: {said[fold][-1]}")
             return process.wait()
         finally:
             free.put(environment)

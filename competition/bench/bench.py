@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import tempfile
@@ -32,6 +33,8 @@ from marsls_keras.models import require_size
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import peak_memory, prepare
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from marsls_keras.training.attempt import FoldData
 
@@ -42,7 +45,7 @@ Turn = Callable[[float], float]
 """Works for about so many seconds and returns the tiles per second."""
 
 
-def bench(config: str, settings: list[str], data: Path | None, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def bench(config: str, settings: list[str], data: Path | None, seconds: float) -> dict[str, Any]:
     """Measure the throughput of a recipe on this machine, with the very functions that training and inference use.
 
     A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training
@@ -53,7 +56,6 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float, s
         settings: Changes of it, "section.key=value".
         data: Data folder; generated tiles if None.
         seconds: How long each figure is measured.
-        say: Called with a line of progress.
 
     Returns:
         "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable"
@@ -67,7 +69,7 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float, s
         InputError: If recipe or data are wrong or missing.
 
     Example:
-        >>> bench("unet", ["training.batch_size=8"], None, 8, print)["training"]["tiles_per_second"]
+        >>> bench("unet", ["training.batch_size=8"], None, 8)["training"]["tiles_per_second"]
         36.6
     """
     if not 0 < seconds < float("inf"):
@@ -77,9 +79,9 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float, s
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="marsls-bench-") as scratch:
         if data is None:
-            say("Generating tiles.")
+            logger.info("Generating tiles.")
             data = _generated(Path(scratch) / "data")
-        say(f"Decoding {data}.")
+        logger.info(f"Decoding {data}.")
         tiles, decode = _decode(data, parsed)
         windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
         for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
@@ -87,10 +89,10 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float, s
         import_backend()
         result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
-        result |= _network(fold, seconds, say)
+        result |= _network(fold, seconds)
         result["pipeline"] = {}
         for name, changed in _pipelines(parsed).items():
-            say(f"Measuring the pipeline: {name}.")
+            logger.info(f"Measuring the pipeline: {name}.")
             batches = replace(fold, run=replace(fold.run, config=changed)).batches(parsed.training.batch_size)
             turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
             result["pipeline"][name] = throughput(turn, seconds)
@@ -102,7 +104,7 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
 
     Example:
         >>> from competition.console import show
-        >>> show(*tables(bench("unet", [], None, 8, print)))
+        >>> show(*tables(bench("unet", [], None, 8)))
     """
     environment, decode, training = result["environment"], result["decode"], result["training"]
     loop = result["training_with_data"]
@@ -184,33 +186,33 @@ def _pipelines(config: Config) -> dict[str, Config]:
     }
 
 
-def _network(fold: FoldData, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def _network(fold: FoldData, seconds: float) -> dict[str, Any]:
     """Measure training and inference of a fold's network."""
     from marsls_keras.signals import Signals
-    from marsls_keras.training.attempt import Leg
-    from marsls_keras.training.callbacks.backup_state import Plan
-    from marsls_keras.training.callbacks.progress import Live
+    from marsls_keras.training.attempt import Attempt
+    from marsls_keras.training.callbacks.progress import ProgressDisplay
+    from marsls_keras.training.recovery import Recovery
 
     config, area = fold.run.config, _area(fold)
-    plan = Plan(config.training.batch_size, config.training.accumulate)
-    leg = Leg(fold, plan, None, 1, Signals(), Live(fold.run.name, 1, fold.run.path / "log.txt"))
-    model = leg.build()
-    batch = _on_device(next(iter(leg.batches.dataset())))
+    recovery = Recovery(config.training.batch_size, config.training.accumulate)
+    attempt = Attempt(fold, recovery, None, 1, Signals(), ProgressDisplay(fold.run.name, 1, fold.run.path / "log.txt"))
+    model = attempt.build()
+    batch = _on_device(next(iter(attempt.batches.dataset())))
     tiles = fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)]
     (inputs,) = _on_device((fold.normalizer.assemble(tiles),))
     shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
     steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
-    say("Compiling.")
+    logger.info("Compiling.")
     (first,) = timed(steps["training"], 0)
     result: dict[str, Any] = {"trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
     for what, step in steps.items():
-        say(f"Measuring {what}.")
+        logger.info(f"Measuring {what}.")
         turn = partial(_steps, step, tiles_in(shapes[what], area))
         result[what] = {"batch": list(shapes[what]), **throughput(turn, seconds)}
     result["training"]["first_step_seconds"] = first
-    say("Measuring training with its data.")
+    logger.info("Measuring training with its data.")
     # Every size of windows is compiled beforehand.
-    result["training_with_data"] = train_for(model, leg.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
+    result["training_with_data"] = train_for(model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
     result["memory"] = peak_memory()
     return result
 

@@ -18,6 +18,7 @@ from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
 from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
+from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
 from competition.cli.predict import predict
 from competition.cli.report import report
@@ -71,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         require_arguments(sys.argv[1:] if arguments is None else arguments, os.environ)
-        code = run(app, arguments)
+        with messages_on_stderr():
+            code = run(app, arguments)
         if sys.stdout is not None:  # closed by whoever started this
             sys.stdout.flush()  # here, a full disk can still be told
         return code

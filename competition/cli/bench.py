@@ -19,7 +19,7 @@ def bench(
 ) -> None:
     """Measure decoding, the data pipeline, training and inference on this machine."""
     from competition.bench import bench as measure
-    from competition.console import say, show, show_json
+    from competition.console import show, show_json
 
-    result = measure.bench(config, settings or [], data, seconds, say)
+    result = measure.bench(config, settings or [], data, seconds)
     show_json(result) if as_json else show(*measure.tables(result))

@@ -30,11 +30,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
-    from competition.commands import evaluate
-    from competition.console import bounds, detection_table, regions_line, say, score_table, show, show_json
+    from competition.commands.evaluate import EvaluateRequest
+    from competition.commands.evaluate import evaluate as score_run
+    from competition.console import bounds, detection_table, regions_line, score_table, show, show_json
 
     aim, chosen = purpose and purpose.value, parse_folds(folds)
-    result = evaluate.evaluate(run, runs, split.value, chosen, data, release.value, say, aim)
+    result = score_run(EvaluateRequest(run, split.value, runs, chosen, data, release.value, aim))
     if as_json:
         show_json(result)
         return

@@ -23,11 +23,12 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing."""
-    from competition.commands import predict
-    from competition.console import say, show, show_json
+    from competition.commands.predict import PredictRequest
+    from competition.commands.predict import predict as write_predictions
+    from competition.console import show, show_json
 
-    chosen = parse_folds(folds), release.value
-    result = predict.predict(run, runs, images, out, *chosen, mosaic, say, uncertainty, overwrite)
+    request = PredictRequest(run, images, out, runs, parse_folds(folds), release.value, mosaic, uncertainty, overwrite)
+    result = write_predictions(request)
     if as_json:
         show_json(result)
     else:

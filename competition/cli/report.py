@@ -20,8 +20,8 @@ def report(
 ) -> None:
     """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs, the leaderboard's answers."""
     from competition.commands import report
-    from competition.console import say, show
+    from competition.console import show
 
     if out is not None and out.is_dir():
         raise InputError(f"--out {out} is a folder. Give the file to write, such as {out / 'report.html'}.")
-    show(str(report.report(run, runs, out, data, say, ledger)))
+    show(str(report.report(run, runs, out, data, ledger)))

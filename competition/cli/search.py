@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from competition.cli.options import next_line
-from competition.console import say, show, show_json, table
+from competition.console import show, show_json, table
 from competition.processes import core_limits, device_environments
 from marsls_keras.errors import InputError, RunError
+
+logger = logging.getLogger(__name__)
 
 _TRIALS = 40
 _PRUNER = "median"
@@ -118,16 +121,18 @@ def tune_training(
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
     plan = StudyPlan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
-    worker = StudyWorker(plan, open_storage(storage, say), environments, say)
-    say(f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}.")
+    worker = StudyWorker(plan, open_storage(storage), environments)
+    logger.info(
+        f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}."
+    )
     best = best_trial(worker.run())
     result = read_record(folder / "study.json", StudyRecord)
     show_json(result) if as_json else _show(result)
     if worker.stopped is not None:
-        say("Stopped. The same command goes on.")
+        logger.info("Stopped. The same command goes on.")
         return 128 + worker.stopped
     if best is None and any(trial["state"] == "running" for trial in result["trials"]):
-        say("No trial is finished yet; other workers train the last ones.")
+        logger.info("No trial is finished yet; other workers train the last ones.")
     elif best is None:
         raise RunError(f"No trial was finished: {_last_reason(result)} See the logs in {folder}/trial_*.")
     elif not as_json:

@@ -31,10 +31,11 @@ def submit(
         inspected = inspect_zip(verify, expected_masks(images, run or [], runs, release.value))
         show_json(inspected) if as_json else show_inspection(inspected)
         raise typer.Exit(0 if inspected["good"] else 2)
-    from competition.commands import submit
-    from competition.console import bounds, say, show, show_json
+    from competition.commands.submit import SubmitRequest
+    from competition.commands.submit import submit as write_zip
+    from competition.console import bounds, show, show_json
 
-    manifest = submit.submit(run or ["default"], runs, images, out, parse_folds(folds), release.value, say)
+    manifest = write_zip(SubmitRequest(run or ["default"], images, out, runs, parse_folds(folds), release.value))
     if as_json:
         show_json(manifest)
         return

@@ -46,8 +46,10 @@ def train(
 
         environments = device_environments(jobs)
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
-    from competition.commands import train
-    from competition.console import say, score_table, show
+    from competition.commands.recipe_epochs import recipe_of_trial
+    from competition.commands.train import TrainRequest
+    from competition.commands.train import train as train_folds
+    from competition.console import score_table, show
 
     settings = [
         *(settings or []),
@@ -56,8 +58,22 @@ def train(
     ]
     if resume and overwrite:
         raise InputError("--resume goes on with a fold and --overwrite begins it anew: give one of them.")
-    common = config, settings, data, fold, runs, run, resume, overwrite, say, devices, environments
-    trained, results = train.train(*common, epochs=epochs, pseudo=pseudo, confidence=confidence)
+    request = TrainRequest(
+        config,
+        settings,
+        data,
+        fold,
+        runs,
+        name=run,
+        resume=resume,
+        overwrite=overwrite,
+        devices=devices,
+        environments=environments,
+        epochs=epochs,
+        pseudo=pseudo,
+        confidence=confidence,
+    )
+    trained, results = train_folds(request)
     if fold == "full":
         done = results[0]
         show(f"{trained.name}: refit on all tiles, {done['epochs']} epoch(s), weights {done['best_weights']}.")
@@ -67,11 +83,11 @@ def train(
     if results:
         rows = [(f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
-    left = [str(k) for k in range(trained.splits.folds) if trained.trouble(k)]
+    left = [str(k) for k in range(trained.splits.folds) if not trained.fold(k).finished]
     named = [("--run", None if trained.name == "default" else trained.name), ("--runs", runs)]
     if left:
         show(f"Left to train: fold {', '.join(left)}.")
-        trial = train.trial_of(trained) is not None  # whose number of epochs has to be said again
+        trial = recipe_of_trial(trained) is not None  # whose number of epochs has to be said again
         show(next_line("train", *named, ("--epochs", trained.config.training.epochs if trial else None)))
     else:
         show(next_line("tune", *named))

@@ -49,7 +49,7 @@ def tune(
         raise typer.Exit(tune_training(options, run or [], parse_folds(folds), data, runs, as_json))
     options.refuse()
     from competition.commands import tune
-    from competition.console import elements_table, regions_line, say, score_table, show, show_json, signed
+    from competition.console import elements_table, regions_line, score_table, show, show_json, signed
     from competition.submission.suitable import for_challenge
     from competition.submission.write import images_there
     from marsls_keras.counts import NO_INTERVAL
@@ -58,7 +58,7 @@ def tune(
 
     names = run or ["default"]
     aim = (purpose or Purpose.region).value
-    decision, path = tune.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, aim)
+    decision, path = tune.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], aim)
     if as_json:
         show_json(decision)
         return

@@ -47,6 +47,10 @@ def check_data(
     Raises:
         InputError: If a folder is missing or empty, or the picture's name is no name of one.
         RunError: If the picture cannot be written.
+
+    Example:
+        >>> check_data(Path("data"))["release"]  # doctest: +SKIP
+        'mmls_v1'
     """
     if picture is not None:
         shift.require_format(picture)

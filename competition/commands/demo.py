@@ -24,6 +24,9 @@ def run_demo(out: Path, command: Callable[[list[str]], int]) -> None:
     Raises:
         InputError: If the folder holds anything but an earlier tour, or is none.
         RunError: If a step fails.
+
+    Example:
+        >>> run_demo(Path("demo"), main)  # doctest: +SKIP
     """
     began = time.perf_counter()
     if out.exists() and not out.is_dir():

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from marsls_keras.counts import confusion, detection
-from marsls_keras.data.decoded.checks import require_same_family
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
-from marsls_keras.data.load_folder import load_with_neighbours
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold, blocks_of, require_held_out
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import PLAIN, REGION, segment
 from marsls_keras.inference.ensemble import fitting, predict_decided, refuse_leaked
-from marsls_keras.inference.inputs import Say, bands_of, decision_of
+from marsls_keras.inference.inputs import decision_of, read_inputs
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.intervals import region_spread, score_interval
 from marsls_keras.runs.opened import open_runs
@@ -25,99 +25,152 @@ from marsls_keras.runs.run import Run
 from marsls_keras.tuning.out_of_fold import collect, pool_tiles
 from marsls_keras.view_sets import of_windows, views_of
 
-if TYPE_CHECKING:
-    pass
+OUT_OF_FOLD = "oof"
+"""What `EvaluateRequest.split` is where the pool is scored by the folds that held each tile out."""
 
 
-def evaluate(
-    name: str,
-    runs: Path,
-    split: str,
-    folds: Sequence[Fold] | None,
-    data: Path | None,
-    release: str,
-    say: Say,
-    purpose: str | None = None,
-) -> dict[str, Any]:
-    """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What `marsls evaluate` is asked for.
 
-    Args:
+    Attributes:
         name: Name of the run.
-        runs: Folder of the runs.
         split: "oof" for the pool's out-of-fold predictions, or "train", "val", "test" for the ensemble's predictions of a split, of which
             tiles that were trained on are predicted by the folds that did not train on them.
+        runs: Folder of the runs.
         folds: Folds to use; all by default.
         data: Data folder, where the run's own are not meant.
         release: Release of the tiles in `data`, or "auto".
-        say: Told what is being done.
         purpose: Whose decision is followed, and how windows see out-of-fold tiles: "region", what a fold held out alone, or "published",
             all images of the pool. By default that of the decision there is.
 
+    Example:
+        >>> EvaluateRequest("default", split="val").folds is None
+        True
+    """
+
+    name: str
+    split: str = OUT_OF_FOLD
+    runs: Path = Path("runs")
+    folds: Sequence[Fold] | None = None
+    data: Path | None = None
+    release: str = "auto"
+    purpose: str | None = None
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Predictions of labelled tiles.
+
+    Attributes:
+        tiles: The N tiles.
+        probability: Mean landslide probability, float32 (N, H, W).
+        landslide: Probability of any landslide in a tile, float32 (N,); None without a head for it.
+        places: The tiles as they lie in pictures.
+        blocks: Block label of each, (N,).
+        decision: The decision that is followed.
+        used: Folds that predicted.
+        regions: The fold of each tile, (N,), where each fold is a region of its own; else None.
+        isolated: Whether windows see only what a fold held out.
+        among: Scores where windows see all neighbours instead, if these differ.
+    """
+
+    tiles: Tiles
+    probability: np.ndarray
+    landslide: np.ndarray | None
+    places: Sequence[TileRef]
+    blocks: np.ndarray
+    decision: dict[str, Any]
+    used: list[Fold]
+    regions: np.ndarray | None = None
+    isolated: bool = False
+    among: dict[str, Any] | None = None
+
+
+def evaluate(request: EvaluateRequest) -> dict[str, Any]:
+    """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
+
     Raises:
         InputError: If run, fold, split or masks are missing.
+
+    Example:
+        >>> evaluate(EvaluateRequest("default"))["scores"]["miou"]  # doctest: +SKIP
+        0.7642
     """
-    if split == "oof":
-        require_held_out(folds)
-    opened, used = open_runs([name], runs, folds)
-    run = opened[0]
-    isolated = False
-    if split == "oof":
-        pool = pool_tiles(run, data)
-        decision = fitting(decision_of(opened, used, say, purpose), pool.refs, say)
-        isolated = (purpose or decision.get("for", REGION)) == REGION
-        oof = collect(opened, pool, views_of(decision["views"]), folds, say, isolated)
-        tiles, places, blocks = oof.tiles, oof.places, oof.blocks
-        probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
-        landslide = oof.image_probability(decision["views"], decision["weights"])
-    else:
-        dataset = Dataset.open(data or run.data_root, release=release, conflicts=run.config.data.conflicts)
-        refs = dataset.split(split)
-        if not all(ref.labelled for ref in refs):
-            raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
-        config = run.config.data
-        decision = decision_of(opened, used, say, purpose)
-        sight = cells_seen(decision["views"], refs[0], release, config.resize)
-        tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, config.resize, config.cache, sight)
-        require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
-        decision = fitting(decision, refs, say)
-        probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, len(refs))
-        refuse_leaked(leaked)
-        tiles, places = tiles.subset(range(len(refs))), refs  # without their surroundings
-        blocks = np.array(blocks_of(refs, tiles.traces, run.config.data.block_size))
-    counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
-    regions = region_spread(counts, oof.folds) if split == "oof" and oof.geographic else None
-    among = None
-    if regions and isolated and of_windows(decision["views"]):
-        among = _among_neighbours(opened, pool, decision, folds, say)
+    found = _out_of_fold(request) if request.split == OUT_OF_FOLD else _of_split(request)
+    decision, landslide = found.decision, found.landslide
+    counts = confusion(found.tiles.masks, segment(decision, found.probability, found.places), axis=(1, 2))
     per_tile = counts.scores()
     return {
-        "run": name,
-        "split": split,
-        "folds": used,
-        "tiles": len(tiles),
+        "run": request.name,
+        "split": request.split,
+        "folds": found.used,
+        "tiles": len(found.tiles),
         **{key: decision[key] for key in PLAIN},
         "scores": counts.pooled().scores(),
-        "interval": score_interval(counts, blocks),
-        "regions": regions,
-        "among_neighbours": among,
-        "isolated": isolated,
-        "detection": None if landslide is None else detection(tiles.masks, landslide),
+        "interval": score_interval(counts, found.blocks),
+        "regions": None if found.regions is None else region_spread(counts, found.regions),
+        "among_neighbours": found.among,
+        "isolated": found.isolated,
+        "detection": None if landslide is None else detection(found.tiles.masks, landslide),
         "per_tile": [
             {
                 "tile": ref.id,
                 **{score: float(values[i]) for score, values in per_tile.items()},
                 **({} if landslide is None else {"landslide": float(landslide[i])}),
             }
-            for i, ref in enumerate(tiles.refs)
+            for i, ref in enumerate(found.tiles.refs)
         ],
     }
 
 
-def _among_neighbours(
-    opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None, say: Say
-) -> dict[str, Any]:
+def _out_of_fold(request: EvaluateRequest) -> _Predicted:
+    """Predict each tile of the pool by the fold that held it out."""
+    require_held_out(request.folds)
+    opened, used = open_runs([request.name], request.runs, request.folds)
+    pool = pool_tiles(opened[0], request.data)
+    decision = fitting(decision_of(opened, used, request.purpose), pool.refs)
+    isolated = (request.purpose or decision.get("for", REGION)) == REGION
+    oof = collect(opened, pool, views_of(decision["views"]), request.folds, isolated)
+    several = oof.geographic and len(set(oof.folds.tolist())) > 1
+    among = None
+    if several and isolated and of_windows(decision["views"]):
+        among = _among_neighbours(opened, pool, decision, request.folds)
+    return _Predicted(
+        tiles=oof.tiles,
+        probability=oof.probability(decision["views"], decision["weights"], decision["averaging"]),
+        landslide=oof.image_probability(decision["views"], decision["weights"]),
+        places=oof.places,
+        blocks=oof.blocks,
+        decision=decision,
+        used=used,
+        regions=oof.folds if oof.geographic else None,
+        isolated=isolated,
+        among=among,
+    )
+
+
+def _of_split(request: EvaluateRequest) -> _Predicted:
+    """Predict a labelled split by the ensemble of the folds."""
+    opened, used = open_runs([request.name], request.runs, request.folds)
+    run, config = opened[0], opened[0].config.data
+    dataset = Dataset.open(request.data or run.data_root, release=request.release, conflicts=config.conflicts)
+    refs = dataset.split(request.split)
+    if not all(ref.labelled for ref in refs):
+        raise InputError(f"The split {request.split} of {dataset.root} has no masks, so it cannot be scored.")
+    decision = decision_of(opened, used, request.purpose)
+    sight = cells_seen(decision["views"], refs[0], request.release, config.resize)
+    inputs = read_inputs(dataset, refs, opened, request.release, sight, config.cache, f"The split {request.split}")
+    decision = fitting(decision, refs)
+    probability, _, leaked, landslide, _ = predict_decided(opened, used, inputs, decision)
+    refuse_leaked(leaked)
+    blocks = np.array(blocks_of(refs, inputs.tiles.traces, config.block_size))
+    return _Predicted(inputs.wanted, probability, landslide, refs, blocks, decision, used)
+
+
+def _among_neighbours(opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None) -> dict[str, Any]:
     """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
-    other = collect(opened, pool, views_of(decision["views"]), folds, say)
+    other = collect(opened, pool, views_of(decision["views"]), folds)
     probability = other.probability(decision["views"], decision["weights"], decision["averaging"])
     counts = confusion(other.tiles.masks, segment(decision, probability, other.places), axis=(1, 2))
     return {"scores": counts.pooled().scores(), "interval": score_interval(counts, other.blocks)}

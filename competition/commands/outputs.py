@@ -27,6 +27,10 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
 
     Raises:
         InputError: If it is a file, a folder of the images or of a data set, or holds rasters; which, is named.
+
+    Example:
+        >>> require_free(Path("a/new/folder"), Path("data/test/images"), overwrite=False)
+        []
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file. Give a folder to write to.")
@@ -57,14 +61,22 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
 
 
 def begin(out: Path, old: Iterable[Path], new: Iterable[Path]) -> None:
-    """Remove the rasters that `require_free` gave, and note in the manifest which will be written, whole or not."""
+    """Remove the rasters that `require_free` gave, and note in the manifest which will be written, whole or not.
+
+    Example:
+        >>> begin(out, old=[], new=[out / "mask" / "a.tif"])  # doctest: +SKIP
+    """
     for file in old:
         file.unlink()
     write_json(out / MANIFEST, {"rasters": {file.relative_to(out).as_posix(): None for file in new}})
 
 
 def finish(out: Path, files: Iterable[Path]) -> None:
-    """Note in the manifest what was written."""
+    """Note in the manifest what was written.
+
+    Example:
+        >>> finish(out, [out / "mask" / "a.tif"])  # doctest: +SKIP
+    """
     write_json(out / MANIFEST, {"rasters": {file.relative_to(out).as_posix(): sha256(file) for file in files}})
 
 

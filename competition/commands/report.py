@@ -11,7 +11,6 @@ from competition.search.study_record import StudyRecord
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import REGION, decision_path, plain_decision, read_decision, segment
 from marsls_keras.inference.ensemble import fitting
-from marsls_keras.inference.inputs import Say
 from marsls_keras.json_records import read_record
 from marsls_keras.progress import stage
 from marsls_keras.runs.names import run_folder
@@ -24,11 +23,15 @@ if TYPE_CHECKING:
     from marsls_keras.report import RunReport
 
 
-def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, say: Say, ledger: Path | None = None) -> Path:
+def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, ledger: Path | None = None) -> Path:
     """Write one HTML page about one or more runs, over the folds that are finished, and what the leaderboard said of submissions.
 
     Raises:
         InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
+
+    Example:
+        >>> report(["default"], Path("runs"), None, None)  # doctest: +SKIP
+        PosixPath('runs/default/report.html')
     """
     opened = [Run.open(run_folder(runs, name)) for name in names]
     path = out or decision_path(opened[:1]).with_name("report.html")
@@ -38,23 +41,23 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
     scored = [
         Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None
     ]
-    gathered = [_gather(run, data, say) for run in opened]
+    gathered = [_gather(run, data) for run in opened]
     with stage("Drawing the report"):
         write_report(gathered, path, scored)
     return path
 
 
-def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
-    trouble = {fold: run.trouble(fold) for fold in range(run.splits.folds)}
-    folds = [fold for fold, reason in trouble.items() if reason is None]
+def _gather(run: Run, data: Path | None) -> RunReport:
+    found = [run.fold(fold) for fold in range(run.splits.folds)]
+    folds = [number for number, fold in enumerate(found) if fold.finished]
     if not folds:
-        raise InputError(f"Run {run.name} has no finished fold yet: {trouble[0]}")
+        raise InputError(f"Run {run.name} has no finished fold yet: {found[0].trouble}")
     from marsls_keras.report import FoldReport, RunReport
 
     decision = read_decision([run], folds)
     pool = pool_tiles(run, data)
-    followed = fitting(decision or plain_decision([run]), pool.refs, say)
-    oof = collect([run], pool, views_of(followed["views"]), folds, say, followed.get("for", REGION) == REGION)
+    followed = fitting(decision or plain_decision([run]), pool.refs)
+    oof = collect([run], pool, views_of(followed["views"]), folds, followed.get("for", REGION) == REGION)
     # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
     probability = oof.probability(followed["views"], averaging=followed["averaging"])
     return RunReport(
@@ -70,7 +73,7 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
             )
             for fold in folds
         ],
-        missing=[reason for reason in trouble.values() if reason],
+        missing=[fold.trouble for fold in found if fold.trouble],
         decision=decision,
         refs=oof.tiles.refs,
         held_out_by=oof.folds,

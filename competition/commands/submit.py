@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,54 +21,79 @@ from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json
 from marsls_keras.inference.decision import PLAIN, full_size
 from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
-from marsls_keras.inference.inputs import Say, decision_of, purpose_of, read_images
+from marsls_keras.inference.inputs import decision_of, purpose_of, read_images
 from marsls_keras.runs.opened import open_runs
 from marsls_keras.training.pseudo_labelling import pseudo_trained
 from marsls_keras.view_sets import of_windows
 
+logger = logging.getLogger(__name__)
 
-def submit(
-    names: Sequence[str],
-    runs: Path,
-    images: Path | None,
-    out: Path | None,
-    folds: Sequence[Fold] | None,
-    release: str,
-    say: Say,
-) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class SubmitRequest:
+    """What `marsls submit` is asked for.
+
+    Attributes:
+        names: Names of the runs.
+        images: Folder of test images; test/images of the first run's data by default.
+        out: The zip; submissions/<runs>.zip by default.
+        runs: Folder of the runs.
+        folds: Folds to use; all by default.
+        release: Release of the images, or "auto".
+
+    Example:
+        >>> SubmitRequest(["a", "b"], out=Path("both.zip")).runs
+        PosixPath('runs')
+    """
+
+    names: Sequence[str] = ("default",)
+    images: Path | None = None
+    out: Path | None = None
+    runs: Path = Path("runs")
+    folds: Sequence[Fold] | None = None
+    release: str = "auto"
+
+
+def submit(request: SubmitRequest) -> dict[str, Any]:
     """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
 
     Raises:
         InputError: If a run or fold is missing, or the images cannot be used.
         RunError: If the zip cannot be written.
+
+    Example:
+        >>> submit(SubmitRequest(["default"]))["tiles"]   # doctest: +SKIP
+        276
     """
-    opened, used = open_runs(names, runs, folds)
+    opened, used = open_runs(request.names, request.runs, request.folds)
     for run in opened:
         if not for_challenge(run):
             raise InputError(
                 f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS challenge only. "
                 f"marsls predict {run.name} writes those of other tiles."
             )
-    images = images or images_of(opened[0])
-    out = out or Path("submissions") / f"{'+'.join(names)}.zip"
-    decision = decision_of(opened, used, say, purpose_of(Dataset.from_images(images), opened[0], say))
-    expected = expected_names(images, release)
-    tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
-    decision = fitting(decision, tiles.refs[:number], say)
+    images = request.images or images_of(opened[0])
+    out = request.out or Path("submissions") / f"{'+'.join(request.names)}.zip"
+    decision = decision_of(opened, used, purpose_of(Dataset.from_images(images), opened[0]))
+    expected = expected_names(images, request.release)
+    inputs = read_images(images, request.release, opened, decision["views"])
+    decision = fitting(decision, inputs.refs)
     expected_score = decision.get("expected")
-    if of_windows(decision["views"]) and len(tiles) == number and not decision.get("isolated"):
-        say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without.")
+    if of_windows(decision["views"]) and not inputs.surroundings and not decision.get("isolated"):
+        logger.info(
+            "The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without."
+        )
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
-        "release": tiles.release,
-        "images_sha256": images_digest(tiles.subset(range(number))),
-        "surroundings": len(tiles) - number,
+        "release": inputs.tiles.release,
+        "images_sha256": images_digest(inputs.wanted),
+        "surroundings": inputs.surroundings,
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
         "folds": used,
         **{key: decision[key] for key in PLAIN},
         "decision": decision,
         "marsls_keras": __version__,
-        "pseudo_labels": pseudo_trained(opened, used, say),
+        "pseudo_labels": pseudo_trained(opened, used),
         "expected": expected_score
         and {
             "miou": expected_score["scores"]["miou"],
@@ -76,15 +103,16 @@ def submit(
     }
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:  # computed once the place to write to has been checked
-        probability, seen, leaked, *_ = predict_decided(opened, used, tiles, decision, say, number)
+        probability, seen, leaked, *_ = predict_decided(opened, used, inputs, decision)
         manifest["seen_in_training"], manifest["seen_by_every_fold"] = seen, len(leaked)
         if seen > len(leaked):
             others = seen - len(leaked)
-            say(f"{others} of {number} images were training tiles of some folds; those that trained on one do not predict it.")
-        tell_leaked(leaked, say)
-        refs = tiles.refs[:number]
-        sizes = [expected[ref.image.name] for ref in refs]
-        for ref, (_, mask) in zip(refs, full_size(decision, probability, refs, sizes), strict=True):
+            logger.info(
+                f"{others} of {inputs.number} images were training tiles of some folds; those that trained on one do not predict it."
+            )
+        tell_leaked(leaked)
+        sizes = [expected[ref.image.name] for ref in inputs.refs]
+        for ref, (_, mask) in zip(inputs.refs, full_size(decision, probability, inputs.refs, sizes), strict=True):
             yield ref.image.name, mask
 
     write_submission(masks(), out, expected, manifest)

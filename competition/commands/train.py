@@ -1,23 +1,24 @@
-"""Train folds of a run, or its refit on all tiles."""
+"""Train folds of a run, or its refit on all tiles: resolve what is asked for, check it, prepare tiles and run, train."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from competition.commands.recipe_epochs import note_recipe, require_recipe_epochs, sets_epochs
 from competition.processes import train_side_by_side
 from marsls_keras.backend import import_backend
 from marsls_keras.bands.releases import expand_bands
 from marsls_keras.config import Config, load_config, read_config
 from marsls_keras.data.decoded.checks import barren
+from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
-from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold
+from marsls_keras.data.splits import FULL, Fold, Splits, make_splits, require_fold
 from marsls_keras.errors import InputError
-from marsls_keras.files import write_json
-from marsls_keras.inference.inputs import Say
-from marsls_keras.json_records import read_record
 from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
@@ -31,178 +32,77 @@ from marsls_keras.models import (
     require_size,
 )
 from marsls_keras.progress import stage
+from marsls_keras.runs.fold import with_epochs
 from marsls_keras.runs.fold_lock import discard, require_fresh
 from marsls_keras.runs.names import require_plain
-from marsls_keras.runs.records import RecipeRecord
-from marsls_keras.runs.run import Run, with_epochs
+from marsls_keras.runs.run import Run, read_history
 from marsls_keras.runtime import require_devices
 from marsls_keras.training.pseudo_labelling import pseudo_labelled, require_pseudo
-from marsls_keras.training.refit import as_full, plan_full
+from marsls_keras.training.refit import RefitPlan, as_refit, plan_refit
+
+logger = logging.getLogger(__name__)
+
+ALL = "all"
+"""What `TrainRequest.fold` is where every fold of the run is to be trained."""
 
 
-def train(
-    config: str | None,
-    settings: list[str],
-    data: Path | None,
-    fold: str,
-    runs: Path,
-    name: str | None,
-    resume: bool,
-    overwrite: bool,
-    say: Say,
-    devices: int = 1,
-    environments: Sequence[dict[str, str]] = (),
-    callbacks: Sequence[Any] = (),
-    epochs: int | None = None,
-    pseudo: Path | None = None,
-    confidence: float | None = None,
-) -> tuple[Run, list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `marsls train` is asked for.
+
+    Attributes:
+        config: Name of a recipe, or a YAML file. None goes on with the run's own configuration, or begins with the recipe "default".
+        settings: Changes of the form "section.key=value", the value in YAML.
+        data: Data folder. None is the run's own, or "data".
+        fold: Number of a fold, "all", or "full" for the refit on all tiles.
+        runs: Folder of the runs.
+        name: Name of the run; that of the configuration by default.
+        resume: Whether a fold that has begun goes on.
+        overwrite: Whether a fold that has begun is trained anew.
+        devices: GPUs of this machine that share each batch.
+        environments: Environment variables of several processes, as `competition.processes.device_environments` gives them; that many
+            folds are trained at once. Empty to train in this process.
+        callbacks: Keras callbacks that see the training of folds in this process, each epoch once it is saved.
+        epochs: Number of epochs: the configuration's, or of the refit alone if the run is there and the refit is asked for.
+        pseudo: Folder of images that the refit trains on, too (`marsls_keras.training.pseudo_labelling`).
+        confidence: How certain their pseudo-labels are.
+
+    Example:
+        >>> TrainRequest(config="unet", data=Path("data"), fold="0", epochs=3).runs
+        PosixPath('runs')
+    """
+
+    config: str | None = None
+    settings: Sequence[str] = ()
+    data: Path | None = None
+    fold: str = ALL
+    runs: Path = Path("runs")
+    name: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    devices: int = 1
+    environments: Sequence[Mapping[str, str]] = ()
+    callbacks: Sequence[Any] = ()
+    epochs: int | None = None
+    pseudo: Path | None = None
+    confidence: float | None = None
+
+
+def train(request: TrainRequest) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, or the refit on all tiles, and return the run and the metrics of the folds that were trained.
-
-    With environments of several processes, as `device_environments` gives them, that many folds are trained at once. Callbacks of Keras see
-    the training of folds in this process, each epoch once it is saved. Without `config` a run that is there goes on with its own, and
-    without `data` with its own data; a new one has the recipe "default" and the folder `data`. `epochs` is the configuration's number of
-    epochs; but where a run's refit is asked for, it is that of the refit alone. `pseudo` is a folder of images that the refit
-    is to train on, too, and `confidence` how certain their pseudo-labels are (`marsls_keras.training.pseudo_labelling`).
 
     Raises:
         InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit should train.
         RunError: If training fails.
+
+    Example:
+        >>> run, metrics = train(TrainRequest(fold="0"))  # doctest: +SKIP
     """
-    if name is not None:
-        require_plain(name)
-    begun = runs / (name or config or "default")
-    earlier = Run.open(begun) if config is None and (begun / "splits.json").exists() else None
-    settings = [*settings, *([f"training.epochs={epochs}"] if epochs is not None else [])]
-    source = str(begun / "config.yaml") if earlier else config or "default"
-    recipe, parsed = (begun.name, read_config(source, settings)) if earlier else load_config(source, settings)
-    name = name or recipe
-    data = data or (earlier.data_root if earlier else Path("data"))
-    require_plain(name)
-    require_parts(parsed)
-    if fold not in ("all", FULL) and not fold.isdecimal():
-        raise InputError(f"--fold {fold}: expected a number from 0, all or full.")
-    require_pseudo(fold, pseudo, confidence)
-    if parsed.model.pretrained and not resume:
-        require_checkpoint(parsed.model.pretrained)
-    if fold.isdecimal():
-        require_fold(int(fold), parsed.data)
-    tiles = load_folder(data, parsed.data)
-    splits = make_splits(tiles, parsed.data, parsed.training.seed)
-    folds: list[Fold] = list(range(splits.folds)) if fold == "all" else [FULL if fold == FULL else int(fold)]
-    for k in folds:
-        splits.require_fold(k)
-    if earlier and parsed.training.epochs == earlier.config.training.epochs and not (resume or _sets_epochs(settings) or fold == FULL):
-        require_recipe_epochs(earlier, runs, folds)
-    known = Run.open(runs / name) if (runs / name / "splits.json").exists() else None
-    full = None
-    if fold == FULL:
-        if known is not None and epochs is not None:  # those of the folds stay as they are
-            parsed = with_epochs(parsed, known.config.training.epochs)
-        full = plan_full(known or Run(runs / name, parsed, splits, {}), epochs, resume)
-        if pseudo is not None and not full.folds:
-            raise InputError(f"--pseudo: run {name} has no finished fold that could label images. Train one first, or all with --fold all.")
-    pool = {tile["id"] for tile in splits.tiles}
-    tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
-    for problem in barren(tiles):
-        say(f"Warning: {problem.message}")
-    # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
-    sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
-    for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
-        require_size(parsed.model.name, parsed.model.options, height, width)
-    facts = fingerprint(tiles, data)
-    if known is not None:  # what it refuses, it refuses at once
-        run = Run.create(runs / name, parsed, splits, facts, resume)
-        for k in folds:
-            if not overwrite and (fold != "all" or run.trouble(k) is not None):
-                require_fresh(run if full is None else as_full(run, full), k, resume)
-    import_backend()
-    # Modules that derive classes from those of Keras.
-    from marsls_keras.training.multi_device import uneven_shares
-    from marsls_keras.training.train_fold import require_labels, train_fold
-
-    bands = expand_bands(parsed.data.bands, tiles.bands)
-    with stage("Building the network"):
-        model = build_model(parsed.model.name, bands, **parsed.model.options)
-    checkpoint = pretrained_source(parsed.model.name, parsed.model.options, parsed.model.pretrained)
-    if checkpoint and not resume:  # a fold that goes on does not read it again
-        load_pretrained(model, checkpoint, encoder_groups(parsed.model.name, bands, parsed.model.options))
-    del model
-    for k in folds:
-        held_out = splits.held_out(k)
-        require_labels(parsed, k, tiles.masks[[ref.id not in held_out for ref in tiles.refs]])
-    if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
-        raise InputError(trouble)
-    if not environments:  # else the processes that train, which have the devices, find out
-        require_devices(parsed.training, devices)
-    run = Run.create(runs / name, parsed, splits, facts, resume)
-    if known is None and _sets_epochs(settings):
-        usual = load_config(source, [setting for setting in settings if not _sets_epochs([setting])])[1].training
-        if usual.epochs != parsed.training.epochs:
-            write_json(run.path / "recipe.json", {"recipe": source, "epochs": usual.epochs})
-    labels = None
-    if full is not None:
-        if not overwrite:  # before images are predicted
-            require_fresh(as_full(run, full), FULL, resume)
-        full, labels = pseudo_labelled(run, full, tiles, pseudo, confidence, resume, say)
-    todo: list[Fold] = []
-    for k in folds:
-        if overwrite:
-            discard(run, k)
-        elif fold == "all" and run.trouble(k) is None:
-            say(f"Fold {k} of run {run.name} is finished already.")
-            continue
-        require_fresh(run if full is None else as_full(run, full), k, resume)
-        todo.append(k)
-    if not environments or not todo:
-        return run, [train_fold(run, k, tiles, resume, devices, callbacks, full, labels) for k in todo]
-    common = [
-        "train",
-        "--run",
-        run.name,
-        "--runs",
-        str(runs),
-        "--data",
-        str(data),
-        "--epochs",
-        str(parsed.training.epochs),
-        *(["--resume"] if resume else []),
-    ]
-    train_side_by_side({int(k): [*common, "--fold", str(k)] for k in todo}, environments, say)
-    return run, [run.metrics(k) for k in todo]
-
-
-def _sets_epochs(settings: Sequence[str]) -> bool:
-    return any(setting.split("=")[0].strip() == "training.epochs" for setting in settings)
-
-
-def trial_of(run: Run) -> dict[str, Any] | None:
-    """Return the recipe that a run was begun with, and its epochs, if the run was begun with another number of them."""
-    path = run.path / "recipe.json"
-    usual = read_record(path, RecipeRecord) if path.exists() else None
-    return None if usual is None or usual["epochs"] == run.config.training.epochs else usual
-
-
-def require_recipe_epochs(run: Run, runs: Path, folds: Sequence[Fold]) -> None:
-    """Refuse to train folds with a number of epochs that a run was once begun with on trial, without being told again.
-
-    Raises:
-        InputError: If a fold is to be trained and the run was begun with another number than its recipe's.
-    """
-    usual, epochs = trial_of(run), run.config.training.epochs
-    if usual is None or all(run.trouble(fold) is None for fold in folds):
-        return
-    chosen = "" if len(folds) > 1 else f" --fold {folds[0]}"
-    common = f"marsls train --run {run.name}" + ("" if runs == Path("runs") else f" --runs {runs}")
-    longer = ""
-    if usual["epochs"] > epochs:
-        longer = f"\nTo train with the recipe's, with what is finished going on: {common}{chosen} --resume --epochs {usual['epochs']}"
-    raise InputError(
-        f"Run {run.name} was begun with {epochs} epochs; its recipe {usual['recipe']} has {usual['epochs']}.\n"
-        f"To go on with {epochs}: {common}{chosen} --epochs {epochs}{longer}\n"
-        f"To begin anew with the recipe: marsls train --config {usual['recipe']} --run {run.name}-{usual['epochs']}"
-        + ("" if runs == Path("runs") else f" --runs {runs}")
-    )
+    resolved = _resolve(request)
+    _check(resolved)
+    prepared = _prepare(resolved)
+    _check_network(resolved, prepared)
+    return _run(resolved, prepared)
 
 
 def require_parts(config: Config) -> None:
@@ -210,7 +110,207 @@ def require_parts(config: Config) -> None:
 
     Raises:
         InputError: If so.
+
+    Example:
+        >>> require_parts(Config())
     """
     read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
     require_options(config.model.name, config.model.options)
     require_encoder(config.training, encoder_levels(config.model.name, config.model.options))
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A request whose defaults are filled in.
+
+    Attributes:
+        request: The request.
+        source: Where the configuration is from: name or file of a recipe, or the run's own file.
+        settings: All changes of it.
+        config: The configuration.
+        path: Folder of the run.
+        data: Data folder.
+        begun: The run that goes on with its own configuration, if it does.
+    """
+
+    request: TrainRequest
+    source: str
+    settings: list[str]
+    config: Config
+    path: Path
+    data: Path
+    begun: Run | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is trained on, before anything is written.
+
+    Attributes:
+        config: The configuration.
+        tiles: Decoded tiles of the pool.
+        splits: Its folds.
+        folds: The folds that are asked for.
+        facts: Fingerprint of the tiles.
+        known: The run, if it is there already.
+        refit: What was decided on the refit, if it is asked for.
+    """
+
+    config: Config
+    tiles: Tiles
+    splits: Splits
+    folds: list[Fold]
+    facts: dict[str, Any]
+    known: Run | None
+    refit: RefitPlan | None
+
+
+def _resolve(request: TrainRequest) -> _Resolved:
+    """Find out which run, configuration and data a request means."""
+    if request.name is not None:
+        require_plain(request.name)
+    path = request.runs / (request.name or request.config or "default")
+    begun = Run.open(path) if request.config is None and (path / "splits.json").exists() else None
+    settings = [*request.settings, *([f"training.epochs={request.epochs}"] if request.epochs is not None else [])]
+    source = str(path / "config.yaml") if begun else request.config or "default"
+    recipe, config = (path.name, read_config(source, settings)) if begun else load_config(source, settings)
+    name = request.name or recipe
+    require_plain(name)
+    data = request.data or (begun.data_root if begun else Path("data"))
+    return _Resolved(request, source, settings, config, request.runs / name, data, begun)
+
+
+def _check(resolved: _Resolved) -> None:
+    """Refuse what can be refused before the tiles are read."""
+    request, config = resolved.request, resolved.config
+    require_parts(config)
+    if request.fold not in (ALL, FULL) and not request.fold.isdecimal():
+        raise InputError(f"--fold {request.fold}: expected a number from 0, all or full.")
+    require_pseudo(request.fold, request.pseudo, request.confidence)
+    if config.model.pretrained and not request.resume:
+        require_checkpoint(config.model.pretrained)
+    if request.fold.isdecimal():
+        require_fold(int(request.fold), config.data)
+
+
+def _prepare(resolved: _Resolved) -> _Prepared:
+    """Read the tiles, divide them into folds, and refuse what does not fit them or the run; nothing is written but a longer training."""
+    request, config = resolved.request, resolved.config
+    tiles = load_folder(resolved.data, config.data)
+    splits = make_splits(tiles, config.data, config.training.seed)
+    folds = _folds(request.fold, splits)
+    begun = resolved.begun
+    if begun and config.training.epochs == begun.config.training.epochs:
+        if not (request.resume or sets_epochs(resolved.settings) or request.fold == FULL):
+            require_recipe_epochs(begun, folds)
+    known = Run.open(resolved.path) if (resolved.path / "splits.json").exists() else None
+    refit = None
+    if request.fold == FULL:
+        if known is not None and request.epochs is not None:  # those of the folds stay as they are
+            config = with_epochs(config, known.config.training.epochs)
+        refit = plan_refit(known or Run(resolved.path, config, splits, {}), request.epochs, request.resume)
+        if request.pseudo is not None and not refit.folds:
+            raise InputError(
+                f"--pseudo: run {resolved.path.name} has no finished fold that could label images. Train one first, or all with --fold all."
+            )
+    pool = {tile["id"] for tile in splits.tiles}
+    tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
+    for problem in barren(tiles):
+        logger.warning(f"Warning: {problem.message}")
+    # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
+    sides = config.data.window_sizes if config.data.sampling == "windows" else ()
+    for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
+        require_size(config.model.name, config.model.options, height, width)
+    prepared = _Prepared(config, tiles, splits, folds, fingerprint(tiles, resolved.data), known, refit)
+    if known is not None:  # what it refuses, it refuses at once
+        run = Run.create(resolved.path, config, splits, prepared.facts, request.resume)
+        for fold in folds:
+            if not request.overwrite and (request.fold != ALL or not run.fold(fold).finished):
+                require_fresh(_trained_as(run, refit), fold, request.resume)
+    return prepared
+
+
+def _folds(wanted: str, splits: Splits) -> list[Fold]:
+    folds: list[Fold] = list(range(splits.folds)) if wanted == ALL else [FULL if wanted == FULL else int(wanted)]
+    for fold in folds:
+        splits.require_fold(fold)
+    return folds
+
+
+def _check_network(resolved: _Resolved, prepared: _Prepared) -> None:
+    """Refuse what only the backend can refuse: a network that cannot be built, its first weights, devices."""
+    request, config, tiles = resolved.request, prepared.config, prepared.tiles
+    import_backend()
+    # Modules that derive classes from those of Keras.
+    from marsls_keras.training.multi_device import uneven_shares
+    from marsls_keras.training.train_fold import require_labels
+
+    bands = expand_bands(config.data.bands, tiles.bands)
+    with stage("Building the network"):
+        model = build_model(config.model.name, bands, **config.model.options)
+    checkpoint = pretrained_source(config.model.name, config.model.options, config.model.pretrained)
+    if checkpoint and not request.resume:  # a fold that goes on does not read it again
+        load_pretrained(model, checkpoint, encoder_groups(config.model.name, bands, config.model.options))
+    for fold in prepared.folds:
+        held_out = prepared.splits.held_out(fold)
+        require_labels(config, fold, tiles.masks[[ref.id not in held_out for ref in tiles.refs]])
+    if trouble := uneven_shares(config, tiles, config.training.batch_size, request.devices):
+        raise InputError(trouble)
+    if not request.environments:  # else the processes that train, which have the devices, find out
+        require_devices(config.training, request.devices)
+
+
+def _run(resolved: _Resolved, prepared: _Prepared) -> tuple[Run, list[dict[str, Any]]]:
+    """Begin the run or go on with it, train the folds, and draw their curves."""
+    from marsls_keras.training.train_fold import train_fold
+
+    request, tiles, refit = resolved.request, prepared.tiles, prepared.refit
+    run = Run.create(resolved.path, prepared.config, prepared.splits, prepared.facts, request.resume)
+    if prepared.known is None:
+        note_recipe(run, resolved.source, resolved.settings)
+    labels = None
+    if refit is not None:
+        if not request.overwrite:  # before images are predicted
+            require_fresh(as_refit(run, refit), FULL, request.resume)
+        refit, labels = pseudo_labelled(run, refit, tiles, request.pseudo, request.confidence, request.resume)
+    folds = _begin(request, run, prepared.folds, refit)
+    if request.environments and folds:
+        common = ["train", "--run", run.name, "--runs", str(request.runs), "--data", str(resolved.data)]
+        common += ["--epochs", str(prepared.config.training.epochs), *(["--resume"] if request.resume else [])]
+        train_side_by_side({int(fold): [*common, "--fold", str(fold)] for fold in folds}, request.environments)
+        return run, [run.metrics(fold) for fold in folds]
+    metrics = []
+    for fold in folds:
+        metrics.append(train_fold(run, fold, tiles, request.resume, request.devices, request.callbacks, refit, labels))
+        _draw(run, fold)
+    return run, metrics
+
+
+def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: RefitPlan | None) -> list[Fold]:
+    """Return the folds that are to be trained; of those that are finished already, draw curves that are missing."""
+    left: list[Fold] = []
+    for fold in folds:
+        if request.overwrite:
+            discard(run, fold)
+        elif request.fold == ALL and run.fold(fold).finished:
+            logger.info(f"Fold {fold} of run {run.name} is finished already.")
+            if not (run.fold_path(fold) / _CURVES).exists():  # the disk was full
+                _draw(run, fold)
+            continue
+        require_fresh(_trained_as(run, refit), fold, request.resume)
+        left.append(fold)
+    return left
+
+
+_CURVES = "curves.png"
+
+
+def _draw(run: Run, fold: Fold) -> None:
+    from marsls_keras.report import save_curves  # with Matplotlib
+
+    folder = run.fold_path(fold)
+    save_curves(folder / _CURVES, read_history(folder / "history.csv"), f"{run.name}, fold {fold}")
+
+
+def _trained_as(run: Run, refit: RefitPlan | None) -> Run:
+    return run if refit is None else as_refit(run, refit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from marsls_keras.data.splits import require_held_out
 from marsls_keras.files import write_json
 from marsls_keras.inference.decision import REGION, decision_path, plain_decision
 from marsls_keras.inference.decision_record import sealed
-from marsls_keras.inference.inputs import Say, bands_of
+from marsls_keras.inference.inputs import bands_of
 from marsls_keras.inference.sliding_window import require_whole_picture, stitchable
 from marsls_keras.progress import stage
 from marsls_keras.runs.opened import open_runs
 from marsls_keras.tuning.out_of_fold import collect, pool_tiles
 from marsls_keras.view_sets import of_windows, views_of
+
+logger = logging.getLogger(__name__)
 
 
 def tune(
@@ -25,7 +28,6 @@ def tune(
     data: Path | None,
     trials: int,
     sets: Sequence[str],
-    say: Say,
     purpose: str = REGION,
 ) -> tuple[dict[str, Any], Path]:
     """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
@@ -48,16 +50,18 @@ def tune(
     tiles = pool_tiles(opened[0], data, bands_of(opened))
     plain = plain_decision(opened)["views"]
     if not stitchable(tiles.refs) and (out := list(filter(of_windows, dict.fromkeys([plain, *sets])))):
-        say(f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}.")
+        logger.info(
+            f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}."
+        )
         sets, plain = [name for name in sets if name not in out], plain.partition("@")[0]
     sets = list(dict.fromkeys([plain, *sets]))
     if purpose == REGION and opened[0].splits.cv not in ("geographic", "areas"):
-        say(
+        logger.info(
             f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): a new region will score lower, and threshold and "
             "sizes stay as they are. data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
         )
     views = list(dict.fromkeys(view for name in sets for view in views_of(name)))
-    oof = collect(opened, tiles, views, folds, say, purpose == REGION)
+    oof = collect(opened, tiles, views, folds, purpose == REGION)
     from marsls_keras.tuning.nested_search import decide  # with Optuna
 
     with stage("Choosing the decision"):

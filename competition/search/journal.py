@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from marsls_keras.errors import InputError, RunError
 
+logger = logging.getLogger(__name__)
+
 _INTERVAL = 5  # seconds
 
 
@@ -30,7 +33,6 @@ class Journal(JournalStorage, BaseHeartbeat):
 
     Args:
         path: The file; made if it is not there. A torn end is repaired, see `repair`.
-        say: Called with a line about a repair.
         on_stale: Called with study and trial after a stale trial was recorded as failed.
 
     Raises:
@@ -43,11 +45,11 @@ class Journal(JournalStorage, BaseHeartbeat):
         >>> optuna.storages.fail_stale_trials(study)
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None], on_stale: Callable[[optuna.Study, FrozenTrial], None]) -> None:
+    def __init__(self, path: Path, on_stale: Callable[[optuna.Study, FrozenTrial], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Symbolic links, Optuna's own choice, need a privilege on Windows.
         lock = JournalFileOpenLock(str(path)) if os.name == "nt" else JournalFileSymlinkLock(str(path))
-        repair(path, lock, say)
+        repair(path, lock)
         super().__init__(JournalFileBackend(str(path), lock_obj=lock))
         self._path, self._on_stale = path, on_stale
         self._held: dict[int, FileLock] = {}
@@ -105,13 +107,12 @@ class Journal(JournalStorage, BaseHeartbeat):
         return self._path.with_name(f".{self._path.name}.{name}.lock")
 
 
-def repair(path: Path, lock: BaseJournalFileLock, say: Callable[[str], None]) -> None:
+def repair(path: Path, lock: BaseJournalFileLock) -> None:
     """Cut a half-written record off the end of a journal, as a copy or a killed process leaves it; keep the damaged file.
 
     Args:
         path: The journal, which need not exist.
         lock: Its lock, which whoever appends to it holds.
-        say: Called with a line about what was done.
 
     Raises:
         InputError: If a line before the last is damaged, so that what follows cannot be trusted, or there is no whole
@@ -133,7 +134,7 @@ def repair(path: Path, lock: BaseJournalFileLock, say: Callable[[str], None]) ->
             os.truncate(path, whole)
         except OSError as error:
             raise RunError(f"{path} has a torn end and could not be repaired: {error.strerror}.") from None
-    say(f"{path} had a torn end: the last {size - whole} bytes were cut off. The damaged file is kept as {aside}.")
+    logger.warning(f"{path} had a torn end: the last {size - whole} bytes were cut off. The damaged file is kept as {aside}.")
 
 
 def _whole(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from optuna.trial import FrozenTrial
 from competition.search.journal import Journal
 from marsls_keras.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 REASON = "reason"
 """The attribute of a failed trial that says why it failed."""
 
@@ -25,7 +28,7 @@ _TRIES = 5
 Storage = Journal | RDBStorage
 
 
-def open_storage(where: str, say: Callable[[str], None]) -> Storage:
+def open_storage(where: str) -> Storage:
     """Open a storage: a database if there is :// in its name, else a journal file.
 
     Both have Optuna's heartbeat: a worker calls `record_heartbeat` for its running trials, and
@@ -34,21 +37,20 @@ def open_storage(where: str, say: Callable[[str], None]) -> Storage:
     Args:
         where: Path of a journal, or a URL as SQLAlchemy has it, such as postgresql://user:password@host/name or
             sqlite:///search.db.
-        say: Called with a line about a repaired journal and about each trial that is given up.
 
     Raises:
         InputError: If it cannot be used.
 
     Example:
-        >>> storage = open_storage("runs/unet/search/journal.log", print)
+        >>> storage = open_storage("runs/unet/search/journal.log")
         >>> optuna.create_study(storage=storage, study_name="unet", direction="maximize", load_if_exists=True)
     """
 
     def given_up(study: optuna.Study, trial: FrozenTrial) -> None:
-        say(f"Trial {trial.number} is given up: its worker is gone.")
+        logger.info(f"Trial {trial.number} is given up: its worker is gone.")
 
     if "://" not in where:
-        return Journal(Path(where), say, given_up)
+        return Journal(Path(where), given_up)
     if where.startswith("redis"):
         raise InputError(
             "--storage redis://…: Redis has no heartbeat, so dead workers would not be noticed. Use a journal or postgresql://…."

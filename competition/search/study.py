@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from marsls_keras.errors import InputError, MarslsError, RunError, listing
 from marsls_keras.json_records import read_record
 from marsls_keras.runs.records import MetricsRecord
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 _POLL = 0.1  # seconds
 
@@ -84,7 +85,6 @@ class StudyWorker:
         plan: What is searched.
         storage: The opened storage.
         environments: The environment variables of each process that may run at once.
-        say: Called with a line about each trial.
 
     Attributes:
         command: Program and arguments that train a trial: they read a `TrialRequest` and leave a run with finished
@@ -103,8 +103,8 @@ class StudyWorker:
 
     command: Sequence[str] = (sys.executable, "-m", "competition.cli", "trial")
 
-    def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]], say: Say) -> None:
-        self.plan, self.storage, self.say = plan, storage, say
+    def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]]) -> None:
+        self.plan, self.storage = plan, storage
         pruner = build_pruner(plan.pruner, plan.space.base.training.epochs * len(plan.folds))
         self.study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner)
         self._agree()
@@ -205,7 +205,7 @@ class StudyWorker:
         with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
             process.stdin.write(request.line())
             process.stdin.flush()  # and stays open as long as this process lives, which the trial watches
-        self.say(f"Trial {trial.number}: {in_words(trial.params)}")
+        logger.info(f"Trial {trial.number}: {in_words(trial.params)}")
 
     def _finish(self, running: _Running) -> None:
         code = running.process.returncode
@@ -237,12 +237,14 @@ class StudyWorker:
         ended = self.study.tell(trial, value, state, skip_if_finished=True)
         best = best_trial(self.study)
         if state == TrialState.FAIL:
-            self.say(f"Trial {trial.number} failed: {reason}")
+            logger.info(f"Trial {trial.number} failed: {reason}")
         elif state == TrialState.PRUNED:
             epochs = max(ended.intermediate_values, default=-1) + 1
-            self.say(f"Trial {trial.number} was stopped after epoch {epochs}: others are better.")
+            logger.info(f"Trial {trial.number} was stopped after epoch {epochs}: others are better.")
         else:
-            self.say(f"Trial {trial.number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else ""))
+            logger.info(
+                f"Trial {trial.number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else "")
+            )
         if best:
             write_config(self.plan.folder / "best.yaml", best_config(self.plan.space, best))
         write_study(self.plan.folder, self.study, self.plan.space)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 
 from competition.search.storage import open_storage
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 PRUNED = 3
 """Exit code of a trial that was stopped since others were better."""
@@ -98,23 +100,22 @@ def run_trial() -> int:
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from competition.commands import train
-    from competition.console import say
+    from competition.commands.train import TrainRequest, train
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(request.folder)
     epochs = read_config(folder / "recipe.yaml").training.epochs
     pruner = build_pruner(request.pruner, epochs * len(request.folds))
-    study = optuna.load_study(study_name=request.study, storage=open_storage(request.storage, say), pruner=pruner)
+    study = optuna.load_study(study_name=request.study, storage=open_storage(request.storage), pruner=pruner)
     trial = optuna.Trial(study, request.trial)
     try:
         for i, fold in enumerate(request.folds):
-            common: dict[str, Any] = {"runs": folder.parent, "name": folder.name, "resume": False, "overwrite": False, "say": say}
             watching = [Pruning(trial, first=i * epochs)]
-            train.train(str(folder / "recipe.yaml"), [], Path(request.data), str(fold), **common, callbacks=watching)
+            recipe, data = str(folder / "recipe.yaml"), Path(request.data)
+            train(TrainRequest(recipe, data=data, fold=str(fold), runs=folder.parent, name=folder.name, callbacks=watching))
     except optuna.TrialPruned as stop:
-        say(str(stop))
+        logger.info(str(stop))
         return PRUNED
     return 0
 

@@ -159,7 +159,7 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | Non
         raise InputError(f"{path} is the decision of {', '.join(decision['runs'])}. Run marsls tune again.")
     for run in runs:
         then = decision["members"][run.name]
-        members = [fold for fold in decision["folds"] if run.trouble(fold) is None] if FULL in folds else folds
+        members = [fold for fold in decision["folds"] if run.fold(fold).finished] if FULL in folds else folds
         stale = [fold for fold, digest in run.digest(members).items() if then.get(fold, digest) != digest]
         if stale:
             raise InputError(f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again.")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from marsls_keras.backend import import_backend
 from marsls_keras.data.decoded.checks import without_data
-from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.averaging import gather, shares, spread
 from marsls_keras.inference.member import load_member
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import predict_tiles, stitchable
 from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
 from marsls_keras.view_sets import of_windows, views_of
+
+logger = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
@@ -44,12 +47,10 @@ class Prediction(NamedTuple):
 def predict_ensemble(
     runs: Sequence[Run],
     folds: Sequence[Fold],
-    tiles: Tiles,
+    inputs: PredictionInputs,
     views: Sequence[str],
-    say: Callable[[str], None] = lambda line: None,
     weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
-    number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with all members and views.
@@ -61,32 +62,31 @@ def predict_ensemble(
     Args:
         runs: Runs whose folds are the members.
         folds: Folds of each run.
-        tiles: The tiles, N of them.
+        inputs: The N tiles to predict, and what windows see around them.
         views: Names of views.
-        say: Told which member predicts.
         weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
-        number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
         uncertainty: Whether `variance` is wanted, too.
     """
-    hashes, shape = tiles.hashes[:number], tiles.masks[:number].shape
+    tiles, number = inputs.tiles, inputs.number
+    shape = (number, *tiles.masks.shape[1:])
     share = shares(weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
-    first = tiles.subset(range(len(hashes))) if number is not None else tiles
-    trained = np.array([run.splits.trained_on(fold, first) for run, fold in members])  # (M, N)
+    wanted = inputs.wanted
+    trained = np.array([run.splits.trained_on(fold, wanted) for run, fold in members])  # (M, N)
     leaked = trained.all(axis=0)
     used = ~trained | leaked
-    total, landslide = np.zeros(shape, np.float32), np.zeros(len(hashes), np.float32)
+    total, landslide = np.zeros(shape, np.float32), np.zeros(number, np.float32)
     detecting = all(has_detection(run.config.model.name, run.config.model.options) for run in runs)
     variance = RunningVariance(shape) if uncertainty else None
     if uncertainty and (alone := int((used.sum(axis=0) * len(views) == 1).sum())):
-        say(f"One member in one view predicts {alone} of {len(hashes)} tiles, so the variance there is 0.")
+        logger.info(f"One member in one view predicts {alone} of {number} tiles, so the variance there is 0.")
     import_backend()
     for (run, fold), chosen in zip(members, used, strict=True):
         index = np.flatnonzero(chosen)
         if len(index):
-            say(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
+            logger.info(f"Run {run.name}, fold {fold}: {len(index)} tiles in {len(views)} view(s) …")
             for seen in predict_tiles(load_member(run, fold), tiles, index, views):
                 total[index] += spread(seen.probability, averaging) * np.float32(share[run.name])
                 if variance is not None:
@@ -108,10 +108,8 @@ def predict_ensemble(
 def predict_decided(
     runs: Sequence[Run],
     folds: Sequence[Fold],
-    tiles: Tiles,
+    inputs: PredictionInputs,
     decision: dict[str, Any],
-    say: Callable[[str], None] = lambda line: None,
-    number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
@@ -119,17 +117,17 @@ def predict_decided(
     A tile without any data has probability 0, whatever the members make of it, and is named.
     """
     views = views_of(decision["views"])
-    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], number, uncertainty)
-    if blank := [i for i in range(len(found.probability)) if without_data(tiles, i)]:
-        names = listing([str(tiles.refs[i].image) for i in blank], 5)
-        say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
+    found = predict_ensemble(runs, folds, inputs, views, decision["weights"], decision["averaging"], uncertainty)
+    if blank := [i for i in range(inputs.number) if without_data(inputs.tiles, i)]:
+        names = listing([str(inputs.refs[i].image) for i in blank], 5)
+        logger.warning(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
         found.probability[blank] = 0
         if found.landslide is not None:
             found.landslide[blank] = 0
     return found
 
 
-def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:
+def fitting(decision: dict[str, Any], refs: Sequence[TileRef]) -> dict[str, Any]:
     """Return a decision as it can be followed on some tiles.
 
     Where it is not known where each lies, views of windows become those of single tiles, and post-processing ends at their borders, which
@@ -141,7 +139,7 @@ def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[st
     name = decision["views"].partition("@")[0]
     instead = [f"views {name} of single tiles instead of {decision['views']}"] if windows else []
     instead += ["components and holes end at the borders of each"] if across else []
-    say(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
+    logger.info(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
     return {**decision, "views": name, "across_borders": False, "expected": None}
 
 
@@ -155,8 +153,8 @@ def refuse_leaked(leaked: list[str]) -> None:
         raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
 
 
-def tell_leaked(leaked: list[str], say: Callable[[str], None]) -> None:
+def tell_leaked(leaked: list[str]) -> None:
     """Warn of tiles that every member was trained on."""
     if leaked:
         what = f"{len(leaked)} tiles, such as {leaked[0]}, were in the training data of every fold that is used"
-        say(f"Warning: {what}; a score on them says nothing about new tiles.")
+        logger.warning(f"Warning: {what}; a score on them says nothing about new tiles.")

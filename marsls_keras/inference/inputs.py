@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from marsls_keras.data.decoded.checks import require_same_family
-from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import IN_WORDS, PUBLISHED, REGION, plain_decision, read_decision
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import cells_seen, stitchable
 from marsls_keras.runs.run import Run
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def bands_of(runs: Sequence[Run]) -> list[str]:
@@ -24,7 +26,7 @@ def bands_of(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
 
 
-def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say, purpose: str | None = None) -> dict[str, Any]:
+def decision_of(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> dict[str, Any]:
     """Return the decision of these runs for a purpose; the plain one, saying so, if they were not tuned.
 
     That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
@@ -33,28 +35,29 @@ def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say, purpose: s
     options = " ".join(f"--run {run.name}" for run in runs)
     if decision is None:
         plain = plain_decision(runs)
-        say(f"Not tuned: threshold 0.5, views {plain['views']}. marsls tune {options} may find better.")
+        logger.info(f"Not tuned: threshold 0.5, views {plain['views']}. marsls tune {options} may find better.")
         return plain
     if purpose not in (None, decision["for"]):
-        say(
+        logger.info(
             f"The decision is one for {IN_WORDS[decision['for']]}. marsls tune {options} --for {purpose} makes one for {IN_WORDS[purpose]}."
         )
     return decision
 
 
-def purpose_of(images: Dataset, run: Run, say: Say) -> str:
+def purpose_of(images: Dataset, run: Run) -> str:
     """Return what a decision on images is for: "published" if half of them or more have labelled neighbours in a run's data, else "region".
 
     Args:
         images: The images, a plain folder.
         run: The run.
-        say: Told if they lie outside the training pictures.
     """
     root = run.data_root
     try:
         found = images.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
     except InputError:
-        say(f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region.")
+        logger.info(
+            f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region."
+        )
         return REGION
     labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
     near = [
@@ -64,27 +67,47 @@ def purpose_of(images: Dataset, run: Run, say: Say) -> str:
     ]
     if 2 * sum(near) >= len(near):
         return PUBLISHED
-    say(f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region.")
+    logger.info(f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region.")
     return REGION
 
 
-def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:
-    """Read a folder of image tiles that these runs can predict, and after them the tiles around that windows of a set of views see.
+def read_inputs(
+    dataset: Dataset, chosen: Sequence[TileRef], runs: Sequence[Run], release: str, sight: int, cache: str, source: str
+) -> PredictionInputs:
+    """Read tiles that runs can predict, and the tiles around them that windows see.
+
+    Args:
+        dataset: Where they and their neighbours are.
+        chosen: The tiles to predict.
+        runs: The runs.
+        release: Their release, or "auto".
+        sight: How many cells away windows see (`marsls_keras.inference.sliding_window.cells_seen`).
+        cache: Where decoded tiles are kept, as `data.cache`.
+        source: What they are, for messages, such as the folder.
+
+    Raises:
+        InputError: If a file is damaged, or the tiles are of another kind of release than those of a run.
+    """
+    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, runs[0].config.data.resize, cache, sight)
+    for run in runs:
+        require_same_family(run.fingerprint["release"], tiles.release, source)
+    return PredictionInputs(tiles, len(chosen))
+
+
+def read_images(images: Path, release: str, runs: Sequence[Run], views: str) -> PredictionInputs:
+    """Read a folder of image tiles that these runs can predict, and the tiles around that windows of a set of views see.
 
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
     """
     folder, data = Dataset.from_images(images), runs[0].config.data
     sight = cells_seen(views, folder.tiles[0], release, data.resize)
-    dataset = surrounded(folder, runs[0], say) if sight else folder
+    dataset = surrounded(folder, runs[0]) if sight else folder
     chosen = dataset.tiles[: len(folder.tiles)]
-    tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, data.resize, data.cache, sight)
-    for run in runs:
-        require_same_family(run.fingerprint["release"], tiles.release, str(images))
-    return tiles
+    return read_inputs(dataset, chosen, runs, release, sight, data.cache, str(images))
 
 
-def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
+def surrounded(folder: Dataset, run: Run) -> Dataset:
     """Return a folder of images and, after them, the tiles of a run's data known to lie in the same picture; say whether any do."""
     number, root = len(folder.tiles), run.data_root
     if not stitchable(folder.tiles):
@@ -94,7 +117,7 @@ def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
     except InputError:  # the run's data are gone or damaged, and can be done without
         found = folder
     if len(found.tiles) > number:
-        say(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
+        logger.info(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
         return found
-    say(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
+    logger.info(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
     return folder

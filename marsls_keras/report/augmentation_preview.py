@@ -12,6 +12,7 @@ from scipy.ndimage import binary_erosion
 
 from marsls_keras.config import Augmentation, Config, parse_config
 from marsls_keras.config.strict_yaml import load_yaml
+from marsls_keras.config.validate import drop_removed_keys
 from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry
 from marsls_keras.data.decoded.disk_cache import select
 from marsls_keras.data.grid.tile_grid import Mosaic
@@ -81,7 +82,9 @@ def preview(run: RunReport) -> Preview | None:
     """
     if not run.folds:
         return None
-    config = parse_config(load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}, f"of run {run.name}")
+    values = load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}
+    drop_removed_keys(values)
+    config = parse_config(values, f"of run {run.name}")
     training = np.flatnonzero(run.held_out_by != min(fold.fold for fold in run.folds))
     # The report has only tiles that a finished fold holds out. With one fold, those are none of its training tiles.
     if not len(training):

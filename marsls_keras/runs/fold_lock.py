@@ -10,20 +10,24 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from marsls_keras.config import read_config
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
-from marsls_keras.runs.run import WEIGHTS, Run
+from marsls_keras.runs.fold import WEIGHTS, FoldStatus
+from marsls_keras.runs.run import Run
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Keep other processes, also of other machines that share the folder, from training the same fold within the block.
+    """Lock a fold within the block, so that no other process, nor another machine that shares the folder, trains it.
 
     The operating system lets go of the lock when the process ends, however it ends.
 
     Raises:
         InputError: If another process trains the fold.
+
+    Example:
+        >>> with hold(Path("/tmp/runs/default/fold_0")):
+        ...     pass  # nobody else trains this fold
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -42,6 +46,9 @@ def discard(run: Run, fold: Fold) -> None:
 
     Raises:
         InputError: If another process is training it.
+
+    Example:
+        >>> discard(Run.open("runs/default"), 0)  # doctest: +SKIP
     """
     folder = run.fold_path(fold)
     if folder.exists():
@@ -56,15 +63,17 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
 
     Raises:
         InputError: If the fold is finished, from another configuration, or unfinished and not to be resumed.
+
+    Example:
+        >>> require_fresh(Run.open("runs/default"), 0, resume=True)  # doctest: +SKIP
     """
-    folder = run.fold_path(fold)
-    if not (folder / "config.yaml").exists():
+    found = run.fold(fold)
+    if found.status is FoldStatus.MISSING or (resume and found.status is FoldStatus.UNFINISHED):
         return
-    trouble = run.trouble(fold)
-    if trouble is None:
-        epochs, done = run.config.training.epochs, read_config(folder / "config.yaml").training.epochs
+    if found.config is not None and found.finished:
+        epochs, done = run.config.training.epochs, found.config.training.epochs
         if epochs > done and resume:
-            if not any((folder / "state").glob("*.npz")):
+            if not any((found.path / "state").glob("*.npz")):
                 raise InputError(
                     f"Fold {fold} of run {run.name} is finished, and its state is gone, so it cannot go on. Train it anew with --overwrite."
                 )
@@ -73,8 +82,7 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
             f"Fold {fold} of run {run.name} is finished. Train it longer with --resume --epochs {2 * done} or anew with --overwrite, "
             "or another run with --run."
         )
-    if not (resume and trouble.startswith(f"fold {fold} is unfinished")):
-        raise InputError(f"Run {run.name}: {trouble}\nOr begin the fold anew with --overwrite.")
+    raise InputError(f"Run {run.name}: {found.trouble}\nOr begin the fold anew with --overwrite.")
 
 
 def reopen(folder: Path, best: dict[str, Any]) -> None:
@@ -83,6 +91,9 @@ def reopen(folder: Path, best: dict[str, Any]) -> None:
     Args:
         folder: The fold's folder.
         best: What that state knows of the best weights.
+
+    Example:
+        >>> reopen(run.fold_path(0), state.checkpoint["best"])  # doctest: +SKIP
     """
     (folder / "metrics.json").unlink(missing_ok=True)
     if best["file"] and not (folder / best["file"]).exists():
@@ -90,7 +101,11 @@ def reopen(folder: Path, best: dict[str, Any]) -> None:
 
 
 def close(folder: Path) -> None:
-    """Remove what a finished fold needs neither to be used nor to go on with more epochs, and what killed processes left half written."""
+    """Remove old states, superseded weights and half-written files of a finished fold.
+
+    Example:
+        >>> close(run.fold_path(0))  # doctest: +SKIP
+    """
     states = sorted((folder / "state").glob("?????_??????.npz"))
     for path in (*states[:-1], *folder.glob("best-*.weights.h5"), *folder.glob(".*"), *(folder / "state").glob(".*")):
         path.unlink()

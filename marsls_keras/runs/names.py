@@ -33,6 +33,10 @@ def run_folder(runs: Path, name: str) -> Path:
 
     Raises:
         InputError: If it is no plain name.
+
+    Example:
+        >>> run_folder(Path("runs"), "default")
+        PosixPath('runs/default')
     """
     require_plain(name)
     return runs / name

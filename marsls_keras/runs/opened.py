@@ -17,6 +17,11 @@ def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) ->
 
     Raises:
         InputError: If a run is missing, or one of its folds is missing, unfinished or from another configuration.
+
+    Example:
+        >>> opened, folds = open_runs(["a", "b"], Path("runs"), None)  # doctest: +SKIP
+        >>> [run.name for run in opened], folds  # doctest: +SKIP
+        (['a', 'b'], [0, 1, 2, 3, 4])
     """
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise InputError(f"--run {twice[0]} is given twice; a run is a member of an ensemble once.")

@@ -49,7 +49,12 @@ BOUND = ("splits.json", "normalization.json", "full.json")
 
 
 class MetricsRecord(Scored):
-    """The form of metrics.json; see `marsls_keras.training.evaluate_fold.finish_fold`."""
+    """The form of metrics.json; see `marsls_keras.training.evaluate_fold.evaluate_fold`.
+
+    Example:
+        >>> read_record("runs/default/fold_0/metrics.json", MetricsRecord)["best_epoch"]  # doctest: +SKIP
+        41
+    """
 
     fold: Number | Literal["full"]
     epochs: Positive
@@ -77,7 +82,12 @@ class MetricsRecord(Scored):
 
 
 class EnvironmentRecord(Record):
-    """The form of environment.json, which tells a reader what trained; nothing hangs on it, so it may hold what a newer version adds."""
+    """The form of environment.json, which tells a reader what trained; nothing hangs on it, so it may hold what a newer version adds.
+
+    Example:
+        >>> read_record("runs/default/fold_0/environment.json", EnvironmentRecord)["backend"]  # doctest: +SKIP
+        'tensorflow'
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -111,7 +121,12 @@ class _Pseudo(Record):
 
 
 class FullRecord(Record):
-    """The form of full.json; see `marsls_keras.training.refit.FullPlan`."""
+    """The form of full.json; see `marsls_keras.training.refit.RefitPlan`.
+
+    Example:
+        >>> read_record("runs/default/fold_full/full.json", FullRecord)["weights"]  # doctest: +SKIP
+        'ema'
+    """
 
     epochs: Positive
     weights: Weights
@@ -130,7 +145,12 @@ class FullRecord(Record):
 
 
 class RecipeRecord(Record):
-    """The form of recipe.json: what the recipe of a run says that was begun with another number of epochs."""
+    """The form of recipe.json: what the recipe of a run says that was begun with another number of epochs.
+
+    Example:
+        >>> read_record("runs/default/recipe.json", RecipeRecord)  # doctest: +SKIP
+        {'recipe': 'default', 'epochs': 73}
+    """
 
     recipe: Name
     epochs: Positive

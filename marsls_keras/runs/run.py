@@ -9,8 +9,9 @@ runs/<run>/
         history.csv  log.txt  tensorboard/          while training
         state/                                      while training; of a finished fold the last one, to go on with more epochs
         best-<epoch>.weights.h5                     while training
-        best.weights.h5  oof.npz  curves.png        when it is done
+        best.weights.h5  oof.npz                    when it is done
         metrics.json                                last: a fold that has it is finished
+        curves.png                                  drawn by marsls train, of a finished fold
     fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
         full.json                                   how many epochs, which weights, and what the folds had to say
         pseudo_labels.npz                           labels of images that had none, 255 for none still; if it trains on any
@@ -19,7 +20,6 @@ runs/<run>/
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,24 +30,27 @@ from marsls_keras.config import Config, changed_keys, read_config, write_config
 from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
 from marsls_keras.errors import InputError, listing
-from marsls_keras.files import no_folder, sha256, write_json
+from marsls_keras.files import no_folder, write_json
 from marsls_keras.json_records import read_record
+from marsls_keras.runs.fold import WEIGHTS, FoldDirectory, inspect_fold, with_epochs
 from marsls_keras.runs.records import MetricsRecord
 from marsls_keras.suggestions import did_you_mean
-
-WEIGHTS = "best.weights.h5"
-"""Name of a finished fold's file of weights."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk, whose folds predict with the best of their weights.
+    """A run directory: configuration, splits, fingerprint and folds, which predict with their best weights.
 
     Attributes:
         path: Its folder.
         config: Its configuration.
         splits: Its folds.
         fingerprint: What it is trained on (see marsls_keras.data.fingerprint).
+
+    Example:
+        >>> run = Run.open("runs/default")  # doctest: +SKIP
+        >>> run.config.model.name, run.finished_folds()  # doctest: +SKIP
+        ('segmenter', [0, 1, 2, 3, 4])
     """
 
     path: Path
@@ -139,40 +142,9 @@ class Run:
         own = ("normalization.json", *(("full.json",) if fold == FULL else ()))
         return {"splits.json": self.path / "splits.json", **{name: self.fold_path(fold) / name for name in own}}
 
-    def trouble(self, fold: Fold) -> str | None:
-        """Return why a fold cannot be used, or None if it can: it is finished, of the run's configuration, and its weights are intact."""
-        folder = self.fold_path(fold)
-        if not (folder / "config.yaml").exists():
-            return f"fold {fold} is missing: {self._command(fold)}"
-        try:
-            trained = read_config(folder / "config.yaml")
-            # Of folds that had different numbers of epochs each is as good a member as the others.
-            expected = with_epochs(self.config, trained.training.epochs)
-            changed = changed_keys(without_patience(expected) if fold == FULL else expected, trained)
-            metrics = self.metrics(fold) if (folder / "metrics.json").exists() else None
-        except InputError as error:
-            return f"fold {fold} is damaged: {error}"
-        if changed:
-            return f"fold {fold} is from another configuration ({'; '.join(changed)})"
-        if metrics is None:
-            return f"fold {fold} is unfinished: {self._command(fold)} --resume"
-        if metrics["fold"] != fold:
-            return f"fold {fold} is damaged: {folder / 'metrics.json'} is that of fold {metrics['fold']}"
-        weights = self.weights_path(fold)
-        if not weights.exists() or sha256(weights) != metrics["weights_sha256"]:
-            return f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
-        for name, digest in metrics.get("files_sha256", {}).items():
-            path = self.bound_files(fold).get(name, folder / name)
-            if not path.exists() or sha256(path) != digest:
-                return f"fold {fold} was trained with another {name} ({path} is missing or changed)"
-        return None
-
-    def _command(self, fold: Fold) -> str:
-        """Return what to type to train a fold of this run."""
-        elsewhere = [] if self.path.parent == Path("runs") else ["--runs", str(self.path.parent)]
-        # A run that was begun with other epochs than its recipe's is not gone on with unless they are given again.
-        epochs = ["--epochs", str(self.config.training.epochs)] if (self.path / "recipe.json").exists() and fold != FULL else []
-        return shlex.join(["marsls", "train", "--run", self.path.name, *elsewhere, "--fold", str(fold), *epochs])
+    def fold(self, fold: Fold) -> FoldDirectory:
+        """Return what is in the directory of a fold now, and whether it can be used."""
+        return inspect_fold(self, fold)
 
     def finished_folds(self, chosen: Sequence[Fold] | None = None) -> list[Fold]:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
@@ -183,7 +155,7 @@ class Run:
         folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
             self.splits.require_fold(fold)
-        reasons = {fold: reason for fold in folds if (reason := self.trouble(fold))}
+        reasons = {fold: reason for fold in folds if (reason := self.fold(fold).trouble)}
         if reasons:
             good = [str(fold) for fold in folds if fold not in reasons]
             hint = f"\nTo use only what is there, say so: --folds {','.join(good)}" if good and chosen is None else ""
@@ -212,21 +184,15 @@ def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
     raise InputError(f"{what}. Train it again under another name with --run, or {package}.")
 
 
-def with_epochs(config: Config, epochs: int) -> Config:
-    """Return a configuration with another number of epochs."""
-    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
-
-
-def without_patience(config: Config) -> Config:
-    """Return a configuration as the refit on all tiles has it, where nothing is evaluated and so nothing can stop getting better."""
-    return config.model_copy(update={"training": config.training.model_copy(update={"patience": None})})
-
-
 def read_history(path: Path) -> list[dict[str, float]]:
     """Return the rows of a fold's history.csv, one an epoch; empty if there is none.
 
     Raises:
         InputError: If it is damaged.
+
+    Example:
+        >>> [row["val_miou"] for row in read_history(Path("runs/default/fold_0/history.csv"))][:2]  # doctest: +SKIP
+        [0.5012, 0.5433]
     """
     if not path.exists():
         return []
@@ -238,6 +204,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def history_text(rows: list[dict[str, float]]) -> str:
-    """Return rows as the text of history.csv; numbers keep all their digits."""
+    """Return rows as the text of history.csv; numbers keep all their digits.
+
+    Example:
+        >>> history_text([{"epoch": 0, "loss": 0.5}]).splitlines()
+        ['epoch,loss', '0,0.5']
+    """
     lines = [",".join(rows[0]), *(",".join(json.dumps(value) for value in row.values()) for row in rows)]
     return "\n".join(lines) + "\n"

@@ -14,15 +14,16 @@ from marsls_keras.errors import RunError
 from marsls_keras.files import sha256, write_json
 from marsls_keras.inference.member import Member, predict_views, rebuild
 from marsls_keras.inference.oof_cache import save_oof
-from marsls_keras.report.plots import save_curves
 from marsls_keras.runs.fold_lock import close
 from marsls_keras.runs.run import Run, read_history
-from marsls_keras.training.callbacks.backup_state import Plan
-from marsls_keras.training.callbacks.weight_checkpoint import Keep
+from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
+from marsls_keras.training.recovery import Recovery
 
 
-def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, keep: Keep, plan: Plan, began: float) -> dict[str, Any]:
-    """Predict the held-out tiles with the weights that were kept, if there are any, and write what marks the fold as finished.
+def evaluate_fold(
+    run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, checkpoint: WeightCheckpoint, recovery: Recovery, began: float
+) -> dict[str, Any]:
+    """Predict the held-out tiles with the best weights, score them, and write oof.npz and metrics.json.
 
     That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null.
 
@@ -31,8 +32,8 @@ def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, k
         fold: Number of the fold, or "full".
         held_out: The tiles it holds out.
         normalizer: Its normalisation.
-        keep: The callback that kept weights.
-        plan: What was done differently from the configuration.
+        checkpoint: The callback that kept weights.
+        recovery: What was done differently from the configuration.
         began: When training began, by time.perf_counter.
 
     Returns:
@@ -40,26 +41,30 @@ def finish_fold(run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, k
 
     Raises:
         RunError: If no epoch had a finite loss on the held-out tiles, or a file cannot be written.
+
+    Example:
+        >>> metrics = evaluate_fold(run, 0, held_out, normalizer, checkpoint, Recovery(16, 1), began)  # doctest: +SKIP
+        >>> metrics["scores"]["miou"]  # doctest: +SKIP
+        0.7642
     """
     folder = run.fold_path(fold)
-    if keep.best["epoch"] < 0:
+    if checkpoint.best["epoch"] < 0:
         raise RunError(f"Training of fold {fold} of run {run.name} never gave a finite loss on the held-out tiles.")
     weights = run.weights_path(fold)
-    (folder / keep.best["file"]).replace(weights)
+    (folder / checkpoint.best["file"]).replace(weights)
     member = Member(run, fold, rebuild(run, weights, normalizer.bands), normalizer)
     rows = read_history(folder / "history.csv")
-    save_curves(folder / "curves.png", rows, f"{run.name}, fold {fold}")
     metrics = {
         "fold": fold,
         "epochs": len(rows),
         "tiles": len(held_out),
-        "best_epoch": keep.best["epoch"],
-        "best_weights": keep.best["weights"],
+        "best_epoch": checkpoint.best["epoch"],
+        "best_weights": checkpoint.best["weights"],
         "weights_sha256": sha256(weights),
         **_judge(member, held_out),
-        "batch_size": plan.batch_size,
-        "accumulate": plan.accumulate,
-        "trouble": list(plan.trouble),
+        "batch_size": recovery.batch_size,
+        "accumulate": recovery.accumulate,
+        "trouble": list(recovery.trouble),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "seconds_with_setup": round(time.perf_counter() - began, 1),
         "files_sha256": {name: sha256(path) for name, path in run.bound_files(fold).items()},

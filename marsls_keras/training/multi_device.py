@@ -22,6 +22,10 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
         tiles: The tiles.
         batch_size: Tiles a step, or as many as have the pixels of a step's windows.
         devices: Devices that share each batch.
+
+    Example:
+        >>> uneven_shares(Config(), tiles, batch_size=16, devices=3)  # doctest: +SKIP
+        'inference.batch_size 16 cannot be shared evenly by 3 devices. Choose a multiple of 3, such as 18.'
     """
     if devices == 1:
         return None
@@ -52,6 +56,9 @@ class LossScale(keras.optimizers.LossScaleOptimizer):
 
     In Keras 3.15 each device, or the first one for all, looks at the gradients of its own share, so an overflow on another device ends in
     weights that are no numbers.
+
+    Example:
+        >>> model.compile(LossScale(build_optimizer(Training(), steps_per_epoch=25)), loss)  # doctest: +SKIP
     """
 
     def check_finite(self, grads: list[Any]) -> Any:

@@ -28,6 +28,10 @@ def build_optimizer(
 
     Raises:
         InputError: If learning rates are to differ between the levels of a network that has none.
+
+    Example:
+        >>> build_optimizer(Training(clip_norm=1.0), steps_per_epoch=25).global_clipnorm
+        1.0
     """
     require_encoder(config, encoder)
     accumulate = config.accumulate if accumulate is None else accumulate
@@ -73,6 +77,10 @@ class AdamW(keras.optimizers.AdamW):
 
     Raises:
         ValueError: When it is built, if a level has no variables, so that layer_decay would silently do nothing.
+
+    Example:
+        >>> AdamW(1e-3, weight_decay=1e-4, gradient_accumulation_steps=2, steps_per_epoch=5).updates(5)
+        3
     """
 
     def __init__(

@@ -7,6 +7,7 @@ lets its weight grow with the epochs; here only confident pixels have one, of fu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,16 +18,18 @@ import numpy as np
 from marsls_keras.data.decoded.join import require_alike
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import images_digest
-from marsls_keras.data.index.dataset import image_files
 from marsls_keras.data.splits import FULL, Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import fitting, predict_decided
-from marsls_keras.inference.inputs import Say, decision_of, read_images
+from marsls_keras.inference.inputs import decision_of, read_images
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
 from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels, PseudoRecord, saved_labels
-from marsls_keras.training.refit import FullPlan
+from marsls_keras.training.refit import RefitPlan
+
+logger = logging.getLogger(__name__)
 
 _CONFIDENCE = 0.9
 _AVERAGED = ("views", "weights", "averaging")
@@ -38,6 +41,9 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
 
     Raises:
         InputError: If there are pseudo-labels without a refit, or a confidence without pseudo-labels or out of range.
+
+    Example:
+        >>> require_pseudo("full", Path("phase2"), 0.9)
     """
     if folder is not None and fold != FULL:
         raise InputError(f"--pseudo {folder}: only the refit on all tiles trains on pseudo-labels. Add --fold full. Received: {fold}")
@@ -50,8 +56,8 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
 
 
 def pseudo_labelled(
-    run: Run, plan: FullPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool, say: Say
-) -> tuple[FullPlan, PseudoLabels | None]:
+    run: Run, plan: RefitPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool
+) -> tuple[RefitPlan, PseudoLabels | None]:
     """Return the plan of a refit with its pseudo-labels, and these; None if it has none.
 
     A refit that goes on has those that it began with, whatever has become of the folds since; the images may lie elsewhere now.
@@ -63,10 +69,14 @@ def pseudo_labelled(
         folder: Folder of the images.
         confidence: As in `to_labels`; 0.9 by default.
         resume: Whether a refit that has begun goes on.
-        say: Told what is done.
 
     Raises:
         InputError: If the images cannot be used, no pixel is confident, or a refit that goes on began with others.
+
+    Example:
+        >>> plan, labels = pseudo_labelled(run, plan_refit(run), pool, Path("phase2"), 0.9, False)  # doctest: +SKIP
+        >>> plan.pseudo.tiles  # doctest: +SKIP
+        276
     """
     begun = plan.pseudo
     if resume and (run.fold_path(FULL) / "full.json").exists():
@@ -81,18 +91,18 @@ def pseudo_labelled(
     if folder is None:
         return plan, None
     if begun is not None:
-        images = _read(run, folder, begun.decision["views"], labelled, say)
+        images = _read(run, folder, begun.decision["views"], labelled)
         if images.digest != begun.images_sha256:
             raise InputError(
                 f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in {begun.folder} (SHA-256 "
                 f"{begun.images_sha256[:12]}, here {images.digest[:12]}). Give these, or begin anew with --overwrite."
             )
         return plan, saved_labels(run.fold_path(FULL), images.unlabelled)
-    decision = decision_of([run], plan.folds, say)
-    images = _read(run, folder, decision["views"], labelled, say)
+    decision = decision_of([run], plan.folds)
+    images = _read(run, folder, decision["views"], labelled)
     unlabelled, confidence = images.unlabelled, _CONFIDENCE if confidence is None else confidence
-    decision = fitting(decision, unlabelled.refs, say)
-    probability = predict_decided([run], plan.folds, images.tiles, decision, say, number=images.number).probability
+    decision = fitting(decision, unlabelled.refs)
+    probability = predict_decided([run], plan.folds, images.inputs, decision).probability
     labels = to_labels(probability, confidence, has_detection(run.config.model.name, run.config.model.options))
     certain = labels != UNCERTAIN
     if not certain.any():
@@ -102,7 +112,7 @@ def pseudo_labelled(
     record = PseudoRecord(
         folder=str(folder.resolve()),
         images_sha256=images.digest,
-        tiles=images.number,
+        tiles=images.inputs.number,
         left_out=images.left_out,
         confidence=confidence,
         confident=float(certain.mean()),
@@ -110,8 +120,8 @@ def pseudo_labelled(
         folds=run.digest(plan.folds),
         decision={key: decision[key] for key in _AVERAGED},
     )
-    say(
-        f"Pseudo-labels of {images.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "
+    logger.info(
+        f"Pseudo-labels of {images.inputs.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "
         f"{record.landslide:.1%} of these landslide. The others weigh nothing."
     )
     return replace(plan, pseudo=record), PseudoLabels(unlabelled, labels)
@@ -122,42 +132,41 @@ class _Images:
     """Images to be labelled.
 
     Attributes:
-        tiles: The images that are no labelled tiles, then all others that windows may see.
-        number: How many the former are.
+        inputs: The images that are no labelled tiles, then all others that windows may see.
         left_out: How many of the folder are labelled tiles.
         digest: Digest of all images in the folder.
     """
 
-    tiles: Tiles
-    number: int
+    inputs: PredictionInputs
     left_out: int
     digest: str
 
     @property
     def unlabelled(self) -> Tiles:
         """Those that are to be labelled; where it is not known where each lies, training sees each by itself."""
-        tiles = self.tiles.subset(range(self.number))
+        tiles = self.inputs.wanted
         if stitchable(tiles.refs):
             return tiles
         return replace(tiles, refs=tuple(replace(ref, cell=None) for ref in tiles.refs))
 
 
-def _read(run: Run, folder: Path, views: str, labelled: Tiles, say: Say) -> _Images:
+def _read(run: Run, folder: Path, views: str, labelled: Tiles) -> _Images:
     """Read the images of a folder, and say how many are labelled tiles of the run already.
 
     Raises:
         InputError: If they cannot be used, or all are labelled already.
     """
-    tiles, number = read_images(folder, run.config.data.release, [run], views, say), len(image_files(folder))
+    read = read_images(folder, run.config.data.release, [run], views)
+    tiles, number = read.tiles, read.number
     require_alike(labelled, tiles, f"--pseudo {folder}")
     known = set(labelled.hashes)
     own = [i for i in range(number) if tiles.hashes[i] not in known]
     others = sorted(set(range(len(tiles))) - set(own))
     if left_out := number - len(own):
-        say(f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels.")
+        logger.info(f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels.")
     if not own:
         raise InputError(f"--pseudo {folder}: all of the {number} images are labelled tiles of run {run.name}. Give others.")
-    return _Images(tiles.subset([*own, *others]), len(own), left_out, images_digest(tiles.subset(range(number))))
+    return _Images(PredictionInputs(tiles.subset([*own, *others]), len(own)), left_out, images_digest(read.wanted))
 
 
 def to_labels(probability: np.ndarray, confidence: float, detection: bool = False) -> np.ndarray:
@@ -168,6 +177,10 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
         confidence: At or above it a pixel is 1, at or below 1 - confidence it is 0; in between it is `UNCERTAIN`.
         detection: Whether the network also learns whether there is any landslide in a tile. Of a tile without certain landslide, but with
             uncertain pixels, nobody can say that; all of it is uncertain then.
+
+    Example:
+        >>> to_labels(np.array([[[0.97, 0.5, 0.02]]], np.float32), 0.9).tolist()
+        [[[1, 255, 0]]]
     """
     labels = np.full(probability.shape, UNCERTAIN, np.uint8)
     labels[probability >= np.float32(confidence)] = 1
@@ -178,12 +191,17 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
     return labels
 
 
-def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold], say: Say) -> dict[str, Any] | None:
-    """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none."""
+def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] | None:
+    """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none.
+
+    Example:
+        >>> pseudo_trained([run], [0, 1]) is None  # doctest: +SKIP
+        True
+    """
     records: dict[str, Any] = {}
     for run in runs if FULL in folds else ():
-        record = FullPlan.read(run.fold_path(FULL) / "full.json").pseudo
+        record = RefitPlan.read(run.fold_path(FULL) / "full.json").pseudo
         if record is not None:
-            say(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
+            logger.info(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
             records[run.name] = asdict(record)
     return records or None

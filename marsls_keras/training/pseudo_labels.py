@@ -33,6 +33,10 @@ class PseudoRecord:
         landslide: Share of landslide among these.
         folds: SHA-256 of the weights of each fold that predicted, by its number as a string.
         decision: What of the decision the probabilities are made by: views, weights and averaging.
+
+    Example:
+        >>> RefitPlan.read(Path("runs/default/fold_full/full.json")).pseudo.confidence  # doctest: +SKIP
+        0.9
     """
 
     folder: str
@@ -53,6 +57,11 @@ class PseudoLabels:
     Attributes:
         tiles: The tiles, N of them; their masks are not looked at.
         labels: uint8 (N, H, W): 0, 1, or `UNCERTAIN`.
+
+    Example:
+        >>> tiles, weights = PseudoLabels(unlabelled, labels).added_to(labelled)  # doctest: +SKIP
+        >>> weights.min(), weights.max()  # doctest: +SKIP
+        (0.0, 1.0)
     """
 
     tiles: Tiles
@@ -75,6 +84,10 @@ def saved_labels(folder: Path, tiles: Tiles) -> PseudoLabels:
 
     Raises:
         InputError: If they are missing, damaged, or those of other tiles.
+
+    Example:
+        >>> saved_labels(Path("runs/default/fold_full"), tiles).labels.shape  # doctest: +SKIP
+        (276, 128, 128)
     """
     path = folder / _FILE
     try:

@@ -9,8 +9,9 @@ from pathlib import Path
 from marsls_keras.data.splits import FULL
 from marsls_keras.errors import InputError
 from marsls_keras.json_records import read_record
+from marsls_keras.runs.fold import with_epochs, without_patience
 from marsls_keras.runs.records import FullRecord
-from marsls_keras.runs.run import Run, with_epochs, without_patience
+from marsls_keras.runs.run import Run
 from marsls_keras.training.pseudo_labels import PseudoRecord
 
 _SETS = ("ema", "swa", "last")
@@ -18,7 +19,7 @@ _SETS = ("ema", "swa", "last")
 
 
 @dataclass(frozen=True)
-class FullPlan:
+class RefitPlan:
     """What is decided before a refit begins; kept as fold_full/full.json.
 
     Attributes:
@@ -28,6 +29,10 @@ class FullPlan:
         best_epochs: For each, after how many epochs it was best.
         best_weights: For each, which of its weights were.
         pseudo: What is known of the pseudo-labelled tiles that it trains on, too; None without any.
+
+    Example:
+        >>> RefitPlan(epochs=23, weights="ema", folds=(0, 1), best_epochs=(20, 26), best_weights=("ema", "ema")).epochs
+        23
     """
 
     epochs: int
@@ -38,7 +43,7 @@ class FullPlan:
     pseudo: PseudoRecord | None = None
 
     @classmethod
-    def read(cls, path: Path) -> FullPlan:
+    def read(cls, path: Path) -> RefitPlan:
         """Return the plan of a full.json.
 
         Raises:
@@ -50,7 +55,7 @@ class FullPlan:
         return cls(value["epochs"], value["weights"], folds, best_epochs, best_weights, PseudoRecord(**pseudo) if pseudo else None)
 
 
-def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> FullPlan:
+def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> RefitPlan:
     """Decide on the refit of a run.
 
     It has as many epochs as the finished folds took to their best, on average and rounded, but always more than the warm-up and no fewer
@@ -65,12 +70,16 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
 
     Raises:
         InputError: If no fold is finished and `epochs` is not given.
+
+    Example:
+        >>> plan_refit(Run.open("runs/default")).epochs  # doctest: +SKIP
+        23
     """
     begun = run.fold_path(FULL) / "full.json"
     if resume and begun.exists():
-        plan = FullPlan.read(begun)
+        plan = RefitPlan.read(begun)
         return plan if epochs is None else replace(plan, epochs=epochs)
-    folds = [fold for fold in range(run.splits.folds) if run.trouble(fold) is None]
+    folds = [fold for fold in range(run.splits.folds) if run.fold(fold).finished]
     if not folds and epochs is None:
         raise InputError(
             f"Run {run.name} has no finished fold that could say how many epochs to train for. Train one first, or all of them with "
@@ -83,9 +92,14 @@ def plan_full(run: Run, epochs: int | None = None, resume: bool = False) -> Full
         epochs = max(round(sum(best) / len(best)), int(training.warmup_epochs) + (training.warmup_epochs > 0), training.swa_epochs)
     votes = Counter(kept)
     weights = max((name for name in _SETS if name in training.weight_sets), key=lambda name: votes[name])
-    return FullPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))
+    return RefitPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))
 
 
-def as_full(run: Run, plan: FullPlan) -> Run:
-    """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated."""
+def as_refit(run: Run, plan: RefitPlan) -> Run:
+    """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated.
+
+    Example:
+        >>> as_refit(run, plan_refit(run)).config.training.patience is None  # doctest: +SKIP
+        True
+    """
     return replace(run, config=without_patience(with_epochs(run.config, plan.epochs)))

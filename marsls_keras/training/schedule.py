@@ -27,6 +27,11 @@ class WarmUp(schedules.LearningRateSchedule):
 
     Call arguments:
         step: Number of batches so far, a whole number.
+
+    Example:
+        >>> rate = WarmUp(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 1.0), warmup=4)  # doctest: +SKIP
+        >>> [round(float(rate(step)), 3) for step in range(5)]  # doctest: +SKIP
+        [0.025, 0.05, 0.075, 0.1, 0.1]
     """
 
     def __init__(
@@ -65,6 +70,11 @@ def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, 
         steps_per_epoch: Batches in an epoch.
         factor: Multiplies every learning rate.
         accumulate: Batches of an update.
+
+    Example:
+        >>> rate = build_schedule(Training(learning_rate=0.1, warmup_epochs=0, epochs=2), steps_per_epoch=5)
+        >>> round(float(rate(0)), 3), round(float(rate(10)), 3)
+        (0.1, 0.0)
     """
     peak, warmup = config.learning_rate * factor, round(config.warmup * steps_per_epoch)
     match config.schedule:

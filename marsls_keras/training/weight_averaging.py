@@ -11,12 +11,17 @@ import numpy as np
 from marsls_keras.lazy_imports import keras
 
 if TYPE_CHECKING:  # it imports Keras, which this module is to do without
-    from marsls_keras.training.statistics_averaging import StatisticsAverage
+    from marsls_keras.training.callbacks.statistics_averaging import StatisticsAverage
 
 
 @contextmanager
 def preserved(model: keras.Model) -> Iterator[None]:
-    """Give the model back all its variables after the block: weights, moving statistics and the state of random layers."""
+    """Give the model back all its variables after the block: weights, moving statistics and the state of random layers.
+
+    Example:
+        >>> with preserved(model):  # doctest: +SKIP
+        ...     recalibrate(model, batches)  # taken back after the block
+    """
     own = [(variable, np.copy(keras.ops.convert_to_numpy(variable))) for variable in model.variables]
     try:
         yield
@@ -32,6 +37,10 @@ def averaged_weights(model: keras.Model, average: StatisticsAverage | None = Non
     Args:
         model: The model.
         average: The average of the statistics of batch normalisation, which is lent as well; None leaves those of the last weights.
+
+    Example:
+        >>> with averaged_weights(model):  # doctest: +SKIP
+        ...     loss = model.evaluate(batches)
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # mixed_float16 wraps it
     with preserved(model):
@@ -49,6 +58,12 @@ class WeightMean:
     Attributes:
         count: Number of epochs so far.
         sums: Sum of each trainable variable over them, float32.
+
+    Example:
+        >>> mean = WeightMean()  # doctest: +SKIP
+        >>> mean.add(model)  # at the end of each of the last epochs  # doctest: +SKIP
+        >>> with mean.lent(model, training_batches):  # doctest: +SKIP
+        ...     loss = model.evaluate(batches)
     """
 
     def __init__(self) -> None:
@@ -84,6 +99,9 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> None:
     Args:
         model: The model.
         batches: Tuples that begin with the images (B, H, W, C). Not read if the model has no batch normalisation.
+
+    Example:
+        >>> recalibrate(model, [(images,) for images, *_ in training_batches])  # doctest: +SKIP
     """
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]

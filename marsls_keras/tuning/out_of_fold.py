@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from marsls_keras.inference.tta import ViewPrediction
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
 from marsls_keras.view_sets import of_windows, views_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,6 @@ def collect(
     tiles: Tiles,
     views: Sequence[str],
     chosen: Sequence[Fold] | None = None,
-    say: Callable[[str], None] = lambda line: None,
     isolated: bool = False,
 ) -> OutOfFold:
     """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
@@ -135,7 +137,6 @@ def collect(
         tiles: The pool's tiles, from `pool_tiles`.
         views: Names of the views that are needed.
         chosen: Folds to use; all by default.
-        say: Told what is being computed.
         isolated: Whether a fold's tiles are taken for all that there are of their picture.
 
     Raises:
@@ -158,7 +159,7 @@ def collect(
         for fold in folds:
             index = np.flatnonzero(held_by == fold)
             rows = np.searchsorted(used, index)
-            predicted = _fold_views(run, fold, seen, index, views, say, isolated)
+            predicted = _fold_views(run, fold, seen, index, views, isolated)
             for view in views:
                 predictions[run.name][view][rows] = predicted[view].probability
                 if detecting:
@@ -193,7 +194,6 @@ def _fold_views(
     tiles: Tiles,
     index: np.ndarray,
     views: Sequence[str],
-    say: Callable[[str], None],
     isolated: bool,
 ) -> dict[str, ViewPrediction]:
     """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its cache."""
@@ -205,7 +205,7 @@ def _fold_views(
     named = {view: f"{view} isolated" if isolated and of_windows(view) else view for view in views}
     missing = [view for view in views if named[view] not in complete]
     if missing:
-        say(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
+        logger.info(f"Predicting {len(ids)} tiles of fold {fold} of run {run.name} in {len(missing)} view(s) …")
         import_backend()
         computed = predict_tiles(load_member(run, fold), tiles, index, missing)
         found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}

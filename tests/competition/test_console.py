@@ -1,12 +1,14 @@
 """Results on stdout, progress on stderr, names as they are, and TensorFlow's chatter only where something failed."""
 
 import json
+import logging
 import os
 import sys
 
 import pytest
 
-from competition.console import say, score_table, show, show_check, show_json, table
+from competition.cli.messages import messages_on_stderr
+from competition.console import score_table, show, show_check, show_json, table
 from marsls_keras.backend import quiet_stderr
 from marsls_keras.counts import SCORES
 
@@ -16,7 +18,8 @@ ODD = "runs/[bold]a[/bold] :smile: [/]"  # brackets and colons that mean somethi
 def test_text_is_shown_as_it_is(capsys):
     line = f"{ODD} " + "word " * 60 + "end"
     show(line, ODD)
-    say(line)
+    with messages_on_stderr():
+        logging.getLogger("marsls_keras.some.module").info(line)
     out, err = capsys.readouterr()
     assert out == f"{line}\n{ODD}\n"  # not wrapped, nothing taken for markup or an emoji
     assert err == f"{line}\n"
@@ -109,3 +112,17 @@ def test_chatter_is_shown_on_demand(capfd):
     with quiet_stderr(loud=True):
         os.write(2, b"chatter\n")
     assert capfd.readouterr().err == "chatter\n"
+
+
+def test_messages_of_modules_go_to_stderr_once_and_only_while_a_command_runs(capsys, caplog):
+    library, commands = logging.getLogger("marsls_keras.training.train_fold"), logging.getLogger("competition.commands.train")
+    with messages_on_stderr():
+        library.info("50 % of [bold] tiles")
+        commands.warning("Warning: nothing")
+        logging.getLogger("others").warning("chatter")
+        with messages_on_stderr():  # a command within a command
+            commands.info("within")
+    assert capsys.readouterr().err == "50 % of [bold] tiles\nWarning: nothing\nwithin\n"
+    assert caplog.messages == ["chatter"]
+    library.info("after")
+    assert capsys.readouterr().err == "" and caplog.messages == ["chatter", "after"]

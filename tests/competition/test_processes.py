@@ -1,5 +1,6 @@
 """Folds trained at once, each in a real process of its own."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -130,18 +131,17 @@ def test_jobs_on_several_machines_begin_a_run_together(tiny_run, tmp_path):
     assert Run.open(tmp_path / "runs" / "tiny").finished_folds() == [0, 1]
 
 
-def test_a_fold_that_fails_is_named_and_stops_no_other(tmp_path):
-    said: list[str] = []
+def test_a_fold_that_fails_is_named_and_stops_no_other(tmp_path, caplog):
     synth = ["synth", str(tmp_path / "made"), "--train=4"]
     commands = {0: ["check", str(tmp_path / "none")], 1: ["--version"], 2: ["no-such-command"], 3: synth}
     with pytest.raises(RunError) as error:
-        train_side_by_side(commands, [{}, {}], said.append)
+        train_side_by_side(commands, [{}, {}])
     text = str(error.value)
     assert text.startswith("2 of 4 folds failed:") and text.endswith("The others are trained.") and error.value.exit_code == 1
     assert f"fold 0 (exit code 2): There is no data folder {tmp_path / 'none'}" in text
     assert "fold 2 (exit code 2): No such command" in text and "fold 1" not in text and "fold 3" not in text
     assert (tmp_path / "made" / "train" / "images").is_dir()
-    assert any(line.startswith("fold 0: Error: ") for line in said)
+    assert any(line.startswith("fold 0: Error: ") for line in caplog.messages)
 
 
 def test_no_more_folds_run_at_once_than_there_are_environments(startup):
@@ -154,20 +154,22 @@ os.rmdir(mine)
 open(os.path.join(os.path.dirname(__file__), f"done-{os.environ['DEVICE']}-{os.getpid()}"), "w").close()
 """)
     (folder / "running").mkdir()
-    train_side_by_side({fold: ["--version"] for fold in range(5)}, [{"DEVICE": "a"}, {"DEVICE": "b"}], print)
+    train_side_by_side({fold: ["--version"] for fold in range(5)}, [{"DEVICE": "a"}, {"DEVICE": "b"}])
     done = sorted(path.name[:6] for path in folder.glob("done-*"))
     assert len(done) == 5 and set(done) == {"done-a", "done-b"}
 
 
-def test_nothing_goes_on_when_nobody_listens(startup):
+def test_nothing_goes_on_when_nobody_listens(startup, monkeypatch):
     folder = startup(SPEAKS_AND_SLEEPS)
 
-    def say(line: str) -> None:
-        raise BrokenPipeError(line)
+    class Closed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise BrokenPipeError(record.getMessage())
 
+    monkeypatch.setattr(logging.getLogger("competition.processes"), "handlers", [Closed()])
     began = time.monotonic()
     with pytest.raises(BrokenPipeError, match="hello"):
-        train_side_by_side({0: ["--version"], 1: ["--version"], 2: ["--version"]}, [{}, {}], say)
+        train_side_by_side({0: ["--version"], 1: ["--version"], 2: ["--version"]}, [{}, {}])
     assert time.monotonic() - began < 30
     pids = [int(path.name.removeprefix("process-")) for path in folder.glob("process-*")]
     assert pids
@@ -182,7 +184,7 @@ def test_without_a_gpu_the_folds_share_the_cores(startup, monkeypatch):
 import os
 open(os.path.join(os.path.dirname(__file__), f"threads-{os.environ['TF_NUM_INTRAOP_THREADS']}-{os.getpid()}"), "w").close()
 """)
-    train_side_by_side({0: ["--version"]}, [{}, {}], print)
+    train_side_by_side({0: ["--version"]}, [{}, {}])
     assert [path.name.split("-")[1] for path in folder.iterdir() if path.name.startswith("threads")] == [str(os.cpu_count())]
 
 

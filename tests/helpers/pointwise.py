@@ -13,7 +13,7 @@ from marsls_keras.counts import confusion
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.best_checkpoint import KeepBest
+from marsls_keras.training.callbacks.best_checkpoint import BestCheckpoint
 from marsls_keras.training.optimizer import build_optimizer
 
 # Logits are kernel · x + bias with x uniform in [-1, 1] and the mask x > 0, so the bias sets the score: 0 is perfect.
@@ -50,9 +50,9 @@ def training(**settings) -> Training:
     return Training(**{"epochs": 6, "warmup_epochs": 0, "learning_rate": 0.1, "ema_decay": None} | settings)
 
 
-def keeper(folder: Path, config: Training, model: keras.Model | None = None) -> KeepBest:
+def keeper(folder: Path, config: Training, model: keras.Model | None = None) -> BestCheckpoint:
     model, metric = compiled(model or pointwise(), config)
-    keep = KeepBest(evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, training_batches(config.epochs))
+    keep = BestCheckpoint(evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, training_batches(config.epochs))
     keep.set_model(model)
     return keep
 
@@ -65,7 +65,7 @@ def own(model: keras.Model) -> tuple[float, float]:
     return tuple(float(w.ravel()[0]) for w in model.get_weights())
 
 
-def epoch(keep: KeepBest, number: int, last: tuple[float, float], average: tuple[float, float] | None = None) -> dict:
+def epoch(keep: BestCheckpoint, number: int, last: tuple[float, float], average: tuple[float, float] | None = None) -> dict:
     """End an epoch in which the model came to these weights, and the optimiser to this average of them."""
     keep.model.set_weights([np.full((1, 1, 1, 1), last[0]), np.array([last[1]])])
     for variable, value in zip(averages(keep.model), average or (), strict=True):
@@ -76,7 +76,7 @@ def epoch(keep: KeepBest, number: int, last: tuple[float, float], average: tuple
     return logs
 
 
-def saved(keep: KeepBest) -> tuple[float, float]:
+def saved(keep: BestCheckpoint) -> tuple[float, float]:
     model = pointwise()
     model.load_weights(keep.folder / keep.best["file"])
     return own(model)
@@ -103,7 +103,7 @@ def tiny_fit(folder: Path, dropout: float = 0.0, watched: bool = True) -> dict:
         jit_compile=keras.backend.backend() == "jax",
     )
     model.optimizer.build(model.trainable_variables)
-    keep = KeepBest(evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, batches)
+    keep = BestCheckpoint(evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, batches)
     ends = []
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append([w.tolist() for w in model.get_weights()]))
     history = model.fit(

@@ -61,7 +61,7 @@ def plan(folder, trials=4, folds=(0,), space=None, storage=None, sha256="data", 
     )
 
 
-def search(made, storage, folder, jobs=1, say=lambda line: None, **environment):
+def search(made, storage, folder, jobs=1, **environment):
     """A worker whose trials run TRIAL."""
     program = Path(folder) / "stand_in.py"
     program.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def search(made, storage, folder, jobs=1, say=lambda line: None, **environment):
     class StandIn(StudyWorker):
         command = (sys.executable, str(program))
 
-    return StandIn(made, storage, [{**os.environ, **trials}] * jobs, say)
+    return StandIn(made, storage, [{**os.environ, **trials}] * jobs)
 
 
 def begun(folder):

@@ -12,7 +12,7 @@ import competition.search.storage
 from helpers.searches import plan, search
 folder, storage, trials = sys.argv[1:]
 competition.search.storage.HEARTBEAT = 1
-opened = competition.search.storage.open_storage(storage, print)
+opened = competition.search.storage.open_storage(storage)
 search(plan(folder, int(trials), storage=storage), opened, folder).run()
 """
 

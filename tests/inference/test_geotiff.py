@@ -12,6 +12,7 @@ from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.inference.geotiff import join_tiles
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 
 MARS = "+proj=eqc +lat_ts=0 +lat_0=0 +lon_0=0 +x_0=0 +y_0=0 +R=3396190 +units=m +no_defs"
 PIXEL, WEST, NORTH = 232.0, -4_500_000.0, -200_000.0
@@ -93,15 +94,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_predictions_of_a_folder_are_joined_as_their_images_lie(tiny_run, tmp_path):
     """The whole way: images with GeoTIFF tags, predictions with the same, one raster of each kind."""
-    from competition.commands import predict
+    from competition.commands.predict import PredictRequest, predict
     from marsls_keras.inference.ensemble import predict_ensemble
     from marsls_keras.runs.run import Run
 
     images = tiny_run.data / "test" / "images"
-    result = predict.predict([tiny_run.name], tiny_run.runs, images, tmp_path, None, "auto", True, print)
+    result = predict(PredictRequest([tiny_run.name], images, tmp_path, tiny_run.runs, mosaic=True))
     files = sorted(images.iterdir())
     tiles = load(Dataset.from_images(images))
-    probability, *_ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], tiles, ["identity"])
+    probability, *_ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], PredictionInputs.alone(tiles), ["identity"])
     assert result["mosaics"] == [str(tmp_path / "probability.tif"), str(tmp_path / "mask.tif")] and result["tiles"] == len(files) == 4
     assert result["foreground_ratio"] == (probability >= 0.5).mean()
     with rasterio.open(tmp_path / "probability.tif") as raster, rasterio.open(tmp_path / "mask.tif") as mask:

@@ -107,10 +107,10 @@ def test_each_fold_has_its_own_weights_and_statistics(run, member):
 
 def test_bands_are_taken_by_name(tiny_run, tmp_path):
     """A run on three bands in an order of its own gets just these, in this order."""
-    from competition.commands import train
+    from competition.commands.train import TrainRequest, train
 
     settings = ["data.bands=[slope, red, dem]", "data.cv=official", "training.epochs=1", "training.deterministic=false"]
-    run, _ = train.train(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, "few", False, False, print)
+    run, _ = train(TrainRequest(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, "few"))
     images = tiles(2)
     statistics = json.loads((run.path / "fold_0" / "normalization.json").read_text())
     pool = np.stack([tifffile.imread(path) for path in sorted((tiny_run.data / "train" / "images").iterdir())])[..., [4, 0, 3]]

@@ -85,26 +85,27 @@ def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_pat
         assert read_decision([run], [0, 1])["for"] == purpose
 
 
-def test_images_among_labelled_tiles_and_images_of_another_region(tiny_run, tmp_path):
-    run, told = Run.open(tiny_run.path), []
+def test_images_among_labelled_tiles_and_images_of_another_region(tiny_run, tmp_path, caplog):
+    run = Run.open(tiny_run.path)
     test = Dataset.from_images(tiny_run.data / "val" / "images")
-    assert purpose_of(test, run, told.append) == PUBLISHED and told == []
+    assert purpose_of(test, run) == PUBLISHED and caplog.messages == []
     isolated = Dataset.from_images(tiny_run.data / "test" / "images")  # far to the east in the same picture
-    assert purpose_of(isolated, run, told.append) == REGION and "outside the pictures" in told.pop()
+    assert purpose_of(isolated, run) == REGION and "outside the pictures" in caplog.messages[-1]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for i, tile in enumerate(test.tiles):
         shutil.copy(tile.image, elsewhere / f"col{900 + i:05d}_row00900.tif")
     far = Dataset.from_images(elsewhere)
-    assert purpose_of(far, run, told.append) == REGION
-    assert told and "outside the pictures of the labelled tiles" in told[0]
+    caplog.clear()
+    assert purpose_of(far, run) == REGION
+    assert caplog.messages and "outside the pictures of the labelled tiles" in caplog.messages[0]
     # The same names prove nothing where the pixels are others.
     other = tmp_path / "other"
     other.mkdir()
     for one, another in zip(test.tiles, reversed(test.tiles), strict=True):
         shutil.copy(one.image, other / another.image.name)
     swapped = Dataset.from_images(other)
-    assert purpose_of(swapped, run, told.append) == REGION
+    assert purpose_of(swapped, run) == REGION
 
 
 def test_submit_takes_the_decision_of_where_its_images_lie(tiny_run, tmp_path, capsys, monkeypatch):

@@ -19,6 +19,12 @@ def run_with(**sections):
     return make_run(config=yaml.safe_dump(config.model_dump(mode="json")))
 
 
+def test_a_run_that_an_earlier_version_trained_is_shown():
+    old = parse_config({"augmentation": {"preset": "none"}}, "x").model_dump(mode="json")
+    old["training"]["keep_each"] = True
+    assert len(preview(make_run(config=yaml.safe_dump(old))).rows) == 3
+
+
 def pixels(picture):
     return (imread(io.BytesIO(picture.png), format="png")[..., :3] * 255).round().astype(int)
 

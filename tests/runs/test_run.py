@@ -134,7 +134,12 @@ def test_every_fold_that_cannot_be_used_is_named_with_the_reason(run):
         "fold 3 is from another configuration (training.seed: 0 → 5)",
         f"fold 4 has other weights than it was finished with ({run.path}/fold_4/best.weights.h5 is missing or changed)",
     ]
-    assert [run.trouble(fold) for fold in range(5)] == [None, *reasons]
+    found = [run.fold(fold) for fold in range(5)]
+    assert [fold.trouble for fold in found] == [None, *reasons]
+    assert [fold.status for fold in found] == ["finished", "missing", "unfinished", "other configuration", "changed"]
+    assert [fold.finished for fold in found] == [True, False, False, False, False]
+    assert found[0].metrics == run.metrics(0) and found[0].config == CONFIG and found[3].config == changed(seed=5)
+    assert (found[1].config, found[2].config, found[2].metrics) == (None, CONFIG, None)
     listed = "".join(f"\n  - {reason}" for reason in reasons)
     with pytest.raises(InputError) as error:
         run.finished_folds()
@@ -152,6 +157,7 @@ def test_a_fold_without_weights_or_with_damaged_files_is_named_beside_the_others
     (finish(run, 3) / "metrics.json").write_text("{}")
     with pytest.raises(InputError) as error:
         run.finished_folds()
+    assert [run.fold(fold).status for fold in range(5)] == ["changed", "damaged", "damaged", "damaged", "missing"]
     found = str(error.value).split("\n  - fold ")[1:]
     starts = [
         f"0 has other weights than it was finished with ({run.path}/fold_0/best.weights.h5 ",
@@ -203,9 +209,10 @@ def test_one_set_of_weights_is_no_run(run, name):
 
 def test_the_command_for_a_fold_is_one_that_a_shell_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Run.create(Path("runs/mine"), CONFIG, SPLITS, FINGERPRINT).trouble(1) == "fold 1 is missing: marsls train --run mine --fold 1"
+    mine = Run.create(Path("runs/mine"), CONFIG, SPLITS, FINGERPRINT)
+    assert mine.fold(1).trouble == "fold 1 is missing: marsls train --run mine --fold 1"
     odd = Run.create(Path("my runs/a b"), CONFIG, SPLITS, FINGERPRINT)
-    assert odd.trouble(2) == "fold 2 is missing: marsls train --run 'a b' --runs 'my runs' --fold 2"
+    assert odd.fold(2).trouble == "fold 2 is missing: marsls train --run 'a b' --runs 'my runs' --fold 2"
 
 
 @pytest.mark.parametrize("content", [b"", b"epoch,loss\n0", b"epoch\nx", b"epoch\n0,1", b"\xff\xfe", b"\0\n\0"])

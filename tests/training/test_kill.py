@@ -101,13 +101,13 @@ number, *arguments = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell has it ignored
 from marsls_keras.training.callbacks import progress
 
-class Live(progress.Live):
+class ProgressDisplay(progress.ProgressDisplay):
     def on_train_batch_begin(self, batch, logs=None):
         if self.rows and len(self.rows) == 1 and batch == 0:
             os.kill(os.getpid(), int(number))
 
 from marsls_keras.training import train_fold as fit
-fit.Live = Live
+fit.ProgressDisplay = ProgressDisplay
 from competition.cli import main
 sys.exit(main(arguments))
 """

@@ -26,14 +26,14 @@ tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU"
 from marsls_keras.training import train_fold as fit
 from marsls_keras.training.callbacks import progress
 
-class Live(progress.Live):
+class ProgressDisplay(progress.ProgressDisplay):
     def on_train_batch_begin(self, batch, logs=None):
         global stop
         if stop and len(self.rows) == 1 and batch == 0:
             stop = False
             os.kill(os.getpid(), signal.SIGTERM)
 
-fit.Live = Live
+fit.ProgressDisplay = ProgressDisplay
 from competition.cli import main
 codes = []
 for command in json.loads(sys.argv[1]):

@@ -1,6 +1,7 @@
 """Pseudo-labels: from predictions to labels, from labels to the loss, the refit by the real command, and what is refused."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from competition.cli import main
-from competition.commands import train
+from competition.commands.train import TrainRequest, train
 from marsls_keras.config import Augmentation
 from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.grid.tile_grid import Mosaic
@@ -18,13 +19,14 @@ from marsls_keras.data.normalization import Normalizer
 from marsls_keras.inference.ensemble import predict_ensemble
 from marsls_keras.inference.inputs import read_images
 from marsls_keras.inference.member import load_member, predict_views
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.losses import build_loss, positive_weight
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.runs.run import Run, read_history
-from marsls_keras.training.attempt import FoldData
+from marsls_keras.training.fold_data import FoldData
 from marsls_keras.training.pseudo_labelling import pseudo_labelled, to_labels
 from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels
-from marsls_keras.training.refit import FullPlan, plan_full
+from marsls_keras.training.refit import RefitPlan, plan_refit
 from marsls_keras.tuning.out_of_fold import pool_tiles
 
 CONFIDENCE = 0.55
@@ -96,6 +98,17 @@ def test_only_certain_pixels_count_in_loss_and_metric(tiny_run, sampling):
 # --- The road ----------------------------------------------------------------------------------------------------------------------------
 
 
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
 class Counting(keras.callbacks.Callback):
     """Keeps how many pixels an epoch's metric has counted."""
 
@@ -121,17 +134,21 @@ def images(tiny_run, tmp_path_factory) -> Path:
 def refit(tiny_run, images, tmp_path_factory) -> tuple[Run, list[int], list[str]]:
     """A run with a refit of three epochs on pseudo-labels, too; the pixels counted in each epoch; and what was said."""
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("pseudo")) / tiny_run.name)
-    counting, said = Counting(), []
+    counting, kept = Counting(), Kept()
     options = {"epochs": 3, "pseudo": images, "confidence": CONFIDENCE, "callbacks": [counting]}
-    train.train(None, [], None, "full", run.path.parent, run.name, False, False, said.append, **options)
-    return Run.open(run.path), counting.pixels, said
+    logging.getLogger().addHandler(kept)  # caplog is that of one test
+    try:
+        train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options))
+    finally:
+        logging.getLogger().removeHandler(kept)
+    return Run.open(run.path), counting.pixels, kept.messages
 
 
 def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     run, pixels, said = refit
     folder = run.fold_path("full")
     assert "1 of 5 images" in said[1] and "need no pseudo-labels" in said[1]
-    tiles = read_images(images, "auto", [run], "identity", print)
+    tiles = read_images(images, "auto", [run], "identity").tiles
     new = [i for i, digest in enumerate(tiles.hashes) if digest not in pool_tiles(run).hashes]
     each = [next(iter(predict_views(load_member(run, fold), tiles.images[new], ["identity"]))).probability for fold in (0, 1)]
     mean = np.mean(each, axis=0)
@@ -154,7 +171,7 @@ def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     # The statistics are those of the labelled tiles, and these alone count as seen in training.
     mean = json.loads((folder / "normalization.json").read_text())["mean"]
     assert np.allclose(mean, pool_tiles(run).images.mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-5)
-    assert predict_ensemble([run], ["full"], tiles, ["identity"]).seen == 1
+    assert predict_ensemble([run], ["full"], PredictionInputs.alone(tiles), ["identity"]).seen == 1
 
 
 def test_a_submission_says_what_its_weights_have_seen(refit, tiny_run, tmp_path, capsys):
@@ -186,7 +203,7 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     moved = Path(shutil.copytree(images, tmp_path / "moved"))
     options = {"epochs": 3, "pseudo": moved, "confidence": CONFIDENCE, "callbacks": [Stopping()]}
     with pytest.raises(KeyboardInterrupt):
-        train.train(None, [], None, "full", run.path.parent, run.name, False, False, print, **options)
+        train(TrainRequest(fold="full", runs=run.path.parent, name=run.name, **options))
     for fold in (0, 1):  # nothing can be predicted again
         (run.fold_path(fold) / "best.weights.h5").unlink()
     moved.rename(tmp_path / "elsewhere")
@@ -197,7 +214,7 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     assert "Resuming after epoch 2" in (one / "log.txt").read_text()
 
 
-def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
+def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path, caplog):
     """Those of the folder itself, too, which get no labels; and the decision of the folds is followed."""
     run = Run.open(tiny_run.copy(tmp_path / "runs") / tiny_run.name)
     view, own = "identity@48/48", {"weights": {"tiny": 1.0}, "averaging": "logit"}
@@ -209,14 +226,15 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path):
     (tmp_path / "images").mkdir()
     for name in names:
         shutil.copy(tiny_run.data / "train/images" / name, tmp_path / "images" / name)
-    pool, said = pool_tiles(run), []
+    pool = pool_tiles(run)
     labelled = pool.subset([i for i, ref in enumerate(pool.refs) if ref.image.name in (names[1], names[4])])
-    plan, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False, said.append)
+    plan, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False)
     assert plan.pseudo.decision == {"views": view, **own}
-    assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in said)
-    tiles = read_images(tmp_path / "images", "auto", [run], view, print)
-    assert len(tiles) > 6
-    expected = predict_ensemble([run], [0], tiles, [view], averaging="logit", number=6).probability[[0, 2, 3, 5]]
+    assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in caplog.messages)
+    inputs = read_images(tmp_path / "images", "auto", [run], view)
+    assert inputs.number == len(inputs.wanted) == len(inputs.refs) == 6 and inputs.surroundings == len(inputs.tiles) - 6 > 0
+    assert inputs.wanted.hashes == inputs.tiles.hashes[:6]
+    expected = predict_ensemble([run], [0], inputs, [view], averaging="logit").probability[[0, 2, 3, 5]]
     assert np.mean(to_labels(expected, CONFIDENCE) == pseudo.labels) > 0.999
     assert [ref.image.name for ref in pseudo.tiles.refs] == [names[i] for i in (0, 2, 3, 5)]
 
@@ -226,7 +244,7 @@ def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     for path, name in ((one, "mask_col00000_row00000.tif"), (other, "col00000_row00000.tif")):
         shutil.copy(path, tmp_path / name)
     pool = pool_tiles(run)
-    _, pseudo = pseudo_labelled(run, replace(plan_full(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False, print)
+    _, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False)
     joined, weights = pseudo.added_to(pool)
     assert len(Mosaic.of(joined.refs, 32, 32).origins) == len(weights) == 22
     assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs
@@ -301,6 +319,6 @@ def test_a_refit_goes_on_with_nothing_else(refit, tiny_run, images, tmp_path, ca
     plan = run.fold_path("full") / "full.json"
     without = {key: value for key, value in json.loads(plan.read_text()).items() if key != "pseudo"}
     plan.write_text(json.dumps(without))  # as an earlier version wrote it
-    assert FullPlan.read(plan).pseudo is None
+    assert RefitPlan.read(plan).pseudo is None
     assert "began without pseudo-labels" in refused([*again, "--pseudo", test], capsys)
     assert sorted(run.path.rglob("*")) == before

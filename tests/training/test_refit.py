@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,16 @@ from helpers.killing import KILLER
 from helpers.pointwise import PERFECT, compiled, pointwise, training, training_batches
 
 from competition.cli import main
-from competition.commands import predict, submit, tune
+from competition.commands import tune
+from competition.commands.predict import PredictRequest, predict
+from competition.commands.submit import SubmitRequest, submit
 from marsls_keras.config import read_config
 from marsls_keras.errors import InputError
 from marsls_keras.inference.ensemble import predict_ensemble
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run, read_history
-from marsls_keras.training.callbacks.last_checkpoint import KeepLast
-from marsls_keras.training.refit import FullPlan, plan_full
+from marsls_keras.training.callbacks.last_checkpoint import LastCheckpoint
+from marsls_keras.training.refit import RefitPlan, plan_refit
 from marsls_keras.tuning.out_of_fold import pool_tiles
 
 
@@ -54,25 +58,25 @@ def test_the_epochs_are_the_rounded_mean_of_the_folds_but_more_than_the_warm_up(
         (folder / "config.yaml").write_text(text)
     for fold in (0, 1):
         change(run.fold_path(fold) / "metrics.json", best_epoch=best[fold], epochs=20)
-    plan = plan_full(Run.open(run.path))
+    plan = plan_refit(Run.open(run.path))
     assert (plan.epochs, plan.folds, plan.best_epochs) == (epochs, (0, 1), tuple(epoch + 1 for epoch in best))
-    assert plan_full(Run.open(run.path), 17).epochs == 17
+    assert plan_refit(Run.open(run.path), 17).epochs == 17
 
 
 @pytest.mark.parametrize(("kept", "expected"), [(("last", "last"), "last"), (("last", "ema"), "ema"), (("ema", "ema"), "ema")])
 def test_the_weights_are_those_of_most_folds(run, kept, expected):
     for fold in (0, 1):
         change(run.fold_path(fold) / "metrics.json", best_weights=kept[fold])
-    assert plan_full(run).weights == expected
+    assert plan_refit(run).weights == expected
 
 
 def test_only_finished_folds_are_asked_and_without_any_the_epochs_must_be_given(run):
     shutil.rmtree(run.fold_path(1))
-    assert plan_full(run).folds == (0,)
+    assert plan_refit(run).folds == (0,)
     (run.fold_path(0) / "metrics.json").unlink()
     with pytest.raises(InputError, match="no finished fold.*--epochs"):
-        plan_full(run)
-    assert plan_full(run, 3) == FullPlan(3, "ema", (), (), ())
+        plan_refit(run)
+    assert plan_refit(run, 3) == RefitPlan(3, "ema", (), (), ())
 
 
 def test_the_command_refuses_before_it_writes(tiny_run, tmp_path, capsys):
@@ -90,7 +94,7 @@ def test_the_command_refuses_before_it_writes(tiny_run, tmp_path, capsys):
 def test_the_set_of_weights_that_was_decided_on_is_kept_after_the_last_epoch_alone(tmp_path, weights):
     config = training(epochs=3, ema_decay=0.5, swa_epochs=2)
     model, metric = compiled(pointwise(), config)
-    keep = KeepLast(weights, metric, tmp_path, config, training_batches(3))
+    keep = LastCheckpoint(weights, metric, tmp_path, config, training_batches(3))
     keep.set_model(model)
     ends = [(5.0, 1.0), (1.0, 0.5), PERFECT]
     for epoch, (kernel, bias) in enumerate(ends):
@@ -126,7 +130,7 @@ def test_a_refit_is_a_finished_fold_without_scores(tiny_run, refit):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["fold"], metrics["epochs"], metrics["best_epoch"], metrics["tiles"]) == ("full", 3, 2, 0)
     assert metrics["scores"] is None and metrics["counts"] is None and not (folder / "oof.npz").exists()
-    assert refit.trouble("full") is None and refit.finished_folds(["full"]) == ["full"] and refit.finished_folds() == [0, 1]
+    assert refit.fold("full").finished and refit.finished_folds(["full"]) == ["full"] and refit.finished_folds() == [0, 1]
     assert json.loads((folder / "full.json").read_text())["folds"] == [0, 1]
     assert [row["epoch"] for row in read_history(folder / "history.csv")] == [0, 1, 2]
     assert "val_loss" not in read_history(folder / "history.csv")[0]
@@ -143,8 +147,8 @@ def test_a_refit_is_a_finished_fold_without_scores(tiny_run, refit):
 
 def test_every_tile_of_the_pool_was_seen_by_it(refit):
     tiles = pool_tiles(refit).subset([0, 5])
-    assert predict_ensemble([refit], ["full"], tiles, ["identity"]).leaked == [str(ref.image) for ref in tiles.refs]
-    assert not predict_ensemble([refit], [0, 1], tiles, ["identity"]).leaked
+    assert predict_ensemble([refit], ["full"], PredictionInputs.alone(tiles), ["identity"]).leaked == [str(ref.image) for ref in tiles.refs]
+    assert not predict_ensemble([refit], [0, 1], PredictionInputs.alone(tiles), ["identity"]).leaked
 
 
 def test_what_is_finished_is_not_trained_again(refit, capsys):
@@ -164,20 +168,20 @@ def test_nothing_is_measured_or_decided_on_it(refit, tiny_run, capsys):
 
 def test_a_submission_with_it_follows_the_decision_of_the_folds_and_says_so(refit, tiny_run, tmp_path):
     path = refit.path / "decision.json"
-    tune.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], print, "published")
+    tune.tune(["tiny"], refit.path.parent, None, None, 10, ["identity", "flips"], "published")
     decision = json.loads(path.read_text())
-    options = {"images": tiny_run.data / "test", "release": "auto", "say": print}
-    manifest = submit.submit(["tiny"], refit.path.parent, out=tmp_path / "a.zip", folds=["full"], **options)
+    request = SubmitRequest(["tiny"], tiny_run.data / "test", tmp_path / "a.zip", refit.path.parent, ["full"])
+    manifest = submit(request)
     assert manifest["folds"] == ["full"] and list(manifest["runs"]["tiny"]["folds"]) == ["full"]
     assert manifest["expected"]["measured_on"] == "tiles held out by folds 0, 1"
     assert manifest["expected"]["miou"] == decision["expected"]["scores"]["miou"]
     assert manifest["threshold"] == decision["threshold"]
-    found = predict.predict(["tiny"], refit.path.parent, tiny_run.data / "test", tmp_path / "out", ["full"], "auto", False, print)
+    found = predict(PredictRequest(["tiny"], tiny_run.data / "test", tmp_path / "out", refit.path.parent, ["full"]))
     assert found["foreground_ratio"] == manifest["foreground_ratio"]
     # Of folds that were trained anew since, the decision says nothing, and nothing of their refit either.
     change(path, members={"tiny": {**decision["members"]["tiny"], "0": "00" * 32}}, sha256=None)
     with pytest.raises(InputError, match="before fold 0"):
-        submit.submit(["tiny"], refit.path.parent, out=tmp_path / "b.zip", folds=["full"], **options)
+        submit(replace(request, out=tmp_path / "b.zip"))
     path.unlink()
 
 
@@ -187,7 +191,7 @@ def test_a_refit_killed_and_resumed_ends_as_an_undisturbed_one(run, refit, momen
     arguments = ["os.rename", moment, "1", *command(run, "--epochs", 3)]
     done = subprocess.run([sys.executable, "-c", KILLER + COMMAND, *arguments], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert "unfinished" in str(run.trouble("full"))
+    assert run.fold("full").status == "unfinished"
     for fold in (0, 1):  # a plan that was made is kept to, whatever becomes of the folds
         (run.fold_path(fold) / "metrics.json").unlink()
     subprocess.run([sys.executable, "-m", "competition.cli", *command(run, "--resume")], check=True, capture_output=True)

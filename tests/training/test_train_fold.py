@@ -23,6 +23,7 @@ import yaml
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 from tensorflow.python.framework.config import disable_op_determinism
 
+from competition.commands.train import TrainRequest
 from competition.commands.train import train as train_command
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, registry
@@ -36,8 +37,7 @@ FILES = {
 
 def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | None = None, **options):
     """Train as the command does, with the recipe of the tiny run."""
-    options = {"name": None, "resume": False, "overwrite": False, "say": print, **options}
-    return train_command(str(tiny_run.recipe), list(settings), data or tiny_run.data, fold, runs, **options)
+    return train_command(TrainRequest(str(tiny_run.recipe), settings, data or tiny_run.data, fold, runs, **options))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_run_directory_holds_all_that_it_should_and_the_last_state(tiny_run)
         with open(folder / "curves.png", "rb") as file:
             height, width, _ = tf.image.decode_png(file.read()).shape
         assert 400 < height < 2000 and 400 < width < 2000
-        assert Run.open(tiny_run.path).trouble(fold) is None
+        assert Run.open(tiny_run.path).fold(fold).finished
         assert metrics(folder) == tiny_run.results[fold]
 
 
@@ -171,11 +171,11 @@ def test_the_normalisation_knows_the_training_tiles_of_the_fold_alone(tiny_run, 
     assert np.abs(np.array(found["mean"]) / everything.mean((0, 1, 2)) - 1).max() > 1e-3
 
 
-def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path):
-    runs, said = tiny_run.copy(tmp_path), []
+def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path, caplog):
+    runs = tiny_run.copy(tmp_path)
     before = content(runs)
-    _, results = train(tiny_run, runs, fold="all", say=said.append)
-    assert results == [] and said == [f"Fold {fold} of run tiny is finished already." for fold in (0, 1)]
+    _, results = train(tiny_run, runs, fold="all")
+    assert results == [] and caplog.messages == [f"Fold {fold} of run tiny is finished already." for fold in (0, 1)]
     assert content(runs) == before
 
 
@@ -399,7 +399,7 @@ def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, 
     # The tiles that are named were to be trained on, and are as many as a batch has.
     named = re.search(r"The tiles of that step: (.*)\. Going back to the beginning", log)[1].split(", ")
     assert len(named) == 4 and set(named) <= set(held_out(tmp_path / "tiny", 0)[1])
-    assert "is unfinished" in Run.open(tmp_path / "tiny").trouble(0)
+    assert Run.open(tmp_path / "tiny").fold(0).status == "unfinished"
 
 
 def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
@@ -544,19 +544,23 @@ class Full:
     before: dict[str, bytes]
     said: str = ""
 
-    def check(self, file: str) -> set[str]:
+    def check(self, file: str, status: str = "unfinished") -> set[str]:
         """Check that it ended with one message that names the file, and return what it changed, except for TensorBoard's files."""
         *progress, message, code = self.said.splitlines()
         folder = self.runs / "tiny" / "fold_0"
         assert code == "exit 1" and re.match(
             rf"Error: Could not write {re.escape(str(folder))}/{file}: File too large\..* [Ff]ree", message
         )
-        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
+        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ,]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
         assert all(re.match(known, line) for line in progress), progress  # on a slow machine stages, too; what TensorFlow logs
-        assert Run.open(self.runs / "tiny").trouble(0).startswith("fold 0 is unfinished")
+        assert Run.open(self.runs / "tiny").fold(0).status == status
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
-        assert {path for path in self.before if "best-" not in path} <= set(found) and hidden == {".fold_0.lock", ".fold_1.lock"}
+        superseded = ("best-", "00001_000000.npz") if status == "finished" else ("best-",)
+        assert {path for path in self.before if not any(part in path for part in superseded)} <= set(found) and hidden == {
+            ".fold_0.lock",
+            ".fold_1.lock",
+        }
         changed = {path for path in found if found[path] != self.before.get(path) and "tensorboard" not in path}
         assert all(path.startswith("tiny/fold_0/") for path in changed)  # neither fold 1 nor the run itself
         return {path.removeprefix("tiny/fold_0/") for path in changed}
@@ -585,9 +589,7 @@ def full_disk(tiny_run, killed, tmp_path_factory) -> dict[str, Full]:
     return cases
 
 
-@pytest.mark.parametrize(
-    "name,changed", [("oof.npz", {"best.weights.h5"}), ("curves.png", {"best.weights.h5", "oof.npz"}), ("log.txt", set())]
-)
+@pytest.mark.parametrize("name,changed", [("oof.npz", {"best.weights.h5"}), ("log.txt", set())])
 def test_a_disk_that_is_full_at_the_end_of_training(tiny_run, full_disk, name, changed):
     """What could not be written leaves no trace."""
     assert full_disk[name].check(name) <= {"log.txt", "environment.json", *changed}
@@ -603,7 +605,16 @@ def test_a_disk_that_is_full_where_the_weights_go(full_disk):
 
 
 def test_once_there_is_space_the_fold_is_finished(tiny_run, full_disk, deterministic):
-    runs = full_disk["curves.png"].runs
+    runs = full_disk["oof.npz"].runs
     train(tiny_run, runs, resume=True)
     same(runs / "tiny" / "fold_0", tiny_run.path / "fold_0")
     assert {path.name for path in (runs / "tiny" / "fold_0").iterdir()} == FILES
+
+
+def test_a_disk_that_is_full_where_the_curves_go_costs_nothing_but_them(tiny_run, full_disk):
+    case = full_disk["curves.png"]
+    changed = {"best.weights.h5", "oof.npz", "metrics.json"}
+    assert changed <= case.check("curves.png", "finished") <= {"log.txt", "environment.json", *changed}
+    assert train(tiny_run, case.runs, fold="all")[1] == []  # nothing is trained
+    assert (case.runs / "tiny" / "fold_0" / "curves.png").stat().st_size > 1000
+    assert {path.name for path in (case.runs / "tiny" / "fold_0").iterdir()} == FILES

@@ -85,17 +85,21 @@ def test_every_tile_is_predicted_once_by_the_fold_that_held_it_out(run, tiles, m
             assert np.abs(found[held_out] - wrong.probability).max() > 0.01
 
 
-def test_views_are_computed_once(fresh, tiles):
-    said = []
-    first = collect([fresh], tiles, ["identity"], say=said.append)
-    assert said == []  # training has left these
+def test_views_are_computed_once(fresh, tiles, caplog):
+    first = collect([fresh], tiles, ["identity"])
+    assert caplog.messages == []  # training has left these
     views = ["identity", "horizontal_flip", "rot270"]
-    second = collect([fresh], tiles, views, say=said.append)
-    assert said == [f"Predicting {n} tiles of fold {fold} of run tiny in 2 view(s) …" for fold, n in enumerate(np.bincount(first.folds))]
+    second = collect([fresh], tiles, views)
+    assert caplog.messages == [
+        f"Predicting {n} tiles of fold {fold} of run tiny in 2 view(s) …" for fold, n in enumerate(np.bincount(first.folds))
+    ]
     kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()}
-    said.clear()
-    third = collect([fresh], tiles, views, say=said.append)
-    assert said == [] and {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()} == kept
+    caplog.clear()
+    third = collect([fresh], tiles, views)
+    assert (
+        caplog.messages == []
+        and {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()} == kept
+    )
     for view in views:
         assert np.array_equal(second.runs["tiny"][view], third.runs["tiny"][view])
     assert np.array_equal(first.runs["tiny"]["identity"], third.runs["tiny"]["identity"])
@@ -103,7 +107,7 @@ def test_views_are_computed_once(fresh, tiles):
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "other tiles"])
-def test_what_cannot_be_used_is_predicted_again(fresh, tiles, damage):
+def test_what_cannot_be_used_is_predicted_again(fresh, tiles, damage, caplog):
     path = fresh.fold_path(1) / "oof.npz"
     before = collect([fresh], tiles, ["identity"]).runs["tiny"]["identity"]
     if damage == "cut":
@@ -112,17 +116,17 @@ def test_what_cannot_be_used_is_predicted_again(fresh, tiles, damage):
         path.unlink()
     else:
         shutil.copy(fresh.fold_path(0) / "oof.npz", path)
-    said = []
-    assert np.array_equal(collect([fresh], tiles, ["identity"], say=said.append).runs["tiny"]["identity"], before)
-    assert len(said) == 1 and "of fold 1 of run tiny in 1 view(s)" in said[0]
+    caplog.clear()
+    assert np.array_equal(collect([fresh], tiles, ["identity"]).runs["tiny"]["identity"], before)
+    assert len(caplog.messages) == 1 and "of fold 1 of run tiny in 1 view(s)" in caplog.messages[0]
 
 
-def test_predictions_of_earlier_weights_are_not_taken_for_those_of_new_ones(fresh, tiles, members):
+def test_predictions_of_earlier_weights_are_not_taken_for_those_of_new_ones(fresh, tiles, members, caplog):
     before = collect([fresh], tiles, ["identity"])
     exchange_weights(fresh)
-    said = []
-    after = collect([fresh], tiles, ["identity"], say=said.append)
-    assert len(said) == 2 and after.members != before.members
+    caplog.clear()
+    after = collect([fresh], tiles, ["identity"])
+    assert len(caplog.messages) == 2 and after.members != before.members
     for fold in (0, 1):
         index = np.flatnonzero(after.folds == fold)
         exchanged = replace(members[1 - fold], normalizer=members[fold].normalizer)

@@ -9,14 +9,14 @@ from typing import Any
 from marsls_keras.config import Training
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.weight_checkpoint import Keep
+from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 
 
-class KeepBest(Keep):
+class BestCheckpoint(WeightCheckpoint):
     """Evaluate on the held-out tiles and save the weights with the highest pooled mIoU (DualSwinFusionSeg, section "Optimisation").
 
-    The sets of weights that `Keep` names compete. Of equal ones the first wins, and so does the earlier epoch. Weights whose loss is no
-    number are never kept.
+    The sets of weights that `WeightCheckpoint` names compete. Of equal ones the first wins, and so does the earlier epoch. Weights whose
+    loss is no number are never kept.
 
     Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and miou_swa of each
     (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.
@@ -24,9 +24,15 @@ class KeepBest(Keep):
     Args:
         batches: Evaluation batches.
         metric: The model's counting metric.
-        folder: As in `Keep`.
-        config: As in `Keep`.
-        training: As in `Keep`.
+        folder: As in `WeightCheckpoint`.
+        config: As in `WeightCheckpoint`.
+        training: As in `WeightCheckpoint`.
+
+    Example:
+        >>> checkpoint = BestCheckpoint(batches, metric, folder, Training())  # doctest: +SKIP
+        >>> model.fit(training_batches, epochs=60, callbacks=[checkpoint])  # doctest: +SKIP
+        >>> checkpoint.best["epoch"], checkpoint.best["weights"]  # doctest: +SKIP
+        (41, 'ema')
     """
 
     def __init__(

@@ -9,18 +9,24 @@ from typing import Any
 from marsls_keras.config import Training
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.weight_checkpoint import Keep
+from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 
 
-class KeepLast(Keep):
-    """Save one of the sets of weights that `Keep` names, at the end of the last epoch, without a look at any tile.
+class LastCheckpoint(WeightCheckpoint):
+    """Save one of the sets of weights that `WeightCheckpoint` names, at the end of the last epoch, without a look at any tile.
 
     Args:
         weights: Which: "last", "ema" or "swa".
-        metric: As in `Keep`.
-        folder: As in `Keep`.
-        config: As in `Keep`.
-        training: As in `Keep`.
+        metric: As in `WeightCheckpoint`.
+        folder: As in `WeightCheckpoint`.
+        config: As in `WeightCheckpoint`.
+        training: As in `WeightCheckpoint`.
+
+    Example:
+        >>> checkpoint = LastCheckpoint("ema", metric, folder, Training(epochs=30))  # doctest: +SKIP
+        >>> model.fit(batches, epochs=30, callbacks=[checkpoint])  # doctest: +SKIP
+        >>> checkpoint.best["epoch"]  # doctest: +SKIP
+        29
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Live progress on stderr: a bar per epoch on a terminal, a line per epoch otherwise, and both kept in log.txt and history.csv."""
+"""Progress of a training on stderr: a bar an epoch on a terminal, and a line an epoch, which log.txt keeps."""
 
 from __future__ import annotations
 
@@ -11,51 +11,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from marsls_keras.errors import RunError
-from marsls_keras.files import write_text
-from marsls_keras.runs.run import history_text
 from marsls_keras.runtime import peak_memory
 
 
-class Rows(keras.callbacks.Callback):
-    """Complete the epoch's logs with learning rate, seconds and speed, and write them to history.csv.
-
-    Args:
-        path: Where history.csv goes.
-        rows: The history so far; grows by a row an epoch.
-        tiles: Training tiles an epoch.
-    """
-
-    def __init__(self, path: Path, rows: list[dict[str, float]], tiles: int) -> None:
-        super().__init__()
-        self.path, self.rows, self.tiles = path, rows, tiles
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-        self._trained = self._start
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note when training ended, so that evaluation does not count as training speed."""
-        self._trained = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Write the row."""
-        row = {"epoch": epoch, "loss": logs["loss"], "miou": logs["miou"]}
-        row |= {name: float(value) for name, value in logs.items() if name not in row}
-        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        row["seconds"] = round(time.perf_counter() - self._start, 3)
-        row["tiles_per_second"] = round(self.tiles / max(self._trained - self._start, 1e-9), 2)
-        self.rows.append(row)
-        write_text(self.path, history_text(self.rows))
-
-
-class Live(keras.callbacks.Callback):
-    """Show how training goes; whoever starts the training stops `bar` when it ends, well or badly.
+class ProgressDisplay(keras.callbacks.Callback):
+    """Show a progress bar and print a line an epoch; whoever starts the training stops `bar` when it ends, well or badly.
 
     Args:
         title: What is trained, such as "default fold 0".
         epochs: Number of epochs in all.
         log: File that the lines are appended to.
+
+    Example:
+        >>> progress = ProgressDisplay("default fold 0", epochs=60, log=folder / "log.txt")  # doctest: +SKIP
+        >>> progress.follow(rows, steps=25, batch_size=16)  # doctest: +SKIP
+        >>> model.fit(batches, epochs=60, callbacks=[progress])  # doctest: +SKIP
+        >>> progress.bar.stop()  # doctest: +SKIP
     """
 
     def __init__(self, title: str, epochs: int, log: Path) -> None:

@@ -9,7 +9,7 @@ import keras
 
 from marsls_keras.errors import Interrupted
 from marsls_keras.signals import Signals
-from marsls_keras.training.callbacks.backup_state import NotFinite, SaveState, State
+from marsls_keras.training.callbacks.backup_state import BackupState, NotFinite, TrainingState
 
 
 class Diverged(Exception):
@@ -18,6 +18,10 @@ class Diverged(Exception):
     Attributes:
         epoch: Epoch, from 0.
         step: Step in it, from 0; None if it was noticed only when the epoch had ended.
+
+    Example:
+        >>> Diverged(epoch=3, step=None).epoch
+        3
     """
 
     def __init__(self, epoch: int, step: int | None) -> None:
@@ -25,11 +29,11 @@ class Diverged(Exception):
         self.epoch, self.step = epoch, step
 
 
-class Watch(keras.callbacks.Callback):
-    """Stop training at a loss that is no number, and where a signal asks for it; the state is saved there.
+class StopOnTrouble(keras.callbacks.Callback):
+    """Stop training at a NaN or infinite loss, or when a signal arrives; the state is saved first.
 
     Args:
-        save: The callback that saves the state.
+        backup: The callback that saves the state.
         signals: The signals.
         steps: Steps an epoch.
         state: The state that training goes on from.
@@ -38,11 +42,15 @@ class Watch(keras.callbacks.Callback):
         first_step: Steps that the first epoch had done before it was stopped.
         epoch: The current epoch, from 0.
         done: Steps done so far.
+
+    Example:
+        >>> with Signals() as signals:  # doctest: +SKIP
+        ...     model.fit(batches, callbacks=[StopOnTrouble(backup, signals, steps=25, state=None), checkpoint, backup])
     """
 
-    def __init__(self, save: SaveState, signals: Signals, steps: int, state: State | None) -> None:
+    def __init__(self, backup: BackupState, signals: Signals, steps: int, state: TrainingState | None) -> None:
         super().__init__()
-        self.save, self.signals, self.steps, self.state = save, signals, steps, state
+        self.backup, self.signals, self.steps, self.state = backup, signals, steps, state
         self.first_step = state.step if state else 0
         self.epoch = state.epochs if state else 0
         self.done = 0
@@ -57,7 +65,7 @@ class Watch(keras.callbacks.Callback):
         if self.signals.received:
             raise Interrupted(self.signals.received, f"after epoch {epoch}")
         if self.state and self.state.step:
-            self.state.restore_metrics(self.model, self.save.keep)
+            self.state.restore_metrics(self.model, self.backup.checkpoint)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         """Look at the loss and for a signal.
@@ -73,7 +81,7 @@ class Watch(keras.callbacks.Callback):
             raise Diverged(self.epoch, step)
         if self.signals.received and step + 1 < self.steps:  # the last step's state is saved with the epoch
             try:
-                self.save.save(self.epoch, step + 1)
+                self.backup.save(self.epoch, step + 1)
             except NotFinite:
                 raise Diverged(self.epoch, step) from None
             raise Interrupted(self.signals.received, f"in epoch {self.epoch + 1}, after step {step + 1} of {self.steps}")

@@ -16,7 +16,7 @@ from marsls_keras.config import Training
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.files import atomic
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.statistics_averaging import StatisticsAverage
+from marsls_keras.training.callbacks.statistics_averaging import StatisticsAverage
 from marsls_keras.training.weight_averaging import WeightMean, averaged_weights
 
 
@@ -30,8 +30,8 @@ class _Memory(io.BytesIO):
         return "memory.weights.h5"
 
 
-class Keep(keras.callbacks.Callback):
-    """Base of the callbacks that keep weights: `KeepBest` by the score on held-out tiles, `KeepLast` those of the last epoch.
+class WeightCheckpoint(keras.callbacks.Callback):
+    """Base of the callbacks that keep weights: `BestCheckpoint` by the score on held-out tiles, `LastCheckpoint` those of the last epoch.
 
     There are up to three sets of weights: `last`, those that are trained; `ema`, the optimiser's moving average, if it has one, with
     statistics of batch normalisation that were averaged likewise; and `swa`, the mean over the ends of the last `swa_epochs` epochs so
@@ -48,6 +48,11 @@ class Keep(keras.callbacks.Callback):
         waited: Epochs since then.
         statistics: What averages those of batch normalisation, to be called after each step, before a state is saved; None without `ema`.
         sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
+
+    Example:
+        >>> checkpoint = LastCheckpoint("last", metric, folder, Training())  # doctest: +SKIP
+        >>> isinstance(checkpoint, WeightCheckpoint)  # doctest: +SKIP
+        True
     """
 
     def __init__(self, metric: SegmentationCounts, folder: Path, config: Training, training: TrainingBatches | None = None) -> None:

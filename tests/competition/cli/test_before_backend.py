@@ -69,7 +69,7 @@ CASES = {
     "search: no data": (["tune", "training", "--config", "tiny.yaml", "--data", "nowhere"], ""),
     "submit: no run": (["submit", "--run", "nope"], "There is no run 'nope'"),
     "submit: run twice": (["submit", "--run", "tiny", "--run", "tiny"], "is given twice"),
-    "submit: weights": (["submit", "--run", "tiny@emma"], "Did you mean ema?"),
+    "submit: weights": (["submit", "--run", "tiny@ema"], "RUN@SET was removed"),
     "submit: folds": (["submit", "--run", "tiny", "--folds", "0;1"], "--folds 0;1"),
     "submit: no images": (["submit", "--run", "tiny", "--images", "nowhere"], "There is no folder nowhere"),
     "submit: images a file": (["submit", "--run", "tiny", "--images", "tiny.yaml"], "tiny.yaml is a file, expected a folder"),

@@ -22,7 +22,7 @@ from marsls_keras.json_records import read_record
 from marsls_keras.report.study_plots import study_plots
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run
-from marsls_keras.training.refit import FullPlan
+from marsls_keras.training.refit import RefitPlan
 
 STUDY = {
     **{"name": "s", "folds": [0], "importance": {"training.learning_rate": 0.7}},
@@ -46,7 +46,7 @@ FULL_PLAN = {
 def run(tiny_run, tmp_path_factory) -> Path:
     """Return a copy of the run with every kind of JSON file; all but the study and the refit's plan are as commands wrote them."""
     runs = tiny_run.copy(tmp_path_factory.mktemp("edited"))
-    tune.tune([tiny_run.name], runs, None, None, 20, ["flips"], lambda line: None, "published")
+    tune.tune([tiny_run.name], runs, None, None, 20, ["flips"], "published")
     path = runs / tiny_run.name
     (path / "search").mkdir()
     (path / "search" / "study.json").write_text(json.dumps(STUDY))
@@ -77,7 +77,7 @@ READERS = {
         Normalizer.from_json(read_record(path / "fold_1/normalization.json", NormalizationRecord)),
     ),
     "fold_1/environment.json": lambda path: read_record(path / "fold_1/environment.json", EnvironmentRecord),
-    "fold_full/full.json": lambda path: FullPlan.read(path / "fold_full/full.json"),
+    "fold_full/full.json": lambda path: RefitPlan.read(path / "fold_full/full.json"),
     "search/study.json": lambda path: [title for title, *_ in study_plots(read_record(path / "search/study.json", StudyRecord))],
 }
 OTHER = (None, -1, 10**30, "text", "", True, [], {}, 0.5)
@@ -228,13 +228,13 @@ def test_what_a_fold_was_trained_with_is_bound_to_it(run, tmp_path, name, folds)
         value["mean"][0] += 0.1
     (copy / name).write_text(json.dumps(value))
     opened = Run.open(copy)
-    assert [k for k in (0, 1) if opened.trouble(k)] == folds
+    assert [k for k in (0, 1) if not opened.fold(k).finished] == folds
     with pytest.raises(InputError, match=rf"fold 1 was trained with another {Path(name).name} \(.*{name} is missing or changed\)"):
         opened.finished_folds()
     metrics = json.loads((copy / "fold_1/metrics.json").read_text())
     del metrics["files_sha256"]  # an earlier version
     (copy / "fold_1/metrics.json").write_text(json.dumps(metrics))
-    assert opened.trouble(1) is None
+    assert opened.fold(1).finished
 
 
 def test_real_commands_name_the_file(run, tmp_path, tiny_run):
@@ -258,19 +258,19 @@ def test_real_commands_name_the_file(run, tmp_path, tiny_run):
     assert not (tmp_path / "a.zip").exists() and not (tmp_path / "out").exists() and not (tmp_path / "r.html").exists()
 
 
-def test_a_damaged_cache_of_predictions_is_made_again(run, tmp_path):
+def test_a_damaged_cache_of_predictions_is_made_again(run, tmp_path, caplog):
     copy = Path(shutil.copytree(run, tmp_path / "tiny"))
     path = copy / "fold_0" / "oof.npz"
-    before = _gather(Run.open(copy), None, lambda line: None).probability
+    before = _gather(Run.open(copy), None).probability
     arrays = dict(np.load(path))
     views = [key for key in arrays if key.startswith("view_")]
     for change in (lambda a: a[:, :-1], lambda a: a[:-1], lambda a: a.astype(np.float32), lambda a: a * np.float16(3), lambda a: a[0]):
         np.savez(path, **{key: change(value) if key in views else value for key, value in arrays.items()})
-        said = []
-        assert np.allclose(_gather(Run.open(copy), None, said.append).probability, before, atol=1e-3)
-        assert any("Predicting" in line for line in said)
+        caplog.clear()
+        assert np.allclose(_gather(Run.open(copy), None).probability, before, atol=1e-3)
+        assert any("Predicting" in line for line in caplog.messages)
     (copy / "fold_0" / "best.weights.h5").write_bytes(b"damaged")
-    assert "best.weights.h5 is missing or changed" in Run.open(copy).trouble(0)
+    assert "best.weights.h5 is missing or changed" in Run.open(copy).fold(0).trouble
 
 
 @pytest.mark.parametrize("name", ["/tmp/x", "../x", "a/../../x", "", "..", "a\\b", "a+b"])
@@ -308,4 +308,4 @@ def test_a_closed_pipe_is_no_error(command):
 
 
 def test_a_refit_is_told_by_its_full_name(run):
-    assert FullPlan.read(run / f"fold_{FULL}" / "full.json").pseudo.decision["averaging"] == "logit"
+    assert RefitPlan.read(run / f"fold_{FULL}" / "full.json").pseudo.decision["averaging"] == "logit"

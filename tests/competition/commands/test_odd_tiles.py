@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from competition.commands import submit, train, tune
+from competition.commands import tune
+from competition.commands.submit import SubmitRequest, submit
+from competition.commands.train import TrainRequest, train
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.inference.decision import PLAIN
 from marsls_keras.inference.ensemble import predict_decided
+from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run
 
 RECIPE = """\
@@ -28,36 +31,36 @@ inference: {batch_size: 4, view_sets: [d4, flips@64]}
 """
 
 
-def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path) -> None:
+def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path, caplog) -> None:
     images = tmp_path / "images"
     write_dataset(tmp_path / "raw", "challenge", train=1, val=0, test=4, size=32)
     shutil.copytree(tmp_path / "raw" / "test" / "images", images)
     blank = sorted(images.iterdir())[1]
     tifffile.imwrite(blank, np.full((32, 32, 7), np.finfo(np.float32).min), photometric="minisblack", planarconfig="contig")
-    said: list[str] = []
-    manifest = submit.submit(["tiny"], tiny_run.runs, images, tmp_path / "out.zip", None, "auto", said.append)
+    caplog.clear()
+    manifest = submit(SubmitRequest(["tiny"], images, tmp_path / "out.zip", tiny_run.runs))
     assert manifest["release"] == "challenge"
-    assert any("no data in any band" in line and str(blank) in line for line in said)
+    assert any("no data in any band" in line and str(blank) in line for line in caplog.messages)
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert len(archive.namelist()) == 4
         assert not tifffile.imread(BytesIO(archive.read(blank.name))).any()
     tiles = load(Dataset.from_images(images))
-    probability = predict_decided([Run.open(tiny_run.path)], [0], tiles, dict(PLAIN)).probability
+    probability = predict_decided([Run.open(tiny_run.path)], [0], PredictionInputs.alone(tiles), dict(PLAIN)).probability
     assert [bool(tile.any()) for tile in probability] == [True, False, True, True]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["flips", "rmau_net"])
-def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path) -> None:
+def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path, caplog) -> None:
     write_dataset(tmp_path / "data", "challenge", train=8, val=2, test=3, size=64)
     for path in (tmp_path / "data").rglob("*.tif"):
         array = tifffile.imread(path)[:32]
         tifffile.imwrite(path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {}))
     (tmp_path / "flat.yaml").write_text(RECIPE.replace("PRESET", preset))
-    said: list[str] = []
-    train.train(str(tmp_path / "flat.yaml"), [], tmp_path / "data", "all", tmp_path / "runs", None, False, False, said.append)
-    decision, _ = tune.tune(["flat"], tmp_path / "runs", None, None, 10, [], said.append)
+    caplog.clear()
+    train(TrainRequest(str(tmp_path / "flat.yaml"), data=tmp_path / "data", runs=tmp_path / "runs"))
+    decision, _ = tune.tune(["flat"], tmp_path / "runs", None, None, 10, [])
     assert "views" in decision
-    manifest = submit.submit(["flat"], tmp_path / "runs", None, tmp_path / "out.zip", None, "auto", said.append)
+    manifest = submit(SubmitRequest(["flat"], out=tmp_path / "out.zip", runs=tmp_path / "runs"))
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert [tifffile.imread(BytesIO(archive.read(name))).shape for name in archive.namelist()] == [(32, 64)] * 3

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from helpers.tiffs import write_gdal
 
-from competition.commands import train
 from competition.commands.check import check_data
+from competition.commands.train import TrainRequest, train
 from marsls_keras.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -51,9 +51,9 @@ def test_check_warns_where_no_label_of_the_pool_holds_landslide(data_root):
     assert problem == {"kind": "no landslide", "message": what, "severity": "warning"}
 
 
-def test_train_warns_where_no_label_of_the_pool_holds_landslide(data_root, tmp_path):
-    root, said = barren_folder(data_root()), []
+def test_train_warns_where_no_label_of_the_pool_holds_landslide(data_root, tmp_path, caplog):
+    root = barren_folder(data_root())
     with pytest.raises(InputError, match="64"):  # so that nothing is trained here
-        train.train("demo", ["data.folds=2"], root, "0", tmp_path / "runs", None, False, False, said.append, devices=64)
-    (line,) = [line for line in said if line.startswith("Warning")]
+        train(TrainRequest("demo", ["data.folds=2"], root, "0", tmp_path / "runs", devices=64))
+    (line,) = [line for line in caplog.messages if line.startswith("Warning")]
     assert line.startswith("Warning: none of the 10 labelled tiles holds any landslide")

@@ -74,7 +74,7 @@ def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
     alone = cached()["identity@64/32 isolated"].probability.astype(np.float32)
     assert "identity@64/32" not in cached() and np.abs(alone - expected.probability).max() < 1e-3
     # The report's maps are of the picture, one, all the same.
-    assert {ref.raster for ref in _gather(run, None, print).refs} == {ref.raster for ref in tiles.refs}
+    assert {ref.raster for ref in _gather(run, None).refs} == {ref.raster for ref in tiles.refs}
     capsys.readouterr()
     assert tune(run, "--json") == 0
     assert json.loads(capsys.readouterr().out)["isolated"] is False

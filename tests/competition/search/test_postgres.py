@@ -69,7 +69,7 @@ def test_two_workers_of_which_one_is_killed(server, tmp_path, monkeypatch):
     assert other.wait(120) == 0 and more == []
     # The heartbeat may have been too fresh for the other worker to give the trial up; whoever goes on does.
     monkeypatch.setattr(storage, "HEARTBEAT", 1)
-    opened = open_storage(server, print)
+    opened = open_storage(server)
     study = optuna.load_study(storage=opened, study_name="study")
 
     def given_up():
@@ -95,5 +95,5 @@ def test_the_command_on_postgresql(server, tiny_run, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 trials (2 complete)" in done.stdout and (tmp_path / "pg/search/best.yaml").exists()
     assert not (tmp_path / "pg/search/journal.log").exists()
-    study = optuna.load_study(storage=open_storage(server, print), study_name="pg")
+    study = optuna.load_study(storage=open_storage(server), study_name="pg")
     assert [len(trial.intermediate_values) for trial in study.trials] == [1, 1]  # reported from the trials' own processes

@@ -1,6 +1,7 @@
 """The workers of a search: how trials end, what stays on disk, going on, and several workers on one study."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -23,16 +24,16 @@ from marsls_keras.errors import InputError, RunError
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def test_failed_trials_are_recorded_with_their_reason_and_stop_nothing(tmp_path):
-    made, said = plan(tmp_path, trials=6), []
+def test_failed_trials_are_recorded_with_their_reason_and_stop_nothing(tmp_path, caplog):
+    made = plan(tmp_path, trials=6)
     what = {"1": "kill", "2": "fail", "3": "prune", "4": "nothing"}
-    study = search(made, open_storage(f"{tmp_path}/journal.log", said.append), tmp_path, say=said.append, TRIALS=what).run()
+    study = search(made, open_storage(f"{tmp_path}/journal.log"), tmp_path, TRIALS=what).run()
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "FAIL", "FAIL", "PRUNED", "FAIL", "COMPLETE"]
     assert reason_of(study.trials[1]) == "its process was ended by SIGKILL, as the system does when memory runs out"
     assert reason_of(study.trials[2]) == "exit code 1: Training diverged: NaN."
     assert "it left no result" in reason_of(study.trials[4]) and "metrics.json" in reason_of(study.trials[4])
-    assert "Trial 2 failed: exit code 1: Training diverged: NaN." in said
+    assert "Trial 2 failed: exit code 1: Training diverged: NaN." in caplog.messages
     for number in (0, 5):
         trial = study.trials[number]
         assert trial.value == pytest.approx(miou(trial.params["training.learning_rate"]), abs=1e-12)
@@ -41,23 +42,35 @@ def test_failed_trials_are_recorded_with_their_reason_and_stop_nothing(tmp_path)
     assert [row["reason"] is not None for row in rows] == [state == "FAIL" for state in states]
 
 
-def test_a_trial_that_another_worker_has_given_up_stops_nothing(tmp_path):
-    """As after a machine slept longer than its heartbeats may be late."""
-    path, said = f"{tmp_path}/journal.log", []
+class GivesUpTrial0(logging.Handler):
+    """Another worker, which gives trial 0 up as soon as it has begun."""
 
-    def say(line):
-        said.append(line)
-        if line.startswith("Trial 0: "):  # it has begun
-            storage = open_storage(path, print)
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def emit(self, record):
+        if record.getMessage().startswith("Trial 0: "):
+            storage = open_storage(self.path)
             storage.set_trial_state_values(storage.get_all_trials(0)[0]._trial_id, TrialState.FAIL)
 
-    study = search(plan(tmp_path, trials=2), open_storage(path, print), tmp_path, say=say, TRIALS={"0": "fail"}).run()
+
+def test_a_trial_that_another_worker_has_given_up_stops_nothing(tmp_path):
+    """As after a machine slept longer than its heartbeats may be late."""
+    path = f"{tmp_path}/journal.log"
+    other = GivesUpTrial0(path)
+    logger = logging.getLogger("competition.search.study")
+    logger.addHandler(other)
+    try:
+        study = search(plan(tmp_path, trials=2), open_storage(path), tmp_path, TRIALS={"0": "fail"}).run()
+    finally:
+        logger.removeHandler(other)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
     assert reason_of(study.trials[0]) == "its worker ended without a word"
 
 
 def test_the_best_trial_is_a_recipe_and_of_the_others_small_files_stay(tmp_path):
-    study = search(plan(tmp_path, trials=5, folds=(0, 1)), open_storage(f"{tmp_path}/journal.log", print), tmp_path).run()
+    study = search(plan(tmp_path, trials=5, folds=(0, 1)), open_storage(f"{tmp_path}/journal.log"), tmp_path).run()
     rates = [trial.params["training.learning_rate"] for trial in study.trials]
     values = [trial.value for trial in study.trials]
     assert values == pytest.approx([miou(rate, folds=2) for rate in rates], abs=1e-12)  # over the pixels of both folds
@@ -81,17 +94,17 @@ def test_the_best_trial_is_a_recipe_and_of_the_others_small_files_stay(tmp_path)
 
 def test_a_study_goes_on_with_other_draws_and_ends_at_its_number_of_trials(tmp_path):
     path = tmp_path / "journal.log"
-    search(plan(tmp_path, trials=2), open_storage(str(path), print), tmp_path).run()
-    study = search(plan(tmp_path, trials=4), open_storage(str(path), print), tmp_path).run()
+    search(plan(tmp_path, trials=2), open_storage(str(path)), tmp_path).run()
+    study = search(plan(tmp_path, trials=4), open_storage(str(path)), tmp_path).run()
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
     assert len({trial.params["training.learning_rate"] for trial in study.trials}) == 4
-    assert len(search(plan(tmp_path, trials=3), open_storage(str(path), print), tmp_path).run().trials) == 4
+    assert len(search(plan(tmp_path, trials=3), open_storage(str(path)), tmp_path).run().trials) == 4
     assert [name for name, _ in begun(tmp_path)] == ["trial_0", "trial_1", "trial_2", "trial_3"]
 
 
 def test_another_search_does_not_go_on_with_the_study(tmp_path):
     path = tmp_path / "journal.log"
-    search(plan(tmp_path, trials=1), open_storage(str(path), print), tmp_path).run()
+    search(plan(tmp_path, trials=1), open_storage(str(path)), tmp_path).run()
     for changes, expected in (
         ({"training": {"epochs": 7}}, "training.epochs: 60 → 7"),
         ({"folds": (1,)}, r"folds: \[0\] → \[1\]"),
@@ -99,16 +112,16 @@ def test_another_search_does_not_go_on_with_the_study(tmp_path):
         ({"sha256": "others"}, "the tiles in the data folder"),
     ):
         with pytest.raises(InputError, match=f"(?s)Study study was begun otherwise.*{expected}.*another name with --run"):
-            search(plan(tmp_path, **changes), open_storage(str(path), print), tmp_path)
+            search(plan(tmp_path, **changes), open_storage(str(path)), tmp_path)
     path.unlink()  # the trials are still there, and another study must not write over them
     with pytest.raises(InputError, match="holds trials of another study, such as trial_0"):
-        search(plan(tmp_path), open_storage(str(path), print), tmp_path)
+        search(plan(tmp_path), open_storage(str(path)), tmp_path)
 
 
 def test_trials_at_once_are_no_more_than_jobs(tmp_path):
     made = plan(tmp_path, trials=4)
     began = time.monotonic()
-    study = search(made, open_storage(f"{tmp_path}/journal.log", print), tmp_path, jobs=2, SECONDS_A_TRIAL="1").run()
+    study = search(made, open_storage(f"{tmp_path}/journal.log"), tmp_path, jobs=2, SECONDS_A_TRIAL="1").run()
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
     spans = [(trial.datetime_start, trial.datetime_complete) for trial in study.trials]
     at_once = [sum(a <= start < b for a, b in spans) for start, _ in spans]
@@ -118,14 +131,14 @@ def test_trials_at_once_are_no_more_than_jobs(tmp_path):
 def test_two_workers_share_a_study_without_duplicates(tmp_path):
     workers = [worker(tmp_path, tmp_path / "journal.log", 6, SECONDS_A_TRIAL="0.3") for _ in range(2)]
     assert [process.wait(120) for process in workers] == [0, 0]
-    storage = open_storage(f"{tmp_path}/journal.log", print)
+    storage = open_storage(f"{tmp_path}/journal.log")
     study = optuna.load_study(storage=storage, study_name="study")
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 6
     assert sorted(name for name, _ in begun(tmp_path)) == sorted(f"trial_{i}" for i in range(6))
     assert len({trial.params["training.learning_rate"] for trial in study.trials}) == 6
 
 
-def test_a_worker_that_is_killed_takes_its_trial_with_it_and_another_goes_on(tmp_path):
+def test_a_worker_that_is_killed_takes_its_trial_with_it_and_another_goes_on(tmp_path, caplog):
     first = worker(tmp_path, tmp_path / "journal.log", 4, TRIALS=json.dumps({"1": "wait"}))
     wait_for(lambda: (tmp_path / "begun.txt").exists() and len(begun(tmp_path)) == 2)
     trial = int(begun(tmp_path)[1][1])
@@ -133,10 +146,9 @@ def test_a_worker_that_is_killed_takes_its_trial_with_it_and_another_goes_on(tmp
     first.kill()
     first.wait()
     wait_for(lambda: not alive(trial), 10)
-    said = []
-    study = search(plan(tmp_path, trials=4), open_storage(f"{tmp_path}/journal.log", said.append), tmp_path, say=said.append).run()
+    study = search(plan(tmp_path, trials=4), open_storage(f"{tmp_path}/journal.log"), tmp_path).run()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    assert "Trial 1 is given up: its worker is gone." in said
+    assert "Trial 1 is given up: its worker is gone." in caplog.messages
 
 
 def test_a_signal_ends_the_trials_and_says_so(tmp_path):
@@ -144,7 +156,7 @@ def test_a_signal_ends_the_trials_and_says_so(tmp_path):
     wait_for(lambda: (tmp_path / "begun.txt").exists())
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0  # the command makes an exit code of it
-    study = optuna.load_study(storage=open_storage(f"{tmp_path}/journal.log", print), study_name="study")
+    study = optuna.load_study(storage=open_storage(f"{tmp_path}/journal.log"), study_name="study")
     assert [(trial.state, reason_of(trial)) for trial in study.trials] == [(TrialState.FAIL, "stopped by SIGTERM")]
     assert not alive(int(begun(tmp_path)[0][1]))
 

@@ -11,12 +11,13 @@ from marsls_keras.config import Training
 from marsls_keras.errors import RunError
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.backup_state import NotFinite, Plan, SaveState, State, read_state
-from marsls_keras.training.callbacks.best_checkpoint import KeepBest
+from marsls_keras.training.callbacks.backup_state import BackupState, NotFinite, TrainingState, read_state
+from marsls_keras.training.callbacks.best_checkpoint import BestCheckpoint
 from marsls_keras.training.optimizer import build_optimizer
+from marsls_keras.training.recovery import Recovery
 
 CONFIG = Training(epochs=4, batch_size=2, warmup_epochs=1, learning_rate=0.01, ema_decay=0.8, accumulate=2, patience=3)
-PLAN = Plan(batch_size=1, accumulate=4, rollbacks=1, trouble=("NaN in epoch 1",))
+PLAN = Recovery(batch_size=1, accumulate=4, rollbacks=1, trouble=("NaN in epoch 1",))
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def variables(model: keras.Model) -> list:
     return [*model.variables, *model.optimizer.variables]
 
 
-def keeper(folder: Path, metric: SegmentationCounts) -> KeepBest:
-    return KeepBest(None, metric, folder.parent, CONFIG)
+def keeper(folder: Path, metric: SegmentationCounts) -> BestCheckpoint:
+    return BestCheckpoint(None, metric, folder.parent, CONFIG)
 
 
 def saved_states(folder: Path, epochs: range, filters: int = 2) -> list[list[np.ndarray]]:
@@ -49,7 +50,7 @@ def saved_states(folder: Path, epochs: range, filters: int = 2) -> list[list[np.
     model, metric = network(0, filters)
     keep = keeper(folder, metric)
     rows: list[dict[str, float]] = []
-    save = SaveState(folder, keep, rows, CONFIG.epochs, PLAN)
+    save = BackupState(folder, keep, rows, CONFIG.epochs, PLAN)
     save.set_model(model)
     rng, values = np.random.default_rng(1), []
     for epoch in epochs:
@@ -64,7 +65,7 @@ def saved_states(folder: Path, epochs: range, filters: int = 2) -> list[list[np.
     return values
 
 
-def restored(folder: Path, filters: int = 2) -> tuple[State, keras.Model, KeepBest]:
+def restored(folder: Path, filters: int = 2) -> tuple[TrainingState, keras.Model, BestCheckpoint]:
     state = read_state(folder)
     model, metric = network(7, filters)
     keep = keeper(folder, metric)
@@ -84,7 +85,7 @@ def test_the_last_two_states_are_kept_and_the_newest_is_restored(tmp_path, polic
     values = saved_states(folder, range(4))
     assert sorted(path.name for path in folder.iterdir()) == ["00003_000000.npz", "00004_000000.npz"]
     state, model, keep = restored(folder)
-    assert (state.epochs, state.step, state.epochs_planned, state.plan) == (4, 0, 4, PLAN)
+    assert (state.epochs, state.step, state.epochs_planned, state.recovery) == (4, 0, 4, PLAN)
     assert state.history == [{"miou": epoch / 7} for epoch in range(4)]
     assert keep.best == {"epoch": 3, "miou": 3 / 7, "weights": "ema", "file": "best-3.weights.h5"}
     assert keep.waited == 3 and keep.stopped
@@ -93,7 +94,7 @@ def test_the_last_two_states_are_kept_and_the_newest_is_restored(tmp_path, polic
 
 def test_a_state_within_an_epoch_has_what_the_metrics_counted(tmp_path):
     model, metric = network(0)
-    save = SaveState(tmp_path / "state", keeper(tmp_path / "state", metric), [], 4, PLAN)
+    save = BackupState(tmp_path / "state", keeper(tmp_path / "state", metric), [], 4, PLAN)
     save.set_model(model)
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 2)).astype(np.float32)
     model.train_on_batch(x, (x[..., :1] > 0).astype(np.float32))
@@ -111,7 +112,7 @@ def test_a_state_that_is_no_number_is_not_saved(tmp_path, value):
     folder = tmp_path / "state"
     saved_states(folder, range(1))
     model, metric = network(0)
-    save = SaveState(folder, keeper(folder, metric), [], 4, PLAN)
+    save = BackupState(folder, keeper(folder, metric), [], 4, PLAN)
     save.set_model(model)
     weights = model.trainable_variables[0]
     weights.assign(keras.ops.full(weights.shape, value))
@@ -123,7 +124,7 @@ def test_a_state_that_is_no_number_is_not_saved(tmp_path, value):
 def test_a_state_whose_weights_give_no_loss_is_not_saved(tmp_path):
     model, metric = network(0)
     keep = keeper(tmp_path / "state", metric)
-    save = SaveState(tmp_path / "state", keep, [], 4, PLAN)
+    save = BackupState(tmp_path / "state", keep, [], 4, PLAN)
     save.set_model(model)
     keep.sound = False
     with pytest.raises(NotFinite):
@@ -173,4 +174,4 @@ def test_a_state_of_another_network_is_refused(tmp_path):
 
 
 def test_the_factor_of_the_learning_rate_halves_with_each_rollback():
-    assert [Plan(8, 1, rollbacks=n).factor for n in range(3)] == [1, 0.5, 0.25]
+    assert [Recovery(8, 1, rollbacks=n).factor for n in range(3)] == [1, 0.5, 0.25]

@@ -36,7 +36,7 @@ from keras import layers
 from marsls_keras.counts import confusion
 from marsls_keras.data.pipeline.batches import evaluation_batches
 from marsls_keras.metrics import SegmentationCounts
-from marsls_keras.training.callbacks.best_checkpoint import KeepBest
+from marsls_keras.training.callbacks.best_checkpoint import BestCheckpoint
 
 
 def test_the_scores_that_the_tests_rely_on():
@@ -170,7 +170,7 @@ def test_the_mean_is_evaluated_with_statistics_of_its_own(tmp_path):
 
 def test_a_mean_needs_training_batches(tmp_path):
     with pytest.raises(ValueError, match="swa_epochs needs training batches"):
-        KeepBest(None, SegmentationCounts(), tmp_path, training(swa_epochs=1))
+        BestCheckpoint(None, SegmentationCounts(), tmp_path, training(swa_epochs=1))
 
 
 def test_a_file_stays_until_two_states_do_without_it(tmp_path):

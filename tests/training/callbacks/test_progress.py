@@ -12,7 +12,8 @@ import pytest
 
 from marsls_keras.errors import RunError
 from marsls_keras.runs.run import history_text, read_history
-from marsls_keras.training.callbacks.progress import Live, Rows
+from marsls_keras.training.callbacks.history import HistoryLog
+from marsls_keras.training.callbacks.progress import ProgressDisplay
 
 
 def test_the_history_keeps_every_digit(tmp_path):
@@ -47,22 +48,22 @@ class Terminal(io.StringIO):
         return True
 
 
-def train(folder: Path, rows: list, epochs: int, first: int = 0) -> Live:
+def train(folder: Path, rows: list, epochs: int, first: int = 0) -> ProgressDisplay:
     """Fit one weight with the callbacks under test, as `train_fold` arranges them, and stop the bar."""
     x = np.linspace(-1, 1, 12, dtype=np.float32)[:, None]
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([3, 6], [0.5, 0.25, 0.125])
     model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse", metrics=[keras.metrics.MeanAbsoluteError(name="miou")])
     model.optimizer.iterations.assign(3 * first)
-    live = Live("a [run] fold 0", epochs, folder / "log.txt")
-    live.follow(rows, 3, 4)
+    progress = ProgressDisplay("a [run] fold 0", epochs, folder / "log.txt")
+    progress.follow(rows, 3, 4)
     scores = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(val_loss=0.25, val_miou=0.5, ema=epoch % 2))
-    callbacks = [scores, Rows(folder / "history.csv", rows, 12), live]
+    callbacks = [scores, HistoryLog(folder / "history.csv", rows, 12), progress]
     try:
         model.fit(x, 2 * x, batch_size=4, epochs=epochs, initial_epoch=first, verbose=0, callbacks=callbacks)
     finally:
-        live.bar.stop()
-    return live
+        progress.bar.stop()
+    return progress
 
 
 LINE = r"a \[run\] fold 0 · epoch +(\d+)/(\d+)  loss (\S+)  val loss (\S+)  mIoU (\S+?)( \(EMA\))?  (\d+) tiles/s  (\d+:\d\d) left"
@@ -103,13 +104,13 @@ def test_time_left_is_told_from_the_epochs_of_this_process(tmp_path, monkeypatch
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     rows = [{"epoch": 0}]
-    live = Live("run", 40, tmp_path / "log.txt")
-    live.follow(rows, 3, 4)
-    live.on_train_begin()
+    progress = ProgressDisplay("run", 40, tmp_path / "log.txt")
+    progress.follow(rows, 3, 4)
+    progress.on_train_begin()
     for epoch, (seconds, left) in enumerate([(100, "1:03:20"), (100, "1:01:40"), (40, "0:48:00")], 1):
         now[0] += seconds
         rows.append({"loss": 1.0, "val_loss": 1.0, "val_miou": 0.5, "tiles_per_second": 1.0})
-        live.on_epoch_end(epoch, {})
+        progress.on_epoch_end(epoch, {})
         # Epochs left times the mean of those that were timed.
         expected = (39 - epoch) * (now[0] - 100) / epoch
         assert (tmp_path / "log.txt").read_text().splitlines()[-1].endswith(f"  {left.removeprefix('0:')} left")
@@ -135,9 +136,9 @@ def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(tmp_path, monkeypatch):
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
-    live = Live("run", 1, tmp_path / "log.txt")
+    progress = ProgressDisplay("run", 1, tmp_path / "log.txt")
     with pytest.raises(RunError, match=re.escape(f"Could not write {tmp_path}/log.txt: No space left on device.")):
-        live.say("a line")
+        progress.say("a line")
 
 
 def test_the_log_of_a_whole_training(tiny_run):

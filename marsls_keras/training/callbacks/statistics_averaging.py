@@ -11,7 +11,12 @@ from keras import ops
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the layers of batch normalisation of a network."""
+    """Return the layers of batch normalisation of a network.
+
+    Example:
+        >>> [layer.name for layer in batch_norms(build_model("unet", bands=7))][:1]  # doctest: +SKIP
+        ['batch_normalization']
+    """
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
@@ -27,6 +32,11 @@ class StatisticsAverage(keras.callbacks.Callback):
 
     Attributes:
         values: All averages one behind the other, float32 (n,); None before the first step.
+
+    Example:
+        >>> average = StatisticsAverage()  # doctest: +SKIP
+        >>> model.fit(batches, epochs=60, callbacks=[average])  # doctest: +SKIP
+        >>> average.lend()  # the layers have the averages now  # doctest: +SKIP
     """
 
     def __init__(self) -> None:

@@ -16,9 +16,9 @@ from marsls_keras.config import Training
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model
-from marsls_keras.training.callbacks.last_checkpoint import KeepLast
+from marsls_keras.training.callbacks.last_checkpoint import LastCheckpoint
+from marsls_keras.training.callbacks.statistics_averaging import StatisticsAverage, batch_norms
 from marsls_keras.training.optimizer import build_optimizer
-from marsls_keras.training.statistics_averaging import StatisticsAverage, batch_norms
 from marsls_keras.training.weight_averaging import averaged_weights, recalibrate
 
 
@@ -110,11 +110,11 @@ def test_in_the_middle_of_a_training_they_are_close_to_those_that_are_estimated_
 
 def test_a_training_that_goes_on_within_an_epoch_has_the_same_average(tmp_path):
     config, data = Training(ema_decay=0.8, ema_warmup=True, warmup_epochs=0, epochs=1), batches(9)
-    keep = [KeepLast("ema", SegmentationCounts(), tmp_path, config) for _ in range(2)]
+    keep = [LastCheckpoint("ema", SegmentationCounts(), tmp_path, config) for _ in range(2)]
     whole = train(config, data, [keep[0].statistics], base_filters=2)
     half = train(config, data[:4], [keep[1].statistics], base_filters=2)
     state, arrays = json.loads(json.dumps(keep[1].state())), keep[1].arrays()
-    again = KeepLast("ema", SegmentationCounts(), tmp_path, config)
+    again = LastCheckpoint("ema", SegmentationCounts(), tmp_path, config)
     again.restore(state, arrays)
     again.statistics.set_model(half)
     half.fit(dataset(data[4:]), epochs=1, steps_per_epoch=5, verbose=0, shuffle=False, callbacks=[again.statistics])
