@@ -17,8 +17,8 @@ import numpy as np
 from rich.table import Table
 
 from competition.bench.peers import Peer, require_peer, timed
-from competition.commands.train import require_parts
 from competition.console import table
+from competition.recipe_parts import require_parts
 from marsls_keras.backend import backend
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.decoded.tiles import Tiles

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from competition.processes import train_side_by_side
+from competition.recipe_parts import require_parts
 from marsls_keras.backend import backend
 from marsls_keras.bands.releases import expand_bands
-from marsls_keras.config import Config, load_config
+from marsls_keras.config import load_config
 from marsls_keras.data.decoded.checks import barren
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
@@ -17,7 +18,6 @@ from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
 from marsls_keras.inference.inputs import Say
-from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
     encoder_groups,
@@ -25,8 +25,6 @@ from marsls_keras.models import (
     load_pretrained,
     pretrained_source,
     require_checkpoint,
-    require_encoder,
-    require_options,
     require_size,
 )
 from marsls_keras.progress import stage
@@ -214,14 +212,3 @@ def require_name(name: str) -> None:
     if not name.strip(". ") or any(sign in name for sign in "/\\+@"):
         whole = " A run is trained whole, with all its sets of weights." if "@" in name else ""
         raise InputError(f"--run {name}: expected a plain name, without slashes and without + and @.{whole}")
-
-
-def require_parts(config: Config) -> None:
-    """Refuse a configuration whose loss, network or options there are not, as far as can be told without building the network.
-
-    Raises:
-        InputError: If so.
-    """
-    read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
-    require_options(config.model.name, config.model.options)
-    require_encoder(config.training, encoder_levels(config.model.name, config.model.options))

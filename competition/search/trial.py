@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,13 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
     }[name]()
 
 
-def run_trial() -> int:
+def run_trial(train: Callable[..., Any]) -> int:
     """Train the trial that standard input tells of, and return the exit code: 0, or PRUNED.
 
     The process ends with the one that started it: that holds the other end of standard input open.
+
+    Args:
+        train: What trains a fold: `competition.commands.train.train`.
 
     Raises:
         InputError: If the configuration or the data are refused.
@@ -84,7 +88,6 @@ def run_trial() -> int:
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from competition.commands import train
     from competition.console import say
     from competition.search.pruning import Pruning
 
@@ -98,7 +101,7 @@ def run_trial() -> int:
         for i, fold in enumerate(order.folds):
             common: dict[str, Any] = {"runs": folder.parent, "name": folder.name, "resume": False, "overwrite": False, "say": say}
             watching = [Pruning(trial, first=i * epochs)]
-            train.train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
+            train(str(folder / "recipe.yaml"), [], Path(order.data), str(fold), **common, callbacks=watching)
     except optuna.TrialPruned as stop:
         say(str(stop))
         return PRUNED

@@ -57,11 +57,7 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
     if path.suffix not in (".yaml", ".yml"):
         path = recipe_folder() / f"{name}.yaml"
         if name not in recipes():
-            from marsls_keras.models.networks import NETWORKS  # for this message alone: networks are above the configuration
-
-            if name in NETWORKS:
-                raise InputError(f"--config {name}: {name} is a network, not a recipe. Train it with --set model.name={name}.")
-            hint = meant(name, recipes())
+            hint = meant(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
             raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
     values = _read_yaml(path)
     for setting in settings or []:
