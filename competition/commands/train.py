@@ -21,7 +21,6 @@ from marsls_keras.inference.inputs import Say
 from marsls_keras.models import (
     build_model,
     encoder_groups,
-    encoder_levels,
     load_pretrained,
     pretrained_source,
     require_checkpoint,
