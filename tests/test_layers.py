@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("lazy", "errors", "counts", "layers", "names", "leftovers", "signals"),
     ("progress", "files", "metrics", "intervals", "view_sets", "bands"),
-    ("records",),
+    ("datasets", "records"),
     ("config",),
     ("runtime", "losses", "data"),
     ("backend", "models", "runs", "report"),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import Align, AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
+from competition.cli.options import AUTO, Align, AsJson, Folds, OwnData, Purpose, Release, Runs, parse_folds
 
 
 class _Split(StrEnum):
@@ -23,7 +23,7 @@ def evaluate(
     split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
     folds: Folds = None,
     data: OwnData = None,
-    release: Release = FormOrAuto.auto,
+    release: Release = AUTO,
     align: Annotated[
         Align | None, Option(help="Fit to the split's images together (transductive), or oof each fold to what it held out.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Any
 from competition.processes import train_side_by_side
 from competition.recipe_parts import require_parts
 from marsls_keras.backend import backend
-from marsls_keras.bands.releases import expand_bands
+from marsls_keras.bands.names import expand_bands
 from marsls_keras.config import load_config
 from marsls_keras.data.decoded.checks import barren
 from marsls_keras.data.fingerprint import fingerprint

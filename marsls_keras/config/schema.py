@@ -6,11 +6,13 @@ import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from marsls_keras.bands.derived import DERIVED
-from marsls_keras.bands.releases import ALL, KNOWN_BANDS, unknown_bands
+from marsls_keras.bands.names import ALL
 from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.section import Positive, Section
+from marsls_keras.datasets import RELEASES, known_bands, unknown_bands
 from marsls_keras.errors import InputError
 from marsls_keras.names import meant
 
@@ -63,7 +65,7 @@ class Data(Section):
     picture that the training tiles were cut from; window_sizes are the windows' sides in pixels, which take turns from batch to batch.
     """
 
-    release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = "auto"
+    release: str = "auto"
     bands: tuple[str, ...] = (ALL,)
     resize: int | None = Field(None, ge=16)
     cache: Literal["auto", "memory", "disk"] = "auto"
@@ -86,6 +88,16 @@ class Data(Section):
             )
         return self
 
+    @field_validator("release")
+    @classmethod
+    def _known_release(cls, value: str) -> str:
+        known = ["auto", *RELEASES]
+        if value not in known:
+            *first, last = map(repr, known)
+            expected = f"{', '.join(first)} or {last}"
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return value
+
     @field_validator("window_sizes")
     @classmethod
     def _some_sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -102,7 +114,7 @@ class Data(Section):
     @classmethod
     def _known_bands(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown_bands(value) or not value or len(set(value)) != len(value):
-            known = (*KNOWN_BANDS, *DERIVED)
+            known = (*known_bands(), *DERIVED)
             hints = "".join(f" {name} is unknown.{meant(name, known)}" for name in unknown_bands(value))
             raise ValueError(f"bands must be all, or one or more different ones of {', '.join(known)}.{hints}".removesuffix("."))
         return value

@@ -11,10 +11,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.disk_cache import Images, chunks, take_pixels
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import moments_of_valid
+from marsls_keras.datasets import RELEASES
 from marsls_keras.records import Digest, Name, Number, Positive, Record, Share
 
 _EXACT = 1 << 27

@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 
 from marsls_keras.bands.derived import LATE
 from marsls_keras.bands.directions import Directions, take
-from marsls_keras.bands.releases import ALL, BANDS, expand_bands, unknown_bands
+from marsls_keras.bands.names import ALL, BANDS, expand_bands
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.disk_cache import Images, Stored, chunks
+from marsls_keras.datasets import unknown_bands
 from marsls_keras.records import Name, Record
 
 _EPSILON = 1e-6

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 from pydantic import model_validator
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.leaks import Trace, groups
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 from marsls_keras.records import Digest, Name, Positive, Record
 
@@ -158,7 +158,7 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     if unlabelled:
         raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
     refs = [tiles.refs[i] for i in chosen]
-    if config.cv in ("geographic", "areas") and RELEASES[tiles.release].layout != "mars":
+    if config.cv in ("geographic", "areas") and not RELEASES[tiles.release].layout.grid:
         raise InputError(f"data.cv {config.cv} needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
     pool = tiles.subset(chosen) if len(chosen) < len(tiles) else tiles
     blocks = blocks_of(pool.refs, pool.traces, config.block_size)

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.config import Config, differences, read_config, write_config
 from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, sha256, write_json
 from marsls_keras.names import meant

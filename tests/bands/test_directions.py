@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from marsls_keras.bands.derived import DERIVED, LATE
 from marsls_keras.bands.directions import Directions
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation, Data
 from marsls_keras.data.augmentation.geometric import Warp, affine_matrix, resample
 from marsls_keras.data.augmentation.photometric import ChannelDropout

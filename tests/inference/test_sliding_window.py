@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Config
 from marsls_keras.data.decoded.disk_cache import Stored
 from marsls_keras.data.decoded.load import load

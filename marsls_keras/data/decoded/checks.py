@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.georeference import difference, file_tags, georeference
 from marsls_keras.data.formats.pam import unread_place
 from marsls_keras.data.formats.tile import Tile
 from marsls_keras.data.index.tile_ref import Problem, TileRef
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 

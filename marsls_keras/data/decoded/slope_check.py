@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import Problem
 from marsls_keras.data.normalization import moments_of_valid
+from marsls_keras.datasets import RELEASES
 
 FOLLOWS = 0.7
 """A band that correlates with the gradient at least so well is a slope (0.96 in MMLS); grey, colour and temperature stay below 0.5."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.disk_cache import Images, select
 from marsls_keras.data.decoded.leaks import Trace
 from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.datasets import RELEASES
 
 
 @dataclass(frozen=True)

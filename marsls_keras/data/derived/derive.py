@@ -11,12 +11,13 @@ from scipy import ndimage
 
 from marsls_keras.bands.derived import DERIVED
 from marsls_keras.bands.directions import Directions
-from marsls_keras.bands.releases import RELEASES, expand_bands
+from marsls_keras.bands.names import expand_bands
 from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.derived.colours import COLOURS
 from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.datasets import RELEASES
 from marsls_keras.progress import tracked
 
 

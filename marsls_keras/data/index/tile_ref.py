@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_GRID = (re.compile(r"patch_(?P<row>\d+)_(?P<col>\d+)$"), re.compile(r"col(?P<col>\d+)_row(?P<row>\d+)$"))
+from marsls_keras.datasets import grid_key
+from marsls_keras.datasets.registry import cell_match
 
 _NO_NAMES = frozenset(word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")) | {
     "train",
@@ -68,14 +69,6 @@ class TileRef:
         return self.mask is not None or self.landslide is False
 
 
-def grid_key(stem: str) -> tuple[int, int] | None:
-    """Return (row, column) from a file's stem: Image_patch_<row>_<col> or col<col>_row<row>; None for other names."""
-    for pattern in _GRID:
-        if match := pattern.search(stem):
-            return int(match["row"]), int(match["col"])
-    return None
-
-
 def raster_key(stem: str) -> str:
     """Return the name of the picture that a file was cut from, which is before its grid cell, without words such as image; "" if none.
 
@@ -83,11 +76,9 @@ def raster_key(stem: str) -> str:
         >>> raster_key("siteA_col00001_row00002"), raster_key("ImageT_patch_3_4")
         ('siteA', '')
     """
-    for pattern in _GRID:
-        if match := pattern.search(stem):
-            words = re.split(r"[\W_]+", stem[: match.start()])
-            return "_".join(word for word in words if word and word.lower() not in _NO_NAMES)
-    return ""
+    match = cell_match(stem)
+    words = [] if match is None else re.split(r"[\W_]+", stem[: match.start()])
+    return "_".join(word for word in words if word and word.lower() not in _NO_NAMES)
 
 
 def raster_keys(stems: Iterable[str]) -> dict[str, str]:
@@ -99,10 +90,3 @@ def raster_keys(stems: Iterable[str]) -> dict[str, str]:
     names, cells = set(keys.values()), {grid_key(stem) for stem in keys}
     tell = len(names) > 1 and (len(names) < len(keys) or len(cells) < len(keys))
     return {stem: key if tell else "" for stem, key in keys.items()}
-
-
-def list_files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder that have one of these endings, sorted, hidden files left out; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))

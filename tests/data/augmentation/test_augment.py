@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from helpers.augmentation import OFF, SEED, augment, batch
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import PRESETS, Augmentation
 from marsls_keras.data.augmentation.augment import Augment
 

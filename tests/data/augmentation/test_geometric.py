@@ -8,7 +8,7 @@ import tensorflow as tf
 from helpers.augmentation import SEED, batch, coded, mask_of, one, weight_of
 from scipy.ndimage import affine_transform, map_coordinates
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augmentation.geometric import Warp, affine_matrix, crop_matrix, resample, smooth_field
 from marsls_keras.data.augmentation.transform import fused

@@ -6,7 +6,7 @@ import tensorflow as tf
 from helpers.augmentation import SEED, augment, batch, one
 from scipy.ndimage import gaussian_filter1d
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry, gaussian_blur
 

@@ -17,7 +17,7 @@ from helpers.tiffs import write_gdal
 from competition.commands.check import check_data
 from marsls_keras.config import Augmentation, Data, Normalization
 from marsls_keras.data.decoded import disk_cache as store
-from marsls_keras.data.decoded import load as integrity
+from marsls_keras.data.decoded import load as loading
 from marsls_keras.data.decoded.disk_cache import Stored, chunks, take_pixels
 from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.decoded.tiles import Tiles
@@ -88,9 +88,9 @@ def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
 def test_auto_keeps_small_sets_in_memory(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset.open(root)
     assert isinstance(load(dataset, cache="auto").images, np.ndarray) and not cache.exists()
-    monkeypatch.setattr(integrity, "LARGE", 15 * 32 * 32 * 7 * 4)
+    monkeypatch.setattr(loading, "LARGE", 15 * 32 * 32 * 7 * 4)
     assert isinstance(load(dataset, cache="auto").images, np.ndarray)
-    monkeypatch.setattr(integrity, "LARGE", 15 * 32 * 32 * 7 * 4 - 1)
+    monkeypatch.setattr(loading, "LARGE", 15 * 32 * 32 * 7 * 4 - 1)
     assert isinstance(load(dataset, cache="auto").images, Stored)
 
 
@@ -151,7 +151,7 @@ def test_percentiles_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_check_says_the_same(root: Path, monkeypatch: pytest.MonkeyPatch, small_chunks: None) -> None:
     expected = check_data(root)
-    monkeypatch.setattr(integrity, "LARGE", 0)
+    monkeypatch.setattr(loading, "LARGE", 0)
     assert check_data(root) == expected
 
 
@@ -236,7 +236,7 @@ print(next(kept)[0].shape)
 def test_a_second_command_finds_the_tiles(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset.open(root)
     first = load(dataset, cache="disk")
-    monkeypatch.setattr(integrity, "read_tile", None)  # decoding again would fail
+    monkeypatch.setattr(loading, "read_tile", None)  # decoding again would fail
     again = load(dataset, cache="disk")
     assert again.hashes == first.hashes and again.geo == first.geo
     np.testing.assert_array_equal(again.images[:], first.images[:])
@@ -288,7 +288,7 @@ def test_an_interrupted_decoding_leaves_nothing(root: Path, cache: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(integrity, "_suspicious", interrupted)
+        patch.setattr(loading, "suspicious", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load(Dataset.open(root), cache="disk")
     assert [path.name[-5:] for path in cache.iterdir()] == [".lock"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marsls_keras.bands.derived import DERIVED, LATE
-from marsls_keras.bands.releases import BANDS, RELEASES, expand_bands
+from marsls_keras.bands.names import BANDS, expand_bands
 from marsls_keras.config import Data
 from marsls_keras.data import Dataset
 from marsls_keras.data.decoded.disk_cache import Stored
@@ -16,6 +16,7 @@ from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.load_folder import load_folder, load_with_neighbours
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import evaluation_batches
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 TERRAIN = [name for name in DERIVED if DERIVED[name].sources == ("dem",) and name not in LATE]
