@@ -16,6 +16,6 @@ def require_parts(config: Config) -> None:
     Example:
         >>> require_parts(Config(model={"name": "unet", "options": {"depth": 3}}))
     """
-    read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
+    read_loss(config.loss)
     require_options(config.model.name, config.model.options)
     require_encoder(config.training, encoder_levels(config.model.name, config.model.options))

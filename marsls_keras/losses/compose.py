@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from marsls_keras.losses.sums import replicas
-from marsls_keras.losses.terms import LOSSES, read_loss
+from marsls_keras.losses.terms import LOSSES, read_loss, with_masks
 
 
 class WeightedSum(keras.losses.Loss):
@@ -57,6 +58,19 @@ class WeightedSum(keras.losses.Loss):
         return {"terms": self.terms, "name": self.name}
 
 
-def build_loss(spec: dict[str, float | dict[str, Any]], positive_weight: float | None = None) -> WeightedSum:
-    """Return the loss of a specification; arguments and errors are those of `marsls_keras.losses.read_loss`."""
-    return WeightedSum(read_loss(spec, positive_weight))
+def build_loss(spec: dict[str, float | dict[str, Any]], masks: np.ndarray | None = None) -> WeightedSum:
+    """Return the loss of a specification.
+
+    Args:
+        spec: As `marsls_keras.losses.read_loss` takes it.
+        masks: Training masks {0, 1}, an integer array of any shape, from which terms take what the specification lacks, such as the w⁺ of
+            weighted_bce.
+
+    Raises:
+        InputError: As `read_loss` does, or if a term needs masks and there are none.
+
+    Example:
+        >>> build_loss({"weighted_bce": 1}, np.array([0, 0, 1])).terms["weighted_bce"]["positive_weight"]
+        2.0
+    """
+    return WeightedSum(with_masks(read_loss(spec), masks))

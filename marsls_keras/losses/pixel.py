@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from marsls_keras.config.section import Positive, Probability
 from marsls_keras.errors import InputError
 from marsls_keras.lazy import ops
-from marsls_keras.losses.parameters import NotNegative, Smoothing
+from marsls_keras.losses.parameters import FromMasks, NotNegative, Smoothing
 from marsls_keras.losses.sums import Reduction, mean_over_pixels, pixel_sums
+
+
+def positive_weight(masks: np.ndarray) -> float:
+    """Return w⁺ = N_neg / N_pos of training masks {0, 1}, an integer array of any shape (DualSwinFusionSeg, eq. 4).
+
+    Raises:
+        InputError: If no pixel is landslide.
+
+    Example:
+        >>> positive_weight(np.array([[0, 0], [0, 1]]))
+        3.0
+    """
+    positive = np.count_nonzero(masks)
+    if not positive:
+        raise InputError(f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn.")
+    return (masks.size - positive) / positive
 
 
 def bce(truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.0, reduction: Reduction = "pooled") -> Any:
@@ -24,14 +40,14 @@ def weighted_bce(
     logits: Any,
     weight: Any,
     *,
-    positive_weight: Positive | None = None,
+    positive_weight: Annotated[Positive | None, FromMasks(positive_weight)] = None,
     label_smoothing: Smoothing = 0.0,
     reduction: Reduction = "pooled",
 ) -> Any:
     """Return the binary cross-entropy with landslide counted w⁺ times: -w⁺ y log p - (1 - y) log(1 - p).
 
     A mean over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which DualSwinFusionSeg (eq. 4) was
-    trained with. `build_loss` fills in w⁺ = N_neg / N_pos of the training tiles where none is given.
+    trained with. Where no w⁺ is given, it is N_neg / N_pos of the training masks.
     """
     positive, negative = _surprise(logits)
     truth = _smoothed(truth, label_smoothing)
@@ -87,18 +103,6 @@ def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
     )
     centre = truth * ops.divide_no_nan(of_landslide, landslide) + (1 - truth) * ops.divide_no_nan(of_rest, rest)
     return mean_over_pixels(ops.square(probability - centre) / 2, weight, reduction)
-
-
-def positive_weight(masks: np.ndarray) -> float:
-    """Return w⁺ = N_neg / N_pos of training masks {0, 1}, an integer array of any shape (DualSwinFusionSeg, eq. 4).
-
-    Raises:
-        InputError: If no pixel is landslide.
-    """
-    positive = np.count_nonzero(masks)
-    if not positive:
-        raise InputError(f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn.")
-    return (masks.size - positive) / positive
 
 
 def _smoothed(truth: Any, label_smoothing: float) -> Any:

@@ -18,7 +18,7 @@ from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batch
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import RunError
 from marsls_keras.files import write_json
-from marsls_keras.losses import build_loss, positive_weight
+from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained, pretrained_source
 from marsls_keras.runs.run import Run
@@ -201,7 +201,7 @@ class Leg:
             optimizer = build_optimizer(self.config, self.steps, encoder, self.plan.factor, self.plan.accumulate)
             model.compile(
                 optimizer=LossScale(optimizer) if self.config.precision == "mixed_float16" else optimizer,
-                loss=build_loss(config.loss, positive_weight(self.data.labels) if "weighted_bce" in config.loss else None),
+                loss=build_loss(config.loss, self.data.labels),
                 weighted_metrics=[self.metric],
                 jit_compile=use_xla(self.config, self.devices),
             )

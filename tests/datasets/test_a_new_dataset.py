@@ -66,7 +66,8 @@ def test_from_generated_tiles_to_a_trained_fold_through_the_commands(tmp_path: P
     assert list(fingerprint["bands"])[:4] == ["dem", "red", "nir", "coherence"]
     assert fingerprint["no_data_pixels"] == 12 * 4
     metrics = json.loads((tmp_path / "runs" / "tiny" / "fold_0" / "metrics.json").read_text())
-    assert 0 <= metrics["miou"] <= 1
+    folds = [tile["fold"] for tile in json.loads((tmp_path / "runs" / "tiny" / "splits.json").read_text())["tiles"]]
+    assert len(folds) == 12 and metrics["tiles"] == folds.count(0) and metrics["trouble"] == []
     assert '"alps"' in done.stdout  # what check tells
 
 

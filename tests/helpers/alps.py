@@ -15,9 +15,8 @@ _SPLITS = ("train", "val", "test")
 
 
 def _parts(root: Path) -> list[Part]:
-    return [
-        Part(s, root / f"alps-{s}", root / f"alps-{s}" / "x", root / f"alps-{s}" / "y") for s in _SPLITS if (root / f"alps-{s}").is_dir()
-    ]
+    folders = {split: root / f"alps-{split}" for split in _SPLITS}
+    return [Part(split, folder, folder / "x", folder / "y") for split, folder in folders.items() if folder.is_dir()]
 
 
 def _number(file: Path) -> str | None:
