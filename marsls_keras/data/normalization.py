@@ -14,7 +14,7 @@ from marsls_keras.bands.derived import LATE
 from marsls_keras.bands.directions import Directions, take
 from marsls_keras.bands.names import ALL, BANDS, expand_bands
 from marsls_keras.config import Data
-from marsls_keras.data.decoded.disk_cache import Images, Stored, chunks
+from marsls_keras.data.decoded.disk_cache import DiskImages, Images, chunks
 from marsls_keras.datasets import unknown_bands
 from marsls_keras.records import Name, Record
 
@@ -92,7 +92,7 @@ class Normalizer:
 
     def inputs(self, images: Images, stored: Sequence[str] = BANDS) -> np.ndarray | Inputs:
         """Return `apply` of all tiles: an array, or of images on disk what makes those that are asked for."""
-        return Inputs(images, self, tuple(stored)) if isinstance(images, Stored) else self.apply(images, stored)
+        return Inputs(images, self, tuple(stored)) if isinstance(images, DiskImages) else self.apply(images, stored)
 
     def select(self, carried: Any, names: Sequence[str]) -> Any:
         """Return bands (..., len(names)) by name, carried or late, from carried bands (..., C); normalised; an array or a tensor."""

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from marsls_keras.bands.directions import Directions
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.transform import Plan, Tile, between, fused, where_drawn
+from marsls_keras.data.augmentation.transform import Draws, Sample, between, fused, where_drawn
 
 
-class Warp:
+class Geometric:
     """Moves the pixels of tiles, bands by bilinear, masks and weights by nearest interpolation, so that these keep their values.
 
     What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true label.
@@ -35,7 +35,7 @@ class Warp:
         self._directions = Directions(bands)
         self._resample, self._turn = fused(partial(resample, directions=self._directions)), fused(self._directions.turn)
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile.
 
         Returns:
@@ -63,12 +63,12 @@ class Warp:
         seeds = tf.random.experimental.stateless_split(fields, number)
         return affine | crop | elastic, _compose(matrix, cropped), elastic, seeds
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        moved, matrix, displaced, seed = plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        moved, matrix, displaced, seed = draws
         height, width = tile[0].shape[:2]
 
-        def move(tile: Tile) -> Tile:
+        def move(tile: Sample) -> Sample:
             if not self._elastic.probability:
                 return self._turned(self._resample(*tile, matrix), matrix)
             still = tf.zeros((2, height, width))
@@ -81,7 +81,7 @@ class Warp:
 
         return where_drawn(moved, move, tile)
 
-    def _turned(self, tile: Tile, matrix: tf.Tensor) -> Tile:
+    def _turned(self, tile: Sample, matrix: tf.Tensor) -> Sample:
         """Turn the vectors among the bands of a tile that was moved by a matrix; apart from that, or XLA would interpolate twice."""
         image, mask, weight = tile
         return self._turn(image, _turn(matrix)) if self._directions.vectors else image, mask, weight
@@ -171,7 +171,7 @@ def resample(
     matrix: tf.Tensor,
     displacement: tf.Tensor | None = None,
     directions: Directions | None = None,
-) -> Tile:
+) -> Sample:
     """Look up each pixel of the new tile in the old one.
 
     The pixel in row i and column j is found at `matrix` @ (i + down, j + right, 1), down and right being its displacement.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from marsls_keras.data.augmentation.transform import Plan, Tile, fused, where_drawn
+from marsls_keras.data.augmentation.transform import Draws, Sample, fused, where_drawn
 
 
 class Mosaic:
@@ -21,7 +21,7 @@ class Mosaic:
         self._probability = probability
         self.active = probability > 0
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile.
 
         Returns:
@@ -32,12 +32,12 @@ class Mosaic:
         members = tf.stack([tf.range(number), *(_others(number, u) for u in partners)], -1)
         return drawn < self._probability, members, tf.cast(tf.stack([top * height, left * width], -1), tf.int32)
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        drawn, members, corner = plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        drawn, members, corner = draws
         height, width, _ = tile[0].shape
 
-        def window(_: Tile) -> Tile:
+        def window(_: Sample) -> Sample:
             rows, columns = (corner[0] + tf.range(height))[:, None], corner[1] + tf.range(width)
             member = tf.gather(members, 2 * (rows // height) + columns // width)
             pixel = (member * height + rows % height) * width + columns % width
@@ -60,18 +60,18 @@ class CutMix:
         self.active = probability > 0
         self._paste = fused(paste)
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile: bool (number,), whether something is pasted; int32 (number,), from which tile."""
         drawn, partner = tf.unstack(tf.random.stateless_uniform((2, number), seed))
         return drawn < self._probability, _others(number, partner)
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        drawn, partner = plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        drawn, partner = draws
         return where_drawn(drawn, lambda onto: self._paste(onto, tuple(values[partner] for values in batch)), tile)
 
 
-def paste(onto: Tile, donor: Tile) -> Tile:
+def paste(onto: Sample, donor: Sample) -> Sample:
     """Return a tile with the landslides of another one."""
     landslide = donor[1] > 0.5
     return tuple(tf.where(landslide, new, old) for new, old in zip(donor, onto, strict=True))

@@ -11,14 +11,14 @@ import tensorflow as tf
 
 from marsls_keras.bands.directions import sources_of
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.transform import Plan, Tile, between, fused, where_drawn
+from marsls_keras.data.augmentation.transform import Draws, Sample, between, fused, where_drawn
 
 COLOURS = ("red", "green", "blue")
 MODALITIES = (COLOURS, ("dem", "slope"), ("thermal",), ("gray",))
 """Bands of one origin, which go missing together."""
 
 
-class Photometry:
+class Photometric:
     """Blurs, lights and disturbs the colours of tiles, as if another camera had taken the picture of the same terrain on another day.
 
     The other bands are physical quantities (height, steepness, thermal inertia), or, as gray, the picture by which landslides are told;
@@ -55,7 +55,7 @@ class Photometry:
 
         self._blurred, self._lit, self._disturbed = fused(blur), fused(light), fused(disturb)
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile.
 
         Returns:
@@ -74,10 +74,10 @@ class Photometry:
             tf.random.experimental.stateless_split(noises, number),
         )
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
         image, mask, weight = tile
-        blurred, sigma, lit, contrast, brightness, disturbed, seed = plan
+        blurred, sigma, lit, contrast, brightness, disturbed, seed = draws
 
         def noise() -> tf.Tensor:
             # Drawn outside of the fused part: XLA draws other numbers, and several times as slowly.
@@ -130,12 +130,12 @@ class ChannelDropout:
         self.active = probability > 0 and len(self._lost) > 1
         self._without = fused(lambda image, lost: tf.where(lost, 0.0, image))
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile: bool (number,), whether it loses bands; bool (number, C), which."""
         u = tf.random.stateless_uniform((2, number), seed)
         return u[0] < self._probability, tf.gather(self._lost, tf.cast(u[1] * len(self._lost), tf.int32))
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
         (image, mask, weight), (drawn, lost) = tile, plan
         return where_drawn(drawn, lambda old: self._without(old, lost), image), mask, weight

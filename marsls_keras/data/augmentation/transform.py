@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-Tile = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+Sample = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 """Image, mask and weight: float32 (H, W, C), (H, W, 1), (H, W, 1), H, W and C known when the graph is made."""
 
-Plan = tuple[tf.Tensor, ...]
+Draws = tuple[tf.Tensor, ...]
 """What was drawn: for all tiles of a batch, with their number as the first dimension, or for one of them, without it."""
 
 
-class Change(Protocol):
-    """A random change of tiles.
+class Transform(Protocol):
+    """A random transform of training tiles.
 
     Attributes:
         active: Whether anything may happen at all; if not, it is left out of the graph.
@@ -23,15 +23,15 @@ class Change(Protocol):
 
     active: bool
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw what happens to each of `number`, int32 (), tiles; equal seeds, int32 (2,), draw the same."""
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
         """Return one tile changed.
 
         Args:
             tile: The tile, perhaps changed before.
-            plan: Its part of what `draw` returned.
+            draws: Its part of what `draw` returned.
             batch: All tiles as they were before any change: float32 (B, H, W, C), (B, H, W, 1), (B, H, W, 1).
         """
 

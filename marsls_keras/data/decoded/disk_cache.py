@@ -29,7 +29,7 @@ _FORM = 3
 _CHUNK = 1 << 26
 
 
-class Stored:
+class DiskImages:
     """Tiles on disk, (N, H, W, C), each mapped from a file of its own; those that are asked for are copied into memory, and no others.
 
     Args:
@@ -62,9 +62,9 @@ class Stored:
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError(f"{len(self)} tiles on disk are not to be read at once.")
 
-    def select(self, which: np.ndarray) -> Stored:
+    def select(self, which: np.ndarray) -> DiskImages:
         """Return the tiles at n positions, still on disk."""
-        return Stored(self.files[which], self.shape[1:])
+        return DiskImages(self.files[which], self.shape[1:])
 
     def pixels(self, tile: np.ndarray, pixel: np.ndarray) -> np.ndarray:
         """Return n pixels (n, C), by the positions of their tiles and, row by row, in them."""
@@ -79,13 +79,13 @@ class Stored:
         return np.memmap(file, self.dtype, "r", shape=self.shape[1:])
 
 
-Images = np.ndarray | Stored
+Images = np.ndarray | DiskImages
 """Images of tiles, (N, H, W, C), in memory or on disk."""
 
 
 def select(images: Images, which: np.ndarray) -> Images:
     """Return the images at these positions: a copy of those in memory; of those on disk, none."""
-    return images.select(which) if isinstance(images, Stored) else images[which]
+    return images.select(which) if isinstance(images, DiskImages) else images[which]
 
 
 def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
@@ -99,12 +99,12 @@ def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
 def take_pixels(images: Images, positions: np.ndarray) -> np.ndarray:
     """Return the pixels (n, C) at n positions in the row of all pixels of all images."""
     _, height, width, bands = images.shape
-    if isinstance(images, Stored):
+    if isinstance(images, DiskImages):
         return images.pixels(*np.divmod(positions, height * width))
     return images.reshape(-1, bands)[positions]
 
 
-class Pile:
+class TileWriter:
     """Where decoded tiles are put one after another: arrays, or, but for masks and validity, which take little room, files.
 
     Args:
@@ -142,9 +142,9 @@ def _file(folder: Path, tile: int) -> Path:
     return folder / f"{tile}.bin"
 
 
-def _stored(folder: Path, shape: Sequence[int]) -> Stored:
-    """Return the tiles in a folder that a `Pile` has filled, by their shape (N, H, W, C)."""
-    return Stored([_file(folder, i) for i in range(shape[0])], tuple(shape[1:]))
+def _stored(folder: Path, shape: Sequence[int]) -> DiskImages:
+    """Return the tiles in a folder that a `TileWriter` has filled, by their shape (N, H, W, C)."""
+    return DiskImages([_file(folder, i) for i in range(shape[0])], tuple(shape[1:]))
 
 
 def cache_folder() -> Path:
@@ -165,10 +165,10 @@ def cached(
     Args:
         refs: The tiles.
         settings: What else decides on the result.
-        make: Fills a folder through a `Pile`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as "shape".
+        make: Fills a folder through a `TileWriter`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as "shape".
 
     Returns:
-        The facts, and "images" on disk (`Stored`), "masks" and "valid" in memory.
+        The facts, and "images" on disk (`DiskImages`), "masks" and "valid" in memory.
 
     Raises:
         RunError: If the folder cannot be written, or the disk is full.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.data.decoded.checks import misplaced_mask, suspicious, wrong_mask, wrong_shape
-from marsls_keras.data.decoded.disk_cache import LARGE, Pile, cached
+from marsls_keras.data.decoded.disk_cache import LARGE, TileWriter, cached
 from marsls_keras.data.decoded.leaks import Trace, leaks, trace
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.tile import Tile, read_mask, read_shape, read_tile, resample
@@ -86,7 +86,7 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
     sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
-    pile = Pile(len(refs), shape, folder)
+    pile = TileWriter(len(refs), shape, folder)
     for i, tile, mask, known in _read(refs, release, resize, problems):
         if trouble := wrong_shape(refs[i], tile, mask, shape):
             problems.append(trouble)

@@ -12,11 +12,11 @@ from scipy import ndimage
 from marsls_keras.bands.derived import DERIVED
 from marsls_keras.bands.directions import Directions
 from marsls_keras.bands.names import expand_bands
-from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
+from marsls_keras.data.decoded.disk_cache import DiskImages, Images, TileWriter, cached
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.derived.colours import COLOURS
 from marsls_keras.data.derived.terrain import terrain_bands
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.datasets import RELEASES
 from marsls_keras.progress import tracked
 
@@ -42,17 +42,17 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
         return tiles
     number, height, width, _ = tiles.images.shape
     reach = 1 + max((DERIVED[name].reach or 0 for name in names), default=0)  # one more, to mirror at a neighbour's last pixel
-    mosaic = Mosaic.of(tiles.refs, height, width, max(height, width) + 2 * reach)
+    grid = TileGrid.of(tiles.refs, height, width, max(height, width) + 2 * reach)
     shape = (height, width, len(tiles.bands) + len(names))
 
     def pile(folder: Path | None) -> Images:
-        whole = Pile(number, shape, folder)
+        whole = TileWriter(number, shape, folder)
         for i in tracked(f"Deriving {', '.join(names)}", range(number)):
-            image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
+            image = np.concatenate([tiles.images[i], _derived(tiles, grid, i, names, reach)], -1)
             whole.add(image, tiles.masks[i], tiles.valid[i])
         return whole.arrays()["images"]
 
-    if isinstance(tiles.images, Stored):
+    if isinstance(tiles.images, DiskImages):
 
         def make(folder: Path) -> dict:
             return {"shape": pile(folder).shape}
@@ -65,7 +65,7 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     return replace(tiles, images=images, derived=(*tiles.derived, *names))
 
 
-def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reach: int) -> np.ndarray:
+def _derived(tiles: Tiles, grid: TileGrid, tile: int, names: Sequence[str], reach: int) -> np.ndarray:
     """Return the derived bands of one tile, float32 (H, W, len(names))."""
     found: dict[str, np.ndarray] = {}
     own = [name for name in names if name in COLOURS]
@@ -77,11 +77,11 @@ def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reac
     terrain = [name for name in names if name not in COLOURS]
     if terrain:
         release, dem = RELEASES[tiles.release], tiles.bands.index("dem")
-        top, left = mosaic.origin(tile)
-        box = (top - reach, left - reach, mosaic.height + 2 * reach, mosaic.width + 2 * reach)
-        heights = mosaic.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
+        top, left = grid.origin(tile)
+        box = (top - reach, left - reach, grid.height + 2 * reach, grid.width + 2 * reach)
+        heights = grid.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
         heights = continued(heights)
-        inside = slice(reach, reach + mosaic.height), slice(reach, reach + mosaic.width)
+        inside = slice(reach, reach + grid.height), slice(reach, reach + grid.width)
         found |= {name: band[inside] for name, band in terrain_bands(heights, release.pixel, terrain).items()}
     return np.stack([found[name] for name in names], -1).astype(np.float32)
 

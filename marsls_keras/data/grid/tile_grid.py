@@ -14,7 +14,7 @@ from marsls_keras.data.normalization import Inputs
 
 
 @dataclass(frozen=True, eq=False)
-class Mosaic:
+class TileGrid:
     """Where each tile lies in the plane of all pictures.
 
     All rasters share one plane of pixels. They are so far apart, and so far from its border, that a window no larger than `reach`
@@ -36,7 +36,7 @@ class Mosaic:
     origins: np.ndarray
 
     @classmethod
-    def of(cls, refs: Sequence[TileRef], height: int, width: int, reach: int = 512) -> Mosaic:
+    def of(cls, refs: Sequence[TileRef], height: int, width: int, reach: int = 512) -> TileGrid:
         """Lay out tiles by raster and grid cell; a tile without a cell, whose neighbours are unknown, lies by itself.
 
         Within a raster, tiles keep their distances up to `reach`; wider gaps are shortened to it, since no window sees across them.
@@ -68,7 +68,7 @@ class Mosaic:
         return cls(height, width, reach, table, cells * np.array([height, width], np.int32))
 
     @classmethod
-    def apart(cls, number: int, height: int, width: int) -> Mosaic:
+    def apart(cls, number: int, height: int, width: int) -> TileGrid:
         """Return tiles below one another with nothing between, for reading whole tiles only."""
         origins = np.stack([np.arange(number, dtype=np.int32) * height, np.zeros(number, np.int32)], 1)
         return cls(height, width, 0, np.arange(number, dtype=np.int32)[:, None], origins)

@@ -18,11 +18,11 @@ from competition.commands.check import check_data
 from marsls_keras.config import Augmentation, Data, Normalization
 from marsls_keras.data.decoded import disk_cache as store
 from marsls_keras.data.decoded import load as loading
-from marsls_keras.data.decoded.disk_cache import Stored, chunks, take_pixels
+from marsls_keras.data.decoded.disk_cache import DiskImages, chunks, take_pixels
 from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import band_statistics, fingerprint
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.normalization import Inputs, Normalizer, moments
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
@@ -66,7 +66,7 @@ def environment() -> dict[str, str]:
 
 def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
     held, stored = both(root)
-    assert isinstance(held.images, np.ndarray) and isinstance(stored.images, Stored)
+    assert isinstance(held.images, np.ndarray) and isinstance(stored.images, DiskImages)
     assert stored.images.shape == held.images.shape and stored.images.dtype == np.float32 and len(stored.images) == 15
     np.testing.assert_array_equal(stored.images[:], held.images)
     for name in ("refs", "hashes", "geo", "release", "bands"):
@@ -76,7 +76,7 @@ def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
     assert len(entries(cache)) == 1
     chosen = np.array([7, 2, 2, 14])
     some = stored.subset(chosen).subset([3, 0])
-    assert isinstance(some.images, Stored)
+    assert isinstance(some.images, DiskImages)
     np.testing.assert_array_equal(some.images[:], held.images[[14, 7]])
     np.testing.assert_array_equal(some.images[1], held.images[7])
     np.testing.assert_array_equal(some.images[np.array([1, 1])], held.images[[7, 7]])
@@ -91,7 +91,7 @@ def test_auto_keeps_small_sets_in_memory(root: Path, cache: Path, monkeypatch: p
     monkeypatch.setattr(loading, "LARGE", 15 * 32 * 32 * 7 * 4)
     assert isinstance(load(dataset, cache="auto").images, np.ndarray)
     monkeypatch.setattr(loading, "LARGE", 15 * 32 * 32 * 7 * 4 - 1)
-    assert isinstance(load(dataset, cache="auto").images, Stored)
+    assert isinstance(load(dataset, cache="auto").images, DiskImages)
 
 
 def test_problems_are_the_same(root: Path) -> None:
@@ -164,7 +164,7 @@ def test_batches_are_the_same(root: Path, windows: bool, percentiles: tuple[floa
     # Bands in another order, or as they are.
     bands = ("gray", "slope", "red") if percentiles else ("all",)
     normalizer = Normalizer.fit(held.images, Data(bands=bands, normalization=Normalization(percentiles=percentiles)))
-    mosaic, sizes = (Mosaic.of(held.refs, 32, 32, 48), (24, 48)) if windows else (None, ())
+    mosaic, sizes = (TileGrid.of(held.refs, 32, 32, 48), (24, 48)) if windows else (None, ())
 
     def batches(tiles: Tiles) -> list[tuple[np.ndarray, ...]]:
         made = TrainingBatches(
@@ -176,7 +176,7 @@ def test_batches_are_the_same(root: Path, windows: bool, percentiles: tuple[floa
             units=normalizer.units,
             seed=3,
             epochs=2,
-            mosaic=mosaic,
+            grid=mosaic,
             sizes=sizes,
         )
         return list(made.dataset(1).as_numpy_iterator())
