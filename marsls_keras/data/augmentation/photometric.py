@@ -137,5 +137,5 @@ class ChannelDropout:
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
         """Return one tile changed; see `Transform`."""
-        (image, mask, weight), (drawn, lost) = tile, plan
+        (image, mask, weight), (drawn, lost) = tile, draws
         return where_drawn(drawn, lambda old: self._without(old, lost), image), mask, weight
