@@ -26,11 +26,18 @@ def positive_weight(masks: np.ndarray) -> float:
     positive = np.count_nonzero(masks)
     if not positive:
         raise InputError(f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn.")
-    return (masks.size - positive) / positive
+    return float((masks.size - positive) / positive)
 
 
 def bce(truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.0, reduction: Reduction = "pooled") -> Any:
-    """Return the binary cross-entropy -y log p - (1 - y) log(1 - p), a mean over pixels; p is the probability, y the truth."""
+    """Return the binary cross-entropy -y log p - (1 - y) log(1 - p), a mean over pixels; p is the probability, y the truth.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(bce(truth, logits, np.ones_like(truth))), 4)
+        0.6931
+    """
     # softplus(z) = -log(1 - p), and z = log p - log(1 - p); fewer passes over the pixels than ops.binary_crossentropy takes.
     return mean_over_pixels(ops.softplus(logits) - logits * _smoothed(truth, label_smoothing), weight, reduction)
 
@@ -48,6 +55,12 @@ def weighted_bce(
 
     A mean over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which DualSwinFusionSeg (eq. 4) was
     trained with. Where no w⁺ is given, it is N_neg / N_pos of the training masks.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(weighted_bce(truth, logits, np.ones_like(truth), positive_weight=3.0)), 4)
+        1.3863
     """
     positive, negative = _surprise(logits)
     truth = _smoothed(truth, label_smoothing)
@@ -68,6 +81,12 @@ def focal(
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5, whose α and γ are the defaults: DualSwinFusionSeg and RMAU-Net
     do not say theirs. They divide by the number of assigned anchors, which a mask does not have; here it is the number of pixels.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(focal(truth, logits, np.ones_like(truth))), 4)
+        0.0866
     """
     positive, negative = _surprise(logits)
     truth = _smoothed(truth, label_smoothing)
@@ -82,6 +101,12 @@ def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "po
 
     Wang et al., "A comprehensive survey of loss functions in machine learning", Annals of Data Science 2020, as cited by RMAU-Net. The
     survey gives it for regression; that the error is one of probabilities, not of logits, is a choice made here.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(log_cosh(truth, logits, np.ones_like(truth))), 4)
+        0.1201
     """
     # cosh(x) = 1 + (e^(x/2) - e^(-x/2))² / 2, which keeps the small errors that cosh rounds to 1, and costs a third of it.
     half = ops.exp((ops.sigmoid(logits) - truth) / 2)
@@ -96,6 +121,12 @@ def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
     batch's pixels of that class (over the tile's, if per tile) instead of a variable that is learnt. The gradient with respect to such a
     centre is 0, so it is as if the centres were fixed. The term pulls a class together and nothing else, so that a network which says
     the same everywhere costs nothing: use it beside another term, as Wen et al. do.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(center(truth, logits, np.ones_like(truth))), 4)
+        0.0
     """
     probability = ops.sigmoid(logits)
     of_landslide, landslide, of_rest, rest, _ = pixel_sums(

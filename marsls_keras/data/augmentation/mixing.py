@@ -15,6 +15,10 @@ class Mosaic:
 
     Args:
         probability: How often per tile.
+
+    Example:
+        >>> [part.shape for part in Mosaic(0.5).draw(tf.constant(4), 32, 32, tf.constant([0, 1]))]
+        [TensorShape([4]), TensorShape([4, 4]), TensorShape([4, 2])]
     """
 
     def __init__(self, probability: float) -> None:
@@ -53,6 +57,10 @@ class CutMix:
 
     Args:
         probability: How often per tile.
+
+    Example:
+        >>> [part.shape for part in CutMix(0.5).draw(tf.constant(4), 32, 32, tf.constant([0, 1]))]
+        [TensorShape([4]), TensorShape([4])]
     """
 
     def __init__(self, probability: float) -> None:
@@ -72,7 +80,13 @@ class CutMix:
 
 
 def paste(onto: Sample, donor: Sample) -> Sample:
-    """Return a tile with the landslides of another one."""
+    """Return a tile with the landslides of another one.
+
+    Example:
+        >>> onto, donor = (tuple(tf.fill((2, 2, 1), value) for _ in range(3)) for value in (0.0, 1.0))
+        >>> float(tf.reduce_mean(paste(onto, donor)[0]))
+        1.0
+    """
     landslide = donor[1] > 0.5
     return tuple(tf.where(landslide, new, old) for new, old in zip(donor, onto, strict=True))
 

@@ -31,6 +31,10 @@ class Photometric:
         config: The sections blur, light and noise count.
         bands: Names of the C bands.
         units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is.
+
+    Example:
+        >>> Photometric(Augmentation(light={"probability": 0.3}), ("dem", "slope"), (1.0, 1.0)).active  # no colours
+        False
     """
 
     def __init__(self, config: Augmentation, bands: Sequence[str], units: Sequence[float]) -> None:
@@ -99,6 +103,10 @@ def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tens
         image: float32 (H, W, C).
         sigma: float32 (), in pixels.
         largest: Largest possible sigma; the kernel reaches twice as far, as those of 3 to 7 pixels in the paper do.
+
+    Example:
+        >>> gaussian_blur(tf.ones((8, 8, 3)), tf.constant(1.0), 1.4).shape
+        TensorShape([8, 8, 3])
     """
     reach = math.ceil(2 * largest)
     weights = tf.exp(-((np.arange(-reach, reach + 1, dtype=np.float32) / sigma) ** 2) / 2)
@@ -121,6 +129,10 @@ class ChannelDropout:
     Args:
         probability: How often per tile.
         bands: Names of the C bands.
+
+    Example:
+        >>> ChannelDropout(0.1, ("red", "green", "blue")).active  # all of one modality
+        False
     """
 
     def __init__(self, probability: float, bands: Sequence[str]) -> None:

@@ -39,6 +39,11 @@ class DiskImages:
     Attributes:
         shape: (N, H, W, C).
         dtype: Type of the values.
+
+    Example:
+        >>> images = DiskImages(["0.bin", "1.bin"], (128, 128, 7))  # doctest: +SKIP
+        >>> images[0].shape, images[:].shape  # doctest: +SKIP
+        ((128, 128, 7), (2, 128, 128, 7))
     """
 
     def __init__(self, files: Sequence[str | Path] | np.ndarray, tile: tuple[int, ...]) -> None:
@@ -84,12 +89,22 @@ Images = np.ndarray | DiskImages
 
 
 def select(images: Images, which: np.ndarray) -> Images:
-    """Return the images at these positions: a copy of those in memory; of those on disk, none."""
+    """Return the images at these positions: a copy of those in memory; of those on disk, none.
+
+    Example:
+        >>> select(np.arange(3), np.array([2, 0]))
+        array([2, 0])
+    """
     return images.select(which) if isinstance(images, DiskImages) else images[which]
 
 
 def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
-    """Yield slices of up to 64 MiB of images that cover all of them; all but the last are multiples of so many tiles."""
+    """Yield slices of up to 64 MiB of images that cover all of them; all but the last are multiples of so many tiles.
+
+    Example:
+        >>> list(chunks(np.zeros((3, 8, 8, 7), np.float32)))
+        [slice(0, 3, None)]
+    """
     tile = int(np.prod(images.shape[1:])) * images.dtype.itemsize
     step = max(_CHUNK // tile // multiple, 1) * multiple
     for first in range(0, len(images), step):
@@ -97,7 +112,12 @@ def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
 
 
 def take_pixels(images: Images, positions: np.ndarray) -> np.ndarray:
-    """Return the pixels (n, C) at n positions in the row of all pixels of all images."""
+    """Return the pixels (n, C) at n positions in the row of all pixels of all images.
+
+    Example:
+        >>> take_pixels(np.arange(8.0).reshape(1, 2, 2, 2), np.array([3]))
+        array([[6., 7.]])
+    """
     _, height, width, bands = images.shape
     if isinstance(images, DiskImages):
         return images.pixels(*np.divmod(positions, height * width))
@@ -111,6 +131,12 @@ class TileWriter:
         number: How many there are at most.
         shape: Their shape, (H, W, C).
         folder: Where the files are made; None for arrays.
+
+    Example:
+        >>> writer = TileWriter(2, (4, 4, 1), folder=None)
+        >>> writer.add(np.zeros((4, 4, 1), np.float32), np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
+        >>> writer.arrays()["images"].shape
+        (1, 4, 4, 1)
     """
 
     def __init__(self, number: int, shape: tuple[int, ...], folder: Path | None) -> None:
@@ -148,7 +174,12 @@ def _stored(folder: Path, shape: Sequence[int]) -> DiskImages:
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded tiles: MARSLS_CACHE, or marsls in the user's cache folder."""
+    """Return the folder of decoded tiles: MARSLS_CACHE, or marsls in the user's cache folder.
+
+    Example:
+        >>> cache_folder()  # doctest: +SKIP
+        PosixPath('/home/user/.cache/marsls')
+    """
     own = os.environ.get("MARSLS_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marsls"
 
@@ -172,6 +203,11 @@ def cached(
 
     Raises:
         RunError: If the folder cannot be written, or the disk is full.
+
+    Example:
+        >>> facts, arrays = cached(dataset.tiles, ("auto", None), make)  # doctest: +SKIP
+        >>> arrays["images"].shape  # doctest: +SKIP
+        (531, 128, 128, 7)
     """
     named = [path for ref in refs for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image)) if path is not None]
     files = [str(path.absolute()) for path in (*named, *filter(Path.is_file, map(mask_beside, named)))]

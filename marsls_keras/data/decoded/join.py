@@ -18,6 +18,9 @@ def require_alike(tiles: Tiles, others: Tiles, what: str) -> None:
 
     Raises:
         InputError: If they do.
+
+    Example:
+        >>> require_alike(labelled, others, "data/extra")  # doctest: +SKIP
     """
     (height, width), (rows, columns) = tiles.images.shape[1:3], others.images.shape[1:3]
     if (height, width) != (rows, columns):
@@ -31,6 +34,10 @@ def join(tiles: Tiles, others: Tiles) -> Tiles:
 
     Raises:
         RunError: If images cannot be written to disk.
+
+    Example:
+        >>> len(join(labelled, others)) == len(labelled) + len(others)  # doctest: +SKIP
+        True
     """
     images: Images
     if isinstance(tiles.images, np.ndarray) and isinstance(others.images, np.ndarray):

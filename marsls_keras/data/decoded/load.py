@@ -42,6 +42,11 @@ def examine(
 
     Raises:
         RunError: If decoded tiles cannot be kept on disk.
+
+    Example:
+        >>> tiles, problems = examine(Dataset.open("data", strict=False).tiles)  # doctest: +SKIP
+        >>> [problem.message for problem in problems if problem.severity == "error"]  # doctest: +SKIP
+        []
     """
     if cache == "disk" or (cache == "auto" and _expected_bytes(refs, release, resize) > LARGE):
         facts, arrays = cached(refs, (release, resize), lambda folder: _decode(refs, release, resize, folder)[0])
@@ -184,6 +189,10 @@ def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cac
     Raises:
         InputError: If any tile or mask has an error; all are listed.
         RunError: If decoded tiles cannot be kept on disk.
+
+    Example:
+        >>> load(Dataset.open("data")).images.shape  # doctest: +SKIP
+        (664, 128, 128, 7)
     """
     tiles, problems = examine(dataset.tiles, release, resize, cache)
     errors = [problem.message for problem in (*dataset.problems, *problems) if problem.severity == "error"]

@@ -18,6 +18,10 @@ class TfReader:
 
     Args:
         inputs: The tiles, on disk.
+
+    Example:
+        >>> TfReader(normalizer.inputs(tiles.images, tiles.bands))(tf.constant([0, 5])).shape  # doctest: +SKIP
+        TensorShape([2, 128, 128, 7])
     """
 
     def __init__(self, inputs: Inputs) -> None:

@@ -27,6 +27,11 @@ class Tiles:
         release: Their release.
         derived: Names of the bands that were computed, which follow those of the release.
         traces: By what each tile is known again (`marsls_keras.data.decoded.leaks`).
+
+    Example:
+        >>> tiles = load(Dataset.open("data"))  # doctest: +SKIP
+        >>> tiles.subset([0, 1]).images.shape  # doctest: +SKIP
+        (2, 128, 128, 7)
     """
 
     refs: tuple[TileRef, ...]

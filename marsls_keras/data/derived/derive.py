@@ -35,6 +35,10 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     Raises:
         InputError: If the tiles do not hold what a band is computed from.
         RunError: If images on disk cannot be written.
+
+    Example:
+        >>> derive(tiles, ["all", "roughness"]).bands[-1]  # doctest: +SKIP
+        'roughness'
     """
     carried = Directions(expand_bands(bands, tiles.bands)).carried
     names = tuple(band for band in carried if band in DERIVED and band not in tiles.bands)
@@ -91,6 +95,10 @@ def continued(heights: np.ndarray) -> np.ndarray:
 
     A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest pixel would make
     borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest is repeated.
+
+    Example:
+        >>> continued(np.array([[1.0, 2.0, 3.0, np.nan]]))
+        array([[1., 2., 3., 4.]])
     """
     known = np.isfinite(heights)
     if known.all():

@@ -25,6 +25,11 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
 
     Raises:
         InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape or is kept in other files.
+
+    Example:
+        >>> array, tags = read_image(Path("TrainData/img/image_1.h5"), [Contents(14)])  # doctest: +SKIP
+        >>> array.shape, tags  # doctest: +SKIP
+        ((128, 128, 14), ())
     """
     key, array, missing, scaling = _load(path, [contents.key for contents in expected], pixels)
     numbers = [contents.bands for contents in expected if contents.key == key]
@@ -45,6 +50,10 @@ def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
     Raises:
         InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape, a scale, or pixels of
             which is said that they have no data.
+
+    Example:
+        >>> read_mask(Path("TrainData/mask/mask_1.h5"), ["mask"]).dtype  # doctest: +SKIP
+        dtype('uint8')
     """
     key, array, missing, scaling = _load(path, keys, pixels=True)
     if array.ndim != 2:

@@ -23,7 +23,11 @@ SECONDS, MEMORY = 4, 1 << 30
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more.
+
+    Example:
+        >>> main()  # in a process of its own  # doctest: +SKIP
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks; when it ends, so do the requests
     # What libraries print must not get into the replies.
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -83,6 +87,11 @@ def read(path: str, keys: list[str], most: int, pixels: bool) -> tuple[dict[str,
         {"damage": …} or {"refused": …}, with the reason; or "key" (the name that was found), "shape", "dtype", "fill" (the
         value that its maker defined for what is never written, or None), "attributes" (those of numbers as lists, of others
         as text) and "gaps", whether a second array follows the values, which says of each whether it was written.
+
+    Example:
+        >>> reply, parts = read("TrainData/img/image_1.h5", ["img"], 1 << 24, pixels=False)  # doctest: +SKIP
+        >>> reply["shape"]  # doctest: +SKIP
+        (128, 128, 14)
     """
     with h5py.File(path, "r") as file:
         key = next((key for key in keys if key in file.keys()), keys[0])

@@ -27,6 +27,10 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
 
     Raises:
         InputError: If the file is missing, damaged, no PNG, not RGB or half transparent, or larger than a tile.
+
+    Example:
+        >>> read_image(Path("landslide/image/df001.png"), [Contents(3, eight_bits=True)])[0].shape  # doctest: +SKIP
+        (256, 256, 3)
     """
     header = _read(path, read_header)
     picture_expected = any(contents.bands == 3 for contents in expected)
@@ -55,6 +59,10 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     Raises:
         InputError: If the file is missing, damaged, no PNG, in other colours or larger than a tile, or if what is transparent in it
             contradicts or hides the labels.
+
+    Example:
+        >>> np.unique(read_mask(Path("landslide/mask/df001.png")))  # doctest: +SKIP
+        array([  0, 255], dtype=uint8)
     """
     picture = _read(path, read_picture)
     mask = _classes(path, picture)

@@ -99,7 +99,13 @@ def _load(path: Path, pixels: bool, width: int) -> _Image:
 
 
 def shape_only(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return an array of zeros that has this shape and type and takes no memory."""
+    """Return an array of zeros that has this shape and type and takes no memory.
+
+    Example:
+        >>> array = shape_only((128, 128, 7), np.float32)
+        >>> array.shape, array.base.nbytes
+        ((128, 128, 7), 4)
+    """
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -211,7 +217,12 @@ def _sidecar(path: Path, bands: int) -> np.ndarray | None:
 
 
 def mask_beside(path: Path) -> Path:
-    """Return where GDAL puts the mask of an image that has none in it."""
+    """Return where GDAL puts the mask of an image that has none in it.
+
+    Example:
+        >>> mask_beside(Path("a/tile.tif")).name
+        'tile.tif.msk'
+    """
     return path.with_name(f"{path.name}.msk")
 
 
@@ -248,6 +259,11 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
     Raises:
         InputError: If the file is missing, truncated or has another number of bands, or its values are not what they seem: white is 0, a
             palette, alpha, turned rows.
+
+    Example:
+        >>> array, tags = read_image(Path("train/images/col00001_row00007.tif"), [Contents(7)])  # doctest: +SKIP
+        >>> array.shape  # doctest: +SKIP
+        (128, 128, 7)
     """
     found = _load(path, pixels, width=4)
     array, axes = found.array, found.axes
@@ -293,6 +309,10 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     Raises:
         InputError: If the file is missing, truncated or has several bands, some of its pixels are no data, or its values are not what they
             seem.
+
+    Example:
+        >>> np.unique(read_mask(Path("train/masks/col00001_row00007.tif")))  # doctest: +SKIP
+        array([0, 1], dtype=uint8)
     """
     found = _load(path, pixels=True, width=1)
     array = found.array
@@ -319,6 +339,9 @@ def write_raster(path: str | Path, band: np.ndarray, geo: tuple = ()) -> None:
 
     Raises:
         RunError: If the file cannot be written.
+
+    Example:
+        >>> write_raster("mask.tif", np.zeros((128, 128), np.uint8))  # doctest: +SKIP
     """
     with atomic(path) as temporary:
         tifffile.imwrite(

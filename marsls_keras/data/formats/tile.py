@@ -24,7 +24,12 @@ NO_DATA = -1e30
 
 
 class Format(Protocol):
-    """What a module that reads one file format has."""
+    """What a module that reads one file format has.
+
+    Example:
+        >>> FORMATS[".png"].read_mask.__name__
+        'read_mask'
+    """
 
     def read_image(self, path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
         """Return an image (H, W, bands), or without `pixels` an array of its shape alone, and GeoTIFF tags."""
@@ -47,6 +52,11 @@ class Tile:
         release: Name of the release the file is of.
         path: The file.
         geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there is neither.
+
+    Example:
+        >>> tile = read_tile("train/images/col00001_row00007.tif")  # doctest: +SKIP
+        >>> tile.image.shape, tile.release  # doctest: +SKIP
+        ((128, 128, 7), 'mmls_v2')
     """
 
     image: np.ndarray
@@ -95,7 +105,12 @@ def _releases(path: Path) -> list[Release]:
 
 
 def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid."""
+    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid.
+
+    Example:
+        >>> fill_nearest(np.array([[1.0, np.nan, 5.0, 6.0]]), np.array([[True, False, True, True]]))[0, 2:]
+        array([5., 6.])
+    """
     if valid.all():
         return band
     if not valid.any():
@@ -112,6 +127,10 @@ def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarr
         height: Rows to have.
         width: Columns to have.
         order: 1 for values between those of the nearest pixels (bilinear, without smoothing beforehand), 0 for the nearest pixel's own.
+
+    Example:
+        >>> resample(np.array([[0.0, 1.0]]), 1, 4, order=0)
+        array([[0., 0., 1., 1.]])
     """
     if array.shape[:2] == (height, width):
         return array
@@ -128,6 +147,10 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
     Raises:
         InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
+
+    Example:
+        >>> read_tile("train/images/col00001_row00007.tif").valid.mean()  # doctest: +SKIP
+        np.float64(1.0)
     """
     with _memory(Path(path)):
         return _read_tile(Path(path), release)
@@ -170,6 +193,10 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises:
         InputError: If the file is missing, truncated, has several bands or other values.
+
+    Example:
+        >>> np.unique(read_mask("train/masks/col00001_row00007.tif"))  # doctest: +SKIP
+        array([0, 1], dtype=uint8)
     """
     with _memory(Path(path)):
         mask = _format(Path(path)).read_mask(Path(path), [release.mask_key for release in RELEASES.values()])
@@ -198,6 +225,10 @@ def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
 
     Raises:
         InputError: If the file is missing, damaged or has other bands, or the release is unknown.
+
+    Example:
+        >>> read_shape("train/images/col00001_row00007.tif")  # doctest: +SKIP
+        (128, 128, 7)
     """
     height, width, bands = _stored(Path(path), release, pixels=False)[0].shape
     return height, width, bands

@@ -27,6 +27,10 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.nda
 
     Raises:
         ValueError: If two tiles claim the same cell of a raster, or there is not one array for each tile.
+
+    Example:
+        >>> for picture, put_back in stitch(tiles.refs, masks):  # doctest: +SKIP
+        ...     put_back(clean(picture))
     """
     if len(refs) != len(arrays):
         raise ValueError(f"Expected an array for each of {len(refs)} tiles. Received: {arrays.shape}")
@@ -49,7 +53,12 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.nda
 
 
 def pieces(grid: TileGrid) -> list[np.ndarray]:
-    """Return the positions of the tiles of each piece, in the order of their first ones; what a piece is, `stitch` says."""
+    """Return the positions of the tiles of each piece, in the order of their first ones; what a piece is, `stitch` says.
+
+    Example:
+        >>> pieces(TileGrid.apart(1, 32, 32))
+        [array([0])]
+    """
     number = len(grid.origins)
     padded = np.pad(grid.table, 1, constant_values=-1)
     pairs = []

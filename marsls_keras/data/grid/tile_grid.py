@@ -27,6 +27,11 @@ class TileGrid:
         reach: Largest side in pixels of a window that may be read anywhere.
         table: int32 (R, C), for each cell of height x width pixels the position of its tile in the array of tiles, or -1 for none.
         origins: int32 (N, 2), (top, left) in pixels of each tile's first pixel.
+
+    Example:
+        >>> grid = TileGrid.apart(3, 32, 32)
+        >>> grid.origin(2), grid.tiles_in(30, 0, 4, 4).tolist()
+        ((64, 0), [0, 1])
     """
 
     height: int

@@ -29,6 +29,10 @@ def image_files(folder: str | Path) -> list[Path]:
 
     Raises:
         InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or a.tif and A.tif).
+
+    Example:
+        >>> len(image_files("data/test"))  # doctest: +SKIP
+        133
     """
     folder = Path(folder)
     folder = next((folder / name for name in ("images", "image", "img") if (folder / name).is_dir()), folder)

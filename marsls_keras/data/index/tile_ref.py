@@ -30,6 +30,10 @@ class Problem:
         kind: Short name, such as "missing mask".
         message: The file and what is wrong with it.
         severity: "error" stops training, "warning" is only reported.
+
+    Example:
+        >>> Problem("missing mask", "a.tif has no mask of the same name").severity
+        'error'
     """
 
     kind: str
@@ -51,6 +55,10 @@ class TileRef:
         landslide: Whether the folder that the tile lies in says that it holds landslide; None if only the mask tells.
         release: Name of the release if the folder's layout tells it, "auto" if the file has to.
         more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts union).
+
+    Example:
+        >>> TileRef("train/no001", Path("no001.png"), None, "train", "train/no001", None, landslide=False).labelled
+        True
     """
 
     id: str
@@ -85,6 +93,10 @@ def raster_keys(stems: Iterable[str]) -> dict[str, str]:
     """Return the name of each file's picture, by stem; "" for all if names before the grid cells number tiles instead of telling pictures.
 
     They tell pictures if one is there several times, or if files of different names have the same cell.
+
+    Example:
+        >>> raster_keys(["siteA_col1_row2", "siteA_col1_row3", "siteB_col1_row2"])
+        {'siteA_col1_row2': 'siteA', 'siteA_col1_row3': 'siteA', 'siteB_col1_row2': 'siteB'}
     """
     keys = {stem: raster_key(stem) for stem in stems if grid_key(stem) is not None}
     names, cells = set(keys.values()), {grid_key(stem) for stem in keys}

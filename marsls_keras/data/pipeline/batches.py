@@ -31,7 +31,12 @@ _TURNS = np.array(
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
-    """Return how many batches an epoch has: as many as hold about every tile once."""
+    """Return how many batches an epoch has: as many as hold about every tile once.
+
+    Example:
+        >>> steps_per_epoch(372, 16)
+        23
+    """
     return max(1, round(tiles / batch_size))
 
 
@@ -65,6 +70,14 @@ class TrainingBatches:
 
     Raises:
         ValueError: If the sizes do not fit the grid.
+
+    Example:
+        >>> images, masks = np.zeros((6, 32, 32, 1), np.float32), np.zeros((6, 32, 32), np.uint8)
+        >>> options = {"augmentation": Augmentation(), "bands": ("dem",), "units": (1.0,), "seed": 0, "epochs": 2}
+        >>> batches = TrainingBatches(images, masks, batch_size=3, **options)
+        >>> image, mask, weight = next(iter(batches.dataset()))
+        >>> batches.steps_per_epoch, image.shape
+        (2, TensorShape([3, 32, 32, 1]))
     """
 
     def __init__(
@@ -248,6 +261,11 @@ def evaluation_batches(
     """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
 
     Args and elements are as in `TrainingBatches`, without a grid.
+
+    Example:
+        >>> images, masks = np.zeros((5, 32, 32, 1), np.float32), np.zeros((5, 32, 32), np.uint8)
+        >>> [int(weight[:, 0, 0, 0].numpy().sum()) for _, _, weight in evaluation_batches(images, masks, batch_size=2)]
+        [2, 2, 1]
     """
     number = len(images)
     if weights is None:

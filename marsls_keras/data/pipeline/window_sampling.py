@@ -24,6 +24,10 @@ class Windows:
         places: For each shape, int32 (steps of that shape, windows per step, 5): top, left, transposed, rows reversed, columns reversed.
             The pixel (i, j) of what training sees is the pixel (i, j) of the window, or (j, i) if transposed, with the rows and the
             columns of the window reversed before. Only square windows are transposed.
+
+    Example:
+        >>> tile_windows(TileGrid.apart(4, 32, 32), 3, 2, Augmentation(), 0).tiles_at(0).size <= 2
+        True
     """
 
     grid: TileGrid
@@ -39,7 +43,12 @@ class Windows:
 
 
 def tile_windows(grid: TileGrid, steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
-    """Return whole tiles as windows, cut from a stream of permutations of all tiles, flipped and turned, by 180° only if not square."""
+    """Return whole tiles as windows, cut from a stream of permutations of all tiles, flipped and turned, by 180° only if not square.
+
+    Example:
+        >>> tile_windows(TileGrid.apart(4, 32, 32), 3, 2, Augmentation(), 0).places[0].shape
+        (3, 2, 5)
+    """
     square = grid.height == grid.width
     tiles = _permutations(len(grid.origins), steps * batch_size, seed)
     places = np.concatenate([grid.origins[tiles], symmetries(augmentation, len(tiles), seed, square)], 1)
@@ -64,6 +73,10 @@ def picture_windows(grid: TileGrid, sides: tuple[int, ...], steps: int, batch_si
 
     Raises:
         ValueError: If there is no side, or one is larger than the grid's reach.
+
+    Example:
+        >>> picture_windows(TileGrid.of(tiles.refs, 128, 128), (128, 256), 10, 16, Augmentation(), 0).shapes  # doctest: +SKIP
+        ((128, 128), (256, 256))
     """
     if not sides or max(sides) > grid.reach:
         raise ValueError(f"Expected sides of windows up to the grid's reach of {grid.reach} pixels. Received: {sides}")
@@ -87,6 +100,10 @@ def symmetries(config: Augmentation, number: int, seed: int, square: bool = True
     Of what is not square a quarter turn has another shape: 0 and 1 of them become 0, 2 and 3 become 2, and nothing is transposed.
 
     Turning a tile also turns the light in the gray band and the direction a slope faces; the slope band is a steepness and does not change.
+
+    Example:
+        >>> symmetries(Augmentation(horizontal_flip=0.0, vertical_flip=0.0, rot90=0.0), 1, 0).tolist()
+        [[0, 0, 0]]
     """
     draw = np.random.default_rng([seed, 1]).random((number, 4))
     horizontal, vertical = draw[:, 0] < config.horizontal_flip, draw[:, 1] < config.vertical_flip

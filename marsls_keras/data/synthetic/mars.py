@@ -52,6 +52,11 @@ def make_mosaic(rows: int, cols: int, size: int = 128, seed: int = 0) -> tuple[n
 
     Raises:
         InputError: If a number is out of range.
+
+    Example:
+        >>> image, mask = make_mosaic(1, 2, size=32)
+        >>> image.shape, mask.shape
+        ((32, 64, 7), (32, 64))
     """
     _check_numbers(size, seed, rows=(rows, 1), cols=(cols, 1))
     return _mosaic(rows, cols, size, np.random.default_rng(seed))
@@ -81,6 +86,10 @@ def write_dataset(
     Raises:
         InputError: If the folder is not empty, the release is unknown or a number is out of range.
         RunError: If the files cannot be written.
+
+    Example:
+        >>> write_dataset("data", "landslide4sense", train=10, val=2, test=2, size=32)  # doctest: +SKIP
+        {'train': 10, 'val': 2, 'test': 2}
     """
     out = Path(out)
     if release not in RELEASES:
