@@ -25,7 +25,7 @@ FLOORS = (
     ("competition.commands",),
     ("competition.cli",),
 )
-"""The rooms, lowest first: files and folders of `marsls_keras`, then those of `competition`. A room imports from lower floors alone."""
+"""Rooms (files and folders of `marsls_keras`, then of `competition`), lowest first. A room imports from lower floors."""
 
 EXCEPTIONS = {
     ("inference", "training"),  # align.py estimates statistics as training does
@@ -47,7 +47,7 @@ def room_of(module: str) -> str | None:
 
 
 def imported(node: ast.AST) -> Iterator[str]:
-    """Yield the modules that a statement imports; `from package import name` imports package.name, which may be a module."""
+    """Yield what a statement imports; `from package import name` gives package.name, which may be a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -100,7 +100,7 @@ def test_the_exceptions_are_still_needed() -> None:
 
 
 def test_no_file_imports_itself_around_a_circle() -> None:
-    """Also inside a room; imports inside functions and for type checkers are left out, as they are not run while a file is loaded."""
+    """Also inside a room; only imports that run while a file is loaded count."""
     paths = (ROOT / "marsls_keras").rglob("*.py")
     files = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
     graph: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""The published datasets, one file each: bands, scale, folders, names, container, no-data, and how generated tiles imitate them.
+"""The published datasets, one file each: bands, scale, folders, names, container, no-data, synthetic form.
 
 To add one, write a file that ends in `RELEASE = Release(…)` and name it in `registry.py`.
 """

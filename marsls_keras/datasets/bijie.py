@@ -1,9 +1,10 @@
 """Bijie: 770 RGB pictures of TripleSat with and 2,003 without landslide, PNG of different sizes.
 
-Ji et al., "Landslide detection from an open satellite imagery and digital elevation model dataset using attention boosted convolutional
-neural networks", Landslides 17, 2020. `landslide/image/*.png` have masks of the same names in `landslide/mask`; the masks of
-`non-landslide/image/*.png` are empty and not there. The folders `dem` are not read. There are no splits: all are training tiles (data.cv
-holdout divides them). The pictures differ in size; data.resize brings them to one. A tile has no known neighbours.
+Ji et al., "Landslide detection from an open satellite imagery and digital elevation model dataset using attention
+boosted convolutional neural networks", Landslides 17, 2020. `landslide/image/*.png` have masks of the same names in
+`landslide/mask`; the masks of `non-landslide/image/*.png` are empty and not there. The folders `dem` are not read.
+There are no splits: all are training tiles (data.cv holdout divides them). The pictures differ in size; data.resize
+brings them to one. A tile has no known neighbours.
 """
 
 from __future__ import annotations

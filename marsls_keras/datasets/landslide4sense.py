@@ -1,13 +1,14 @@
 """Landslide4Sense: 14 bands of Sentinel-2 and ALOS PALSAR, 3,799 / 245 / 800 tiles of 128 x 128 pixels in HDF5.
 
-Ghorbanzadeh et al., "Landslide4Sense: Reference Benchmark Data and Deep Learning Models for Landslide Detection", IEEE TGRS 60, 2022.
-`TrainData/img/image_<n>.h5` holds the dataset `img`, float64 128 x 128 x 14 (Sentinel-2 B1 to B12, then slope and height of ALOS PALSAR),
-`TrainData/mask/mask_<n>.h5` holds `mask`, uint8 128 x 128 of {0, 1}; the same in ValidData and TestData, whose masks came later and may be
-absent. Copies with images/train, annotations/train (validation, test) are read as well. RMAU-Net speaks of 3,844 tiles in all and of 3,044
-without the test tiles, which is 1,000 less than there are: its 80:20 split is one of the training and validation tiles together.
+Ghorbanzadeh et al., "Landslide4Sense: Reference Benchmark Data and Deep Learning Models for Landslide Detection", IEEE
+TGRS 60, 2022. `TrainData/img/image_<n>.h5` holds the dataset `img`, float64 128 x 128 x 14 (Sentinel-2 B1 to B12, then
+slope and height of ALOS PALSAR), `TrainData/mask/mask_<n>.h5` holds `mask`, uint8 128 x 128 of {0, 1}; the same in
+ValidData and TestData, whose masks came later and may be absent. Copies with images/train, annotations/train
+(validation, test) are read as well. RMAU-Net speaks of 3,844 tiles in all and of 3,044 without the test tiles, which is
+1,000 less than there are: its 80:20 split is one of the training and validation tiles together.
 
-Heights were published scaled, how is unknown: 1 km is assumed, which decides how steep a hillshade looks, and not where a slope faces.
-A tile has no known neighbours: it is a raster, and a block, of its own.
+Heights were published scaled, how is unknown: 1 km is assumed, which decides how steep a hillshade looks, and not where
+a slope faces. A tile has no known neighbours: it is a raster, and a block, of its own.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _MIX = {
 
 
 def _parts(root: Path) -> list[Part]:
-    """Find the folders of the challenge, TrainData/img and TrainData/mask, or of its copies, images/train and annotations/train."""
+    """Find the folders of the challenge (TrainData/img, /mask) or of its copies (images/train, annotations/train)."""
     parts = []
     for split, (old, new) in _FOLDERS.items():
         if (root / old).is_dir():

@@ -70,9 +70,10 @@ class Layout:
         parts: Returns the parts that a data folder has.
         images: Endings of image files, lower case, with their dot.
         masks: Endings of mask files.
-        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and a function from the
-            file to that value, or to None.
-        grid: Whether names tell the tiles' grid cells (`Release.cell`); an image and its mask may then have the cell in common, too.
+        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and
+            a function from the file to that value, or to None.
+        grid: Whether names tell the tiles' grid cells (`Release.cell`); an image and its mask may then have the cell in
+            common, too.
         found: Whether the parts that were found, perhaps none, are those of this layout.
         origin: How to get the data, in one line; "" if that is not told.
 
@@ -118,7 +119,7 @@ def in_splits(images: tuple[str, ...], masks: tuple[str, ...]) -> Callable[[Path
 
 
 def list_files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder that have one of these endings, sorted, hidden files left out; none if there is no such folder.
+    """Return the files of a folder that have one of these endings, sorted, without hidden ones; none without a folder.
 
     Example:
         >>> list_files(Path("nowhere"), TIFF)

@@ -1,4 +1,4 @@
-"""What MMLS v1, MMLSv2 and the challenge have in common: seven bands of Valles Marineris, one folder layout, tiles in a grid."""
+"""What MMLS v1, MMLSv2 and the challenge share: seven bands of Valles Marineris, one folder layout, a grid."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ LAYOUT = Layout(
         "challenge entrants download the tiles from the Mars-LS page on CodaBench."
     ),
 )
-"""`<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val and test, or
-train_partition, validation_partition and test_partition. An image and its mask share their stem, or else their grid cell. A split without a
-folder `masks` is unlabelled. Names such as siteA_col00001_row00002.tif tell several pictures apart."""
+"""`<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val
+and test, or train_partition, validation_partition and test_partition. An image and its mask share their stem, or else
+their grid cell. A split without a folder `masks` is unlabelled. Names such as siteA_col00001_row00002.tif tell several
+pictures apart."""
 
 CELL = re.compile(r"col(?P<col>\d+)_row(?P<row>\d+)$")
 """Grid cell in a name of MMLSv2 and of the challenge."""
@@ -80,7 +81,9 @@ def is_patch(tile: StoredTile) -> bool:
 
 
 def border(index: int, size: int) -> tuple[slice, slice]:
-    """Return where a generated tile has no slope, as where the raster ends: 1 to 3 rows or columns at one side of every eighth tile.
+    """Return where a generated tile has no slope, as where the raster ends.
+
+    It is 1 to 3 rows or columns at one side of every eighth tile.
 
     Args:
         index: Number of the tile within its split.

@@ -1,8 +1,8 @@
 """MMLS v1, the dataset of the MarsLS-Net paper (Paheding et al., WACV 2024): 306 + 256 tiles.
 
-The documentation says slope, thermal; the files hold thermal, slope, as Figure 3 of the paper has them: the sixth band follows the gradient
-of the DEM (r = 0.96 over all tiles; in degrees, at the relief of MMLSv2, it is 63.7 times that band), the fifth does not (r = 0.22). The
-fifth is 0, no data, along a seam through six tiles, and above 0.87 elsewhere.
+The documentation says slope, thermal; the files hold thermal, slope, as Figure 3 of the paper has them: the sixth band
+follows the gradient of the DEM (r = 0.96 over all tiles; in degrees, at the relief of MMLSv2, it is 63.7 times that
+band), the fifth does not (r = 0.22). The fifth is 0, no data, along a seam through six tiles, and above 0.87 elsewhere.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _files(tile: SyntheticTile) -> list[SyntheticFile]:
 
 
 def _seam(index: int, size: int) -> np.ndarray:
-    """Return where a generated tile has no thermal: a slanting stripe in every eighth tile, else nowhere; bool (size, size)."""
+    """Return where a generated tile has no thermal, bool (size, size): a slanting stripe in every eighth tile."""
     row, column = np.indices((size, size))
     left = size // 2 - row / 4
     return (index % 8 == 1) & (left <= column) & (column < left + size / 9)

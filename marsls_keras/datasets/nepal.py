@@ -1,8 +1,9 @@
 """Nepal: 230 / 35 / 10 pictures of Landsat 8 for training, validation and test, TIFF or PNG.
 
-Bragagnolo et al., "Convolutional neural networks applied to semantic segmentation of landslide scars", Catena 201, 2021; Zenodo 3675407.
-`<split>/images/*.tif` are RGB in eight bits, `<split>/masks/*.png` of {0, 255} have the same stem; the images may be PNG too, and the
-folders be called image or img, and mask, labels or label. A tile has no known neighbours: it is a raster, and a block, of its own.
+Bragagnolo et al., "Convolutional neural networks applied to semantic segmentation of landslide scars", Catena 201,
+2021; Zenodo 3675407. `<split>/images/*.tif` are RGB in eight bits, `<split>/masks/*.png` of {0, 255} have the same
+stem; the images may be PNG too, and the folders be called image or img, and mask, labels or label. A tile has no known
+neighbours: it is a raster, and a block, of its own.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class SyntheticFile(NamedTuple):
     Attributes:
         path: Where, below the data folder, with slashes.
         array: The values.
-        options: What the writer of that container takes besides: keyword arguments of `tifffile.imwrite`, or the `key` of an HDF5 dataset.
+        options: What the writer of that container takes besides: keyword arguments of `tifffile.imwrite`, or the `key`
+            of an HDF5 dataset.
 
     Example:
         >>> SyntheticFile("train/masks/1.png", np.zeros((32, 32), np.uint8)).options
@@ -120,17 +121,19 @@ class Release:
         bands: Band names in canonical order.
         relief: Metres of height that 1 of the band dem stands for.
         pixel: Side of a pixel in metres.
-        limit: Beyond this, up or down, a stored value is of no band: the file is damaged, or marks no-data in an unknown way.
+        limit: Beyond this, up or down, a stored value is of no band: the file is damaged, or marks no-data in an
+            unknown way.
         no_data: Per band the stored value that stands for no data; bands without one are not in it.
         eight_bits: Whether images are stored with 8 bits a band; others are refused.
         image_key: Name of an image's dataset, where the container is HDF5.
         mask_key: Name of a mask's dataset.
         cell: Finds groups `row` and `col`, the grid cell, in the stem of a file; None if names do not tell.
-        claims: Whether a file with the right ending and number of bands is of this release, as far as its name and values tell.
+        claims: Whether a file with the right ending and number of bands is of this release, as far as its name and
+            values tell.
         certain: Whether the canonical image (H, W, C) of a file that it claims tells the release; if not, the file
             follows the others of its folder.
-        reading: Version of how its files are read, raised when pixels come to mean something else: a run that was trained on another
-            version is refused.
+        reading: Version of how its files are read, raised when pixels come to mean something else: a run that was
+            trained on another version is refused.
 
     Example:
         >>> from marsls_keras.datasets import RELEASES

@@ -29,7 +29,7 @@ Window = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 
 @dataclass(frozen=True)
 class FromMasks:
-    """Marks a parameter of a term, in its annotation, that is computed from the training masks where the specification has none.
+    """Marks, in its annotation, a parameter that is computed from the training masks where none is given.
 
     Attributes:
         compute: Function from an integer array of masks {0, 1}, of any shape, to the value.
@@ -72,7 +72,7 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
 
 
 def fill_from_masks(name: str, function: Callable[..., Any], term: dict[str, Any], masks: np.ndarray | None) -> dict[str, Any]:
-    """Return a term as `read_term` gives it, with those of its missing parameters that training masks tell (`FromMasks`).
+    """Return a term as `read_term` gives it, its missing parameters computed from training masks (`FromMasks`).
 
     Args:
         name: Name of the term.

@@ -20,8 +20,8 @@ AUGMENTATIONS: dict[str, Callable[[Augmentation, Sequence[str], Sequence[float]]
     "photometric": lambda config, bands, units: Photometric(config, bands, units),
     "channel_dropout": lambda config, bands, units: ChannelDropout(config.channel_dropout, bands),
 }
-"""The transforms in the order in which they are applied, by name; each is built from configuration, names of bands, and units as `Augment`
-takes them."""
+"""The transforms in the order in which they are applied, by name; each is built from configuration, names of bands, and
+units as `Augment` takes them."""
 
 _STREAMS = {name: number for number, name in enumerate(("mosaic", "cutmix", "geometric", "photometric", "channel_dropout"))}
 """Streams that were once numbered by position; they stay, so that a training that goes on draws as before."""
@@ -40,18 +40,19 @@ def stream(name: str) -> int:
 
 
 class Augment:
-    """Augment a batch of training tiles: mosaic and CutMix, then geometry, then photometry of the colours, then channel dropout.
+    """Augment a batch of training tiles: mosaic, CutMix, geometric, photometric, channel dropout, in this order.
 
-    Each tile draws for itself, and only what is drawn is computed. Transforms of probability 0 add nothing to the graph. Flips and
-    quarter turns are not among them: they cost next to nothing where tiles are fetched, so the pipeline does them there.
+    Each tile draws for itself, and only what is drawn is computed. Transforms of probability 0 add nothing to the
+    graph. Flips and quarter turns are not among them: they cost next to nothing where tiles are fetched, so the
+    pipeline does them there.
 
     `Geometric` moves bands and mask together, `Photometric` changes red, green and blue only.
 
     Args:
         config: What is changed, how often and how strongly.
         bands: Names of the C bands, in order.
-        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is (`Normalizer.units`), so that a brightness of
-            0.2 means the same with and without z-score.
+        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is (`Normalizer.units`), so
+            that a brightness of 0.2 means the same with and without z-score.
 
     Example:
         >>> augment = Augment(Augmentation(cutmix=0.5), ("red", "dem"), (1.0, 1.0))

@@ -1,6 +1,7 @@
 """Several tiles of a batch in one: mosaics of four, and landslides pasted from one tile into another.
 
-Partners are drawn evenly from the other tiles of the batch, as they were before any change; a tile alone in its batch is its own.
+Partners are drawn evenly from the other tiles of the batch, as they were before any change; a tile alone in its batch
+is its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from marsls_keras.data.augmentation.transform import Draws, Sample, fused, where
 
 
 class Mosaic:
-    """Puts four tiles together in a square, the tile itself at the top left, and shows a window of a tile's size anywhere in it.
+    """Mosaic: a random window of four tiles put together in a square, the tile itself at the top left.
 
     Args:
         probability: How often per tile.
@@ -29,8 +30,8 @@ class Mosaic:
         """Draw for each tile.
 
         Returns:
-            bool (number,), whether it becomes a mosaic; int32 (number, 4), of which tiles, row by row; int32 (number, 2), the window's
-            first row and column.
+            bool (number,), whether it becomes a mosaic; int32 (number, 4), of which tiles, row by row; int32 (number,
+            2), the window's first row and column.
         """
         drawn, *partners, top, left = tf.unstack(tf.random.stateless_uniform((6, number), seed))
         members = tf.stack([tf.range(number), *(_others(number, u) for u in partners)], -1)
@@ -51,7 +52,7 @@ class Mosaic:
 
 
 class CutMix:
-    """Pastes the landslides of another tile: where the partner has landslide, its bands, its mask and its weight are taken.
+    """CutMix of landslides: where another tile has landslide, its bands, mask and weight are taken.
 
     CutMix (Yun et al., ICCV 2019) in the form of RMAU-Net, section III-A.
 

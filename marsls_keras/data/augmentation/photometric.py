@@ -19,13 +19,13 @@ MODALITIES = (COLOURS, ("dem", "slope"), ("thermal",), ("gray",))
 
 
 class Photometric:
-    """Blurs, lights and disturbs the colours of tiles, as if another camera had taken the picture of the same terrain on another day.
+    """Random blur, brightness, contrast and noise of red, green and blue, as of another camera on another day.
 
-    The other bands are physical quantities (height, steepness, thermal inertia), or, as gray, the picture by which landslides are told;
-    they stay as they are, to the bit (DualSwinFusionSeg, Table 4).
+    The other bands are physical quantities (height, steepness, thermal inertia), or, as gray, the picture by which
+    landslides are told; they stay as they are, to the bit (DualSwinFusionSeg, Table 4).
 
-    Light turns v into contrast · v + brightness · unit, with the same two numbers for red, green and blue. v is network input, so contrast
-    is about 0: the band's mean after the z-score, black without one. Nothing is clipped.
+    Light turns v into contrast · v + brightness · unit, with the same two numbers for red, green and blue. v is network
+    input, so contrast is about 0: the band's mean after the z-score, black without one. Nothing is clipped.
 
     Args:
         config: The sections blur, light and noise count.
@@ -63,8 +63,9 @@ class Photometric:
         """Draw for each tile.
 
         Returns:
-            bool (number,), whether it is blurred; float32 (number,), sigma; bool (number,), whether it is lit; float32 (number,) and
-            (number,), contrast and brightness; bool (number,), whether it gets noise; int32 (number, 2), the seed of that.
+            bool (number,), whether it is blurred; float32 (number,), sigma; bool (number,), whether it is lit; float32
+            (number,) and (number,), contrast and brightness; bool (number,), whether it gets noise; int32 (number, 2),
+            the seed of that.
         """
         seed, noises = tf.unstack(tf.random.experimental.stateless_split(seed))
         blur, light, noise, *u = tf.unstack(tf.random.stateless_uniform((6, number), seed))
@@ -120,11 +121,12 @@ def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tens
 
 
 class ChannelDropout:
-    """Sets the bands of one modality to 0, which is their mean after the z-score, so that no modality is relied on alone.
+    """Set the bands of one modality to 0, their mean after the z-score, so that no modality is relied on alone.
 
     Derived bands go missing with what they are derived from.
 
-    Each modality (red, green and blue; dem and slope; thermal; gray) is as likely as another. Where all bands are of one, it is kept.
+    Each modality (red, green and blue; dem and slope; thermal; gray) is as likely as another. Where all bands are of
+    one, it is kept.
 
     Args:
         probability: How often per tile.

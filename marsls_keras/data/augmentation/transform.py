@@ -11,7 +11,7 @@ Sample = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 """Image, mask and weight: float32 (H, W, C), (H, W, 1), (H, W, 1), H, W and C known when the graph is made."""
 
 Draws = tuple[tf.Tensor, ...]
-"""What was drawn: for all tiles of a batch, with their number as the first dimension, or for one of them, without it."""
+"""What was drawn, for all tiles of a batch (their number is the first dimension) or for one of them."""
 
 
 class Transform(Protocol):
@@ -43,8 +43,9 @@ class Transform(Protocol):
 def fused(function: Callable) -> Callable:
     """Return a function of tensors of known shapes, compiled by XLA where this TensorFlow has it.
 
-    Changing a tile is bound by memory: each operation on its own reads and writes the whole tile. In one loop, without arrays in
-    between, most changes take a half to a third of the time. The result is the same but for rounding, and from run to run to the bit.
+    Changing a tile is bound by memory: each operation on its own reads and writes the whole tile. In one loop, without
+    arrays in between, most changes take a half to a third of the time. The result is the same but for rounding, and
+    from run to run to the bit.
 
     Example:
         >>> float(fused(lambda x: 2 * x + 1)(tf.constant(3.0)))

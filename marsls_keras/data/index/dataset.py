@@ -17,7 +17,7 @@ from marsls_keras.files import no_folder
 
 
 def _help() -> str:
-    """Return what to say where a data folder is missing or holds nothing known: which folders are expected, and how to get data."""
+    """Return which folders are expected and how to get data, for errors about a data folder."""
     first, *others = layouts()
     more = ", ".join(f"{RELEASES[releases_of(layout)[0]].title} has {layout.example}" for layout in others)
     origins = "".join(f"\n{layout.origin}" for layout in layouts() if layout.origin)
@@ -25,10 +25,13 @@ def _help() -> str:
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Return the image tiles of a plain folder, or of its sub-folder `images`, `image` or `img`, of one format: TIFF, else HDF5, else PNG.
+    """Return the image tiles of a plain folder, or of its sub-folder `images`, `image` or `img`.
+
+    They are of one format: TIFF, if there is any, else HDF5, else PNG.
 
     Raises:
-        InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or a.tif and A.tif).
+        InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or
+            a.tif and A.tif).
 
     Example:
         >>> len(image_files("data/test"))  # doctest: +SKIP
@@ -78,10 +81,12 @@ class Dataset:
             root: Folder that holds the dataset.
             strict: Raise if there are problems; otherwise they are listed in `problems`.
             release: The release it is of, which tells the layout; "auto" tells it by the names of the folders.
-            conflicts: What is done with copies of a tile whose masks differ, as data.conflicts: "error", "union" or "ignore".
+            conflicts: What is done with copies of a tile whose masks differ, as data.conflicts: "error", "union" or
+                "ignore".
 
         Raises:
-            InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are listed.
+            InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are
+                listed.
         """
         root = Path(root)
         if not root.is_dir():
@@ -107,11 +112,11 @@ class Dataset:
         return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files))
 
     def located_in(self, other: Dataset) -> Dataset:
-        """Return this dataset with the rasters of another that its tiles were cut from, and the other's tiles of these after its own.
+        """Return this dataset placed in the rasters of another one, followed by the other's tiles of these rasters.
 
-        Names alone do not prove it, since grids of different pictures meet. It is proven of a raster where at least one tile is, byte for
-        byte, the other's of the same cell, and none is another one than the other's of its cell. Tiles of which that holds are not
-        repeated. If it holds of no raster, this dataset is returned as it is.
+        Names alone do not prove it, since grids of different pictures meet. It is proven of a raster where at least one
+        tile is, byte for byte, the other's of the same cell, and none is another one than the other's of its cell.
+        Tiles of which that holds are not repeated. If it holds of no raster, this dataset is returned as it is.
         """
         tiles: list[TileRef] = list(self.tiles)
         around: list[TileRef] = []

@@ -1,4 +1,4 @@
-"""Folders to tiles: which layout a data folder has, which mask belongs to which image, and what is wrong with the structure."""
+"""Index of a data folder: its layout, pairs of image and mask, and problems of its structure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Pairing:
     """Which mask belongs to which image of one part.
 
     Attributes:
-        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and how a file has it.
+        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and
+            how a file has it.
 
     Example:
         >>> Pairing({"name": lambda file: file.stem}).pair([Path("images/1.tif")], [Path("masks/1.png")], [], True)
@@ -112,7 +113,7 @@ class Pairing:
         return problems
 
     def pair(self, images: list[Path], masks: list[Path], problems: list[Problem], needed: bool) -> dict[Path, Path | None]:
-        """Give each image its mask: the one that has the first key in common, else the next; report what is left over."""
+        """Return the mask of each image, found by the first key that both have in common; report what is left over."""
         tables = [{key(mask): mask for mask in masks if key(mask) is not None} for key in self.keys.values()]
         what = " or ".join(self.keys)
         pairs: dict[Path, Path | None] = {}
@@ -140,8 +141,8 @@ def _place(file: Path) -> tuple[str, tuple[int, int]] | None:
 def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
     """Tell which picture each tile was cut from: names such as siteA_col00001_row00002 tell, else there is one.
 
-    In every release train and val are cut from one raster, and in MMLS v1, MMLSv2 and phase 1 of the challenge test is, too. In phase 2 it
-    is another one, whose grid cells meet those of the training tiles with other images.
+    In every release train and val are cut from one raster, and in MMLS v1, MMLSv2 and phase 1 of the challenge test is,
+    too. In phase 2 it is another one, whose grid cells meet those of the training tiles with other images.
     """
     tiles = list(tiles)
     keys = raster_keys(tile.image.stem for tile in tiles)

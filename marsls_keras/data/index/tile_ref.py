@@ -46,7 +46,8 @@ class TileRef:
     """Where a tile is, on disk and on its planet.
 
     Attributes:
-        id: Unique name within the dataset, "<split>/<file stem>"; of Bijie "train/<landslide or non-landslide>/<file stem>".
+        id: Unique name within the dataset, "<split>/<file stem>"; of Bijie "train/<landslide or non-landslide>/<file
+            stem>".
         image: Image file.
         mask: Mask file, None in an unlabelled split and where `landslide` is False.
         split: "train", "val", "test", or "images" for a plain folder.
@@ -54,7 +55,8 @@ class TileRef:
         cell: (row, column) in the raster's grid, None if the name does not tell.
         landslide: Whether the folder that the tile lies in says that it holds landslide; None if only the mask tells.
         release: Name of the release if the folder's layout tells it, "auto" if the file has to.
-        more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts union).
+        more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts
+            union).
 
     Example:
         >>> TileRef("train/no001", Path("no001.png"), None, "train", "train/no001", None, landslide=False).labelled
@@ -78,7 +80,7 @@ class TileRef:
 
 
 def raster_key(stem: str) -> str:
-    """Return the name of the picture that a file was cut from, which is before its grid cell, without words such as image; "" if none.
+    """Return the name of the raster that a file was cut from: what precedes its grid cell, without words such as image.
 
     Example:
         >>> raster_key("siteA_col00001_row00002"), raster_key("ImageT_patch_3_4")
@@ -90,7 +92,7 @@ def raster_key(stem: str) -> str:
 
 
 def raster_keys(stems: Iterable[str]) -> dict[str, str]:
-    """Return the name of each file's picture, by stem; "" for all if names before the grid cells number tiles instead of telling pictures.
+    """Return the name of each file's raster by stem; "" for all if what precedes the grid cells only numbers tiles.
 
     They tell pictures if one is there several times, or if files of different names have the same cell.
 
