@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from marsls_keras.bands.names import BANDS, RGB
 from marsls_keras.datasets.layout import Layout, Part
 from marsls_keras.datasets.release import Release, SyntheticFile, SyntheticForm, SyntheticTile
+from marsls_keras.lazy import np
 
 _LANDSLIDE = {"landslide": True, "non-landslide": False}
 _FIRST = {"train": 1, "val": 10_001, "test": 20_001}  # all in one folder, so all need names of their own

@@ -5,13 +5,12 @@ Scale and offset per band are those that turn its raw values into MMLSv2's.
 
 from __future__ import annotations
 
-import numpy as np
-
 from marsls_keras.datasets.mars import ANOTHER, CELL, LAYOUT, SLOPE_DEGREES, border, geo_tags, is_canonical, is_patch, without_border
 from marsls_keras.datasets.release import Release, StoredTile, SyntheticFile, SyntheticForm, SyntheticTile
 from marsls_keras.errors import InputError
+from marsls_keras.lazy import np
 
-_NO_DATA = float(np.finfo(np.float32).min)  # in the band slope where the raster ends; MMLSv2 has 0 there
+_NO_DATA = -3.4028234663852886e38  # the lowest float32, in the band slope where the raster ends; MMLSv2 has 0 there
 
 
 def _claims(tile: StoredTile) -> bool:

@@ -16,11 +16,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
 from marsls_keras.bands.names import BANDS, RGB
 from marsls_keras.datasets.layout import Layout, Part
 from marsls_keras.datasets.release import Release, SyntheticFile, SyntheticForm, SyntheticTile
+from marsls_keras.lazy import np
 
 SENTINEL = (
     *("coastal", "blue", "green", "red", "red_edge1", "red_edge2", "red_edge3", "nir", "water_vapour", "cirrus", "swir1", "swir2"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from marsls_keras.bands.names import BANDS
 from marsls_keras.datasets.layout import TIFF, Layout, in_splits
 from marsls_keras.datasets.release import StoredTile
+from marsls_keras.lazy import np
 
 LAYOUT = Layout(
     name="mars",

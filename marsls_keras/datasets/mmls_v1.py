@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from marsls_keras.bands.names import BANDS
 from marsls_keras.datasets.mars import ANOTHER, LAYOUT, SLOPE_DEGREES, is_canonical, is_patch
 from marsls_keras.datasets.release import Release, StoredTile, SyntheticFile, SyntheticForm, SyntheticTile
 from marsls_keras.errors import InputError
+from marsls_keras.lazy import np
 
 _SLOPE_DEGREES = 63.7
 _THERMAL = (0.857, 0.08)  # offset and scale that bring canonical thermal to where this band lies: 0.895, deviation 0.01

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from marsls_keras.bands.names import BANDS, RGB
 from marsls_keras.datasets.layout import TIFF, Layout, Part, in_splits, list_files
 from marsls_keras.datasets.release import Release, SyntheticFile, SyntheticForm, SyntheticTile
+from marsls_keras.lazy import np
 
 
 def _found(parts: list[Part]) -> bool:

@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from marsls_keras.bands.names import BANDS
 from marsls_keras.datasets.layout import Layout
+from marsls_keras.lazy import np
 
 
 @dataclass(frozen=True)
