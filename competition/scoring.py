@@ -17,8 +17,8 @@ import numpy as np
 from competition.submission.verify import entry_names, read_entry, verify_zip
 from marsls_keras.counts import SCORES, Counts, confusion
 from marsls_keras.data.formats.tile import read_mask
-from marsls_keras.data.index.folder_layouts import TIFF
-from marsls_keras.data.index.tile_ref import grid_key, list_files
+from marsls_keras.datasets import grid_key
+from marsls_keras.datasets.layout import TIFF, list_files
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, write_text
 from marsls_keras.progress import tracked

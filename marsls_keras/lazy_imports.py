@@ -1,4 +1,4 @@
-"""Keras and TensorFlow, imported on first use, since that takes seconds.
+"""Keras, TensorFlow and NumPy, imported on first use, since that takes time.
 
 Checks of a user's input must not wait for them. Modules of functions take Keras from here. Modules with subclasses of
 Keras' classes import it as usual, and are imported where they are needed.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import tensorflow as tf
     from keras import ops
 else:
@@ -26,6 +27,6 @@ else:
             setattr(self, attribute, value)
             return value
 
-    keras, ops, tf = _Lazy("keras"), _Lazy("keras.ops"), _Lazy("tensorflow")
+    keras, ops, tf, np = _Lazy("keras"), _Lazy("keras.ops"), _Lazy("tensorflow"), _Lazy("numpy")
 
-__all__ = ["keras", "ops", "tf"]
+__all__ = ["keras", "np", "ops", "tf"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from marsls_keras.bands.releases import KNOWN_BANDS
 from marsls_keras.config import PRESETS, Data, Training, load_config, parse_config, recipes
+from marsls_keras.datasets import known_bands
 from marsls_keras.errors import InputError
 from marsls_keras.losses import LOSSES, read_loss
 from marsls_keras.models import model_names, require_options, require_size
@@ -22,11 +22,11 @@ from marsls_keras.view_sets import VIEW_SETS, views_of
         ("batchsize", Training.model_fields, "batch_size"),
         ("view", ("batch_size", "view_sets"), "view_sets"),
         ("band", Data.model_fields, "bands"),
-        ("elevation", KNOWN_BANDS, "dem"),
-        ("DTM", KNOWN_BANDS, "dem"),
-        ("temperature", KNOWN_BANDS, "thermal"),
-        ("thermal-inertia", KNOWN_BANDS, "thermal"),
-        ("grey", KNOWN_BANDS, "gray"),
+        ("elevation", known_bands(), "dem"),
+        ("DTM", known_bands(), "dem"),
+        ("temperature", known_bands(), "thermal"),
+        ("thermal-inertia", known_bands(), "thermal"),
+        ("grey", known_bands(), "gray"),
         ("temperature", ("red", "green", "blue"), None),  # a word for something that is not among the known
         ("defualt", recipes(), "default"),
         ("U-Net", model_names(), "unet"),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from competition.commands.train import require_parts
 from competition.console import table
+from competition.recipe_parts import require_parts
 from marsls_keras.backend import import_backend
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.decoded.tiles import Tiles

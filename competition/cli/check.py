@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli.options import AsJson, Conflicts, FormOrAuto, Release
+from competition.cli.options import AUTO, AsJson, Conflicts, Release
 
 
 def check(
     data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
-    release: Release = FormOrAuto.auto,
+    release: Release = AUTO,
     resize: Annotated[int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")] = None,
     images: Annotated[Path | None, Option(help="Also compare this folder of images, such as those to be predicted.")] = None,
     conflicts: Annotated[Conflicts, Option(help="Copies of a tile whose masks differ, as data.conflicts.")] = Conflicts.error,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AsJson, Folds, FormOrAuto, OwnData, Purpose, Release, Runs, parse_folds
+from competition.cli.options import AUTO, AsJson, Folds, OwnData, Purpose, Release, Runs, parse_folds
 
 
 class _Split(StrEnum):
@@ -23,7 +23,7 @@ def evaluate(
     split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
     folds: Folds = None,
     data: OwnData = None,
-    release: Release = FormOrAuto.auto,
+    release: Release = AUTO,
     purpose: Annotated[Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")] = None,
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
     runs: Runs = Path("runs"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of the runs.")]
@@ -18,8 +19,9 @@ OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are
 RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
 
 
-Form = StrEnum("Form", ["mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
-FormOrAuto = StrEnum("FormOrAuto", ["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"])
+Form = StrEnum("Form", list(RELEASES))  # type: ignore[misc]  # whose members mypy cannot know
+FormOrAuto = StrEnum("FormOrAuto", ["auto", *RELEASES])  # type: ignore[misc]
+AUTO = FormOrAuto("auto")
 Conflicts = StrEnum("Conflicts", ["error", "union", "ignore"])
 Release = Annotated[FormOrAuto, Option(help="What the tiles are; auto tells by names and values.")]
 

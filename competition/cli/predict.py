@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AsJson, Folds, FormOrAuto, Release, Runs, parse_folds
+from competition.cli.options import AUTO, AsJson, Folds, Release, Runs, parse_folds
 
 
 def predict(
@@ -15,7 +15,7 @@ def predict(
     images: Annotated[Path, Option(help="Folder of image tiles.")],
     out: Annotated[Path, Option(help="Folder to write to.")],
     folds: Folds = None,
-    release: Release = FormOrAuto.auto,
+    release: Release = AUTO,
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
     uncertainty: Annotated[bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Remove what an earlier predict wrote to --out first; nothing else.")] = False,

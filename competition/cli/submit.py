@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from competition.cli.options import AsJson, Folds, FormOrAuto, Release, RunNames, Runs, parse_folds
+from competition.cli.options import AUTO, AsJson, Folds, Release, RunNames, Runs, parse_folds
 
 
 def submit(
@@ -17,7 +17,7 @@ def submit(
     images: Annotated[Path | None, Option(help="Folder of test images; test/images of the run's data by default.")] = None,
     out: Annotated[Path | None, Option(help="The zip; submissions/<run>.zip by default.")] = None,
     folds: Folds = None,
-    release: Release = FormOrAuto.auto,
+    release: Release = AUTO,
     verify: Annotated[Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")] = None,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,

@@ -9,10 +9,12 @@ from typer import Argument, Option
 
 from competition.cli.options import Form
 
+_PUBLIC = Form("mmls_v2")
+
 
 def synth(
     out: Annotated[Path, Argument(help="Folder to make.")],
-    release: Annotated[Form, Option(help="On-disk form of the tiles.")] = Form.mmls_v2,
+    release: Annotated[Form, Option(help="On-disk form of the tiles.")] = _PUBLIC,
     train: Annotated[int, Option(help="Training tiles.")] = 40,
     val: Annotated[int, Option(help="Validation tiles.")] = 8,
     test: Annotated[int, Option(help="Test tiles.")] = 12,

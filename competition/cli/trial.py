@@ -10,6 +10,7 @@ from marsls_keras.backend import import_backend
 def trial() -> None:
     """Train one trial of a search; `tune training` starts it and tells it what to do."""
     import_backend()
+    from competition.commands.train import TrainRequest, train
     from competition.search.trial import run_trial
 
-    raise typer.Exit(run_trial())
+    raise typer.Exit(run_trial(lambda **asked: train(TrainRequest(**asked))))

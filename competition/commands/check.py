@@ -15,6 +15,7 @@ from marsls_keras.data.index.conflicts import differing
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.folder_layouts import masks_beside
 from marsls_keras.data.index.tile_ref import Problem, TileRef
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 from marsls_keras.progress import tracked
 from marsls_keras.report import distribution_shift as shift
@@ -104,7 +105,7 @@ def _between(tiles: Tiles | None, targets: Tiles | None, images: Path) -> list[P
     which = f" ({turned} of them turned or mirrored)" if turned else ""
     what = f"{len(labelled)} images of {images} are labelled tiles of the data{which}, such as {targets.refs[i].image}"
     problems = [Problem("overlap", f"{what}, which is {tiles.refs[k].image}", "warning")]
-    beside = masks_beside([ref.image for ref in targets.refs])
+    beside = masks_beside([ref.image for ref in targets.refs], RELEASES[tiles.release].layout)
     pairs = [(targets.refs[i], tiles.refs[k]) for i, k in labelled if targets.hashes[i] == tiles.hashes[k]]
     other = [differs for ref, copy in pairs if (differs := differing([copy, replace(ref, mask=beside[ref.image])]))]
     if other:

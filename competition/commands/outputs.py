@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from marsls_keras.data.index.folder_layouts import LAYOUTS
+from marsls_keras.datasets import layouts
 from marsls_keras.errors import InputError
 from marsls_keras.files import read_json, sha256, write_json
 
@@ -101,7 +101,7 @@ def _written(out: Path) -> dict[str, str | None]:
 def _dataset(place: Path) -> Path | None:
     """Return the data set of which a folder is the root, or a split, or in a split."""
     for root in (place, *place.parents):
-        for layout in LAYOUTS.values():
+        for layout in layouts():
             parts = [part for part in layout.parts(root) if part.images.is_dir()] if root.is_dir() else []
             folders = {folder for part in parts for folder in (part.folder, part.images, part.masks)}
             if parts and (place == root or folders & {place, *place.parents}):

@@ -10,8 +10,9 @@ from typing import Any
 
 from competition.commands.recipe_epochs import note_recipe, require_recipe_epochs, sets_epochs
 from competition.processes import train_side_by_side
+from competition.recipe_parts import require_parts
 from marsls_keras.backend import import_backend
-from marsls_keras.bands.releases import expand_bands
+from marsls_keras.bands.names import expand_bands
 from marsls_keras.config import Config, load_config, read_config
 from marsls_keras.data.decoded.checks import barren
 from marsls_keras.data.decoded.tiles import Tiles
@@ -19,16 +20,12 @@ from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import FULL, Fold, Splits, make_splits, require_fold
 from marsls_keras.errors import InputError
-from marsls_keras.losses import read_loss
 from marsls_keras.models import (
     build_model,
     encoder_groups,
-    encoder_levels,
     load_pretrained,
     pretrained_source,
     require_checkpoint,
-    require_encoder,
-    require_options,
     require_size,
 )
 from marsls_keras.progress import stage
@@ -103,20 +100,6 @@ def train(request: TrainRequest) -> tuple[Run, list[dict[str, Any]]]:
     prepared = _prepare(resolved)
     _check_network(resolved, prepared)
     return _run(resolved, prepared)
-
-
-def require_parts(config: Config) -> None:
-    """Refuse a configuration whose loss, network or options there are not, as far as can be told without building the network.
-
-    Raises:
-        InputError: If so.
-
-    Example:
-        >>> require_parts(Config())
-    """
-    read_loss(config.loss, positive_weight=1.0)  # the weight of a fold's tiles is known later
-    require_options(config.model.name, config.model.options)
-    require_encoder(config.training, encoder_levels(config.model.name, config.model.options))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import optuna
 import yaml
 
-from competition.commands.train import require_parts
+from competition.recipe_parts import require_parts
 from marsls_keras.config import Config, Distribution, Range, Recipe, parse_config, set_key
 from marsls_keras.errors import InputError
 

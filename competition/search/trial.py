@@ -7,8 +7,10 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -80,10 +82,13 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
     }[name]()
 
 
-def run_trial() -> int:
+def run_trial(train: Callable[..., Any]) -> int:
     """Train the trial that standard input describes, and return the exit code: 0, or PRUNED.
 
     The process ends with the one that started it: that holds the other end of standard input open.
+
+    Args:
+        train: What trains a fold; it is given fields of `competition.commands.train.TrainRequest`.
 
     Raises:
         InputError: If the configuration or the data are refused.
@@ -100,7 +105,6 @@ def run_trial() -> int:
         except (ValueError, TypeError, RecursionError):
             raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from competition.commands.train import TrainRequest, train
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -113,7 +117,7 @@ def run_trial() -> int:
         for i, fold in enumerate(request.folds):
             watching = [Pruning(trial, first=i * epochs)]
             recipe, data = str(folder / "recipe.yaml"), Path(request.data)
-            train(TrainRequest(recipe, data=data, fold=str(fold), runs=folder.parent, name=folder.name, callbacks=watching))
+            train(config=recipe, data=data, fold=str(fold), runs=folder.parent, name=folder.name, callbacks=watching)
     except optuna.TrialPruned as stop:
         logger.info(str(stop))
         return PRUNED

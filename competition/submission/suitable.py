@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marsls_keras.bands.releases import RELEASES
+from marsls_keras.datasets import RELEASES
 from marsls_keras.runs.run import Run
 
 
@@ -10,7 +10,7 @@ def for_challenge(run: Run) -> bool:
     """Return whether a run was trained on tiles of the challenge's layout, so that CodaBench could take its masks.
 
     Example:
-        >>> for_challenge(Run.open("runs/default"))
+        >>> for_challenge(Run.open("runs/default"))  # doctest: +SKIP
         True
     """
-    return RELEASES[run.fingerprint["release"]].layout == "mars"
+    return RELEASES[run.fingerprint["release"]].layout is RELEASES["challenge"].layout

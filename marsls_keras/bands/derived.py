@@ -19,6 +19,10 @@ class Derived:
         sources: The bands it is computed from, which tiles must hold.
         reach: How many pixels beyond a tile's border count; what lies there is read from the neighbours. None for what is computed from
             the tile alone, as RMAU-Net has it.
+
+    Example:
+        >>> DERIVED["ndvi"].sources, DERIVED["roughness"].reach
+        (('nir', 'red'), 1)
     """
 
     sources: tuple[str, ...]

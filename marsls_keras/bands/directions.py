@@ -25,6 +25,11 @@ class Directions:
             `sign` times that band.
         fixed: Names of the carried bands whose values mean something that a stretch would destroy: components of vectors, and what a late
             band is computed from.
+
+    Example:
+        >>> directions = Directions(["red", "aspect_sin"])
+        >>> directions.carried, directions.fixed
+        (('red', 'aspect_sin', 'aspect_cos'), ('aspect_sin', 'aspect_cos'))
     """
 
     def __init__(self, bands: Sequence[str]) -> None:
@@ -68,7 +73,12 @@ class Directions:
 
 
 def take(image: Any, bands: Any) -> Any:
-    """Return some bands of an image (..., C), by their positions; an array or a tensor."""
+    """Return some bands of an image (..., C), by their positions; an array or a tensor.
+
+    Example:
+        >>> take(np.array([[1.0, 2.0, 3.0]]), [2, 0])
+        array([[3., 1.]])
+    """
     if isinstance(image, np.ndarray):
         return np.take(image, bands, -1)
     import tensorflow as tf  # where there is a tensor; `check` looks at bands without it, and so begins sooner
@@ -77,5 +87,10 @@ def take(image: Any, bands: Any) -> Any:
 
 
 def sources_of(band: str) -> tuple[str, ...]:
-    """Return the bands of tiles that a band comes from: itself, if it is none of the derived ones."""
+    """Return the bands of tiles that a band comes from: itself, if it is none of the derived ones.
+
+    Example:
+        >>> sources_of("ndvi"), sources_of("red")
+        (('nir', 'red'), ('red',))
+    """
     return DERIVED[band].sources if band in DERIVED else (band,)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from marsls_keras.bands.derived import DERIVED
-from marsls_keras.bands.releases import ALL, KNOWN_BANDS, unknown_bands
+from marsls_keras.bands.names import ALL
 from marsls_keras.config.section import Section
+from marsls_keras.datasets import RELEASES, known_bands, unknown_bands
 from marsls_keras.suggestions import did_you_mean
 
 
@@ -50,7 +52,7 @@ class Data(Section):
         (('all',), 'areas')
     """
 
-    release: Literal["auto", "mmls_v1", "mmls_v2", "challenge", "landslide4sense", "bijie", "nepal"] = Field(
+    release: str = Field(
         "auto",
         description="The published dataset that the tiles are of, which says what their bands and values mean. `auto` "
         "detects it from all files of the folder; name it where detection refuses.",
@@ -134,6 +136,16 @@ class Data(Section):
             )
         return self
 
+    @field_validator("release")
+    @classmethod
+    def _known_release(cls, value: str) -> str:
+        known = ["auto", *RELEASES]
+        if value not in known:
+            *first, last = map(repr, known)
+            expected = f"{', '.join(first)} or {last}"
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return value
+
     @field_validator("window_sizes")
     @classmethod
     def _different_sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -150,7 +162,7 @@ class Data(Section):
     @classmethod
     def _known_bands(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown_bands(value) or not value or len(set(value)) != len(value):
-            known = (*KNOWN_BANDS, *DERIVED)
+            known = (*known_bands(), *DERIVED)
             hints = "".join(f" {name} is unknown.{did_you_mean(name, known)}" for name in unknown_bands(value))
             raise ValueError(f"bands must be all, or one or more different ones of {', '.join(known)}.{hints}".removesuffix("."))
         return value

@@ -11,10 +11,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.disk_cache import Images, chunks, take_pixels
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import moments_of_valid
+from marsls_keras.datasets import RELEASES
 from marsls_keras.json_records import Digest, Name, Number, Positive, Record, Share
 
 _EXACT = 1 << 27
@@ -48,7 +48,12 @@ class _Band(Record):
 
 
 class FingerprintRecord(Record):
-    """The form of fingerprint.json; see `fingerprint`."""
+    """The form of fingerprint.json; see `fingerprint`.
+
+    Example:
+        >>> read_record(Path("runs/default/fingerprint.json"), FingerprintRecord)["release"]  # doctest: +SKIP
+        'mmls_v2'
+    """
 
     data_root: Name
     release: Annotated[str, AfterValidator(_known)]
@@ -68,6 +73,10 @@ def band_statistics(images: Images, bands: Sequence[str], valid: np.ndarray | No
 
     Pixels that are not valid, bool (N, H, W), do not count, unless none is (see `moments_of_valid`).
     Percentiles of more than 134 million values, 512 MiB, are those of every k-th pixel, 17 million values in all.
+
+    Example:
+        >>> band_statistics(np.ones((2, 4, 4, 1), np.float32), ["dem"])["dem"]["mean"]
+        1.0
     """
     pixels = math.prod(images.shape[:3])
     step = 1 if pixels * len(bands) <= _EXACT else -(-pixels * len(bands) // _SAMPLE)
@@ -95,6 +104,10 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
     """Return the content of fingerprint.json for the labelled tiles a run uses.
 
     The digest covers names, pixels and masks, not paths: it is the same for a copy of the data in another place.
+
+    Example:
+        >>> fingerprint(tiles, Path("data"))["tiles"]  # doctest: +SKIP
+        {'train': 465, 'val': 66}
     """
     digest = hashlib.sha256()
     for i in _by_id(tiles):
@@ -116,7 +129,12 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
 
 
 def images_digest(tiles: Tiles) -> str:
-    """Return one SHA-256 of the names and pixels of tiles, whatever their masks and wherever they lie."""
+    """Return one SHA-256 of the names and pixels of tiles, whatever their masks and wherever they lie.
+
+    Example:
+        >>> len(images_digest(tiles))  # doctest: +SKIP
+        64
+    """
     return hashlib.sha256("".join(f"{tiles.refs[i].id} {tiles.hashes[i]} " for i in _by_id(tiles)).encode()).hexdigest()
 
 

@@ -21,6 +21,10 @@ def load_folder(root: Path, config: Data) -> Tiles:
     Raises:
         InputError: If the folder is missing or anything in it has an error; all are listed.
         RunError: If decoded tiles cannot be kept on disk.
+
+    Example:
+        >>> load_folder(Path("data"), Data(bands=("all", "roughness"))).bands[-1]  # doctest: +SKIP
+        'roughness'
     """
     dataset = Dataset.open(root, release=config.release, conflicts=config.conflicts)
     return derive(load(dataset, config.release, config.resize, config.cache), config.bands)
@@ -49,6 +53,11 @@ def load_with_neighbours(
     Raises:
         InputError: If any of the tiles, or of their neighbours if they are needed, has an error.
         RunError: If decoded tiles cannot be kept on disk.
+
+    Example:
+        >>> dataset = Dataset.open("data")  # doctest: +SKIP
+        >>> load_with_neighbours(dataset, dataset.tiles[:1], ["roughness"], "auto", None).images.shape  # doctest: +SKIP
+        (1, 128, 128, 8)
     """
     wanted = (*chosen, *_neighbours(dataset.tiles, chosen, sight))
     near = _neighbours(dataset.tiles, wanted, 1) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []

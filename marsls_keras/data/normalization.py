@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 
 from marsls_keras.bands.derived import LATE
 from marsls_keras.bands.directions import Directions, take
-from marsls_keras.bands.releases import ALL, BANDS, expand_bands, unknown_bands
+from marsls_keras.bands.names import ALL, BANDS, expand_bands
 from marsls_keras.config import Data
-from marsls_keras.data.decoded.disk_cache import Images, Stored, chunks
+from marsls_keras.data.decoded.disk_cache import DiskImages, Images, chunks
+from marsls_keras.datasets import unknown_bands
 from marsls_keras.json_records import Name, Record
 
 _EPSILON = 1e-6
@@ -30,6 +31,12 @@ class Normalizer:
         mean: Subtracted, for each of the bands that are carried and then of those that are computed late (`Directions`), which together are
             `bands` if none of them has a direction; None for no z-score.
         std: Divided by, likewise.
+
+    Example:
+        >>> images = np.random.default_rng(0).normal(5, 2, (2, 8, 8, 1)).astype(np.float32)
+        >>> normalizer = Normalizer.fit(images, Data(bands=("dem",)), stored=("dem",))
+        >>> abs(float(normalizer.apply(images, ("dem",)).mean())) < 1e-5
+        True
     """
 
     bands: tuple[str, ...]
@@ -91,7 +98,7 @@ class Normalizer:
 
     def inputs(self, images: Images, stored: Sequence[str] = BANDS) -> np.ndarray | Inputs:
         """Return `apply` of all tiles: an array, or of images on disk what makes those that are asked for."""
-        return Inputs(images, self, tuple(stored)) if isinstance(images, Stored) else self.apply(images, stored)
+        return Inputs(images, self, tuple(stored)) if isinstance(images, DiskImages) else self.apply(images, stored)
 
     def select(self, carried: Any, names: Sequence[str]) -> Any:
         """Return bands (..., len(names)) by name, carried or late, from carried bands (..., C); normalised; an array or a tensor."""
@@ -150,7 +157,12 @@ class Normalizer:
 
 
 class NormalizationRecord(Record):
-    """The form of normalization.json; see `Normalizer`."""
+    """The form of normalization.json; see `Normalizer`.
+
+    Example:
+        >>> read_record(Path("runs/default/fold_0/normalization.json"), NormalizationRecord)["bands"]  # doctest: +SKIP
+        ['red', 'green', 'blue', 'dem', 'slope', 'thermal', 'gray']
+    """
 
     bands: Annotated[list[Name], Field(min_length=1)]
     percentiles: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)] | None
@@ -182,6 +194,11 @@ class Inputs:
         images: Canonical images, (N, H, W, C).
         normalizer: The normalisation.
         stored: Names of the C bands.
+
+    Example:
+        >>> images = np.zeros((3, 8, 8, 1), np.float32)
+        >>> Inputs(images, Normalizer(("dem",), None, None, None), ("dem",))[0].shape
+        (8, 8, 1)
     """
 
     images: Images
@@ -232,6 +249,11 @@ def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
     Each part's own are joined by the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
     variances", 1979), which do not lose digits where the mean is far from zero.
+
+    Example:
+        >>> mean, std = moments([np.array([[[[1.0]], [[3.0]]]])])
+        >>> float(mean[0]), float(std[0])
+        (2.0, 1.0)
     """
     number, mean, squares = 0, np.zeros(()), np.zeros(())
     for part in parts:
@@ -254,6 +276,11 @@ def moments_of_valid(
         valid: bool (N, H, W), False where a band had no data and was filled; None if none was. If no pixel is valid, as where one band is
             missing from all tiles, all of them count.
         change: What is done to images (n, H, W, C) before their pixels are chosen.
+
+    Example:
+        >>> images, valid = np.array([[[[1.0], [9.0]]]]), np.array([[[True, False]]])
+        >>> float(moments_of_valid(images, valid)[0][0])
+        1.0
     """
     if valid is None or valid.all() or not valid.any():
         return moments(change(images[part]) for part in chunks(images))

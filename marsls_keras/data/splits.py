@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 from pydantic import model_validator
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.leaks import Trace, groups
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 from marsls_keras.json_records import Digest, Name, Positive, Record
 
@@ -36,6 +36,11 @@ class Splits:
         folds: Number of folds.
         tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
         contents: Per tile its content in whatever orientation (`marsls_keras.data.decoded.leaks`); empty in runs of before it was kept.
+
+    Example:
+        >>> splits = make_splits(tiles, Data(), seed=0)  # doctest: +SKIP
+        >>> len(splits.held_out(0))  # doctest: +SKIP
+        106
     """
 
     cv: str
@@ -87,7 +92,12 @@ class _Tile(Record):
 
 
 class SplitsRecord(Record):
-    """The form of splits.json; see `Splits`."""
+    """The form of splits.json; see `Splits`.
+
+    Example:
+        >>> read_record(Path("runs/default/splits.json"), SplitsRecord)["cv"]  # doctest: +SKIP
+        'blocks'
+    """
 
     cv: Literal["blocks", "geographic", "areas", "holdout", "official"]
     folds: Positive
@@ -112,6 +122,9 @@ def require_held_out(folds: Sequence[Fold] | None) -> None:
 
     Raises:
         InputError: If it is among the folds.
+
+    Example:
+        >>> require_held_out([0, 1])
     """
     if FULL in (folds or ()):
         raise InputError(
@@ -125,6 +138,9 @@ def require_fold(fold: Fold, config: Data) -> None:
 
     Raises:
         InputError: If the fold is out of range.
+
+    Example:
+        >>> require_fold(4, Data(folds=5))
     """
     Splits(config.cv, config.folds if config.cv in ("blocks", "geographic") else 1, ()).require_fold(fold)
 
@@ -148,6 +164,10 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     Raises:
         InputError: If the pool is empty or lacks masks, there are fewer groups than folds, or train and val share a group where they are
             the folds.
+
+    Example:
+        >>> make_splits(tiles, Data(cv="holdout", holdout=0.3), seed=0).folds  # doctest: +SKIP
+        1
     """
     wanted = ("train", "val") if config.cv == "official" else config.pool
     missing = [name for name in wanted if not any(ref.split == name for ref in tiles.refs)]
@@ -158,7 +178,7 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     if unlabelled:
         raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
     refs = [tiles.refs[i] for i in chosen]
-    if config.cv in ("geographic", "areas") and RELEASES[tiles.release].layout != "mars":
+    if config.cv in ("geographic", "areas") and not RELEASES[tiles.release].layout.grid:
         raise InputError(f"data.cv {config.cv} needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
     pool = tiles.subset(chosen) if len(chosen) < len(tiles) else tiles
     blocks = blocks_of(pool.refs, pool.traces, config.block_size)
@@ -229,12 +249,23 @@ def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
 
 
 def block_of(ref: TileRef, size: int) -> str:
-    """Return the block a tile lies in; a tile without a grid cell is a block of its own."""
+    """Return the block a tile lies in; a tile without a grid cell is a block of its own.
+
+    Example:
+        >>> from pathlib import Path
+        >>> block_of(TileRef("train/a", Path("a.tif"), None, "train", "base", (3, 5)), 2)
+        'base/1/2'
+    """
     return ref.id if ref.cell is None else f"{ref.raster}/{ref.cell[0] // size}/{ref.cell[1] // size}"
 
 
 def blocks_of(refs: Sequence[TileRef], traces: Sequence[Trace], size: int) -> list[str]:
-    """Return the block of each tile; copies of one tile, and tiles that overlap on the map, make one block of those they lie in."""
+    """Return the block of each tile; copies of one tile, and tiles that overlap on the map, make one block of those they lie in.
+
+    Example:
+        >>> blocks_of(tiles.refs, tiles.traces, 2)[0]  # doctest: +SKIP
+        'base/3/0'
+    """
     return groups(traces, [block_of(ref, size) for ref in refs])
 
 

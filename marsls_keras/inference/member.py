@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.data.decoded.disk_cache import Images, chunks
 from marsls_keras.data.normalization import NormalizationRecord, Normalizer
 from marsls_keras.data.splits import Fold

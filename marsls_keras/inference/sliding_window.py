@@ -10,7 +10,7 @@ import numpy as np
 from marsls_keras.data.decoded.disk_cache import select
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.tile import read_shape
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.errors import InputError
 from marsls_keras.inference.member import Member, predict_inputs, predict_views
@@ -81,7 +81,7 @@ def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -
     return -(-(window - 1) // side)
 
 
-def corners(mosaic: Mosaic, index: np.ndarray, window: int, stride: int) -> np.ndarray:
+def corners(mosaic: TileGrid, index: np.ndarray, window: int, stride: int) -> np.ndarray:
     """Return (top, left) of the windows that see a pixel of some tiles, int (K, 2), from the top left to the bottom right.
 
     They lie on a lattice of one window every `stride` pixels, so that each pixel is seen by as many windows as every other. Where the
@@ -122,7 +122,7 @@ def _windows(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[st
         raise InputError("The names of these tiles do not tell where each of them lies, so there are no windows across their borders.")
     require_whole_picture(member.normalizer.percentiles, f"{views[0]}@{window}")
     _, height, width, _ = tiles.images.shape
-    mosaic = Mosaic.of(tiles.refs, height, width, window)
+    mosaic = TileGrid.of(tiles.refs, height, width, window)
     places, weight = corners(mosaic, index, window, stride), blend(window)
     row = np.full(len(tiles), -1)
     row[index] = np.arange(len(index))

@@ -34,6 +34,13 @@ def boundary(
     Bokhovkin & Burnaev, "Boundary loss for remote sensing imagery semantic segmentation", ISNN 2019, without smooth, image by image
     (`reduction: per_tile`). They set theta0 = 3, and theta not above the smallest distance between two segments. The boundary of a
     prediction with both classes swapped lies beside the true one and costs next to nothing: a term that knows the inside helps.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(boundary(truth, logits, np.ones_like(truth))), 4)
+        0.5
     """
     used = ops.cast(weight > 0, "float32")
 
@@ -66,6 +73,13 @@ def boundary_dice(
     L10 of DualSwinFusionSeg, which does not define it; that it is the Dice of a band around the true boundary is a choice made here, after
     its remark that the term gives weight to "boundary pixels" and to the noise of the annotation there. A tile without a boundary has no
     such pixel and costs nothing.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(boundary_dice(truth, logits, np.ones_like(truth))), 4)
+        0.4
     """
     used = ops.cast(weight > 0, "float32")
     band = _largest(truth * used, 2 * radius + 1) * _largest((1 - truth) * used, 2 * radius + 1)

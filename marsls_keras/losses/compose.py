@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from marsls_keras.losses.sums import replicas
-from marsls_keras.losses.terms import LOSSES, read_loss
+from marsls_keras.losses.terms import LOSSES, read_loss, with_masks
 
 
 class WeightedSum(keras.losses.Loss):
     """A weighted sum of loss terms, usually made by `build_loss`.
 
-    If several devices share a batch (tf.distribute), each gets its part of the whole batch's loss, such that Keras' sum over the devices is
-    that loss and its gradient; the loss that `fit` and `evaluate` show is that of the whole batch as well.
+    If several devices share a batch (tf.distribute), each gets its part of the whole batch's loss, such that Keras' sum
+    over the devices is that loss and its gradient; the loss that `fit` and `evaluate` show is that of the whole batch
+    as well.
 
     Args:
         terms: For each name in `LOSSES` its "weight" and parameters.
@@ -24,7 +26,8 @@ class WeightedSum(keras.losses.Loss):
     Call arguments:
         y_true: Masks (B, H, W, 1) of {0, 1}.
         y_pred: Logits (B, H, W, 1), any float type; computed in float32.
-        sample_weight: Optional (B, H, W, 1), 0 or more; a pixel of weight 0 has no part in any term, whatever its truth and logit are.
+        sample_weight: Optional (B, H, W, 1), 0 or more; a pixel of weight 0 has no part in any term, whatever its truth
+            and logit are.
 
     Returns:
         A float32 scalar.
@@ -57,6 +60,19 @@ class WeightedSum(keras.losses.Loss):
         return {"terms": self.terms, "name": self.name}
 
 
-def build_loss(spec: dict[str, float | dict[str, Any]], positive_weight: float | None = None) -> WeightedSum:
-    """Return the loss of a specification; arguments and errors are those of `marsls_keras.losses.read_loss`."""
-    return WeightedSum(read_loss(spec, positive_weight))
+def build_loss(spec: dict[str, float | dict[str, Any]], masks: np.ndarray | None = None) -> WeightedSum:
+    """Return the loss of a specification.
+
+    Args:
+        spec: As `marsls_keras.losses.read_loss` takes it.
+        masks: Training masks {0, 1}, an integer array of any shape, from which terms take what the specification lacks,
+            such as the w⁺ of weighted_bce.
+
+    Raises:
+        InputError: As `read_loss` does, or if a term needs masks and there are none.
+
+    Example:
+        >>> build_loss({"weighted_bce": 1}, np.array([0, 0, 1])).terms["weighted_bce"]["positive_weight"]
+        2.0
+    """
+    return WeightedSum(with_masks(read_loss(spec), masks))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, create_model
 
 from marsls_keras.config.section import Section
@@ -25,6 +27,20 @@ Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Window = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 
 
+@dataclass(frozen=True)
+class FromMasks:
+    """Marks, in its annotation, a parameter that is computed from the training masks where none is given.
+
+    Attributes:
+        compute: Function from an integer array of masks {0, 1}, of any shape, to the value.
+
+    Example:
+        >>> Threshold = Annotated[float | None, FromMasks(lambda masks: float(masks.mean()))]
+    """
+
+    compute: Callable[[np.ndarray], float]
+
+
 def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
     """Return the weight and all parameters of a term, defaults filled in.
 
@@ -35,6 +51,11 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
 
     Raises:
         InputError: If a parameter is unknown, has the wrong type or is out of range.
+
+    Example:
+        >>> from marsls_keras.losses import LOSSES
+        >>> read_term("dice", LOSSES["dice"], {"smooth": 2.0})
+        {'weight': 1.0, 'smooth': 2.0, 'epsilon': 0.0, 'reduction': 'pooled'}
     """
     section = _section(function)
     try:
@@ -48,6 +69,33 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
             raise InputError(f"{what} It has: {', '.join(section.model_fields)}.") from None
         wrong = [f"loss.{name}.{key}: {e['msg'].removeprefix('Value error, ')}. Received: {e['input']!r}" for key, e in found.items()]
         raise InputError(wrong[0] if len(wrong) == 1 else f"loss.{name}:{listing(wrong)}") from None
+
+
+def fill_from_masks(name: str, function: Callable[..., Any], term: dict[str, Any], masks: np.ndarray | None) -> dict[str, Any]:
+    """Return a term as `read_term` gives it, its missing parameters computed from training masks (`FromMasks`).
+
+    Args:
+        name: Name of the term.
+        function: The term.
+        term: Its weight and parameters.
+        masks: Training masks {0, 1}, an integer array of any shape; None if there are none.
+
+    Raises:
+        InputError: If a value is needed and there are no masks, or they tell one that is out of range.
+
+    Example:
+        >>> from marsls_keras.losses import LOSSES
+        >>> term = read_term("weighted_bce", LOSSES["weighted_bce"], {})
+        >>> fill_from_masks("weighted_bce", LOSSES["weighted_bce"], term, np.array([0, 0, 0, 1]))["positive_weight"]
+        3.0
+    """
+    marks = {key: mark for key, field in _section(function).model_fields.items() for mark in field.metadata if isinstance(mark, FromMasks)}
+    lacking = [key for key in marks if term[key] is None]
+    if not lacking:
+        return term
+    if masks is None:
+        raise InputError(f"loss.{name}.{lacking[0]}: expected a number, since there are no training masks to compute it from.")
+    return read_term(name, function, {**term, **{key: float(marks[key].compute(masks)) for key in lacking}})
 
 
 @cache

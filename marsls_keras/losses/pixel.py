@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from marsls_keras.config.section import Positive, Probability
 from marsls_keras.errors import InputError
 from marsls_keras.lazy_imports import ops
-from marsls_keras.losses.parameters import NotNegative, Smoothing
+from marsls_keras.losses.parameters import FromMasks, NotNegative, Smoothing
 from marsls_keras.losses.sums import Reduction, mean_over_pixels, pixel_sums
 
 
+def positive_weight(masks: np.ndarray) -> float:
+    """Return w⁺ = N_neg / N_pos of training masks {0, 1}, an integer array of any shape (DualSwinFusionSeg, eq. 4).
+
+    Raises:
+        InputError: If no pixel is landslide.
+
+    Example:
+        >>> positive_weight(np.array([[0, 0], [0, 1]]))
+        3.0
+    """
+    positive = np.count_nonzero(masks)
+    if not positive:
+        raise InputError(f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn.")
+    return float((masks.size - positive) / positive)
+
+
 def bce(truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.0, reduction: Reduction = "pooled") -> Any:
-    """Return the binary cross-entropy -y log p - (1 - y) log(1 - p), a mean over pixels; p is the probability, y the truth."""
+    """Return the binary cross-entropy -y log p - (1 - y) log(1 - p), a mean over pixels; p is the probability, y the truth.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(bce(truth, logits, np.ones_like(truth))), 4)
+        0.6931
+    """
     # softplus(z) = -log(1 - p), and z = log p - log(1 - p); fewer passes over the pixels than ops.binary_crossentropy takes.
     return mean_over_pixels(ops.softplus(logits) - logits * _smoothed(truth, label_smoothing), weight, reduction)
 
@@ -24,14 +47,20 @@ def weighted_bce(
     logits: Any,
     weight: Any,
     *,
-    positive_weight: Positive | None = None,
+    positive_weight: Annotated[Positive | None, FromMasks(positive_weight)] = None,
     label_smoothing: Smoothing = 0.0,
     reduction: Reduction = "pooled",
 ) -> Any:
     """Return the binary cross-entropy with landslide counted w⁺ times: -w⁺ y log p - (1 - y) log(1 - p).
 
     A mean over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which DualSwinFusionSeg (eq. 4) was
-    trained with. `build_loss` fills in w⁺ = N_neg / N_pos of the training tiles where none is given.
+    trained with. Where no w⁺ is given, it is N_neg / N_pos of the training masks.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(weighted_bce(truth, logits, np.ones_like(truth), positive_weight=3.0)), 4)
+        1.3863
     """
     positive, negative = _surprise(logits)
     truth = _smoothed(truth, label_smoothing)
@@ -52,6 +81,12 @@ def focal(
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5, whose α and γ are the defaults: DualSwinFusionSeg and RMAU-Net
     do not say theirs. They divide by the number of assigned anchors, which a mask does not have; here it is the number of pixels.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(focal(truth, logits, np.ones_like(truth))), 4)
+        0.0866
     """
     positive, negative = _surprise(logits)
     truth = _smoothed(truth, label_smoothing)
@@ -66,6 +101,12 @@ def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "po
 
     Wang et al., "A comprehensive survey of loss functions in machine learning", Annals of Data Science 2020, as cited by RMAU-Net. The
     survey gives it for regression; that the error is one of probabilities, not of logits, is a choice made here.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(log_cosh(truth, logits, np.ones_like(truth))), 4)
+        0.1201
     """
     # cosh(x) = 1 + (e^(x/2) - e^(-x/2))² / 2, which keeps the small errors that cosh rounds to 1, and costs a third of it.
     half = ops.exp((ops.sigmoid(logits) - truth) / 2)
@@ -80,6 +121,12 @@ def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
     batch's pixels of that class (over the tile's, if per tile) instead of a variable that is learnt. The gradient with respect to such a
     centre is 0, so it is as if the centres were fixed. The term pulls a class together and nothing else, so that a network which says
     the same everywhere costs nothing: use it beside another term, as Wen et al. do.
+
+    Example:
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(center(truth, logits, np.ones_like(truth))), 4)
+        0.0
     """
     probability = ops.sigmoid(logits)
     of_landslide, landslide, of_rest, rest, _ = pixel_sums(
@@ -87,18 +134,6 @@ def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
     )
     centre = truth * ops.divide_no_nan(of_landslide, landslide) + (1 - truth) * ops.divide_no_nan(of_rest, rest)
     return mean_over_pixels(ops.square(probability - centre) / 2, weight, reduction)
-
-
-def positive_weight(masks: np.ndarray) -> float:
-    """Return w⁺ = N_neg / N_pos of training masks {0, 1}, an integer array of any shape (DualSwinFusionSeg, eq. 4).
-
-    Raises:
-        InputError: If no pixel is landslide.
-    """
-    positive = np.count_nonzero(masks)
-    if not positive:
-        raise InputError(f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn.")
-    return (masks.size - positive) / positive
 
 
 def _smoothed(truth: Any, label_smoothing: float) -> Any:

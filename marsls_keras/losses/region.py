@@ -16,6 +16,13 @@ def dice(
 
     Milletari et al., "V-Net", 3DV 2016. With the default smooth = 1 an empty mask predicted empty costs nothing; DualSwinFusionSeg (eq. 5)
     has smooth = 0 and epsilon = 1e-7, with which it costs 1 whatever is predicted, and has no gradient.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(dice(truth, logits, np.ones_like(truth))), 4)
+        0.4
     """
     probability = ops.sigmoid(logits)
 
@@ -30,6 +37,13 @@ def iou(truth: Any, logits: Any, weight: Any, *, smooth: NotNegative = 1.0, redu
 
     Rahman & Wang, "Optimizing intersection-over-union in deep neural networks for image segmentation", ISVC 2016, without smooth. RMAU-Net
     cites Rezatofighi et al., CVPR 2019, whose generalised IoU is one of boxes.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(iou(truth, logits, np.ones_like(truth))), 4)
+        0.5
     """
     return tversky(truth, logits, weight, alpha=1.0, beta=1.0, smooth=smooth, reduction=reduction)
 
@@ -48,6 +62,13 @@ def tversky(
 
     Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI 2017, without smooth;
     their best α = 0.3, β = 0.7 are the defaults. α = β = 0.5 is Dice, α = β = 1 is IoU.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(tversky(truth, logits, np.ones_like(truth))), 4)
+        0.3333
     """
     probability = ops.sigmoid(logits)
 
@@ -67,6 +88,13 @@ def lovasz(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
     Yu & Blaschko, "The Lovász hinge", TPAMI 2018; Berman et al., "The Lovász-softmax loss", CVPR 2018, who judge image by image, which is
     `reduction: per_tile`. If several devices share the batch, a pooled hinge is the mean of one hinge per device, since sorting over
     devices would need all pixels on each.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
+        >>> truth[0, 0] = 1
+        >>> round(float(lovasz(truth, logits, np.ones_like(truth))), 4)
+        1.0
     """
     sign = 2 * truth - 1
     shape = (1, -1) if reduction == "pooled" else (ops.shape(truth)[0], -1)

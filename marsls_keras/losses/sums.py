@@ -12,7 +12,12 @@ Reduction = Literal["pooled", "per_tile"]
 
 
 def replicas() -> int:
-    """Return the number of devices that share the batch which is being computed."""
+    """Return the number of devices that share the batch which is being computed.
+
+    Example:
+        >>> replicas()
+        1
+    """
     context = _replica_context()
     return context.num_replicas_in_sync if context else 1
 
@@ -22,6 +27,10 @@ def over_replicas(values: list[Any]) -> list[Any]:
 
     The gradient of a sum over devices is the sum of their gradients. So if every device computes the loss from such sums and divides it by
     the number of devices, then the gradients that Keras adds up over the devices are those of the whole batch's loss.
+
+    Example:
+        >>> over_replicas([1.0, 2.0])
+        [1.0, 2.0]
     """
     context = _replica_context()
     return context.all_reduce("SUM", values) if context else values
@@ -37,6 +46,12 @@ def pixel_sums(values: list[Any], weight: Any, reduction: Reduction) -> list[Any
 
     Returns:
         One sum per value, and the sum of the weights as the last; scalars if pooled, else (B, 1, 1, 1).
+
+    Example:
+        >>> import numpy as np
+        >>> values, weight = np.full((2, 4, 4, 1), 0.5, "float32"), np.ones((2, 4, 4, 1), "float32")
+        >>> [float(total) for total in pixel_sums([values], weight, "pooled")]
+        [16.0, 32.0]
     """
     weighted = [value * weight for value in values] + [weight]
     if reduction == "per_tile":
@@ -55,6 +70,12 @@ def cost_of_sums(cost: Callable[..., Any], values: list[Any], weight: Any, reduc
 
     Returns:
         A scalar.
+
+    Example:
+        >>> import numpy as np
+        >>> values, weight = np.full((2, 4, 4, 1), 0.5, "float32"), np.ones((2, 4, 4, 1), "float32")
+        >>> float(cost_of_sums(lambda total, number: 1 - total / number, [values], weight, "per_tile"))
+        0.5
     """
     sums = pixel_sums(values, weight, reduction)
     total = sums[-1]
@@ -63,14 +84,27 @@ def cost_of_sums(cost: Callable[..., Any], values: list[Any], weight: Any, reduc
 
 
 def mean_over_tiles(costs: Any, total: Any) -> Any:
-    """Return the mean of the tiles' costs over the tiles whose total weight is not 0, on all devices; both arguments have one shape."""
+    """Return the mean of the tiles' costs over the tiles whose total weight is not 0, on all devices; both arguments have one shape.
+
+    Example:
+        >>> import numpy as np
+        >>> float(mean_over_tiles(np.array([1.0, 3.0], "float32"), np.array([5.0, 0.0], "float32")))
+        1.0
+    """
     counted = ops.cast(total > 0, "float32")
     cost, tiles = over_replicas([ops.sum(costs * counted), ops.sum(counted)])
     return ops.divide_no_nan(cost, tiles)
 
 
 def mean_over_pixels(values: Any, weight: Any, reduction: Reduction) -> Any:
-    """Return the weighted mean of values (B, H, W, 1) over pixels, a scalar."""
+    """Return the weighted mean of values (B, H, W, 1) over pixels, a scalar.
+
+    Example:
+        >>> import numpy as np
+        >>> values, weight = np.arange(4, dtype="float32").reshape(1, 2, 2, 1), np.ones((1, 2, 2, 1), "float32")
+        >>> float(mean_over_pixels(values, weight, "pooled"))
+        1.5
+    """
     return cost_of_sums(ops.divide_no_nan, [values], weight, reduction)
 
 

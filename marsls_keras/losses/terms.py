@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from marsls_keras.errors import InputError, listing
 from marsls_keras.losses.boundary import boundary, boundary_dice
-from marsls_keras.losses.parameters import read_term
+from marsls_keras.losses.parameters import fill_from_masks, read_term
 from marsls_keras.losses.pixel import bce, center, focal, log_cosh, weighted_bce
 from marsls_keras.losses.region import dice, iou, lovasz, tversky
 from marsls_keras.suggestions import did_you_mean
@@ -18,17 +20,19 @@ LOSSES: dict[str, Callable[..., Any]] = {
 """Terms by name: functions of truth, logits and weight, all (B, H, W, 1) float32, to a scalar; keyword-only arguments are parameters."""
 
 
-def read_loss(spec: dict[str, float | dict[str, Any]], positive_weight: float | None = None) -> dict[str, dict[str, Any]]:
-    """Return the terms of a specification, each with its weight and all parameters, as `WeightedSum` takes them.
+def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the terms of a specification, each with its weight and all parameters; those that training masks tell may be None.
 
     Args:
         spec: For each name in `LOSSES` a weight, or a section of `weight` (default 1) and parameters, such as
             {"bce": 0.5, "tversky": {"weight": 0.5, "alpha": 0.3}}. Terms of weight 0 are left out.
-        positive_weight: The w⁺ of weighted_bce where the specification has none; see `marsls_keras.losses.positive_weight`.
 
     Raises:
-        InputError: If a term or parameter is unknown, a value has the wrong type or is out of range, all weights are 0, or weighted_bce
-            has no w⁺.
+        InputError: If a term or parameter is unknown, a value has the wrong type or is out of range, or all weights are 0.
+
+    Example:
+        >>> read_loss({"bce": 0.5})
+        {'bce': {'weight': 0.5, 'label_smoothing': 0.0, 'reduction': 'pooled'}}
     """
     unknown = [str(name) for name in spec if name not in LOSSES]
     if unknown:
@@ -42,11 +46,21 @@ def read_loss(spec: dict[str, float | dict[str, Any]], positive_weight: float | 
             terms[name] = term
     if not terms:
         raise InputError(f"loss: the weights of all terms are 0. Give one of them a weight, such as bce: 1. Received: {spec!r}")
-    if "weighted_bce" in terms and terms["weighted_bce"]["positive_weight"] is None:
-        if not positive_weight:
-            raise InputError(
-                "loss.weighted_bce.positive_weight: expected a number above 0, since the training tiles do not give one: it is their "
-                f"N_neg / N_pos. Received: {positive_weight!r}"
-            )
-        terms["weighted_bce"]["positive_weight"] = float(positive_weight)
     return terms
+
+
+def with_masks(terms: dict[str, dict[str, Any]], masks: np.ndarray | None) -> dict[str, dict[str, Any]]:
+    """Return terms with the parameters that training masks tell and the specification left out.
+
+    Args:
+        terms: As `read_loss` gives them.
+        masks: Training masks {0, 1}, an integer array of any shape; None if there are none.
+
+    Raises:
+        InputError: If a term needs masks and there are none, or they tell a value that is out of range.
+
+    Example:
+        >>> with_masks(read_loss({"weighted_bce": 1}), np.array([0, 0, 1]))["weighted_bce"]["positive_weight"]
+        2.0
+    """
+    return {name: fill_from_masks(name, LOSSES[name], term, masks) for name, term in terms.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.files import write_json
 from marsls_keras.models.networks import NETWORKS, TABLE
 from marsls_keras.models.registry import builder, signature_options

@@ -13,9 +13,9 @@ from scipy.ndimage import binary_erosion
 from marsls_keras.config import Augmentation, Config, parse_config
 from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.config.validate import drop_removed_keys
-from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry
+from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometric
 from marsls_keras.data.decoded.disk_cache import select
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.data.pipeline.window_sampling import tile_windows
@@ -106,7 +106,7 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
     number, height, width = masks.shape
     options = {"augmentation": config.augmentation, "seed": config.training.seed, "batch_size": number}
     batches = TrainingBatches(images, masks, epochs=_COLUMNS - 1, **_bands(normalizer), **options)
-    places = tile_windows(Mosaic.apart(number, height, width), steps=_COLUMNS - 1, **options).places[0]
+    places = tile_windows(TileGrid.apart(number, height, width), steps=_COLUMNS - 1, **options).places[0]
     shown = normalizer.assemble(images)
     seen = [[(shown[i], masks[i], np.ones(masks[i].shape))] for i in range(number)]
     for place, batch in zip(places, batches.dataset().as_numpy_iterator(), strict=True):
@@ -128,7 +128,7 @@ def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: n
         seed=config.training.seed,
         batch_size=config.training.batch_size,
         epochs=_COLUMNS * len(sizes),
-        mosaic=Mosaic.of([run.refs[i] for i in training], masks.shape[1], masks.shape[2], max(sizes)),
+        grid=TileGrid.of([run.refs[i] for i in training], masks.shape[1], masks.shape[2], max(sizes)),
         sizes=sizes,
     )
     seen: dict[int, list] = {size: [] for size in sizes}
@@ -199,7 +199,7 @@ def _without_effect(config: Config, bands: Sequence[str]) -> list[str]:
     augmentation = config.augmentation
     notes = []
     photometry = max(part.probability for part in (augmentation.blur, augmentation.light, augmentation.noise))
-    if photometry and not Photometry(augmentation, bands, [1.0] * len(bands)).active:
+    if photometry and not Photometric(augmentation, bands, [1.0] * len(bands)).active:
         notes.append("Blur, light and noise change nothing: red, green and blue are not among the bands.")
     if augmentation.channel_dropout and not ChannelDropout(augmentation.channel_dropout, bands).active:
         notes.append("Channel dropout changes nothing: all bands are of one modality.")

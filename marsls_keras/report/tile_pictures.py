@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LightSource, to_rgb
 from matplotlib.image import imsave
 
-from marsls_keras.bands.releases import RGB
+from marsls_keras.bands.names import RGB
 from marsls_keras.report.plots import SKY, VERMILION, YELLOW
 
 ERROR_COLOURS = {"found (TP)": SKY, "false alarm (FP)": VERMILION, "missed (FN)": YELLOW}

@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.config import Config, changed_keys, read_config, write_config
 from marsls_keras.data.fingerprint import FingerprintRecord
 from marsls_keras.data.splits import FULL, Fold, Splits, SplitsRecord
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, write_json
 from marsls_keras.json_records import read_record

@@ -10,7 +10,7 @@ import keras
 
 from marsls_keras.errors import RunError
 from marsls_keras.files import write_json
-from marsls_keras.losses import build_loss, positive_weight
+from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained, pretrained_source
 from marsls_keras.runtime import scope, use_xla
@@ -142,7 +142,7 @@ class Attempt:
             optimizer = build_optimizer(self.config, self.steps, encoder, self.recovery.factor, self.recovery.accumulate)
             model.compile(
                 optimizer=LossScale(optimizer) if self.config.precision == "mixed_float16" else optimizer,
-                loss=build_loss(config.loss, positive_weight(self.data.labels) if "weighted_bce" in config.loss else None),
+                loss=build_loss(config.loss, self.data.labels),
                 weighted_metrics=[self.metric],
                 jit_compile=use_xla(self.config, self.devices),
             )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.data.decoded.tiles import Tiles
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.normalization import Inputs, Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
 from marsls_keras.data.splits import Fold
@@ -73,7 +73,7 @@ class FoldData:
             units=self.normalizer.units,
             seed=config.training.seed,
             epochs=config.training.epochs,
-            mosaic=Mosaic.of(self.train.refs, height, width, max(config.data.window_sizes)) if windows else None,
+            grid=TileGrid.of(self.train.refs, height, width, max(config.data.window_sizes)) if windows else None,
             sizes=config.data.window_sizes if windows else (),
             weights=self.weights,
             finish=self.normalizer.assemble,

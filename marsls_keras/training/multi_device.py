@@ -9,7 +9,7 @@ from keras import ops
 
 from marsls_keras.config import Config
 from marsls_keras.data.decoded.tiles import Tiles
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.pipeline.window_sampling import picture_windows
 from marsls_keras.losses.sums import over_replicas
 
@@ -39,7 +39,7 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
     if config.data.sampling == "tiles":
         return None
     sides, (height, width) = config.data.window_sizes, tiles.images.shape[1:3]
-    mosaic = Mosaic.of(tiles.refs, height, width, max(sides))
+    mosaic = TileGrid.of(tiles.refs, height, width, max(sides))
     windows = picture_windows(mosaic, sides, len(sides), batch_size, config.augmentation, config.training.seed)
     numbers = [len(places[0]) for places in windows.places]
     if not any(number % devices for number in numbers):

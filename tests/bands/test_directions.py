@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from marsls_keras.bands.derived import DERIVED, LATE
 from marsls_keras.bands.directions import Directions
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation, Data
-from marsls_keras.data.augmentation.geometric import Warp, affine_matrix, resample
+from marsls_keras.data.augmentation.geometric import Geometric, affine_matrix, resample
 from marsls_keras.data.augmentation.photometric import ChannelDropout
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.derived.derive import derive
 from marsls_keras.data.derived.terrain import terrain_bands
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
@@ -108,7 +108,7 @@ def test_windows_and_evaluation_see_them_too(images):
         tiles.masks,
         bands=normalizer.directions.carried,
         units=normalizer.units,
-        mosaic=Mosaic.of(refs, SIZE, SIZE, 16),
+        grid=TileGrid.of(refs, SIZE, SIZE, 16),
         sizes=(16,),
         **options,
     )
@@ -173,7 +173,7 @@ def test_any_rotation_turns_the_vectors_of_a_cone(degrees, scale):
     matrix = affine_matrix(*(tf.constant([float(v)]) for v in (scale, np.radians(degrees), 0, 0)), SIZE, SIZE)[0]
     zeros = tf.zeros((SIZE, SIZE, 1))
     moved = resample(tf.constant(image), zeros, zeros, matrix)
-    warp = Warp(Augmentation(affine={"probability": 1}), bands)
+    warp = Geometric(Augmentation(affine={"probability": 1}), bands)
     turned = warp._turned(warp._resample(tf.constant(image), zeros, zeros, matrix), matrix)[0].numpy()
     ring = (radius > 5) & (radius < 11)
     np.testing.assert_allclose(turned[ring][:, 1:], image[ring][:, 1:], atol=0.02)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.fingerprint import band_statistics, fingerprint, images_digest
 from marsls_keras.data.index.dataset import Dataset

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augmentation.augment import Augment
 

@@ -8,7 +8,7 @@ import yaml
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import f1_score, jaccard_score
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Config
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.report import FoldReport, RunReport

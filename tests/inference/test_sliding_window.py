@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Config
-from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.disk_cache import DiskImages
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.decoded.tiles import Tiles
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.normalization import Normalizer
@@ -126,14 +126,14 @@ def test_batches_of_any_size_and_tiles_on_disk_give_the_same(tmp_path):
     assert np.abs(stitched(tiles, range(6), ["rot90@64/32"], batch_size=100)[0] - expected).max() < 1e-6
     for i, image in enumerate(tiles.images):
         (tmp_path / f"{i}.bin").write_bytes(image.tobytes())
-    stored = replace(tiles, images=Stored([tmp_path / f"{i}.bin" for i in range(6)], (SIDE, SIDE, 7)))
+    stored = replace(tiles, images=DiskImages([tmp_path / f"{i}.bin" for i in range(6)], (SIDE, SIDE, 7)))
     assert np.abs(stitched(stored, range(6), ["rot90@64/32"])[0] - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize(("window", "stride"), [(64, 32), (64, 64), (48, 20), (32, 1), (33, 33)])
 def test_every_pixel_is_seen_and_only_windows_that_see_a_tile_are_taken(window, stride):
     tiles = picture_tiles()
-    mosaic = Mosaic.of(tiles.refs, SIDE, SIDE, window)
+    mosaic = TileGrid.of(tiles.refs, SIDE, SIDE, window)
     for index in ([0], [1, 3, 5]):
         seen = np.zeros((mosaic.table.shape[0] * SIDE, mosaic.table.shape[1] * SIDE), int)
         places = corners(mosaic, np.array(index), window, stride)

@@ -1,5 +1,7 @@
 """Specifications of losses: what they mean, what is refused, and the loss tables of the papers."""
 
+from typing import Annotated
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from helpers.loss_references import reference
 
 from marsls_keras.config import Config
 from marsls_keras.errors import InputError
-from marsls_keras.losses import LOSSES, WeightedSum, build_loss
+from marsls_keras.losses import LOSSES, WeightedSum, build_loss, read_loss
+from marsls_keras.losses.parameters import FromMasks, NotNegative
 
 EQ5 = {"smooth": 0, "epsilon": 1e-7}
 """The Dice of DualSwinFusionSeg, eq. 5."""
@@ -47,6 +50,10 @@ def batch(seed: int = 0):
     return truth, rng.normal(0, 2, truth.shape).astype(np.float32), rng.choice([0, 1, 1, 2], truth.shape).astype(np.float32)
 
 
+MASKS = np.repeat([0, 1], [93, 50])
+"""Masks whose N_neg / N_pos is 1.86."""
+
+
 def value(loss, *args) -> float:
     return float(keras.ops.convert_to_numpy(loss(*args)))
 
@@ -54,7 +61,7 @@ def value(loss, *args) -> float:
 @pytest.mark.parametrize("spec", PAPERS)
 def test_every_row_of_the_papers_is_its_sum_of_terms_and_its_step_lowers_it(spec):
     truth, images, _ = batch()
-    loss, expected = build_loss(spec, positive_weight=1.86), 0.0
+    loss, expected = build_loss(spec, MASKS), 0.0
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, padding="same")])
     model.compile(keras.optimizers.SGD(0.01), loss=loss, run_eagerly=True, jit_compile=False)
     logits = model.predict_on_batch(images)
@@ -97,13 +104,14 @@ def test_the_positive_weight_of_the_specification_comes_before_that_of_the_tiles
     def kept(spec, *given):
         return build_loss(spec, *given).terms["weighted_bce"]["positive_weight"]
 
-    assert kept({"weighted_bce": 1}, 1.86) == kept({"weighted_bce": {"positive_weight": None}}, 1.86) == 1.86
-    assert kept({"weighted_bce": {"positive_weight": 5}}, 1.86) == kept({"weighted_bce": {"positive_weight": 5}}) == 5
+    assert kept({"weighted_bce": 1}, MASKS) == kept({"weighted_bce": {"positive_weight": None}}, MASKS) == 1.86
+    assert kept({"weighted_bce": {"positive_weight": 5}}, MASKS) == kept({"weighted_bce": {"positive_weight": 5}}) == 5
 
 
 def test_round_trip_through_the_configuration():
     loss = build_loss(
-        {"focal": {"weight": 0.25, "alpha": None, "gamma": 1.5, "reduction": "per_tile"}, "boundary": {"theta": 9}, "weighted_bce": 2}, 1.86
+        {"focal": {"weight": 0.25, "alpha": None, "gamma": 1.5, "reduction": "per_tile"}, "boundary": {"theta": 9}, "weighted_bce": 2},
+        MASKS,
     )
     loss.name = "other"
     saved = keras.losses.serialize(loss)
@@ -113,13 +121,13 @@ def test_round_trip_through_the_configuration():
     assert (
         value(again, *batch(7))
         == value(loss, *batch(7))
-        != value(build_loss({"focal": 0.25, "boundary": 1, "weighted_bce": 2}, 1.86), *batch(7))
+        != value(build_loss({"focal": 0.25, "boundary": 1, "weighted_bce": 2}, MASKS), *batch(7))
     )
 
 
-def refused(spec, *positive_weight) -> str:
+def refused(spec, *masks) -> str:
     with pytest.raises(InputError) as caught:
-        build_loss(spec, *positive_weight)
+        build_loss(spec, *masks)
     return str(caught.value)
 
 
@@ -175,6 +183,19 @@ def test_weights_that_sum_to_zero_are_an_error(spec):
     assert "weights of all terms are 0" in refused(spec)
 
 
-@pytest.mark.parametrize("given", [(), (None,), (0.0,)])
+@pytest.mark.parametrize("given", [(), (None,), (np.ones((2, 2), np.uint8),)])
 def test_weighted_bce_needs_a_positive_weight(given):
     assert refused({"weighted_bce": 1}, *given).startswith("loss.weighted_bce.positive_weight: ")
+
+
+def test_any_term_may_take_a_parameter_from_the_training_masks(monkeypatch):
+    def share(truth, logits, weight, *, rate: Annotated[float | None, FromMasks(np.mean)] = None, power: NotNegative = 2.0):
+        return rate * keras.ops.mean(keras.ops.abs(truth - logits) ** power * weight)
+
+    monkeypatch.setitem(LOSSES, "share", share)
+    assert read_loss({"share": 1})["share"] == {"weight": 1.0, "rate": None, "power": 2.0}
+    assert refused({"share": 1}).startswith("loss.share.rate: ")
+    assert "positive_weight" not in build_loss({"share": 1}, MASKS).terms["share"]
+    truth, logits, weight = batch(2)
+    expected = 50 / 143 * np.mean((truth - logits) ** 2 * weight)
+    assert value(build_loss({"share": 1}, MASKS), truth, logits, weight) == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.errors import InputError
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_levels, require_size

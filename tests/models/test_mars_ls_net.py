@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from marsls_keras.bands.releases import BANDS, expand_bands
+from marsls_keras.bands.names import BANDS, expand_bands
 from marsls_keras.config import load_config
 from marsls_keras.errors import InputError
 from marsls_keras.layers import PenAttention, ProgressiveExpansion, SpatialAttention

@@ -14,7 +14,7 @@ from competition.cli import main
 from competition.commands.train import TrainRequest, train
 from marsls_keras.config import Augmentation
 from marsls_keras.data.fingerprint import images_digest
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.inference.ensemble import predict_ensemble
 from marsls_keras.inference.inputs import read_images
@@ -246,7 +246,7 @@ def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     pool = pool_tiles(run)
     _, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), pool, tmp_path, CONFIDENCE, False)
     joined, weights = pseudo.added_to(pool)
-    assert len(Mosaic.of(joined.refs, 32, 32).origins) == len(weights) == 22
+    assert len(TileGrid.of(joined.refs, 32, 32).origins) == len(weights) == 22
     assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs
 
 

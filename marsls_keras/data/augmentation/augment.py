@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.geometric import Warp
+from marsls_keras.data.augmentation.geometric import Geometric
 from marsls_keras.data.augmentation.mixing import CutMix, Mosaic
-from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry
-from marsls_keras.data.augmentation.transform import Change, Tile
+from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometric
+from marsls_keras.data.augmentation.transform import Sample, Transform
+
+AUGMENTATIONS: dict[str, Callable[[Augmentation, Sequence[str], Sequence[float]], Transform]] = {
+    "mosaic": lambda config, bands, units: Mosaic(config.mosaic),
+    "cutmix": lambda config, bands, units: CutMix(config.cutmix),
+    "geometric": lambda config, bands, units: Geometric(config, bands),
+    "photometric": lambda config, bands, units: Photometric(config, bands, units),
+    "channel_dropout": lambda config, bands, units: ChannelDropout(config.channel_dropout, bands),
+}
+"""The transforms in the order in which they are applied, by name; each is built from configuration, names of bands, and
+units as `Augment` takes them."""
+
+_STREAMS = {name: number for number, name in enumerate(("mosaic", "cutmix", "geometric", "photometric", "channel_dropout"))}
+"""Streams that were once numbered by position; they stay, so that a training that goes on draws as before."""
+
+
+def stream(name: str) -> int:
+    """Return the number of a transform's random stream, which hangs on its name alone.
+
+    A transform that is switched on, off, or inserted thereby leaves the draws of the others as they are.
+
+    Example:
+        >>> stream("cutmix"), stream("fog")
+        (1, 44625171)
+    """
+    return _STREAMS.get(name, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
 class Augment:
-    """Random changes of a batch: mosaic and CutMix, then geometry, then photometry of the colours, then the loss of a modality.
+    """Augment a batch of training tiles: mosaic, CutMix, geometric, photometric, channel dropout, in this order.
 
-    Each tile draws for itself, and only what is drawn is computed. Changes of probability 0 add nothing to the graph. Flips and
-    quarter turns are not among them: they cost next to nothing where tiles are fetched, so the pipeline does them there.
+    Each tile draws for itself, and only what is drawn is computed. Transforms of probability 0 add nothing to the
+    graph. Flips and quarter turns are not among them: they cost next to nothing where tiles are fetched, so the
+    pipeline does them there.
 
-    Geometry moves bands and mask together, photometry changes red, green and blue only; see `Warp` and `Photometry` for what that means.
+    `Geometric` moves bands and mask together, `Photometric` changes red, green and blue only.
 
     Args:
         config: What is changed, how often and how strongly.
         bands: Names of the C bands, in order.
-        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is (`Normalizer.units`), so that a brightness of
-            0.2 means the same with and without z-score.
+        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is (`Normalizer.units`), so
+            that a brightness of 0.2 means the same with and without z-score.
+
+    Example:
+        >>> augment = Augment(Augmentation(cutmix=0.5), ("red", "dem"), (1.0, 1.0))
+        >>> image, mask = tf.random.normal((4, 32, 32, 2)), tf.zeros((4, 32, 32, 1))
+        >>> augment(image, mask, tf.ones_like(mask), tf.constant([0, 1]))[0].shape
+        TensorShape([4, 32, 32, 2])
     """
 
     def __init__(self, config: Augmentation, bands: Sequence[str], units: Sequence[float]) -> None:
-        changes: tuple[Change, ...] = (
-            Mosaic(config.mosaic),
-            CutMix(config.cutmix),
-            Warp(config, bands),
-            Photometry(config, bands, units),
-            ChannelDropout(config.channel_dropout, bands),
-        )
-        # Each has a seed of its own, so that switching one on or off leaves the draws of the others as they are.
-        self._changes = [(number, change) for number, change in enumerate(changes) if change.active]
+        built = {name: build(config, bands, units) for name, build in AUGMENTATIONS.items()}
+        self._transforms = [(stream(name), transform) for name, transform in built.items() if transform.active]
 
     def __call__(self, image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Change a batch.
@@ -52,21 +78,21 @@ class Augment:
             image, mask and weight of the same shapes; mask and weight have no values that they did not have before.
         """
         batch = image, mask, weight
-        if not self._changes:
+        if not self._transforms:
             return batch
         tiles = tf.shape(image)[0]
         _, height, width, _ = image.shape
         fold_in = tf.random.experimental.stateless_fold_in
-        plans = tuple(change.draw(tiles, height, width, fold_in(seed, number)) for number, change in self._changes)
+        draws = tuple(transform.draw(tiles, height, width, fold_in(seed, number)) for number, transform in self._transforms)
 
-        def changed(arguments: tuple) -> Tile:
-            position, plans = arguments
+        def changed(arguments: tuple) -> Sample:
+            position, draws = arguments
             tile = image[position], mask[position], weight[position]
-            for (_, change), plan in zip(self._changes, plans, strict=True):
-                tile = change(tile, plan, batch)
+            for (_, transform), drawn in zip(self._transforms, draws, strict=True):
+                tile = transform(tile, drawn, batch)
             return tile
 
         # Tile by tile, so that what lies in between stays in the processor's cache; tf.data makes several batches side by side.
         signature = tuple(tf.TensorSpec(values.shape[1:]) for values in batch)
-        result = tf.map_fn(changed, (tf.range(tiles), plans), fn_output_signature=signature, parallel_iterations=2)
+        result = tf.map_fn(changed, (tf.range(tiles), draws), fn_output_signature=signature, parallel_iterations=2)
         return tuple(tf.ensure_shape(new, old.shape) for new, old in zip(result, batch, strict=True))

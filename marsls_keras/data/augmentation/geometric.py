@@ -1,4 +1,4 @@
-"""Geometry: shift, scale, rotation, random resized crop and elastic displacement, together in one resampling of a tile."""
+"""Geometric augmentation: affine, random resized crop and elastic displacement in one resampling of a tile."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ import tensorflow as tf
 
 from marsls_keras.bands.directions import Directions
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.transform import Plan, Tile, between, fused, where_drawn
+from marsls_keras.data.augmentation.transform import Draws, Sample, between, fused, where_drawn
 
 
-class Warp:
-    """Moves the pixels of tiles, bands by bilinear, masks and weights by nearest interpolation, so that these keep their values.
+class Geometric:
+    """Resample tiles by random affine changes, crops and elastic displacement; masks by the nearest pixel.
 
-    What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true label.
+    What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true
+    label.
 
-    Turning a tile also turns the light in the gray band and the direction that a slope faces: bands that are components of a vector turn
-    with it, by the rotation that is nearest to the change, and are mirrored where the tile is; elastic displacement leaves them as they
-    are. The slope band is a steepness: turning does not change it. A larger picture of the same terrain would be less steep per pixel, but
-    zooming here leaves the values of all bands as they are.
+    Turning a tile also turns the light in the gray band and the direction that a slope faces: bands that are components
+    of a vector turn with it, by the rotation that is nearest to the change, and are mirrored where the tile is; elastic
+    displacement leaves them as they are. The slope band is a steepness: turning does not change it. A larger picture of
+    the same terrain would be less steep per pixel, but zooming here leaves the values of all bands as they are.
 
     Args:
         config: The sections affine, crop and elastic count.
         bands: Names of the C bands; by default none of them has a direction.
+
+    Example:
+        >>> warp = Geometric(Augmentation(affine={"probability": 1.0}), ("red", "dem"))
+        >>> warp.active
+        True
     """
 
     def __init__(self, config: Augmentation, bands: Sequence[str] = ()) -> None:
@@ -35,12 +41,12 @@ class Warp:
         self._directions = Directions(bands)
         self._resample, self._turn = fused(partial(resample, directions=self._directions)), fused(self._directions.turn)
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile.
 
         Returns:
-            bool (number,), whether it is moved; float32 (number, 2, 3), its matrix as in `resample`; bool (number,), whether it is
-            displaced as well; int32 (number, 2), the seed of its displacement.
+            bool (number,), whether it is moved; float32 (number, 2, 3), its matrix as in `resample`; bool (number,),
+            whether it is displaced as well; int32 (number, 2), the seed of its displacement.
         """
         seed, fields = tf.unstack(tf.random.experimental.stateless_split(seed))
         affine, crop, elastic, *u = tf.unstack(tf.random.stateless_uniform((11, number), seed))
@@ -63,12 +69,12 @@ class Warp:
         seeds = tf.random.experimental.stateless_split(fields, number)
         return affine | crop | elastic, _compose(matrix, cropped), elastic, seeds
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        moved, matrix, displaced, seed = plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        moved, matrix, displaced, seed = draws
         height, width = tile[0].shape[:2]
 
-        def move(tile: Tile) -> Tile:
+        def move(tile: Sample) -> Sample:
             if not self._elastic.probability:
                 return self._turned(self._resample(*tile, matrix), matrix)
             still = tf.zeros((2, height, width))
@@ -81,8 +87,9 @@ class Warp:
 
         return where_drawn(moved, move, tile)
 
-    def _turned(self, tile: Tile, matrix: tf.Tensor) -> Tile:
-        """Turn the vectors among the bands of a tile that was moved by a matrix; apart from that, or XLA would interpolate twice."""
+    def _turned(self, tile: Sample, matrix: tf.Tensor) -> Sample:
+        """Turn the vectors among the bands of a tile that was moved by a matrix."""
+        # Not in the function that resamples: XLA would interpolate twice.
         image, mask, weight = tile
         return self._turn(image, _turn(matrix)) if self._directions.vectors else image, mask, weight
 
@@ -100,6 +107,11 @@ def affine_matrix(scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right:
 
     Returns:
         float32 (B, 2, 3), as `resample` takes it.
+
+    Example:
+        >>> still = [tf.constant([value]) for value in (1.0, 0.0, 0.0, 0.0)]
+        >>> affine_matrix(*still, 32, 32).shape
+        TensorShape([1, 2, 3])
     """
     cosine, sine = tf.cos(rotation) / scale, tf.sin(rotation) / scale
     turn = tf.stack([tf.stack([cosine, sine], -1), tf.stack([-sine, cosine], -1)], -2)
@@ -121,6 +133,10 @@ def crop_matrix(tall: tf.Tensor, wide: tf.Tensor, top: tf.Tensor, left: tf.Tenso
 
     Returns:
         float32 (B, 2, 3), as `resample` takes it.
+
+    Example:
+        >>> crop_matrix(*[tf.constant([0.5])] * 4, 32, 32).shape
+        TensorShape([1, 2, 3])
     """
     share = tf.stack([tall, wide], -1)
     # Pixels are squares whose middles are at whole numbers.
@@ -129,16 +145,18 @@ def crop_matrix(tall: tf.Tensor, wide: tf.Tensor, top: tf.Tensor, left: tf.Tenso
 
 
 def _compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """Return the matrices that look up in the second picture what the second looks up in the first: float32 (B, 2, 3)."""
+    """Return the product of two affine maps, float32 (B, 2, 3): `second` is applied first."""
     turn, shift = first[..., :2], first[..., 2:]
     return tf.concat([turn @ second[..., :2], turn @ second[..., 2:] + shift], -1)
 
 
 def smooth_field(height: int, width: int, amplitude: float, distance: float, seed: tf.Tensor) -> tf.Tensor:
-    """Draw a smooth random displacement, as in Simard et al., "Best practices for convolutional neural networks", ICDAR 2003.
+    """Draw a smooth random displacement.
 
-    Normal numbers, smoothed by a Gaussian. Everywhere its standard deviation is `amplitude`; between pixels r apart its correlation is
-    exp(-(r / distance)²).
+    Simard et al., "Best practices for convolutional neural networks", ICDAR 2003.
+
+    Normal numbers, smoothed by a Gaussian. Everywhere its standard deviation is `amplitude`; between pixels r apart its
+    correlation is exp(-(r / distance)²).
 
     Args:
         height: Rows.
@@ -149,6 +167,10 @@ def smooth_field(height: int, width: int, amplitude: float, distance: float, see
 
     Returns:
         float32 (2, height, width), how many rows and columns away each pixel is taken from.
+
+    Example:
+        >>> smooth_field(32, 32, 4.0, 32.0, tf.constant([0, 1])).shape
+        TensorShape([2, 32, 32])
     """
     rows, columns = _smoothing(height, distance), _smoothing(width, distance)
     nodes = tf.random.stateless_normal((2, rows.shape[1], columns.shape[1]), seed, stddev=amplitude)
@@ -156,7 +178,7 @@ def smooth_field(height: int, width: int, amplitude: float, distance: float, see
 
 
 def _smoothing(size: int, distance: float) -> np.ndarray:
-    """Return how a line of pixels follows from independent numbers: float32 (size, nodes), the squares of each row adding up to 1."""
+    """Return the weights that smooth independent numbers: float32 (size, nodes), squares of a row adding up to 1."""
     # White noise after a Gaussian of deviation s has the correlation exp(-r² / 4s²). Numbers s apart are as good as one a pixel.
     deviation = distance / 2
     nodes = np.arange(-4 * deviation, size - 1 + 4 * deviation + deviation, deviation)
@@ -171,10 +193,11 @@ def resample(
     matrix: tf.Tensor,
     displacement: tf.Tensor | None = None,
     directions: Directions | None = None,
-) -> Tile:
+) -> Sample:
     """Look up each pixel of the new tile in the old one.
 
-    The pixel in row i and column j is found at `matrix` @ (i + down, j + right, 1), down and right being its displacement.
+    The pixel in row i and column j is found at `matrix` @ (i + down, j + right, 1), down and right being its
+    displacement.
 
     Args:
         image: float32 (H, W, C), interpolated bilinearly.
@@ -182,7 +205,14 @@ def resample(
         weight: float32 (H, W, 1), likewise.
         matrix: float32 (2, 3).
         displacement: float32 (2, H, W) in pixels, or None.
-        directions: What the bands are; vectors among them are mirrored where the tile is, but not turned. None if there is none.
+        directions: What the bands are; vectors among them are mirrored where the tile is, but not turned. None if there
+            is none.
+
+    Example:
+        >>> image, mask = tf.random.normal((8, 8, 2)), tf.zeros((8, 8, 1))
+        >>> moved, _, _ = resample(image, mask, mask, tf.constant([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+        >>> bool(tf.reduce_all(moved == image))
+        True
     """
     height, width, bands = image.shape
     rows, columns = tf.range(height, dtype=tf.float32)[:, None], tf.range(width, dtype=tf.float32)
@@ -220,7 +250,8 @@ def _side(position: tf.Tensor, size: int) -> tf.Tensor:
 def _turn(matrix: tf.Tensor) -> tf.Tensor:
     """Return what a vector (down the rows, along the columns) becomes: float32 (2, 2), a rotation.
 
-    The matrix, float32 (2, 3), leads from the new tile to the old one, vectors the other way: by the transpose of its rotation.
+    The matrix, float32 (2, 3), leads from the new tile to the old one, vectors the other way: by the transpose of its
+    rotation.
     """
     angle = tf.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
     return tf.stack([tf.stack([tf.cos(angle), tf.sin(angle)]), tf.stack([-tf.sin(angle), tf.cos(angle)])])

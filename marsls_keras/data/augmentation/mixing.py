@@ -1,43 +1,48 @@
 """Several tiles of a batch in one: mosaics of four, and landslides pasted from one tile into another.
 
-Partners are drawn evenly from the other tiles of the batch, as they were before any change; a tile alone in its batch is its own.
+Partners are drawn evenly from the other tiles of the batch, as they were before any change; a tile alone in its batch
+is its own.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from marsls_keras.data.augmentation.transform import Plan, Tile, fused, where_drawn
+from marsls_keras.data.augmentation.transform import Draws, Sample, fused, where_drawn
 
 
 class Mosaic:
-    """Puts four tiles together in a square, the tile itself at the top left, and shows a window of a tile's size anywhere in it.
+    """Mosaic: a random window of four tiles put together in a square, the tile itself at the top left.
 
     Args:
         probability: How often per tile.
+
+    Example:
+        >>> [part.shape for part in Mosaic(0.5).draw(tf.constant(4), 32, 32, tf.constant([0, 1]))]
+        [TensorShape([4]), TensorShape([4, 4]), TensorShape([4, 2])]
     """
 
     def __init__(self, probability: float) -> None:
         self._probability = probability
         self.active = probability > 0
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile.
 
         Returns:
-            bool (number,), whether it becomes a mosaic; int32 (number, 4), of which tiles, row by row; int32 (number, 2), the window's
-            first row and column.
+            bool (number,), whether it becomes a mosaic; int32 (number, 4), of which tiles, row by row; int32 (number,
+            2), the window's first row and column.
         """
         drawn, *partners, top, left = tf.unstack(tf.random.stateless_uniform((6, number), seed))
         members = tf.stack([tf.range(number), *(_others(number, u) for u in partners)], -1)
         return drawn < self._probability, members, tf.cast(tf.stack([top * height, left * width], -1), tf.int32)
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        drawn, members, corner = plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        drawn, members, corner = draws
         height, width, _ = tile[0].shape
 
-        def window(_: Tile) -> Tile:
+        def window(_: Sample) -> Sample:
             rows, columns = (corner[0] + tf.range(height))[:, None], corner[1] + tf.range(width)
             member = tf.gather(members, 2 * (rows // height) + columns // width)
             pixel = (member * height + rows % height) * width + columns % width
@@ -47,12 +52,16 @@ class Mosaic:
 
 
 class CutMix:
-    """Pastes the landslides of another tile: where the partner has landslide, its bands, its mask and its weight are taken.
+    """CutMix of landslides: where another tile has landslide, its bands, mask and weight are taken.
 
     CutMix (Yun et al., ICCV 2019) in the form of RMAU-Net, section III-A.
 
     Args:
         probability: How often per tile.
+
+    Example:
+        >>> [part.shape for part in CutMix(0.5).draw(tf.constant(4), 32, 32, tf.constant([0, 1]))]
+        [TensorShape([4]), TensorShape([4])]
     """
 
     def __init__(self, probability: float) -> None:
@@ -60,19 +69,25 @@ class CutMix:
         self.active = probability > 0
         self._paste = fused(paste)
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile: bool (number,), whether something is pasted; int32 (number,), from which tile."""
         drawn, partner = tf.unstack(tf.random.stateless_uniform((2, number), seed))
         return drawn < self._probability, _others(number, partner)
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        drawn, partner = plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        drawn, partner = draws
         return where_drawn(drawn, lambda onto: self._paste(onto, tuple(values[partner] for values in batch)), tile)
 
 
-def paste(onto: Tile, donor: Tile) -> Tile:
-    """Return a tile with the landslides of another one."""
+def paste(onto: Sample, donor: Sample) -> Sample:
+    """Return a tile with the landslides of another one.
+
+    Example:
+        >>> onto, donor = (tuple(tf.fill((2, 2, 1), value) for _ in range(3)) for value in (0.0, 1.0))
+        >>> float(tf.reduce_mean(paste(onto, donor)[0]))
+        1.0
+    """
     landslide = donor[1] > 0.5
     return tuple(tf.where(landslide, new, old) for new, old in zip(donor, onto, strict=True))
 

@@ -11,26 +11,30 @@ import tensorflow as tf
 
 from marsls_keras.bands.directions import sources_of
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.transform import Plan, Tile, between, fused, where_drawn
+from marsls_keras.data.augmentation.transform import Draws, Sample, between, fused, where_drawn
 
 COLOURS = ("red", "green", "blue")
 MODALITIES = (COLOURS, ("dem", "slope"), ("thermal",), ("gray",))
 """Bands of one origin, which go missing together."""
 
 
-class Photometry:
-    """Blurs, lights and disturbs the colours of tiles, as if another camera had taken the picture of the same terrain on another day.
+class Photometric:
+    """Random blur, brightness, contrast and noise of red, green and blue, as of another camera on another day.
 
-    The other bands are physical quantities (height, steepness, thermal inertia), or, as gray, the picture by which landslides are told;
-    they stay as they are, to the bit (DualSwinFusionSeg, Table 4).
+    The other bands are physical quantities (height, steepness, thermal inertia), or, as gray, the picture by which
+    landslides are told; they stay as they are, to the bit (DualSwinFusionSeg, Table 4).
 
-    Light turns v into contrast · v + brightness · unit, with the same two numbers for red, green and blue. v is network input, so contrast
-    is about 0: the band's mean after the z-score, black without one. Nothing is clipped.
+    Light turns v into contrast · v + brightness · unit, with the same two numbers for red, green and blue. v is network
+    input, so contrast is about 0: the band's mean after the z-score, black without one. Nothing is clipped.
 
     Args:
         config: The sections blur, light and noise count.
         bands: Names of the C bands.
         units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is.
+
+    Example:
+        >>> Photometric(Augmentation(light={"probability": 0.3}), ("dem", "slope"), (1.0, 1.0)).active  # no colours
+        False
     """
 
     def __init__(self, config: Augmentation, bands: Sequence[str], units: Sequence[float]) -> None:
@@ -55,12 +59,13 @@ class Photometry:
 
         self._blurred, self._lit, self._disturbed = fused(blur), fused(light), fused(disturb)
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile.
 
         Returns:
-            bool (number,), whether it is blurred; float32 (number,), sigma; bool (number,), whether it is lit; float32 (number,) and
-            (number,), contrast and brightness; bool (number,), whether it gets noise; int32 (number, 2), the seed of that.
+            bool (number,), whether it is blurred; float32 (number,), sigma; bool (number,), whether it is lit; float32
+            (number,) and (number,), contrast and brightness; bool (number,), whether it gets noise; int32 (number, 2),
+            the seed of that.
         """
         seed, noises = tf.unstack(tf.random.experimental.stateless_split(seed))
         blur, light, noise, *u = tf.unstack(tf.random.stateless_uniform((6, number), seed))
@@ -74,10 +79,10 @@ class Photometry:
             tf.random.experimental.stateless_split(noises, number),
         )
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
         image, mask, weight = tile
-        blurred, sigma, lit, contrast, brightness, disturbed, seed = plan
+        blurred, sigma, lit, contrast, brightness, disturbed, seed = draws
 
         def noise() -> tf.Tensor:
             # Drawn outside of the fused part: XLA draws other numbers, and several times as slowly.
@@ -99,6 +104,10 @@ def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tens
         image: float32 (H, W, C).
         sigma: float32 (), in pixels.
         largest: Largest possible sigma; the kernel reaches twice as far, as those of 3 to 7 pixels in the paper do.
+
+    Example:
+        >>> gaussian_blur(tf.ones((8, 8, 3)), tf.constant(1.0), 1.4).shape
+        TensorShape([8, 8, 3])
     """
     reach = math.ceil(2 * largest)
     weights = tf.exp(-((np.arange(-reach, reach + 1, dtype=np.float32) / sigma) ** 2) / 2)
@@ -112,15 +121,20 @@ def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tens
 
 
 class ChannelDropout:
-    """Sets the bands of one modality to 0, which is their mean after the z-score, so that no modality is relied on alone.
+    """Set the bands of one modality to 0, their mean after the z-score, so that no modality is relied on alone.
 
     Derived bands go missing with what they are derived from.
 
-    Each modality (red, green and blue; dem and slope; thermal; gray) is as likely as another. Where all bands are of one, it is kept.
+    Each modality (red, green and blue; dem and slope; thermal; gray) is as likely as another. Where all bands are of
+    one, it is kept.
 
     Args:
         probability: How often per tile.
         bands: Names of the C bands.
+
+    Example:
+        >>> ChannelDropout(0.1, ("red", "green", "blue")).active  # all of one modality
+        False
     """
 
     def __init__(self, probability: float, bands: Sequence[str]) -> None:
@@ -130,12 +144,12 @@ class ChannelDropout:
         self.active = probability > 0 and len(self._lost) > 1
         self._without = fused(lambda image, lost: tf.where(lost, 0.0, image))
 
-    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Plan:
+    def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
         """Draw for each tile: bool (number,), whether it loses bands; bool (number, C), which."""
         u = tf.random.stateless_uniform((2, number), seed)
         return u[0] < self._probability, tf.gather(self._lost, tf.cast(u[1] * len(self._lost), tf.int32))
 
-    def __call__(self, tile: Tile, plan: Plan, batch: Tile) -> Tile:
-        """Return one tile changed; see `Change`."""
-        (image, mask, weight), (drawn, lost) = tile, plan
+    def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
+        """Return one tile changed; see `Transform`."""
+        (image, mask, weight), (drawn, lost) = tile, draws
         return where_drawn(drawn, lambda old: self._without(old, lost), image), mask, weight

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.georeference import difference, file_tags, georeference
 from marsls_keras.data.formats.pam import unread_place
 from marsls_keras.data.formats.tile import Tile
 from marsls_keras.data.index.tile_ref import Problem, TileRef
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 
 def wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
-    """Report a tile that differs in size or bands from the others, or from its mask."""
+    """Report a tile that differs in size or bands from the others, or from its mask.
+
+    Example:
+        >>> wrong_shape(ref, read_tile(ref.image), None, (128, 128, 7)) is None  # doctest: +SKIP
+        True
+    """
     height, width, bands = tile.image.shape
     if bands != shape[2]:
         return Problem("wrong shape", f"{ref.image}: {bands} bands, expected {shape[2]} as the others have")
@@ -25,7 +30,12 @@ def wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[
 
 
 def wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | None:
-    """Report a mask that differs in size from its image."""
+    """Report a mask that differs in size from its image.
+
+    Example:
+        >>> wrong_mask(ref, read_tile(ref.image), read_mask(ref.mask)) is None  # doctest: +SKIP
+        True
+    """
     height, width, _ = tile.image.shape
     if mask is None or mask.shape == (height, width):
         return None
@@ -33,7 +43,12 @@ def wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | N
 
 
 def without_data(tiles: Tiles, tile: int) -> bool:
-    """Return whether a tile has no data in any band: nothing is valid, and every band was filled with 0."""
+    """Return whether a tile has no data in any band: nothing is valid, and every band was filled with 0.
+
+    Example:
+        >>> [i for i in range(len(tiles)) if without_data(tiles, i)]  # doctest: +SKIP
+        []
+    """
     stored = len(RELEASES[tiles.release].bands)
     return not tiles.valid[tile].any() and not tiles.images[tile][..., :stored].any()
 
@@ -43,6 +58,9 @@ def require_same_family(trained: str, found: str, what: str) -> None:
 
     Raises:
         InputError: If the releases are of different families.
+
+    Example:
+        >>> require_same_family("mmls_v2", "challenge", "data/test")
     """
     if RELEASES[trained].family != RELEASES[found].family:
         raise InputError(
@@ -52,7 +70,12 @@ def require_same_family(trained: str, found: str, what: str) -> None:
 
 
 def barren(tiles: Tiles) -> list[Problem]:
-    """Warn of labelled tiles of which none holds landslide: nothing can be learnt, and often the masks were written wrongly."""
+    """Warn of labelled tiles of which none holds landslide: nothing can be learnt, and often the masks were written wrongly.
+
+    Example:
+        >>> barren(tiles)  # doctest: +SKIP
+        []
+    """
     labelled = [i for i, ref in enumerate(tiles.refs) if ref.labelled]
     if not labelled or tiles.masks[labelled].any():
         return []
@@ -61,7 +84,12 @@ def barren(tiles: Tiles) -> list[Problem]:
 
 
 def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
-    """Report a mask that lies elsewhere than its image, and georeferencing that cannot be used."""
+    """Report a mask that lies elsewhere than its image, and georeferencing that cannot be used.
+
+    Example:
+        >>> misplaced_mask(ref, read_tile(ref.image), read_mask(ref.mask))  # doctest: +SKIP
+        []
+    """
     problems = []
     place = georeference(tile.geo)
     if place.control:
@@ -84,7 +112,12 @@ def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Pr
 
 
 def suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
-    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks."""
+    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks.
+
+    Example:
+        >>> [problem.kind for problem in suspicious(ref, read_tile(ref.image), read_mask(ref.mask))]  # doctest: +SKIP
+        ['no-data']
+    """
     problems = []
     if ref.landslide is False and mask is not None and mask.any():
         what = f"{ref.mask}: {int(mask.sum())} pixels of landslide in the mask of a tile that is filed as having none"

@@ -29,7 +29,7 @@ _FORM = 3
 _CHUNK = 1 << 26
 
 
-class Stored:
+class DiskImages:
     """Tiles on disk, (N, H, W, C), each mapped from a file of its own; those that are asked for are copied into memory, and no others.
 
     Args:
@@ -39,6 +39,11 @@ class Stored:
     Attributes:
         shape: (N, H, W, C).
         dtype: Type of the values.
+
+    Example:
+        >>> images = DiskImages(["0.bin", "1.bin"], (128, 128, 7))  # doctest: +SKIP
+        >>> images[0].shape, images[:].shape  # doctest: +SKIP
+        ((128, 128, 7), (2, 128, 128, 7))
     """
 
     def __init__(self, files: Sequence[str | Path] | np.ndarray, tile: tuple[int, ...]) -> None:
@@ -62,9 +67,9 @@ class Stored:
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError(f"{len(self)} tiles on disk are not to be read at once.")
 
-    def select(self, which: np.ndarray) -> Stored:
+    def select(self, which: np.ndarray) -> DiskImages:
         """Return the tiles at n positions, still on disk."""
-        return Stored(self.files[which], self.shape[1:])
+        return DiskImages(self.files[which], self.shape[1:])
 
     def pixels(self, tile: np.ndarray, pixel: np.ndarray) -> np.ndarray:
         """Return n pixels (n, C), by the positions of their tiles and, row by row, in them."""
@@ -79,17 +84,27 @@ class Stored:
         return np.memmap(file, self.dtype, "r", shape=self.shape[1:])
 
 
-Images = np.ndarray | Stored
+Images = np.ndarray | DiskImages
 """Images of tiles, (N, H, W, C), in memory or on disk."""
 
 
 def select(images: Images, which: np.ndarray) -> Images:
-    """Return the images at these positions: a copy of those in memory; of those on disk, none."""
-    return images.select(which) if isinstance(images, Stored) else images[which]
+    """Return the images at these positions: a copy of those in memory; of those on disk, none.
+
+    Example:
+        >>> select(np.arange(3), np.array([2, 0]))
+        array([2, 0])
+    """
+    return images.select(which) if isinstance(images, DiskImages) else images[which]
 
 
 def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
-    """Yield slices of up to 64 MiB of images that cover all of them; all but the last are multiples of so many tiles."""
+    """Yield slices of up to 64 MiB of images that cover all of them; all but the last are multiples of so many tiles.
+
+    Example:
+        >>> list(chunks(np.zeros((3, 8, 8, 7), np.float32)))
+        [slice(0, 3, None)]
+    """
     tile = int(np.prod(images.shape[1:])) * images.dtype.itemsize
     step = max(_CHUNK // tile // multiple, 1) * multiple
     for first in range(0, len(images), step):
@@ -97,20 +112,31 @@ def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
 
 
 def take_pixels(images: Images, positions: np.ndarray) -> np.ndarray:
-    """Return the pixels (n, C) at n positions in the row of all pixels of all images."""
+    """Return the pixels (n, C) at n positions in the row of all pixels of all images.
+
+    Example:
+        >>> take_pixels(np.arange(8.0).reshape(1, 2, 2, 2), np.array([3]))
+        array([[6., 7.]])
+    """
     _, height, width, bands = images.shape
-    if isinstance(images, Stored):
+    if isinstance(images, DiskImages):
         return images.pixels(*np.divmod(positions, height * width))
     return images.reshape(-1, bands)[positions]
 
 
-class Pile:
+class TileWriter:
     """Where decoded tiles are put one after another: arrays, or, but for masks and validity, which take little room, files.
 
     Args:
         number: How many there are at most.
         shape: Their shape, (H, W, C).
         folder: Where the files are made; None for arrays.
+
+    Example:
+        >>> writer = TileWriter(2, (4, 4, 1), folder=None)
+        >>> writer.add(np.zeros((4, 4, 1), np.float32), np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
+        >>> writer.arrays()["images"].shape
+        (1, 4, 4, 1)
     """
 
     def __init__(self, number: int, shape: tuple[int, ...], folder: Path | None) -> None:
@@ -142,13 +168,18 @@ def _file(folder: Path, tile: int) -> Path:
     return folder / f"{tile}.bin"
 
 
-def _stored(folder: Path, shape: Sequence[int]) -> Stored:
-    """Return the tiles in a folder that a `Pile` has filled, by their shape (N, H, W, C)."""
-    return Stored([_file(folder, i) for i in range(shape[0])], tuple(shape[1:]))
+def _stored(folder: Path, shape: Sequence[int]) -> DiskImages:
+    """Return the tiles in a folder that a `TileWriter` has filled, by their shape (N, H, W, C)."""
+    return DiskImages([_file(folder, i) for i in range(shape[0])], tuple(shape[1:]))
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded tiles: MARSLS_CACHE, or marsls in the user's cache folder."""
+    """Return the folder of decoded tiles: MARSLS_CACHE, or marsls in the user's cache folder.
+
+    Example:
+        >>> cache_folder()  # doctest: +SKIP
+        PosixPath('/home/user/.cache/marsls')
+    """
     own = os.environ.get("MARSLS_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marsls"
 
@@ -165,13 +196,18 @@ def cached(
     Args:
         refs: The tiles.
         settings: What else decides on the result.
-        make: Fills a folder through a `Pile`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as "shape".
+        make: Fills a folder through a `TileWriter`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as "shape".
 
     Returns:
-        The facts, and "images" on disk (`Stored`), "masks" and "valid" in memory.
+        The facts, and "images" on disk (`DiskImages`), "masks" and "valid" in memory.
 
     Raises:
         RunError: If the folder cannot be written, or the disk is full.
+
+    Example:
+        >>> facts, arrays = cached(dataset.tiles, ("auto", None), make)  # doctest: +SKIP
+        >>> arrays["images"].shape  # doctest: +SKIP
+        (531, 128, 128, 7)
     """
     named = [path for ref in refs for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image)) if path is not None]
     files = [str(path.absolute()) for path in (*named, *filter(Path.is_file, map(mask_beside, named)))]

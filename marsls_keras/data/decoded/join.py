@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
+from marsls_keras.data.decoded.disk_cache import DiskImages, Images, TileWriter, cached
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.errors import InputError
 
@@ -18,6 +18,9 @@ def require_alike(tiles: Tiles, others: Tiles, what: str) -> None:
 
     Raises:
         InputError: If they do.
+
+    Example:
+        >>> require_alike(labelled, others, "data/extra")  # doctest: +SKIP
     """
     (height, width), (rows, columns) = tiles.images.shape[1:3], others.images.shape[1:3]
     if (height, width) != (rows, columns):
@@ -31,12 +34,16 @@ def join(tiles: Tiles, others: Tiles) -> Tiles:
 
     Raises:
         RunError: If images cannot be written to disk.
+
+    Example:
+        >>> len(join(labelled, others)) == len(labelled) + len(others)  # doctest: +SKIP
+        True
     """
     images: Images
     if isinstance(tiles.images, np.ndarray) and isinstance(others.images, np.ndarray):
         images = np.concatenate([tiles.images, others.images])
     else:
-        images = Stored(np.concatenate([_on_disk(tiles).files, _on_disk(others).files]), tiles.images.shape[1:])
+        images = DiskImages(np.concatenate([_on_disk(tiles).files, _on_disk(others).files]), tiles.images.shape[1:])
     return replace(
         tiles,
         refs=(*tiles.refs, *others.refs),
@@ -49,12 +56,12 @@ def join(tiles: Tiles, others: Tiles) -> Tiles:
     )
 
 
-def _on_disk(tiles: Tiles) -> Stored:
-    if isinstance(tiles.images, Stored):
+def _on_disk(tiles: Tiles) -> DiskImages:
+    if isinstance(tiles.images, DiskImages):
         return tiles.images
 
     def make(folder: Path) -> dict[str, Any]:
-        pile = Pile(len(tiles), tiles.images.shape[1:], folder)
+        pile = TileWriter(len(tiles), tiles.images.shape[1:], folder)
         for i in range(len(tiles)):
             pile.add(tiles.images[i], tiles.masks[i], tiles.valid[i])
         return {"shape": pile.arrays()["images"].shape}

@@ -26,6 +26,10 @@ class Trace(NamedTuple):
         crs: Digest of its coordinate system, "" if its place on the map is not known.
         box: The rectangle that it covers on the map, (left, bottom, right, top) in map units.
         pixel: Width and height of a pixel in map units.
+
+    Example:
+        >>> Trace("")
+        Trace(content='', crs='', box=(0, 0, 0, 0), pixel=(0, 0))
     """
 
     content: str
@@ -41,6 +45,11 @@ def trace(image: np.ndarray, valid: np.ndarray, tags: Tags = ()) -> Trace:
         image: float32 (H, W, C), as it is read, not resampled.
         valid: bool (H, W); what is not valid was filled, which hangs on the orientation, and does not count.
         tags: GeoTIFF tags.
+
+    Example:
+        >>> image, valid = np.arange(16, dtype=np.float32).reshape(4, 4, 1), np.ones((4, 4), bool)
+        >>> trace(image, valid) == trace(np.rot90(image), valid)
+        True
     """
     place = georeference(tags)
     if not place.crs or place.affine is None:  # without a coordinate system, places of different files have nothing in common
@@ -53,6 +62,10 @@ def content(image: np.ndarray, valid: np.ndarray) -> str:
     """Return the `content` of a trace.
 
     Each pixel's bands become one number first, so that eight orientations take little; the one that sorts first is digested.
+
+    Example:
+        >>> content(np.zeros((4, 4, 1), np.float32), np.ones((4, 4), bool))
+        ''
     """
     bits = np.ascontiguousarray(image, "<f4").view("<u4")
     # Every band by a number of its own, modulo 2 ** 64, so that bands do not make up for one another.
@@ -73,6 +86,10 @@ def groups(traces: Sequence[Trace], blocks: Sequence[str]) -> list[str]:
     Args:
         traces: Traces of N tiles; none if nothing is known of them.
         blocks: Names of their blocks.
+
+    Example:
+        >>> groups([Trace("a"), Trace("b"), Trace("a")], ["1", "2", "3"])
+        ['1', '2', '1']
     """
     pairs = [(same[0], other) for same in copies(traces) for other in same[1:]] + list(overlaps(traces))
     if not pairs:
@@ -88,7 +105,12 @@ def groups(traces: Sequence[Trace], blocks: Sequence[str]) -> list[str]:
 
 
 def copies(traces: Sequence[Trace]) -> list[list[int]]:
-    """Return the positions of tiles that are the same in some orientation, those of each group together."""
+    """Return the positions of tiles that are the same in some orientation, those of each group together.
+
+    Example:
+        >>> copies([Trace("a"), Trace("b"), Trace("a")])
+        [[0, 2]]
+    """
     same = defaultdict(list)
     for i, known in enumerate(traces):
         if known.content:
@@ -97,7 +119,13 @@ def copies(traces: Sequence[Trace]) -> list[list[int]]:
 
 
 def overlaps(traces: Sequence[Trace]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of positions (i < k) of tiles that share ground on the map, by more than a pixel both ways."""
+    """Yield the pairs of positions (i < k) of tiles that share ground on the map, by more than a pixel both ways.
+
+    Example:
+        >>> boxes = [(0.0, 0.0, 10.0, 10.0), (5.0, 5.0, 15.0, 15.0), (10.0, 0.0, 20.0, 10.0)]
+        >>> list(overlaps([Trace("", "crs", box, (1.0, 1.0)) for box in boxes]))
+        [(0, 1), (1, 2)]
+    """
     if misplaced(traces):
         return
     for crs in dict.fromkeys(known.crs for known in traces if known.crs):
@@ -115,7 +143,12 @@ def overlaps(traces: Sequence[Trace]) -> Iterator[tuple[int, int]]:
 
 
 def misplaced(traces: Sequence[Trace]) -> int:
-    """Return how many tiles claim one and the same place, if most do: their georeferencing is that of the picture they were cut from."""
+    """Return how many tiles claim one and the same place, if most do: their georeferencing is that of the picture they were cut from.
+
+    Example:
+        >>> misplaced([])
+        0
+    """
     places = Counter((known.crs, known.box) for known in traces if known.crs)
     number = places.most_common(1)[0][1] if places else 0
     return number if number > 2 and 2 * number > places.total() else 0
@@ -130,6 +163,10 @@ def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace
         refs: The tiles.
         hashes: Digests of their pixels as they are.
         traces: Their traces.
+
+    Example:
+        >>> leaks([], [], [])
+        []
     """
     problems: list[Problem] = []
     turned: list[list[TileRef]] = []

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES, RGB
 from marsls_keras.data.decoded.checks import misplaced_mask, suspicious, wrong_mask, wrong_shape
-from marsls_keras.data.decoded.disk_cache import LARGE, Pile, cached
+from marsls_keras.data.decoded.disk_cache import LARGE, TileWriter, cached
 from marsls_keras.data.decoded.leaks import Trace, leaks, trace
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.formats.tile import Tile, read_mask, read_shape, read_tile, resample
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.tile_ref import Problem, TileRef
+from marsls_keras.datasets import RELEASES, releases_of
 from marsls_keras.errors import InputError, listing
 from marsls_keras.progress import tracked
 
@@ -42,6 +42,11 @@ def examine(
 
     Raises:
         RunError: If decoded tiles cannot be kept on disk.
+
+    Example:
+        >>> tiles, problems = examine(Dataset.open("data", strict=False).tiles)  # doctest: +SKIP
+        >>> [problem.message for problem in problems if problem.severity == "error"]  # doctest: +SKIP
+        []
     """
     if cache == "disk" or (cache == "auto" and _expected_bytes(refs, release, resize) > LARGE):
         facts, arrays = cached(refs, (release, resize), lambda folder: _decode(refs, release, resize, folder)[0])
@@ -86,7 +91,7 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
     sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
-    pile = Pile(len(refs), shape, folder)
+    pile = TileWriter(len(refs), shape, folder)
     for i, tile, mask, known in _read(refs, release, resize, problems):
         if trouble := wrong_shape(refs[i], tile, mask, shape):
             problems.append(trouble)
@@ -116,7 +121,7 @@ def _read(
         try:
             tile = read_tile(ref.image, ref.release if release == "auto" else release)
             if release == ref.release == "auto":
-                _require_seven(ref, tile)
+                _require_of_folder(ref, tile)
                 if not _telling(tile):
                     most = most or _release_of_most(refs) or tile.release
                     tile = read_tile(ref.image, most)
@@ -144,18 +149,25 @@ def _read(
         yield i, tile, mask, known
 
 
-def _require_seven(ref: TileRef, tile: Tile) -> None:
-    """Refuse three bands in folders of Mars tiles, which may be pictures of Mars as well as Nepal's."""
-    if ref.split != "images" and RELEASES[tile.release].bands == RGB:
+def _require_of_folder(ref: TileRef, tile: Tile) -> None:
+    """Refuse a tile of a release whose folders are others: the layout of these is shared by several, and it is of none of them.
+
+    Raises:
+        InputError: If so.
+    """
+    layout = RELEASES[tile.release].layout
+    if ref.split != "images" and len(releases_of(layout)) == 1:
+        found, bits = RELEASES[tile.release], " of 8 bits" if RELEASES[tile.release].eight_bits else ""
+        others = ", ".join(name for name, release in RELEASES.items() if len(releases_of(release.layout)) > 1)
         raise InputError(
-            f"{ref.image}: three bands of 8 bits, expected the seven of a Mars release. If these are pictures of Nepal, or are to be read "
-            "like those, say so with --release nepal."
+            f"{ref.image}: {len(found.bands)} bands{bits}, as {found.title} has them, in folders of {others}. "
+            f"If it is of {found.title}, or is to be read like that, say so with --release {found.name}."
         )
 
 
 def _telling(tile: Tile) -> bool:
-    """Return whether a tile's values tell its release: mmls_v2 is also what is left where some band has no data, or only zeros."""
-    return tile.release != "mmls_v2" or bool(tile.image.any(axis=(0, 1)).all())
+    """Return whether a tile tells its release."""
+    return RELEASES[tile.release].certain(tile.image)
 
 
 def _release_of_most(refs: Sequence[TileRef]) -> str | None:
@@ -177,6 +189,10 @@ def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cac
     Raises:
         InputError: If any tile or mask has an error; all are listed.
         RunError: If decoded tiles cannot be kept on disk.
+
+    Example:
+        >>> load(Dataset.open("data")).images.shape  # doctest: +SKIP
+        (664, 128, 128, 7)
     """
     tiles, problems = examine(dataset.tiles, release, resize, cache)
     errors = [problem.message for problem in (*dataset.problems, *problems) if problem.severity == "error"]

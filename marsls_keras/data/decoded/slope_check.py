@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.tile_ref import Problem
 from marsls_keras.data.normalization import moments_of_valid
+from marsls_keras.datasets import RELEASES
 
 FOLLOWS = 0.7
 """A band that correlates with the gradient at least so well is a slope (0.96 in MMLS); grey, colour and temperature stay below 0.5."""
@@ -21,6 +21,10 @@ def slope_correlations(tiles: Tiles) -> dict[str, float]:
 
     The gradient is that of central differences inside each tile. A band that is constant has correlation 0. Empty if the tiles do not hold
     both slope and dem.
+
+    Example:
+        >>> slope_correlations(tiles)["slope"]  # doctest: +SKIP
+        0.96
     """
     bands, release = RELEASES[tiles.release].bands, RELEASES[tiles.release]
     if not {"slope", "dem"} <= set(bands) or min(tiles.images.shape[1:3]) < 2:
@@ -45,7 +49,12 @@ def slope_correlations(tiles: Tiles) -> dict[str, float]:
 
 
 def slope_problems(correlations: dict[str, float]) -> list[Problem]:
-    """Return a warning if the band slope does not follow the gradient of the DEM, naming another band that does."""
+    """Return a warning if the band slope does not follow the gradient of the DEM, naming another band that does.
+
+    Example:
+        >>> slope_problems({"slope": 0.96, "thermal": 0.22})
+        []
+    """
     others = {band: r for band, r in correlations.items() if band != "slope"}
     if not others:
         return []

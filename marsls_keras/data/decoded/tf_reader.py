@@ -9,20 +9,24 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.disk_cache import DiskImages
 from marsls_keras.data.normalization import Inputs
 
 
-class Reader:
+class TfReader:
     """What reads tiles of network input; the values are those of `Inputs`, to the bit.
 
     Args:
         inputs: The tiles, on disk.
+
+    Example:
+        >>> TfReader(normalizer.inputs(tiles.images, tiles.bands))(tf.constant([0, 5])).shape  # doctest: +SKIP
+        TensorShape([2, 128, 128, 7])
     """
 
     def __init__(self, inputs: Inputs) -> None:
         images, normalizer = inputs.images, inputs.normalizer
-        if not isinstance(images, Stored):
+        if not isinstance(images, DiskImages):
             raise TypeError(f"{len(images)} tiles in memory have no files to be read from.")
         self._shape, self._places = images.shape[1:], inputs.places
         self._stretch = None if inputs.stretch is None else [tf.constant(values) for values in inputs.stretch]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.disk_cache import Images, select
 from marsls_keras.data.decoded.leaks import Trace
 from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.datasets import RELEASES
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Tiles:
         release: Their release.
         derived: Names of the bands that were computed, which follow those of the release.
         traces: By what each tile is known again (`marsls_keras.data.decoded.leaks`).
+
+    Example:
+        >>> tiles = load(Dataset.open("data"))  # doctest: +SKIP
+        >>> tiles.subset([0, 1]).images.shape  # doctest: +SKIP
+        (2, 128, 128, 7)
     """
 
     refs: tuple[TileRef, ...]

@@ -11,12 +11,13 @@ from scipy import ndimage
 
 from marsls_keras.bands.derived import DERIVED
 from marsls_keras.bands.directions import Directions
-from marsls_keras.bands.releases import RELEASES, expand_bands
-from marsls_keras.data.decoded.disk_cache import Images, Pile, Stored, cached
+from marsls_keras.bands.names import expand_bands
+from marsls_keras.data.decoded.disk_cache import DiskImages, Images, TileWriter, cached
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.derived.colours import COLOURS
 from marsls_keras.data.derived.terrain import terrain_bands
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
+from marsls_keras.datasets import RELEASES
 from marsls_keras.progress import tracked
 
 
@@ -34,6 +35,10 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     Raises:
         InputError: If the tiles do not hold what a band is computed from.
         RunError: If images on disk cannot be written.
+
+    Example:
+        >>> derive(tiles, ["all", "roughness"]).bands[-1]  # doctest: +SKIP
+        'roughness'
     """
     carried = Directions(expand_bands(bands, tiles.bands)).carried
     names = tuple(band for band in carried if band in DERIVED and band not in tiles.bands)
@@ -41,17 +46,17 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
         return tiles
     number, height, width, _ = tiles.images.shape
     reach = 1 + max((DERIVED[name].reach or 0 for name in names), default=0)  # one more, to mirror at a neighbour's last pixel
-    mosaic = Mosaic.of(tiles.refs, height, width, max(height, width) + 2 * reach)
+    grid = TileGrid.of(tiles.refs, height, width, max(height, width) + 2 * reach)
     shape = (height, width, len(tiles.bands) + len(names))
 
     def pile(folder: Path | None) -> Images:
-        whole = Pile(number, shape, folder)
+        whole = TileWriter(number, shape, folder)
         for i in tracked(f"Deriving {', '.join(names)}", range(number)):
-            image = np.concatenate([tiles.images[i], _derived(tiles, mosaic, i, names, reach)], -1)
+            image = np.concatenate([tiles.images[i], _derived(tiles, grid, i, names, reach)], -1)
             whole.add(image, tiles.masks[i], tiles.valid[i])
         return whole.arrays()["images"]
 
-    if isinstance(tiles.images, Stored):
+    if isinstance(tiles.images, DiskImages):
 
         def make(folder: Path) -> dict:
             return {"shape": pile(folder).shape}
@@ -64,7 +69,7 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     return replace(tiles, images=images, derived=(*tiles.derived, *names))
 
 
-def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reach: int) -> np.ndarray:
+def _derived(tiles: Tiles, grid: TileGrid, tile: int, names: Sequence[str], reach: int) -> np.ndarray:
     """Return the derived bands of one tile, float32 (H, W, len(names))."""
     found: dict[str, np.ndarray] = {}
     own = [name for name in names if name in COLOURS]
@@ -76,11 +81,11 @@ def _derived(tiles: Tiles, mosaic: Mosaic, tile: int, names: Sequence[str], reac
     terrain = [name for name in names if name not in COLOURS]
     if terrain:
         release, dem = RELEASES[tiles.release], tiles.bands.index("dem")
-        top, left = mosaic.origin(tile)
-        box = (top - reach, left - reach, mosaic.height + 2 * reach, mosaic.width + 2 * reach)
-        heights = mosaic.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
+        top, left = grid.origin(tile)
+        box = (top - reach, left - reach, grid.height + 2 * reach, grid.width + 2 * reach)
+        heights = grid.read(tiles.images, *box, fill=np.nan)[..., dem].astype(np.float64) * release.relief
         heights = continued(heights)
-        inside = slice(reach, reach + mosaic.height), slice(reach, reach + mosaic.width)
+        inside = slice(reach, reach + grid.height), slice(reach, reach + grid.width)
         found |= {name: band[inside] for name, band in terrain_bands(heights, release.pixel, terrain).items()}
     return np.stack([found[name] for name in names], -1).astype(np.float32)
 
@@ -90,6 +95,10 @@ def continued(heights: np.ndarray) -> np.ndarray:
 
     A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest pixel would make
     borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest is repeated.
+
+    Example:
+        >>> continued(np.array([[1.0, 2.0, 3.0, np.nan]]))
+        array([[1., 2., 3., 4.]])
     """
     known = np.isfinite(heights)
     if known.all():

@@ -27,6 +27,11 @@ class Surface:
     Attributes:
         east: G, float64 (H, W).
         north: H, likewise.
+
+    Example:
+        >>> east, north, up = Surface(np.zeros((4, 4)), pixel=10.0).normal()
+        >>> float(up.min())
+        1.0
     """
 
     def __init__(self, heights: np.ndarray, pixel: float) -> None:
@@ -66,6 +71,10 @@ def topographic_position(heights: np.ndarray, radius: int) -> np.ndarray:
     Args:
         heights: float64 (H, W), metres.
         radius: In pixels.
+
+    Example:
+        >>> float(np.abs(topographic_position(np.ones((40, 40)), 4)).max())
+        0.0
     """
     offset = np.arange(-radius, radius + 1)
     disc = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(float)
@@ -122,6 +131,11 @@ def terrain_bands(heights: np.ndarray, pixel: float, names: Sequence[str]) -> di
 
     Returns:
         float64 (H, W), by name.
+
+    Example:
+        >>> steps = np.arange(5.0) * np.ones((5, 1))  # rises to the east by 1 m a pixel
+        >>> terrain_bands(steps, 10.0, ["roughness"])["roughness"][2, 2]
+        np.float64(2.0)
     """
     found: dict[str, np.ndarray] = {}
     for group, compute in _TERRAIN.items():

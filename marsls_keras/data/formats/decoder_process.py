@@ -22,11 +22,22 @@ _SIGXCPU = 24  # on every system that has it
 
 
 class Crash(Exception):
-    """The process ended while it read the file; the text says how."""
+    """The process ended while it read the file; the text says how.
+
+    Example:
+        >>> raise Crash("signal 11")
+        Traceback (most recent call last):
+        marsls_keras.data.formats.decoder_process.Crash: signal 11
+    """
 
 
 class Slow(Crash):
-    """The process was ended, since it took too long."""
+    """The process was ended, since it took too long.
+
+    Example:
+        >>> issubclass(Slow, Crash)
+        True
+    """
 
 
 class Decoder:
@@ -37,6 +48,10 @@ class Decoder:
 
     Args:
         script: A script that answers a line of JSON by a line of JSON with "bytes", and so many bytes after it.
+
+    Example:
+        >>> decoder = Decoder(Path("hdf5_decoder.py"))  # doctest: +SKIP
+        >>> reply, values = decoder.ask(path="image_1.h5", keys=["img"], most=1 << 24, pixels=True)  # doctest: +SKIP
     """
 
     def __init__(self, script: Path) -> None:

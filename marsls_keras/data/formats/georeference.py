@@ -40,6 +40,10 @@ class Georeference:
         affine: (a, b, c, d, e, f), such that the point (column, row), counted from the upper left corner of the upper left pixel, is at
             x = a column + b row + c and y = d column + e row + f; None if the file does not tell, or tells it in another way.
         control: What else ties pixels to the map: "ground control points", "rational polynomial coefficients", or "" for nothing.
+
+    Example:
+        >>> Georeference(affine=(232.0, 0.0, 1000.0, 0.0, -232.0, 5000.0)).at(1, 2)
+        (1232.0, 4536.0)
     """
 
     crs: tuple[tuple[int, Any], ...] = ()
@@ -76,7 +80,13 @@ class Georeference:
 
 
 def georeference(tags: Tags) -> Georeference:
-    """Return what GeoTIFF tags tell; tags that contradict the standard tell nothing."""
+    """Return what GeoTIFF tags tell; tags that contradict the standard tell nothing.
+
+    Example:
+        >>> scale, tie = (33550, 12, 3, (10.0, 10.0, 0.0)), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 800.0, 0.0))
+        >>> georeference((scale, tie)).affine
+        (10.0, 0.0, 500.0, 0.0, -10.0, 800.0)
+    """
     values = {code: value for code, _, _, value in tags}
     keys = _geo_keys(values)
     crs = tuple(
@@ -128,7 +138,12 @@ def _geo_keys(values: dict[int, Any]) -> dict[int, Any]:
 
 
 def file_tags(path: Path) -> Tags:
-    """Return the GeoTIFF tags of a file, from its header alone, or of the world file beside it; none if it has neither, or is damaged."""
+    """Return the GeoTIFF tags of a file, from its header alone, or of the world file beside it; none if it has neither, or is damaged.
+
+    Example:
+        >>> file_tags(Path("train/images/col00001_row00007.tif"))[0]  # doctest: +SKIP
+        (33550, 12, 3, (232.0, 232.0, 0.0))
+    """
     tags: Tags = ()
     if path.suffix.lower() in (".tif", ".tiff"):
         try:
@@ -141,7 +156,12 @@ def file_tags(path: Path) -> Tags:
 
 
 def world_file(path: Path) -> Path | None:
-    """Return the world file of an image, such as x.tfw, x.tifw or x.wld of x.tif, if there is one."""
+    """Return the world file of an image, such as x.tfw, x.tifw or x.wld of x.tif, if there is one.
+
+    Example:
+        >>> world_file(Path("nowhere/tile.tif")) is None
+        True
+    """
     ending = path.suffix[1:]
     names = dict.fromkeys(name for end in (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld") for name in (end.lower(), end.upper()))
     return next((file for name in names if (file := path.with_suffix(f".{name}")).is_file()), None)
@@ -152,6 +172,10 @@ def with_world_file(path: Path, tags: Tags) -> Tags:
 
     Raises:
         InputError: If the world file is not one.
+
+    Example:
+        >>> with_world_file(Path("nowhere/tile.tif"), ())
+        ()
     """
     known = georeference(tags)
     if known.affine is not None or known.control or (world := world_file(path)) is None:
@@ -175,7 +199,12 @@ def with_world_file(path: Path, tags: Tags) -> Tags:
 
 
 def crs_difference(one: Georeference, other: Georeference) -> str:
-    """Return by what the coordinate system of the first differs from that of the other, "" if by nothing that both tell."""
+    """Return by what the coordinate system of the first differs from that of the other, "" if by nothing that both tell.
+
+    Example:
+        >>> crs_difference(Georeference(crs=((2048, 4326),)), Georeference(crs=((2048, 4326),)))
+        ''
+    """
     first, second = dict(one.crs), dict(other.crs)
     told = []
     for key in first.keys() & second.keys():
@@ -200,6 +229,11 @@ def difference(
         other: What it should be, such as the image's.
         size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without, places are not compared.
         expected: (height, width) of the other.
+
+    Example:
+        >>> place = Georeference(affine=(10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
+        >>> difference(place, place, (128, 128), (128, 128))
+        []
     """
     found = []
     if crs := crs_difference(one, other):
@@ -231,6 +265,9 @@ def require_one_grid(files: Sequence[Path]) -> None:
     Raises:
         InputError: If a tile has no georeferencing or no coordinate system, is placed by ground control points, is not north-up, or has
             another coordinate system, other pixels, or lies a part of a pixel beside those of the first tile; some are named.
+
+    Example:
+        >>> require_one_grid(sorted(Path("test/images").iterdir()))  # doctest: +SKIP
     """
     places = [georeference(file_tags(file)) for file in files]
     bare = [str(file) for file, place in zip(files, places, strict=True) if place == Georeference()]

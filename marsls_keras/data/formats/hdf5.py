@@ -1,13 +1,14 @@
-"""HDF5 files of Landslide4Sense: one tile or one mask to a file, in the dataset `img` or `mask`."""
+"""HDF5 files: one tile or one mask to a file, in a dataset whose name the release tells (`img` and `mask` in Landslide4Sense)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from marsls_keras.bands.releases import SENTINEL
+from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.decoder_process import Crash, Decoder
 from marsls_keras.data.formats.limits import MAX_VALUES
 from marsls_keras.data.formats.tiff import shape_only
@@ -16,19 +17,25 @@ from marsls_keras.errors import InputError
 _decoder = Decoder(Path(__file__).with_name("hdf5_decoder.py"))
 
 
-def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
-    """Return the dataset `img` as (H, W, bands) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
+def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
+    """Return an image's dataset as (H, W, bands) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
 
     It is of the file's type; or float32 with NaN for values that its maker marked as no data or that were never written, and of
     physical values where the dataset has a scale or an offset.
 
     Raises:
         InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape or is kept in other files.
+
+    Example:
+        >>> array, tags = read_image(Path("TrainData/img/image_1.h5"), [Contents(14)])  # doctest: +SKIP
+        >>> array.shape, tags  # doctest: +SKIP
+        ((128, 128, 14), ())
     """
-    number = len(SENTINEL) if bands is None else bands
-    array, missing, scaling = _load(path, "img", pixels)
-    if array.ndim != 3 or array.shape[2] != number:
-        raise InputError(f"{path}: expected img of H x W x {number} bands, found {_size(array)}. Is this an image tile?")
+    key, array, missing, scaling = _load(path, [contents.key for contents in expected], pixels)
+    numbers = [contents.bands for contents in expected if contents.key == key]
+    if array.ndim != 3 or array.shape[2] not in numbers:
+        wanted = " or ".join(map(str, dict.fromkeys(numbers)))
+        raise InputError(f"{path}: expected {key} of H x W x {wanted} bands, found {_size(array)}. Is this an image tile?")
     if pixels and scaling is not None:
         scale, offset = scaling
         array = (array * scale + offset).astype(np.float32)
@@ -37,49 +44,62 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
     return array, ()
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Return the dataset `mask`, (H, W) of the file's type.
+def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
+    """Return a mask's dataset, (H, W) of the file's type, which has the first of these names that is there.
 
     Raises:
         InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape, a scale, or pixels of
             which is said that they have no data.
+
+    Example:
+        >>> read_mask(Path("TrainData/mask/mask_1.h5"), ["mask"]).dtype  # doctest: +SKIP
+        dtype('uint8')
     """
-    array, missing, scaling = _load(path, "mask", pixels=True)
+    key, array, missing, scaling = _load(path, keys, pixels=True)
     if array.ndim != 2:
-        raise InputError(f"{path}: expected mask of H x W, found {_size(array)}. Is this a mask?")
+        raise InputError(f"{path}: expected {key} of H x W, found {_size(array)}. Is this a mask?")
     if scaling is not None:
-        raise InputError(f"{path}: mask has a scale_factor or add_offset, so its values are no classes. Write it as 0 and 1 without.")
+        raise InputError(f"{path}: {key} has a scale_factor or add_offset, so its values are no classes. Write it as 0 and 1 without.")
     if missing.any():
         raise InputError(
-            f"{path}: {np.count_nonzero(missing)} pixels of mask have no data (its fill value, or never written). "
+            f"{path}: {np.count_nonzero(missing)} pixels of {key} have no data (its fill value, or never written). "
             "Write 0 where there is no landslide and 1 where there is."
         )
     return array
 
 
-def _load(path: Path, key: str, pixels: bool) -> tuple[np.ndarray, np.ndarray, tuple[float, float] | None]:
-    """Return a dataset of numbers, which of its values have no data, and scale and offset; without `pixels` arrays of that shape alone."""
+def _load(path: Path, keys: Sequence[str], pixels: bool) -> tuple[str, np.ndarray, np.ndarray, tuple[float, float] | None]:
+    """Return what a dataset of numbers holds.
+
+    Args:
+        path: HDF5 file.
+        keys: Names that the dataset may have.
+        pixels: Whether values are wanted; if not, the arrays have their shape alone.
+
+    Returns:
+        The dataset's name, its values, which of them have no data, and scale and offset (None for 1 and 0).
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file.")
     try:
-        reply, data = _decoder.ask(path=str(path.absolute()), key=key, most=MAX_VALUES, pixels=pixels)
+        reply, data = _decoder.ask(path=str(path.absolute()), keys=list(dict.fromkeys(keys)), most=MAX_VALUES, pixels=pixels)
     except Crash as crash:
         reply = {"damage": f"the HDF5 library failed on it: {crash}"}
     if "damage" in reply:
         raise InputError(f"{path}: unreadable or truncated HDF5 ({reply['damage']}). Download or copy the file again.")
     if "refused" in reply:
         raise InputError(f"{path}: {reply['refused']}")
-    shape, dtype = tuple(reply["shape"]), np.dtype(reply["dtype"])
+    key, shape, dtype = reply["key"], tuple(reply["shape"]), np.dtype(reply["dtype"])
     scaling, none = _attributes(path, key, reply["attributes"])
     if not pixels:
-        return shape_only(shape, dtype), shape_only(shape, bool), scaling
+        return key, shape_only(shape, dtype), shape_only(shape, bool), scaling
     number = int(np.prod(shape))
     array = data[: number * dtype.itemsize].view(dtype).reshape(shape)
     missing = np.zeros(shape, bool) if not reply["gaps"] else ~data[number * dtype.itemsize :].view(bool).reshape(shape)
     # Many programs define 0, which is a value like others; who defines another means no data by it.
     for value in [*none, *([reply["fill"]] if reply["fill"] else [])]:
         missing |= array == np.float64(value).astype(dtype if dtype.kind == "f" else float)  # as the file's type has it
-    return array, missing, scaling
+    return key, array, missing, scaling
 
 
 def _attributes(path: Path, key: str, attributes: dict[str, Any]) -> tuple[tuple[float, float] | None, list[float]]:

@@ -23,7 +23,11 @@ SECONDS, MEMORY = 4, 1 << 30
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more.
+
+    Example:
+        >>> main()  # in a process of its own  # doctest: +SKIP
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks; when it ends, so do the requests
     # What libraries print must not get into the replies.
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -70,28 +74,35 @@ def _limits() -> Any:
     return limit
 
 
-def read(path: str, key: str, most: int, pixels: bool) -> tuple[dict[str, Any], list[np.ndarray]]:
+def read(path: str, keys: list[str], most: int, pixels: bool) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Return what a dataset is, as JSON, and its values.
 
     Args:
         path: HDF5 file.
-        key: Name of the dataset, in the root.
+        keys: Names that the dataset may have, in the root; the first that is there is read.
         most: How many values it may have.
         pixels: Whether they are wanted.
 
     Returns:
-        {"damage": …} or {"refused": …}, with the reason; or "shape", "dtype", "fill" (the value that its maker defined for what is never
-        written, or None), "attributes" (those of numbers as lists, of others as text) and "gaps", whether a second array follows the
-        values, which says of each whether it was written.
+        {"damage": …} or {"refused": …}, with the reason; or "key" (the name that was found), "shape", "dtype", "fill" (the
+        value that its maker defined for what is never written, or None), "attributes" (those of numbers as lists, of others
+        as text) and "gaps", whether a second array follows the values, which says of each whether it was written.
+
+    Example:
+        >>> reply, parts = read("TrainData/img/image_1.h5", ["img"], 1 << 24, pixels=False)  # doctest: +SKIP
+        >>> reply["shape"]  # doctest: +SKIP
+        (128, 128, 14)
     """
     with h5py.File(path, "r") as file:
+        key = next((key for key in keys if key in file.keys()), keys[0])
         link = file.get(key, getlink=True) if key in file.keys() else None
         if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
             return {"refused": f"{key} is a link to {link.path}: expected the data themselves. Copy them into the file"}, []
         found = file[key] if link is not None else None
         if not isinstance(found, h5py.Dataset):
             there = ", ".join(itertools.islice(file, 10)) or "nothing"
-            return {"refused": f"expected a dataset {key}, found {there}. Is this a file of Landslide4Sense, image or mask?"}, []
+            wanted = " or ".join(keys)
+            return {"refused": f"expected a dataset {wanted}, found {there}. Is this an image tile, or a mask?"}, []
         if found.is_virtual or found.external:
             return {"refused": f"{key} is kept in other files: expected the data themselves. Copy them into the file"}, []
         size = " x ".join(map(str, found.shape or ())) or "a single value"
@@ -104,6 +115,7 @@ def read(path: str, key: str, most: int, pixels: bool) -> tuple[dict[str, Any], 
         creation = found.id.get_create_plist()
         fill = found.fillvalue if creation.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED else None
         reply = {
+            "key": key,
             "shape": found.shape,
             "dtype": found.dtype.newbyteorder("=").str,
             "fill": None if fill is None else float(fill),

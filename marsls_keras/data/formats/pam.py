@@ -15,7 +15,12 @@ _NOTHING = {b"Scale": 1.0, b"Offset": 0.0}
 
 
 def sidecar(path: Path) -> Path:
-    """Return where GDAL puts what it cannot write into an image (its persistent auxiliary metadata)."""
+    """Return where GDAL puts what it cannot write into an image (its persistent auxiliary metadata).
+
+    Example:
+        >>> sidecar(Path("a/tile.tif")).name
+        'tile.tif.aux.xml'
+    """
     return path.with_name(f"{path.name}.aux.xml")
 
 
@@ -33,6 +38,10 @@ def unread_values(path: Path, empty: np.generic | None) -> str | None:
     Args:
         path: The image.
         empty: The value that the image's own tag says is no data; None without.
+
+    Example:
+        >>> unread_values(Path("nowhere/tile.tif"), None) is None
+        True
     """
     text = _text(path)
     for found in _NO_DATA.findall(text):
@@ -47,7 +56,12 @@ def unread_values(path: Path, empty: np.generic | None) -> str | None:
 
 
 def unread_place(path: Path) -> Path | None:
-    """Return the file beside an image if it holds georeferencing."""
+    """Return the file beside an image if it holds georeferencing.
+
+    Example:
+        >>> unread_place(Path("nowhere/tile.tif")) is None
+        True
+    """
     text = _text(path)
     return sidecar(path) if any(word in text for word in _GEOREFERENCE) else None
 

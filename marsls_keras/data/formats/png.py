@@ -1,14 +1,14 @@
-"""PNG files of Bijie and Nepal: pictures and masks."""
+"""PNG files: RGB pictures and masks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from marsls_keras.bands import releases as names
+from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.png_chunks import GRAY, GRAY_ALPHA, PALETTE, RGB, RGB_ALPHA, Picture, read_header, read_picture
 from marsls_keras.data.formats.tiff import shape_only
 from marsls_keras.errors import InputError
@@ -19,7 +19,7 @@ _KINDS = {GRAY: "gray", RGB: "RGB", PALETTE: "RGB", GRAY_ALPHA: "gray with alpha
 _Found = TypeVar("_Found")
 
 
-def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
     """Return a picture as (H, W, 3) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
 
     It is of the file's type; or float32 with NaN where it is transparent, by an alpha channel or by tRNS, for that is no data. A palette
@@ -27,10 +27,15 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
 
     Raises:
         InputError: If the file is missing, damaged, no PNG, not RGB or half transparent, or larger than a tile.
+
+    Example:
+        >>> read_image(Path("landslide/image/df001.png"), [Contents(3, eight_bits=True)])[0].shape  # doctest: +SKIP
+        (256, 256, 3)
     """
     header = _read(path, read_header)
-    if header.colour in (GRAY, GRAY_ALPHA) or bands not in (None, len(names.RGB)):
-        wanted = "RGB" if bands in (None, len(names.RGB)) else f"{bands} bands"
+    picture_expected = any(contents.bands == 3 for contents in expected)
+    if header.colour in (GRAY, GRAY_ALPHA) or not picture_expected:
+        wanted = "RGB" if picture_expected else f"{expected[0].bands} bands"
         raise InputError(f"{path}: expected {wanted}, found {_KINDS[header.colour]}. Is this an image tile?")
     if not pixels:
         return shape_only((header.height, header.width, 3), np.uint16 if header.bits == 16 else np.uint8), ()
@@ -46,7 +51,7 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
     return np.where(alpha[..., None] == 0, np.float32(np.nan), image.astype(np.float32)), ()
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     """Return a mask (H, W) of integers: a palette's indices, which are its classes; else grays, saved in colour or not.
 
     Transparent pixels of 0 are background, as many programs save it.
@@ -54,6 +59,10 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         InputError: If the file is missing, damaged, no PNG, in other colours or larger than a tile, or if what is transparent in it
             contradicts or hides the labels.
+
+    Example:
+        >>> np.unique(read_mask(Path("landslide/mask/df001.png")))  # doctest: +SKIP
+        array([  0, 255], dtype=uint8)
     """
     picture = _read(path, read_picture)
     mask = _classes(path, picture)

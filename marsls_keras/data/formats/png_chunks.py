@@ -40,6 +40,10 @@ class Header:
         colour: Colour type.
         interlaced: 1 if its rows come in seven passes, else 0.
         size: Bytes that its pixels take before compression.
+
+    Example:
+        >>> read_header(Path("landslide/image/df001.png")).bits  # doctest: +SKIP
+        8
     """
 
     height: int
@@ -65,6 +69,10 @@ class Picture:
         samples: uint8 or uint16, as `Header.shape` says, as they are stored: of a palette the indices, of 4 bits values up to 15.
         palette: uint8 (N, 3), the colours of a palette.
         transparency: The content of tRNS: of a palette N alphas or fewer, else the transparent sample, one a channel; None without.
+
+    Example:
+        >>> read_picture(Path("landslide/image/df001.png")).alpha() is None  # doctest: +SKIP
+        True
     """
 
     header: Header
@@ -91,6 +99,10 @@ def read_header(path: Path) -> Header:
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is no PNG, or larger than a tile.
+
+    Example:
+        >>> read_header(Path("landslide/image/df001.png")).colour == RGB  # doctest: +SKIP
+        True
     """
     with path.open("rb") as file:
         return _start(file)
@@ -102,6 +114,10 @@ def read_picture(path: Path) -> Picture:
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is no PNG, damaged, truncated, or larger than a tile.
+
+    Example:
+        >>> read_picture(Path("landslide/image/df001.png")).samples.shape  # doctest: +SKIP
+        (256, 256, 3)
     """
     with path.open("rb") as file:
         header = _start(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from marsls_keras.bands.releases import BANDS, RGB
+from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.georeference import GEO_TAGS
 from marsls_keras.data.formats.pam import unread_values
 from marsls_keras.data.formats.tiff_chunks import JPEG, LOSSLESS, MAX_CHUNKS, chunk_bytes, largest_gap, require_apart, require_chunks
@@ -98,7 +99,13 @@ def _load(path: Path, pixels: bool, width: int) -> _Image:
 
 
 def shape_only(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return an array of zeros that has this shape and type and takes no memory."""
+    """Return an array of zeros that has this shape and type and takes no memory.
+
+    Example:
+        >>> array = shape_only((128, 128, 7), np.float32)
+        >>> array.shape, array.base.nbytes
+        ((128, 128, 7), 4)
+    """
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -210,7 +217,12 @@ def _sidecar(path: Path, bands: int) -> np.ndarray | None:
 
 
 def mask_beside(path: Path) -> Path:
-    """Return where GDAL puts the mask of an image that has none in it."""
+    """Return where GDAL puts the mask of an image that has none in it.
+
+    Example:
+        >>> mask_beside(Path("a/tile.tif")).name
+        'tile.tif.msk'
+    """
     return path.with_name(f"{path.name}.msk")
 
 
@@ -230,7 +242,7 @@ def _invalid(path: Path, image: np.ndarray, found: _Image) -> np.ndarray:
     return invalid
 
 
-def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
     """Return an image and its GeoTIFF tags.
 
     Contiguous, planar, multi-page and rows-as-pages layouts (mmls_v1) are read, plain or compressed by LZW, Deflate, ZSTD, PackBits, LZMA
@@ -238,7 +250,7 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
 
     Args:
         path: TIFF file.
-        bands: Number of bands it has to have; None for the seven of a Mars tile, or three where it is a picture of eight bits.
+        expected: What it may hold; of several numbers of bands its axes and type tell which.
         pixels: Whether they are wanted; if not, only the header is read and the array has no values.
 
     Returns:
@@ -247,12 +259,15 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
     Raises:
         InputError: If the file is missing, truncated or has another number of bands, or its values are not what they seem: white is 0, a
             palette, alpha, turned rows.
+
+    Example:
+        >>> array, tags = read_image(Path("train/images/col00001_row00007.tif"), [Contents(7)])  # doctest: +SKIP
+        >>> array.shape  # doctest: +SKIP
+        (128, 128, 7)
     """
     found = _load(path, pixels, width=4)
     array, axes = found.array, found.axes
-    if bands is None:
-        picture = array.dtype == np.uint8 and "S" in axes and array.shape[axes.index("S")] == len(RGB)
-        bands = len(RGB) if picture else len(BANDS)
+    bands = _bands(array, axes, expected)
     hint = alpha(found.page)
     image = np.moveaxis(array, _layout(path, axes, array.shape, bands, hint), (0, 1, 2))
     if hint:
@@ -266,6 +281,16 @@ def read_image(path: Path, bands: int | None, pixels: bool = True) -> tuple[np.n
     return np.ma.MaskedArray(image, invalid) if invalid.any() else image, found.geo
 
 
+def _bands(array: np.ndarray, axes: str, expected: Sequence[Contents]) -> int:
+    """Return how many bands a file seems to have: as many as it has samples, or pages, if it may; else the first of what it may have."""
+    if len(expected) > 1 and "S" in axes:
+        samples = array.shape[axes.index("S")]
+        numbers = [c.bands for c in expected if c.bands == samples and (array.dtype == np.uint8 or not c.eight_bits)]
+    else:
+        numbers = [c.bands for c in expected if c.bands in (array.shape[0], array.shape[-1]) and not c.eight_bits]
+    return numbers[0] if numbers else expected[0].bands
+
+
 def _scaling(path: Path, found: _Image, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         change = scaling(found.page, bands)
@@ -276,7 +301,7 @@ def _scaling(path: Path, found: _Image, bands: int) -> tuple[np.ndarray, np.ndar
     return change
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     """Return the one band (H, W) of a mask, of the file's type.
 
     A no-data tag of 0 is of no account: it is the background, which many programs tag so that it is not drawn.
@@ -284,6 +309,10 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         InputError: If the file is missing, truncated or has several bands, some of its pixels are no data, or its values are not what they
             seem.
+
+    Example:
+        >>> np.unique(read_mask(Path("train/masks/col00001_row00007.tif")))  # doctest: +SKIP
+        array([0, 1], dtype=uint8)
     """
     found = _load(path, pixels=True, width=1)
     array = found.array
@@ -310,6 +339,9 @@ def write_raster(path: str | Path, band: np.ndarray, geo: tuple = ()) -> None:
 
     Raises:
         RunError: If the file cannot be written.
+
+    Example:
+        >>> write_raster("mask.tif", np.zeros((128, 128), np.uint8))  # doctest: +SKIP
     """
     with atomic(path) as temporary:
         tifffile.imwrite(

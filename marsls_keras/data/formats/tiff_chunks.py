@@ -18,7 +18,13 @@ MAX_CHUNKS = 1 << 16
 
 
 def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Return the bytes of a row of a strip or tile, and the rows of one that is whole."""
+    """Return the bytes of a row of a strip or tile, and the rows of one that is whole.
+
+    Example:
+        >>> with tifffile.TiffFile("tile.tif") as tif:  # doctest: +SKIP
+        ...     chunk_bytes(tif.pages[0])
+        (3584, 128)
+    """
     width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, min(page.rowsperstrip, page.imagelength))
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     return -(-width * samples * page.bitspersample // 8), rows
@@ -42,6 +48,12 @@ def require_chunks(
 
     Raises:
         ValueError: If strips or tiles are missing, or hold fewer or more pixels than the header tells.
+
+    Example:
+        >>> with tifffile.TiffFile("tile.tif") as tif:  # doctest: +SKIP
+        ...     page = tif.pages[0]
+        ...     require_chunks(page, page.dataoffsets, page.databytecounts, pixels=True)
+        array([False])
     """
     number = math.prod(page.chunked)
     if not number == len(offsets) == len(counts):
@@ -120,6 +132,12 @@ def require_apart(taken: list[tuple[int, int]], size: int) -> None:
 
     Raises:
         ValueError: If they do.
+
+    Example:
+        >>> require_apart([(0, 8), (4, 12)], 100)
+        Traceback (most recent call last):
+            ...
+        ValueError: parts of the file overlap
     """
     taken = sorted(taken)
     if max(end for _, end in taken) > size:
@@ -129,7 +147,12 @@ def require_apart(taken: list[tuple[int, int]], size: int) -> None:
 
 
 def largest_gap(taken: list[tuple[int, int]], size: int) -> int:
-    """Return the most bytes in a row of a file that lie in none of these parts, (start, end), which may overlap."""
+    """Return the most bytes in a row of a file that lie in none of these parts, (start, end), which may overlap.
+
+    Example:
+        >>> largest_gap([(0, 8), (20, 30)], 30)
+        12
+    """
     gap, reached = 0, 0
     for start, end in sorted(taken):
         gap, reached = max(gap, start - reached), max(reached, end)

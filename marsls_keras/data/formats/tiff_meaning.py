@@ -22,7 +22,12 @@ _JPEG = 7
 
 
 def foreign(page: Page) -> str | None:
-    """Return why the pixels of a page do not mean what they say in rows from the top, and what to do; None if they do."""
+    r"""Return why the pixels of a page do not mean what they say in rows from the top, and what to do; None if they do.
+
+    Example:
+        >>> foreign(Page(8, 20, {262: (3, 1, b"\x00\x00")}, "<"))
+        'the file stores white as 0 (MINISWHITE), so that a reader may invert it; write the values themselves, with MINISBLACK (or RGB)'
+    """
     photometric, orientation = page.number(262, 1), page.number(274, 1)
     if photometric not in (1, 2) and not (photometric == 6 and page.number(259, 1) == _JPEG):
         how = _PHOTOMETRIC.get(photometric, f"has PhotometricInterpretation {photometric}")
@@ -33,17 +38,26 @@ def foreign(page: Page) -> str | None:
 
 
 def alpha(page: Page) -> str | None:
-    """Return that a band is transparency (ExtraSamples), and what to do; None if all are values."""
+    """Return that a band is transparency (ExtraSamples), and what to do; None if all are values.
+
+    Example:
+        >>> alpha(Page(8, 20, {}, "<")) is None
+        True
+    """
     if not any(kind in (1, 2) for kind in page.numbers(338)):
         return None
     return "One of its bands is alpha (ExtraSamples); write it without, and mark what is no data by GDAL's no-data tag."
 
 
 def no_data(page: Page, dtype: np.dtype) -> np.generic | None:
-    """Return the value that GDAL's no-data tag (42113) names, as the file's type has it; None without a tag, or if the type has no such.
+    r"""Return the value that GDAL's no-data tag (42113) names, as the file's type has it; None without a tag, or if the type has no such.
 
     Raises:
         ValueError: If the tag holds no number.
+
+    Example:
+        >>> no_data(Page(8, 20, {42113: (2, 6, b"-9999\x00")}, "<"), np.dtype(np.float32))
+        np.float32(-9999.0)
     """
     text = page.text(42113)
     if text is None:
@@ -71,6 +85,10 @@ def scaling(page: Page, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
 
     Raises:
         ValueError: If they cannot be read.
+
+    Example:
+        >>> scaling(Page(8, 20, {}, "<"), 7) is None
+        True
     """
     text = page.text(42112)
     if text is None or "role=" not in text:

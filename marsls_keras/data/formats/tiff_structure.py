@@ -19,13 +19,17 @@ _BELOW, _CAMERA = 330, (34665, 34853, 40965)  # SubIFDs; single directories of E
 
 @dataclass(frozen=True)
 class Page:
-    """A page's header (image file directory).
+    r"""A page's header (image file directory).
 
     Attributes:
         offset: Where it lies in the file.
         end: Where it ends.
         tags: By code: type, number of values, and their bytes.
         order: Byte order as in `struct`.
+
+    Example:
+        >>> Page(8, 20, {256: (3, 1, b"\x80\x00")}, "<").number(256, 0)
+        128
     """
 
     offset: int
@@ -56,6 +60,11 @@ class Structure:
         headers: (start, end) of the header and of all pages' headers.
         values: (start, end) of tags' values that lie outside of them.
         size: Bytes of the file.
+
+    Example:
+        >>> with open("tile.tif", "rb") as file:  # doctest: +SKIP
+        ...     len(walk(file).pages)
+        1
     """
 
     pages: tuple[Page, ...]
@@ -69,6 +78,11 @@ def walk(file: BinaryIO) -> Structure:
 
     Raises:
         ValueError: If it is no TIFF, the chain is broken or a ring, a value lies outside of the file, or a bound is passed.
+
+    Example:
+        >>> with open("train_partition/images/Image_patch_7_1.tif", "rb") as file:  # one page a row  # doctest: +SKIP
+        ...     len(walk(file).pages)
+        128
     """
     return _Walk(file).structure()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +11,31 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import ndimage
 
-from marsls_keras.bands.releases import RELEASES, RGB
+from marsls_keras.bands.names import RGB
 from marsls_keras.data.formats import hdf5, png, tiff
+from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.georeference import with_world_file
+from marsls_keras.datasets import RELEASES, Release
+from marsls_keras.datasets.release import StoredTile
 from marsls_keras.errors import InputError, listing
 
 NO_DATA = -1e30
 """Values below this are no-data: the challenge's tiles hold float32's minimum, -3.4028235e38."""
 
 
-_ANOTHER = "The file is damaged, marks no-data in an unknown way, or is of another release: say which with --release."
-
-
 class Format(Protocol):
-    """What a module that reads one file format has."""
+    """What a module that reads one file format has.
 
-    def read_image(self, path: Path, bands: int | None, pixels: bool = True) -> tuple[np.ndarray, tuple]:
+    Example:
+        >>> FORMATS[".png"].read_mask.__name__
+        'read_mask'
+    """
+
+    def read_image(self, path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
         """Return an image (H, W, bands), or without `pixels` an array of its shape alone, and GeoTIFF tags."""
 
-    def read_mask(self, path: Path) -> np.ndarray:
-        """Return a mask (H, W) with whatever values it has."""
+    def read_mask(self, path: Path, keys: Sequence[str]) -> np.ndarray:
+        """Return a mask (H, W) with whatever values it has; `keys` are the names that its dataset may have in HDF5."""
 
 
 FORMATS: dict[str, Format] = {".tif": tiff, ".tiff": tiff, ".h5": hdf5, ".png": png}
@@ -48,6 +52,11 @@ class Tile:
         release: Name of the release the file is of.
         path: The file.
         geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there is neither.
+
+    Example:
+        >>> tile = read_tile("train/images/col00001_row00007.tif")  # doctest: +SKIP
+        >>> tile.image.shape, tile.release  # doctest: +SKIP
+        ((128, 128, 7), 'mmls_v2')
     """
 
     image: np.ndarray
@@ -58,48 +67,50 @@ class Tile:
 
 
 def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = None) -> str:
-    """Return the release a stored image (H, W, C) is of; `kind` is the file's type, if not the image's.
+    """Return the release that a stored image is of, the first that has its ending, its number of bands, and claims it.
 
-    The file format tells Landslide4Sense (HDF5) and Bijie (PNG), three bands tell Nepal. Of the Mars releases raw values tell the
-    challenge; of the others, which both lie in [0, 1], a whole name Image_patch_<row>_<col> or ImageT_patch_<row>_<col> tells mmls_v1. A
-    data folder knows Bijie from Nepal by its layout and does not ask here, and a tile that tells too little follows the folder's others
-    (`marsls_keras.data.decoded.load.examine`).
+    A data folder tells its release by its layout and does not ask here, unless several releases share that; and a tile that tells too
+    little follows the folder's others (`marsls_keras.data.decoded.load.examine`).
+
+    Args:
+        path: The file.
+        image: Its values, (H, W, C), NaN or below `NO_DATA` where there are none.
+        kind: The file's type, if not the image's.
 
     Raises:
-        InputError: If the values contradict the name, or are those of no Mars release.
+        InputError: If the values contradict the name, or are those of no release.
+
+    Example:
+        >>> detect_release("col00001_row00002.tif", np.full((32, 32, 7), 0.5, np.float32))
+        'mmls_v2'
     """
     path = Path(path)
-    if path.suffix.lower() == ".h5":
-        return "landslide4sense"
-    if image.shape[2] == len(RGB):
-        return "bijie" if path.suffix.lower() == ".png" else "nepal"
-    patch = re.fullmatch(r"ImageT?_patch_\d+_\d+", path.stem) is not None
-    known = np.where(np.isfinite(image) & (image > NO_DATA), image, np.nan).astype(np.float64)
-    low, high = np.nanmin(known, initial=np.inf), np.nanmax(known, initial=-np.inf)
-    # Canonical values end at 1 (a hair above, at most, after resampling); raw DEM, thermal and colour values go far beyond in every tile.
-    if max(-low, high) <= 1.5:
-        return "mmls_v1" if patch else "mmls_v2"
-    if max(-low, high) > RELEASES["challenge"].limit:
-        return "challenge"  # whose limit refuses it
-    found = f"{path}: values from {low:g} to {high:g}"
-    if patch:
-        raise InputError(f"{found}; a tile of mmls_v1, as its name says, has values in [0, 1]. {_ANOTHER}")
-    if np.issubdtype(kind := kind or image.dtype, np.integer):
-        raise InputError(f"{found} of {kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {_ANOTHER}")
-    release = RELEASES["challenge"]
-    for position, band in enumerate(release.order):
-        scale, offset = release.scale[position], release.offset[position]
-        least, most = np.nanmin(known[..., position], initial=np.inf), np.nanmax(known[..., position], initial=-np.inf)
-        if least < offset - 4 * scale or most > offset + 5 * scale:  # other regions are steeper or higher, but not by that much
-            raise InputError(
-                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], and the challenge has about {offset:g} to "
-                f"{offset + scale:g} in its band {position + 1}, {band}, found {least:g} to {most:g}. {_ANOTHER}"
-            )
-    return "challenge"
+    values = np.where(np.isfinite(image) & (image > NO_DATA), image, np.nan)
+    tile = StoredTile(path, values, kind or image.dtype)
+    refusals = []
+    for release in _releases(path):
+        try:
+            if len(release.order) == image.shape[2] and release.claims(tile):
+                return release.name
+        except InputError as error:  # another release may still claim it
+            refusals.append(error)
+    low, high = tile.span
+    found = f"{path}: {image.shape[2]} bands of {tile.kind}, values from {low:g} to {high:g}, of no known release."
+    raise refusals[0] if refusals else InputError(f"{found} Say which it is with --release.")
+
+
+def _releases(path: Path) -> list[Release]:
+    """Return the releases whose images have a file's ending."""
+    return [release for release in RELEASES.values() if path.suffix.lower() in release.layout.images]
 
 
 def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid."""
+    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid.
+
+    Example:
+        >>> fill_nearest(np.array([[1.0, np.nan, 5.0, 6.0]]), np.array([[True, False, True, True]]))[0, 2:]
+        array([5., 6.])
+    """
     if valid.all():
         return band
     if not valid.any():
@@ -116,6 +127,10 @@ def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarr
         height: Rows to have.
         width: Columns to have.
         order: 1 for values between those of the nearest pixels (bilinear, without smoothing beforehand), 0 for the nearest pixel's own.
+
+    Example:
+        >>> resample(np.array([[0.0, 1.0]]), 1, 4, order=0)
+        array([[0., 0., 1., 1.]])
     """
     if array.shape[:2] == (height, width):
         return array
@@ -132,6 +147,10 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
     Raises:
         InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
+
+    Example:
+        >>> read_tile("train/images/col00001_row00007.tif").valid.mean()  # doctest: +SKIP
+        np.float64(1.0)
     """
     with _memory(Path(path)):
         return _read_tile(Path(path), release)
@@ -146,11 +165,12 @@ def _read_tile(path: Path, release: str) -> Tile:
     valid = known & np.isfinite(stored) & (stored > NO_DATA)
     stored[~valid] = np.nan
     found = RELEASES[detect_release(path, stored, kind) if release == "auto" else release]
-    eight_bits = found.bands == RGB and kind != np.uint8 and _eight_bits(stored, valid)
+    if found.eight_bits and kind != np.uint8 and not _eight_bits(stored, valid):
+        raise InputError(
+            f"{path}: expected {'RGB' if found.bands == RGB else 'bands'} of 8 bits, found {kind}. Write it with 8 bits a band."
+        )
     valid &= ~found.missing(stored)
     stored[~valid] = np.nan
-    if found.bands == RGB and kind != np.uint8 and not eight_bits:
-        raise InputError(f"{path}: expected RGB of 8 bits, found {kind}. Write it with 8 bits a colour.")
     if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
         raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
     # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of height.
@@ -173,9 +193,13 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises:
         InputError: If the file is missing, truncated, has several bands or other values.
+
+    Example:
+        >>> np.unique(read_mask("train/masks/col00001_row00007.tif"))  # doctest: +SKIP
+        array([0, 1], dtype=uint8)
     """
     with _memory(Path(path)):
-        mask = _format(Path(path)).read_mask(Path(path))
+        mask = _format(Path(path)).read_mask(Path(path), [release.mask_key for release in RELEASES.values()])
         values = np.unique(mask)
     if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
         found = ", ".join(f"{value:g}" for value in values[:5])
@@ -201,6 +225,10 @@ def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
 
     Raises:
         InputError: If the file is missing, damaged or has other bands, or the release is unknown.
+
+    Example:
+        >>> read_shape("train/images/col00001_row00007.tif")  # doctest: +SKIP
+        (128, 128, 7)
     """
     height, width, bands = _stored(Path(path), release, pixels=False)[0].shape
     return height, width, bands
@@ -209,7 +237,9 @@ def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
 def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:
     if release != "auto" and release not in RELEASES:
         raise InputError(f"Unknown release {release!r}. Known:{listing(['auto', *RELEASES])}")
-    return _format(path).read_image(path, None if release == "auto" else len(RELEASES[release].order), pixels)
+    known = _releases(path) if release == "auto" else [RELEASES[release]]
+    expected = [Contents(len(found.order), found.eight_bits, found.image_key) for found in known]
+    return _format(path).read_image(path, list(dict.fromkeys(expected)), pixels)
 
 
 def _format(path: Path) -> Format:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.tile_ref import TileRef
 
 PutBack = Callable[[np.ndarray], None]
@@ -27,13 +27,17 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.nda
 
     Raises:
         ValueError: If two tiles claim the same cell of a raster, or there is not one array for each tile.
+
+    Example:
+        >>> for picture, put_back in stitch(tiles.refs, masks):  # doctest: +SKIP
+        ...     put_back(clean(picture))
     """
     if len(refs) != len(arrays):
         raise ValueError(f"Expected an array for each of {len(refs)} tiles. Received: {arrays.shape}")
     height, width = arrays.shape[1:3]
-    mosaic = Mosaic.of(refs, height, width, reach=1)
-    for members in pieces(mosaic):
-        origins = mosaic.origins[members]
+    grid = TileGrid.of(refs, height, width, reach=1)
+    for members in pieces(grid):
+        origins = grid.origins[members]
         corner = origins.min(axis=0)
         rows, columns = origins.max(axis=0) - corner + (height, width)
         places = [(slice(y, y + height), slice(x, x + width)) for y, x in (origins - corner).tolist()]
@@ -48,10 +52,15 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.nda
         yield picture, put_back
 
 
-def pieces(mosaic: Mosaic) -> list[np.ndarray]:
-    """Return the positions of the tiles of each piece, in the order of their first ones; what a piece is, `stitch` says."""
-    number = len(mosaic.origins)
-    padded = np.pad(mosaic.table, 1, constant_values=-1)
+def pieces(grid: TileGrid) -> list[np.ndarray]:
+    """Return the positions of the tiles of each piece, in the order of their first ones; what a piece is, `stitch` says.
+
+    Example:
+        >>> pieces(TileGrid.apart(1, 32, 32))
+        [array([0])]
+    """
+    number = len(grid.origins)
+    padded = np.pad(grid.table, 1, constant_values=-1)
     pairs = []
     for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
         beside = np.roll(padded, (-down, -right), (0, 1))

@@ -14,7 +14,7 @@ from marsls_keras.data.normalization import Inputs
 
 
 @dataclass(frozen=True, eq=False)
-class Mosaic:
+class TileGrid:
     """Where each tile lies in the plane of all pictures.
 
     All rasters share one plane of pixels. They are so far apart, and so far from its border, that a window no larger than `reach`
@@ -27,6 +27,11 @@ class Mosaic:
         reach: Largest side in pixels of a window that may be read anywhere.
         table: int32 (R, C), for each cell of height x width pixels the position of its tile in the array of tiles, or -1 for none.
         origins: int32 (N, 2), (top, left) in pixels of each tile's first pixel.
+
+    Example:
+        >>> grid = TileGrid.apart(3, 32, 32)
+        >>> grid.origin(2), grid.tiles_in(30, 0, 4, 4).tolist()
+        ((64, 0), [0, 1])
     """
 
     height: int
@@ -36,7 +41,7 @@ class Mosaic:
     origins: np.ndarray
 
     @classmethod
-    def of(cls, refs: Sequence[TileRef], height: int, width: int, reach: int = 512) -> Mosaic:
+    def of(cls, refs: Sequence[TileRef], height: int, width: int, reach: int = 512) -> TileGrid:
         """Lay out tiles by raster and grid cell; a tile without a cell, whose neighbours are unknown, lies by itself.
 
         Within a raster, tiles keep their distances up to `reach`; wider gaps are shortened to it, since no window sees across them.
@@ -68,7 +73,7 @@ class Mosaic:
         return cls(height, width, reach, table, cells * np.array([height, width], np.int32))
 
     @classmethod
-    def apart(cls, number: int, height: int, width: int) -> Mosaic:
+    def apart(cls, number: int, height: int, width: int) -> TileGrid:
         """Return tiles below one another with nothing between, for reading whole tiles only."""
         origins = np.stack([np.arange(number, dtype=np.int32) * height, np.zeros(number, np.int32)], 1)
         return cls(height, width, 0, np.arange(number, dtype=np.int32)[:, None], origins)

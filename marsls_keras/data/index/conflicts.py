@@ -16,7 +16,12 @@ from marsls_keras.errors import InputError
 
 
 def same_image(one: Path, other: Path) -> bool:
-    """Return whether two files hold the same image; damaged and empty ones do not."""
+    """Return whether two files hold the same image; damaged and empty ones do not.
+
+    Example:
+        >>> same_image(Path("nowhere/a.tif"), Path("nowhere/b.tif"))
+        False
+    """
     try:
         if filecmp.cmp(one, other, shallow=False):
             return one.stat().st_size > 0
@@ -27,15 +32,21 @@ def same_image(one: Path, other: Path) -> bool:
 
 
 def settle(tiles: Sequence[TileRef], conflicts: str = "error") -> tuple[list[TileRef], list[Problem]]:
-    """Return tiles of which no two are the same image of one cell with different masks, and what is wrong with cells that several claim.
+    """Resolve copies of a tile in one grid cell whose masks differ; return the tiles left and the problems.
 
-    Each inventory of landslides ends somewhere: where two partitions of a picture hold the same tile, each mask shows the landslides of its
-    own partition alone, and the truth is their union.
+    Each inventory of landslides ends somewhere: where two partitions of a picture hold the same tile, each mask shows
+    the landslides of its own partition alone, and the truth is their union.
 
     Args:
         tiles: The tiles, ordered by split.
-        conflicts: "error" makes a problem of such copies. "union" keeps the first one alone, with the landslides of all masks. "ignore"
-            leaves all copies out of train and val, so that nothing is trained or decided on them; one in test stays as published.
+        conflicts: "error" makes a problem of such copies. "union" keeps the first one alone, with the landslides of all
+            masks. "ignore" leaves all copies out of train and val, so that nothing is trained or decided on them; one
+            in test stays as published.
+
+    Example:
+        >>> tile = TileRef("train/a", Path("a.tif"), None, "train", "base", (3, 4))
+        >>> settle([tile]) == ([tile], [])
+        True
     """
     claims = defaultdict(list)
     for ref in tiles:
@@ -74,7 +85,12 @@ _WAY_ON = (
 
 
 def differing(refs: Sequence[TileRef]) -> str:
-    """Return which masks of one image differ and by how much, "" if none do, or if they cannot be read, which is told elsewhere."""
+    """Return which masks of one image differ and by how much; "" if none do, or if they cannot be read.
+
+    Example:
+        >>> differing([TileRef("train/a", Path("a.tif"), None, "train", "base", (3, 4))])
+        ''
+    """
     try:
         refs = [ref for ref in refs if ref.mask is not None]
         masks = [read_mask(ref.mask) for ref in refs if ref.mask is not None]

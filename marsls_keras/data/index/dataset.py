@@ -7,37 +7,42 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from marsls_keras.bands.releases import RELEASES
-from marsls_keras.data.index.folder_layouts import LAYOUTS, TIFF, detect_layout
-from marsls_keras.data.index.tile_ref import Problem, TileRef, grid_key, list_files, raster_keys
+from marsls_keras.data.formats.tile import FORMATS
+from marsls_keras.data.index.folder_layouts import detect_layout, index_folder
+from marsls_keras.data.index.tile_ref import Problem, TileRef, raster_keys
+from marsls_keras.datasets import RELEASES, grid_key, layouts, releases_of
+from marsls_keras.datasets.layout import list_files
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder
 
-_HELP = """
-Expected folders: train/images and train/masks, the same for val, and test/images (or train_partition/… as MMLS v1 has them).
-Landslide4Sense has TrainData/img and TrainData/mask, Bijie landslide/image, landslide/mask and non-landslide/image, Nepal those above.
-To get MMLSv2, follow https://github.com/MAIN-Lab/MMLS_v2; challenge entrants download the tiles from the Mars-LS page on CodaBench.
-To try without data: marsls synth data"""
 
-_FOLDERS = {
-    "mars": "train, val, test",
-    "landslide4sense": "TrainData, ValidData, TestData",
-    "bijie": "landslide/image, non-landslide/image",
-    "nepal": "train, val, test",
-}
+def _help() -> str:
+    """Return which folders are expected and how to get data, for errors about a data folder."""
+    first, *others = layouts()
+    more = ", ".join(f"{RELEASES[releases_of(layout)[0]].title} has {layout.example}" for layout in others)
+    origins = "".join(f"\n{layout.origin}" for layout in layouts() if layout.origin)
+    return f"\nExpected folders: {first.example}.\n{more}.{origins}\nTo try without data: marsls synth data"
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Return the image tiles of a plain folder, or of its sub-folder `images`, `image` or `img`: its TIFF files, else HDF5, else PNG.
+    """Return the image tiles of a plain folder, or of its sub-folder `images`, `image` or `img`.
+
+    They are of one format: TIFF, if there is any, else HDF5, else PNG.
 
     Raises:
-        InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or a.tif and A.tif).
+        InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or
+            a.tif and A.tif).
+
+    Example:
+        >>> len(image_files("data/test"))  # doctest: +SKIP
+        133
     """
     folder = Path(folder)
     folder = next((folder / name for name in ("images", "image", "img") if (folder / name).is_dir()), folder)
     if not folder.is_dir():
         raise InputError(f"{no_folder(folder)} Give the folder that holds the image tiles.")
-    files = list_files(folder, TIFF) or list_files(folder, (".h5",)) or list_files(folder, (".png",))
+    formats = [tuple(ending for ending, other in FORMATS.items() if other is form) for form in dict.fromkeys(FORMATS.values())]
+    files = next((files for endings in formats if (files := list_files(folder, endings))), [])
     if not files:
         raise InputError(f"{folder} holds no .tif, .h5 or .png file.")
     stems = Counter(file.stem.lower() for file in files)
@@ -51,32 +56,12 @@ def image_files(folder: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of tiles, in one of these layouts.
+    """A folder of tiles in the layout of one of the datasets (`marsls_keras.datasets`, one file each).
 
-    Mars: `<split>/images/*.tif` with seven bands and `<split>/masks/*.tif` with {0, 1} or {0, 255}; the splits are train, val and test, or
-    train_partition, validation_partition and test_partition. An image and its mask share their stem, or else their grid cell. A split
-    without a folder `masks` is unlabelled. Names such as siteA_col00001_row00002.tif tell several pictures apart. MMLS v1 (306 + 256 tiles)
-    is from the MarsLS-Net paper (WACV 2024), MMLSv2 (465 / 66 / 133 tiles and 276 isolated ones) from its own paper (2026); the challenge
-    distributes the tiles of MMLSv2.
-
-    Landslide4Sense (Ghorbanzadeh et al., "Landslide4Sense: Reference Benchmark Data and Deep Learning Models for Landslide Detection",
-    IEEE TGRS 60, 2022): `TrainData/img/image_<n>.h5` with the dataset `img`, float64 128 x 128 x 14 (Sentinel-2 B1 to B12, then slope and
-    height of ALOS PALSAR), and `TrainData/mask/mask_<n>.h5` with `mask`, uint8 128 x 128 of {0, 1}; the same in ValidData and TestData,
-    whose masks came later and may be absent. Copies with images/train, annotations/train (validation, test) are read as well. 3,799 / 245
-    / 800 tiles. RMAU-Net speaks of 3,844 in all and of 3,044 without the test tiles, which is 1,000 less than there are: its 80:20 split
-    is one of the training and validation tiles together.
-
-    Bijie (Ji et al., "Landslide detection from an open satellite imagery and digital elevation model dataset using attention boosted
-    convolutional neural networks", Landslides 17, 2020): `landslide/image/*.png`, 770 RGB pictures, with a mask of the same name in
-    `landslide/mask`, and `non-landslide/image/*.png`, 2,003 pictures whose masks are empty and not there. The folders `dem` are not read.
-    There are no splits: all are training tiles (data.cv holdout divides them). The pictures differ in size; data.resize brings them to one.
-
-    Nepal (Bragagnolo et al., "Convolutional neural networks applied to semantic segmentation of landslide scars", Catena 201, 2021;
-    Zenodo 3675407): `<split>/images/*.tif`, RGB of Landsat 8 in eight bits, and `<split>/masks/*.png` of {0, 255}, of the same stem; the
-    images may be PNG too, and the folders be called image or img, and mask, labels or label. 230 / 35 / 10 pictures for training,
-    validation and test.
-
-    A tile of the last three has no known neighbours: it is a raster, and a block, of its own.
+    Example:
+        >>> dataset = Dataset.open("data")  # doctest: +SKIP
+        >>> len(dataset.split("train", "val"))  # doctest: +SKIP
+        531
 
     Attributes:
         root: The folder.
@@ -96,18 +81,20 @@ class Dataset:
             root: Folder that holds the dataset.
             strict: Raise if there are problems; otherwise they are listed in `problems`.
             release: The release it is of, which tells the layout; "auto" tells it by the names of the folders.
-            conflicts: What is done with copies of a tile whose masks differ, as data.conflicts: "error", "union" or "ignore".
+            conflicts: What is done with copies of a tile whose masks differ, as data.conflicts: "error", "union" or
+                "ignore".
 
         Raises:
-            InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are listed.
+            InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are
+                listed.
         """
         root = Path(root)
         if not root.is_dir():
-            raise InputError(f"{no_folder(root, 'data folder').removesuffix('.')} (set it with --data or MARSLS_DATA).{_HELP}")
-        name = detect_layout(root) if release == "auto" else RELEASES[release].layout
-        tiles, problems = LAYOUTS[name].index(root, conflicts) if name else ([], [])
+            raise InputError(f"{no_folder(root, 'data folder').removesuffix('.')} (set it with --data or MARSLS_DATA).{_help()}")
+        layout = detect_layout(root) if release == "auto" else RELEASES[release].layout
+        tiles, problems = index_folder(root, layout, conflicts) if layout else ([], [])
         if not tiles and not problems:
-            raise InputError(f"{root} holds none of the folders {_FOLDERS[name or 'mars']}.{_HELP}")
+            raise InputError(f"{root} holds none of the folders {(layout or layouts()[0]).folders}.{_help()}")
         if strict and problems:
             raise InputError(f"{root} has {len(problems)} problem(s):{listing([p.message for p in problems])}")
         return cls(root, tuple(tiles), tuple(problems))
@@ -125,11 +112,11 @@ class Dataset:
         return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files))
 
     def located_in(self, other: Dataset) -> Dataset:
-        """Return this dataset with the rasters of another that its tiles were cut from, and the other's tiles of these after its own.
+        """Return this dataset placed in the rasters of another one, followed by the other's tiles of these rasters.
 
-        Names alone do not prove it, since grids of different pictures meet. It is proven of a raster where at least one tile is, byte for
-        byte, the other's of the same cell, and none is another one than the other's of its cell. Tiles of which that holds are not
-        repeated. If it holds of no raster, this dataset is returned as it is.
+        Names alone do not prove it, since grids of different pictures meet. It is proven of a raster where at least one
+        tile is, byte for byte, the other's of the same cell, and none is another one than the other's of its cell.
+        Tiles of which that holds are not repeated. If it holds of no raster, this dataset is returned as it is.
         """
         tiles: list[TileRef] = list(self.tiles)
         around: list[TileRef] = []
@@ -155,5 +142,5 @@ class Dataset:
         for name in names:
             if not any(tile.split == name for tile in self.tiles):
                 there = sorted({tile.split for tile in self.tiles})
-                raise InputError(f"{self.root} has no tile in the split {name!r}; it has {', '.join(there) or 'none at all'}.{_HELP}")
+                raise InputError(f"{self.root} has no tile in the split {name!r}; it has {', '.join(there) or 'none at all'}.{_help()}")
         return tuple(tile for tile in self.tiles if tile.split in names)

@@ -1,116 +1,100 @@
-"""The folder layouts that datasets come in: where their images and masks lie, and which mask belongs to which image."""
+"""Index of a data folder: its layout, pairs of image and mask, and problems of its structure."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from marsls_keras.data.index.conflicts import same_image, settle
-from marsls_keras.data.index.tile_ref import Problem, TileRef, grid_key, list_files, raster_key, raster_keys
+from marsls_keras.data.index.tile_ref import Problem, TileRef, raster_key, raster_keys
+from marsls_keras.datasets import grid_key, layouts, releases_of
+from marsls_keras.datasets.layout import Layout, Part, list_files
 from marsls_keras.errors import InputError
 
-SPLITS = {
-    "train": ("train", "train_partition", "training"),
-    "val": ("val", "validation", "valid", "val_partition", "validation_partition"),
-    "test": ("test", "test_partition"),
-}
-"""Names a split's folder may have."""
-
-TIFF = (".tif", ".tiff")
 _CELL = "grid cell"
 
 
+def index_folder(root: Path, layout: Layout, conflicts: str = "error") -> tuple[list[TileRef], list[Problem]]:
+    """Return the tiles of a data folder, ordered by split and name, and what is wrong with its structure.
+
+    Pixels are read of tiles in one grid cell only.
+
+    Args:
+        root: The data folder.
+        layout: The layout that it has.
+        conflicts: What is done with copies of a tile whose masks differ (`marsls_keras.data.index.conflicts.settle`).
+
+    Example:
+        >>> index_folder(Path("nowhere"), layouts()[0])
+        ([], [])
+    """
+    tiles: list[TileRef] = []
+    problems: list[Problem] = []
+    claims = defaultdict(list)
+    for part in layout.parts(root):
+        claims[part.split, part.landslide].append(part)
+    for (split, _), found in claims.items():
+        if len(found) > 1:
+            problems.append(Problem("ambiguous split", f"{split} is there twice: {', '.join(str(part.folder) for part in found)}"))
+        _index_part(found[0], layout, tiles, problems)
+    if layout.grid:
+        tiles, wrong = settle(_name_rasters(tiles), conflicts)
+        problems += wrong
+    return tiles, problems
+
+
+def _index_part(part: Part, layout: Layout, tiles: list[TileRef], problems: list[Problem]) -> None:
+    """Add the tiles of one part and what is wrong with it."""
+    images, masks = list_files(part.images, layout.images), list_files(part.masks, layout.masks)
+    if not images:
+        problems.append(Problem("empty split", f"{part.images} holds no {layout.images[0]} file; fill it or remove {part.folder}"))
+        return
+    pairing = Pairing.of(layout, images, masks)
+    for kind, files in (("images", images), ("masks", masks)):
+        problems += pairing.twins(kind, files)
+    labelled = part.masks.is_dir()
+    if part.split == "train" and not labelled and part.landslide is not False:
+        problems.append(Problem("missing mask", f"{part.folder} has images but no folder {part.masks.name}"))
+    # Tiles without landslide need no masks; if there are some they are checked.
+    pairs = pairing.pair(images, masks, problems, labelled and part.landslide is not False)
+    label = "" if part.landslide is None else f"/{part.folder.name}"
+    names = releases_of(layout)
+    release = names[0] if len(names) == 1 else "auto"
+    for image in images:
+        name = f"{part.split}{label}/{image.stem}"  # a raster of its own
+        cell = grid_key(image.stem) if layout.grid else None
+        tiles.append(TileRef(name, image, pairs[image], part.split, name, cell, part.landslide, release))
+
+
 @dataclass(frozen=True)
-class Part:
-    """A folder of images and its folder of masks.
+class Pairing:
+    """Which mask belongs to which image of one part.
 
     Attributes:
-        split: The split that its tiles are of.
-        folder: What to remove if it is not wanted.
-        images: Folder of the images.
-        masks: Folder of the masks; it need not exist.
-        landslide: Whether all its tiles hold landslide, or none of them does; None if only the masks tell.
+        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and
+            how a file has it.
+
+    Example:
+        >>> Pairing({"name": lambda file: file.stem}).pair([Path("images/1.tif")], [Path("masks/1.png")], [], True)
+        {PosixPath('images/1.tif'): PosixPath('masks/1.png')}
     """
 
-    split: str
-    folder: Path
-    images: Path
-    masks: Path
-    landslide: bool | None = None
+    keys: Mapping[str, Callable[[Path], Hashable | None]]
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How a dataset lies on disk.
-
-    Attributes:
-        release: The release it is of, or "auto" if the files tell.
-        parts: Gives the parts that a data folder has.
-        images: Endings of the images.
-        masks: Endings of the masks.
-        keys: What an image and its mask may have in common, in the order in which it decides: a name for messages, and how a file has it.
-    """
-
-    release: str
-    parts: Callable[[Path], list[Part]]
-    images: tuple[str, ...]
-    masks: tuple[str, ...]
-    keys: dict[str, Callable[[Path], Hashable | None]]
-
-    def index(self, root: Path, conflicts: str = "error") -> tuple[list[TileRef], list[Problem]]:
-        """Return the tiles of a data folder, ordered by split and name, and what is wrong with its structure.
-
-        Pixels are read of tiles in one grid cell only; for `conflicts` see `marsls_keras.data.index.conflicts.settle`.
-        """
-        tiles: list[TileRef] = []
-        problems: list[Problem] = []
-        claims = defaultdict(list)
-        for part in self.parts(root):
-            claims[part.split, part.landslide].append(part)
-        for (split, _), found in claims.items():
-            if len(found) > 1:
-                problems.append(Problem("ambiguous split", f"{split} is there twice: {', '.join(str(part.folder) for part in found)}"))
-            self._index_part(found[0], tiles, problems)
-        if _CELL in self.keys:
-            tiles, wrong = settle(_name_rasters(tiles), conflicts)
-            problems += wrong
-        return tiles, problems
-
-    def _index_part(self, part: Part, tiles: list[TileRef], problems: list[Problem]) -> None:
-        """Add the tiles of one part and what is wrong with it."""
-        images, masks = list_files(part.images, self.images), list_files(part.masks, self.masks)
-        if not images:
-            problems.append(Problem("empty split", f"{part.images} holds no {self.images[0]} file; fill it or remove {part.folder}"))
-            return
-        layout = self._of_part(images, masks)
-        for kind, files in (("images", images), ("masks", masks)):
-            problems += layout._twins(kind, files)
-        labelled = part.masks.is_dir()
-        if part.split == "train" and not labelled and part.landslide is not False:
-            problems.append(Problem("missing mask", f"{part.folder} has images but no folder {part.masks.name}"))
-        # Tiles without landslide need no masks; if there are some they are checked.
-        pairs = layout._pair(images, masks, problems, labelled and part.landslide is not False)
-        label = "" if part.landslide is None else f"/{part.folder.name}"
-        for image in images:
-            name = f"{part.split}{label}/{image.stem}"  # a raster of its own
-            cell = grid_key(image.stem) if _CELL in self.keys else None
-            tiles.append(TileRef(name, image, pairs[image], part.split, name, cell, part.landslide, self.release))
-
-    def _of_part(self, images: list[Path], masks: list[Path]) -> Layout:
-        """Return this layout as it pairs the files of one part: by cells alone, unless both images and masks tell of several pictures."""
-        if _CELL not in self.keys:
-            return self
+    @classmethod
+    def of(cls, layout: Layout, images: list[Path], masks: list[Path]) -> Pairing:
+        """Return the keys of a layout; the grid cell alone, unless both images and masks tell of several pictures."""
+        if not layout.grid:
+            return cls(layout.keys)
         names = [raster_keys(file.stem for file in files) for files in (images, masks)]
-        if all(len(set(known.values())) > 1 for known in names):
-            return self
         cells = [[cell for file in files if (cell := grid_key(file.stem)) is not None] for files in (images, masks)]
+        both = all(len(set(known.values())) > 1 for known in names)
         several = any(len(set(known.values())) > 1 and len(set(there)) < len(there) for known, there in zip(names, cells, strict=True))
-        return self if several else replace(self, keys={**self.keys, _CELL: _cell})
+        return cls({**layout.keys, _CELL: _place if both or several else _cell})
 
-    def _twins(self, kind: str, files: list[Path]) -> list[Problem]:
+    def twins(self, kind: str, files: list[Path]) -> list[Problem]:
         """Report files that cannot be told from one another."""
         problems = []
         for what, key in self.keys.items():
@@ -128,8 +112,8 @@ class Layout:
                     problems.append(Problem("duplicate", f"{others[0]} and {first.name} are {kind} of the same {what}"))
         return problems
 
-    def _pair(self, images: list[Path], masks: list[Path], problems: list[Problem], needed: bool) -> dict[Path, Path | None]:
-        """Give each image its mask: the one that has the first key in common, else the next; report what is left over."""
+    def pair(self, images: list[Path], masks: list[Path], problems: list[Problem], needed: bool) -> dict[Path, Path | None]:
+        """Return the mask of each image, found by the first key that both have in common; report what is left over."""
         tables = [{key(mask): mask for mask in masks if key(mask) is not None} for key in self.keys.values()]
         what = " or ".join(self.keys)
         pairs: dict[Path, Path | None] = {}
@@ -145,45 +129,6 @@ class Layout:
         return pairs
 
 
-def _splits(images: tuple[str, ...], masks: tuple[str, ...]) -> Callable[[Path], list[Part]]:
-    """Return what finds `<split>/<images>` and `<split>/<masks>`, of several names the first that is there."""
-
-    def parts(root: Path) -> list[Part]:
-        return [
-            Part(split, folder, _first(folder, images), _first(folder, masks))
-            for split, names in SPLITS.items()
-            for folder in (root / name for name in names)
-            if folder.is_dir()
-        ]
-
-    return parts
-
-
-def _first(folder: Path, names: tuple[str, ...]) -> Path:
-    return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
-
-
-def _landslide4sense(root: Path) -> list[Part]:
-    """Find the folders of the challenge, TrainData/img and TrainData/mask, or of its copies, images/train and annotations/train."""
-    parts = []
-    for split, old, new in (("train", "TrainData", "train"), ("val", "ValidData", "validation"), ("test", "TestData", "test")):
-        if (root / old).is_dir():
-            parts.append(Part(split, root / old, root / old / "img", root / old / "mask"))
-        if (root / "images" / new).is_dir():
-            parts.append(Part(split, root / "images" / new, root / "images" / new, root / "annotations" / new))
-    return parts
-
-
-def _bijie(root: Path) -> list[Part]:
-    names = {"landslide": True, "non-landslide": False}
-    folders = {root / name: holds for name, holds in names.items() if (root / name / "image").is_dir()}
-    return [Part("train", folder, folder / "image", folder / "mask", holds) for folder, holds in folders.items()]
-
-
-def _stem(file: Path) -> str:
-    return file.stem
-
-
 def _cell(file: Path) -> tuple[int, int] | None:
     return grid_key(file.stem)
 
@@ -193,16 +138,11 @@ def _place(file: Path) -> tuple[str, tuple[int, int]] | None:
     return None if cell is None else (raster_key(file.stem), cell)
 
 
-def _number(file: Path) -> int | None:
-    match = re.fullmatch(r"(?:image|mask)_(\d+)", file.stem)
-    return int(match[1]) if match else None
-
-
 def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
     """Tell which picture each tile was cut from: names such as siteA_col00001_row00002 tell, else there is one.
 
-    In every release train and val are cut from one raster, and in MMLS v1, MMLSv2 and phase 1 of the challenge test is, too. In phase 2 it
-    is another one, whose grid cells meet those of the training tiles with other images.
+    In every release train and val are cut from one raster, and in MMLS v1, MMLSv2 and phase 1 of the challenge test is,
+    too. In phase 2 it is another one, whose grid cells meet those of the training tiles with other images.
     """
     tiles = list(tiles)
     keys = raster_keys(tile.image.stem for tile in tiles)
@@ -221,43 +161,31 @@ def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
     ]
 
 
-LAYOUTS = {
-    "mars": Layout("auto", _splits(("images",), ("masks",)), TIFF, TIFF, {"name": _stem, _CELL: _place}),
-    "landslide4sense": Layout("landslide4sense", _landslide4sense, (".h5",), (".h5",), {"number": _number}),
-    "bijie": Layout("bijie", _bijie, (".png",), (".png",), {"name": _stem}),
-    "nepal": Layout(
-        "nepal",
-        _splits(("images", "image", "img"), ("masks", "mask", "labels", "label")),
-        (*TIFF, ".png"),
-        (".png", *TIFF),
-        {"name": _stem},
-    ),
-}
-"""The layouts by name."""
+def masks_beside(images: list[Path], layout: Layout) -> dict[Path, Path | None]:
+    """Return the mask of each image of one folder from the folder `masks` beside it, None where there is none.
+
+    Example:
+        >>> masks_beside([Path("nowhere/images/1.tif")], layouts()[0])
+        {PosixPath('nowhere/images/1.tif'): None}
+    """
+    masks = list_files(images[0].parent.with_name("masks"), layout.masks)
+    return Pairing.of(layout, images, masks).pair(images, masks, [], False)
 
 
-def masks_beside(images: list[Path]) -> dict[Path, Path | None]:
-    """Return the mask of each image of one folder of the Mars layout from the folder `masks` beside it, None where there is none."""
-    masks = list_files(images[0].parent.with_name("masks"), TIFF)
-    return LAYOUTS["mars"]._of_part(images, masks)._pair(images, masks, [], False)
-
-
-def detect_layout(root: Path) -> str | None:
-    """Return the name of the layout that a data folder has, or None if it holds nothing that is known.
+def detect_layout(root: Path) -> Layout | None:
+    """Return the layout that a data folder has, or None if it holds nothing that is known.
 
     Raises:
         InputError: If it has several.
+
+    Example:
+        >>> detect_layout(Path("nowhere")) is None
+        True
     """
-    found = [name for name in ("landslide4sense", "bijie") if LAYOUTS[name].parts(root)]
-    splits = LAYOUTS["nepal"].parts(root)
-    if any(_only_png(part.masks) or _only_png(part.images) for part in splits):
-        found.append("nepal")
-    elif splits:
-        found.append("mars")
-    if len(found) > 1:
-        raise InputError(f"{root} holds folders of {' and of '.join(found)}. Keep one dataset to a folder, or choose with --release.")
-    return found[0] if found else None
-
-
-def _only_png(folder: Path) -> bool:
-    return bool(list_files(folder, (".png",))) and not list_files(folder, TIFF)
+    found = [(layout, {part.folder for part in parts}) for layout in layouts() if (parts := layout.parts(root)) and layout.found(parts)]
+    # Folders that a later, more special layout claims, such as splits with PNG, are not also those of an earlier one.
+    apart = [layout for i, (layout, folders) in enumerate(found) if not any(folders <= others for _, others in found[i + 1 :])]
+    if len(apart) > 1:
+        names = " and of ".join(layout.name for layout in apart)
+        raise InputError(f"{root} holds folders of {names}. Keep one dataset to a folder, or choose with --release.")
+    return apart[0] if apart else None

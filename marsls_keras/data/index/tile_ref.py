@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_GRID = (re.compile(r"patch_(?P<row>\d+)_(?P<col>\d+)$"), re.compile(r"col(?P<col>\d+)_row(?P<row>\d+)$"))
+from marsls_keras.datasets import grid_key
+from marsls_keras.datasets.registry import cell_match
 
 _NO_NAMES = frozenset(word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")) | {
     "train",
@@ -29,6 +30,10 @@ class Problem:
         kind: Short name, such as "missing mask".
         message: The file and what is wrong with it.
         severity: "error" stops training, "warning" is only reported.
+
+    Example:
+        >>> Problem("missing mask", "a.tif has no mask of the same name").severity
+        'error'
     """
 
     kind: str
@@ -41,7 +46,8 @@ class TileRef:
     """Where a tile is, on disk and on its planet.
 
     Attributes:
-        id: Unique name within the dataset, "<split>/<file stem>"; of Bijie "train/<landslide or non-landslide>/<file stem>".
+        id: Unique name within the dataset, "<split>/<file stem>"; of Bijie "train/<landslide or non-landslide>/<file
+            stem>".
         image: Image file.
         mask: Mask file, None in an unlabelled split and where `landslide` is False.
         split: "train", "val", "test", or "images" for a plain folder.
@@ -49,7 +55,12 @@ class TileRef:
         cell: (row, column) in the raster's grid, None if the name does not tell.
         landslide: Whether the folder that the tile lies in says that it holds landslide; None if only the mask tells.
         release: Name of the release if the folder's layout tells it, "auto" if the file has to.
-        more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts union).
+        more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts
+            union).
+
+    Example:
+        >>> TileRef("train/no001", Path("no001.png"), None, "train", "train/no001", None, landslide=False).labelled
+        True
     """
 
     id: str
@@ -68,41 +79,28 @@ class TileRef:
         return self.mask is not None or self.landslide is False
 
 
-def grid_key(stem: str) -> tuple[int, int] | None:
-    """Return (row, column) from a file's stem: Image_patch_<row>_<col> or col<col>_row<row>; None for other names."""
-    for pattern in _GRID:
-        if match := pattern.search(stem):
-            return int(match["row"]), int(match["col"])
-    return None
-
-
 def raster_key(stem: str) -> str:
-    """Return the name of the picture that a file was cut from, which is before its grid cell, without words such as image; "" if none.
+    """Return the name of the raster that a file was cut from: what precedes its grid cell, without words such as image.
 
     Example:
         >>> raster_key("siteA_col00001_row00002"), raster_key("ImageT_patch_3_4")
         ('siteA', '')
     """
-    for pattern in _GRID:
-        if match := pattern.search(stem):
-            words = re.split(r"[\W_]+", stem[: match.start()])
-            return "_".join(word for word in words if word and word.lower() not in _NO_NAMES)
-    return ""
+    match = cell_match(stem)
+    words = [] if match is None else re.split(r"[\W_]+", stem[: match.start()])
+    return "_".join(word for word in words if word and word.lower() not in _NO_NAMES)
 
 
 def raster_keys(stems: Iterable[str]) -> dict[str, str]:
-    """Return the name of each file's picture, by stem; "" for all if names before the grid cells number tiles instead of telling pictures.
+    """Return the name of each file's raster by stem; "" for all if what precedes the grid cells only numbers tiles.
 
     They tell pictures if one is there several times, or if files of different names have the same cell.
+
+    Example:
+        >>> raster_keys(["siteA_col1_row2", "siteA_col1_row3", "siteB_col1_row2"])
+        {'siteA_col1_row2': 'siteA', 'siteA_col1_row3': 'siteA', 'siteB_col1_row2': 'siteB'}
     """
     keys = {stem: raster_key(stem) for stem in stems if grid_key(stem) is not None}
     names, cells = set(keys.values()), {grid_key(stem) for stem in keys}
     tell = len(names) > 1 and (len(names) < len(keys) or len(cells) < len(keys))
     return {stem: key if tell else "" for stem, key in keys.items()}
-
-
-def list_files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder that have one of these endings, sorted, hidden files left out; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))

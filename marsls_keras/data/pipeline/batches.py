@@ -14,9 +14,9 @@ from marsls_keras.bands.directions import Directions
 from marsls_keras.config import Augmentation
 from marsls_keras.data.augmentation.augment import Augment
 from marsls_keras.data.augmentation.transform import fused
-from marsls_keras.data.decoded.disk_cache import Stored, chunks
-from marsls_keras.data.decoded.tf_reader import Reader
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.decoded.disk_cache import DiskImages, chunks
+from marsls_keras.data.decoded.tf_reader import TfReader
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.normalization import Inputs
 from marsls_keras.data.pipeline.window_sampling import picture_windows, tile_windows
 
@@ -31,14 +31,19 @@ _TURNS = np.array(
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
-    """Return how many batches an epoch has: as many as hold about every tile once."""
+    """Return how many batches an epoch has: as many as hold about every tile once.
+
+    Example:
+        >>> steps_per_epoch(372, 16)
+        23
+    """
     return max(1, round(tiles / batch_size))
 
 
 class TrainingBatches:
     """The batches of a whole training; it can begin at any step, with exactly the batches that would have come there.
 
-    Without a mosaic a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile comes equally
+    Without a grid a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile comes equally
     often; those that are not square are mirrored and turned by 180°, but not by quarter turns.
 
     With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t % len(sizes)] and there are
@@ -55,8 +60,8 @@ class TrainingBatches:
         units: For each band, how much of it 1 in the scale of tiles is (`Normalizer.units`).
         seed: Seed of order, places and augmentation.
         epochs: Number of epochs in all; more of them do not change the first ones.
-        mosaic: Where the tiles lie, for windows; None for tiles.
-        sizes: Sides of the windows in pixels, smaller or larger than tiles, up to the mosaic's reach.
+        grid: Where the tiles lie, for windows; None for tiles.
+        sizes: Sides of the windows in pixels, smaller or larger than tiles, up to the grid's reach.
         weights: Optional float32 (N, H, W); pixels of weight 0 count neither in losses nor in metrics. Default 1.
         finish: From images (B, S, S, C) in their final position to network input (`Normalizer.assemble`).
 
@@ -64,7 +69,15 @@ class TrainingBatches:
         steps_per_epoch: Batches per epoch.
 
     Raises:
-        ValueError: If the sizes do not fit the mosaic.
+        ValueError: If the sizes do not fit the grid.
+
+    Example:
+        >>> images, masks = np.zeros((6, 32, 32, 1), np.float32), np.zeros((6, 32, 32), np.uint8)
+        >>> options = {"augmentation": Augmentation(), "bands": ("dem",), "units": (1.0,), "seed": 0, "epochs": 2}
+        >>> batches = TrainingBatches(images, masks, batch_size=3, **options)
+        >>> image, mask, weight = next(iter(batches.dataset()))
+        >>> batches.steps_per_epoch, image.shape
+        (2, TensorShape([3, 32, 32, 1]))
     """
 
     def __init__(
@@ -78,7 +91,7 @@ class TrainingBatches:
         units: Sequence[float],
         seed: int,
         epochs: int,
-        mosaic: Mosaic | None = None,
+        grid: TileGrid | None = None,
         sizes: Sequence[int] = (),
         weights: np.ndarray | None = None,
         finish: Callable[[tf.Tensor], tf.Tensor] = lambda image: image,
@@ -87,10 +100,10 @@ class TrainingBatches:
         self.steps_per_epoch = steps_per_epoch(number, batch_size)
         self._steps = epochs * self.steps_per_epoch
         self._seed = seed
-        if mosaic is None:
-            self._windows = tile_windows(Mosaic.apart(number, height, width), self._steps, batch_size, augmentation, seed)
+        if grid is None:
+            self._windows = tile_windows(TileGrid.apart(number, height, width), self._steps, batch_size, augmentation, seed)
         else:
-            self._windows = picture_windows(mosaic, tuple(sizes), self._steps, batch_size, augmentation, seed)
+            self._windows = picture_windows(grid, tuple(sizes), self._steps, batch_size, augmentation, seed)
         self._augment, self._finish = Augment(augmentation, bands, units), finish
         self._directions = Directions(bands)
         self._turn = fused(self._directions.turn)
@@ -133,7 +146,7 @@ class TrainingBatches:
         if weights:
             weight = tf.gather(weights[0], index)
         else:
-            empty = tf.shape(masks)[0] - windows.mosaic.height * windows.mosaic.width  # where the empty tile begins
+            empty = tf.shape(masks)[0] - windows.grid.height * windows.grid.width  # where the empty tile begins
             weight = tf.cast(index < empty, tf.float32)[..., None]
         image, mask, weight = self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
         return self._finish(image), mask, weight
@@ -149,10 +162,10 @@ class TrainingBatches:
             shape: Height and width of the windows.
             cells: Cells that a window spans at most, along each axis.
         """
-        mosaic = self._windows.mosaic
-        height, width = mosaic.height, mosaic.width
-        absent = len(mosaic.origins)  # the empty tile behind all others
-        table = np.where(mosaic.table < 0, absent, mosaic.table).astype(np.int32)
+        grid = self._windows.grid
+        height, width = grid.height, grid.width
+        absent = len(grid.origins)  # the empty tile behind all others
+        table = np.where(grid.table < 0, absent, grid.table).astype(np.int32)
         size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
         corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
         last = tf.constant(shape)[:, None] - 1
@@ -174,7 +187,7 @@ class TrainingBatches:
 
 
 def _on_disk(images: np.ndarray | Inputs) -> TypeGuard[Inputs]:
-    return isinstance(images, Inputs) and isinstance(images.images, Stored)
+    return isinstance(images, Inputs) and isinstance(images.images, DiskImages)
 
 
 def _mapped(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple]) -> tf.data.Dataset:
@@ -227,7 +240,7 @@ class _Streamed:
 
     def __init__(self, images: Inputs, others: list[np.ndarray]) -> None:
         self._number = len(images)
-        self._parts: list[Callable] = [Reader(images), *(partial(tf.gather, tf.constant(part)) for part in others)]
+        self._parts: list[Callable] = [TfReader(images), *(partial(tf.gather, tf.constant(part)) for part in others)]
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return those that are touched; see `_Source`."""
@@ -247,14 +260,19 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
 
-    Args and elements are as in `TrainingBatches`, without a mosaic.
+    Args and elements are as in `TrainingBatches`, without a grid.
+
+    Example:
+        >>> images, masks = np.zeros((5, 32, 32, 1), np.float32), np.zeros((5, 32, 32), np.uint8)
+        >>> [int(weight[:, 0, 0, 0].numpy().sum()) for _, _, weight in evaluation_batches(images, masks, batch_size=2)]
+        [2, 2, 1]
     """
     number = len(images)
     if weights is None:
         weights = np.ones(masks.shape, np.float32)
     with tf.device("CPU"):
         y, w = tf.constant(masks[..., None]), tf.constant(weights[..., None])
-        x = Reader(images) if _on_disk(images) else partial(tf.gather, _tensor(images))
+        x = TfReader(images) if _on_disk(images) else partial(tf.gather, _tensor(images))
 
     def batch(step: tf.Tensor) -> tuple:
         position = step * batch_size + tf.range(batch_size, dtype=tf.int64)

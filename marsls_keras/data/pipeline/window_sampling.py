@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marsls_keras.config import Augmentation
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 
 _ENOUGH = 0.85
 """Share of published pixels with which a window stays where it was drawn."""
@@ -18,15 +18,19 @@ class Windows:
     """The windows of every step.
 
     Attributes:
-        mosaic: Where the tiles lie.
+        grid: Where the tiles lie.
         shapes: Heights and widths in pixels; step t has windows of the shape number t % len(shapes).
         cells: For each shape, how many cells of the table a window spans at most, along each axis.
         places: For each shape, int32 (steps of that shape, windows per step, 5): top, left, transposed, rows reversed, columns reversed.
             The pixel (i, j) of what training sees is the pixel (i, j) of the window, or (j, i) if transposed, with the rows and the
             columns of the window reversed before. Only square windows are transposed.
+
+    Example:
+        >>> tile_windows(TileGrid.apart(4, 32, 32), 3, 2, Augmentation(), 0).tiles_at(0).size <= 2
+        True
     """
 
-    mosaic: Mosaic
+    grid: TileGrid
     shapes: tuple[tuple[int, int], ...]
     cells: tuple[int, ...]
     places: tuple[np.ndarray, ...]
@@ -35,18 +39,23 @@ class Windows:
         """Return the positions of the tiles that the windows of a step touch, sorted, each once."""
         turn, number = step % len(self.shapes), step // len(self.shapes)
         shape = self.shapes[turn]
-        return np.unique(np.concatenate([self.mosaic.tiles_in(top, left, *shape) for top, left in self.places[turn][number, :, :2]]))
+        return np.unique(np.concatenate([self.grid.tiles_in(top, left, *shape) for top, left in self.places[turn][number, :, :2]]))
 
 
-def tile_windows(mosaic: Mosaic, steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
-    """Return whole tiles as windows, cut from a stream of permutations of all tiles, flipped and turned, by 180° only if not square."""
-    square = mosaic.height == mosaic.width
-    tiles = _permutations(len(mosaic.origins), steps * batch_size, seed)
-    places = np.concatenate([mosaic.origins[tiles], symmetries(augmentation, len(tiles), seed, square)], 1)
-    return Windows(mosaic, ((mosaic.height, mosaic.width),), (1,), (places.reshape(steps, batch_size, 5),))
+def tile_windows(grid: TileGrid, steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
+    """Return whole tiles as windows, cut from a stream of permutations of all tiles, flipped and turned, by 180° only if not square.
+
+    Example:
+        >>> tile_windows(TileGrid.apart(4, 32, 32), 3, 2, Augmentation(), 0).places[0].shape
+        (3, 2, 5)
+    """
+    square = grid.height == grid.width
+    tiles = _permutations(len(grid.origins), steps * batch_size, seed)
+    places = np.concatenate([grid.origins[tiles], symmetries(augmentation, len(tiles), seed, square)], 1)
+    return Windows(grid, ((grid.height, grid.width),), (1,), (places.reshape(steps, batch_size, 5),))
 
 
-def picture_windows(mosaic: Mosaic, sides: tuple[int, ...], steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
+def picture_windows(grid: TileGrid, sides: tuple[int, ...], steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
     """Return windows anywhere in the picture, flipped and turned.
 
     Each window is centred on a random pixel of the next tile in a stream of permutations of all tiles, so all tiles are visited equally
@@ -55,7 +64,7 @@ def picture_windows(mosaic: Mosaic, sides: tuple[int, ...], steps: int, batch_si
     weight on 99, 96 and 94 % of their pixels instead of 87, 81 and 76 %.
 
     Args:
-        mosaic: Where the tiles lie.
+        grid: Where the tiles lie.
         sides: Sides in pixels, which take turns from step to step.
         steps: Number of steps.
         batch_size: Tiles whose pixels a step sees, about; it has at least one window.
@@ -63,20 +72,24 @@ def picture_windows(mosaic: Mosaic, sides: tuple[int, ...], steps: int, batch_si
         seed: Seed.
 
     Raises:
-        ValueError: If there is no side, or one is larger than the mosaic's reach.
+        ValueError: If there is no side, or one is larger than the grid's reach.
+
+    Example:
+        >>> picture_windows(TileGrid.of(tiles.refs, 128, 128), (128, 256), 10, 16, Augmentation(), 0).shapes  # doctest: +SKIP
+        ((128, 128), (256, 256))
     """
-    if not sides or max(sides) > mosaic.reach:
-        raise ValueError(f"Expected sides of windows up to the mosaic's reach of {mosaic.reach} pixels. Received: {sides}")
-    counts = [max(1, round(batch_size * mosaic.height * mosaic.width / side**2)) for side in sides]
+    if not sides or max(sides) > grid.reach:
+        raise ValueError(f"Expected sides of windows up to the grid's reach of {grid.reach} pixels. Received: {sides}")
+    counts = [max(1, round(batch_size * grid.height * grid.width / side**2)) for side in sides]
     turn = np.arange(steps) % len(sides)
     owner = np.repeat(turn, np.take(counts, turn))  # the number of each window's side
-    tiles = _permutations(len(mosaic.origins), len(owner), seed)
-    corners = _corners(mosaic, tiles, np.take(sides, owner), seed)
+    tiles = _permutations(len(grid.origins), len(owner), seed)
+    corners = _corners(grid, tiles, np.take(sides, owner), seed)
     places = np.concatenate([corners, symmetries(augmentation, len(tiles), seed)], 1)
     return Windows(
-        mosaic,
+        grid,
         tuple((side, side) for side in sides),
-        tuple((min(mosaic.height, mosaic.width) + side - 2) // min(mosaic.height, mosaic.width) + 1 for side in sides),
+        tuple((min(grid.height, grid.width) + side - 2) // min(grid.height, grid.width) + 1 for side in sides),
         tuple(places[owner == k].reshape(-1, count, 5) for k, count in enumerate(counts)),
     )
 
@@ -87,6 +100,10 @@ def symmetries(config: Augmentation, number: int, seed: int, square: bool = True
     Of what is not square a quarter turn has another shape: 0 and 1 of them become 0, 2 and 3 become 2, and nothing is transposed.
 
     Turning a tile also turns the light in the gray band and the direction a slope faces; the slope band is a steepness and does not change.
+
+    Example:
+        >>> symmetries(Augmentation(horizontal_flip=0.0, vertical_flip=0.0, rot90=0.0), 1, 0).tolist()
+        [[0, 0, 0]]
     """
     draw = np.random.default_rng([seed, 1]).random((number, 4))
     horizontal, vertical = draw[:, 0] < config.horizontal_flip, draw[:, 1] < config.vertical_flip
@@ -103,13 +120,13 @@ def _permutations(number: int, length: int, seed: int) -> np.ndarray:
     return np.concatenate([generator.permutation(number) for _ in range(-(-length // number))])[:length]
 
 
-def _corners(mosaic: Mosaic, tiles: np.ndarray, sides: np.ndarray, seed: int) -> np.ndarray:
+def _corners(grid: TileGrid, tiles: np.ndarray, sides: np.ndarray, seed: int) -> np.ndarray:
     """Draw a window for each tile, as `picture_windows` says: int32 (n, 2), top and left."""
-    origin, size = mosaic.origins[tiles], np.array([mosaic.height, mosaic.width], np.int32)
+    origin, size = grid.origins[tiles], np.array([grid.height, grid.width], np.int32)
     draw = np.random.default_rng([seed, 2]).random((len(tiles), 2))
     drawn = origin + (draw * size).astype(np.int32) - sides[:, None] // 2
     options = np.stack([drawn, origin, origin + size - sides[:, None]], 1).astype(np.int32)  # (n, 3, 2)
-    share = mosaic.area(options[:, :, None, 0], options[:, None, :, 1], sides[:, None, None]) / sides[:, None, None] ** 2  # (n, 3, 3)
+    share = grid.area(options[:, :, None, 0], options[:, None, :, 1], sides[:, None, None]) / sides[:, None, None] ** 2  # (n, 3, 3)
     moved = np.abs(options - options[:, :1]) / sides[:, None, None]
     merit = share - 0.01 * (moved[:, :, None, 0] + moved[:, None, :, 1])  # of equal windows the nearest
     merit[share[:, 0, 0] >= _ENOUGH, 0, 0] = 1

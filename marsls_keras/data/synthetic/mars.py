@@ -1,4 +1,4 @@
-"""Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each release (Earth's: synth_earth).
+"""Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each dataset (`Release.synthetic`).
 
 The ground is made first and everything else follows from it: fractal relief, canyon walls with spurs and gullies, landslides that cut the
 wall and pile up below it, then slope and gray from that relief, and colour and temperature that hardly know of the landslides. A network
@@ -13,50 +13,26 @@ from collections.abc import Iterator
 from itertools import count
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
 from scipy import fft, ndimage
 
-from marsls_keras.bands.releases import BANDS, RELEASES
-from marsls_keras.data.synthetic.earth import EARTH
+from marsls_keras.data.synthetic.write_file import write_file
+from marsls_keras.datasets import RELEASES
+from marsls_keras.datasets.mars import SLOPE_DEGREES, TILE_METRES
+from marsls_keras.datasets.release import SyntheticTile
 from marsls_keras.errors import InputError, RunError
-from marsls_keras.files import atomic
 from marsls_keras.progress import tracked
 from marsls_keras.suggestions import did_you_mean
 
 _RAW = RELEASES["challenge"]
-TILE_METRES = 29_696.0
-"""Ground that a tile spans: 128 pixels of 232 m. Tiles of fewer pixels show the same ground, coarser."""
 DEM_METRES = _RAW.scale[_RAW.order.index("dem")]
 """Height in metres = canonical DEM × DEM_METRES + DEM_LOWEST."""
 DEM_LOWEST = _RAW.offset[_RAW.order.index("dem")]
-SLOPE_DEGREES = _RAW.scale[_RAW.order.index("slope")]
-"""Slope in degrees = canonical slope × SLOPE_DEGREES, for mmls_v2 and the challenge."""
-V1_SLOPE_DEGREES = 63.7
-"""The same for mmls_v1."""
-V1_THERMAL = (0.857, 0.08)
-"""Offset and scale that bring the canonical thermal to where the band of mmls_v1 lies, 0.895 with a deviation of 0.01."""
-NO_DATA = float(np.finfo(np.float32).min)
-"""What a challenge tile holds in its slope band where the raster ends; mmls_v2 holds 0 there."""
 
-_V1_FOLDERS = {"train": "train_partition", "val": "validation_partition", "test": "test_partition"}
 _PANEL = 1536  # pixels a side: under 800 MB while it is built, however many tiles are asked for
 _PUBLISHED = 0.7  # share of the tiles of a panel that hold landslide, about
 _VISIBLE = 0.1  # how far ground must have failed to be mapped as landslide
-_ORIGIN = (-4_500_000.0, -200_000.0)  # map x, y of the corner of tile (0, 0)
-_GEO_KEYS = (
-    *(1, 1, 0, 20, 1024, 0, 1, 1, 1025, 0, 1, 1, 1026, 34737, 29, 0, 2048, 0, 1, 32767, 2049, 34737, 125, 29, 2050, 0, 1, 32767),
-    *(2054, 0, 1, 9102, 2056, 0, 1, 32767, 2057, 34736, 1, 5, 2058, 34736, 1, 6, 2061, 34736, 1, 7, 3072, 0, 1, 32767),
-    *(3074, 0, 1, 32767, 3075, 0, 1, 17, 3076, 0, 1, 9001, 3078, 34736, 1, 2, 3082, 34736, 1, 3, 3083, 34736, 1, 4),
-    *(3088, 34736, 1, 1, 3089, 34736, 1, 0),
-)
-_GEO_NUMBERS = (0.0, 0.0, 0.0, 0.0, 0.0, 3396190.0, 3396190.0, 0.0)
-_GEO_NAMES = (
-    "Mars_Equidistant_Cylindrical|GCS Name = GCS_Mars_2000_Sphere|Datum = Mars_2000_(Sphere)|Ellipsoid = Mars_2000_Sphere_IAU_IAG"
-    "|Primem = Reference_Meridian||"
-)
 
 Cell = tuple[int, int]
 
@@ -76,6 +52,11 @@ def make_mosaic(rows: int, cols: int, size: int = 128, seed: int = 0) -> tuple[n
 
     Raises:
         InputError: If a number is out of range.
+
+    Example:
+        >>> image, mask = make_mosaic(1, 2, size=32)
+        >>> image.shape, mask.shape
+        ((32, 64, 7), (32, 64))
     """
     _check_numbers(size, seed, rows=(rows, 1), cols=(cols, 1))
     return _mosaic(rows, cols, size, np.random.default_rng(seed))
@@ -105,6 +86,10 @@ def write_dataset(
     Raises:
         InputError: If the folder is not empty, the release is unknown or a number is out of range.
         RunError: If the files cannot be written.
+
+    Example:
+        >>> write_dataset("data", "landslide4sense", train=10, val=2, test=2, size=32)  # doctest: +SKIP
+        {'train': 10, 'val': 2, 'test': 2}
     """
     out = Path(out)
     if release not in RELEASES:
@@ -113,22 +98,19 @@ def write_dataset(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
 
+    form = RELEASES[release].synthetic
     # An empty folder is filled, not replaced: it may be a mount point, or the folder the user stands in.
     filled = out.exists()
     temporary = (out if filled else out.parent) / f".{os.getpid()}.{out.name or 'synth'}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         for raster, wanted in enumerate(({"train": train, "val": val}, {"test": test})):
-            # The rasters of mmls_v1 are numbered each on its own; those of the later releases are places on one map.
-            corner = (7, 61) if raster and release != "mmls_v1" else (7, 1)
-            tiles = _published(sum(wanted.values()), size, seed, raster, corner, empty=release in EARTH)
+            corner = (7, 61) if raster and not form.own_grid else (7, 1)
+            tiles = _published(sum(wanted.values()), size, seed, raster, corner, form.empty)
             for split, number in wanted.items():
                 for index in tracked(f"Making tiles of {split}", range(number)):
-                    cell, image, mask = next(tiles)
-                    if release in EARTH:
-                        EARTH[release](temporary, split, index, image, mask)
-                    else:
-                        _write_tile(temporary, release, split, index, cell, image, mask)
+                    for file in form.files(SyntheticTile(split, index, *next(tiles))):
+                        write_file(temporary, file)
         for source in list(temporary.iterdir()) if filled else [temporary]:
             os.rename(source, out / source.name if filled else out)
     except (OSError, RunError) as error:  # a RunError names the temporary file, which nobody knows
@@ -136,7 +118,7 @@ def write_dataset(
         raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return {"train": train + val + test} if release == "bijie" else {"train": train, "val": val, "test": test}
+    return {"train": train, "val": val, "test": test} if form.splits else {"train": train + val + test}
 
 
 def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
@@ -304,66 +286,3 @@ def _hillshade(fall: np.ndarray, azimuth: float) -> np.ndarray:
     """Return the brightness of the ground under a sun 45° high; azimuth clockwise from the top of the picture."""
     toward_y, toward_x = -np.cos(np.radians(azimuth)), np.sin(np.radians(azimuth))
     return np.clip((1 - fall[0] * toward_y - fall[1] * toward_x) / np.sqrt(2 * (1 + (fall**2).sum(axis=0))), 0, 1)
-
-
-# --- Files ------------------------------------------------------------------------------------------------------------------------------
-
-
-def _write_tile(root: Path, release: str, split: str, index: int, cell: Cell, image: np.ndarray, mask: np.ndarray) -> None:
-    row, col = cell
-    if release == "mmls_v1":
-        image = image.copy()
-        image[..., BANDS.index("slope")] *= SLOPE_DEGREES / V1_SLOPE_DEGREES
-        thermal = image[..., BANDS.index("thermal")]
-        thermal[:] = V1_THERMAL[0] + V1_THERMAL[1] * thermal
-        thermal[_seam(index, image.shape[0])] = 0
-        folder, letter = root / _V1_FOLDERS[split], "T" if split == "test" else ""
-        # One page per row of pixels: how tifffile writes an array with seven values in the last place, and how these files are.
-        _save(folder / "images" / f"Image{letter}_patch_{row}_{col}.tif", RELEASES[release].from_canonical(image), photometric="minisblack")
-        _save(folder / "masks" / f"Mask{letter}_patch_{row}_{col}.tif", mask.astype(np.float32))
-        return
-
-    image = image.copy()
-    border = _border(index, image.shape[0])
-    image[border][..., BANDS.index("slope")] = 0
-    if release == "challenge":
-        image = RELEASES[release].from_canonical(image)
-        image[border][..., RELEASES[release].order.index("slope")] = NO_DATA
-    tags = _geo_tags(row, col, image.shape[0])
-    no_data = [(42113, "s", 0, "-3.4028234663852886e+38", True)] if release == "challenge" else []
-    name = f"col{col:05d}_row{row:05d}.tif"
-    settings: dict[str, Any] = {"photometric": "minisblack", "compression": "lzw", "metadata": None}
-    _save(root / split / "images" / name, image, planarconfig="contig", extratags=tags + no_data, **settings)
-    _save(root / split / "masks" / name, mask, extratags=tags, **settings)
-
-
-def _border(index: int, size: int) -> tuple[slice, slice]:
-    """Return where the slope of a split's tile is missing: 1 to 3 rows or columns at one side of every eighth tile, else nothing."""
-    turn, rest = divmod(index, 8)
-    thick = 1 + turn % 3 if rest == 1 else 0
-    side = (np.s_[size - thick :, :], np.s_[:, :thick], np.s_[:thick, :], np.s_[:, size - thick :])
-    return side[turn % 4]
-
-
-def _seam(index: int, size: int) -> np.ndarray:
-    """Return where a split's tile has no thermal: a slanting stripe in every eighth tile, else nowhere; bool (size, size)."""
-    row, column = np.indices((size, size))
-    left = size // 2 - row / 4
-    return (index % 8 == 1) & (left <= column) & (column < left + size / 9)
-
-
-def _geo_tags(row: int, col: int, size: int) -> list[tuple[int, str, int, Any, bool]]:
-    """Return the GeoTIFF tags of a grid cell: Mars equidistant cylindrical, as the challenge tiles have it."""
-    pixel, x, y = TILE_METRES / size, _ORIGIN[0] + col * TILE_METRES, _ORIGIN[1] - row * TILE_METRES
-    return [
-        (33550, "d", 3, (pixel, pixel, 0.0), True),
-        (33922, "d", 6, (0.0, 0.0, 0.0, x, y, 0.0), True),
-        (34735, "H", len(_GEO_KEYS), _GEO_KEYS, True),
-        (34736, "d", len(_GEO_NUMBERS), _GEO_NUMBERS, True),
-        (34737, "s", 0, _GEO_NAMES, True),
-    ]
-
-
-def _save(path: Path, array: np.ndarray, **settings: Any) -> None:
-    with atomic(path) as temporary:
-        tifffile.imwrite(temporary, array, **settings)

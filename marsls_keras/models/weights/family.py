@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marsls_keras.bands.releases import RGB
+from marsls_keras.bands.names import RGB
 from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy_imports import keras
 

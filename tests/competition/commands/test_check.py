@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp
 
 from competition.cli import main
 from competition.commands.check import check_data
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 from marsls_keras.report.distribution_shift import mean_differences

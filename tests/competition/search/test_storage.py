@@ -55,7 +55,7 @@ def test_a_journal_cut_at_any_byte_is_repaired(tmp_path):
     first = whole.index(b"\n") + 1
     for length in range(first, len(whole), 7):
         path.write_bytes(whole[:length])
-        store = open_storage(str(path), lambda line: None)
+        store = open_storage(str(path))
         assert path.read_bytes() == whole[: whole.rindex(b"\n", 0, length) + 1]
         assert len(store.get_all_studies()) == 1
     path.write_bytes(b"")

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from helpers.augmentation import OFF, SEED, augment, batch
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import PRESETS, Augmentation
+from marsls_keras.data.augmentation import augment as augment_module
 from marsls_keras.data.augmentation.augment import Augment
 
 CHANGES = {
@@ -134,3 +135,34 @@ def test_shapes_are_known_beforehand(number):
     made = tf.function(change).get_concrete_function(*shapes, tf.TensorSpec((2,), tf.int32))
     assert [tuple(v.shape) for v in made.structured_outputs] == [(number, 16, 16, c) for c in (7, 1, 1)]
     assert [len(v) for v in made(*map(tf.constant, batch(4)), SEED)] == [4, 4, 4]
+
+
+def test_a_new_transform_leaves_the_draws_of_the_others_as_they_are(monkeypatch):
+    class Fog:
+        """Draws, and changes nothing."""
+
+        active = True
+
+        def draw(self, number, height, width, seed):
+            return (tf.random.stateless_uniform((number,), seed),)
+
+        def __call__(self, tile, draws, batch):
+            return tile
+
+    tiles = batch()
+    before = augment(tiles, **EVERYTHING)
+    monkeypatch.setattr(augment_module, "AUGMENTATIONS", {"fog": lambda *_: Fog(), **augment_module.AUGMENTATIONS})
+    for old, new in zip(before, augment(tiles, **EVERYTHING), strict=True):
+        np.testing.assert_array_equal(old, new)
+    names = [*augment_module.AUGMENTATIONS, "rain", "snow"]
+    assert len({augment_module.stream(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("name,number,change", [("mosaic", 0, {"mosaic": 1.0}), ("cutmix", 1, {"cutmix": 1.0})])
+def test_streams_are_those_of_earlier_versions(name, number, change):
+    tiles = tuple(map(tf.constant, batch()))
+    transform = augment_module.AUGMENTATIONS[name](Augmentation(**change), BANDS, [1.0] * 7)
+    draws = transform.draw(tf.constant(4), 16, 16, tf.random.experimental.stateless_fold_in(SEED, number))
+    expected = transform(tuple(part[2] for part in tiles), tuple(drawn[2] for drawn in draws), tiles)
+    for part, found in zip(expected, augment(batch(), **change), strict=True):
+        np.testing.assert_array_equal(part, found[2])

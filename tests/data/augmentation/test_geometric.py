@@ -8,9 +8,9 @@ import tensorflow as tf
 from helpers.augmentation import SEED, batch, coded, mask_of, one, weight_of
 from scipy.ndimage import affine_transform, map_coordinates
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.geometric import Warp, affine_matrix, crop_matrix, resample, smooth_field
+from marsls_keras.data.augmentation.geometric import Geometric, affine_matrix, crop_matrix, resample, smooth_field
 from marsls_keras.data.augmentation.transform import fused
 
 FUSED = fused(resample)
@@ -104,7 +104,9 @@ def test_a_displacement_is_that_of_map_coordinates():
 
 
 def test_displacement_comes_before_crop_and_affine_change_when_a_pixel_is_looked_up():
-    warp = Warp(Augmentation(affine={"probability": 1}, crop={"probability": 1, "area": (0.5, 0.5)}, elastic={"probability": 1}), BANDS)
+    warp = Geometric(
+        Augmentation(affine={"probability": 1}, crop={"probability": 1, "area": (0.5, 0.5)}, elastic={"probability": 1}), BANDS
+    )
     _, matrix, _, seed = (part[0].numpy() for part in warp.draw(tf.constant(1), 32, 32, SEED))
     tile = coded(1, 32, 32)
     moved = warp(one(tile), (tf.constant(True), matrix, tf.constant(True), tf.constant(seed)), ())
@@ -119,7 +121,7 @@ def test_displacement_comes_before_crop_and_affine_change_when_a_pixel_is_looked
 @pytest.mark.parametrize("height,width", [(96, 96), (40, 64)])
 def test_bands_masks_and_weights_move_together_whatever_is_drawn(height, width):
     tiles = coded(6, height, width)
-    warp = Warp(Augmentation(affine={"probability": 0.7}, crop={"probability": 0.7}, elastic={"probability": 0.7}), BANDS)
+    warp = Geometric(Augmentation(affine={"probability": 0.7}, crop={"probability": 0.7}, elastic={"probability": 0.7}), BANDS)
     plans = warp.draw(tf.constant(6), height, width, SEED)
     for i in range(6):
         image, mask, weight = (v.numpy() for v in warp(tuple(tf.constant(v[i]) for v in tiles), tuple(p[i] for p in plans), ()))
@@ -135,7 +137,7 @@ def test_bands_masks_and_weights_move_together_whatever_is_drawn(height, width):
 
 def test_affine_changes_keep_to_their_bounds_and_fill_them():
     config = Augmentation(affine={"probability": 1, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 30})
-    drawn, matrix, displaced, _ = (part.numpy() for part in Warp(config, BANDS).draw(tf.constant(4000), 50, 50, SEED))
+    drawn, matrix, displaced, _ = (part.numpy() for part in Geometric(config, BANDS).draw(tf.constant(4000), 50, 50, SEED))
     assert drawn.all() and not displaced.any()
     scale = 1 / np.sqrt(np.linalg.det(matrix[:, :, :2]))
     turn = np.degrees(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))
@@ -151,7 +153,7 @@ def test_affine_changes_keep_to_their_bounds_and_fill_them():
 
 def test_crops_keep_to_their_area_and_stay_inside():
     config = Augmentation(crop={"probability": 1, "area": (0.3, 0.6), "aspect": (0.5, 2.0)})
-    _, matrix, _, _ = (part.numpy() for part in Warp(config, BANDS).draw(tf.constant(3000), 64, 64, SEED))
+    _, matrix, _, _ = (part.numpy() for part in Geometric(config, BANDS).draw(tf.constant(3000), 64, 64, SEED))
     tall, wide = matrix[:, 0, 0], matrix[:, 1, 1]
     first, last = matrix[:, :, 2], matrix[:, :, 2] + 63 * np.stack([tall, wide], -1)
     assert (first >= -0.5).all() and (last <= 63.5).all() and first.min() < 0.5 and last.max() > 62.5
@@ -184,7 +186,7 @@ def test_the_largest_default_displacement_folds_nothing_over():
 
 def test_what_is_cropped_is_the_tile_already_scaled_and_turned():
     config = Augmentation(affine={"probability": 1, "rotation": 60}, crop={"probability": 1, "area": (0.3, 0.5), "aspect": (1.5, 2.0)})
-    matrix = Warp(config, BANDS).draw(tf.constant(50), 64, 64, SEED)[1].numpy()[:, :, :2]
+    matrix = Geometric(config, BANDS).draw(tf.constant(50), 64, 64, SEED)[1].numpy()[:, :, :2]
     # Rows and columns of the crop run at right angles through the tile: a pixel is first looked up in the crop, then turned.
     squares = np.swapaxes(matrix, 1, 2) @ matrix
     assert np.abs(squares[:, 0, 1]).max() < 1e-5 and np.abs((matrix @ np.swapaxes(matrix, 1, 2))[:, 0, 1]).max() > 0.1

@@ -1,4 +1,4 @@
-"""Photometry against SciPy and by hand: colours only, physical bands to the bit."""
+"""Photometric against SciPy and by hand: colours only, physical bands to the bit."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import tensorflow as tf
 from helpers.augmentation import SEED, augment, batch, one
 from scipy.ndimage import gaussian_filter1d
 
-from marsls_keras.bands.releases import BANDS
+from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Augmentation
-from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometry, gaussian_blur
+from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometric, gaussian_blur
 
 ALL = {"blur": {"probability": 1}, "light": {"probability": 1}, "noise": {"probability": 1}}
 ORDERS = [BANDS, ("gray", "green", "dem", "red", "slope"), ("blue",), ("thermal", "red", "green"), ("red", "green", "blue")]
@@ -35,7 +35,7 @@ def test_physical_bands_masks_and_weights_stay_as_they_are_to_the_bit(bands):
 
 @pytest.mark.parametrize("bands", [("dem", "slope"), ("gray",), ("thermal", "gray", "dem")], ids=",".join)
 def test_without_colours_photometry_is_left_out(bands):
-    assert not Photometry(Augmentation(**ALL), bands, np.ones(len(bands))).active
+    assert not Photometric(Augmentation(**ALL), bands, np.ones(len(bands))).active
     tiles = batch(2, bands=len(bands))
     assert all(np.array_equal(*pair) for pair in zip(augment(tiles, bands=bands, **ALL), tiles, strict=True))
 
@@ -54,7 +54,7 @@ def test_blur_is_that_of_scipy(sigma, largest, reach):
 def test_only_colours_are_blurred_each_by_itself(bands):
     tile = batch(1, bands=len(bands))
     plan = (tf.constant(True), tf.constant(1.2), False, 1.0, 0.0, False, SEED)
-    change = Photometry(Augmentation(blur={"probability": 1}), bands, np.ones(len(bands)))
+    change = Photometric(Augmentation(blur={"probability": 1}), bands, np.ones(len(bands)))
     blurred = change(one(tile), plan, ())[0].numpy()
     for c, coloured in enumerate(colours(bands)):
         expected = gaussian_filter1d(gaussian_filter1d(tile[0][0, ..., c], 1.2, axis=0, radius=3), 1.2, axis=1, radius=3)
@@ -65,7 +65,7 @@ def test_light_by_hand_in_the_units_of_tiles():
     bands, mean, std = ("red", "dem", "blue"), np.array([0.4, 0.5, 0.3]), np.array([0.1, 0.2, 0.05])
     canonical = np.random.default_rng(0).random((1, 6, 6, 3)).astype(np.float32)
     tile = ((canonical - mean) / std).astype(np.float32), np.zeros((1, 6, 6, 1), np.float32), np.ones((1, 6, 6, 1), np.float32)
-    change = Photometry(Augmentation(light={"probability": 1}), bands, 1 / std)
+    change = Photometric(Augmentation(light={"probability": 1}), bands, 1 / std)
     lit = change(one(tile), (False, 1.0, tf.constant(True), tf.constant(1.1), tf.constant(-0.15), False, SEED), ())[0].numpy() * std + mean
     # Contrast about the band's mean, then 0.15 of the whole range darker.
     expected = (canonical[0] - mean) * 1.1 + mean - 0.15

@@ -17,12 +17,12 @@ from helpers.tiffs import write_gdal
 from competition.commands.check import check_data
 from marsls_keras.config import Augmentation, Data, Normalization
 from marsls_keras.data.decoded import disk_cache as store
-from marsls_keras.data.decoded import load as integrity
-from marsls_keras.data.decoded.disk_cache import Stored, chunks, take_pixels
+from marsls_keras.data.decoded import load as loading
+from marsls_keras.data.decoded.disk_cache import DiskImages, chunks, take_pixels
 from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import band_statistics, fingerprint
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.normalization import Inputs, Normalizer, moments
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
@@ -66,7 +66,7 @@ def environment() -> dict[str, str]:
 
 def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
     held, stored = both(root)
-    assert isinstance(held.images, np.ndarray) and isinstance(stored.images, Stored)
+    assert isinstance(held.images, np.ndarray) and isinstance(stored.images, DiskImages)
     assert stored.images.shape == held.images.shape and stored.images.dtype == np.float32 and len(stored.images) == 15
     np.testing.assert_array_equal(stored.images[:], held.images)
     for name in ("refs", "hashes", "geo", "release", "bands"):
@@ -76,7 +76,7 @@ def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
     assert len(entries(cache)) == 1
     chosen = np.array([7, 2, 2, 14])
     some = stored.subset(chosen).subset([3, 0])
-    assert isinstance(some.images, Stored)
+    assert isinstance(some.images, DiskImages)
     np.testing.assert_array_equal(some.images[:], held.images[[14, 7]])
     np.testing.assert_array_equal(some.images[1], held.images[7])
     np.testing.assert_array_equal(some.images[np.array([1, 1])], held.images[[7, 7]])
@@ -88,10 +88,10 @@ def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
 def test_auto_keeps_small_sets_in_memory(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset.open(root)
     assert isinstance(load(dataset, cache="auto").images, np.ndarray) and not cache.exists()
-    monkeypatch.setattr(integrity, "LARGE", 15 * 32 * 32 * 7 * 4)
+    monkeypatch.setattr(loading, "LARGE", 15 * 32 * 32 * 7 * 4)
     assert isinstance(load(dataset, cache="auto").images, np.ndarray)
-    monkeypatch.setattr(integrity, "LARGE", 15 * 32 * 32 * 7 * 4 - 1)
-    assert isinstance(load(dataset, cache="auto").images, Stored)
+    monkeypatch.setattr(loading, "LARGE", 15 * 32 * 32 * 7 * 4 - 1)
+    assert isinstance(load(dataset, cache="auto").images, DiskImages)
 
 
 def test_problems_are_the_same(root: Path) -> None:
@@ -151,7 +151,7 @@ def test_percentiles_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_check_says_the_same(root: Path, monkeypatch: pytest.MonkeyPatch, small_chunks: None) -> None:
     expected = check_data(root)
-    monkeypatch.setattr(integrity, "LARGE", 0)
+    monkeypatch.setattr(loading, "LARGE", 0)
     assert check_data(root) == expected
 
 
@@ -164,7 +164,7 @@ def test_batches_are_the_same(root: Path, windows: bool, percentiles: tuple[floa
     # Bands in another order, or as they are.
     bands = ("gray", "slope", "red") if percentiles else ("all",)
     normalizer = Normalizer.fit(held.images, Data(bands=bands, normalization=Normalization(percentiles=percentiles)))
-    mosaic, sizes = (Mosaic.of(held.refs, 32, 32, 48), (24, 48)) if windows else (None, ())
+    mosaic, sizes = (TileGrid.of(held.refs, 32, 32, 48), (24, 48)) if windows else (None, ())
 
     def batches(tiles: Tiles) -> list[tuple[np.ndarray, ...]]:
         made = TrainingBatches(
@@ -176,7 +176,7 @@ def test_batches_are_the_same(root: Path, windows: bool, percentiles: tuple[floa
             units=normalizer.units,
             seed=3,
             epochs=2,
-            mosaic=mosaic,
+            grid=mosaic,
             sizes=sizes,
         )
         return list(made.dataset(1).as_numpy_iterator())
@@ -236,7 +236,7 @@ print(next(kept)[0].shape)
 def test_a_second_command_finds_the_tiles(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset.open(root)
     first = load(dataset, cache="disk")
-    monkeypatch.setattr(integrity, "read_tile", None)  # decoding again would fail
+    monkeypatch.setattr(loading, "read_tile", None)  # decoding again would fail
     again = load(dataset, cache="disk")
     assert again.hashes == first.hashes and again.geo == first.geo
     np.testing.assert_array_equal(again.images[:], first.images[:])
@@ -288,7 +288,7 @@ def test_an_interrupted_decoding_leaves_nothing(root: Path, cache: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(integrity, "_suspicious", interrupted)
+        patch.setattr(loading, "suspicious", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load(Dataset.open(root), cache="disk")
     assert [path.name[-5:] for path in cache.iterdir()] == [".lock"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marsls_keras.config import Augmentation, Data
-from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.disk_cache import DiskImages
 from marsls_keras.data.decoded.join import join, require_alike
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
@@ -28,7 +28,7 @@ def test_the_tiles_of_the_second_follow_those_of_the_first(root, places):
     )
     others = others.subset([2, 0])
     joined = join(tiles, others)
-    assert isinstance(joined.images, Stored) == ("disk" in places)
+    assert isinstance(joined.images, DiskImages) == ("disk" in places)
     assert np.array_equal(joined.images[:], np.concatenate([tiles.images[:], others.images[:]]))
     assert np.array_equal(joined.masks[9:], others.masks) and np.array_equal(joined.valid, np.ones((11, 32, 32), bool))
     assert joined.refs == (*tiles.refs, *others.refs) and joined.hashes == (*tiles.hashes, *others.hashes) and len(joined.geo) == 11

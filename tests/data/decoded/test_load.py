@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.checks import require_same_family
 from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 Write = Callable[..., Path]

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from marsls_keras.bands.derived import DERIVED, LATE
-from marsls_keras.bands.releases import BANDS, RELEASES, expand_bands
+from marsls_keras.bands.names import BANDS, expand_bands
 from marsls_keras.config import Data
 from marsls_keras.data import Dataset
-from marsls_keras.data.decoded.disk_cache import Stored
+from marsls_keras.data.decoded.disk_cache import DiskImages
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.derived.derive import continued, derive
 from marsls_keras.data.derived.terrain import terrain_bands
 from marsls_keras.data.load_folder import load_folder, load_with_neighbours
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import evaluation_batches
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 TERRAIN = [name for name in DERIVED if DERIVED[name].sources == ("dem",) and name not in LATE]
@@ -148,7 +149,7 @@ def test_tiles_on_disk_get_the_same_bands(root, tmp_path, monkeypatch):
     held = load_folder(root, Data(bands=bands))
     for _ in range(2):  # made, then found
         kept = load_folder(root, Data(bands=bands, cache="disk"))
-        assert isinstance(kept.images, Stored) and kept.bands == held.bands and kept.hashes == held.hashes
+        assert isinstance(kept.images, DiskImages) and kept.bands == held.bands and kept.hashes == held.hashes
         np.testing.assert_array_equal(kept.images[np.arange(len(kept))], held.images)
         np.testing.assert_array_equal(kept.masks, held.masks)
     other = load_folder(root, Data(bands=["all", "roughness"], cache="disk"))
@@ -199,5 +200,5 @@ def test_the_network_sees_the_same_from_disk(root, tmp_path, monkeypatch, percen
         inputs = normalizer.inputs(tiles.images, tiles.bands)
         batches = evaluation_batches(inputs, tiles.masks, batch_size=4, finish=normalizer.assemble)
         seen.append(np.concatenate([image for image, _, _ in batches.as_numpy_iterator()]))
-    assert isinstance(kept.images, Stored) and seen[0].shape[-1] == 10
+    assert isinstance(kept.images, DiskImages) and seen[0].shape[-1] == 10
     np.testing.assert_array_equal(*seen)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from marsls_keras.data.formats import hdf5
+from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
 
@@ -257,7 +258,7 @@ def test_threads_and_forks_share_without_mixing(tmp_path: Path) -> None:
 
     def check(number: int) -> None:
         for _ in range(5):
-            if not np.array_equal(hdf5.read_image(paths[number], 14)[0], VALUES + number):
+            if not np.array_equal(hdf5.read_image(paths[number], [Contents(14)])[0], VALUES + number):
                 wrong.append(number)
 
     check(0)
@@ -286,7 +287,8 @@ def test_the_decoder_ends_with_the_program(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from marsls_keras.data.formats import hdf5
-hdf5.read_image(__import__("pathlib").Path({str(path)!r}), 14)
+from marsls_keras.data.formats.contents import Contents
+hdf5.read_image(__import__("pathlib").Path({str(path)!r}), [Contents(14)])
 print(hdf5._decoder._process.pid, flush=True)
 """
     for end in ("", "os.kill(os.getpid(), signal.SIGKILL)"):

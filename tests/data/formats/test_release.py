@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from marsls_keras.bands.releases import RELEASES
 from marsls_keras.data.decoded.load import examine
 from marsls_keras.data.formats.tile import read_tile
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.synthetic.mars import write_dataset
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 MINIMUM = np.finfo(np.float32).min
@@ -85,6 +85,6 @@ def test_pictures_in_folders_of_mars_are_not_taken_for_nepal(tmp_path: Path, wri
         tifffile.imwrite(folder / name, rng.integers(0, 255, (32, 32, 3)).astype(np.uint8), photometric="rgb")
         write_mask(tmp_path / "train" / "masks" / name, rng.integers(0, 2, (32, 32)))
     tiles, problems = examine(Dataset.open(tmp_path).tiles)
-    assert tiles is None and "three bands of 8 bits" in problems[0].message and "--release nepal" in problems[0].message
+    assert tiles is None and "3 bands of 8 bits, as Nepal has them" in problems[0].message and "--release nepal" in problems[0].message
     tiles, problems = examine(Dataset.open(tmp_path, release="nepal").tiles)
     assert tiles is not None and tiles.release == "nepal" and not problems

@@ -10,6 +10,7 @@ import rasterio
 import tifffile
 from helpers.tiffs import read_gdal, write_gdal
 
+from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.tiff import read_image
 from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError
@@ -81,7 +82,7 @@ def test_the_text_of_the_tag(tmp_path: Path, text: str, dtype: type, expected: f
         pixels[2, 3] = expected
     options = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None}
     tifffile.imwrite(tmp_path / "tile.tif", pixels, extratags=[(42113, 2, 0, text, True)], **options)
-    masked = np.argwhere(np.ma.getmaskarray(read_image(tmp_path / "tile.tif", 7)[0])[..., 0]).tolist()
+    masked = np.argwhere(np.ma.getmaskarray(read_image(tmp_path / "tile.tif", [Contents(7)])[0])[..., 0]).tolist()
     assert masked == ([] if expected is None else [[2, 3]])
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from marsls_keras.data.grid.stitching import pieces, stitch
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.inference.postprocess import postprocess
 
@@ -40,7 +40,7 @@ def test_every_tile_is_in_one_piece_and_pieces_do_not_touch():
     rng = np.random.default_rng(1)
     chosen = rng.permutation(400)[:120]
     cells = np.stack(np.divmod(chosen, 20), 1)
-    members = pieces(Mosaic.of(refs(*(("a", (int(r), int(c))) for r, c in cells)), H, W))
+    members = pieces(TileGrid.of(refs(*(("a", (int(r), int(c))) for r, c in cells)), H, W))
     assert sorted(np.concatenate(members).tolist()) == list(range(120)) and 1 < len(members) < 120
     label = np.empty(120, int)
     for i, tiles in enumerate(members):

@@ -5,7 +5,7 @@ import pytest
 
 from marsls_keras.data import Dataset
 from marsls_keras.data.decoded.load import load
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import TileRef
 
 HEIGHT, WIDTH = 3, 4
@@ -27,7 +27,7 @@ TILES = refs(
 )
 
 
-def around(mosaic: Mosaic, of: list[TileRef], i: int, margin: int) -> tuple[np.ndarray, np.ndarray]:
+def around(mosaic: TileGrid, of: list[TileRef], i: int, margin: int) -> tuple[np.ndarray, np.ndarray]:
     """What is read around a tile, and what lies there by the cells alone."""
     top, left = mosaic.origin(i)
     read = mosaic.read(coded(len(of)), top - margin, left - margin, HEIGHT + 2 * margin, WIDTH + 2 * margin, fill=-1)
@@ -46,13 +46,13 @@ def around(mosaic: Mosaic, of: list[TileRef], i: int, margin: int) -> tuple[np.n
 @pytest.mark.parametrize("i", range(len(TILES)))
 @pytest.mark.parametrize("margin", [0, 1, 5, 9])
 def test_around_a_tile_lie_its_neighbours_and_nothing_of_other_rasters(i, margin):
-    read, expected = around(Mosaic.of(TILES, HEIGHT, WIDTH, reach=24), TILES, i, margin)
+    read, expected = around(TileGrid.of(TILES, HEIGHT, WIDTH, reach=24), TILES, i, margin)
     assert np.array_equal(read, expected)
 
 
 @pytest.mark.parametrize("reach", [1, 4, 7, 30])
 def test_no_window_up_to_the_reach_sees_two_rasters_or_leaves_the_plane(reach):
-    mosaic = Mosaic.of(TILES, HEIGHT, WIDTH, reach)
+    mosaic = TileGrid.of(TILES, HEIGHT, WIDTH, reach)
     group = {i: i if ref.cell is None else ref.raster for i, ref in enumerate(TILES)}
     rows, columns = np.multiply(mosaic.table.shape, (HEIGHT, WIDTH))
     for top, left in mosaic.origins:
@@ -63,7 +63,7 @@ def test_no_window_up_to_the_reach_sees_two_rasters_or_leaves_the_plane(reach):
 
 
 def test_a_rectangle_may_reach_beyond_the_plane():
-    mosaic = Mosaic.of(TILES[:2], HEIGHT, WIDTH, reach=2)
+    mosaic = TileGrid.of(TILES[:2], HEIGHT, WIDTH, reach=2)
     height, width = np.multiply(mosaic.table.shape, (HEIGHT, WIDTH))
     whole = mosaic.read(coded(2), 0, 0, height, width)
     assert np.array_equal(mosaic.read(coded(2), -50, -60, height + 100, width + 120)[50:-50, 60:-60], whole)
@@ -73,7 +73,7 @@ def test_a_rectangle_may_reach_beyond_the_plane():
 
 
 def test_reading_keeps_type_and_trailing_axes():
-    mosaic = Mosaic.of(TILES, HEIGHT, WIDTH)
+    mosaic = TileGrid.of(TILES, HEIGHT, WIDTH)
     masks = np.ones((len(TILES), HEIGHT, WIDTH), np.uint8)
     top, left = mosaic.origin(3)
     assert mosaic.read(masks, top, left, 2, 2).dtype == np.uint8 and mosaic.read(masks, top, left, 2, 2).shape == (2, 2)
@@ -82,7 +82,7 @@ def test_reading_keeps_type_and_trailing_axes():
 
 def test_wide_gaps_are_closed_up_so_that_scattered_tiles_need_no_large_table():
     scattered = refs(*[("base", (1000 * i, 70_000 - 900 * i)) for i in range(40)], ("base", (0, 70_002)), ("base", (2, 70_000)))
-    mosaic = Mosaic.of(scattered, HEIGHT, WIDTH, reach=8)
+    mosaic = TileGrid.of(scattered, HEIGHT, WIDTH, reach=8)
     assert mosaic.table.size < 100_000
     for i in range(len(scattered)):
         read, expected = around(mosaic, scattered, i, 2 * WIDTH)
@@ -91,11 +91,11 @@ def test_wide_gaps_are_closed_up_so_that_scattered_tiles_need_no_large_table():
 
 def test_two_tiles_in_one_cell_are_refused():
     with pytest.raises(ValueError, match="train/0"):
-        Mosaic.of(refs(("base", (1, 1)), ("base", (1, 2)), ("base", (1, 1))), HEIGHT, WIDTH)
+        TileGrid.of(refs(("base", (1, 1)), ("base", (1, 2)), ("base", (1, 1))), HEIGHT, WIDTH)
 
 
 def test_the_area_of_a_window_is_the_number_of_its_published_pixels():
-    mosaic = Mosaic.of(TILES, HEIGHT, WIDTH, reach=20)
+    mosaic = TileGrid.of(TILES, HEIGHT, WIDTH, reach=20)
     ones = np.ones((len(TILES), HEIGHT, WIDTH), np.uint8)
     generator = np.random.default_rng(0)
     side = generator.integers(1, 20, 300)
@@ -106,7 +106,7 @@ def test_the_area_of_a_window_is_the_number_of_its_published_pixels():
 
 
 def test_tiles_apart_are_read_whole():
-    mosaic = Mosaic.apart(5, HEIGHT, WIDTH)
+    mosaic = TileGrid.apart(5, HEIGHT, WIDTH)
     for i in range(5):
         assert np.array_equal(mosaic.read(coded(5), *mosaic.origin(i), HEIGHT, WIDTH), coded(5)[i])
         assert mosaic.tiles_in(*mosaic.origin(i), HEIGHT, WIDTH).tolist() == [i]
@@ -115,7 +115,7 @@ def test_tiles_apart_are_read_whole():
 def test_the_real_tiles_continue_each_other(real_data):
     tiles = load(Dataset.open(real_data / "mmls_v1"))
     size = tiles.images.shape[1]
-    mosaic = Mosaic.of(tiles.refs, size, size)
+    mosaic = TileGrid.of(tiles.refs, size, size)
     assert set(mosaic.table[mosaic.table >= 0]) == set(range(306))
     across, inside = [], []
     for i in range(306):

@@ -13,7 +13,7 @@ from competition.cli import main
 from competition.commands.check import check_data
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.load import load
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import make_splits
@@ -172,7 +172,7 @@ def test_two_sites_with_equal_cells_are_two_rasters(tmp_path, kind):
     tiles = load(dataset)
     splits = make_splits(tiles, Data(folds=2, block_size=2), 0)
     assert {tile["block"] for tile in splits.tiles} == {"siteA/0/0", "siteB/0/0"}
-    mosaic = Mosaic.of(tiles.refs, 32, 32)  # refuses two tiles in one cell
+    mosaic = TileGrid.of(tiles.refs, 32, 32)  # refuses two tiles in one cell
     for i, ref in enumerate(tiles.refs):
         near = mosaic.tiles_in(*(np.array(mosaic.origin(i)) - 64), 160, 160)
         assert {tiles.refs[k].raster for k in near} == {ref.raster}

@@ -5,7 +5,7 @@ import pytest
 
 from marsls_keras.config import Augmentation
 from marsls_keras.data import Dataset
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.data.pipeline.window_sampling import picture_windows, symmetries, tile_windows
 
@@ -33,7 +33,7 @@ def apart(number: int) -> list[TileRef]:
 
 
 def windows(refs, sides=(SIZE,), steps=200, batch_size=4, augmentation=STILL, seed=0):
-    return picture_windows(Mosaic.of(refs, SIZE, SIZE, max(sides)), sides, steps, batch_size, augmentation, seed)
+    return picture_windows(TileGrid.of(refs, SIZE, SIZE, max(sides)), sides, steps, batch_size, augmentation, seed)
 
 
 def drawn(number: int, **probabilities: float) -> dict[str, int]:
@@ -93,7 +93,7 @@ def test_more_steps_do_not_change_the_first_ones(sides):
     few, many = (windows(refs, sides, steps, augmentation=Augmentation()) for steps in (30, 42))
     for a, b in zip(few.places, many.places, strict=True):
         assert len(a) < len(b) and np.array_equal(a, b[: len(a)])
-    mosaic = Mosaic.apart(5, SIZE, SIZE)
+    mosaic = TileGrid.apart(5, SIZE, SIZE)
     (a,), (b,) = (tile_windows(mosaic, steps, 3, Augmentation(), 1).places for steps in (4, 9))
     assert np.array_equal(a, b[:4])
 
@@ -112,13 +112,13 @@ def test_a_step_has_about_the_pixels_of_its_tiles_and_sides_take_turns(sides, ba
 def test_tiles_are_visited_equally_often(side):
     # Tiles without neighbours, so a window of at most their size sees one tile only.
     drawn = windows(apart(7), (side,), steps=100)
-    counts = np.bincount([tile for step in drawn.places[0] for y, x, *_ in step for tile in drawn.mosaic.tiles_in(y, x, side, side)])
+    counts = np.bincount([tile for step in drawn.places[0] for y, x, *_ in step for tile in drawn.grid.tiles_in(y, x, side, side)])
     assert counts.max() - counts.min() <= 1
 
 
 def test_windows_lie_anywhere_where_all_is_published():
     drawn = windows(grid(9, 9), (12,), steps=3000)
-    places = drawn.places[0].reshape(-1, 5)[:, :2] - drawn.mosaic.origins[0]
+    places = drawn.places[0].reshape(-1, 5)[:, :2] - drawn.grid.origins[0]
     inner = places[(places >= 16).all(1) & (places < 48).all(1)]
     # All 64 places relative to the tiles; chi-square with 63 degrees of freedom: 103 is exceeded once in a thousand.
     counts = np.bincount((inner % SIZE) @ (SIZE, 1), minlength=64)
@@ -131,26 +131,26 @@ def test_windows_do_not_waste_weight_and_every_pixel_of_a_tile_is_seen(side):
     refs = grid(4, 5, without=[(0, 0), (1, 2), (2, 2), (3, 0), (3, 4)])
     drawn = windows(refs, (side,), steps=1500)
     top, left = drawn.places[0].reshape(-1, 5)[:, :2].T
-    share = drawn.mosaic.area(top, left, np.full(len(top), side)) / side**2
+    share = drawn.grid.area(top, left, np.full(len(top), side)) / side**2
     if side <= SIZE:
         assert share.min() >= 0.85
     # Centres drawn evenly from the tiles, and left there.
     generator = np.random.default_rng(0)
     tile = generator.integers(0, len(refs), 20_000)
-    y, x = (drawn.mosaic.origins[tile] + generator.integers(0, SIZE, (20_000, 2)) - side // 2).T
-    centred = drawn.mosaic.area(y, x, np.full(len(y), side)) / side**2
+    y, x = (drawn.grid.origins[tile] + generator.integers(0, SIZE, (20_000, 2)) - side // 2).T
+    centred = drawn.grid.area(y, x, np.full(len(y), side)) / side**2
     assert 1 - share.mean() < 0.7 * (1 - centred.mean())
-    seen = np.zeros(np.multiply(drawn.mosaic.table.shape, SIZE), int)
+    seen = np.zeros(np.multiply(drawn.grid.table.shape, SIZE), int)
     for y, x in zip(top, left, strict=True):
         seen[y : y + side, x : x + side] += 1
-    published = np.kron(drawn.mosaic.table >= 0, np.ones((SIZE, SIZE), bool))
+    published = np.kron(drawn.grid.table >= 0, np.ones((SIZE, SIZE), bool))
     assert seen[published].min() > 0.2 * seen[published].mean()
 
 
 def test_windows_of_a_tile_without_neighbours_hold_the_whole_tile():
     drawn = windows(apart(3), (12,))
     for y, x, *_ in drawn.places[0].reshape(-1, 5):
-        assert drawn.mosaic.area(y, x, 12) == SIZE**2
+        assert drawn.grid.area(y, x, 12) == SIZE**2
 
 
 def test_the_tiles_of_a_step_are_those_its_windows_touch():
@@ -160,7 +160,7 @@ def test_the_tiles_of_a_step_are_those_its_windows_touch():
     several = 0
     for step in range(20):
         side = (8, 20)[step % 2]
-        seen = [drawn.mosaic.read(ones, y, x, side, side, fill=-1) for y, x, *_ in drawn.places[step % 2][step // 2]]
+        seen = [drawn.grid.read(ones, y, x, side, side, fill=-1) for y, x, *_ in drawn.places[step % 2][step // 2]]
         assert drawn.tiles_at(step).tolist() == sorted(set(np.unique(seen)) - {-1})
         several += len(drawn.tiles_at(step)) > 5
     assert several
@@ -169,12 +169,12 @@ def test_the_tiles_of_a_step_are_those_its_windows_touch():
 @pytest.mark.parametrize("sides", [(), (8, 40)])
 def test_sides_beyond_the_reach_are_refused(sides):
     with pytest.raises(ValueError, match="reach of 32 pixels"):
-        picture_windows(Mosaic.of(grid(2, 2), SIZE, SIZE, 32), sides, 3, 2, STILL, 0)
+        picture_windows(TileGrid.of(grid(2, 2), SIZE, SIZE, 32), sides, 3, 2, STILL, 0)
 
 
 @pytest.mark.parametrize("side,least", [(128, 0.98), (192, 0.95), (256, 0.93)])
 def test_windows_on_the_real_tiles_carry_weight(real_data, side, least):
     refs = Dataset.open(real_data / "mmls_v1").split("train", "val")
-    mosaic = Mosaic.of(refs, 128, 128)
+    mosaic = TileGrid.of(refs, 128, 128)
     places = picture_windows(mosaic, (side,), 500, 16, STILL, 0).places[0].reshape(-1, 5)
     assert mosaic.area(places[:, 0], places[:, 1], np.full(len(places), side)).mean() > least * side**2

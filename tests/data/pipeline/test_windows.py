@@ -8,7 +8,7 @@ import pytest
 from marsls_keras.config import Augmentation, Data
 from marsls_keras.data import Dataset
 from marsls_keras.data.decoded.load import load
-from marsls_keras.data.grid.tile_grid import Mosaic
+from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.index.dataset import TileRef
 from marsls_keras.data.pipeline.batches import TrainingBatches
 from marsls_keras.data.splits import make_splits
@@ -35,7 +35,7 @@ def batches(sizes=(6, 9, 12), weighted=False, augmentation=None, height=SIZE, wi
         images,
         masks,
         augmentation=augmentation or Augmentation(),
-        mosaic=Mosaic.of(REFS, height, width, max(sizes)),
+        grid=TileGrid.of(REFS, height, width, max(sizes)),
         sizes=sizes,
         weights=weights if weighted else None,
         **{"batch_size": 4, "seed": 1, "epochs": 5, "bands": ("red", "dem", "gray"), "units": np.ones(3, np.float32), **options},
@@ -50,14 +50,14 @@ def same(a, b) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
 
 
-def corner(mosaic: Mosaic, image: np.ndarray) -> tuple[int, int]:
+def corner(mosaic: TileGrid, image: np.ndarray) -> tuple[int, int]:
     """Where an upright window begins, from any pixel of a tile in it."""
     i, j = np.argwhere(image[..., 0] > 0)[0]
     tile, row, column = image[i, j].astype(int)
     return mosaic.origins[tile - 1][0] + row - i, mosaic.origins[tile - 1][1] + column - j
 
 
-def upright(mosaic: Mosaic, images: np.ndarray, seen: np.ndarray) -> list[tuple[int, int, int]]:
+def upright(mosaic: TileGrid, images: np.ndarray, seen: np.ndarray) -> list[tuple[int, int, int]]:
     """Which symmetries of a window of the picture, and which window, a training window is."""
     found = []
     for number, turn in enumerate(SYMMETRIES):
@@ -73,7 +73,7 @@ def upright(mosaic: Mosaic, images: np.ndarray, seen: np.ndarray) -> list[tuple[
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_window_is_a_turned_or_flipped_piece_of_the_picture_with_its_mask_and_weight(sizes, weighted):
     given = batches(sizes, weighted)
-    mosaic = Mosaic.of(REFS, SIZE, SIZE, max(sizes))
+    mosaic = TileGrid.of(REFS, SIZE, SIZE, max(sizes))
     images, masks, weights = coded(len(REFS))
     turns, across, empty = set(), 0, 0
     for step, (image, mask, weight) in enumerate(take(given)):
@@ -108,8 +108,8 @@ def test_a_window_is_a_turned_or_flipped_piece_of_the_picture_with_its_mask_and_
 @pytest.mark.parametrize("sizes", [(), (6,), (9,)])
 def test_flips_are_those_of_numpy(probabilities, expected, sizes):
     images, masks, _ = coded(len(REFS))
-    mosaic = Mosaic.of(REFS, SIZE, SIZE) if sizes else Mosaic.apart(len(REFS), SIZE, SIZE)
-    options = {"mosaic": mosaic, "sizes": sizes} if sizes else {}
+    mosaic = TileGrid.of(REFS, SIZE, SIZE) if sizes else TileGrid.apart(len(REFS), SIZE, SIZE)
+    options = {"grid": mosaic, "sizes": sizes} if sizes else {}
     settings = {"batch_size": 4, "seed": 1, "epochs": 2, "bands": ("red", "dem", "gray"), "units": np.ones(3, np.float32)}
     for image, _, _ in take(TrainingBatches(images, masks, augmentation=Augmentation(**probabilities), **settings, **options)):
         for x in image:
@@ -122,12 +122,12 @@ def test_turns_without_flips_are_quarter_turns(flip):
     images, _, _ = coded(len(REFS))
     found = set()
     for image, _, _ in take(batches((9,), augmentation=Augmentation(horizontal_flip=flip, vertical_flip=0, rot90=1))):
-        found |= {upright(Mosaic.of(REFS, SIZE, SIZE, 9), images, x)[0][0] for x in image}
+        found |= {upright(TileGrid.of(REFS, SIZE, SIZE, 9), images, x)[0][0] for x in image}
     assert found == {0 + flip, 2 + flip, 4 + flip, 6 + flip}
 
 
 def test_tiles_need_not_be_square():
-    mosaic = Mosaic.of(REFS, 4, 7, 10)
+    mosaic = TileGrid.of(REFS, 4, 7, 10)
     images, masks, _ = coded(len(REFS), 4, 7)
     for image, mask, weight in take(batches((5, 10), height=4, width=7)):
         for x, y, w in zip(image, mask, weight, strict=True):
@@ -193,7 +193,7 @@ def held_out_are_never_seen(tiles, config: Data, sizes: tuple[int, ...], augment
         units=np.ones(3, np.float32),
         seed=0,
         epochs=1,
-        mosaic=Mosaic.of(train.refs, size, size),
+        grid=TileGrid.of(train.refs, size, size),
         sizes=sizes,
     )
     masks_at = {ref.cell: mask for ref, mask in zip(tiles.refs, tiles.masks, strict=True) if ref.id not in held_out}

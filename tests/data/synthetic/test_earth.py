@@ -16,13 +16,13 @@ import tifffile
 from matplotlib import image as pictures
 from scipy.ndimage import map_coordinates
 
-from marsls_keras.bands.releases import SENTINEL
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
+from marsls_keras.datasets.landslide4sense import SENTINEL
 from marsls_keras.errors import InputError
 
 COUNTS = {"train": 9, "val": 3, "test": 2}
@@ -250,7 +250,7 @@ def test_all_damage_of_landslide4sense_is_listed_at_once(copies: Callable[[str],
         ("missing mask", f"{img}/image_9.h5 has no mask of the same number"),
         ("unreadable image", f"{root}/TestData/img/image_1.h5: img was never written"),
         ("unreadable image", f"{root}/TestData/img/image_2.h5: values up to 200000, which no band has"),
-        ("unreadable image", f"{img}/image_1.h5: expected a dataset img, found image. Is this a file of Landslide4Sense"),
+        ("unreadable image", f"{img}/image_1.h5: expected a dataset img, found image. Is this an image tile"),
         ("unreadable image", f"{img}/image_2.h5: expected img of H x W x 14 bands, found {SIZE} x {SIZE}"),
         ("unreadable image", f"{img}/image_3.h5: expected img of H x W x 14 bands, found {SIZE} x {SIZE} x 13"),
         ("unreadable image", f"{img}/image_4.h5: unreadable or truncated HDF5"),
@@ -289,7 +289,7 @@ def test_all_damage_of_bijie_is_listed_at_once(copies: Callable[[str], Path]) ->
         ("missing image", f"{mask}/other.png has no image of the same name"),
         ("missing mask", f"{image}/{names[6]} has no mask of the same name"),
         ("unreadable image", f"{image}/{names[0]}: expected RGB, found gray. Is this an image tile?"),
-        ("unreadable image", f"{image}/{names[1]}: expected RGB of 8 bits, found uint16. Write it with 8 bits a colour."),
+        ("unreadable image", f"{image}/{names[1]}: expected RGB of 8 bits, found uint16. Write it with 8 bits a band."),
         ("unreadable image", f"{image}/{names[2]}: unreadable or truncated PNG"),
         ("unreadable image", f"{image}/{names[3]}: expected RGB, found {half} half-transparent pixels. Is this an image tile?"),
         ("unreadable mask", f"{mask}/{names[4]}: a mask holds 0 and 1 (or 0 and 255), found 128."),

@@ -12,8 +12,9 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from marsls_keras.bands.releases import BANDS, RELEASES
+from marsls_keras.bands.names import BANDS
 from marsls_keras.data.synthetic import mars as synth
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError, RunError
 
 SIZE = 32

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marsls_keras.bands.releases import BANDS, RELEASES, RGB, SENTINEL, expand_bands
-from marsls_keras.errors import InputError
+from marsls_keras.bands.names import BANDS, RGB
+from marsls_keras.datasets import RELEASES
+from marsls_keras.datasets.landslide4sense import SENTINEL
 
 # Challenge value = MMLSv2 value x scale + offset, in the order of the challenge's files.
 CHALLENGE = {
@@ -36,7 +37,7 @@ def test_every_release_has_each_band_once() -> None:
     for name, release in RELEASES.items():
         assert release.name == name and release.bands == bands[name]
         assert sorted(release.order) == sorted(release.bands)
-        assert len(release.scale) == len(release.offset) == len(set(release.bands))
+        assert [len(values) for values in release.scales] == [len(set(release.bands))] * 2
     assert (len(SENTINEL), SENTINEL.index("nir"), SENTINEL[-2:]) == (14, 7, ("slope", "dem"))  # B8, B13, B14
 
 
@@ -81,14 +82,3 @@ def test_integers_are_not_scaled_as_integers() -> None:
     stored = np.full((2, 2, 7), 100, np.uint8)
     red = RELEASES["challenge"].to_canonical(stored)[..., 0]
     np.testing.assert_allclose(red, (100 - 18) / 189, rtol=1e-6)
-
-
-def test_all_stands_for_the_bands_that_tiles_hold():
-    assert expand_bands(["all"], ("red", "dem")) == ("red", "dem")
-    assert expand_bands(["dem", "all"], ("red", "dem", "gray")) == ("dem", "red", "gray")
-    assert expand_bands(["gray", "red"], BANDS) == ("gray", "red")
-
-
-def test_a_band_that_the_tiles_lack_is_named():
-    with pytest.raises(InputError, match=r"data.bands: the tiles have no band slope, gray. They have red, dem."):
-        expand_bands(["slope", "red", "gray"], ("red", "dem"))
