@@ -16,9 +16,11 @@ from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold, blocks_of, require_held_out
 from marsls_keras.errors import InputError
 from marsls_keras.inference.align import described
-from marsls_keras.inference.decision import PLAIN, REGION, segment
-from marsls_keras.inference.ensemble import fitting, predict_decided, refuse_leaked
-from marsls_keras.inference.inputs import Say, bands_of, decision_of
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided, refuse_leaked
+from marsls_keras.inference.inputs import Say, bands_of
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.intervals import region_spread, score_interval
 from marsls_keras.runs.opened import open_runs
@@ -67,12 +69,12 @@ def evaluate(
     isolated = False
     if split == "oof":
         pool = pool_tiles(run, data)
-        decision = fitting(decision_of(opened, used, say, purpose), pool.refs, say)
-        isolated = (purpose or decision.get("for", REGION)) == REGION
-        oof = collect(opened, pool, views_of(decision["views"]), folds, say, isolated, alignment)
+        decision = decision_of(opened, used, say, purpose).fit(pool.refs, say)
+        isolated = (purpose or decision.purpose or Purpose.REGION) == Purpose.REGION
+        oof = collect(opened, pool, views_of(decision.view_set), folds, say, isolated, alignment)
         tiles, places, blocks = oof.tiles, oof.places, oof.blocks
-        probability = oof.probability(decision["views"], decision["weights"], decision["averaging"])
-        landslide = oof.image_probability(decision["views"], decision["weights"])
+        probability = oof.probability(decision.view_set, decision.run_weights, decision.averaging)
+        landslide = oof.image_probability(decision.view_set, decision.run_weights)
     else:
         dataset = Dataset.open(data or run.data_root, release=release, conflicts=run.config.data.conflicts)
         refs = dataset.split(split)
@@ -80,18 +82,18 @@ def evaluate(
             raise InputError(f"The split {split} of {dataset.root} has no masks, so it cannot be scored.")
         config = run.config.data
         decision = decision_of(opened, used, say, purpose)
-        sight = cells_seen(decision["views"], refs[0], release, config.resize)
+        sight = cells_seen(decision.view_set, refs[0], release, config.resize)
         tiles = load_with_neighbours(dataset, refs, bands_of([run]), release, config.resize, config.cache, sight)
         require_same_family(run.fingerprint["release"], tiles.release, f"The split {split}")
-        decision = fitting(decision, refs, say)
+        decision = decision.fit(refs, say)
         probability, _, leaked, landslide, _ = predict_decided(opened, used, tiles, decision, say, alignment, len(refs))
         refuse_leaked(leaked)
         tiles, places = tiles.subset(range(len(refs))), refs  # without their surroundings
         blocks = np.array(blocks_of(refs, tiles.traces, run.config.data.block_size))
-    counts = confusion(tiles.masks, segment(decision, probability, places), axis=(1, 2))
+    counts = confusion(tiles.masks, decision.segment(probability, places), axis=(1, 2))
     regions = region_spread(counts, oof.folds) if split == "oof" and oof.geographic else None
     among = None
-    if regions and isolated and of_windows(decision["views"]) and alignment is None:
+    if regions and isolated and of_windows(decision.view_set) and alignment is None:
         among = _among_neighbours(opened, pool, decision, folds, say)
     per_tile = counts.scores()
     return {
@@ -99,7 +101,7 @@ def evaluate(
         "split": split,
         "folds": used,
         "tiles": len(tiles),
-        **{key: decision[key] for key in PLAIN},
+        **decision.to_values(),
         "alignment": described(alignment, len(tiles), held_out=split == "oof"),
         "scores": counts.pooled().scores(),
         "interval": score_interval(counts, blocks),
@@ -118,11 +120,9 @@ def evaluate(
     }
 
 
-def _among_neighbours(
-    opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None, say: Say
-) -> dict[str, Any]:
+def _among_neighbours(opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None, say: Say) -> dict[str, Any]:
     """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
-    other = collect(opened, pool, views_of(decision["views"]), folds, say)
-    probability = other.probability(decision["views"], decision["weights"], decision["averaging"])
-    counts = confusion(other.tiles.masks, segment(decision, probability, other.places), axis=(1, 2))
+    other = collect(opened, pool, views_of(decision.view_set), folds, say)
+    probability = other.probability(decision.view_set, decision.run_weights, decision.averaging)
+    counts = confusion(other.tiles.masks, decision.segment(probability, other.places), axis=(1, 2))
     return {"scores": counts.pooled().scores(), "interval": score_interval(counts, other.blocks)}

@@ -16,10 +16,10 @@ from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_with_neighbours
 from marsls_keras.data.splits import Fold
 from marsls_keras.inference.align import described
-from marsls_keras.inference.decision import PLAIN, full_size
-from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided, tell_leaked
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
-from marsls_keras.inference.inputs import Say, bands_of, decision_of, purpose_of, surrounded
+from marsls_keras.inference.inputs import Say, bands_of, purpose_of, surrounded
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.inference.uncertainty import entropy
 from marsls_keras.runs.opened import open_runs
@@ -61,7 +61,7 @@ def predict(
     opened, used = open_runs(names, runs, folds)
     dataset = Dataset.from_images(images)
     aim = purpose_of(dataset, opened[0], say)
-    decision = fitting(decision_of(opened, used, say, aim), dataset.tiles, say)
+    decision = decision_of(opened, used, say, aim).fit(dataset.tiles, say)
     sizes = expected_names(images, release)  # every header is read before the first raster is written
     earlier = require_free(out, images, overwrite)
     if mosaic:
@@ -72,11 +72,11 @@ def predict(
     joined = [out / f"{kind}.tif" for kind in written] if mosaic else []
     planned = [*joined, *(out / kind / f"{ref.image.stem}.tif" for kind in written for ref in dataset.tiles)]
     foreground = 0
-    sight = cells_seen(decision["views"], dataset.tiles[0], release, opened[0].config.data.resize)
+    sight = cells_seen(decision.view_set, dataset.tiles[0], release, opened[0].config.data.resize)
     if sight:
         dataset = surrounded(dataset, opened[0], say)
     # Windows see other tiles, wherever they are in the order of names, as components do; alignment is to all of them.
-    step = number if sight or decision["across_borders"] or alignment else _CHUNK
+    step = number if sight or decision.across_borders or alignment else _CHUNK
     for first in range(0, number, step):
         chosen = dataset.tiles[first : min(first + step, number)]
         config = opened[0].config.data
@@ -88,7 +88,7 @@ def predict(
         tell_leaked(leaked, say)
         if first == 0:
             begin(out, earlier, planned)
-        done = full_size(decision, probability, chosen, [sizes[ref.image.name] for ref in chosen])
+        done = decision.full_size(probability, chosen, [sizes[ref.image.name] for ref in chosen])
         for i, (ref, geo, (values, mask)) in enumerate(zip(chosen, tiles.geo[: len(chosen)], done, strict=True)):
             foreground += int(mask.sum())
             bands = [values, mask]
@@ -105,7 +105,7 @@ def predict(
     return {
         "out": str(out),
         "tiles": number,
-        **{key: decision[key] for key in PLAIN},
+        **decision.to_values(),
         "alignment": described(alignment, number),
         "pseudo_labels": pseudo_trained(opened, used, say),
         "foreground_ratio": foreground / pixels,

@@ -18,9 +18,9 @@ from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json
 from marsls_keras.inference.align import described
-from marsls_keras.inference.decision import PLAIN, full_size
-from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
-from marsls_keras.inference.inputs import Say, decision_of, purpose_of, read_images
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided, tell_leaked
+from marsls_keras.inference.inputs import Say, purpose_of, read_images
 from marsls_keras.runs.opened import open_runs
 from marsls_keras.training.pseudo_labelling import pseudo_trained
 from marsls_keras.view_sets import of_windows
@@ -53,10 +53,9 @@ def submit(
     out = out or Path("submissions") / f"{'+'.join(names)}.zip"
     decision = decision_of(opened, used, say, purpose_of(Dataset.from_images(images), opened[0], say))
     expected = expected_names(images, release)
-    tiles, number = read_images(images, release, opened, decision["views"], say), len(expected)
-    decision = fitting(decision, tiles.refs[:number], say)
-    expected_score = decision.get("expected")
-    if of_windows(decision["views"]) and len(tiles) == number and not decision.get("isolated"):
+    tiles, number = read_images(images, release, opened, decision.view_set, say), len(expected)
+    decision = decision.fit(tiles.refs[:number], say)
+    if of_windows(decision.view_set) and len(tiles) == number and not decision.isolated:
         say("The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without.")
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
@@ -65,16 +64,16 @@ def submit(
         "surroundings": len(tiles) - number,
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
         "folds": used,
-        **{key: decision[key] for key in PLAIN},
-        "decision": decision,
+        **decision.to_values(),
+        "decision": decision.to_json(),
         "marsls_keras": __version__,
         "alignment": described(alignment, number),
         "pseudo_labels": pseudo_trained(opened, used, say),
-        "expected": expected_score
+        "expected": decision.expected
         and {
-            "miou": expected_score["scores"]["miou"],
-            "interval": expected_score["interval"],
-            "measured_on": f"tiles held out by folds {', '.join(map(str, decision['folds']))}",
+            "miou": decision.expected.scores.miou,
+            "interval": decision.expected.interval,
+            "measured_on": f"tiles held out by folds {', '.join(map(str, decision.folds))}",
         },
     }
 
@@ -87,7 +86,7 @@ def submit(
         tell_leaked(leaked, say)
         refs = tiles.refs[:number]
         sizes = [expected[ref.image.name] for ref in refs]
-        for ref, (_, mask) in zip(refs, full_size(decision, probability, refs, sizes), strict=True):
+        for ref, (_, mask) in zip(refs, decision.full_size(probability, refs, sizes), strict=True):
             yield ref.image.name, mask
 
     write_submission(masks(), out, expected, manifest)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from marsls_keras.backend import backend
 from marsls_keras.data.decoded.checks import without_data
 from marsls_keras.data.decoded.tiles import Tiles
-from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.align import align
 from marsls_keras.inference.averaging import gather, shares, spread
+from marsls_keras.inference.decision import Decision
 from marsls_keras.inference.member import Member, load_member
-from marsls_keras.inference.sliding_window import predict_tiles, stitchable
+from marsls_keras.inference.sliding_window import predict_tiles
 from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
-from marsls_keras.view_sets import of_windows, views_of
+from marsls_keras.view_sets import views_of
 
 
 class Prediction(NamedTuple):
@@ -112,7 +112,7 @@ def predict_decided(
     runs: Sequence[Run],
     folds: Sequence[Fold],
     tiles: Tiles,
-    decision: dict[str, Any],
+    decision: Decision,
     say: Callable[[str], None] = lambda line: None,
     alignment: str | None = None,
     number: int | None = None,
@@ -127,8 +127,8 @@ def predict_decided(
     def prepare(member: Member) -> Member:
         return member if alignment is None else align(member, tiles.subset(range(len(tiles.refs[:number]))), alignment)
 
-    views = views_of(decision["views"])
-    found = predict_ensemble(runs, folds, tiles, views, say, decision["weights"], decision["averaging"], prepare, number, uncertainty)
+    views = views_of(decision.view_set)
+    found = predict_ensemble(runs, folds, tiles, views, say, decision.run_weights, decision.averaging, prepare, number, uncertainty)
     if blank := [i for i in range(len(found.probability)) if without_data(tiles, i)]:
         names = listing([str(tiles.refs[i].image) for i in blank], 5)
         say(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
@@ -136,22 +136,6 @@ def predict_decided(
         if found.landslide is not None:
             found.landslide[blank] = 0
     return found
-
-
-def fitting(decision: dict[str, Any], refs: Sequence[TileRef], say: Callable[[str], None]) -> dict[str, Any]:
-    """Return a decision as it can be followed on some tiles.
-
-    Where it is not known where each lies, views of windows become those of single tiles, and post-processing ends at their borders, which
-    is said, and what score to expect is unknown.
-    """
-    windows, across = of_windows(decision["views"]), decision["across_borders"]
-    if not (windows or across) or stitchable(refs):
-        return decision
-    name = decision["views"].partition("@")[0]
-    instead = [f"views {name} of single tiles instead of {decision['views']}"] if windows else []
-    instead += ["components and holes end at the borders of each"] if across else []
-    say(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
-    return {**decision, "views": name, "across_borders": False, "expected": None}
 
 
 def refuse_leaked(leaked: list[str]) -> None:

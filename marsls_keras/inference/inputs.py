@@ -1,18 +1,16 @@
-"""What runs are given to predict: images with what windows see around them, and the decision that the masks follow."""
+"""Read the images that runs are to predict, with the tiles around them that windows see."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from marsls_keras.data.decoded.checks import require_same_family
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_with_neighbours
-from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
-from marsls_keras.inference.decision import IN_WORDS, PUBLISHED, REGION, plain_decision, read_decision
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.inference.sliding_window import cells_seen, stitchable
 from marsls_keras.runs.run import Run
 
@@ -24,25 +22,7 @@ def bands_of(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
 
 
-def decision_of(runs: Sequence[Run], folds: Sequence[Fold], say: Say, purpose: str | None = None) -> dict[str, Any]:
-    """Return the decision of these runs for a purpose; the plain one, saying so, if they were not tuned.
-
-    That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
-    """
-    decision = read_decision(runs, folds, purpose)
-    options = " ".join(f"--run {run.name}" for run in runs)
-    if decision is None:
-        plain = plain_decision(runs)
-        say(f"Not tuned: threshold 0.5, views {plain['views']}. marsls tune {options} may find better.")
-        return plain
-    if purpose not in (None, decision["for"]):
-        say(
-            f"The decision is one for {IN_WORDS[decision['for']]}. marsls tune {options} --for {purpose} makes one for {IN_WORDS[purpose]}."
-        )
-    return decision
-
-
-def purpose_of(images: Dataset, run: Run, say: Say) -> str:
+def purpose_of(images: Dataset, run: Run, say: Say) -> Purpose:
     """Return what a decision on images is for: "published" if half of them or more have labelled neighbours in a run's data, else "region".
 
     Args:
@@ -55,7 +35,7 @@ def purpose_of(images: Dataset, run: Run, say: Say) -> str:
         found = images.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
     except InputError:
         say(f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region.")
-        return REGION
+        return Purpose.REGION
     labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
     near = [
         tile.cell is not None
@@ -63,9 +43,9 @@ def purpose_of(images: Dataset, run: Run, say: Say) -> str:
         for tile in found.tiles[: len(images.tiles)]
     ]
     if 2 * sum(near) >= len(near):
-        return PUBLISHED
+        return Purpose.PUBLISHED
     say(f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region.")
-    return REGION
+    return Purpose.REGION
 
 
 def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:

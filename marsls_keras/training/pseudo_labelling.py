@@ -20,8 +20,10 @@ from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.index.dataset import image_files
 from marsls_keras.data.splits import FULL, Fold
 from marsls_keras.errors import InputError
-from marsls_keras.inference.ensemble import fitting, predict_decided
-from marsls_keras.inference.inputs import Say, decision_of, read_images
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided
+from marsls_keras.inference.inputs import Say, read_images
 from marsls_keras.inference.sliding_window import stitchable
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
@@ -29,8 +31,6 @@ from marsls_keras.training.pseudo_labels import UNCERTAIN, PseudoLabels, PseudoR
 from marsls_keras.training.refit import FullPlan
 
 _CONFIDENCE = 0.9
-_AVERAGED = ("views", "weights", "averaging")
-"""What of a decision makes a mean probability; the rest makes a mask of it."""
 
 
 def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> None:
@@ -81,7 +81,7 @@ def pseudo_labelled(
     if folder is None:
         return plan, None
     if begun is not None:
-        images = _read(run, folder, begun.decision["views"], labelled, say)
+        images = _read(run, folder, Decision(**begun.decision).view_set, labelled, say)
         if images.digest != begun.images_sha256:
             raise InputError(
                 f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in {begun.folder} (SHA-256 "
@@ -89,9 +89,9 @@ def pseudo_labelled(
             )
         return plan, saved_labels(run.fold_path(FULL), images.unlabelled)
     decision = decision_of([run], plan.folds, say)
-    images = _read(run, folder, decision["views"], labelled, say)
+    images = _read(run, folder, decision.view_set, labelled, say)
     unlabelled, confidence = images.unlabelled, _CONFIDENCE if confidence is None else confidence
-    decision = fitting(decision, unlabelled.refs, say)
+    decision = decision.fit(unlabelled.refs, say)
     probability = predict_decided([run], plan.folds, images.tiles, decision, say, number=images.number).probability
     labels = to_labels(probability, confidence, has_detection(run.config.model.name, run.config.model.options))
     certain = labels != UNCERTAIN
@@ -108,7 +108,7 @@ def pseudo_labelled(
         confident=float(certain.mean()),
         landslide=float((labels == 1).sum() / certain.sum()),
         folds=run.digest(plan.folds),
-        decision={key: decision[key] for key in _AVERAGED},
+        decision=decision.averaging_values(),
     )
     say(
         f"Pseudo-labels of {images.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "

@@ -35,7 +35,7 @@ class OutOfFold:
         tiles: The N tiles, in the order of splits.json.
         folds: int (N,), the fold that held each tile out.
         blocks: Block label of each tile, (N,).
-        runs: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
+        probabilities: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
         isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another region would be.
         geographic: Whether each fold is a region of its own.
@@ -46,7 +46,7 @@ class OutOfFold:
     tiles: Tiles
     folds: np.ndarray
     blocks: np.ndarray
-    runs: dict[str, dict[str, np.ndarray]]
+    probabilities: dict[str, dict[str, np.ndarray]]
     members: dict[str, dict[str, str]]
     isolated: bool = False
     geographic: bool = False
@@ -65,21 +65,22 @@ class OutOfFold:
             weights: Weight of each run; equal ones by default.
             averaging: What is averaged, "probability" or "logit".
         """
-        return self.mean({run: self.over_views(run, view_set, averaging) for run in shares(weights, list(self.runs))}, weights, averaging)
+        used = shares(weights, list(self.probabilities))
+        return self.mean({run: self.over_views(run, view_set, averaging) for run in used}, weights, averaging)
 
     def over_views(self, run: str, view_set: str, averaging: str) -> np.ndarray:
         """Return the mean over a set of views of what is averaged of one run, float32 (N, H, W)."""
         names = views_of(view_set)
-        total = spread(self.runs[run][names[0]], averaging).copy()
+        total = spread(self.probabilities[run][names[0]], averaging).copy()
         for name in names[1:]:
-            total += spread(self.runs[run][name], averaging)
+            total += spread(self.probabilities[run][name], averaging)
         total /= np.float32(len(names))
         return total
 
     def mean(self, over_views: Mapping[str, np.ndarray], weights: Mapping[str, float] | None, averaging: str) -> np.ndarray:
         """Return the mean probability over runs, from what `over_views` gave of each whose weight is not 0."""
         total = np.zeros(next(iter(over_views.values())).shape, np.float32)
-        for run, weight in shares(weights, list(self.runs)).items():
+        for run, weight in shares(weights, list(self.probabilities)).items():
             total += over_views[run] * np.float32(weight)
         return gather(total, averaging)
 
@@ -87,7 +88,7 @@ class OutOfFold:
         """Return the mean probability of any landslide in a tile over views and runs, float32 (N,); None without a head for it."""
         if not self.landslide:
             return None
-        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.runs}
+        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.probabilities}
         return self.mean(each, weights, "probability")
 
 
@@ -176,7 +177,7 @@ def collect(
         tiles=tiles.subset(used),
         folds=held_by[used],
         blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
-        runs=predictions,
+        probabilities=predictions,
         members={run.name: run.digest(folds) for run in runs},
         isolated=isolated,
         geographic=runs[0].splits.cv in ("geographic", "areas"),

@@ -107,9 +107,9 @@ def out_of_fold(tiny_run, tmp_path_factory):
 def test_tiles_of_the_pool_are_predicted_by_the_folds_that_held_them_out(run, out_of_fold):
     probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], out_of_fold.tiles, VIEWS)
     assert seen == 20 and leaked == []
-    expected = sum(out_of_fold.runs["tiny"][view].astype(np.float64) for view in VIEWS) / 3
+    expected = sum(out_of_fold.probabilities["tiny"][view].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability - expected).max() < 0.0005
-    assert np.abs(probability - out_of_fold.runs["tiny"]["identity"]).max() > 0.01
+    assert np.abs(probability - out_of_fold.probabilities["tiny"]["identity"]).max() > 0.01
 
 
 def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_of_fold, each, tmp_path):
@@ -125,7 +125,7 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
     probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], tiles, VIEWS, said.append)
     assert seen == 3 and leaked == []
     assert np.abs(probability[:4] - each.mean((0, 1))).max() < 1e-6
-    expected = sum(out_of_fold.runs["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
+    expected = sum(out_of_fold.probabilities["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability[4:] - expected).max() < 0.0005
     held_out = [4 + int((out_of_fold.folds[chosen] == fold).sum()) for fold in (0, 1)]
     assert said == [f"Run tiny, fold {fold}: {number} tiles in 3 view(s) …" for fold, number in enumerate(held_out)]
@@ -149,7 +149,7 @@ def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, ou
     # Those that fold 0 held out it may predict.
     index = np.flatnonzero(out_of_fold.folds == 0)
     probability, seen, leaked, *_ = predict_ensemble([run], [0], out_of_fold.tiles.subset(index), ["identity"])
-    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.runs["tiny"]["identity"][index]).max() < 0.0005
+    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.probabilities["tiny"]["identity"][index]).max() < 0.0005
 
 
 def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp_path):

@@ -15,7 +15,7 @@ from competition.commands import submit, train, tune
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.synthetic.mars import write_dataset
-from marsls_keras.inference.decision import PLAIN
+from marsls_keras.inference.decision import Decision
 from marsls_keras.inference.ensemble import predict_decided
 from marsls_keras.runs.run import Run
 
@@ -42,7 +42,7 @@ def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path
         assert len(archive.namelist()) == 4
         assert not tifffile.imread(BytesIO(archive.read(blank.name))).any()
     tiles = load(Dataset.from_images(images))
-    probability = predict_decided([Run.open(tiny_run.path)], [0], tiles, dict(PLAIN)).probability
+    probability = predict_decided([Run.open(tiny_run.path)], [0], tiles, Decision()).probability
     assert [bool(tile.any()) for tile in probability] == [True, False, True, True]
 
 
@@ -57,7 +57,7 @@ def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path
     said: list[str] = []
     train.train(str(tmp_path / "flat.yaml"), [], tmp_path / "data", "all", tmp_path / "runs", None, False, False, said.append)
     decision, _ = tune.tune(["flat"], tmp_path / "runs", None, None, 10, [], said.append)
-    assert "views" in decision
+    assert decision.view_set in decision.tuning.view_sets
     manifest = submit.submit(["flat"], tmp_path / "runs", None, tmp_path / "out.zip", None, "auto", said.append)
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert [tifffile.imread(BytesIO(archive.read(name))).shape for name in archive.namelist()] == [(32, 64)] * 3
