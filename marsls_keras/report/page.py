@@ -242,7 +242,12 @@ def _view_sets(run: RunReport) -> list[dict[str, Any]]:
     plain = sets["identity"].miou if "identity" in sets else None
     used = None if run.kept_plain else run.views  # the plain decision does not use identity's best threshold
     return [
-        {"name": name, **values.model_dump(), "gain": None if plain is None or name == "identity" else values.miou - plain, "used": used == name}
+        {
+            "name": name,
+            **values.model_dump(),
+            "gain": None if plain is None or name == "identity" else values.miou - plain,
+            "used": used == name,
+        }
         for name, values in sets.items()
     ]
 

@@ -338,7 +338,9 @@ def test_what_the_decision_holds():
     decision = decide(oof, SETS)
     assert json.loads(json.dumps(decision)) == decision
     assert set(Decision().to_values()) < set(decision) and decision["weights"] == {"run": 1.0}
-    assert decision["runs"] == ["run"] and decision["members"] == {"run": dict.fromkeys("012", "ab" * 32)} and decision["folds"] == [0, 1, 2]
+    assert (
+        decision["runs"] == ["run"] and decision["members"] == {"run": dict.fromkeys("012", "ab" * 32)} and decision["folds"] == [0, 1, 2]
+    )
     assert list(decision["view_sets"]) == list(SETS)
     assert (decision["baseline"]["views"], decision["baseline"]["threshold"]) == ("identity", 0.5)
     for part in ("baseline", "nested", "tuned"):
