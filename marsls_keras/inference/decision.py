@@ -31,7 +31,15 @@ Value = TypeVar("Value", bound=Hashable)
 
 
 class DecisionError(InputError):
-    """A decision cannot be followed: its file is damaged or was edited, or it is about other runs or other weights."""
+    """A decision cannot be followed: its file is damaged or was edited, or it is about other runs or other weights.
+
+    Example:
+        >>> try:
+        ...     Decision.from_json({"threshold": 2.0})
+        ... except DecisionError as error:
+        ...     print(str(error).splitlines()[0])
+        The decision is damaged, was edited, or is of another version:
+    """
 
 
 @dataclass(frozen=True, init=False)

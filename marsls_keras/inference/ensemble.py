@@ -1,4 +1,4 @@
-"""Ensembles: probabilities or logits averaged over runs, folds and views, one member in memory at a time."""
+"""Predict with an ensemble: average probabilities or logits over runs, folds and views, one member in memory at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from marsls_keras.view_sets import views_of
 
 
 class Prediction(NamedTuple):
-    """What an ensemble says about N tiles.
+    """Prediction of N tiles by an ensemble.
 
     Attributes:
         probability: Mean landslide probability, float32 (N, H, W).
@@ -33,6 +33,10 @@ class Prediction(NamedTuple):
         landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a head for it.
         variance: Population variance of the landslide probability over the members and views that predict a tile, by their weights, float32
             (N, H, W) in [0, 0.25]; of probabilities, whatever is averaged. None unless asked for.
+
+    Example:
+        >>> Prediction(np.zeros((2, 64, 64), np.float32), seen=0, leaked=[], landslide=None).variance is None
+        True
     """
 
     probability: np.ndarray
@@ -48,13 +52,13 @@ def predict_ensemble(
     tiles: Tiles,
     views: Sequence[str],
     say: Callable[[str], None] = lambda line: None,
-    weights: Mapping[str, float] | None = None,
+    run_weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
     prepare: Callable[[Member], Member] = lambda member: member,
     number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
-    """Predict tiles with all members and views.
+    """Predict tiles with all members and views, and average.
 
     A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were not: otherwise the
     prediction of labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict
@@ -66,14 +70,21 @@ def predict_ensemble(
         tiles: The tiles, N of them.
         views: Names of views.
         say: Told which member predicts.
-        weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
+        run_weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
         prepare: What is done with a member before it predicts.
         number: How many tiles, the first ones, are predicted; windows see the others, too. All by default.
         uncertainty: Whether `variance` is wanted, too.
+
+    Raises:
+        InputError: If a fold is not finished, or a network cannot take tiles of this size.
+
+    Example:
+        >>> predict_ensemble([Run.open("runs/base")], [0, 1], tiles, views_of("d4")).probability.shape  # doctest: +SKIP
+        (12, 128, 128)
     """
     hashes, shape = tiles.hashes[:number], tiles.masks[:number].shape
-    share = shares(weights, [run.name for run in runs])
+    share = shares(run_weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
     first = tiles.subset(range(len(hashes))) if number is not None else tiles
@@ -118,10 +129,14 @@ def predict_decided(
     number: int | None = None,
     uncertainty: bool = False,
 ) -> Prediction:
-    """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
+    """Predict tiles with the views, weights and averaging of a decision; other arguments as of `predict_ensemble`.
 
     With an `alignment`, "statistics" or "batchnorm", each member is fitted to the tiles that are predicted first. A tile without any data
     has probability 0, whatever the members make of it, and is named.
+
+    Example:
+        >>> decision = decision_of(runs, [0, 1], print).fit(tiles.refs, print)  # doctest: +SKIP
+        >>> masks = decision.segment(predict_decided(runs, [0, 1], tiles, decision).probability, tiles.refs)  # doctest: +SKIP
     """
 
     def prepare(member: Member) -> Member:
@@ -143,13 +158,20 @@ def refuse_leaked(leaked: list[str]) -> None:
 
     Raises:
         InputError: If there are any; some are named.
+
+    Example:
+        >>> refuse_leaked([])
     """
     if leaked:
         raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
 
 
 def tell_leaked(leaked: list[str], say: Callable[[str], None]) -> None:
-    """Warn of tiles that every member was trained on."""
+    """Warn of tiles that every member was trained on.
+
+    Example:
+        >>> tell_leaked([], print)
+    """
     if leaked:
         what = f"{len(leaked)} tiles, such as {leaked[0]}, were in the training data of every fold that is used"
         say(f"Warning: {what}; a score on them says nothing about new tiles.")

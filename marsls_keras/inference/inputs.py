@@ -18,7 +18,12 @@ Say = Callable[[str], None]
 
 
 def bands_of(runs: Sequence[Run]) -> list[str]:
-    """Return the bands that runs ask for, as in their configurations, each once."""
+    """Return the bands that runs ask for, as in their configurations, each once.
+
+    Example:
+        >>> bands_of([Run.open("runs/base")])  # doctest: +SKIP
+        ['red', 'green', 'blue', 'dem', 'slope', 'thermal', 'gray']
+    """
     return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
 
 
@@ -29,6 +34,10 @@ def purpose_of(images: Dataset, run: Run, say: Say) -> Purpose:
         images: The images, a plain folder.
         run: The run.
         say: Told if they lie outside the training pictures.
+
+    Example:
+        >>> purpose_of(Dataset.from_images("data/test"), Run.open("runs/base"), print)  # doctest: +SKIP
+        <Purpose.PUBLISHED: 'published'>
     """
     root = run.data_root
     try:
@@ -48,14 +57,24 @@ def purpose_of(images: Dataset, run: Run, say: Say) -> Purpose:
     return Purpose.REGION
 
 
-def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say: Say) -> Tiles:
+def read_images(images: Path, release: str, runs: Sequence[Run], view_set: str, say: Say) -> Tiles:
     """Read a folder of image tiles that these runs can predict, and after them the tiles around that windows of a set of views see.
+
+    Args:
+        images: The folder.
+        release: Release of the tiles, or "auto".
+        runs: The runs that will predict them.
+        view_set: Name of a set of views.
+        say: Told what windows see.
 
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
+
+    Example:
+        >>> tiles = read_images(Path("data/test"), "auto", [Run.open("runs/base")], "d4@256", print)  # doctest: +SKIP
     """
     folder, data = Dataset.from_images(images), runs[0].config.data
-    sight = cells_seen(views, folder.tiles[0], release, data.resize)
+    sight = cells_seen(view_set, folder.tiles[0], release, data.resize)
     dataset = surrounded(folder, runs[0], say) if sight else folder
     chosen = dataset.tiles[: len(folder.tiles)]
     tiles = load_with_neighbours(dataset, chosen, bands_of(runs), release, data.resize, data.cache, sight)
@@ -65,7 +84,13 @@ def read_images(images: Path, release: str, runs: Sequence[Run], views: str, say
 
 
 def surrounded(folder: Dataset, run: Run, say: Say) -> Dataset:
-    """Return a folder of images and, after them, the tiles of a run's data known to lie in the same picture; say whether any do."""
+    """Return a folder of images and, after them, the tiles of a run's data known to lie in the same picture; say whether any do.
+
+    Example:
+        >>> folder = Dataset.from_images("data/test")  # doctest: +SKIP
+        >>> len(surrounded(folder, Run.open("runs/base"), print).tiles) >= len(folder.tiles)  # doctest: +SKIP
+        True
+    """
     number, root = len(folder.tiles), run.data_root
     if not stitchable(folder.tiles):
         return folder

@@ -110,4 +110,5 @@ def at_edge(known: np.ndarray, neighbourhood: np.ndarray) -> np.ndarray:
         [[True, True, True], [True, False, True], [True, True, True]]
     """
     framed = np.pad(known, ((0, 0), (1, 1), (1, 1)))
-    return ndimage.binary_dilation(~framed, neighbourhood)[:, 1:-1, 1:-1]
+    found: np.ndarray = ndimage.binary_dilation(~framed, neighbourhood)[:, 1:-1, 1:-1]
+    return found

@@ -202,7 +202,7 @@ class NestedSearch:
             found = [scored(current.replace(**{name: option})) for option in options]
         return max([best, *found], key=lambda pair: pair[0])[1]
 
-    def _suggested(self, element: SuggestedElement, current: Decision, scored: Callable[[Decision], _Scored]) -> _Scored:
+    def _suggested(self, element: SuggestedElement[Any], current: Decision, scored: Callable[[Decision], _Scored]) -> _Scored:
         """Return the best of the options that Optuna's TPE suggests for an element."""
 
         def objective(trial: optuna.Trial) -> float:

@@ -74,21 +74,21 @@ def twin(run, tmp_path) -> Run:
 
 def test_weights_and_logits(run, twin, new_tiles, each):
     weights = {"tiny": 0.3, "twin": 0.7}
-    probability, *_ = predict_ensemble([run, twin], [0], new_tiles, VIEWS, weights=weights)
+    probability, *_ = predict_ensemble([run, twin], [0], new_tiles, VIEWS, run_weights=weights)
     assert np.abs(probability - (0.3 * each[0] + 0.7 * each[1]).mean(0)).max() < 1e-6
-    probability, *_ = predict_ensemble([run, twin], [0], new_tiles, VIEWS, weights=weights, averaging="logit")
+    probability, *_ = predict_ensemble([run, twin], [0], new_tiles, VIEWS, run_weights=weights, averaging="logit")
     logits = logit(np.clip(each, 2**-11, 1 - 2**-11))  # what half precision, in which predictions are kept, can hold
     expected = expit((0.3 * logits[0] + 0.7 * logits[1]).mean(0))
     assert np.abs(probability - expected).max() < 1e-5 and np.abs(expected - each.mean((0, 1))).max() > 1e-4
     said = []
-    probability, *_ = predict_ensemble([run, twin], [0, 1], new_tiles, VIEWS, said.append, weights={"tiny": 0.0, "twin": 1.0})
+    probability, *_ = predict_ensemble([run, twin], [0, 1], new_tiles, VIEWS, said.append, run_weights={"tiny": 0.0, "twin": 1.0})
     assert [line.split(",")[0] for line in said] == ["Run twin"] * 2  # a run without weight is not asked
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6
 
 
 def test_weights_count_among_the_members_that_did_not_train_on_a_tile(run, twin, out_of_fold):
     weights = {"tiny": 0.2, "twin": 0.8}
-    probability, seen, leaked, *_ = predict_ensemble([run, twin], [0, 1], out_of_fold.tiles, ["identity"], weights=weights)
+    probability, seen, leaked, *_ = predict_ensemble([run, twin], [0, 1], out_of_fold.tiles, ["identity"], run_weights=weights)
     assert (seen, leaked) == (20, [])
     own, other = np.zeros(probability.shape), np.zeros(probability.shape)
     for fold in (0, 1):

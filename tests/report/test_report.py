@@ -177,6 +177,13 @@ def test_the_expected_figure_is_quoted_and_a_plain_decision_is_not_called_tuned(
     assert [row[:2] for row in rows_of(page, "scores over all pixels")] == [["tuned, nested", "0.4321"], ["baseline, kept", miou]]
 
 
+def test_a_mean_of_logits_is_shown_and_is_no_plain_decision():
+    changed = edited(make_run().decision, views="identity", threshold=0.5, averaging="logit")
+    page = render([make_run(decision=changed)])
+    assert "what is averaged logit" in Page(page).text and "threshold 0.5 on the probability views identity averaged" in Page(page).text
+    assert [row[0] for row in rows_of(page, "scores over all pixels")] == ["tuned, nested", "tuned", "baseline"]
+
+
 def test_the_figures_of_an_ensemble_are_not_taken_for_those_of_a_run():
     run = make_run()
     page = render([make_run(decision=edited(run.decision, runs=["default", "other"]))])

@@ -177,8 +177,9 @@ class MaskStep(Element[Value]):
 
     Example:
         >>> from marsls_keras.inference.decision_elements.min_area import MIN_AREA
-        >>> MIN_AREA.apply(2, np.eye(3, dtype=bool)[:1], np.ones((1, 3), bool), scale=1.0).any()
-        False
+        >>> speck = np.pad(np.ones((1, 1), bool), 1)
+        >>> int(MIN_AREA.apply(2, speck, np.ones_like(speck), scale=1.0).sum())
+        0
     """
 
     @abstractmethod
