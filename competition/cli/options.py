@@ -24,13 +24,6 @@ Conflicts = StrEnum("Conflicts", ["error", "union", "ignore"])
 Release = Annotated[FormOrAuto, Option(help="What the tiles are; auto tells by names and values.")]
 
 
-class Purpose(StrEnum):
-    """What a decision is for, as in `marsls_keras.inference.decision`."""
-
-    region = "region"
-    published = "published"
-
-
 class Align(StrEnum):
     """Ways of alignment, as in `marsls_keras.inference.align.align`."""
 

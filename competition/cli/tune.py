@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli.options import AsJson, Purpose, RunNames, Runs, next_line, parse_folds
+from competition.cli.options import AsJson, RunNames, Runs, next_line, parse_folds
 from marsls_keras.errors import InputError
+from marsls_keras.inference.purpose import Purpose
 
 
 class _What(StrEnum):
@@ -57,7 +58,7 @@ def tune(
     from marsls_keras.runs.run import Run
 
     names = run or ["default"]
-    aim = (purpose or Purpose.region).value
+    aim = purpose or Purpose.REGION
     decision, path = tune.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], say, aim)
     if as_json:
         show_json(decision.to_json())

@@ -306,6 +306,26 @@ class Decision:
         return decision
 
     @classmethod
+    def from_values(cls, values: dict[str, Any], source: str | Path) -> Decision:
+        """Return a decision from values of elements that a file holds.
+
+        Args:
+            values: As the arguments of the class.
+            source: The file, which errors name.
+
+        Raises:
+            DecisionError: If there is no element of a name, or a value has not the form of its element.
+
+        Example:
+            >>> Decision.from_values({"views": "d4", "averaging": "logit"}, "full.json").averaging
+            'logit'
+        """
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise DecisionError(f"{source} is damaged, was edited, or is of another version: {error}") from None
+
+    @classmethod
     def from_json(cls, content: Any, source: str | Path = "The decision") -> Decision:
         """Return the decision of the content of decision.json. Its seal is not looked at.
 

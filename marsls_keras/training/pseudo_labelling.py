@@ -81,7 +81,8 @@ def pseudo_labelled(
     if folder is None:
         return plan, None
     if begun is not None:
-        images = _read(run, folder, Decision(**begun.decision).view_set, labelled, say)
+        averaged = Decision.from_values(begun.decision, run.fold_path(FULL) / "full.json")
+        images = _read(run, folder, averaged.view_set, labelled, say)
         if images.digest != begun.images_sha256:
             raise InputError(
                 f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in {begun.folder} (SHA-256 "

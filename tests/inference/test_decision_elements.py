@@ -174,3 +174,10 @@ def test_a_decision_is_frozen_hashable_and_equal_by_its_values():
 def test_a_decision_has_no_wrong_values(values):
     with pytest.raises(ValueError, match=f"^{next(iter(values))}: .*Received: "):
         Decision(**values)
+
+
+@pytest.mark.parametrize("values", [{"views": "d5"}, {"views": "d4", "newer": 1}])
+def test_values_that_a_file_holds_are_checked_by_its_name(values):
+    with pytest.raises(DecisionError, match=r"^full\.json is damaged, was edited, or is of another version: .*(d5|newer)"):
+        Decision.from_values(values, "full.json")
+    assert Decision.from_values({"views": "d4", "weights": None}, "full.json") == Decision(views="d4")
