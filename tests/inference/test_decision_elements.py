@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import FrozenInstanceError
 from typing import Annotated
 
 import numpy as np
@@ -158,26 +157,3 @@ def test_weights_of_other_runs_are_refused():
         with pytest.raises(DecisionError, match="weights should have one of each of the runs default, and not all of them 0"):
             Decision.from_json({**content, "weights": weights})
     assert Decision.from_json({**content, "weights": {"default": 1.0}}).describe() == "views d4, threshold 0.45"  # one run has no weights
-
-
-def test_a_decision_is_frozen_hashable_and_equal_by_its_values():
-    decision = Decision(threshold=0.4, weights={"a": 0.7, "b": 0.3})
-    assert decision == Decision(weights={"a": 0.7, "b": 0.3}, threshold=0.4) and len({decision, decision.replace(), Decision()}) == 2
-    with pytest.raises(FrozenInstanceError):
-        decision.values = ()
-    assert repr(decision) == "Decision(views='identity', weights={'a': 0.7, 'b': 0.3}, threshold=0.4)"
-    assert decision.averages_only() == Decision(weights={"a": 0.7, "b": 0.3}) and not decision.is_plain
-    assert Decision(weights={"a": 0.5, "b": 0.5}).is_plain and not Decision(averaging="logit").is_plain
-
-
-@pytest.mark.parametrize("values", [{"threshold": 0.0}, {"threshold": "0.5"}, {"views": "d5"}, {"min_area": -1}, {"averaging": "mean"}])
-def test_a_decision_has_no_wrong_values(values):
-    with pytest.raises(ValueError, match=f"^{next(iter(values))}: .*Received: "):
-        Decision(**values)
-
-
-@pytest.mark.parametrize("values", [{"views": "d5"}, {"views": "d4", "newer": 1}])
-def test_values_that_a_file_holds_are_checked_by_its_name(values):
-    with pytest.raises(DecisionError, match=r"^full\.json is damaged, was edited, or is of another version: .*(d5|newer)"):
-        Decision.from_values(values, "full.json")
-    assert Decision.from_values({"views": "d4", "weights": None}, "full.json") == Decision(views="d4")
