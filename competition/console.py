@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from marsls_keras.counts import IMAGE_SCORES, NO_INTERVAL, SCORES
+
+if TYPE_CHECKING:
+    from marsls_keras.inference.decision_record import ElementGain
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
 _FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
@@ -124,21 +127,19 @@ def detection_table(title: str, found: dict[str, Any]) -> Table:
     return table(title, ["", *(LABELS[score] for score in IMAGE_SCORES)], [[f"{right} of {number} right", *found["scores"].values()]])
 
 
-def elements_table(title: str, elements: Iterable[dict[str, Any]]) -> Table:
-    """Return a table of the gain of each element of a decision, from `elements` of decision.json.
+def elements_table(title: str, elements: Iterable[ElementGain]) -> Table:
+    """Return a table of what each element of a decision gains.
 
     Example:
-        >>> gain = {"miou": 0.01, "interval": (0.002, 0.018)}
-        >>> elements_table("Elements", [{"element": "threshold", "value": 0.45, "gain": gain, "alone": gain, "kept": True}]).row_count
+        >>> from marsls_keras.inference.decision_record import ElementGain, Gain
+        >>> gain = Gain(miou=0.01, interval=(0.002, 0.018))
+        >>> elements_table("Elements", [ElementGain(element="threshold", value=0.45, gain=gain, alone=gain, kept=True)]).row_count
         1
     """
     cells = []
     for row in elements:
-        value = row["value"]
-        shown = ", ".join(f"{run} {weight:g}" for run, weight in value.items()) if isinstance(value, dict) else value
-        shown = f"{shown:g}" if isinstance(shown, float) else shown
-        gains = [(signed(row[of]["miou"]), " to ".join(map(signed, row[of]["interval"] or ())) or "–") for of in ("gain", "alone")]
-        cells.append([row["element"], shown, *gains[0], *gains[1], "kept" if row["kept"] else "left out"])
+        gains = [(signed(gain.miou), " to ".join(map(signed, gain.interval or ())) or "–") for gain in (row.gain, row.alone)]
+        cells.append([row.element, row.cell, *gains[0], *gains[1], "kept" if row.kept else "left out"])
     return table(title, ["", "value", "gain in mIoU", "95 % interval", "gain alone", "95 % interval", ""], cells)
 
 

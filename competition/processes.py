@@ -66,7 +66,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
         Interrupted: If a signal came; it was passed on, and the processes have saved their state.
 
     Example:
-        >>> train_side_by_side({fold: ["train", "--fold", str(fold)] for fold in (0, 1)}, device_environments(2), print)
+        >>> train_side_by_side({fold: ["train", "--fold", str(fold)] for fold in (0, 1)}, device_environments(2))
     """
     from marsls_keras.signals import Signals
 

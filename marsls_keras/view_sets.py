@@ -1,4 +1,4 @@
-"""Views for test-time augmentation by name, and the grammar of their sets."""
+"""Names of the views of test-time augmentation, and the grammar of their sets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ VIEW_SETS: dict[str, tuple[str, ...]] = {
 
 
 def split_view(view: str) -> tuple[str, int | None, int | None]:
-    """Return what a view does and, if it is one of windows ("<view>@<window>/<stride>"), their side and stride in pixels."""
+    """Return what a view does and, if it is one of windows ("<view>@<window>/<stride>"), their side and stride in pixels.
+
+    Example:
+        >>> split_view("rot90@256/128")
+        ('rot90', 256, 128)
+    """
     plain, at, sizes = view.partition("@")
     if not at:
         return plain, None, None
@@ -52,7 +57,12 @@ def split_view(view: str) -> tuple[str, int | None, int | None]:
 
 
 def of_windows(name: str) -> bool:
-    """Return whether a set of views is one of windows across tile borders instead of single tiles."""
+    """Return whether a set of views is one of windows across tile borders instead of single tiles.
+
+    Example:
+        >>> of_windows("d4@256")
+        True
+    """
     return "@" in name
 
 
@@ -64,6 +74,10 @@ def views_of(name: str) -> Sequence[str]:
 
     Raises:
         InputError: If there is no such set, or windows are smaller than 32 pixels or leave gaps.
+
+    Example:
+        >>> views_of("scales@64")
+        ('identity@64/32', 'scale_0.75@64/32', 'scale_1.25@64/32')
     """
     plain, at, sizes = name.partition("@")
     if plain not in VIEW_SETS:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AUTO, AsJson, Folds, OwnData, Purpose, Release, Runs, parse_folds
+from competition.cli.options import AUTO, AsJson, Folds, OwnData, Release, Runs, parse_folds
+from marsls_keras.inference.purpose import Purpose
 
 
 class _Split(StrEnum):

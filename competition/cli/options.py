@@ -26,13 +26,6 @@ Conflicts = StrEnum("Conflicts", ["error", "union", "ignore"])
 Release = Annotated[FormOrAuto, Option(help="What the tiles are; auto tells by names and values.")]
 
 
-class Purpose(StrEnum):
-    """What a decision is for, as in `marsls_keras.inference.decision`."""
-
-    region = "region"
-    published = "published"
-
-
 def parse_folds(text: str | None) -> list[Any] | None:
     """Return the folds that --folds names; None if it was not given.
 

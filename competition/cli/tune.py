@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli.options import AsJson, Purpose, RunNames, Runs, next_line, parse_folds
+from competition.cli.options import AsJson, RunNames, Runs, next_line, parse_folds
 from marsls_keras.errors import InputError
+from marsls_keras.inference.purpose import Purpose
 
 
 class _What(StrEnum):
@@ -53,38 +54,36 @@ def tune(
     from competition.submission.suitable import for_challenge
     from competition.submission.write import images_there
     from marsls_keras.counts import NO_INTERVAL
-    from marsls_keras.inference.decision import IN_WORDS, described
+    from marsls_keras.inference.decision_record import Figures
     from marsls_keras.runs.run import Run
 
     names = run or ["default"]
-    aim = (purpose or Purpose.region).value
+    aim = purpose or Purpose.REGION
     decision, path = tune.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], aim)
     if as_json:
-        show_json(decision)
+        show_json(decision.to_json())
         return
-    honest = decision["nested"]
-    rows = [(f"threshold 0.5, views {decision['baseline']['views']}", decision["baseline"]["scores"], decision["baseline"]["interval"])]
-    if honest:
-        rows.append(("tuned, nested across folds", honest["scores"], honest["interval"]))
-    rows.append(("tuned, on the same tiles", decision["tuned"]["scores"], decision["tuned"]["interval"]))
-    show(score_table(f"{'+'.join(names)}: {len(decision['folds'])} fold(s), out-of-fold, for {IN_WORDS[aim]}", rows))
-    if decision["baseline"]["interval"] is None:
+    assert (tuning := decision.tuning) and tuning.baseline and tuning.tuned and tuning.expected, "tune measures all of these"
+    rows: list[tuple[str, Figures]] = [(f"threshold 0.5, views {tuning.baseline.views}", tuning.baseline)]
+    rows += [("tuned, nested across folds", tuning.nested)] if tuning.nested else []
+    rows += [("tuned, on the same tiles", tuning.tuned)]
+    title = f"{'+'.join(names)}: {len(tuning.folds)} fold(s), out-of-fold, for {tuning.purpose.words}"
+    show(score_table(title, [(label, figures.scores.model_dump(), figures.interval) for label, figures in rows]))
+    if tuning.baseline.interval is None:
         show(f"{NO_INTERVAL.capitalize()}. Nothing tells how far a figure might move, so no element can be kept.")
-    if "regions" in decision["expected"]:
-        show(regions_line(decision["expected"]["regions"]))
-    show(elements_table("Elements of the decision, nested" + ("" if honest else " across halves of the fold"), decision["elements"]))
+    if "regions" in tuning.expected.model_fields_set:
+        show(regions_line(tuning.expected.regions))
+    show(elements_table("Elements of the decision, nested" + ("" if tuning.nested else " across halves of the fold"), tuning.elements))
     show("An element is kept if its whole interval is above 0.")
-    if any(row["kept"] for row in decision["elements"]):
-        show(decision["bias"])
-    if honest:
-        gain = decision["gain"]
-        ends = NO_INTERVAL if gain["interval"] is None else f"95 % interval {' to '.join(map(signed, gain['interval']))}"
-        show(f"Gain of tuning: {signed(gain['miou'])} mIoU ({ends}).")
-        helped = gain["interval"] is not None and gain["interval"][0] > 0
-        show("Quote the nested figure." if helped else "The interval is not above 0, so the plain decision is kept.")
+    if any(row.kept for row in tuning.elements):
+        show(tuning.bias)
+    if gain := tuning.gain:
+        ends = NO_INTERVAL if gain.interval is None else f"95 % interval {' to '.join(map(signed, gain.interval))}"
+        show(f"Gain of tuning: {signed(gain.miou)} mIoU ({ends}).")
+        show("Quote the nested figure." if gain.credible else "The interval is not above 0, so the plain decision is kept.")
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
-    show(f"Decision: {described(decision)} → {path}")
+    show(f"Decision: {decision.describe()} → {path}")
     if for_challenge(Run.open(runs / names[0])):
         images = None if images_there(Run.open(runs / names[0])) else "DIR"
         show(next_line("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--images", images), ("--runs", runs)))

@@ -15,9 +15,11 @@ from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold, blocks_of, require_held_out
 from marsls_keras.errors import InputError
-from marsls_keras.inference.decision import PLAIN, REGION, segment
-from marsls_keras.inference.ensemble import fitting, predict_decided, refuse_leaked
-from marsls_keras.inference.inputs import decision_of, read_inputs
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided, refuse_leaked
+from marsls_keras.inference.inputs import read_inputs
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.intervals import region_spread, score_interval
 from marsls_keras.runs.opened import open_runs
@@ -80,7 +82,7 @@ class _Predicted:
     landslide: np.ndarray | None
     places: Sequence[TileRef]
     blocks: np.ndarray
-    decision: dict[str, Any]
+    decision: Decision
     used: list[Fold]
     regions: np.ndarray | None = None
     isolated: bool = False
@@ -99,14 +101,14 @@ def evaluate(request: EvaluateRequest) -> dict[str, Any]:
     """
     found = _out_of_fold(request) if request.split == OUT_OF_FOLD else _of_split(request)
     decision, landslide = found.decision, found.landslide
-    counts = confusion(found.tiles.masks, segment(decision, found.probability, found.places), axis=(1, 2))
+    counts = confusion(found.tiles.masks, decision.segment(found.probability, found.places), axis=(1, 2))
     per_tile = counts.scores()
     return {
         "run": request.name,
         "split": request.split,
         "folds": found.used,
         "tiles": len(found.tiles),
-        **{key: decision[key] for key in PLAIN},
+        **decision.to_values(),
         "scores": counts.pooled().scores(),
         "interval": score_interval(counts, found.blocks),
         "regions": None if found.regions is None else region_spread(counts, found.regions),
@@ -129,17 +131,17 @@ def _out_of_fold(request: EvaluateRequest) -> _Predicted:
     require_held_out(request.folds)
     opened, used = open_runs([request.name], request.runs, request.folds)
     pool = pool_tiles(opened[0], request.data)
-    decision = fitting(decision_of(opened, used, request.purpose), pool.refs)
-    isolated = (request.purpose or decision.get("for", REGION)) == REGION
-    oof = collect(opened, pool, views_of(decision["views"]), request.folds, isolated)
+    decision = decision_of(opened, used, request.purpose).fit(pool.refs)
+    isolated = (request.purpose or decision.purpose or Purpose.REGION) == Purpose.REGION
+    oof = collect(opened, pool, views_of(decision.view_set), request.folds, isolated)
     several = oof.geographic and len(set(oof.folds.tolist())) > 1
     among = None
-    if several and isolated and of_windows(decision["views"]):
+    if several and isolated and of_windows(decision.view_set):
         among = _among_neighbours(opened, pool, decision, request.folds)
     return _Predicted(
         tiles=oof.tiles,
-        probability=oof.probability(decision["views"], decision["weights"], decision["averaging"]),
-        landslide=oof.image_probability(decision["views"], decision["weights"]),
+        probability=oof.probability(decision.view_set, decision.run_weights, decision.averaging),
+        landslide=oof.image_probability(decision.view_set, decision.run_weights),
         places=oof.places,
         blocks=oof.blocks,
         decision=decision,
@@ -159,18 +161,18 @@ def _of_split(request: EvaluateRequest) -> _Predicted:
     if not all(ref.labelled for ref in refs):
         raise InputError(f"The split {request.split} of {dataset.root} has no masks, so it cannot be scored.")
     decision = decision_of(opened, used, request.purpose)
-    sight = cells_seen(decision["views"], refs[0], request.release, config.resize)
+    sight = cells_seen(decision.view_set, refs[0], request.release, config.resize)
     inputs = read_inputs(dataset, refs, opened, request.release, sight, config.cache, f"The split {request.split}")
-    decision = fitting(decision, refs)
+    decision = decision.fit(refs)
     probability, _, leaked, landslide, _ = predict_decided(opened, used, inputs, decision)
     refuse_leaked(leaked)
     blocks = np.array(blocks_of(refs, inputs.tiles.traces, config.block_size))
     return _Predicted(inputs.wanted, probability, landslide, refs, blocks, decision, used)
 
 
-def _among_neighbours(opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None) -> dict[str, Any]:
+def _among_neighbours(opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None) -> dict[str, Any]:
     """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
-    other = collect(opened, pool, views_of(decision["views"]), folds)
-    probability = other.probability(decision["views"], decision["weights"], decision["averaging"])
-    counts = confusion(other.tiles.masks, segment(decision, probability, other.places), axis=(1, 2))
+    other = collect(opened, pool, views_of(decision.view_set), folds)
+    probability = other.probability(decision.view_set, decision.run_weights, decision.averaging)
+    counts = confusion(other.tiles.masks, decision.segment(probability, other.places), axis=(1, 2))
     return {"scores": counts.pooled().scores(), "interval": score_interval(counts, other.blocks)}

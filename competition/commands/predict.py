@@ -14,10 +14,10 @@ from marsls_keras.data.formats.tiff import write_raster
 from marsls_keras.data.formats.tile import resample
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.splits import Fold
-from marsls_keras.inference.decision import PLAIN, full_size
-from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided, tell_leaked
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
-from marsls_keras.inference.inputs import decision_of, purpose_of, read_inputs, surrounded
+from marsls_keras.inference.inputs import purpose_of, read_inputs, surrounded
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.inference.uncertainty import entropy
 from marsls_keras.runs.opened import open_runs
@@ -78,7 +78,7 @@ def predict(request: PredictRequest) -> dict[str, Any]:
     opened, used = open_runs(request.names, request.runs, request.folds)
     dataset = Dataset.from_images(images)
     aim = purpose_of(dataset, opened[0])
-    decision = fitting(decision_of(opened, used, aim), dataset.tiles)
+    decision = decision_of(opened, used, aim).fit(dataset.tiles)
     sizes = expected_names(images, request.release)  # every header is read before the first raster is written
     earlier = require_free(out, images, request.overwrite)
     if request.mosaic:
@@ -90,11 +90,11 @@ def predict(request: PredictRequest) -> dict[str, Any]:
     joined = [out / f"{kind}.tif" for kind in written] if request.mosaic else []
     planned = [*joined, *(out / kind / f"{ref.image.stem}.tif" for kind in written for ref in dataset.tiles)]
     foreground = 0
-    sight = cells_seen(decision["views"], dataset.tiles[0], request.release, opened[0].config.data.resize)
+    sight = cells_seen(decision.view_set, dataset.tiles[0], request.release, opened[0].config.data.resize)
     if sight:
         dataset = surrounded(dataset, opened[0])
     # Windows see other tiles, wherever they are in the order of names, as components do.
-    step = number if sight or decision["across_borders"] else _CHUNK
+    step = number if sight or decision.across_borders else _CHUNK
     for first in range(0, number, step):
         chosen = dataset.tiles[first : min(first + step, number)]
         cache = opened[0].config.data.cache if step > _CHUNK else "memory"
@@ -103,7 +103,7 @@ def predict(request: PredictRequest) -> dict[str, Any]:
         tell_leaked(leaked)
         if first == 0:
             begin(out, earlier, planned)
-        done = full_size(decision, probability, chosen, [sizes[ref.image.name] for ref in chosen])
+        done = decision.full_size(probability, chosen, [sizes[ref.image.name] for ref in chosen])
         for i, (ref, geo, (values, mask)) in enumerate(zip(chosen, inputs.wanted.geo, done, strict=True)):
             foreground += int(mask.sum())
             bands = [values, mask]
@@ -120,7 +120,7 @@ def predict(request: PredictRequest) -> dict[str, Any]:
     return {
         "out": str(out),
         "tiles": number,
-        **{key: decision[key] for key in PLAIN},
+        **decision.to_values(),
         "pseudo_labels": pseudo_trained(opened, used),
         "foreground_ratio": foreground / pixels,
         "folders": [str(out / kind) for kind in written],

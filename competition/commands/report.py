@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from competition.ledger.answers import LEDGER, answers
 from competition.search.study_record import StudyRecord
 from marsls_keras.errors import InputError
-from marsls_keras.inference.decision import REGION, decision_path, plain_decision, read_decision, segment
-from marsls_keras.inference.ensemble import fitting
+from marsls_keras.inference.decision_files import decision_path, plain_decision, read_decision
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.json_records import read_record
 from marsls_keras.progress import stage
 from marsls_keras.runs.names import run_folder
@@ -56,10 +56,10 @@ def _gather(run: Run, data: Path | None) -> RunReport:
 
     decision = read_decision([run], folds)
     pool = pool_tiles(run, data)
-    followed = fitting(decision or plain_decision([run]), pool.refs)
-    oof = collect([run], pool, views_of(followed["views"]), folds, followed.get("for", REGION) == REGION)
+    followed = (decision or plain_decision([run])).fit(pool.refs)
+    oof = collect([run], pool, views_of(followed.view_set), folds, (followed.purpose or Purpose.REGION) is Purpose.REGION)
     # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
-    probability = oof.probability(followed["views"], averaging=followed["averaging"])
+    probability = oof.probability(followed.view_set, averaging=followed.averaging)
     return RunReport(
         name=run.name,
         config=(run.path / "config.yaml").read_text(encoding="utf-8"),
@@ -83,6 +83,6 @@ def _gather(run: Run, data: Path | None) -> RunReport:
         bands=oof.tiles.bands,
         masks=oof.tiles.masks,
         probability=probability,
-        predicted=segment(followed, probability, oof.places),
+        predicted=followed.segment(probability, oof.places),
         study=read_record(searched, StudyRecord) if (searched := run.path / "search" / "study.json").exists() else None,
     )

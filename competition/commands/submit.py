@@ -19,9 +19,9 @@ from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, MarslsError
 from marsls_keras.files import read_json
-from marsls_keras.inference.decision import PLAIN, full_size
-from marsls_keras.inference.ensemble import fitting, predict_decided, tell_leaked
-from marsls_keras.inference.inputs import decision_of, purpose_of, read_images
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided, tell_leaked
+from marsls_keras.inference.inputs import purpose_of, read_images
 from marsls_keras.runs.opened import open_runs
 from marsls_keras.training.pseudo_labelling import pseudo_trained
 from marsls_keras.view_sets import of_windows
@@ -76,10 +76,9 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
     out = request.out or Path("submissions") / f"{'+'.join(request.names)}.zip"
     decision = decision_of(opened, used, purpose_of(Dataset.from_images(images), opened[0]))
     expected = expected_names(images, request.release)
-    inputs = read_images(images, request.release, opened, decision["views"])
-    decision = fitting(decision, inputs.refs)
-    expected_score = decision.get("expected")
-    if of_windows(decision["views"]) and not inputs.surroundings and not decision.get("isolated"):
+    inputs = read_images(images, request.release, opened, decision.view_set)
+    decision = decision.fit(inputs.refs)
+    if of_windows(decision.view_set) and not inputs.surroundings and not decision.isolated:
         logger.info(
             "The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without."
         )
@@ -90,15 +89,15 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
         "surroundings": inputs.surroundings,
         "runs": {run.name: {"folds": run.digest(used), "data": run.fingerprint["sha256"]} for run in opened},
         "folds": used,
-        **{key: decision[key] for key in PLAIN},
-        "decision": decision,
+        **decision.to_values(),
+        "decision": decision.to_json(),
         "marsls_keras": __version__,
         "pseudo_labels": pseudo_trained(opened, used),
-        "expected": expected_score
+        "expected": decision.expected
         and {
-            "miou": expected_score["scores"]["miou"],
-            "interval": expected_score["interval"],
-            "measured_on": f"tiles held out by folds {', '.join(map(str, decision['folds']))}",
+            "miou": decision.expected.scores.miou,
+            "interval": decision.expected.interval,
+            "measured_on": f"tiles held out by folds {', '.join(map(str, decision.folds))}",
         },
     }
 
@@ -112,7 +111,7 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
             )
         tell_leaked(leaked)
         sizes = [expected[ref.image.name] for ref in inputs.refs]
-        for ref, (_, mask) in zip(inputs.refs, full_size(decision, probability, inputs.refs, sizes), strict=True):
+        for ref, (_, mask) in zip(inputs.refs, decision.full_size(probability, inputs.refs, sizes), strict=True):
             yield ref.image.name, mask
 
     write_submission(masks(), out, expected, manifest)

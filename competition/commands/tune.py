@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from marsls_keras.data.splits import require_held_out
-from marsls_keras.files import write_json
-from marsls_keras.inference.decision import REGION, decision_path, plain_decision
-from marsls_keras.inference.decision_record import sealed
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import decision_path, plain_decision
 from marsls_keras.inference.inputs import bands_of
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.inference.sliding_window import require_whole_picture, stitchable
 from marsls_keras.progress import stage
 from marsls_keras.runs.opened import open_runs
@@ -28,8 +27,8 @@ def tune(
     data: Path | None,
     trials: int,
     sets: Sequence[str],
-    purpose: str = REGION,
-) -> tuple[dict[str, Any], Path]:
+    purpose: Purpose = Purpose.REGION,
+) -> tuple[Decision, Path]:
     """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
 
     The candidate sets of views are `sets`, or if there is none those of the first run's configuration. `purpose` is "region", for which the
@@ -48,24 +47,24 @@ def tune(
     for name in filter(of_windows, sets):
         require_whole_picture(stretched, name)
     tiles = pool_tiles(opened[0], data, bands_of(opened))
-    plain = plain_decision(opened)["views"]
+    plain = plain_decision(opened).view_set
     if not stitchable(tiles.refs) and (out := list(filter(of_windows, dict.fromkeys([plain, *sets])))):
         logger.info(
             f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}."
         )
         sets, plain = [name for name in sets if name not in out], plain.partition("@")[0]
     sets = list(dict.fromkeys([plain, *sets]))
-    if purpose == REGION and opened[0].splits.cv not in ("geographic", "areas"):
+    if purpose == Purpose.REGION and opened[0].splits.cv not in ("geographic", "areas"):
         logger.info(
             f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): a new region will score lower, and threshold and "
             "sizes stay as they are. data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
         )
     views = list(dict.fromkeys(view for name in sets for view in views_of(name)))
-    oof = collect(opened, tiles, views, folds, purpose == REGION)
+    oof = collect(opened, tiles, views, folds, purpose == Purpose.REGION)
     from marsls_keras.tuning.nested_search import decide  # with Optuna
 
     with stage("Choosing the decision"):
-        decision = sealed(decide(oof, sets, trials, plain, purpose))
+        decision = decide(oof, sets, trials, plain, purpose).sealed()
     path = decision_path(opened, purpose)
-    write_json(path, decision)
+    decision.write(path)
     return decision, path

@@ -120,7 +120,7 @@ def repair(path: Path, lock: BaseJournalFileLock) -> None:
         RunError: If the damaged file cannot be kept, or the journal not be cut.
 
     Example:
-        >>> repair(Path("journal.log"), JournalFileSymlinkLock("journal.log"), print)
+        >>> repair(Path("journal.log"), JournalFileSymlinkLock("journal.log"))
     """
     if not path.exists() or _whole(path) == path.stat().st_size:
         return

@@ -96,7 +96,7 @@ class StudyWorker:
         InputError: If the study of this name searches something else, or trials of another study are in the folder.
 
     Example:
-        >>> worker = StudyWorker(plan, open_storage(plan.storage, print), [os.environ], print)
+        >>> worker = StudyWorker(plan, open_storage(plan.storage), [os.environ])
         >>> best_trial(worker.run()).value
         0.87
     """

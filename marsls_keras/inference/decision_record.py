@@ -1,136 +1,261 @@
-"""The form of decision.json, and the digest that tells whether it is still what `marsls tune` wrote."""
+"""Form of decision.json: figures that tuning measured, typed, and the digest that tells whether the file was edited."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
-from marsls_keras.config.section import Probability
-from marsls_keras.errors import InputError
-from marsls_keras.json_records import Digest, FoldName, Interval, Name, Number, Record, Scores, read_record
-from marsls_keras.view_sets import views_of
-
-_Pixels = Annotated[int, Field(ge=0, lt=2**31)]
+from marsls_keras.inference.decision_elements import ELEMENTS, Element, in_order
+from marsls_keras.inference.purpose import Purpose
+from marsls_keras.json_records import Digest, FoldName, Interval, Name, Number, Record, Scores
 
 
-def _views(name: str) -> str:
-    try:
-        views_of(name)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    return name
-
-
-_Views = Annotated[str, AfterValidator(_views)]
-
-
-class _Figures(Record):
+class _Reported(Record):
     """Base of what is only reported: it may hold more than this version knows."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class _Summary(_Figures):
+class Figures(_Reported):
+    """Scores of masks, pooled over all tiles.
+
+    Attributes:
+        scores: Scores of the pooled counts.
+        interval: 95 % interval of the mIoU; None where there is one block only.
+        regions: How the scores differ between regions (`marsls_keras.intervals.region_spread`); not set where folds are no regions, None
+            where there is one region only.
+
+    Example:
+        >>> one = Scores(miou=1, iou_fg=1, iou_bg=1, f1=1, precision=1, recall=1)
+        >>> Figures(scores=one, interval=[0.9, 1.0]).scores.miou
+        1.0
+    """
+
     scores: Scores
     interval: Interval | None
+    regions: dict[str, Any] | None = None
 
 
-class _Gain(_Figures):
+class Baseline(Figures):
+    """Figures of the plain decision.
+
+    Attributes:
+        views: Its set of views.
+        threshold: Its threshold.
+
+    Example:
+        >>> one = Scores(miou=1, iou_fg=1, iou_bg=1, f1=1, precision=1, recall=1)
+        >>> Baseline(scores=one, interval=None).threshold
+        0.5
+    """
+
+    views: Name = "identity"
+    threshold: float = 0.5
+
+
+class Gain(_Reported):
+    """Difference in pooled mIoU between two sets of masks of the same tiles.
+
+    Attributes:
+        miou: The difference.
+        interval: Its paired 95 % interval; None where there is one block only.
+
+    Example:
+        >>> Gain(miou=0.01, interval=[-0.001, 0.02]).credible
+        False
+    """
+
     miou: float
     interval: Interval | None
 
+    @property
+    def credible(self) -> bool:
+        """Whether the whole interval is above 0, as that of a choice among many in noise alone hardly ever is."""
+        return self.interval is not None and self.interval[0] > 0
 
-class _PerFold(_Figures):
+
+class FoldChoice(_Reported):
+    """What was chosen on the other folds for one fold, and the mIoU that it has there.
+
+    Attributes:
+        fold: The fold.
+        views: Its set of views; the values of the other elements are further keys.
+        threshold: Its threshold.
+        miou: Pooled mIoU of the fold's tiles.
+
+    Example:
+        >>> FoldChoice(fold=0, views="d4", threshold=0.45, miou=0.8, min_area=24).miou
+        0.8
+    """
+
     fold: Number
     views: Name
     threshold: float
     miou: float
 
 
-class _Nested(_Summary):
-    per_fold: list[_PerFold] = []  # noqa: RUF012 - pydantic copies it
+class NestedFigures(Figures):
+    """Figures of masks of which each fold's were chosen on the other folds.
+
+    Attributes:
+        per_fold: What was chosen for each fold.
+
+    Example:
+        >>> one = Scores(miou=1, iou_fg=1, iou_bg=1, f1=1, precision=1, recall=1)
+        >>> NestedFigures(scores=one, interval=None).per_fold
+        []
+    """
+
+    per_fold: list[FoldChoice] = []  # noqa: RUF012 - pydantic copies it
 
 
-class _Element(_Figures):
+class ElementGain(_Reported):
+    """What one element of the decision gains.
+
+    Attributes:
+        element: Its name.
+        value: Its value; of one that is kept, the decision's.
+        gain: Its nested gain over the elements that were kept before it.
+        alone: Its nested gain over the plain decision.
+        kept: Whether the decision has it.
+
+    Example:
+        >>> nothing = Gain(miou=0.0, interval=None)
+        >>> ElementGain(element="min_area", value=24, gain=nothing, alone=nothing, kept=False).kept
+        False
+    """
+
     element: Name
-    value: str | float | dict[str, float] | None
-    gain: _Gain
-    alone: _Gain
+    value: str | bool | int | float | dict[str, float] | None
+    gain: Gain
+    alone: Gain
     kept: bool
 
+    @property
+    def title(self) -> str:
+        """Name of the element in the report; of one that a later version took away, its key."""
+        return ELEMENTS[self.element].title if self.element in ELEMENTS else self.element
 
-class _ViewSet(_Figures):
+    @property
+    def cell(self) -> str:
+        """The value as tables show it."""
+        if self.element not in ELEMENTS:
+            return str(self.value)
+        element = ELEMENTS[self.element]
+        return element.cell(element.from_json(self.value))
+
+
+class ViewSetFigures(_Reported):
+    """Best threshold of a set of views, and the mIoU that it has on the tiles that it was chosen on.
+
+    Example:
+        >>> ViewSetFigures(threshold=0.45, miou=0.8).miou
+        0.8
+    """
+
     threshold: float
     miou: float
 
 
-class DecisionRecord(Record):
-    """The form of decision.json; see `marsls_keras.tuning.nested_search.decide`.
+class Tuning(Record):
+    """What tuning measured: all keys of decision.json but the values of the elements.
 
-    Keys that earlier versions did not write have the values they meant.
+    Attributes:
+        runs: Names of the runs that were tuned together.
+        folds: Folds whose out-of-fold predictions were used.
+        members: SHA-256 of the weights of each fold, by run and fold.
+        purpose: What the decision is for; key "for". Files of earlier versions do not have it: what was chosen on isolated folds is for a
+            region.
+        isolated: Whether the tiles of a fold were taken for all that there are of their picture.
+        expected: Figures to expect on new tiles; None where nothing is known.
+        baseline: Figures of the plain decision.
+        nested: Nested figures of the whole; None where there is one fold only.
+        gain: Gain of the nested figures over the baseline.
+        tuned: Figures of the decision on the tiles that it was chosen on, too good for others.
+        elements: What each element gains.
+        view_sets: The candidate sets of views.
+        bias: What to think of the gains of single elements.
+        created: Time in UTC, ISO 8601.
+        sha256: Digest of the rest of the file; None before it is written, and of files of earlier versions.
+
+    Example:
+        >>> Tuning(runs=["base"], folds=[0], members={"base": {"0": "ab" * 32}}).purpose
+        <Purpose.PUBLISHED: 'published'>
     """
 
     runs: Annotated[list[Name], Field(min_length=1)]
     folds: Annotated[list[Number], Field(min_length=1)]
     members: dict[Name, dict[FoldName, Digest]]
-    purpose: Literal["region", "published"] = Field("published", alias="for")
+    purpose: Annotated[Purpose, Field(alias="for", strict=False)] = Purpose.PUBLISHED
     isolated: bool = False
-    views: _Views
-    weights: dict[Name, Probability] | None = None
-    averaging: Literal["probability", "logit"] = "probability"
-    threshold: Annotated[float, Field(gt=0, le=1)]
-    max_hole: _Pixels = 0
-    min_area: _Pixels = 0
-    across_borders: bool = False
-    expected: _Summary | None = None
-    baseline: _Summary | None = None
-    nested: _Nested | None = None
-    gain: _Gain | None = None
-    tuned: _Summary | None = None
-    elements: list[_Element] = []  # noqa: RUF012 - pydantic copies it
-    view_sets: dict[Name, _ViewSet] = {}  # noqa: RUF012
+    expected: Figures | None = None
+    baseline: Baseline | None = None
+    nested: NestedFigures | None = None
+    gain: Gain | None = None
+    tuned: Figures | None = None
+    elements: list[ElementGain] = []  # noqa: RUF012 - pydantic copies it
+    view_sets: dict[Name, ViewSetFigures] = {}  # noqa: RUF012
     bias: str | None = None
     created: str = ""
     sha256: Digest | None = None
 
     remedy: ClassVar[str] = "Run marsls tune again."
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_purpose(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "for" not in value:
+            return {**value, "for": (Purpose.REGION if value.get("isolated") is True else Purpose.PUBLISHED).value}
+        return value
+
     @model_validator(mode="after")
-    def _agree(self) -> DecisionRecord:
+    def _agree(self) -> Tuning:
         if set(self.members) != set(self.runs):
             raise ValueError(f"members should be those of the runs {', '.join(self.runs)}, found {', '.join(self.members) or 'none'}")
         folds = sorted(map(str, self.folds))
         if wrong := [run for run, digests in self.members.items() if sorted(digests) != folds]:
             raise ValueError(f"members.{wrong[0]} should have the weights of the folds {', '.join(folds)}")
-        if self.weights is not None and (set(self.weights) != set(self.runs) or sum(self.weights.values()) <= 0):
-            raise ValueError(f"weights should have one of each of the runs {', '.join(self.runs)}, and not all of them 0")
         return self
 
 
-def sealed(decision: dict[str, Any]) -> dict[str, Any]:
-    """Return a decision with the SHA-256 of what it says as "sha256"."""
-    return {**decision, "sha256": _digest(decision)}
+class _DecisionFile(Tuning):
+    """Base of the form of decision.json, whose other fields are the elements."""
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> _DecisionFile:
+        for element in in_order():
+            element.check(element.from_json(getattr(self, element.name)), self.runs)
+        return self
 
 
-def read_decision_file(path: Path) -> dict[str, Any]:
-    """Return the content of a decision.json.
+def decision_form() -> type[Record]:
+    """Return the model of decision.json: `Tuning` and a field for each element that is registered.
 
-    Raises:
-        InputError: If it is damaged, not of the form, or was edited since it was sealed: the scores in it would be those of another one.
+    Example:
+        >>> "threshold" in decision_form().model_fields
+        True
     """
-    decision: dict[str, Any] = read_record(path, DecisionRecord)
-    if decision.get("sha256") not in (None, _digest(decision)):  # earlier versions did not seal it
-        raise InputError(
-            f"{path} was edited or damaged since marsls tune wrote it, so the scores in it are not those of this decision. Run marsls tune "
-            "again; or, if it is meant so, remove its key sha256."
-        )
-    return decision
+    return _form(tuple(in_order()))
 
 
-def _digest(decision: dict[str, Any]) -> str:
-    content = {key: value for key, value in decision.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+@lru_cache(maxsize=4)
+def _form(elements: tuple[Element[Any], ...]) -> type[Record]:
+    fields: dict[str, Any] = {
+        element.name: (element.form, Field() if element.required else Field(default=element.default)) for element in elements
+    }
+    return create_model("DecisionFile", __base__=_DecisionFile, **fields)
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of the content of decision.json without its key "sha256".
+
+    Example:
+        >>> digest_of({"threshold": 0.5, "sha256": "…"}) == digest_of({"threshold": 0.5})
+        True
+    """
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

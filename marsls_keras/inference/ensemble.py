@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from marsls_keras.backend import import_backend
 from marsls_keras.data.decoded.checks import without_data
-from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.inference.averaging import gather, shares, spread
+from marsls_keras.inference.decision import Decision
 from marsls_keras.inference.member import load_member
 from marsls_keras.inference.prediction_inputs import PredictionInputs
-from marsls_keras.inference.sliding_window import predict_tiles, stitchable
+from marsls_keras.inference.sliding_window import predict_tiles
 from marsls_keras.inference.uncertainty import RunningVariance
 from marsls_keras.models import has_detection
 from marsls_keras.runs.run import Run
-from marsls_keras.view_sets import of_windows, views_of
+from marsls_keras.view_sets import views_of
 
 logger = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
-    """What an ensemble says about N tiles.
+    """Prediction of N tiles by an ensemble.
 
     Attributes:
         probability: Mean landslide probability, float32 (N, H, W).
@@ -49,11 +49,11 @@ def predict_ensemble(
     folds: Sequence[Fold],
     inputs: PredictionInputs,
     views: Sequence[str],
-    weights: Mapping[str, float] | None = None,
+    run_weights: Mapping[str, float] | None = None,
     averaging: str = "probability",
     uncertainty: bool = False,
 ) -> Prediction:
-    """Predict tiles with all members and views.
+    """Predict tiles with all members and views, and average.
 
     A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were not: otherwise the
     prediction of labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict
@@ -64,13 +64,21 @@ def predict_ensemble(
         folds: Folds of each run.
         inputs: The N tiles to predict, and what windows see around them.
         views: Names of views.
-        weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
+        run_weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
         averaging: What is averaged, "probability" or "logit".
         uncertainty: Whether `variance` is wanted, too.
+
+    Raises:
+        InputError: If a fold is not finished, or a network cannot take tiles of this size.
+
+    Example:
+        >>> inputs = PredictionInputs.alone(tiles)  # doctest: +SKIP
+        >>> predict_ensemble([Run.open("runs/base")], [0, 1], inputs, views_of("d4")).probability.shape  # doctest: +SKIP
+        (12, 128, 128)
     """
     tiles, number = inputs.tiles, inputs.number
     shape = (number, *tiles.masks.shape[1:])
-    share = shares(weights, [run.name for run in runs])
+    share = shares(run_weights, [run.name for run in runs])
     runs = [run for run in runs if run.name in share]
     members = [(run, fold) for run in runs for fold in folds]
     wanted = inputs.wanted
@@ -109,15 +117,20 @@ def predict_decided(
     runs: Sequence[Run],
     folds: Sequence[Fold],
     inputs: PredictionInputs,
-    decision: dict[str, Any],
+    decision: Decision,
     uncertainty: bool = False,
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
 
     A tile without any data has probability 0, whatever the members make of it, and is named.
+
+    Example:
+        >>> decision = decision_of(runs, [0, 1]).fit(inputs.refs)  # doctest: +SKIP
+        >>> found = predict_decided(runs, [0, 1], inputs, decision)  # doctest: +SKIP
+        >>> masks = decision.segment(found.probability, inputs.refs)  # doctest: +SKIP
     """
-    views = views_of(decision["views"])
-    found = predict_ensemble(runs, folds, inputs, views, decision["weights"], decision["averaging"], uncertainty)
+    views = views_of(decision.view_set)
+    found = predict_ensemble(runs, folds, inputs, views, decision.run_weights, decision.averaging, uncertainty)
     if blank := [i for i in range(inputs.number) if without_data(inputs.tiles, i)]:
         names = listing([str(inputs.refs[i].image) for i in blank], 5)
         logger.warning(f"Warning: {len(blank)} tiles have no data in any band; their masks are background:{names}")
@@ -127,34 +140,25 @@ def predict_decided(
     return found
 
 
-def fitting(decision: dict[str, Any], refs: Sequence[TileRef]) -> dict[str, Any]:
-    """Return a decision as it can be followed on some tiles.
-
-    Where it is not known where each lies, views of windows become those of single tiles, and post-processing ends at their borders, which
-    is said, and what score to expect is unknown.
-    """
-    windows, across = of_windows(decision["views"]), decision["across_borders"]
-    if not (windows or across) or stitchable(refs):
-        return decision
-    name = decision["views"].partition("@")[0]
-    instead = [f"views {name} of single tiles instead of {decision['views']}"] if windows else []
-    instead += ["components and holes end at the borders of each"] if across else []
-    logger.info(f"The names of these tiles do not tell where each lies: {', '.join(instead)}.")
-    return {**decision, "views": name, "across_borders": False, "expected": None}
-
-
 def refuse_leaked(leaked: list[str]) -> None:
     """Refuse to score tiles that every member was trained on.
 
     Raises:
         InputError: If there are any; some are named.
+
+    Example:
+        >>> refuse_leaked([])
     """
     if leaked:
         raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
 
 
 def tell_leaked(leaked: list[str]) -> None:
-    """Warn of tiles that every member was trained on."""
+    """Warn of tiles that every member was trained on.
+
+    Example:
+        >>> tell_leaked([])
+    """
     if leaked:
         what = f"{len(leaked)} tiles, such as {leaked[0]}, were in the training data of every fold that is used"
         logger.warning(f"Warning: {what}; a score on them says nothing about new tiles.")

@@ -1,4 +1,4 @@
-"""Joining georeferenced tiles to one raster."""
+"""Join georeferenced tiles to one GeoTIFF."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ def require_rasterio() -> None:
 
     Raises:
         InputError: If it is not installed.
+
+    Example:
+        >>> require_rasterio()  # doctest: +SKIP
     """
     if find_spec("rasterio") is None:
         raise InputError('Joining tiles needs rasterio: pip install "marsls-keras[geo]"')
@@ -33,6 +36,9 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
     Raises:
         InputError: If rasterio is not installed, or the tiles do not lie on one grid of pixels (`require_one_grid`).
         RunError: If the file cannot be written.
+
+    Example:
+        >>> join_tiles(sorted(Path("out/mask").glob("*.tif")), Path("out/mask.tif"))  # doctest: +SKIP
     """
     require_rasterio()
     import rasterio

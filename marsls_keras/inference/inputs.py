@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from marsls_keras.data.decoded.checks import require_same_family
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.load_folder import load_with_neighbours
-from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
-from marsls_keras.inference.decision import IN_WORDS, PUBLISHED, REGION, plain_decision, read_decision
 from marsls_keras.inference.prediction_inputs import PredictionInputs
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.inference.sliding_window import cells_seen, stitchable
 from marsls_keras.runs.run import Run
 
@@ -26,25 +24,7 @@ def bands_of(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(band for run in runs for band in run.config.data.bands))
 
 
-def decision_of(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> dict[str, Any]:
-    """Return the decision of these runs for a purpose; the plain one, saying so, if they were not tuned.
-
-    That of a refit on all tiles is the one that was taken on the folds: nothing else can say anything about it.
-    """
-    decision = read_decision(runs, folds, purpose)
-    options = " ".join(f"--run {run.name}" for run in runs)
-    if decision is None:
-        plain = plain_decision(runs)
-        logger.info(f"Not tuned: threshold 0.5, views {plain['views']}. marsls tune {options} may find better.")
-        return plain
-    if purpose not in (None, decision["for"]):
-        logger.info(
-            f"The decision is one for {IN_WORDS[decision['for']]}. marsls tune {options} --for {purpose} makes one for {IN_WORDS[purpose]}."
-        )
-    return decision
-
-
-def purpose_of(images: Dataset, run: Run) -> str:
+def purpose_of(images: Dataset, run: Run) -> Purpose:
     """Return what a decision on images is for: "published" if half of them or more have labelled neighbours in a run's data, else "region".
 
     Args:
@@ -58,7 +38,7 @@ def purpose_of(images: Dataset, run: Run) -> str:
         logger.info(
             f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region."
         )
-        return REGION
+        return Purpose.REGION
     labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
     near = [
         tile.cell is not None
@@ -66,9 +46,9 @@ def purpose_of(images: Dataset, run: Run) -> str:
         for tile in found.tiles[: len(images.tiles)]
     ]
     if 2 * sum(near) >= len(near):
-        return PUBLISHED
+        return Purpose.PUBLISHED
     logger.info(f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region.")
-    return REGION
+    return Purpose.REGION
 
 
 def read_inputs(
@@ -94,14 +74,14 @@ def read_inputs(
     return PredictionInputs(tiles, len(chosen))
 
 
-def read_images(images: Path, release: str, runs: Sequence[Run], views: str) -> PredictionInputs:
+def read_images(images: Path, release: str, runs: Sequence[Run], view_set: str) -> PredictionInputs:
     """Read a folder of image tiles that these runs can predict, and the tiles around that windows of a set of views see.
 
     Raises:
         InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
     """
     folder, data = Dataset.from_images(images), runs[0].config.data
-    sight = cells_seen(views, folder.tiles[0], release, data.resize)
+    sight = cells_seen(view_set, folder.tiles[0], release, data.resize)
     dataset = surrounded(folder, runs[0]) if sight else folder
     chosen = dataset.tiles[: len(folder.tiles)]
     return read_inputs(dataset, chosen, runs, release, sight, data.cache, str(images))

@@ -1,4 +1,4 @@
-"""Trained folds as members of an ensemble, and their predictions under views."""
+"""Load a trained fold as a member of an ensemble, and predict tiles with it in the views of test-time augmentation."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class Member:
         fold: Its number, or "full".
         model: Network with the best weights.
         normalizer: Normalisation of that fold.
+
+    Example:
+        >>> load_member(Run.open("runs/base"), 0).fold  # doctest: +SKIP
+        0
     """
 
     run: Run
@@ -45,6 +49,9 @@ def load_member(run: Run, fold: Fold) -> Member:
 
     Raises:
         InputError: If the fold is not finished or its weights were changed (their SHA-256 is checked).
+
+    Example:
+        >>> member = load_member(Run.open("runs/base"), 0)  # doctest: +SKIP
     """
     run.finished_folds([fold])
     normalizer = Normalizer.from_json(read_record(run.fold_path(fold) / "normalization.json", NormalizationRecord))
@@ -52,10 +59,19 @@ def load_member(run: Run, fold: Fold) -> Member:
 
 
 def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
-    """Return a run's network for these bands with the weights of a file.
+    """Build a run's network for these bands and load the weights of a file.
+
+    Args:
+        run: The run, whose configuration names the network, precision and XLA.
+        weights: A `.weights.h5` file.
+        bands: Bands that the network reads, derived ones included.
 
     Raises:
         InputError: If the weights do not fit the network.
+
+    Example:
+        >>> rebuild(run, run.weights_path(0), ["red", "green", "blue"]).input_shape  # doctest: +SKIP
+        (None, None, None, 3)
     """
     keras.config.set_dtype_policy(effective_precision(run.config.training.precision))
     model = build_model(run.config.model.name, bands=bands, **run.config.model.options)
@@ -68,7 +84,7 @@ def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
 
 
 def predict_views(member: Member, images: Images, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[ViewPrediction]:
-    """Yield, view after view, the landslide probability of canonical tiles, turned back.
+    """Yield, view after view, the landslide probability of canonical tiles, with the view inverted.
 
     Args:
         member: A trained fold.
@@ -81,6 +97,12 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
 
     Raises:
         InputError: If the network cannot take tiles of this size.
+
+    Example:
+        >>> for seen in predict_views(member, tiles.images, ["identity", "rot90"], tiles.bands):  # doctest: +SKIP
+        ...     print(seen.probability.shape)
+        (12, 128, 128)
+        (12, 128, 128)
     """
     config = member.run.config
     for view in views:
@@ -104,13 +126,19 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
 
 
 def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) -> ViewPrediction:
-    """Return the landslide probability of normalised tiles or windows as one view shows them, turned back.
+    """Return the landslide probability of normalised tiles or windows in one view, with the view inverted.
 
     Args:
         member: A trained fold.
         inputs: The bands that are carried, float32 (N, H, W, C).
         view: Name of a view.
         batch: How many are predicted at a time; the last ones are filled up, since every other number costs a compilation of its own.
+
+    Returns:
+        Probabilities, float32 (N, H, W).
+
+    Example:
+        >>> predict_inputs(member, member.normalizer.apply(images, bands), "identity", batch=8)  # doctest: +SKIP
     """
     number = len(inputs)
     turned = apply_view(np.concatenate([inputs, np.repeat(inputs[-1:], -number % batch, axis=0)]), view)
@@ -125,5 +153,11 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits in float32, without overflow."""
-    return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float32)))).astype(np.float32)
+    """Return the probabilities of logits in float32, without overflow.
+
+    Example:
+        >>> sigmoid(np.array([0.0, -1000.0])).tolist()
+        [0.5, 0.0]
+    """
+    found: np.ndarray = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float32)))
+    return found.astype(np.float32)

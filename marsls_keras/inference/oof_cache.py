@@ -1,4 +1,4 @@
-"""A fold's predictions of the tiles it held out, one array a view, tied to the weights that made them."""
+"""Cache the predictions of the tiles that a fold held out, one array a view, tied to the weights that made them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weigh
             bin, and rounded down, so that the masks at threshold 0.5, and with them the scores in metrics.json, are the same before and
             after. Those of whole tiles, where there are any, are kept as they are.
         weights_sha256: Digest of the weights that made them.
+
+    Raises:
+        RunError: If the file cannot be written.
+
+    Example:
+        >>> seen = ViewPrediction(np.full((1, 2, 2), 0.5, np.float32), None)
+        >>> save_oof(Path("/tmp/oof.npz"), ["train/a"], {"identity": seen}, "ab" * 32)
+        >>> list(load_oof(Path("/tmp/oof.npz"), ["train/a"], "ab" * 32))
+        ['identity']
     """
     arrays: dict[str, Any] = {f"view_{name}": half(seen.probability) for name, seen in views.items()}
     arrays |= {f"landslide_{name}": seen.landslide for name, seen in views.items() if seen.landslide is not None}
@@ -33,6 +42,10 @@ def load_oof(path: Path, ids: list[str], weights_sha256: str, size: tuple[int, i
 
     Empty if there is no such file, or it is damaged, of other tiles (or, where it is given, another size of them) or of other weights:
     predictions can always be made again.
+
+    Example:
+        >>> load_oof(Path("/tmp/missing.npz"), ["train/a"], "ab" * 32)
+        {}
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -57,6 +70,11 @@ def _sound(seen: ViewPrediction, number: int, size: tuple[int, int] | None) -> b
 
 
 def half(values: np.ndarray) -> np.ndarray:
-    """Return probabilities as float16, rounded down."""
+    """Return probabilities as float16, rounded down.
+
+    Example:
+        >>> float(half(np.array(0.99999, np.float32)))
+        0.99951171875
+    """
     nearest = values.astype(np.float16)
     return np.where(nearest > values, np.nextafter(nearest, np.float16(0)), nearest)

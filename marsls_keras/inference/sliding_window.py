@@ -1,4 +1,4 @@
-"""Prediction on the picture that tiles were cut from: overlapping windows across tile borders, blended, and cut back into tiles."""
+"""Sliding-window prediction on the picture that tiles were cut from: overlapping windows, blended, and cut back into tiles."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequen
 
     Raises:
         InputError: If the network cannot take tiles or windows of this size, or the tiles do not lie on a grid and a view is of windows.
+
+    Example:
+        >>> seen = next(predict_tiles(member, tiles, np.arange(3), ["identity@256/128"]))  # doctest: +SKIP
+        >>> seen.probability.shape  # doctest: +SKIP
+        (3, 128, 128)
     """
     images = select(tiles.images, index)
     for (window, stride), group in groupby(views, lambda view: split_view(view)[1:]):
@@ -51,6 +56,9 @@ def require_whole_picture(percentiles: tuple[float, float] | None, view: str) ->
 
     Raises:
         InputError: If `percentiles` are not None.
+
+    Example:
+        >>> require_whole_picture(None, "identity@256")
     """
     if percentiles is not None:
         raise InputError(
@@ -60,19 +68,33 @@ def require_whole_picture(percentiles: tuple[float, float] | None, view: str) ->
 
 
 def stitchable(refs: Sequence[TileRef]) -> bool:
-    """Return whether it is known where all of these tiles lie: each has a cell of its own in the grid of its raster."""
+    """Return whether it is known where all of these tiles lie: each has a cell of its own in the grid of its raster.
+
+    Example:
+        >>> stitchable([])
+        True
+    """
     places = {(ref.raster, ref.cell) for ref in refs if ref.cell is not None}
     return len(places) == len(refs)
 
 
 def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -> int:
-    """Return how many cells away tiles lie of which windows of a set of views may see a pixel, 0 if its views are of single tiles.
+    """Return how many cells beyond a tile the windows of a set of views may see, 0 if its views are of single tiles.
 
     Args:
         view_set: Name of the set.
         tile: One of the tiles, whose header tells their size.
         release: As in `marsls_keras.data.decoded.load.examine`.
         resize: Likewise.
+
+    Raises:
+        InputError: If there is no such set, or the tile's header cannot be read.
+
+    Example:
+        >>> cells_seen("d4", dataset.tiles[0], "auto", None)  # doctest: +SKIP
+        0
+        >>> cells_seen("d4@256", dataset.tiles[0], "auto", None)  # tiles of 128 pixels  # doctest: +SKIP
+        2
     """
     window = max(split_view(view)[1] or 1 for view in views_of(view_set))
     if window == 1:
@@ -86,6 +108,11 @@ def corners(mosaic: TileGrid, index: np.ndarray, window: int, stride: int) -> np
 
     They lie on a lattice of one window every `stride` pixels, so that each pixel is seen by as many windows as every other. Where the
     stride divides a tile's height and width, one of them has each tile in its middle, and it does not matter which tiles there are besides.
+
+    Example:
+        >>> tile = TileRef("t/0", "0.tif", None, "t", "a", (0, 0))
+        >>> corners(Mosaic.of([tile], 64, 64, 64), np.array([0]), window=64, stride=32).shape
+        (9, 2)
     """
     shifts = (window - mosaic.height) // 2, (window - mosaic.width) // 2
     sides = mosaic.height, mosaic.width
@@ -104,6 +131,10 @@ def blend(window: int) -> np.ndarray:
     """Return the weight of each pixel of a window, float32 (window, window): a raised cosine along both axes, above 0 everywhere.
 
     A network knows least about what is near the edge of what it sees.
+
+    Example:
+        >>> blend(4)[1].round(2).astype(str).tolist()
+        ['0.12', '0.73', '0.73', '0.12']
     """
     line = np.sin(np.pi * (np.arange(window) + 0.5) / window) ** 2
     return np.outer(line, line).astype(np.float32)

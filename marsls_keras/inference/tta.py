@@ -1,4 +1,4 @@
-"""Views for test-time augmentation, each with its inverse: the symmetries of the square, shifts, scales; of tiles or of windows."""
+"""Apply and invert the views of test-time augmentation: the symmetries of the square, shifts and scales."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from marsls_keras.view_sets import GRAIN, SYMMETRIES
 
 
 class ViewPrediction(NamedTuple):
-    """What a network says about N tiles as one view shows them, turned back.
+    """Prediction of N tiles in one view, with the view inverted.
 
     Attributes:
         probability: Landslide probability of each pixel, (N, H, W).
         landslide: Probability of each tile that there is any landslide in it, (N,); None if the network has no head for that.
+
+    Example:
+        >>> ViewPrediction(np.zeros((2, 32, 32), np.float32), None).probability.shape
+        (2, 32, 32)
     """
 
     probability: np.ndarray
@@ -23,11 +27,15 @@ class ViewPrediction(NamedTuple):
 
 
 def apply_view(images: np.ndarray, view: str) -> np.ndarray:
-    """Return images (N, H, W, …) as the view shows them.
+    """Apply a view to images (N, H, W, …).
 
     A quarter turn changes H and W. `shift_<k>`, 0 < k < 32: 32 pixels are added along both axes, k of them before the first pixel,
     mirrored at the border, so that the grids of pooling lie elsewhere and nothing is lost. `scale_<f>`: the sides times f, to the nearest
     multiple of 32, bilinear; values stay, those of bands that are derived from distances, too.
+
+    Example:
+        >>> apply_view(np.array([[[1, 2], [3, 4]]]), "rot90")[0].tolist()
+        [[2, 4], [1, 3]]
     """
     if view in SYMMETRIES:
         turns, mirror = SYMMETRIES[view]
@@ -41,7 +49,12 @@ def apply_view(images: np.ndarray, view: str) -> np.ndarray:
 
 
 def viewed_size(view: str, height: int, width: int) -> tuple[int, int]:
-    """Return the height and width that pictures of a height and width have in a view."""
+    """Return the height and width that images of a height and width have in a view.
+
+    Example:
+        >>> viewed_size("scale_0.75", 128, 256)
+        (96, 192)
+    """
     if view in SYMMETRIES:
         return (width, height) if SYMMETRIES[view][0] % 2 else (height, width)
     if view.startswith("shift"):
@@ -52,7 +65,12 @@ def viewed_size(view: str, height: int, width: int) -> tuple[int, int]:
 
 
 def view_turn(view: str) -> np.ndarray:
-    """Return what a vector (down the rows, along the columns) becomes in a view: float32 (2, 2)."""
+    """Return the matrix, float32 (2, 2), that a view applies to vectors (down the rows, along the columns).
+
+    Example:
+        >>> view_turn("horizontal_flip").tolist()
+        [[1.0, 0.0], [0.0, -1.0]]
+    """
     turns, mirror = SYMMETRIES.get(view, (0, False))
     return np.linalg.matrix_power(np.array([[0, -1], [1, 0]], np.float32), turns) @ np.diag([1.0, -1.0 if mirror else 1.0]).astype(
         np.float32
@@ -60,7 +78,13 @@ def view_turn(view: str) -> np.ndarray:
 
 
 def invert_view(images: np.ndarray, view: str, height: int, width: int) -> np.ndarray:
-    """Return images (N, …) in the place and size, height x width, of those that `apply_view` was given; exact but for scales."""
+    """Invert a view: return images (N, height, width, …) in the place of those that `apply_view` was given; exact but for scales.
+
+    Example:
+        >>> images = np.arange(6).reshape(1, 2, 3)
+        >>> np.array_equal(invert_view(apply_view(images, "rot90"), "rot90", 2, 3), images)
+        True
+    """
     if view in SYMMETRIES:
         turns, mirror = SYMMETRIES[view]
         turned = np.rot90(images, -turns, axes=(1, 2))

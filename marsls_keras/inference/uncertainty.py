@@ -1,4 +1,4 @@
-"""How far members and views are apart, and how undecided their mean is: the variance and the entropy of a landslide probability."""
+"""Uncertainty of a landslide probability: variance over members and views, and entropy of their mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class RunningVariance:
-    """Weighted population variance of predictions that come one after another, each of some of N tiles.
+    """Compute the weighted population variance of predictions that come one after another, each of some of N tiles.
 
     σ² = Σ w (p - μ)² / Σ w with μ = Σ w p / Σ w, the sums over the predictions of a tile. As West ("Updating mean and variance estimates:
     an improved method", Communications of the ACM 22(9), 1979) has it, the mean and the sum of squares around it are kept rather than
@@ -15,6 +15,13 @@ class RunningVariance:
 
     Args:
         shape: (N, H, W).
+
+    Example:
+        >>> variance = RunningVariance((1, 1, 1))
+        >>> for probability in (0.2, 0.6):
+        ...     variance.add(np.array([0]), np.full((1, 1, 1), probability), weight=1.0)
+        >>> round(variance.result().item(), 3)
+        0.04
     """
 
     def __init__(self, shape: tuple[int, int, int]):
@@ -22,7 +29,7 @@ class RunningVariance:
         self._mean, self._squares = np.zeros((2, *shape), np.float32)
 
     def add(self, index: np.ndarray, probability: np.ndarray, weight: float) -> None:
-        """Take in a prediction.
+        """Add a prediction.
 
         Args:
             index: Positions of its n tiles, int (n,), each once.
@@ -42,9 +49,16 @@ class RunningVariance:
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:
-    """Return the entropy of landslide or not, -p log₂ p - (1 - p) log₂ (1 - p), in bits: float32 from 0 (p is 0 or 1) to 1 (p is 0.5).
+    """Return the binary entropy -p log₂ p - (1 - p) log₂ (1 - p) in bits, float32 from 0 (p is 0 or 1) to 1 (p is 0.5).
 
-    It tells how undecided the mean is, whether since members contradict one another or since each is undecided itself.
+    It is high where members contradict one another, and where each is undecided itself.
+
+    Args:
+        probability: p, of any shape.
+
+    Example:
+        >>> entropy(np.array([0.0, 0.5])).tolist()
+        [0.0, 1.0]
     """
     found = np.zeros(np.shape(probability), np.float64)
     for part in (np.asarray(probability, np.float64), 1 - np.asarray(probability, np.float64)):

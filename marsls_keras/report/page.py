@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ from marsls_keras import __version__
 from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.counts import SCORES
 from marsls_keras.files import write_text
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_elements import Card, MaskStep, in_order
+from marsls_keras.inference.decision_elements.across_borders import ACROSS_BORDERS
+from marsls_keras.inference.decision_elements.threshold import THRESHOLD
 from marsls_keras.report import number_text, plots, tile_pictures
 from marsls_keras.report.leaderboard import Answer, leaderboard_chart
 from marsls_keras.report.run_summary import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
@@ -34,14 +39,6 @@ _HOLDING_OUT = {
     "areas": "Each tile was predicted by a network that was trained on other areas only, none of which touches its own.",
     "holdout": "The tiles that were held out, a random share, were predicted by a network that was trained without them.",
     "official": "The tiles of the validation split were predicted by a network that was trained on the training split.",
-}
-
-
-_ELEMENTS = {
-    "weights": "weights of the runs",
-    "averaging": "what is averaged",
-    "min_area": "least area of a component, pixels",
-    "max_hole": "largest hole that is filled, pixels",
 }
 
 
@@ -118,7 +115,7 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
     worst = order[:WORST]
     # A tile among the worst is not shown again among the best.
     best = order[WORST:][-BEST:][::-1]
-    decision = run.decision if run.decided_alone else None
+    tuning = run.tuning if run.decided_alone else None
     return {
         "name": run.name,
         "model": config.get("model", {}).get("name", "?"),
@@ -131,17 +128,16 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "holding_out": _HOLDING_OUT.get(data.get("cv", ""), "No tile was predicted by a network that was trained on it."),
         "headline": headline(run, evaluation),
         "score_rows": _score_rows(run, evaluation),
-        "baseline": (decision or {}).get("baseline"),
-        "gain": (decision or {}).get("gain"),
-        "bias": (run.decision or {}).get("bias"),
+        "baseline": tuning and tuning.baseline,
+        "gain": tuning and tuning.gain,
+        "bias": run.tuning and run.tuning.bias,
         "regions": evaluation.regions if data.get("cv") in ("geographic", "areas") else None,
         "threshold": run.threshold,
         "views": run.views,
-        "elements": [_element(row) for row in (run.decision or {}).get("elements", [])],
-        "sizes": run.sizes,
-        "across_borders": run.across_borders,
+        "elements": run.tuning.elements if run.tuning else [],
+        "cards": _cards(run.decision or Decision()),
         "view_sets": _view_sets(run),
-        "decision": None if run.decision is None else json.dumps(run.decision, indent=2, ensure_ascii=False),
+        "decision": None if run.decision is None else json.dumps(run.decision.to_json(), indent=2, ensure_ascii=False),
         "tiles": len(evaluation.index),
         "pool": len(run.refs),
         "pooled": evaluation.pooled,
@@ -220,25 +216,24 @@ def _small(picture: tile_pictures.Picture) -> dict[str, Any]:
 def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the rows of the table of scores, each with label, threshold, views, scores and interval."""
     rows = []
-    decision = run.decision or {}
-    whose = "" if run.decided_alone or not decision else "ensemble, "
-    if nested := decision.get("nested"):
-        rows.append({"label": f"{whose}tuned, nested", "threshold": None, "views": "per fold", **nested})
-    if whose:
-        rows.append({"label": f"{whose}tuned", "threshold": run.threshold, "views": run.views, **decision["tuned"]})
+    tuning = run.tuning
+    whose = "" if run.decided_alone or tuning is None else "ensemble, "
+    if tuning and tuning.nested:
+        rows.append({"label": f"{whose}tuned, nested", "threshold": None, "views": "per fold", **tuning.nested.model_dump()})
+    if whose and tuning and tuning.tuned:
+        rows.append({"label": f"{whose}tuned", "threshold": run.threshold, "views": run.views, **tuning.tuned.model_dump()})
     if evaluation.scores:
-        label = "this run alone" if whose else "not tuned" if not decision else "baseline, kept" if run.kept_plain else "tuned"
+        label = "this run alone" if whose else "not tuned" if not tuning else "baseline, kept" if run.kept_plain else "tuned"
         own = {"threshold": run.threshold, "views": run.views, "scores": evaluation.scores, "interval": evaluation.interval}
         rows.append({"label": label, **own})
-    baseline = decision.get("baseline")
-    if baseline and (whose or not run.kept_plain):
-        rows.append({"label": f"{whose}baseline", **baseline})
+    if tuning and tuning.baseline and (whose or not run.kept_plain):
+        rows.append({"label": f"{whose}baseline", **tuning.baseline.model_dump()})
     return rows
 
 
 def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:
-    nested = ((run.decision or {}).get("nested") or {}) if run.decided_alone else {}
-    per_fold = {row["fold"]: row for row in nested.get("per_fold", [])}
+    nested = run.tuning.nested if run.tuning and run.decided_alone else None
+    per_fold = {row.fold: row for row in nested.per_fold} if nested else {}
     return {
         **{key: fold.metrics.get(key) for key in ("tiles", "best_epoch", "best_weights", "seconds", "weights_sha256")},
         "fold": fold.fold,
@@ -248,21 +243,29 @@ def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:
     }
 
 
-def _element(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the table of the decision's elements and their gains, with name and value as text."""
-    value = row["value"]
-    if isinstance(value, dict):
-        value = ", ".join(f"{run} {weight:g}" for run, weight in value.items())
-    return {**row, "name": _ELEMENTS.get(row["element"], row["element"]), "value": f"{value:g}" if isinstance(value, float) else value}
+def _cards(decision: Decision) -> list[Card]:
+    """Return the values of a decision that the head of a run shows, the threshold first."""
+    across = ", across tile borders" if decision.across_borders else ""
+    cards = []
+    for element in sorted(in_order(), key=lambda element: element is not THRESHOLD):
+        if element is not ACROSS_BORDERS and element.is_said(decision[element]):
+            card = element.card(decision[element])
+            cards.append(replace(card, note=card.note + across) if isinstance(element, MaskStep) else card)
+    return cards
 
 
 def _view_sets(run: RunReport) -> list[dict[str, Any]]:
     """Return the rows of the table of TTA view sets, with their gain over a single view."""
-    sets = (run.decision or {}).get("view_sets", {})
-    plain = sets.get("identity", {}).get("miou")
+    sets = run.tuning.view_sets if run.tuning else {}
+    plain = sets["identity"].miou if "identity" in sets else None
     used = None if run.kept_plain else run.views  # the baseline uses threshold 0.5, not the best one of identity
     return [
-        {"name": name, **values, "gain": None if plain is None or name == "identity" else values["miou"] - plain, "used": used == name}
+        {
+            "name": name,
+            **values.model_dump(),
+            "gain": None if plain is None or name == "identity" else values.miou - plain,
+            "used": used == name,
+        }
         for name, values in sets.items()
     ]
 

@@ -10,6 +10,8 @@ import numpy as np
 from marsls_keras.counts import Counts, confusion, counts_at_thresholds, histogram
 from marsls_keras.data.decoded.disk_cache import Images
 from marsls_keras.data.index.tile_ref import TileRef
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_record import Tuning
 from marsls_keras.intervals import region_spread, score_band, score_interval
 
 BASELINE = 0.5
@@ -50,7 +52,7 @@ class RunReport:
         fingerprint: Content of its fingerprint.json.
         folds: The finished folds.
         missing: Why the other folds are missing, one reason each.
-        decision: Content of its decision.json, None if it was not tuned.
+        decision: Its decision, None if it was not tuned.
         refs: The N tiles of its splits.json, in that order.
         held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
         blocks: Block of each tile, N of them.
@@ -77,7 +79,7 @@ class RunReport:
     fingerprint: dict[str, Any]
     folds: list[FoldReport]
     missing: list[str]
-    decision: dict[str, Any] | None
+    decision: Decision | None
     refs: tuple[TileRef, ...]
     held_out_by: np.ndarray
     blocks: list[str]
@@ -99,33 +101,27 @@ class RunReport:
     @property
     def threshold(self) -> float:
         """The decision's threshold, 0.5 without a decision."""
-        return self.decision["threshold"] if self.decision else BASELINE
+        return self.decision.threshold if self.decision else BASELINE
 
     @property
     def views(self) -> str:
         """Name of the decision's set of TTA views, "identity" without a decision."""
-        return self.decision["views"] if self.decision else "identity"
+        return self.decision.view_set if self.decision else "identity"
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Largest hole that is filled and least area of a component that stays, in pixels; 0 for not at all."""
-        decision = self.decision or {}
-        return decision.get("max_hole", 0), decision.get("min_area", 0)
-
-    @property
-    def across_borders(self) -> bool:
-        """Whether holes and components are measured on the stitched picture instead of tile by tile."""
-        return bool(self.decision and self.decision.get("across_borders"))
+    def tuning(self) -> Tuning | None:
+        """What tuning measured; None if the run was not tuned."""
+        return None if self.decision is None else self.decision.tuning
 
     @property
     def decided_alone(self) -> bool:
         """Whether the decision was taken for this run alone, not for an ensemble."""
-        return self.decision is not None and len(self.decision["runs"]) == 1
+        return self.tuning is not None and len(self.tuning.runs) == 1
 
     @property
     def kept_plain(self) -> bool:
         """Whether tuning kept the baseline: one view, threshold 0.5, no post-processing."""
-        return self.decision is not None and (self.views, self.threshold, self.sizes) == ("identity", BASELINE, (0, 0))
+        return self.decision is not None and self.decision.is_plain
 
 
 @dataclass(frozen=True)
@@ -236,16 +232,15 @@ def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         >>> headline(run, evaluate(run))["kind"]
         'not tuned'
     """
-    decision = run.decision
-    if decision is None or not run.decided_alone:
-        kind = "not tuned" if decision is None else "tuned as an ensemble"
+    tuning = run.tuning
+    if tuning is None or not run.decided_alone:
+        kind = "not tuned" if tuning is None else "tuned as an ensemble"
         return {"kind": kind, "scores": evaluation.scores, "interval": evaluation.interval}
-    nested = decision.get("nested")
-    quoted = decision.get("expected") or nested
+    quoted = tuning.expected or tuning.nested
     if quoted is None:
         return {"kind": "tuned", "scores": evaluation.scores, "interval": evaluation.interval}
-    kind = "nested" if nested and quoted["scores"] == nested["scores"] and not run.kept_plain else "baseline"
-    return {"kind": kind, "scores": quoted["scores"], "interval": quoted["interval"]}
+    kind = "nested" if tuning.nested and quoted.scores == tuning.nested.scores and not run.kept_plain else "baseline"
+    return {"kind": kind, "scores": quoted.scores.model_dump(), "interval": quoted.interval}
 
 
 def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
@@ -267,31 +262,31 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         found.append(f"{left_out} of {len(run.refs)} tiles have no out-of-fold prediction and are in none of the figures{why}.")
     if evaluation.index.size and evaluation.interval is None:
         found.append("No interval can be given: all tiles are of one block, which says nothing of others.")
-    decision = run.decision
-    if decision is None:
+    tuning = run.tuning
+    if tuning is None:
         return found + [f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses what is better."]
     folds = sorted(fold.fold for fold in run.folds)
-    if sorted(decision["folds"]) != folds:
-        before, now = (", ".join(map(str, numbers)) or "none" for numbers in (sorted(decision["folds"]), folds))
+    if sorted(tuning.folds) != folds:
+        before, now = (", ".join(map(str, numbers)) or "none" for numbers in (sorted(tuning.folds), folds))
         found.append(f"The decision was taken on folds {before}, but finished are {now}. Run marsls tune --run {run.name} again.")
     elif (
         run.decided_alone
         and evaluation.scores
-        and decision.get("tuned")
-        and abs(decision["tuned"]["scores"]["miou"] - evaluation.scores["miou"]) > _MIOU_TOLERANCE
+        and tuning.tuned
+        and abs(tuning.tuned.scores.miou - evaluation.scores["miou"]) > _MIOU_TOLERANCE
     ):
         found.append(
-            f"The decision was taken on other predictions: it says mIoU {decision['tuned']['scores']['miou']:.4f} where these tiles give "
+            f"The decision was taken on other predictions: it says mIoU {tuning.tuned.scores.miou:.4f} where these tiles give "
             f"{evaluation.scores['miou']:.4f}. Run marsls tune --run {run.name} again."
         )
     if not run.decided_alone:
         found.append(
-            f"The decision is that of the ensemble of {', '.join(decision['runs'])}. Figures said to be the ensemble's are so; "
+            f"The decision is that of the ensemble of {', '.join(tuning.runs)}. Figures said to be the ensemble's are so; "
             "all others are this run's alone, at the ensemble's threshold and views."
         )
-    elif not decision.get("nested"):
+    elif not tuning.nested:
         found.append("The tuned figures are not nested (that needs two folds), so they are a little too good.")
-    elif decision.get("baseline") and decision["nested"]["scores"]["miou"] <= decision["baseline"]["scores"]["miou"]:
+    elif tuning.baseline and tuning.nested.scores.miou <= tuning.baseline.scores.miou:
         kept = ", so one view and threshold 0.5 are kept" if run.kept_plain else ""
         found.append(f"Tuning did not help: the nested mIoU is not above the baseline's{kept}.")
     return found

@@ -99,7 +99,9 @@ class EnvironmentRecord(Record):
 
 
 class _Averaged(Record):
-    """What of a decision makes a mean probability."""
+    """What of a decision makes a mean probability; `Decision` checks other elements than these."""
+
+    model_config = ConfigDict(extra="allow")
 
     views: Name
     weights: dict[Name, Probability] | None

@@ -20,8 +20,10 @@ from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import images_digest
 from marsls_keras.data.splits import FULL, Fold
 from marsls_keras.errors import InputError
-from marsls_keras.inference.ensemble import fitting, predict_decided
-from marsls_keras.inference.inputs import decision_of, read_images
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import decision_of
+from marsls_keras.inference.ensemble import predict_decided
+from marsls_keras.inference.inputs import read_images
 from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.inference.sliding_window import stitchable
 from marsls_keras.models import has_detection
@@ -32,8 +34,6 @@ from marsls_keras.training.refit import RefitPlan
 logger = logging.getLogger(__name__)
 
 _CONFIDENCE = 0.9
-_AVERAGED = ("views", "weights", "averaging")
-"""What of a decision makes a mean probability; the rest makes a mask of it."""
 
 
 def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> None:
@@ -91,7 +91,8 @@ def pseudo_labelled(
     if folder is None:
         return plan, None
     if begun is not None:
-        images = _read(run, folder, begun.decision["views"], labelled)
+        averaged = Decision.from_values(begun.decision, run.fold_path(FULL) / "full.json")
+        images = _read(run, folder, averaged.view_set, labelled)
         if images.digest != begun.images_sha256:
             raise InputError(
                 f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in {begun.folder} (SHA-256 "
@@ -99,9 +100,9 @@ def pseudo_labelled(
             )
         return plan, saved_labels(run.fold_path(FULL), images.unlabelled)
     decision = decision_of([run], plan.folds)
-    images = _read(run, folder, decision["views"], labelled)
+    images = _read(run, folder, decision.view_set, labelled)
     unlabelled, confidence = images.unlabelled, _CONFIDENCE if confidence is None else confidence
-    decision = fitting(decision, unlabelled.refs)
+    decision = decision.fit(unlabelled.refs)
     probability = predict_decided([run], plan.folds, images.inputs, decision).probability
     labels = to_labels(probability, confidence, has_detection(run.config.model.name, run.config.model.options))
     certain = labels != UNCERTAIN
@@ -118,7 +119,7 @@ def pseudo_labelled(
         confident=float(certain.mean()),
         landslide=float((labels == 1).sum() / certain.sum()),
         folds=run.digest(plan.folds),
-        decision={key: decision[key] for key in _AVERAGED},
+        decision=decision.averaging_values(),
     )
     logger.info(
         f"Pseudo-labels of {images.inputs.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "

@@ -1,21 +1,17 @@
-"""What post-processing does to the counts, for many sizes of components and holes at once, from one labelling of the masks."""
+"""Count true and false positives after post-processing, for all candidate sizes at once, from one labelling of the masks."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
+from marsls_keras.inference.decision_elements.max_hole import HOLES
+from marsls_keras.inference.decision_elements.min_area import AREAS
 from marsls_keras.inference.postprocess import HOLE, LANDSLIDE, at_edge
 
-AREAS = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288)
-"""Candidates in pixels for the least area of a component; 0 leaves all as it is."""
 
-HOLES = tuple(area for area in AREAS if area <= 2048)
-"""Those for the largest hole that is filled."""
-
-
-def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """Return the counted pixels that `postprocess` leaves as landslide, true and false ones, at every pair of sizes.
+def positives_by_area(masks: np.ndarray, truth: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """Count the pixels that `postprocess` leaves as landslide, true and false ones, at every pair of candidate sizes.
 
     Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
     and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
@@ -24,18 +20,24 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
     Args:
         masks: Masks (N, H, W), bool, before post-processing.
         truth: True masks (N, H, W), nonzero is landslide.
-        unit: int, of a shape that broadcasts to that of the masks: which unit (a fold, or part of one) a pixel is counted for; -1 where
-            there is no tile. A component is as large as all of its pixels are together, whatever they are counted for.
-        units: Number of units.
+        group: int, of a shape that broadcasts to that of the masks: which group of tiles a pixel is counted for; -1 where there is no
+            tile. A component is as large as all of its pixels are together, whatever they are counted for.
+        groups: Number of groups.
 
     Returns:
-        int64 (units, holes, areas, 2), false positives and true positives; holes as in `HOLES`, areas as in `AREAS`.
+        int64 (groups, holes, areas, 2), false positives and true positives; holes as in `HOLES`, areas as in `AREAS`.
+
+    Example:
+        >>> masks = np.pad(np.ones((1, 2, 2), bool), ((0, 0), (2, 2), (2, 2)))
+        >>> counts = positives_by_area(masks, masks, np.zeros((1, 1, 1), int), 1)
+        >>> counts[0, 0, [AREAS.index(4), AREAS.index(6)], 1].tolist()  # four pixels, which are fewer than six
+        [4, 0]
     """
     inside, components = ndimage.label(masks, LANDSLIDE)
     outside, backgrounds = ndimage.label(~masks, HOLE)
-    known = np.broadcast_to(unit, masks.shape) >= 0
-    columns = 2 * (units + 1)
-    column = np.broadcast_to(2 * (np.asarray(unit) % (units + 1)) + (np.asarray(truth) != 0), masks.shape)  # last: what is not known
+    known = np.broadcast_to(group, masks.shape) >= 0
+    columns = 2 * (groups + 1)
+    column = np.broadcast_to(2 * (np.asarray(group) % (groups + 1)) + (np.asarray(truth) != 0), masks.shape)  # last: what is not known
     area, room = np.bincount(inside.ravel(), minlength=components + 1), np.bincount(outside.ravel(), minlength=backgrounds + 1)
     hole = room <= HOLES[-1]
     hole[outside[at_edge(known, HOLE)]] = False
@@ -68,7 +70,7 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, unit: np.ndarray, un
             new = becomes[label]
             stays = new > 0
             np.add.at(found[i], (size[new[stays]], where[stays]), pixels[stays])
-    counted = np.moveaxis(found[..., : 2 * units].reshape(len(HOLES), len(AREAS), units, 2), 2, 0)
+    counted = np.moveaxis(found[..., : 2 * groups].reshape(len(HOLES), len(AREAS), groups, 2), 2, 0)
     return np.flip(np.cumsum(np.flip(counted, 2), 2), 2)  # a component counts at every size up to its own
 
 

@@ -1,259 +1,258 @@
-"""The decision: what makes masks of predictions, chosen on out-of-fold ones, with a figure that was not itself tuned."""
+"""Choose threshold, TTA, ensemble weights and post-processing by nested cross-validation on out-of-fold predictions."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
-from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import optuna
 
 from marsls_keras.counts import Counts
-from marsls_keras.inference.averaging import AVERAGINGS
-from marsls_keras.inference.decision import PUBLISHED, REGION, Choice
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_elements import ELEMENTS, Candidates, searched
+from marsls_keras.inference.decision_elements.element import SuggestedElement
+from marsls_keras.inference.decision_elements.weights import equal_weights
+from marsls_keras.inference.decision_record import (
+    Baseline,
+    ElementGain,
+    Figures,
+    FoldChoice,
+    Gain,
+    NestedFigures,
+    Tuning,
+    ViewSetFigures,
+)
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.intervals import difference_interval, region_spread, score_interval
-from marsls_keras.tuning.count_tables import Tables
+from marsls_keras.json_records import Scores
+from marsls_keras.tuning.count_tables import AT_ONCE, CountTables
 from marsls_keras.tuning.out_of_fold import OutOfFold
-from marsls_keras.view_sets import views_of
-
-ELEMENTS = ("threshold", "views", "weights", "averaging", "min_area", "max_hole")
-"""What can be decided, in the order in which it is added to the plain decision; sizes come last, since they are those of a mask."""
 
 BIAS = "The gain of an element that is kept is biased upward: it was chosen among candidates for that gain."
 """What to think of the gains of single elements; that of the whole is nested one level deeper."""
 
-TENTHS = 10
-"""Weights are multiples of 1 / TENTHS, or equal."""
-
-
-_SAFE = ("views", "weights", "averaging")
-"""What may be decided for a new region on folds that are none: thresholds and sizes follow the share of landslide, which differs."""
+_Scored = tuple[float, Decision]
+_Kind = TypeVar("_Kind", bound=Figures)
 
 
 def decide(
-    oof: OutOfFold, view_sets: Sequence[str], trials: int = 200, views: str = Choice.views, purpose: str = PUBLISHED
-) -> dict[str, Any]:
+    oof: OutOfFold, view_sets: Sequence[str], trials: int = 200, view_set: str = "identity", purpose: str = Purpose.PUBLISHED
+) -> Decision:
     """Choose how predictions become masks by pooled mIoU.
 
     Elements are added one after the other to the plain decision (threshold 0.5, the run's own views, equal weights), each with the
-    threshold chosen anew where that is free. One stays if its gain is `credible`: nested, which is that each fold is segmented with
-    what was chosen on the other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one
-    level deeper, since choosing elements is a choice as well: for each fold also the elements are those that are credible on the
-    other folds, nested among these. If its gain is not credible in turn, the plain decision is kept: several elements have several
-    chances to be adopted by luck.
+    threshold chosen anew where that is free. One stays if its gain is credible: nested, which is that each fold is segmented with what was
+    chosen on the other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one level deeper, since
+    choosing elements is a choice as well: for each fold also the elements are those that are credible on the other folds, nested among
+    these. If its gain is not credible in turn, the plain decision is kept: several elements have several chances to be adopted by luck.
 
     For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold is one, intervals are
-    over folds instead of blocks. Where folds are not regions, only views, weights and averaging are offered.
+    over folds instead of blocks. Where folds are not regions, only the elements that make the mean probability are offered.
 
     Args:
         oof: Out-of-fold predictions with all views that the sets need.
         view_sets: Names of the candidate sets of views.
-        trials: Options of one element that are tried. If there are more, which only weights of several runs have, Optuna's TPE suggests
-            them.
-        views: Set of views of the plain decision.
-        purpose: "region" or "published": what the decision is for.
+        trials: Weights that are tried. If there are more, as of several runs, Optuna's TPE suggests them.
+        view_set: Set of views of the plain decision.
+        purpose: What the decision is for.
 
     Returns:
-        The content of decision.json: runs, folds, members, what it is for, whether folds were isolated, the keys of `Choice` with
-        weights by run, and the scores with intervals over blocks of the plain decision (`baseline`), of the nested one (`nested`,
-        None if there is one fold only), of the final one on the tiles that it was chosen on (`tuned`, optimistic), of those the one
-        to expect of the final decision on new tiles (`expected`), the paired gain of nested over plain, the best threshold of each
-        set of views, and `elements`: of each one offered its value (of one that is kept the decision's), its gain over those kept
-        before it and alone over the plain decision, both nested and with paired intervals, and whether it is kept; `bias` says what
-        to think of the gains. An interval is None where there is one block only. Where folds are geographic, `regions` has how each
-        of the scores differs between them.
+        The decision and, as its `tuning`, the figures of the plain one (`baseline`), the nested ones (`nested`, None if there is one fold
+        only), those on the tiles that it was chosen on (`tuned`, optimistic), those to expect on new tiles (`expected`), and what each
+        element gains.
+
+    Raises:
+        ValueError: If there is no such purpose.
+
+    Example:
+        >>> oof = collect([run], tiles, views_of("d4"))  # doctest: +SKIP
+        >>> decide(oof, ["identity", "d4"]).describe()  # doctest: +SKIP
+        'views d4, threshold 0.43'
     """
-    start = Choice(views=views)
-    search = Search(Tables(oof), view_sets, trials, start, purpose)
-    tables, runs, everything = search.tables, search.tables.runs, search.tables.all_units
+    search = NestedSearch(CountTables(oof), view_sets, trials, view_set, purpose)
+    tables, start, everything = search.tables, search.start, search.tables.all_halves
     _, plain = tables.per_tile(start, everything)
-    draws = oof.folds if search.by_region else oof.blocks
-    baseline, kept = _summary(plain, oof), search.select(everything)
-    final = search.choose(kept, everything)
-    elements: list[dict[str, Any]] = []
-    before: tuple[str, ...] = ()
-    for element in search.elements:
-        tried = search.choose((*before, element), everything)
-        gains = {"gain": search.gain(before, element, everything), "alone": search.gain((), element, everything)}
-        elements.append({"element": element, "value": tried.as_dict(runs)[element], **gains, "kept": element in kept})
-        before = (*before, element) if element in kept else before
-    honest, gain, per_fold = None, None, []
+    expected, nested, gain = _figures(Figures, plain, oof), None, None
+    kept = search.select(everything)
+    final, elements = search.choose(kept, everything), _element_gains(search, kept)
     if len(tables.folds) > 1:
-        fields = np.zeros((4, len(oof.folds)), np.int64)
-        for rank, fold in enumerate(tables.folds):
-            others = tuple(unit for unit in everything if unit // 2 != rank)
-            chosen = search.choose(search.select(others), others)
-            index, counts = tables.per_tile(chosen, [unit for unit in everything if unit // 2 == rank])
-            fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
-            per_fold.append({"fold": fold, **chosen.as_dict(runs), "miou": counts.pooled().scores()["miou"]})
-        honest, gain = _summary(Counts(*fields), oof), _gain(Counts(*fields), plain, draws)
-        if not credible(gain):
-            final, elements = start, [{**row, "kept": False} for row in elements]
-    values = final.as_dict(runs)  # a threshold is chosen anew with every element that is added
-    elements = [{**row, "value": values[row["element"]]} if row["kept"] else row for row in elements]
-    return {
-        "runs": runs,
-        "folds": tables.folds,
-        "members": oof.members,
-        "for": purpose,
-        "isolated": oof.isolated,
-        **final.as_dict(runs),
-        "expected": honest if gain and credible(gain) else baseline,
-        "baseline": {**start.as_dict(runs), **baseline},
-        "nested": {**honest, "per_fold": per_fold} if honest else None,
-        "gain": gain,
-        "tuned": _summary(tables.per_tile(final, everything)[1], oof),
-        "elements": elements,
-        "bias": BIAS,
-        "view_sets": {name: search.view_set(name) for name in view_sets},
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        counts, per_fold = _nested(search, oof)
+        nested = _figures(NestedFigures, counts, oof, per_fold=per_fold)
+        gain = _gain(counts, plain, oof.folds if search.by_region else oof.blocks)
+        if gain.credible:
+            expected = _figures(Figures, counts, oof)
+        else:
+            final, elements = start, [row.model_copy(update={"kept": False}) for row in elements]
+    values = final.to_values()  # a threshold is chosen anew with every element that is added
+    elements = [row.model_copy(update={"value": values[row.element]}) if row.kept else row for row in elements]
+    tuning = Tuning(
+        runs=tables.runs,
+        folds=tables.folds,
+        members=oof.members,
+        **{"for": Purpose(purpose)},
+        isolated=oof.isolated,
+        expected=expected,
+        baseline=_figures(Baseline, plain, oof, **start.to_values()),
+        nested=nested,
+        gain=gain,
+        tuned=_figures(Figures, tables.per_tile(final, everything)[1], oof),
+        elements=elements,
+        bias=BIAS,
+        view_sets={name: search.best_of_views(name) for name in view_sets},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    return Decision(tuning, **values)
 
 
-_START = Choice()
+class NestedSearch:
+    """Decisions on some half-folds of the tiles; what was decided once is remembered.
 
-
-class Search:
-    """Decisions on some units of the tiles; what was decided once is remembered.
+    Args:
+        tables: Tables of counts.
+        view_sets: Names of the candidate sets of views.
+        trials: Options that are tried of an element that may have more (`SuggestedElement`).
+        view_set: Set of views of the plain decision.
+        purpose: What the decision is for.
 
     Attributes:
-        tables: Tables of counts.
-        sets: Names of the candidate sets of views, the plain one first.
-        trials: Options of one element that are tried.
-        start: The plain decision.
+        tables: Likewise.
+        trials: Likewise.
+        start: The plain decision, with equal weights.
         by_region: Whether gains have to show from fold to fold, each a region.
-        elements: Those of ELEMENTS that there is a choice for.
+        candidates: What can be chosen from; of its sets of views the plain one is the first.
+        elements: Names of the elements that there is a choice for, in the order in which they are added.
+
+    Example:
+        >>> search = NestedSearch(CountTables(oof), ["identity", "d4"])  # doctest: +SKIP
+        >>> search.choose(("threshold",), search.tables.all_halves).threshold  # doctest: +SKIP
+        0.43
     """
 
     def __init__(
         self,
-        tables: Tables,
+        tables: CountTables,
         view_sets: Sequence[str],
-        trials: int,
-        start: Choice = _START,
-        purpose: str = PUBLISHED,
+        trials: int = 200,
+        view_set: str = "identity",
+        purpose: str = Purpose.PUBLISHED,
     ):
-        self.tables, self.trials, self.start = tables, trials, start
-        self.by_region = purpose == REGION and tables.oof.geographic
-        self.sets = list(dict.fromkeys((start.views, *view_sets)))
-        several = len(tables.runs) > 1
-        offered = {
-            "views": len(self.sets) > 1,
-            "weights": several,
-            "averaging": several or any(len(views_of(name)) > 1 for name in self.sets),
-        }
-        known = ELEMENTS if purpose == PUBLISHED or self.by_region else _SAFE
-        self.elements = [element for element in ELEMENTS if element in known and offered.get(element, True)]
+        self.tables, self.trials = tables, trials
+        self.start = Decision(views=view_set, weights=equal_weights(tables.runs))
+        self.by_region = Purpose(purpose) is Purpose.REGION and tables.oof.geographic
+        sets = tuple(dict.fromkeys((view_set, *view_sets)))
+        representative = Purpose(purpose) is Purpose.PUBLISHED or self.by_region
+        self.candidates = Candidates(tuple(tables.runs), sets, representative)
+        self.elements = [element.name for element in searched(self.candidates)]
         self.choose, self.nested = cache(self._choose), cache(self._nested)
 
-    def select(self, units: tuple[int, ...]) -> tuple[str, ...]:
-        """Return the elements whose gain is credible on these units, each fold decided on the others."""
+    def select(self, halves: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the elements whose gain is credible on these half-folds, each fold decided on the others."""
         kept: tuple[str, ...] = ()
         for element in self.elements:
-            if credible(self.gain(kept, element, units)):
+            if self.gain(kept, element, halves).credible:
                 kept = (*kept, element)
         return kept
 
-    def gain(self, kept: tuple[str, ...], element: str, units: tuple[int, ...]) -> dict[str, Any]:
-        """Return what an element gains on these units, nested, if it is added to those that are kept."""
-        draws = (self.tables.fold_of_part if self.by_region else self.tables.blocks)[self.tables.parts(units)]
-        return _gain(self.nested((*kept, element), units), self.nested(kept, units), draws)
+    def gain(self, kept: tuple[str, ...], element: str, halves: tuple[int, ...]) -> Gain:
+        """Return what an element gains on these half-folds, nested, if it is added to those that are kept."""
+        draws = (self.tables.fold_of_part if self.by_region else self.tables.blocks)[self.tables.parts(halves)]
+        return _gain(self.nested((*kept, element), halves), self.nested(kept, halves), draws)
 
-    def _nested(self, elements: tuple[str, ...], units: tuple[int, ...]) -> Counts:
-        """Return the counts of every part of some units, segmented with what is chosen on their other folds if these elements are free."""
+    def best_of_views(self, view_set: str) -> ViewSetFigures:
+        """Return the best threshold of a set of views, all runs alike, and its mIoU."""
+        miou, found = self.tables.best(self.start.replace(views=view_set), self.tables.all_halves, {"threshold"})
+        return ViewSetFigures(threshold=found.threshold, miou=miou)
+
+    def _nested(self, elements: tuple[str, ...], halves: tuple[int, ...]) -> Counts:
+        """Return the counts of each part, segmented with what is chosen on the other folds if these elements are free."""
         fields = np.zeros((4, len(self.tables.blocks)), np.int64)
-        for own, others in self._splits(units):
+        for own, others in self._splits(halves):
             parts, counts = self.tables.per_part(self.choose(elements, others), own)
             fields[:, parts] = counts.tp, counts.fp, counts.fn, counts.tn
-        return Counts(*fields[:, self.tables.parts(units)])
+        return Counts(*fields[:, self.tables.parts(halves)])
 
-    def view_set(self, name: str) -> dict[str, float]:
-        """Return the best threshold of a set of views, all runs alike, and its mIoU."""
-        miou, choice = self.tables.best_threshold(Choice(views=name), self.tables.all_units, free=True)
-        return {"threshold": choice.threshold, "miou": miou}
-
-    def _splits(self, units: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """Return each group of these units with the others, on which it is decided."""
-        groups = self.tables.groups(units)
+    def _splits(self, halves: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Return each group of these half-folds with the others, on which it is decided."""
+        groups = self.tables.groups(halves)
         if len(groups) == 1:
-            return [(units, units)]
-        return [(own, tuple(unit for unit in units if unit not in own)) for own in groups]
+            return [(halves, halves)]
+        return [(own, tuple(half for half in halves if half not in own)) for own in groups]
 
-    def _choose(self, elements: tuple[str, ...], units: tuple[int, ...]) -> Choice:
-        """Return the best choice on some units with these elements free, the last one added to the choice without it."""
+    def _choose(self, elements: tuple[str, ...], halves: tuple[int, ...]) -> Decision:
+        """Return the best decision with these elements free, the last one added to what is chosen without it."""
         if not elements:
             return self.start
-        *earlier, element = elements
-        choice, free = self.choose(tuple(earlier), units), "threshold" in elements
-        if element in ("min_area", "max_hole"):
-            return self.tables.best_sizes(choice, units, free, "min_area" in elements, "max_hole" in elements)[1]
+        *earlier, name = elements
+        current = self.choose(tuple(earlier), halves)
 
-        def scored(option: Choice) -> tuple[float, Choice]:
-            return self.tables.best_threshold(option, units, free)
+        def scored(option: Decision) -> _Scored:
+            return self.tables.best(option, halves, elements)
 
-        if element == "weights":
-            return self._weights(choice, scored)
-        options = {
-            "threshold": [choice],  # whose threshold is free now
-            "views": [replace(choice, views=name) for name in self.sets],
-            "averaging": [replace(choice, averaging=what) for what in AVERAGINGS],
-        }[element]
-        return max(map(scored, options), key=lambda found: found[0])[1]
+        best = scored(current)
+        if name in AT_ONCE:
+            return best[1]
+        options = list(ELEMENTS[name].options(self.candidates))
+        element = ELEMENTS[name]
+        if isinstance(element, SuggestedElement) and len(options) > self.trials:
+            found = [self._suggested(element, current, scored)]
+        else:
+            found = [scored(current.replace(**{name: option})) for option in options]
+        return max([best, *found], key=lambda pair: pair[0])[1]
 
-    def _weights(self, choice: Choice, scored: Callable[[Choice], tuple[float, Choice]]) -> Choice:
-        """Return a choice with the best weights: equal ones, or of all in tenths the best one, or the best that Optuna finds."""
-        number = len(self.tables.runs)
-        best = scored(choice)
-        grid = _simplex(number)
-        if len(grid) <= self.trials:
-            return max([best, *(scored(replace(choice, weights=weights)) for weights in grid)], key=lambda found: found[0])[1]
+    def _suggested(self, element: SuggestedElement[Any], current: Decision, scored: Callable[[Decision], _Scored]) -> _Scored:
+        """Return the best of the options that Optuna's TPE suggests for an element."""
 
         def objective(trial: optuna.Trial) -> float:
-            weights = _in_tenths([trial.suggest_int(run, 0, TENTHS) for run in self.tables.runs])
-            found = scored(replace(choice, weights=weights))
-            trial.set_user_attr("choice", found)
+            found = scored(current.replace(**{element.name: element.suggest(trial, self.candidates)}))
+            trial.set_user_attr("found", found)
             return found[0]
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-        study.enqueue_trial(dict.fromkeys(self.tables.runs, 1))
+        study.enqueue_trial(dict(element.first_trial(self.candidates)))
         study.optimize(objective, n_trials=self.trials)
-        return max([best, study.best_trial.user_attrs["choice"]], key=lambda found: found[0])[1]
+        best: _Scored = study.best_trial.user_attrs["found"]
+        return best
 
 
-def _simplex(number: int) -> list[tuple[float, ...]]:
-    """Return all weights in tenths that add up to 1."""
-    bars = combinations(range(TENTHS + number - 1), number - 1)
-    cuts = [(-1, *between, TENTHS + number - 1) for between in bars]
-    return [tuple((right - left - 1) / TENTHS for left, right in zip(cut, cut[1:], strict=False)) for cut in cuts]
+def _nested(search: NestedSearch, oof: OutOfFold) -> tuple[Counts, list[FoldChoice]]:
+    """Return the counts of each tile, of masks that were chosen on the other folds, elements included, and what was chosen."""
+    tables, everything = search.tables, search.tables.all_halves
+    fields, per_fold = np.zeros((4, len(oof.folds)), np.int64), []
+    for rank, fold in enumerate(tables.folds):
+        others = tuple(half for half in everything if half // 2 != rank)
+        chosen = search.choose(search.select(others), others)
+        index, counts = tables.per_tile(chosen, [half for half in everything if half // 2 == rank])
+        fields[:, index] = counts.tp, counts.fp, counts.fn, counts.tn
+        per_fold.append(FoldChoice(fold=fold, **chosen.to_values(), miou=counts.pooled().scores()["miou"]))
+    return Counts(*fields), per_fold
 
 
-def _in_tenths(parts: list[int]) -> tuple[float, ...]:
-    """Return parts as weights in tenths that add up to 1: rounded down, what is left given to those that lost most; none is all alike."""
-    exact = np.array(parts if any(parts) else [1] * len(parts)) * TENTHS / (sum(parts) or len(parts))
-    tenths = np.floor(exact)
-    tenths[np.argsort(tenths - exact, kind="stable")[: TENTHS - int(tenths.sum())]] += 1
-    return tuple((tenths / TENTHS).tolist())
+def _element_gains(search: NestedSearch, kept: Sequence[str]) -> list[ElementGain]:
+    """Return what each element gains, over those kept before it and alone."""
+    everything, rows = search.tables.all_halves, []
+    before: tuple[str, ...] = ()
+    for name in search.elements:
+        value = search.choose((*before, name), everything).to_values()[name]
+        gain, alone = search.gain(before, name, everything), search.gain((), name, everything)
+        rows.append(ElementGain(element=name, value=value, gain=gain, alone=alone, kept=name in kept))
+        before = (*before, name) if name in kept else before
+    return rows
 
 
-def credible(gain: dict[str, Any]) -> bool:
-    """Return whether a gain, with its paired interval, is above 0: one that a choice among many finds in noise alone hardly ever is.
-
-    Without an interval, as there is none for one block, no gain is credible.
-    """
-    return gain["interval"] is not None and gain["interval"][0] > 0
-
-
-def _summary(counts: Counts, oof: OutOfFold) -> dict[str, Any]:
-    found = {"scores": counts.pooled().scores(), "interval": score_interval(counts, oof.blocks)}
-    return found | ({"regions": region_spread(counts, oof.folds)} if oof.geographic else {})
+def _figures(kind: type[_Kind], counts: Counts, oof: OutOfFold, **others: Any) -> _Kind:
+    """Return the figures of the counts of all tiles, of a kind of figures with its other fields."""
+    interval = score_interval(counts, oof.blocks)
+    if oof.geographic:
+        others = {"regions": region_spread(counts, oof.folds), **others}
+    return kind(scores=Scores(**counts.pooled().scores()), interval=None if interval is None else list(interval), **others)
 
 
-def _gain(after: Counts, before: Counts, blocks: np.ndarray) -> dict[str, Any]:
-    """Return the gain in mIoU and its paired interval."""
+def _gain(after: Counts, before: Counts, draws: np.ndarray) -> Gain:
+    """Return the gain in mIoU and its paired interval over draws, which are blocks or regions."""
     difference = after.pooled().scores()["miou"] - before.pooled().scores()["miou"]
-    return {"miou": difference, "interval": difference_interval(after, before, blocks)}
+    interval = difference_interval(after, before, draws)
+    return Gain(miou=difference, interval=None if interval is None else list(interval))

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of whole runs: every tile of the pool exactly once, by the fold that did not train on it."""
+"""Collect the out-of-fold predictions of runs: each tile of the pool exactly once, by the fold that held it out."""
 
 from __future__ import annotations
 
@@ -37,18 +37,23 @@ class OutOfFold:
         tiles: The N tiles, in the order of splits.json.
         folds: int (N,), the fold that held each tile out.
         blocks: Block label of each tile, (N,).
-        runs: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
+        probabilities: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
         isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another region would be.
         geographic: Whether each fold is a region of its own.
         landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a
             head for it.
+
+    Example:
+        >>> oof = collect([run], pool_tiles(run), views_of("d4"))  # doctest: +SKIP
+        >>> oof.probability("d4").shape  # doctest: +SKIP
+        (531, 128, 128)
     """
 
     tiles: Tiles
     folds: np.ndarray
     blocks: np.ndarray
-    runs: dict[str, dict[str, np.ndarray]]
+    probabilities: dict[str, dict[str, np.ndarray]]
     members: dict[str, dict[str, str]]
     isolated: bool = False
     geographic: bool = False
@@ -59,38 +64,39 @@ class OutOfFold:
         """The tiles as they lie in pictures; where folds are isolated, those of each fold in one of their own."""
         return _apart(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
 
-    def probability(self, view_set: str, weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
+    def probability(self, view_set: str, run_weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
         """Return the mean probability over a set of views and the runs, float32 (N, H, W).
 
         Args:
             view_set: Name of a set of views.
-            weights: Weight of each run; equal ones by default.
+            run_weights: Weight of each run; equal ones by default.
             averaging: What is averaged, "probability" or "logit".
         """
-        return self.mean({run: self.over_views(run, view_set, averaging) for run in shares(weights, list(self.runs))}, weights, averaging)
+        used = shares(run_weights, list(self.probabilities))
+        return self.mean({run: self.over_views(run, view_set, averaging) for run in used}, run_weights, averaging)
 
     def over_views(self, run: str, view_set: str, averaging: str) -> np.ndarray:
         """Return the mean over a set of views of what is averaged of one run, float32 (N, H, W)."""
         names = views_of(view_set)
-        total = spread(self.runs[run][names[0]], averaging).copy()
+        total = spread(self.probabilities[run][names[0]], averaging).copy()
         for name in names[1:]:
-            total += spread(self.runs[run][name], averaging)
+            total += spread(self.probabilities[run][name], averaging)
         total /= np.float32(len(names))
         return total
 
-    def mean(self, over_views: Mapping[str, np.ndarray], weights: Mapping[str, float] | None, averaging: str) -> np.ndarray:
+    def mean(self, over_views: Mapping[str, np.ndarray], run_weights: Mapping[str, float] | None, averaging: str) -> np.ndarray:
         """Return the mean probability over runs, from what `over_views` gave of each whose weight is not 0."""
         total = np.zeros(next(iter(over_views.values())).shape, np.float32)
-        for run, weight in shares(weights, list(self.runs)).items():
+        for run, weight in shares(run_weights, list(self.probabilities)).items():
             total += over_views[run] * np.float32(weight)
         return gather(total, averaging)
 
-    def image_probability(self, view_set: str, weights: Mapping[str, float] | None = None) -> np.ndarray | None:
+    def image_probability(self, view_set: str, run_weights: Mapping[str, float] | None = None) -> np.ndarray | None:
         """Return the mean probability of any landslide in a tile over views and runs, float32 (N,); None without a head for it."""
         if not self.landslide:
             return None
-        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.runs}
-        return self.mean(each, weights, "probability")
+        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.probabilities}
+        return self.mean(each, run_weights, "probability")
 
 
 def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None = None) -> Tiles:
@@ -103,6 +109,10 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
 
     Raises:
         InputError: If the data are missing, damaged, or not those that the run was trained on.
+
+    Example:
+        >>> pool_tiles(Run.open("runs/base")).images.shape  # doctest: +SKIP
+        (531, 128, 128, 7)
     """
     root = data or run.data_root
     if not root.is_dir():
@@ -126,7 +136,7 @@ def collect(
     chosen: Sequence[Fold] | None = None,
     isolated: bool = False,
 ) -> OutOfFold:
-    """Gather the out-of-fold predictions of runs, computing views that are not cached yet.
+    """Collect the out-of-fold predictions of runs, computing views that are not cached yet.
 
     Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published region will be
     predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is as for a region of which nothing
@@ -141,6 +151,9 @@ def collect(
 
     Raises:
         InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
+
+    Example:
+        >>> oof = collect([run], pool_tiles(run), ["identity", "rot90"], isolated=True)  # doctest: +SKIP
     """
     for run in runs[1:]:
         if run.splits != runs[0].splits:
@@ -172,7 +185,7 @@ def collect(
         tiles=tiles.subset(used),
         folds=held_by[used],
         blocks=np.array([runs[0].splits.tiles[i]["block"] for i in used]),
-        runs=predictions,
+        probabilities=predictions,
         members={run.name: run.digest(folds) for run in runs},
         isolated=isolated,
         geographic=runs[0].splits.cv in ("geographic", "areas"),

@@ -17,7 +17,8 @@ def out_of_fold(masks: np.ndarray, views: dict[str, np.ndarray], folds: list[int
     tiles = Tiles(refs, np.zeros((number, 0, 0, 7), np.float32), masks, masks == masks, ("",) * number, ((),) * number, "mmls_v2")
     blocks = list(range(number)) if blocks is None else blocks
     runs = {run: {name: values.astype(np.float16) for name, values in each.items()} for run, each in {"run": views, **others}.items()}
-    return OutOfFold(tiles, np.array(folds), np.array(blocks), runs, {run: {"0": "ab" * 32} for run in runs})
+    members = {run: {str(fold): "ab" * 32 for fold in sorted(set(folds))} for run in runs}
+    return OutOfFold(tiles, np.array(folds), np.array(blocks), runs, members)
 
 
 def made_up(seed: int, folds: int = 3, tiles: int = 9, size: int = 6, contrast: float = 0.12, names: tuple[str, ...] = VIEWS) -> OutOfFold:

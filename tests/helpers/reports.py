@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Config
 from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.inference.decision import Decision
 from marsls_keras.report import FoldReport, RunReport
 
 N, SIZE = 12, 32
@@ -44,7 +45,7 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
     decision = {
         "runs": [name],
         "folds": list(folds),
-        "members": {},
+        "members": {name: {str(fold): "ab" * 32 for fold in folds}},
         "views": "d4",
         "threshold": 0.45,
         "baseline": {"views": "identity", "threshold": 0.5, "scores": {**figures["scores"], "miou": 0.1234}, "interval": [0.1, 0.2]},
@@ -75,7 +76,7 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
         },
         "folds": [FoldReport(k, history(3), {"fold": k, **metrics}, {"backend": "tensorflow", "packages": {"keras": "3"}}) for k in folds],
         "missing": [],
-        "decision": decision if tuned else None,
+        "decision": Decision.from_json(decision) if tuned else None,
         "refs": refs,
         "held_out_by": held_out_by,
         "blocks": [f"base/{i // 2}" for i in range(N)],
@@ -85,8 +86,15 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
         "probability": probability,
     }
     values = {**values, **changes}
-    threshold = values["decision"]["threshold"] if values["decision"] else 0.5
+    threshold = values["decision"].threshold if values["decision"] else 0.5
     return RunReport(**{"predicted": (values["probability"] >= np.float32(threshold)).astype(np.uint8), **values})
+
+
+def edited(decision: Decision, **keys) -> Decision:
+    """Return a decision with other content of some keys of its decision.json; its members follow its runs and folds."""
+    content = {**decision.to_json(), **keys}
+    digests = {str(fold): "ab" * 32 for fold in content["folds"]}
+    return Decision.from_json({**content, "members": dict.fromkeys(content["runs"], digests)})
 
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -74,14 +74,15 @@ def twin(run, tmp_path) -> Run:
 
 def test_weights_and_logits(run, twin, new_tiles, each, caplog):
     weights = {"tiny": 0.3, "twin": 0.7}
-    probability, *_ = predict_ensemble([run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, weights=weights)
+    probability, *_ = predict_ensemble([run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, run_weights=weights)
     assert np.abs(probability - (0.3 * each[0] + 0.7 * each[1]).mean(0)).max() < 1e-6
-    probability, *_ = predict_ensemble([run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, weights=weights, averaging="logit")
+    probability, *_ = predict_ensemble([run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, run_weights=weights, averaging="logit")
     logits = logit(np.clip(each, 2**-11, 1 - 2**-11))  # what half precision, in which predictions are kept, can hold
     expected = expit((0.3 * logits[0] + 0.7 * logits[1]).mean(0))
     assert np.abs(probability - expected).max() < 1e-5 and np.abs(expected - each.mean((0, 1))).max() > 1e-4
     caplog.clear()
-    probability, *_ = predict_ensemble([run, twin], [0, 1], PredictionInputs.alone(new_tiles), VIEWS, weights={"tiny": 0.0, "twin": 1.0})
+    inputs = PredictionInputs.alone(new_tiles)
+    probability, *_ = predict_ensemble([run, twin], [0, 1], inputs, VIEWS, run_weights={"tiny": 0.0, "twin": 1.0})
     assert [line.split(",")[0] for line in caplog.messages] == ["Run twin"] * 2  # a run without weight is not asked
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6
 
@@ -89,7 +90,7 @@ def test_weights_and_logits(run, twin, new_tiles, each, caplog):
 def test_weights_count_among_the_members_that_did_not_train_on_a_tile(run, twin, out_of_fold):
     weights = {"tiny": 0.2, "twin": 0.8}
     probability, seen, leaked, *_ = predict_ensemble(
-        [run, twin], [0, 1], PredictionInputs.alone(out_of_fold.tiles), ["identity"], weights=weights
+        [run, twin], [0, 1], PredictionInputs.alone(out_of_fold.tiles), ["identity"], run_weights=weights
     )
     assert (seen, leaked) == (20, [])
     own, other = np.zeros(probability.shape), np.zeros(probability.shape)
@@ -109,9 +110,9 @@ def out_of_fold(tiny_run, tmp_path_factory):
 def test_tiles_of_the_pool_are_predicted_by_the_folds_that_held_them_out(run, out_of_fold):
     probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], PredictionInputs.alone(out_of_fold.tiles), VIEWS)
     assert seen == 20 and leaked == []
-    expected = sum(out_of_fold.runs["tiny"][view].astype(np.float64) for view in VIEWS) / 3
+    expected = sum(out_of_fold.probabilities["tiny"][view].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability - expected).max() < 0.0005
-    assert np.abs(probability - out_of_fold.runs["tiny"]["identity"]).max() > 0.01
+    assert np.abs(probability - out_of_fold.probabilities["tiny"]["identity"]).max() > 0.01
 
 
 def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_of_fold, each, tmp_path, caplog):
@@ -127,7 +128,7 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
     probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], PredictionInputs.alone(tiles), VIEWS)
     assert seen == 3 and leaked == []
     assert np.abs(probability[:4] - each.mean((0, 1))).max() < 1e-6
-    expected = sum(out_of_fold.runs["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
+    expected = sum(out_of_fold.probabilities["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability[4:] - expected).max() < 0.0005
     held_out = [4 + int((out_of_fold.folds[chosen] == fold).sum()) for fold in (0, 1)]
     assert caplog.messages == [f"Run tiny, fold {fold}: {number} tiles in 3 view(s) …" for fold, number in enumerate(held_out)]
@@ -153,7 +154,7 @@ def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, ou
     # Those that fold 0 held out it may predict.
     index = np.flatnonzero(out_of_fold.folds == 0)
     probability, seen, leaked, *_ = predict_ensemble([run], [0], PredictionInputs.alone(out_of_fold.tiles.subset(index)), ["identity"])
-    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.runs["tiny"]["identity"][index]).max() < 0.0005
+    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.probabilities["tiny"]["identity"][index]).max() < 0.0005
 
 
 def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp_path):

@@ -8,9 +8,11 @@ from helpers.components import by_scikit_image, of_regions
 from scipy.ndimage import gaussian_filter
 
 from marsls_keras.data.index.tile_ref import TileRef
-from marsls_keras.inference.decision import Choice, full_size, segment
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_elements.max_hole import HOLES
+from marsls_keras.inference.decision_elements.min_area import AREAS
 from marsls_keras.inference.postprocess import postprocess
-from marsls_keras.tuning.component_counts import AREAS, HOLES, positives_by_area
+from marsls_keras.tuning.component_counts import positives_by_area
 
 
 def blotches(seed: int, number: int = 6, size: int = 40, sigma: float = 0.9) -> np.ndarray:
@@ -116,17 +118,17 @@ def test_what_may_go_on_in_a_cell_that_was_not_published_stays():
     values[2, 6:8, 6:8] = 1  # and one of which all is known
     expected = values.copy()
     expected[0, 4:6, 14:], expected[1, 4:6, :2], expected[2, 6:8] = 1, 1, 0
-    decision = Choice(max_hole=8, min_area=40, across_borders=True).as_dict(["run"])
-    assert np.array_equal(segment(decision, values, refs), expected)
+    decision = Decision(max_hole=8, min_area=40, across_borders=True)
+    assert np.array_equal(decision.segment(values, refs), expected)
 
 
 def test_areas_are_those_of_the_size_the_networks_saw():
-    decision = Choice(threshold=0.4, min_area=6, max_hole=0).as_dict(["run"])
+    decision = Decision(threshold=0.4, min_area=6, max_hole=0)
     small = np.zeros((16, 16), np.float32)
     small[2:4, 2:4], small[8:11, 8:11] = 0.9, 0.9  # four pixels and nine
     refs = [TileRef("t/0", Path("0.tif"), None, "t", "a", (0, 0))]
-    assert segment(decision, small[None], refs).sum() == 9 and segment(decision, small[None], refs).shape == (1, 16, 16)
-    ((probability, mask),) = full_size(decision, small[None], refs, [(64, 64)])
+    assert decision.segment(small[None], refs).sum() == 9 and decision.segment(small[None], refs).shape == (1, 16, 16)
+    ((probability, mask),) = decision.full_size(small[None], refs, [(64, 64)])
     assert probability.shape == mask.shape == (64, 64) and mask.dtype == np.uint8
     # At four times the side the smaller one has far more than six pixels, and is too small all the same.
     assert not mask[:24, :24].any() and (probability[:24, :24] >= 0.4).sum() > 40
@@ -139,15 +141,15 @@ def test_components_go_on_across_borders_where_the_decision_says_so():
     small[0, 3, 6:] = small[1, 3, :2] = 1  # four pixels over a border
     small[1, 6, 3:5] = 1  # two within a tile
     small[2, 3, 6:] = 1  # two at a border beyond which nothing is known
-    alone = Choice(min_area=6).as_dict(["run"])
-    across = {**alone, "across_borders": True}
+    alone = Decision(min_area=6)
+    across = alone.replace(across_borders=True)
     left = small.copy()
     left[1, 6] = 0
-    assert np.array_equal(segment(alone, small, refs), left)
+    assert np.array_equal(alone.segment(small, refs), left)
     left[:2] = 0
-    assert np.array_equal(segment(across, small, refs), left)
+    assert np.array_equal(across.segment(small, refs), left)
     for decision, kept in ((alone, [1, 1, 1]), (across, [0, 0, 1])):
-        done = list(full_size(decision, small, refs, [(16, 16)] * 3))
+        done = list(decision.full_size(small, refs, [(16, 16)] * 3))
         assert [bool(mask.any()) for _, mask in done] == kept and all(mask.shape == values.shape == (16, 16) for values, mask in done)
-    differing = list(full_size(across, small, refs, [(8, 8), (16, 16), (8, 8)]))
+    differing = list(across.full_size(small, refs, [(8, 8), (16, 16), (8, 8)]))
     assert [mask.shape for _, mask in differing] == [(8, 8), (16, 16), (8, 8)] and [bool(mask.any()) for _, mask in differing] == [1, 1, 1]

@@ -12,10 +12,18 @@ from helpers.out_of_fold import made_up, out_of_fold
 from competition.cli import main
 from marsls_keras.config import parse_config
 from marsls_keras.data.index.dataset import Dataset
-from marsls_keras.inference.decision import PUBLISHED, REGION, Choice, decision_path, plain_decision, read_decision
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import decision_of, decision_path, plain_decision, read_decision
 from marsls_keras.inference.inputs import purpose_of
+from marsls_keras.inference.purpose import Purpose
 from marsls_keras.runs.run import Run
-from marsls_keras.tuning.nested_search import decide
+from marsls_keras.tuning import nested_search
+
+REGION, PUBLISHED = Purpose.REGION, Purpose.PUBLISHED
+
+
+def decide(*args, **kwargs) -> dict:
+    return nested_search.decide(*args, **kwargs).to_json()
 
 
 def regions(gains: list[float], tiles: int = 8, size: int = 16):
@@ -52,7 +60,7 @@ def test_folds_that_are_no_regions_leave_threshold_and_sizes_alone():
 
 def test_the_plain_decision_has_the_views_of_the_recipe():
     oof = made_up(36, folds=2)
-    decision = decide(oof, ["identity", "flips"], views="flips", purpose=REGION)
+    decision = decide(oof, ["identity", "flips"], view_set="flips", purpose=REGION)
     assert decision["baseline"]["views"] == "flips" and list(decision["view_sets"]) == ["identity", "flips"]
     expected = decide(oof, ["flips"])["view_sets"]["flips"]
     assert decision["view_sets"]["flips"] == expected
@@ -63,18 +71,25 @@ def run_of(path: Path, **inference) -> Run:
 
 
 def test_an_untuned_run_has_the_views_of_its_configuration(tmp_path):
-    assert plain_decision([run_of(tmp_path / "a", views="flips@256")])["views"] == "flips@256"
-    assert plain_decision([run_of(tmp_path / "a")]) == {**Choice().__dict__, "weights": None}
+    assert plain_decision([run_of(tmp_path / "a", views="flips@256")]).view_set == "flips@256"
+    assert plain_decision([run_of(tmp_path / "a")]) == Decision()
 
 
-def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_path, capsys):
+def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_path, capsys, caplog):
     runs = tiny_run.copy(tmp_path / "runs")
     run = Run.open(runs / tiny_run.name)
     assert main(["tune", "--run", run.name, "--runs", str(runs), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["for"] == REGION
-    assert read_decision([run], [0, 1], PUBLISHED)["for"] == REGION == read_decision([run], [0, 1])["for"]
+    assert read_decision([run], [0, 1], PUBLISHED).purpose is REGION is read_decision([run], [0, 1]).purpose
+    caplog.clear()
+    assert decision_of([run], [0, 1], PUBLISHED).purpose is REGION and decision_of([run], [0, 1]).purpose is REGION
+    assert caplog.messages == [
+        f"The decision is one for a new region. marsls tune --run {run.name} --for published makes one for tiles among labelled neighbours."
+    ]
+    with pytest.raises(ValueError, match="'nowhere' is not a valid Purpose"):
+        read_decision([run], [0, 1], "nowhere")
     assert main(["tune", "--run", run.name, "--runs", str(runs), "--for", "published"]) == 0
-    assert (read_decision([run], [0, 1], PUBLISHED)["for"], read_decision([run], [0, 1])["for"]) == (PUBLISHED, REGION)
+    assert (read_decision([run], [0, 1], PUBLISHED).purpose, read_decision([run], [0, 1]).purpose) == (PUBLISHED, REGION)
     assert decision_path([run], REGION).name == "decision_region.json" and decision_path([run]).name == "decision.json"
     # Earlier versions wrote no "for".
     decision_path([run], REGION).unlink()
@@ -82,7 +97,8 @@ def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_pat
     for isolated, purpose in ((False, PUBLISHED), (True, REGION)):
         old = {key: value for key, value in written.items() if key not in ("for", "sha256")} | {"isolated": isolated}
         decision_path([run]).write_text(json.dumps(old))
-        assert read_decision([run], [0, 1])["for"] == purpose
+        decision = read_decision([run], [0, 1])
+        assert decision.purpose is purpose and decision.to_json() == old | {"for": purpose}
 
 
 def test_images_among_labelled_tiles_and_images_of_another_region(tiny_run, tmp_path, caplog):

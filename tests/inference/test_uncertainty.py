@@ -73,7 +73,7 @@ def test_variance_over_the_members_that_predict_a_tile(tiny_run, runs):
     everything = load(Dataset.open(tiny_run.data))
     kinds = [held_by.get(ref.id, "new") for ref in everything.refs]
     tiles = everything.subset([kinds.index(kind) for kind in ("new", -1, 0, 1)])
-    prediction = predict_ensemble(opened, [0, 1], PredictionInputs.alone(tiles), VIEWS, weights=WEIGHTS, uncertainty=True)
+    prediction = predict_ensemble(opened, [0, 1], PredictionInputs.alone(tiles), VIEWS, run_weights=WEIGHTS, uncertainty=True)
     each, weights = each_of(runs, tiles, [0, 1])
     assert prediction.leaked == [str(tiles.refs[1].image)] and prediction.seen == 3
     for i, members in enumerate(([0, 1, 2, 3], [0, 1, 2, 3], [0, 2], [1, 3])):

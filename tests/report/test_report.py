@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import yaml
-from helpers.reports import N, Page, make_run, rows_of, scores
+from helpers.reports import N, Page, edited, make_run, rows_of, scores
 from matplotlib.image import imread
 from sklearn.metrics import confusion_matrix
 
@@ -93,7 +93,7 @@ def test_post_processing_and_what_each_element_gains():
     ]
     predicted = run.predicted.copy()
     predicted[:, :5] = 0
-    run = make_run(decision={**run.decision, "elements": elements, "min_area": 24, "max_hole": 0}, predicted=predicted)
+    run = make_run(decision=edited(run.decision, elements=elements, min_area=24, max_hole=0), predicted=predicted)
     page = render([run])
     expected = scores(run.masks, predicted == 1)
     assert evaluate(run).scores["miou"] == pytest.approx(expected["miou"], abs=1e-12)  # of the masks, not of the threshold
@@ -151,34 +151,42 @@ def test_a_decision_on_other_predictions_is_said():
         return " ".join(remarks(run, evaluate(run)))
 
     decision = make_run().decision
-    worse = {**decision, "baseline": {**decision["baseline"], "scores": {**decision["baseline"]["scores"], "miou": 0.99}}}
+    baseline = decision.to_json()["baseline"]
+    worse = edited(decision, baseline={**baseline, "scores": {**baseline["scores"], "miou": 0.99}})
     assert said() == ""
     assert "on other predictions" in said(probability=make_run(seed=1).probability)
-    assert "taken on folds 0, but finished are 0, 1" in said(decision={**decision, "folds": [0]})
-    assert "not nested" in said(decision={**decision, "nested": None})
+    assert "taken on folds 0, but finished are 0, 1" in said(decision=edited(decision, folds=[0]))
+    assert "not nested" in said(decision=edited(decision, nested=None))
     assert "Tuning did not help" in said(decision=worse)
 
 
 def test_the_expected_figure_is_quoted_and_a_plain_decision_is_not_called_tuned():
     decision = make_run().decision
-    nested, baseline = decision["nested"], decision["baseline"]
+    nested, baseline = (decision.to_json()[part] for part in ("nested", "baseline"))
     gain = {"miou": 0.3087, "interval": [-0.01, 0.4]}
-    text = Page(render([make_run(decision={**decision, "expected": {k: nested[k] for k in ("scores", "interval")}, "gain": gain})])).text
+    text = Page(render([make_run(decision=edited(decision, expected={k: nested[k] for k in ("scores", "interval")}, gain=gain))])).text
     assert "out-of-fold mIoU, nested 0.4321" in text
     assert "Tuning changes mIoU by +0.3087 (nested, against the baseline on the same tiles; 95 % interval -0.0100 to +0.4000)" in text
     run = make_run()
     figures = {"scores": scores(run.masks, run.probability >= np.float32(0.5)), "interval": [0.6, 0.7]}
     plain = {"views": "identity", "threshold": 0.5, "expected": figures, "baseline": {**baseline, **figures}, "tuned": figures}
-    page = render([make_run(decision={**decision, **plain, "gain": {"miou": -0.1, "interval": [-0.2, 0.0]}})])
+    page = render([make_run(decision=edited(decision, **plain, gain={"miou": -0.1, "interval": [-0.2, 0.0]}))])
     miou = f"{figures['scores']['miou']:.4f}"
     assert f"out-of-fold mIoU, baseline {miou} 95 %: 0.6000 – 0.7000" in Page(page).text
     assert "so one view and threshold 0.5 are kept" in Page(page).text and "baseline: one view" not in Page(page).text
     assert [row[:2] for row in rows_of(page, "scores over all pixels")] == [["tuned, nested", "0.4321"], ["baseline, kept", miou]]
 
 
+def test_a_mean_of_logits_is_shown_and_is_no_plain_decision():
+    changed = edited(make_run().decision, views="identity", threshold=0.5, averaging="logit")
+    page = render([make_run(decision=changed)])
+    assert "what is averaged logit" in Page(page).text and "threshold 0.5 on the probability views identity averaged" in Page(page).text
+    assert [row[0] for row in rows_of(page, "scores over all pixels")] == ["tuned, nested", "tuned", "baseline"]
+
+
 def test_the_figures_of_an_ensemble_are_not_taken_for_those_of_a_run():
     run = make_run()
-    page = render([make_run(decision={**run.decision, "runs": ["default", "other"]})])
+    page = render([make_run(decision=edited(run.decision, runs=["default", "other"]))])
     own = f"{scores(run.masks, run.probability >= np.float32(0.45))['miou']:.4f}"
     assert f"out-of-fold mIoU, tuned as an ensemble {own}" in Page(page).text
     assert [(row[0], row[1]) for row in rows_of(page, "scores over all pixels")] == [
@@ -253,9 +261,10 @@ def test_one_block_has_no_interval():
     run = make_run()
     nothing = {"miou": -0.00001, "interval": None}
     rows = [{"element": "threshold", "value": 0.5, "gain": nothing, "alone": nothing, "kept": False}]
-    figures = {part: {**run.decision[part], "interval": None} for part in ("baseline", "nested", "tuned")}
-    decision = {**run.decision, **figures, "expected": figures["nested"], "gain": {"miou": 0.01, "interval": None}, "elements": rows}
-    page = render([make_run(blocks=["b"] * len(run.refs), decision=decision | {"bias": "Biased."})])
+    figures = {part: {**run.decision.to_json()[part], "interval": None} for part in ("baseline", "nested", "tuned")}
+    expected = {"expected": figures["nested"], "gain": {"miou": 0.01, "interval": None}, "elements": rows, "bias": "Biased."}
+    decision = edited(run.decision, **figures, **expected)
+    page = render([make_run(blocks=["b"] * len(run.refs), decision=decision)])
     text = Page(page).text
     assert "No interval can be given: all tiles are of one block" in text and "-0.0000" not in text
     assert "Tuning changes mIoU by +0.0100 (nested, against the baseline on the same tiles; no interval: one block)" in text

@@ -5,8 +5,8 @@ import pytest
 
 from competition.console import elements_table, show
 from marsls_keras.counts import Counts
+from marsls_keras.inference.decision_record import ElementGain, Gain
 from marsls_keras.intervals import difference_interval
-from marsls_keras.tuning.nested_search import credible
 
 SMALL, LARGE = 15, 133  # blocks of up to four tiles: 60 tiles, and the 531 of the published region
 
@@ -35,7 +35,7 @@ def adopted(blocks: int, effect: float, worlds: int) -> dict[str, float]:
     for _ in range(worlds):
         before, after = draw(rng, blocks, gain)
         claimed = difference(before, after)
-        found.append((claimed, credible({"miou": claimed, "interval": difference_interval(after, before, np.arange(blocks))})))
+        found.append((claimed, Gain(miou=claimed, interval=list(difference_interval(after, before, np.arange(blocks)))).credible))
     claims, kept = np.array(found).T
     return {
         "kept": kept.mean(),
@@ -75,13 +75,12 @@ def test_many_worlds(blocks):
 
 
 def test_without_an_interval_nothing_is_credible():
-    assert not credible({"miou": 0.2, "interval": None}) and not credible({"miou": 0.2, "interval": (0.0, 0.4)})
-    assert not credible({"miou": 0.2, "interval": (-0.1, 0.4)}) and credible({"miou": 0.2, "interval": [0.001, 0.4]})
+    for interval, credible in ((None, False), ([0.0, 0.4], False), ([-0.1, 0.4], False), ([0.001, 0.4], True)):
+        assert Gain(miou=0.2, interval=interval).credible is credible
 
 
 def test_no_figure_is_a_negative_zero(capsys):
-    tiny = {"miou": -0.00001, "interval": [-0.00004, -0.0]}
-    nothing = {"miou": 0.01, "interval": None}
-    show(elements_table("Elements", [{"element": "threshold", "value": 0.5, "gain": tiny, "alone": nothing, "kept": False}]))
+    tiny, nothing = Gain(miou=-0.00001, interval=[-0.00004, -0.0]), Gain(miou=0.01, interval=None)
+    show(elements_table("Elements", [ElementGain(element="threshold", value=0.5, gain=tiny, alone=nothing, kept=False)]))
     out = capsys.readouterr().out
     assert "-0.0000" not in out and out.count("+0.0000") == 3 and "+0.0100" in out and "–" in out

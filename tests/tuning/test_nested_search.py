@@ -17,12 +17,15 @@ from sklearn.metrics import f1_score, jaccard_score
 from marsls_keras.config import Config
 from marsls_keras.counts import Counts
 from marsls_keras.data.splits import Splits
-from marsls_keras.errors import InputError
-from marsls_keras.inference.decision import PLAIN, Choice, decision_path, described, read_decision
+from marsls_keras.inference.decision import Decision, DecisionError
+from marsls_keras.inference.decision_elements.max_hole import HOLES
+from marsls_keras.inference.decision_elements.min_area import AREAS
+from marsls_keras.inference.decision_elements.weights import in_tenths, simplex
+from marsls_keras.inference.decision_files import decision_path, read_decision
 from marsls_keras.runs.run import Run
-from marsls_keras.tuning.component_counts import AREAS, HOLES
-from marsls_keras.tuning.count_tables import Tables
-from marsls_keras.tuning.nested_search import ELEMENTS, Search, _in_tenths, _simplex, decide
+from marsls_keras.tuning import nested_search
+from marsls_keras.tuning.count_tables import CountTables
+from marsls_keras.tuning.nested_search import NestedSearch
 from marsls_keras.tuning.out_of_fold import OutOfFold
 from marsls_keras.view_sets import VIEW_SETS, VIEWS
 
@@ -38,9 +41,9 @@ THRESHOLDS = np.array([k / 1000 for k in range(1, 1000)], np.float32)
 def mean_views(oof: OutOfFold, name: str) -> np.ndarray:
     """Return the mean over a set of views, summed in its order in float32, as the rule is."""
     names = VIEW_SETS[name]
-    total = oof.runs["run"][names[0]].astype(np.float32)
+    total = oof.probabilities["run"][names[0]].astype(np.float32)
     for view in names[1:]:
-        total += oof.runs["run"][view].astype(np.float32)
+        total += oof.probabilities["run"][view].astype(np.float32)
     return total / np.float32(len(names))
 
 
@@ -79,7 +82,7 @@ def by_hand(oof: OutOfFold, decision: dict) -> np.ndarray:
     total = np.zeros(masks.shape)
     for run, weight in decision["weights"].items():
         for view in views:
-            values = oof.runs[run][view].astype(np.float64)
+            values = oof.probabilities[run][view].astype(np.float64)
             total += weight / len(views) * (logit(np.clip(values, 2**-11, 1 - 2**-11)) if decision["averaging"] == "logit" else values)
     probability = expit(total) if decision["averaging"] == "logit" else total
     above = probability >= decision["threshold"] - 1e-6  # sums in single precision may lie below a threshold that they equal
@@ -110,7 +113,7 @@ def test_threshold_and_views_are_those_of_brute_force(seed, folds):
     """Each is free or not: the best of all on some folds, and kept if it surely gains where each fold is decided on the others."""
     oof = made_up(seed, folds)
     sets, everything, truth = ("identity", "paper", "d4"), np.arange(9), oof.tiles.masks == 1
-    search = Search(Tables(oof), sets, 200)
+    search = NestedSearch(CountTables(oof), sets, 200)
     search.elements = ["threshold", "views"]
 
     def best(elements, chosen):
@@ -125,21 +128,22 @@ def test_threshold_and_views_are_those_of_brute_force(seed, folds):
             masks[oof.folds == fold] = predict(oof, *best(elements, np.flatnonzero(oof.folds != fold)), oof.folds == fold)
         return masks
 
-    kept, units = (), search.tables.all_units
+    kept, halves = (), search.tables.all_halves
     for element in search.elements:
         if jackknife(truth, nested((*kept, element)), nested(kept), np.arange(9))[0] > 0:
             kept = (*kept, element)
     for elements in ((), ("threshold",), ("views",), ("threshold", "views")):
-        chosen = search.choose(elements, units)
-        assert (chosen.views, chosen.threshold) == best(elements, everything)
-        assert chosen == replace(Choice(), views=chosen.views, threshold=chosen.threshold)
-        found = search.nested(elements, units).pooled().scores()
+        chosen = search.choose(elements, halves)
+        assert (chosen.view_set, chosen.threshold) == best(elements, everything)
+        assert chosen == Decision(views=chosen.view_set, threshold=chosen.threshold, weights={"run": 1.0})
+        found = search.nested(elements, halves).pooled().scores()
         expected = scores(oof.tiles.masks, nested(elements))
         assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert search.select(units) == kept
+    assert search.select(halves) == kept
     for name in sets:
         _, threshold, score = brute_force(oof, (name,), everything)
-        assert search.view_set(name) == {"threshold": threshold, "miou": pytest.approx(score, abs=1e-12)}
+        found = search.best_of_views(name)
+        assert (found.threshold, found.miou) == (threshold, pytest.approx(score, abs=1e-12))
 
 
 def planted(seed: int = 0, tiles: int = 8, size: int = 48, folds: int = 4) -> OutOfFold:
@@ -163,6 +167,11 @@ def planted_decision():
     return oof, decide(oof, ("identity",))
 
 
+def decide(*args, **kwargs) -> dict:
+    """Return what `decide` would write to decision.json, which is what the tests compare."""
+    return nested_search.decide(*args, **kwargs).to_json()
+
+
 def test_what_was_planted_is_found(planted_decision):
     """The run that knows nothing gets no weight; specks are removed and pinholes filled, landslides are not."""
     oof, decision = planted_decision
@@ -174,7 +183,8 @@ def test_what_was_planted_is_found(planted_decision):
         assert rows[element]["gain"]["interval"][0] > 0
         assert rows[element]["value"] == decision[element]
     assert decision["gain"]["interval"][0] > 0 and decision["nested"]["scores"]["miou"] > decision["baseline"]["scores"]["miou"] + 0.05
-    assert "components below" in described(decision) and "weights run" in described(decision)
+    text = Decision.from_json(decision).describe()
+    assert "components below" in text and "weights run" in text
 
 
 def by_hand_apart(masks: np.ndarray, cells: list[tuple[int, int]], min_area: int) -> np.ndarray:
@@ -202,8 +212,8 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     oof = out_of_fold(cut(truth).astype(np.uint8), {"identity": cut(picture) * 0.8}, held_by)
     refs = tuple(replace(ref, cell=divmod(i, side)) for i, ref in enumerate(oof.tiles.refs))
     oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
-    search = Search(Tables(oof), ("identity",), 1)
-    counts = search.nested(("max_hole", "min_area"), search.tables.all_units)
+    search = NestedSearch(CountTables(oof), ("identity",), 1)
+    counts = search.nested(("max_hole", "min_area"), search.tables.all_halves)
     counts = Counts(counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0)  # each tile is a block of its own here
     tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in HOLES for area in AREAS}
     chosen = set()
@@ -216,18 +226,20 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
         assert np.array_equal(counts.tp[own], (masks & cut(truth)[own]).sum((1, 2)))
         assert np.array_equal(counts.fp[own], (masks & ~cut(truth)[own]).sum((1, 2)))
     assert all(min(sizes) > 0 for sizes in chosen)
-    final = search.choose(("max_hole", "min_area"), search.tables.all_units)
-    assert final.across_borders and not search.choose(("threshold",), search.tables.all_units).across_borders
+    final = search.choose(("max_hole", "min_area"), search.tables.all_halves)
+    assert final.across_borders and not search.choose(("threshold",), search.tables.all_halves).across_borders
     isolated = replace(oof, isolated=True)
     assert isolated.tiles.refs == refs and len({ref.raster for ref in isolated.places}) == folds
     masks = np.stack([predict(oof, "identity", 0.5, i) for i in range(side * side)])
     for fold in range(folds):  # one fold's tiles are alone, each at a distance from the next
         own = np.array(held_by) == fold
-        index, found = Tables(isolated).per_tile(Choice(min_area=9, across_borders=True), [2 * fold, 2 * fold + 1])
+        index, found = CountTables(isolated).per_tile(Decision(min_area=9, across_borders=True), [2 * fold, 2 * fold + 1])
         expected = by_hand_apart(masks[own], [refs[i].cell for i in np.flatnonzero(own)], 9)
         assert np.array_equal(index, np.flatnonzero(own)) and np.array_equal(found.tp, (expected & cut(truth)[own]).sum((1, 2)))
-    alone = Search(Tables(replace(oof, tiles=replace(oof.tiles, refs=tuple(replace(ref, cell=None) for ref in refs)))), ("identity",), 1)
-    other = alone.nested(("max_hole", "min_area"), alone.tables.all_units)
+    alone = NestedSearch(
+        CountTables(replace(oof, tiles=replace(oof.tiles, refs=tuple(replace(ref, cell=None) for ref in refs)))), ("identity",), 1
+    )
+    other = alone.nested(("max_hole", "min_area"), alone.tables.all_halves)
     assert not np.array_equal(other.tp[alone.tables.part], counts.tp)  # borders make a difference here
 
 
@@ -251,22 +263,22 @@ def test_the_figures_are_those_of_the_masks(planted_decision):
 def test_counts_from_tables_are_those_of_masks():
     """What choices are compared by is what masks made by the other commands would give."""
     oof = planted(1, tiles=4, folds=2)
-    tables = Tables(oof)
+    tables = CountTables(oof)
     choices = [
-        Choice(threshold=0.5, min_area=16, max_hole=4),
-        Choice(weights=(0.7, 0.3), threshold=0.62, min_area=48),
-        Choice(weights=(0.9, 0.1), averaging="logit", threshold=0.405, max_hole=12),
-        Choice(weights=(0.0, 1.0), threshold=0.5),
+        Decision(weights={"run": 0.5, "noise": 0.5}, threshold=0.5, min_area=16, max_hole=4),
+        Decision(weights={"run": 0.7, "noise": 0.3}, threshold=0.62, min_area=48),
+        Decision(weights={"run": 0.9, "noise": 0.1}, averaging="logit", threshold=0.405, max_hole=12),
+        Decision(weights={"run": 0.0, "noise": 1.0}, threshold=0.5),
     ]
     for choice in choices:
-        for units in (tables.all_units, tables.all_units[1:3]):
-            index, counts = tables.per_tile(choice, units)
-            assert index.tolist() == np.flatnonzero(np.isin(tables.unit, units)).tolist()
-            parts, of_parts = tables.per_part(choice, units)
+        for halves in (tables.all_halves, tables.all_halves[1:3]):
+            index, counts = tables.per_tile(choice, halves)
+            assert index.tolist() == np.flatnonzero(np.isin(tables.half, halves)).tolist()
+            parts, of_parts = tables.per_part(choice, halves)
             assert of_parts.pooled() == counts.pooled()
             for part, found in zip(parts, of_parts.tp, strict=True):
                 assert found == counts.tp[tables.part[index] == part].sum()
-            masks = by_hand(oof, choice.as_dict(tables.runs))[index]
+            masks = by_hand(oof, choice.to_values())[index]
             assert counts.pooled().scores()["miou"] == pytest.approx(miou(oof.tiles.masks[index] == 1, masks), abs=2e-3)
 
 
@@ -286,55 +298,49 @@ def test_optuna_suggests_weights_where_there_are_too_many_to_try():
     oof = planted(3)
     rng = np.random.default_rng(0)
     more = {f"noise{i}": {"identity": rng.random(oof.tiles.masks.shape).astype(np.float16)} for i in range(2)}
-    oof = replace(oof, runs={**oof.runs, **more})
-    search = Search(Tables(oof), ("identity",), trials=30)
-    assert len(_simplex(4)) == 286 > search.trials
-    chosen = search.choose(("threshold", "weights"), search.tables.all_units)
-    assert chosen == Search(Tables(oof), ("identity",), trials=30).choose(("threshold", "weights"), search.tables.all_units)  # seeded
-    equal, best = (search.tables.per_part(choice, search.tables.all_units)[1].pooled().scores()["miou"] for choice in (Choice(), chosen))
-    assert chosen.weights[0] >= 0.5 and sum(chosen.weights) == pytest.approx(1) and best > equal + 0.1
+    oof = replace(oof, probabilities={**oof.probabilities, **more})
+    search = NestedSearch(CountTables(oof), ("identity",), trials=30)
+    assert len(list(simplex(4))) == 286 > search.trials
+    chosen = search.choose(("threshold", "weights"), search.tables.all_halves)
+    assert chosen == NestedSearch(CountTables(oof), ("identity",), trials=30).choose(
+        ("threshold", "weights"), search.tables.all_halves
+    )  # seeded
+    equal, best = (search.tables.per_part(choice, search.tables.all_halves)[1].pooled().scores()["miou"] for choice in (Decision(), chosen))
+    assert chosen.run_weights["run"] >= 0.5 and sum(chosen.run_weights.values()) == pytest.approx(1) and best > equal + 0.1
 
 
-def test_weights_in_tenths():
-    assert sorted(_simplex(2)) == [(k / 10, (10 - k) / 10) for k in range(11)]
-    assert len(set(_simplex(3))) == 66 and all(sum(weights) == pytest.approx(1) for weights in _simplex(3))
-    assert _in_tenths([1, 1, 1]) == (0.4, 0.3, 0.3) and _in_tenths([0, 7]) == (0.0, 1.0) and _in_tenths([0, 0]) == (0.5, 0.5)
-    assert set(_in_tenths([3, 9, 7]) for _ in range(3)) <= set(_simplex(3))
+def test_weightsin_tenths():
+    assert sorted(list(simplex(2))) == [(k / 10, (10 - k) / 10) for k in range(11)]
+    assert len(set(list(simplex(3)))) == 66 and all(sum(weights) == pytest.approx(1) for weights in list(simplex(3)))
+    assert in_tenths([1, 1, 1]) == (0.4, 0.3, 0.3) and in_tenths([0, 7]) == (0.0, 1.0) and in_tenths([0, 0]) == (0.5, 0.5)
+    assert set(in_tenths([3, 9, 7]) for _ in range(3)) <= set(list(simplex(3)))
 
 
 def test_elements_without_a_choice_are_not_offered():
     oof = made_up(0)
     assert [row["element"] for row in decide(oof, ("identity",))["elements"]] == ["threshold", "min_area", "max_hole"]
     assert [row["element"] for row in decide(oof, ("d4",))["elements"]] == ["threshold", "views", "averaging", "min_area", "max_hole"]
-    assert [row["element"] for row in decide(planted(tiles=4), ("identity", "identity"))["elements"]] == [
-        element for element in ELEMENTS if element != "views"
-    ]
+    offered = [row["element"] for row in decide(planted(tiles=4), ("identity", "identity"))["elements"]]
+    assert offered == ["threshold", "weights", "averaging", "min_area", "max_hole"]
 
 
 def test_the_seeds_above_hold_both_cases():
     kept = []
     for seed, folds in CASES:
-        search = Search(Tables(made_up(seed, folds)), ("identity", "paper", "d4"), 200)
+        search = NestedSearch(CountTables(made_up(seed, folds)), ("identity", "paper", "d4"), 200)
         search.elements = ["threshold", "views"]
-        kept.append(search.select(search.tables.all_units))
+        kept.append(search.select(search.tables.all_halves))
     assert len(set(kept)) > 1
 
 
 def test_what_the_decision_holds():
     oof = made_up(0)
     decision = decide(oof, SETS)
-    assert json.loads(json.dumps(decision)) == decision | {
-        "expected": {**decision["expected"], "interval": list(decision["expected"]["interval"])},
-        "baseline": {**decision["baseline"], "interval": list(decision["baseline"]["interval"])},
-        "nested": {**decision["nested"], "interval": list(decision["nested"]["interval"])},
-        "tuned": {**decision["tuned"], "interval": list(decision["tuned"]["interval"])},
-        "gain": {**decision["gain"], "interval": list(decision["gain"]["interval"])},
-        "elements": [
-            {**row, **{of: {**row[of], "interval": list(row[of]["interval"])} for of in ("gain", "alone")}} for row in decision["elements"]
-        ],
-    }
-    assert set(PLAIN) < set(decision) and decision["weights"] == {"run": 1.0}
-    assert decision["runs"] == ["run"] and decision["members"] == {"run": {"0": "ab" * 32}} and decision["folds"] == [0, 1, 2]
+    assert json.loads(json.dumps(decision)) == decision
+    assert set(Decision().to_values()) < set(decision) and decision["weights"] == {"run": 1.0}
+    assert (
+        decision["runs"] == ["run"] and decision["members"] == {"run": dict.fromkeys("012", "ab" * 32)} and decision["folds"] == [0, 1, 2]
+    )
     assert list(decision["view_sets"]) == list(SETS)
     assert (decision["baseline"]["views"], decision["baseline"]["threshold"]) == ("identity", 0.5)
     for part in ("baseline", "nested", "tuned"):
@@ -347,10 +353,10 @@ def test_what_the_decision_holds():
 def test_intervals_are_those_of_blocks_left_out():
     """Every interval again from masks, without one block after the other."""
     oof = made_up(1, folds=3, tiles=12)
-    oof = out_of_fold(oof.tiles.masks, oof.runs["run"], oof.folds.tolist(), [f"b{i // 2}" for i in range(12)])
+    oof = out_of_fold(oof.tiles.masks, oof.probabilities["run"], oof.folds.tolist(), [f"b{i // 2}" for i in range(12)])
     decision = decide(oof, ("identity", "d4"))
     truth = oof.tiles.masks == 1
-    plain, nested = oof.runs["run"]["identity"] >= 0.5, np.zeros(truth.shape, bool)
+    plain, nested = oof.probabilities["run"]["identity"] >= 0.5, np.zeros(truth.shape, bool)
     for row in decision["nested"]["per_fold"]:
         index = oof.folds == row["fold"]
         nested[index] = by_hand(oof, row)[index]
@@ -359,7 +365,7 @@ def test_intervals_are_those_of_blocks_left_out():
     assert decision["nested"]["interval"] == pytest.approx(jackknife(truth, nested, None, blocks), abs=1e-9)
     assert decision["gain"]["interval"] == pytest.approx(jackknife(truth, nested, plain, blocks), abs=1e-9)
     # One block alone tells nothing about others: no interval, and nothing is kept.
-    alone = decide(out_of_fold(oof.tiles.masks, oof.runs["run"], oof.folds.tolist(), ["b"] * 12), ("identity",))
+    alone = decide(out_of_fold(oof.tiles.masks, oof.probabilities["run"], oof.folds.tolist(), ["b"] * 12), ("identity",))
     assert [alone[part]["interval"] for part in ("baseline", "nested", "tuned", "gain", "expected")] == [None] * 5
     assert not any(row["kept"] for row in alone["elements"]) and all(row["gain"]["interval"] is None for row in alone["elements"])
     assert (alone["threshold"], alone["gain"]["miou"]) == (0.5, 0)
@@ -369,7 +375,7 @@ def test_regions_are_the_folds_where_they_are_geographic():
     oof = made_up(1)
     assert "regions" not in decide(oof, ("identity",))["expected"]
     decision = decide(replace(oof, geographic=True), ("identity",))
-    truth, plain = oof.tiles.masks == 1, oof.runs["run"]["identity"] >= 0.5
+    truth, plain = oof.tiles.masks == 1, oof.probabilities["run"]["identity"] >= 0.5
     each = [miou(truth[oof.folds == fold], plain[oof.folds == fold]) for fold in range(3)]
     found = decision["baseline"]["regions"]
     assert [found["scores"][str(fold)] for fold in range(3)] == pytest.approx(each, abs=1e-12)
@@ -389,7 +395,8 @@ def test_on_noise_the_nested_figure_does_not_flatter():
         best = max(best["miou"] for best in decision["view_sets"].values())
         flattery.append(best - decision["baseline"]["scores"]["miou"])
         if gains[-1] <= 0:
-            assert {key: decision[key] for key in PLAIN} == {**PLAIN, "weights": {"run": 0.5, "other": 0.5}}
+            plain = Decision(weights={"run": 0.5, "other": 0.5}).to_values()
+            assert {key: decision[key] for key in plain} == plain
             assert not any(row["kept"] for row in decision["elements"])
     error = np.std(gains) / np.sqrt(len(gains))
     assert min(flattery) > 0 and np.mean(flattery) > 0.02
@@ -439,16 +446,16 @@ def test_one_fold_cannot_be_nested():
 
 def test_one_fold_is_decided_on_halves_of_its_blocks():
     oof = made_up(0, folds=1)
-    tables = Tables(replace(oof, blocks=np.array([f"b{i // 2}" for i in range(9)])))
-    assert tables.unit.tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 0] and tables.groups((0, 1)) == [(0,), (1,)]
-    assert Tables(made_up(0, 3)).groups(tuple(range(6))) == [(0, 1), (2, 3), (4, 5)]
+    tables = CountTables(replace(oof, blocks=np.array([f"b{i // 2}" for i in range(9)])))
+    assert tables.half.tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 0] and tables.groups((0, 1)) == [(0,), (1,)]
+    assert CountTables(made_up(0, 3)).groups(tuple(range(6))) == [(0, 1), (2, 3), (4, 5)]
 
 
-def separated(values: list[tuple[int, float]], sets: tuple[str, ...], **worse: list[float]) -> Search:
+def separated(values: list[tuple[int, float]], sets: tuple[str, ...], **worse: list[float]) -> NestedSearch:
     """Return a search on one row of pixels (class, probability), in all views alike but those that are worse."""
     masks = np.array([[[label for label, _ in values]]], np.uint8)
     views = {name: np.array([[worse.get(name, [probability for _, probability in values])]]) for name in VIEWS}
-    return Search(Tables(out_of_fold(masks, views, [0])), sets, 200)
+    return NestedSearch(CountTables(out_of_fold(masks, views, [0])), sets, 200)
 
 
 def test_among_equals_the_first_set_and_the_lowest_threshold_win():
@@ -456,9 +463,9 @@ def test_among_equals_the_first_set_and_the_lowest_threshold_win():
     for order in (("rotations", "d4"), ("d4", "rotations")):
         search = separated(pixels, order, identity=[0.2, 0.95, 0.6, 0.9], rot180=[0.2, 0.0, 0.6, 0.9])
         chosen = search.choose(("threshold", "views"), (0,))
-        assert chosen.views == order[0] and 0.2 < chosen.threshold < 0.5
+        assert chosen.view_set == order[0] and 0.2 < chosen.threshold < 0.5
     chosen = separated(pixels, ("rotations", "d4")).choose(("threshold", "views"), (0,))
-    assert (chosen.views, chosen.threshold) == ("identity", 0.301)  # the plain set is the first
+    assert (chosen.view_set, chosen.threshold) == ("identity", 0.301)  # the plain set is the first
 
 
 def test_a_threshold_near_one_is_found_where_the_probabilities_call_for_it():
@@ -499,20 +506,22 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
         decision = {"runs": list(members), "folds": folds, "members": members, "views": "d4", "threshold": 0.4}
         decision_path(runs).parent.mkdir(exist_ok=True)
         decision_path(runs).write_text(json.dumps(decision))
-        return {**PLAIN, **decision, "for": "published"}  # without a word on what it is for
+        return Decision().to_values() | decision | {"for": "published"}  # without a word on what it is for
 
     decision = decided([a], {"a": {"0": "aa", "1": "ab"}})
-    assert read_decision([a], [0, 1]) == decision
+    assert read_decision([a], [0, 1]).to_json() == decision
     # It was written before there was more to decide.
     assert (decision["weights"], decision["averaging"], decision["min_area"], decision["max_hole"]) == (None, "probability", 0, 0)
     decision = decided([a], {"a": {"0": "aa"}})  # fold 1 came later, fold 0 is as it was
-    assert read_decision([a], [0, 1]) == decision
+    assert read_decision([a], [0, 1]).to_json() == decision
     decided([a], {"a": {"0": "0d", "1": "0d"}})
-    with pytest.raises(InputError, match=r"a/decision\.json was taken before fold 0, 1 of run a was trained anew\. Run marsls tune again"):
+    with pytest.raises(
+        DecisionError, match=r"a/decision\.json was taken before fold 0, 1 of run a was trained anew\. Run marsls tune again"
+    ):
         read_decision([a], [0, 1])
     decision = decided([a], {"a": {"0": "aa", "1": "0d"}})
-    assert read_decision([a], [0]) == decision  # fold 1 is not used
+    assert read_decision([a], [0]).to_json() == decision  # fold 1 is not used
     decided([a, b], {"a": {"0": "aa", "1": "ab"}, "b": {"0": "ba", "1": "0d"}})
-    with pytest.raises(InputError, match=r"a\+b/decision\.json was taken before fold 1 of run b"):
+    with pytest.raises(DecisionError, match=r"a\+b/decision\.json was taken before fold 1 of run b"):
         read_decision([a, b], [0, 1])
     assert read_decision([b], [0, 1]) is None

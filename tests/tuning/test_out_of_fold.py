@@ -74,12 +74,12 @@ def test_every_tile_is_predicted_once_by_the_fold_that_held_it_out(run, tiles, m
     assert [ref.id for ref in oof.tiles.refs] == [tile["id"] for tile in run.splits.tiles]
     assert oof.folds.tolist() == [tile["fold"] for tile in run.splits.tiles] and set(oof.folds.tolist()) == {0, 1}
     assert oof.blocks.tolist() == [tile["block"] for tile in run.splits.tiles]
-    assert list(oof.runs) == ["tiny"] and list(oof.runs["tiny"]) == ["identity", "rot90", "transpose"]
+    assert list(oof.probabilities) == ["tiny"] and list(oof.probabilities["tiny"]) == ["identity", "rot90", "transpose"]
     assert oof.members == {"tiny": {str(fold): sha256(run.fold_path(fold) / "best.weights.h5") for fold in (0, 1)}}
     for fold in (0, 1):
         held_out = np.flatnonzero(oof.folds == fold)
-        own, other = (list(predict_views(members[k], tiles.images[held_out], list(oof.runs["tiny"]))) for k in (fold, 1 - fold))
-        for found, expected, wrong in zip(oof.runs["tiny"].values(), own, other, strict=True):
+        own, other = (list(predict_views(members[k], tiles.images[held_out], list(oof.probabilities["tiny"]))) for k in (fold, 1 - fold))
+        for found, expected, wrong in zip(oof.probabilities["tiny"].values(), own, other, strict=True):
             assert found.dtype == np.float16
             assert np.abs(found[held_out] - expected.probability).max() < HALF
             assert np.abs(found[held_out] - wrong.probability).max() > 0.01
@@ -101,15 +101,15 @@ def test_views_are_computed_once(fresh, tiles, caplog):
         and {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()} == kept
     )
     for view in views:
-        assert np.array_equal(second.runs["tiny"][view], third.runs["tiny"][view])
-    assert np.array_equal(first.runs["tiny"]["identity"], third.runs["tiny"]["identity"])
-    assert np.abs(third.runs["tiny"]["identity"] - third.runs["tiny"]["rot270"]).max() > 0.01
+        assert np.array_equal(second.probabilities["tiny"][view], third.probabilities["tiny"][view])
+    assert np.array_equal(first.probabilities["tiny"]["identity"], third.probabilities["tiny"]["identity"])
+    assert np.abs(third.probabilities["tiny"]["identity"] - third.probabilities["tiny"]["rot270"]).max() > 0.01
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "other tiles"])
 def test_what_cannot_be_used_is_predicted_again(fresh, tiles, damage, caplog):
     path = fresh.fold_path(1) / "oof.npz"
-    before = collect([fresh], tiles, ["identity"]).runs["tiny"]["identity"]
+    before = collect([fresh], tiles, ["identity"]).probabilities["tiny"]["identity"]
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "missing":
@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_predicted_again(fresh, tiles, damage, caplog):
     else:
         shutil.copy(fresh.fold_path(0) / "oof.npz", path)
     caplog.clear()
-    assert np.array_equal(collect([fresh], tiles, ["identity"]).runs["tiny"]["identity"], before)
+    assert np.array_equal(collect([fresh], tiles, ["identity"]).probabilities["tiny"]["identity"], before)
     assert len(caplog.messages) == 1 and "of fold 1 of run tiny in 1 view(s)" in caplog.messages[0]
 
 
@@ -131,8 +131,8 @@ def test_predictions_of_earlier_weights_are_not_taken_for_those_of_new_ones(fres
         index = np.flatnonzero(after.folds == fold)
         exchanged = replace(members[1 - fold], normalizer=members[fold].normalizer)
         (expected,) = predict_views(exchanged, tiles.images[index], ["identity"])
-        assert np.abs(after.runs["tiny"]["identity"][index] - expected.probability).max() < HALF
-        assert np.abs(after.runs["tiny"]["identity"][index] - before.runs["tiny"]["identity"][index]).max() > 0.01
+        assert np.abs(after.probabilities["tiny"]["identity"][index] - expected.probability).max() < HALF
+        assert np.abs(after.probabilities["tiny"]["identity"][index] - before.probabilities["tiny"]["identity"][index]).max() > 0.01
 
 
 def test_some_folds_only(fresh, tiles):
@@ -146,7 +146,7 @@ def test_some_folds_only(fresh, tiles):
     assert 0 < len(index) < 20 and part.folds.tolist() == [0] * len(index)
     assert [ref.id for ref in part.tiles.refs] == [everything.tiles.refs[i].id for i in index]
     assert np.array_equal(part.tiles.masks, everything.tiles.masks[index]) and part.blocks.tolist() == everything.blocks[index].tolist()
-    assert np.array_equal(part.runs["tiny"]["identity"], everything.runs["tiny"]["identity"][index])
+    assert np.array_equal(part.probabilities["tiny"]["identity"], everything.probabilities["tiny"]["identity"][index])
     assert list(part.members["tiny"]) == ["0"]
 
 
@@ -157,9 +157,9 @@ def test_several_runs_are_kept_apart_and_averaged_on_demand(fresh, tiles):
     one, two, both = (collect(runs, tiles, ["identity", "rot180"]) for runs in ([fresh], [other], [fresh, other]))
     assert list(both.members) == ["tiny", "other"] and both.members["other"] == two.members["other"] != both.members["tiny"]
     for view in ("identity", "rot180"):
-        assert np.array_equal(both.runs["tiny"][view], one.runs["tiny"][view])
-        assert np.array_equal(both.runs["other"][view], two.runs["other"][view])
-    first, second = one.runs["tiny"]["identity"].astype(np.float64), two.runs["other"]["identity"].astype(np.float64)
+        assert np.array_equal(both.probabilities["tiny"][view], one.probabilities["tiny"][view])
+        assert np.array_equal(both.probabilities["other"][view], two.probabilities["other"][view])
+    first, second = one.probabilities["tiny"]["identity"].astype(np.float64), two.probabilities["other"]["identity"].astype(np.float64)
     assert np.abs(first - second).max() > 0.01
     assert np.abs(both.probability("identity") - (first + second) / 2).max() < 1e-6
     assert np.abs(both.probability("identity", {"tiny": 0.3, "other": 0.7}) - (0.3 * first + 0.7 * second)).max() < 1e-6
@@ -185,12 +185,12 @@ def test_the_mean_over_a_set_of_views(tiles):
     views = {name: rng.random((20, 32, 32), dtype=np.float32) for name in VIEW_SETS["d4"]}
     oof = OutOfFold(tiles, np.zeros(20, int), np.arange(20), {"one": {k: v.astype(np.float16) for k, v in views.items()}}, {})
     for name, members in ((name, VIEW_SETS[name]) for name in ("identity", "flips", "paper", "rotations", "d4")):
-        each = np.stack([oof.runs["one"][view].astype(np.float64) for view in members])
+        each = np.stack([oof.probabilities["one"][view].astype(np.float64) for view in members])
         assert oof.probability(name).dtype == np.float32 and np.abs(oof.probability(name) - each.mean(0)).max() < 1e-6
         # Half precision knows nothing closer to 0 or 1 than about 0.0005, so logits end there.
         expected = expit(logit(np.clip(each, 2**-11, 1 - 2**-11)).mean(0))
         assert np.abs(oof.probability(name, averaging="logit") - expected).max() < 1e-5
-    assert np.array_equal(oof.runs["one"]["identity"], views["identity"].astype(np.float16))  # not summed in place
+    assert np.array_equal(oof.probabilities["one"]["identity"], views["identity"].astype(np.float16))  # not summed in place
 
 
 def test_data_that_were_moved_are_asked_for(tiny_run, fresh, tiles, tmp_path):

@@ -16,8 +16,8 @@ from competition.search.study_record import StudyRecord
 from marsls_keras.data.normalization import NormalizationRecord, Normalizer
 from marsls_keras.data.splits import FULL
 from marsls_keras.errors import InputError
-from marsls_keras.inference.decision import read_decision
-from marsls_keras.inference.decision_record import read_decision_file
+from marsls_keras.inference.decision import Decision
+from marsls_keras.inference.decision_files import read_decision
 from marsls_keras.json_records import read_record
 from marsls_keras.report.study_plots import study_plots
 from marsls_keras.runs.records import EnvironmentRecord
@@ -58,7 +58,7 @@ def run(tiny_run, tmp_path_factory) -> Path:
 def decided(path: Path):
     run = Run.open(path)
     decision = read_decision([run], [0, 1])
-    return {key: value for key, value in decision.items() if key != "sha256"}  # without it, it is one of an earlier version
+    return {key: value for key, value in decision.to_json().items() if key != "sha256"}  # without it, it is one of an earlier version
 
 
 def gone_through(path: Path):
@@ -191,7 +191,7 @@ def test_without_its_seal_a_decision_is_still_checked_key_by_key(run):
         for key in ("threshold", "views", "members", "folds", "runs"):
             path.write_text(json.dumps({name: inner for name, inner in value.items() if name != key}))
             with pytest.raises(InputError, match=rf"decision\.json is damaged.*\n  - {key}: the key is missing\nRun marsls tune again\."):
-                read_decision_file(path)
+                Decision.read(path)
         wrong = {
             "threshold": (None, -1, 0, 1.5, "0.5", True),
             "views": ("d5", 1),
@@ -202,9 +202,9 @@ def test_without_its_seal_a_decision_is_still_checked_key_by_key(run):
             for other in values:
                 path.write_text(json.dumps(value | {key: other}))
                 with pytest.raises(InputError, match=key):
-                    read_decision_file(path)
+                    Decision.read(path)
         path.write_text(json.dumps(value | {"expected": {**value["baseline"], "interval": None}}))  # where none can be given
-        assert read_decision_file(path)["expected"]["interval"] is None
+        assert Decision.read(path).expected.interval is None
         path.write_text(json.dumps({key: value[key] for key in ("runs", "folds", "members", "views", "threshold", "baseline")}))
         assert decided(run)["averaging"] == "probability"
         path.write_text(json.dumps(value | {"threshold": 0.123}))  # meant so

@@ -17,7 +17,7 @@ from competition.commands.train import TrainRequest, train
 from marsls_keras.data.decoded.load import load
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.synthetic.mars import write_dataset
-from marsls_keras.inference.decision import PLAIN
+from marsls_keras.inference.decision import Decision
 from marsls_keras.inference.ensemble import predict_decided
 from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run
@@ -45,7 +45,7 @@ def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path
         assert len(archive.namelist()) == 4
         assert not tifffile.imread(BytesIO(archive.read(blank.name))).any()
     tiles = load(Dataset.from_images(images))
-    probability = predict_decided([Run.open(tiny_run.path)], [0], PredictionInputs.alone(tiles), dict(PLAIN)).probability
+    probability = predict_decided([Run.open(tiny_run.path)], [0], PredictionInputs.alone(tiles), Decision()).probability
     assert [bool(tile.any()) for tile in probability] == [True, False, True, True]
 
 
@@ -60,7 +60,7 @@ def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path
     caplog.clear()
     train(TrainRequest(str(tmp_path / "flat.yaml"), data=tmp_path / "data", runs=tmp_path / "runs"))
     decision, _ = tune.tune(["flat"], tmp_path / "runs", None, None, 10, [])
-    assert "views" in decision
+    assert decision.view_set in decision.tuning.view_sets
     manifest = submit(SubmitRequest(["flat"], out=tmp_path / "out.zip", runs=tmp_path / "runs"))
     with zipfile.ZipFile(manifest["path"]) as archive:
         assert [tifffile.imread(BytesIO(archive.read(name))).shape for name in archive.namelist()] == [(32, 64)] * 3

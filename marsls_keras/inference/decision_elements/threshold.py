@@ -1,0 +1,48 @@
+"""Element of a decision: the threshold on the mean probability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
+
+from marsls_keras.counts import BINS
+from marsls_keras.inference.decision_elements.element import Candidates, Card, Element, register
+
+
+class Threshold(Element[float]):
+    """A pixel is landslide if its mean probability is at least this.
+
+    Example:
+        >>> THRESHOLD.text(0.45)
+        'threshold 0.45'
+    """
+
+    name = "threshold"
+    title = "threshold"
+    default = 0.5
+    form = Annotated[float, Field(gt=0, le=1)]
+    place = 40
+    turn = 10
+    required = True
+    always_said = True
+
+    def offered(self, candidates: Candidates) -> bool:
+        """Return whether folds are representative: the best threshold follows the share of landslide."""
+        return candidates.representative
+
+    def options(self, candidates: Candidates) -> Iterable[float]:
+        """Return every threshold that the histograms tell apart, the lowest first; 0 would make all of it landslide."""
+        return (k / BINS for k in range(1, BINS))
+
+    def text(self, value: float) -> str:
+        """Return the threshold as part of a sentence."""
+        return f"threshold {value:g}"
+
+    def card(self, value: float) -> Card:
+        """Return the threshold as the head of the report shows it."""
+        return Card("threshold", f"{value:.4g}", "on the probability")
+
+
+THRESHOLD = register(Threshold())

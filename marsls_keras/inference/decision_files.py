@@ -1,0 +1,106 @@
+"""Find the decision that runs are to follow: one file for each purpose, about exactly their weights; the plain one without any."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from marsls_keras.data.splits import FULL, Fold
+from marsls_keras.inference.decision import Decision, DecisionError
+from marsls_keras.inference.purpose import Purpose
+from marsls_keras.runs.run import Run
+
+logger = logging.getLogger(__name__)
+
+_FILES = {Purpose.REGION: "decision_region.json", Purpose.PUBLISHED: "decision.json"}
+
+
+def decision_path(runs: Sequence[Run], purpose: str = Purpose.PUBLISHED) -> Path:
+    """Return the path of the decision of runs for a purpose: in the run's folder, or in one named after all of them if they are several.
+
+    Raises:
+        ValueError: If there is no such purpose.
+
+    Example:
+        >>> decision_path([Run.open("runs/base")], "region")  # doctest: +SKIP
+        PosixPath('runs/base/decision_region.json')
+    """
+    return runs[0].path.parent / "+".join(run.name for run in runs) / _FILES[Purpose(purpose)]
+
+
+def plain_decision(runs: Sequence[Run]) -> Decision:
+    """Return the decision of runs that were not tuned: threshold 0.5, and the views of the first run's configuration.
+
+    Example:
+        >>> plain_decision([Run.open("runs/base")]).threshold  # doctest: +SKIP
+        0.5
+    """
+    return Decision(views=runs[0].config.inference.views)
+
+
+def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> Decision | None:
+    """Return the decision of runs for a purpose, or None if they were not tuned.
+
+    Without one for this purpose it is the one for the other, as its `purpose` tells. Without a purpose it is the one for a region, if there
+    is one. The decision of a refit on all tiles is the one that was taken on the folds, as far as they are still there: nothing else says
+    anything about it.
+
+    Raises:
+        DecisionError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so that the decision is
+            about other weights.
+        ValueError: If there is no such purpose.
+
+    Example:
+        >>> read_decision([Run.open("runs/base")], [0, 1]).describe()  # doctest: +SKIP
+        'views d4, threshold 0.45'
+    """
+    wanted = Purpose(purpose or Purpose.REGION)
+    found: dict[Purpose, tuple[Path, Decision]] = {}
+    for path in (decision_path(runs, wanted), decision_path(runs, wanted.other)):
+        if path.exists() and wanted not in found:  # what is not followed may be damaged
+            read = Decision.read(path)
+            found.setdefault(read.purpose or wanted, (path, read))
+    if not found:
+        return None
+    path, decision = found.get(wanted) or next(iter(found.values()))
+    _require_about(decision, path, runs, folds)
+    return decision
+
+
+def decision_of(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> Decision:
+    """Return the decision to follow: that of `read_decision`, or the plain one; tell if it is plain, or is for another purpose.
+
+    Raises:
+        DecisionError: As `read_decision` does.
+
+    Example:
+        >>> decision_of([Run.open("runs/base")], [0, 1]).threshold  # doctest: +SKIP
+        0.45
+    """
+    decision = read_decision(runs, folds, purpose)
+    options = " ".join(f"--run {run.name}" for run in runs)
+    if decision is None:
+        plain = plain_decision(runs)
+        logger.info(f"Not tuned: threshold 0.5, views {plain.view_set}. marsls tune {options} may find better.")
+        return plain
+    if purpose is not None and decision.purpose is not None and decision.purpose != purpose:
+        other = f"marsls tune {options} --for {purpose} makes one for {Purpose(purpose).words}"
+        logger.info(f"The decision is one for {decision.purpose.words}. {other}.")
+    return decision
+
+
+def _require_about(decision: Decision, path: Path, runs: Sequence[Run], folds: Sequence[Fold]) -> None:
+    """Refuse a decision that was taken on other runs, or on other weights of these."""
+    tuning = decision.tuning
+    assert tuning is not None, "what is read from a file was tuned"
+    if sorted(tuning.runs) != sorted(run.name for run in runs):
+        raise DecisionError(f"{path} is the decision of {', '.join(tuning.runs)}. Run marsls tune again.")
+    for run in runs:
+        then = tuning.members[run.name]
+        members = [fold for fold in tuning.folds if run.fold(fold).finished] if FULL in folds else folds
+        stale = [fold for fold, digest in run.digest(members).items() if then.get(fold, digest) != digest]
+        if stale:
+            raise DecisionError(
+                f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again."
+            )
