@@ -279,3 +279,11 @@ def test_a_repository_may_have_a_file_of_pytorch_only(hub):
         find_checkpoint("hf:empty")
     with pytest.raises(RunError, match=r"hf:absent: .*\(no such repository\)"):
         find_checkpoint("hf:absent")
+
+
+def test_a_file_of_a_repository_may_be_named(hub):
+    (hub / "a" / "momo" / "vit-b-16").mkdir(parents=True)
+    (hub / "a" / "momo" / "vit-b-16" / "momo.pth").write_bytes(b"x")
+    assert find_checkpoint("hf:a/momo/vit-b-16/momo.pth") == hub / "a" / "momo" / "vit-b-16" / "momo.pth"
+    with pytest.raises(RunError, match=r"hf:a/momo/vit-s-16/momo.pth: vit-s-16/momo.pth could not be .*huggingface.co/a/momo \(404"):
+        find_checkpoint("hf:a/momo/vit-s-16/momo.pth")

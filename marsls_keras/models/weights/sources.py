@@ -32,8 +32,9 @@ def find_checkpoint(source: str) -> Path:
     """Return the file that a source stands for.
 
     Args:
-        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin; or "pip:" and a
-            name, such as pip:efficientnet_lite0, for a checkpoint that an installed package carries.
+        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin, such as
+            hf:nvidia/mit-b2, or name and file, such as hf:Mirali33/MOMO/vit-b-16/momo.pth; or "pip:" and a name, such as
+            pip:efficientnet_lite0, for a checkpoint that an installed package carries.
 
     Raises:
         InputError: If there is no such file, or a package is missing.
@@ -120,17 +121,20 @@ def _download(source: str) -> Path:
             f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
             f"download {_HUB_FILES[0]} yourself and give its path."
         ) from None
+    owner, _, rest = source.removeprefix(HUB).partition("/")
+    name, _, named = rest.partition("/")
+    repository, files = "/".join(filter(None, (owner, name))), (named,) if named else _HUB_FILES
     first: Exception | None = None
-    for file in _HUB_FILES:
+    for file in files:
         try:
-            return Path(hf_hub_download(source.removeprefix(HUB), file))
+            return Path(hf_hub_download(repository, file))
         except Exception as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
             first = first or error
             if not isinstance(error, EntryNotFoundError):
                 break
     reason = str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
     raise RunError(
-        f"model.pretrained {source}: {' or '.join(_HUB_FILES)} could not be downloaded from "
-        f"https://huggingface.co/{source.removeprefix(HUB)} ({reason}). Without a network, download it elsewhere and give the path of "
+        f"model.pretrained {source}: {' or '.join(files)} could not be downloaded from "
+        f"https://huggingface.co/{repository} ({reason}). Without a network, download it elsewhere and give the path of "
         "the file."
     ) from first
