@@ -26,6 +26,7 @@ from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.window_sampling import sampling_note, window_sides
 from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
@@ -84,8 +85,10 @@ def bench(
             data = _generated(Path(scratch) / "data")
         say(f"Decoding {data}.")
         tiles, decode = _decode(data, parsed)
-        windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
-        for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
+        sides = window_sides(parsed.data, tiles.refs, *tiles.images.shape[1:3])
+        if note := sampling_note(parsed.data, sides):
+            say(note)
+        for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
             require_size(parsed.model.name, parsed.model.options, height, width)
         backend()
         result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
@@ -93,8 +96,11 @@ def bench(
         result |= _network(fold, seconds, peer, say)
         result["pipeline"] = {}
         for name, changed in _pipelines(parsed).items():
+            altered = replace(fold, run=replace(fold.run, config=changed))
+            if sampling_note(changed.data, altered.window_sides):
+                continue  # these tiles have no windows across their borders
             say(f"Measuring the pipeline: {name}.")
-            batches = replace(fold, run=replace(fold.run, config=changed)).batches(parsed.training.batch_size)
+            batches = altered.batches(parsed.training.batch_size)
             turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
             result["pipeline"][name] = _speed(in_turns({name: turn}, seconds)[name])
     return result

@@ -13,6 +13,7 @@ from marsls_keras.config import Config, load_config
 from marsls_keras.data.decoded.checks import barren
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
+from marsls_keras.data.pipeline.window_sampling import sampling_note, window_sides
 from marsls_keras.data.splits import FULL, Fold, make_splits, require_fold
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
@@ -106,7 +107,9 @@ def train(
     for problem in barren(tiles):
         say(f"Warning: {problem.message}")
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
-    sides = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
+    sides = window_sides(parsed.data, tiles.refs, *tiles.images.shape[1:3])
+    if note := sampling_note(parsed.data, sides):
+        say(note)
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(parsed.model.name, parsed.model.options, height, width)
     facts = fingerprint(tiles, data)

@@ -15,6 +15,7 @@ from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.grid.tile_grid import Mosaic
 from marsls_keras.data.normalization import Inputs, Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
+from marsls_keras.data.pipeline.window_sampling import window_sides
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import RunError
 from marsls_keras.files import write_json
@@ -78,10 +79,15 @@ class FoldData:
         size = self.run.config.inference.batch_size
         return evaluation_batches(images, self.held_out.masks, batch_size=size, finish=self.normalizer.assemble)
 
+    @property
+    def window_sides(self) -> tuple[int, ...]:
+        """The sides of the windows in pixels that training samples; none where it sees single tiles."""
+        return window_sides(self.run.config.data, self.train.refs, *self.train.images.shape[1:3])
+
     def batches(self, batch_size: int) -> TrainingBatches:
         """Return the training batches of this many tiles."""
         config, (_, height, width, _) = self.run.config, self.train.images.shape
-        windows = config.data.sampling == "windows"
+        sides = self.window_sides
         return TrainingBatches(
             self.inputs,
             self.train.masks,
@@ -91,8 +97,8 @@ class FoldData:
             units=self.normalizer.units,
             seed=config.training.seed,
             epochs=config.training.epochs,
-            mosaic=Mosaic.of(self.train.refs, height, width, max(config.data.window_sizes)) if windows else None,
-            sizes=config.data.window_sizes if windows else (),
+            mosaic=Mosaic.of(self.train.refs, height, width, max(sides)) if sides else None,
+            sizes=sides,
             weights=self.weights,
             finish=self.normalizer.assemble,
         )
