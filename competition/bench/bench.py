@@ -31,7 +31,7 @@ from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 from marsls_keras.lazy import keras, tf
-from marsls_keras.models import require_size
+from marsls_keras.models import is_depthwise, require_size
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import peak_memory, prepare
 
@@ -91,7 +91,8 @@ def bench(
         for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
             require_size(parsed.model.name, parsed.model.options, height, width)
         backend()
-        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
+        environment = prepare(parsed.training, depthwise=is_depthwise(parsed.model.name, parsed.model.options))
+        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": environment, "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
         result |= _network(fold, seconds, peer, say)
         result["pipeline"] = {}

@@ -92,7 +92,7 @@ def evaluate(
     regions = region_spread(counts, oof.folds) if split == "oof" and oof.geographic else None
     among = None
     if regions and isolated and of_windows(decision["views"]) and alignment is None:
-        among = _among_neighbours(opened, pool, decision, folds, say)
+        among = among_neighbours(opened, pool, decision, folds, say)
     per_tile = counts.scores()
     return {
         "run": name,
@@ -118,10 +118,23 @@ def evaluate(
     }
 
 
-def _among_neighbours(
+def among_neighbours(
     opened: Sequence[Run], pool: Tiles, decision: dict[str, Any], folds: Sequence[Fold] | None, say: Say
 ) -> dict[str, Any]:
-    """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
+    """Score a decision out-of-fold where windows see the images of all tiles around, as in a published region.
+
+    The difference from the scores with isolated folds is how much lower a new region must be expected.
+
+    Args:
+        opened: The runs.
+        pool: The tiles of their pool.
+        decision: The decision; its views are of windows.
+        folds: Folds to use; all by default.
+        say: Told what is being done.
+
+    Returns:
+        "scores" and "interval", as `evaluate` has them.
+    """
     other = collect(opened, pool, views_of(decision["views"]), folds, say)
     probability = other.probability(decision["views"], decision["weights"], decision["averaging"])
     counts = confusion(other.tiles.masks, segment(decision, probability, other.places), axis=(1, 2))

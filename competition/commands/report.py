@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from competition.commands.evaluate import among_neighbours
 from competition.ledger.answers import LEDGER, answers
 from competition.search.study_record import StudyRecord
 from marsls_keras.errors import InputError
@@ -18,7 +19,7 @@ from marsls_keras.runs.names import run_folder
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run, read_history
 from marsls_keras.tuning.out_of_fold import collect, pool_tiles
-from marsls_keras.view_sets import views_of
+from marsls_keras.view_sets import of_windows, views_of
 
 if TYPE_CHECKING:
     from marsls_keras.report import RunReport
@@ -54,7 +55,11 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
     decision = read_decision([run], folds)
     pool = pool_tiles(run, data)
     followed = fitting(decision or plain_decision([run]), pool.refs, say)
-    oof = collect([run], pool, views_of(followed["views"]), folds, say, followed.get("for", REGION) == REGION)
+    isolated = followed.get("for", REGION) == REGION
+    oof = collect([run], pool, views_of(followed["views"]), folds, say, isolated)
+    among = None
+    if isolated and oof.geographic and of_windows(followed["views"]):
+        among = among_neighbours([run], pool, {**followed, "weights": None}, folds, say)
     # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
     probability = oof.probability(followed["views"], averaging=followed["averaging"])
     return RunReport(
@@ -81,5 +86,6 @@ def _gather(run: Run, data: Path | None, say: Say) -> RunReport:
         masks=oof.tiles.masks,
         probability=probability,
         predicted=segment(followed, probability, oof.places),
+        among_neighbours=among,
         study=read_record(searched, StudyRecord) if (searched := run.path / "search" / "study.json").exists() else None,
     )

@@ -23,6 +23,7 @@ from marsls_keras.models import (
     build_model,
     encoder_groups,
     encoder_levels,
+    is_depthwise,
     load_pretrained,
     pretrained_source,
     require_checkpoint,
@@ -136,7 +137,7 @@ def train(
     if trouble := uneven_shares(parsed, tiles, parsed.training.batch_size, devices):
         raise InputError(trouble)
     if not environments:  # else the processes that train, which have the devices, find out
-        require_devices(parsed.training, devices)
+        require_devices(parsed.training, devices, is_depthwise(parsed.model.name, parsed.model.options))
     run = Run.create(runs / name, parsed, splits, facts, resume)
     if known is None and _sets_epochs(settings):
         usual = load_config(source, [setting for setting in settings if not _sets_epochs([setting])])[1].training

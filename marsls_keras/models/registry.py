@@ -11,7 +11,7 @@ from marsls_keras.bands.releases import BANDS
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy import keras
-from marsls_keras.models.networks import NETWORKS, Network, stored_table
+from marsls_keras.models.networks import DEPTHWISE, NETWORKS, REGISTERED, Network, stored_table
 from marsls_keras.models.weights.sources import AUTO, automatic_source
 from marsls_keras.names import meant
 
@@ -132,9 +132,9 @@ def require_options(name: str, options: dict[str, Any]) -> None:
         if allowed and type(value) not in allowed:
             kind = type(default).__name__
             raise InputError(f"model.options.{option}: expected {kind}, such as {default!r}. Received: {value!r}")
-        if option in choices and value not in choices[option]:
-            one_of = f"{option} must be one of {', '.join(choices[option])}."
-            raise InputError(f"model.options: {one_of}{meant(value, choices[option])} Received: {value!r}")
+        if option in choices and value not in (possible := (*choices[option], *REGISTERED.get(option, ()))):
+            one_of = f"{option} must be one of {', '.join(possible)}."
+            raise InputError(f"model.options: {one_of}{meant(value, possible)} Received: {value!r}")
 
 
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
@@ -215,6 +215,20 @@ def has_detection(name: str, options: dict[str, Any]) -> bool:
     """
     require_options(name, options)
     return bool({**known_options(name), **options}.get("detection", False))
+
+
+def is_depthwise(name: str, options: dict[str, Any]) -> bool:
+    """Return whether a network consists mainly of depthwise convolutions, which processors compute faster in float32 than in bfloat16.
+
+    Raises:
+        InputError: If the name or an option is refused.
+
+    Example:
+        >>> is_depthwise("segmenter", {"encoder": "efficientnet_lite0"}), is_depthwise("unet", {})
+        (True, False)
+    """
+    require_options(name, options)
+    return {**known_options(name), **options}.get("encoder") in DEPTHWISE
 
 
 def describe_models() -> list[dict[str, Any]]:

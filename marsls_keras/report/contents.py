@@ -57,6 +57,8 @@ class RunReport:
         predicted: uint8 (N, H, W) of {0, 1}, the masks that the decision makes of it.
         study: Content of the study.json of its search over training, None if there was none.
         valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
+        among_neighbours: "scores" and "interval" of the same decision where windows see the images of all tiles around, as in a published
+            region; None unless folds are isolated regions and views are of windows.
     """
 
     name: str
@@ -75,6 +77,7 @@ class RunReport:
     predicted: np.ndarray
     study: dict[str, Any] | None = None
     valid: np.ndarray | None = None
+    among_neighbours: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that do not belong together."""

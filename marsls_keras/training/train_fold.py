@@ -18,7 +18,7 @@ from marsls_keras.data.pipeline.window_sampling import window_sides
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
-from marsls_keras.models import has_detection, require_size
+from marsls_keras.models import has_detection, is_depthwise, require_size
 from marsls_keras.models.weights import AUTO
 from marsls_keras.progress import stage
 from marsls_keras.runs.fold_lock import hold, reopen, require_fresh
@@ -78,7 +78,7 @@ def train_fold(
             raise InputError(trouble)
         train, held_out = fold_tiles(run, fold, tiles)
         require_labels(config, fold, train.masks)
-        environment = prepare(config.training, devices)
+        environment = prepare(config.training, devices, is_depthwise(config.model.name, config.model.options))
         with stage("Measuring normalisation"):
             normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
         train, weights = pseudo.added_to(train) if pseudo else (train, None)

@@ -146,7 +146,9 @@ def test_names_of_timm_that_do_not_fit_are_named(tensors, tmp_path):
     values = as_timm(tensors, 2)
     del values["blocks.1.attn.qkv.bias"]
     save_file({**values, "blocks.2.norm1.bias": np.zeros(32, np.float32)}, tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match=r"layer\.1\.attention\.attention\.query\.bias: absent[\s\S]*layer\.2\.layernorm_before\.bias: \(32,\)"):
+    with pytest.raises(
+        InputError, match=r"layer\.1\.attention\.attention\.query\.bias: absent[\s\S]*layer\.2\.layernorm_before\.bias: \(32,\)"
+    ):
         load_pretrained(thin(), str(tmp_path / "w.safetensors"))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from marsls_keras.bands.releases import RGB
 from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy import keras
+from marsls_keras.models.weights.sources import read_tensors
 
 
 class Family(ABC):
@@ -23,6 +24,14 @@ class Family(ABC):
 
     title: str
     stem: str
+
+    def read(self, path: Path) -> dict[str, np.ndarray]:
+        """Return the tensors of a file by the names that they have there.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        return read_tensors(path)
 
     @abstractmethod
     def locate(self, path: str) -> tuple[str, str]:
