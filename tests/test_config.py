@@ -132,6 +132,24 @@ def test_the_default_recipe_is_a_pretrained_encoder_on_windows():
     assert config.training.encoder_learning_rate == 3e-4 and config.training.precision == "auto"
 
 
+def test_the_fast_recipe_has_six_hundred_steps_of_four_windows():
+    from marsls_keras.data.pipeline.batches import steps_per_epoch
+
+    _, config = load_config("fast")
+    tiles, side = 306 * 2 // 3, 128  # MMLS v1, of which a third is held out
+    assert (config.data.cv, config.data.folds, config.data.window_sizes) == ("geographic", 3, (192,))
+    assert config.training.batch_size * side**2 == 4 * 192**2
+    assert config.training.epochs * steps_per_epoch(tiles, config.training.batch_size) == pytest.approx(600, abs=30)
+    assert config.model == load_config("default")[1].model
+
+
+def test_the_best_recipe_begins_with_weights_of_the_hub():
+    _, config = load_config("best")
+    assert config.model.pretrained == "hf:nvidia/mit-b2" and config.model.options["encoder"] == "mit_b2"
+    assert config.data.window_sizes == (256,) and config.data.folds == 5
+    assert config.training.learning_rate == pytest.approx(10 * config.training.encoder_learning_rate)
+
+
 def test_the_other_values_are_no_defaults():
     # What the round trip below relies on: each key of OTHER differs from its default.
     keys = [key for key in leaves(Config) if key != ("model", "name")]

@@ -155,7 +155,7 @@ class Training(Section):
     exponential moving average of the weights; with ema_warmup its decay at update t is at most (1 + t) / (10 + t). swa_epochs: weights
     averaged over the last so many epochs. keep_each: keep the best of each set of weights, too, to be members of their own in an
     ensemble. patience: stop after so many epochs without a better mIoU. precision: auto is mixed_bfloat16 where the device computes it
-    natively, else float32. null is none.
+    natively, but float32 for depthwise encoders on a CPU, and else float32. null is none.
     """
 
     epochs: int = Field(60, ge=1)

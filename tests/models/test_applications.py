@@ -83,7 +83,7 @@ def test_the_maps_are_those_of_keras_with_a_file_of_its_weights(name, tmp_path):
     record = load_pretrained(model, str(tmp_path / "w.weights.h5"))
     assert len(record["sha256"]) == 64
     found = model(images(), training=False)
-    inner = keras.Model(network.inputs, [network.get_layer(layer).output for _, layer in TAPS[name]])
+    inner = keras.Model(network.inputs[0], [network.get_layer(layer).output for _, layer in TAPS[name]])
     for (n, layer), expected in zip(TAPS[name], inner(as_pretrained(name, images()), training=False), strict=True):
         assert expected.shape == found[f"P{n}"].shape and np.ptp(expected) > 0, layer
         np.testing.assert_allclose(found[f"P{n}"], expected, atol=2e-4 * np.abs(expected).max())

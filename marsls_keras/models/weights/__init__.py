@@ -63,6 +63,10 @@ def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
 
     Raises:
         InputError: As `load_pretrained`.
+
+    Example:
+        >>> from marsls_keras.models.encoders import build_encoder
+        >>> load_timm_swin_v2(build_encoder("swin_v2_tiny", 7), "model.safetensors")  # doctest: +SKIP
     """
     load_pretrained(model, str(path))
 

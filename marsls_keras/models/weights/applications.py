@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,8 +50,11 @@ class Applications(Family):
         from marsls_keras.models.encoders.applications import build_application
 
         try:
-            network = build_application(self.name, 3, str(path))
-        except (OSError, ValueError, KeyError) as error:
+            with warnings.catch_warnings():
+                # Keras only warns of layers that it does not find in a file of its newer format.
+                warnings.filterwarnings("error", "Skipping nested container", UserWarning)
+                network = build_application(self.name, 3, str(path))
+        except (OSError, ValueError, KeyError, UserWarning) as error:
             raise InputError(
                 f"{path} is not a checkpoint of this network's {self.title}: {str(error).splitlines()[0]} Files whose names end in "
                 "_notop.h5 lie at https://storage.googleapis.com/tensorflow/keras-applications/."

@@ -24,7 +24,14 @@ _ENDINGS = (".pth", ".pt", ".bin")
 
 
 def automatic_source(encoder: str | None) -> str | None:
-    """Return the source of the published weights of an encoder that an installed package carries; None if there is no such package."""
+    """Return the source of the published weights of an encoder that an installed package carries; None if there is no such package.
+
+    Example:
+        >>> automatic_source("efficientnet_lite0")  # doctest: +SKIP
+        'pip:efficientnet_lite0'
+        >>> automatic_source("mit_b0") is None
+        True
+    """
     return f"{PACKAGE}{encoder}" if encoder in _PACKAGES and find_spec(_PACKAGES[encoder]) is not None else None
 
 
@@ -39,6 +46,10 @@ def find_checkpoint(source: str) -> Path:
     Raises:
         InputError: If there is no such file, or a package is missing.
         RunError: If a download fails.
+
+    Example:
+        >>> find_checkpoint("hf:nvidia/mit-b2").name  # doctest: +SKIP
+        'pytorch_model.bin'
     """
     if source.startswith(HUB):
         return _download(source)
@@ -58,6 +69,9 @@ def require_checkpoint(source: str) -> None:
 
     Raises:
         InputError: If it is no file, or of a package that is not installed.
+
+    Example:
+        >>> require_checkpoint("hf:nvidia/mit-b2")  # nothing is downloaded
     """
     if source != AUTO and not source.startswith(HUB):
         find_checkpoint(source)
@@ -68,6 +82,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         InputError: If the file is damaged, of another kind, or asks to run code.
+
+    Example:
+        >>> from safetensors.numpy import save_file
+        >>> save_file({"weight": np.ones((2, 3), np.float16)}, "w.safetensors")
+        >>> {name: (x.shape, x.dtype.name) for name, x in read_tensors(Path("w.safetensors")).items()}
+        {'weight': ((2, 3), 'float32')}
     """
     if path.suffix.lower() in _ENDINGS:
         try:
