@@ -97,6 +97,12 @@ def add_part(option: str, name: str, levels: tuple[str, ...] = ()) -> None:
 
     Raises:
         ValueError: If the name is taken.
+
+    Example:
+        >>> add_part("decoder", "unet")
+        Traceback (most recent call last):
+        ...
+        ValueError: There is decoder 'unet' already. Choose another name.
     """
     if name in _PARTS[option] or name in REGISTERED[option]:
         raise ValueError(f"There is {option} {name!r} already. Choose another name.")

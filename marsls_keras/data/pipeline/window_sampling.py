@@ -70,6 +70,10 @@ def sampling_note(config: Data, sides: Sequence[int]) -> str | None:
     Args:
         config: The section `data` of the configuration.
         sides: What `window_sides` returned for it.
+
+    Example:
+        >>> sampling_note(Data(sampling="windows", window_sizes=(256,)), [256]) is None
+        True
     """
     if config.sampling == "tiles" or sides:
         return None

@@ -28,6 +28,10 @@ class Encoder:
     Attributes:
         apply: From symbolic images (B, H, W, C), a group and keyword options to symbolic maps by name.
         levels: Its levels, input first: what the names of its layers begin with.
+
+    Example:
+        >>> len(ENCODERS["efficientnet_lite0"].levels)
+        8
     """
 
     apply: Callable[..., dict[str, Any]]

@@ -68,12 +68,14 @@ def require_checkpoint(source: str) -> None:
     """Refuse a source of weights that there is not, as far as can be told without a download; the network need not be there for that.
 
     Raises:
-        InputError: If it is no file, or of a package that is not installed.
+        InputError: If it is no file, or of a package that is not installed, or a download needs one.
 
     Example:
-        >>> require_checkpoint("hf:nvidia/mit-b2")  # nothing is downloaded
+        >>> require_checkpoint("hf:nvidia/mit-b2")  # doctest: +SKIP
     """
-    if source != AUTO and not source.startswith(HUB):
+    if source.startswith(HUB):
+        _require_client(source)
+    elif source != AUTO:
         find_checkpoint(source)
 
 
@@ -126,6 +128,21 @@ def _packaged(name: str) -> Path:
     return files[0]
 
 
+def _require_client(source: str) -> None:
+    """Refuse to download without the package that does it.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        import huggingface_hub  # noqa: F401 - it imports what it needs when it is asked for it
+    except ImportError:
+        raise InputError(
+            f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
+            f"download {_HUB_FILES[0]} yourself and give its path."
+        ) from None
+
+
 def _download(source: str) -> Path:
     """Return the path of a checkpoint of the Hugging Face Hub, from its cache or downloaded.
 
@@ -133,14 +150,10 @@ def _download(source: str) -> Path:
         InputError: If the package huggingface_hub is not installed.
         RunError: If the file cannot be had.
     """
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError:
-        raise InputError(
-            f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
-            f"download {_HUB_FILES[0]} yourself and give its path."
-        ) from None
+    _require_client(source)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
     owner, _, rest = source.removeprefix(HUB).partition("/")
     name, _, named = rest.partition("/")
     repository, files = "/".join(filter(None, (owner, name))), (named,) if named else _HUB_FILES

@@ -31,7 +31,14 @@ _TYPES = {
 
 
 class UnsafeError(Exception):
-    """A checkpoint asks for something else than tensors."""
+    """A checkpoint asks for something else than tensors, such as to call a function.
+
+    Example:
+        >>> raise UnsafeError("it asks for os.system, which is no part of a tensor")
+        Traceback (most recent call last):
+        ...
+        marsls_keras.models.weights.torch_file.UnsafeError: it asks for os.system, which is no part of a tensor
+    """
 
 
 @dataclass(frozen=True)

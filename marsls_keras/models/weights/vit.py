@@ -85,7 +85,7 @@ def _part(name: str) -> str:
 
 def _from_timm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return tensors under the names of transformers, which has query, key and value apart."""
-    renamed = {}
+    renamed: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         if found := _QKV.fullmatch(name):
             if len(tensor) % 3 == 0:
