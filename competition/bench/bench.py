@@ -25,11 +25,12 @@ from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.window_sampling import sampling_note, window_sides
 from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 from marsls_keras.lazy_imports import keras, tf
-from marsls_keras.models import require_size
+from marsls_keras.models import is_depthwise, require_size
 from marsls_keras.runs.run import Run
 from marsls_keras.runtime import peak_memory, prepare
 
@@ -83,17 +84,23 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float) -
             data = _generated(Path(scratch) / "data")
         logger.info(f"Decoding {data}.")
         tiles, decode = _decode(data, parsed)
-        windows = parsed.data.window_sizes if parsed.data.sampling == "windows" else ()
-        for height, width in (tiles.images.shape[1:3], *((size, size) for size in windows)):
+        sides = window_sides(parsed.data, tiles.refs, *tiles.images.shape[1:3])
+        if note := sampling_note(parsed.data, sides):
+            logger.info(note)
+        for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
             require_size(parsed.model.name, parsed.model.options, height, width)
         import_backend()
-        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": prepare(parsed.training), "decode": decode}
+        environment = prepare(parsed.training, depthwise=is_depthwise(parsed.model.name, parsed.model.options))
+        result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": environment, "decode": decode}
         fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
         result |= _network(fold, seconds)
         result["pipeline"] = {}
         for name, changed in _pipelines(parsed).items():
+            altered = replace(fold, run=replace(fold.run, config=changed))
+            if sampling_note(changed.data, altered.window_sides):
+                continue  # these tiles have no windows across their borders
             logger.info(f"Measuring the pipeline: {name}.")
-            batches = replace(fold, run=replace(fold.run, config=changed)).batches(parsed.training.batch_size)
+            batches = altered.batches(parsed.training.batch_size)
             turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
             result["pipeline"][name] = throughput(turn, seconds)
     return result

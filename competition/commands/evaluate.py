@@ -137,7 +137,7 @@ def _out_of_fold(request: EvaluateRequest) -> _Predicted:
     several = oof.geographic and len(set(oof.folds.tolist())) > 1
     among = None
     if several and isolated and of_windows(decision.view_set):
-        among = _among_neighbours(opened, pool, decision, request.folds)
+        among = among_neighbours(opened, pool, decision, request.folds)
     return _Predicted(
         tiles=oof.tiles,
         probability=oof.probability(decision.view_set, decision.run_weights, decision.averaging),
@@ -170,8 +170,24 @@ def _of_split(request: EvaluateRequest) -> _Predicted:
     return _Predicted(inputs.wanted, probability, landslide, refs, blocks, decision, used)
 
 
-def _among_neighbours(opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None) -> dict[str, Any]:
-    """Return the scores of the same decision where windows see the images of all tiles around, as in a published region."""
+def among_neighbours(opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None) -> dict[str, Any]:
+    """Score a decision out-of-fold where windows see the images of all tiles around, as in a published region.
+
+    The difference from the scores with isolated folds is how much lower a new region must be expected.
+
+    Args:
+        opened: The runs.
+        pool: The tiles of their pool.
+        decision: The decision; its views are of windows.
+        folds: Folds to use; all by default.
+
+    Returns:
+        "scores" and "interval", as `evaluate` has them.
+
+    Example:
+        >>> among_neighbours([run], pool, decision, None)["scores"]["miou"]  # doctest: +SKIP
+        0.7701
+    """
     other = collect(opened, pool, views_of(decision.view_set), folds)
     probability = other.probability(decision.view_set, decision.run_weights, decision.averaging)
     counts = confusion(other.tiles.masks, decision.segment(probability, other.places), axis=(1, 2))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from competition.commands.evaluate import among_neighbours
 from competition.ledger.answers import LEDGER, answers
 from competition.search.study_record import StudyRecord
 from marsls_keras.errors import InputError
@@ -17,7 +18,7 @@ from marsls_keras.runs.names import run_folder
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run, read_history
 from marsls_keras.tuning.out_of_fold import collect, pool_tiles
-from marsls_keras.view_sets import views_of
+from marsls_keras.view_sets import of_windows, views_of
 
 if TYPE_CHECKING:
     from marsls_keras.report import RunReport
@@ -57,7 +58,11 @@ def _gather(run: Run, data: Path | None) -> RunReport:
     decision = read_decision([run], folds)
     pool = pool_tiles(run, data)
     followed = (decision or plain_decision([run])).fit(pool.refs)
-    oof = collect([run], pool, views_of(followed.view_set), folds, (followed.purpose or Purpose.REGION) is Purpose.REGION)
+    isolated = (followed.purpose or Purpose.REGION) is Purpose.REGION
+    oof = collect([run], pool, views_of(followed.view_set), folds, isolated)
+    among = None
+    if isolated and oof.geographic and of_windows(followed.view_set):
+        among = among_neighbours([run], pool, followed.replace(weights=None), folds)
     # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
     probability = oof.probability(followed.view_set, averaging=followed.averaging)
     return RunReport(
@@ -84,5 +89,6 @@ def _gather(run: Run, data: Path | None) -> RunReport:
         masks=oof.tiles.masks,
         probability=probability,
         predicted=followed.segment(probability, oof.places),
+        among_neighbours=among,
         study=read_record(searched, StudyRecord) if (searched := run.path / "search" / "study.json").exists() else None,
     )

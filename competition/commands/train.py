@@ -18,11 +18,13 @@ from marsls_keras.data.decoded.checks import barren
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
+from marsls_keras.data.pipeline.window_sampling import sampling_note, window_sides
 from marsls_keras.data.splits import FULL, Fold, Splits, make_splits, require_fold
 from marsls_keras.errors import InputError
 from marsls_keras.models import (
     build_model,
     encoder_groups,
+    is_depthwise,
     load_pretrained,
     pretrained_source,
     require_checkpoint,
@@ -201,7 +203,9 @@ def _prepare(resolved: _Resolved) -> _Prepared:
     for problem in barren(tiles):
         logger.warning(f"Warning: {problem.message}")
     # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
-    sides = config.data.window_sizes if config.data.sampling == "windows" else ()
+    sides = window_sides(config.data, tiles.refs, *tiles.images.shape[1:3])
+    if note := sampling_note(config.data, sides):
+        logger.info(note)
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(config.model.name, config.model.options, height, width)
     prepared = _Prepared(config, tiles, splits, folds, fingerprint(tiles, resolved.data), known, refit)
@@ -240,7 +244,7 @@ def _check_network(resolved: _Resolved, prepared: _Prepared) -> None:
     if trouble := uneven_shares(config, tiles, config.training.batch_size, request.devices):
         raise InputError(trouble)
     if not request.environments:  # else the processes that train, which have the devices, find out
-        require_devices(config.training, request.devices)
+        require_devices(config.training, request.devices, is_depthwise(config.model.name, config.model.options))
 
 
 def _run(resolved: _Resolved, prepared: _Prepared) -> tuple[Run, list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.tta import ViewPrediction, apply_view, invert_view, view_turn, viewed_size
 from marsls_keras.json_records import read_record
 from marsls_keras.lazy_imports import keras
-from marsls_keras.models import build_model, require_size
+from marsls_keras.models import build_model, is_depthwise, require_size
 from marsls_keras.models.networks import LANDSLIDE, MASK
 from marsls_keras.progress import tracked
 from marsls_keras.runs.run import Run
@@ -73,8 +73,10 @@ def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
         >>> rebuild(run, run.weights_path(0), ["red", "green", "blue"]).input_shape  # doctest: +SKIP
         (None, None, None, 3)
     """
-    keras.config.set_dtype_policy(effective_precision(run.config.training.precision))
-    model = build_model(run.config.model.name, bands=bands, **run.config.model.options)
+    network = run.config.model
+    depthwise = is_depthwise(network.name, network.options)
+    keras.config.set_dtype_policy(effective_precision(run.config.training.precision, depthwise))
+    model = build_model(network.name, bands=bands, **network.options)
     try:
         model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:

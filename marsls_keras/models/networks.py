@@ -69,14 +69,50 @@ _CONVNEXTS = (
     *(f"convnext_{size}" for size in ("tiny", "small", "base")),
     *(f"convnext_v2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base")),
 )
+_MOBILE = (
+    *(f"keras_efficientnet_b{n}" for n in range(6)),
+    *(f"keras_efficientnet_v2_{size}" for size in ("b0", "b1", "b2", "b3", "s")),
+    *(f"keras_mobilenet_v3_{size}" for size in ("small", "large")),
+)
+_KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" for n in (121, 169, 201)), *_MOBILE)
+DEPTHWISE = (*_LITES, *_MOBILE)
+"""The encoders of inverted bottlenecks, most of whose time goes into depthwise convolutions."""
 _PARTS = {
-    "encoder": (*_SWINS, *_CNNS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
+    "encoder": (*_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
 }
 
 
+REGISTERED: dict[str, dict[str, tuple[str, ...]]] = {"encoder": {}, "decoder": {}}
+"""The encoders and decoders that are not of this package, by option and name; of an encoder its levels, input first."""
+
+
+def add_part(option: str, name: str, levels: tuple[str, ...] = ()) -> None:
+    """Let networks take an encoder or a decoder that is not of this package.
+
+    Args:
+        option: "encoder" or "decoder".
+        name: Its name.
+        levels: Levels of an encoder, input first.
+
+    Raises:
+        ValueError: If the name is taken.
+
+    Example:
+        >>> add_part("decoder", "unet")
+        Traceback (most recent call last):
+        ...
+        ValueError: There is decoder 'unet' already. Choose another name.
+    """
+    if name in _PARTS[option] or name in REGISTERED[option]:
+        raise ValueError(f"There is {option} {name!r} already. Choose another name.")
+    REGISTERED[option][name] = levels
+
+
 def _levels(encoder: str) -> list[str]:
+    if encoder in REGISTERED["encoder"]:
+        return list(REGISTERED["encoder"][encoder])
     if encoder in VIT_LEVELS:
         return list(VIT_LEVELS[encoder])
     for names, levels in ((_SWINS, STAGES), (_LITES, LITE_LEVELS), (_CONVNEXTS, CONVNEXT_LEVELS)):

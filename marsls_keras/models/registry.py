@@ -12,7 +12,7 @@ from marsls_keras.bands.names import BANDS
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy_imports import keras
-from marsls_keras.models.networks import NETWORKS, Network, stored_table
+from marsls_keras.models.networks import DEPTHWISE, NETWORKS, REGISTERED, Network, stored_table
 from marsls_keras.models.weights.sources import AUTO, automatic_source
 from marsls_keras.suggestions import did_you_mean
 
@@ -162,9 +162,9 @@ def require_options(name: str, options: dict[str, Any]) -> None:
         if allowed and type(value) not in allowed:
             kind = type(default).__name__
             raise InputError(f"model.options.{option}: expected {kind}, such as {default!r}. Received: {value!r}")
-        if option in choices and value not in choices[option]:
-            one_of = f"{option} must be one of {', '.join(choices[option])}."
-            raise InputError(f"model.options: {one_of}{did_you_mean(value, choices[option])} Received: {value!r}")
+        if option in choices and value not in (possible := (*choices[option], *REGISTERED.get(option, ()))):
+            one_of = f"{option} must be one of {', '.join(possible)}."
+            raise InputError(f"model.options: {one_of}{did_you_mean(value, possible)} Received: {value!r}")
 
 
 def all_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -278,6 +278,19 @@ def has_detection(name: str, options: dict[str, Any]) -> bool:
         True
     """
     return bool(all_options(name, options).get("detection", False))
+
+
+def is_depthwise(name: str, options: dict[str, Any]) -> bool:
+    """Return whether a network consists mainly of depthwise convolutions, which processors compute faster in float32 than in bfloat16.
+
+    Raises:
+        InputError: If the name or an option is refused.
+
+    Example:
+        >>> is_depthwise("segmenter", {"encoder": "efficientnet_lite0"}), is_depthwise("unet", {})
+        (True, False)
+    """
+    return all_options(name, options).get("encoder") in DEPTHWISE
 
 
 def describe_models() -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from marsls_keras.data.decoded.disk_cache import select
 from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches
-from marsls_keras.data.pipeline.window_sampling import tile_windows
+from marsls_keras.data.pipeline.window_sampling import tile_windows, window_sides
 from marsls_keras.report.plots import SKY
 from marsls_keras.report.run_summary import RunReport
 from marsls_keras.report.tile_pictures import Picture, hillshade, limits, picture
@@ -91,7 +92,8 @@ def preview(run: RunReport) -> Preview | None:
         training = np.arange(len(run.images))
     valid = None if run.valid is None else run.valid[training]
     normalizer = Normalizer.fit(select(run.images, training), config.data, run.bands, valid)
-    rows = _windows if config.data.sampling == "windows" else _tiles
+    sides = window_sides(config.data, [run.refs[i] for i in training], *run.masks.shape[1:3])
+    rows = partial(_windows, sides) if sides else _tiles
     notes = _without_effect(config, normalizer.directions.carried)
     return Preview(_changes(config.augmentation), notes, rows(run, config, normalizer, training))
 
@@ -116,10 +118,9 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
     return [_row(run.refs[chosen[i]].id, labels, seen[i], normalizer) for i in range(number)]
 
 
-def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
+def _windows(sizes: tuple[int, ...], run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
     """Return a row for each window size, with the first windows that training saw."""
     images, masks = normalizer.inputs(select(run.images, training), run.bands), run.masks[training]
-    sizes = config.data.window_sizes
     batches = TrainingBatches(
         images,
         masks,

@@ -131,6 +131,7 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "baseline": tuning and tuning.baseline,
         "gain": tuning and tuning.gain,
         "bias": run.tuning and run.tuning.bias,
+        "gap": _gap(run, evaluation, data.get("cv", "")),
         "regions": evaluation.regions if data.get("cv") in ("geographic", "areas") else None,
         "threshold": run.threshold,
         "views": run.views,
@@ -226,9 +227,29 @@ def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
         label = "this run alone" if whose else "not tuned" if not tuning else "baseline, kept" if run.kept_plain else "tuned"
         own = {"threshold": run.threshold, "views": run.views, "scores": evaluation.scores, "interval": evaluation.interval}
         rows.append({"label": label, **own})
+        if among := run.among_neighbours:
+            rows.append({**own, "label": f"{label}, windows see all neighbours", **among})
     if tuning and tuning.baseline and (whose or not run.kept_plain):
         rows.append({"label": f"{whose}baseline", **tuning.baseline.model_dump()})
     return rows
+
+
+def _gap(run: RunReport, evaluation: Evaluation, cv: str) -> str | None:
+    """Return a sentence on how far the run's figure holds on a new region; None without predictions or for tiles without places."""
+    if not evaluation.scores or all(ref.cell is None for ref in run.refs):
+        return None
+    if cv not in ("geographic", "areas"):
+        return (
+            "The folds are no regions: each network saw ground next to the tiles that it is judged on. A new region scores lower; folds "
+            "with data.cv geographic or areas tell by how much."
+        )
+    if run.among_neighbours is None:
+        return None
+    among = run.among_neighbours["scores"]["miou"]
+    return (
+        f"Each region was predicted as if nothing around it were known, as a new one is: mIoU {evaluation.scores['miou']:.4f}. With all "
+        f"neighbouring images, as in a published region, it is {among:.4f} ({among - evaluation.scores['miou']:+.4f})."
+    )
 
 
 def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class RunReport:
         predicted: uint8 (N, H, W) of {0, 1}, the masks after the decision.
         study: Content of the study.json of its search over training, None if there was none.
         valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
+        among_neighbours: "scores" and "interval" of the same decision where windows see the images of all tiles around, as
+            in a published region; None unless folds are isolated regions and views are of windows.
 
     Example:
         >>> masks = np.eye(8, dtype="uint8")[None]
@@ -90,6 +92,7 @@ class RunReport:
     predicted: np.ndarray
     study: dict[str, Any] | None = None
     valid: np.ndarray | None = None
+    among_neighbours: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields of different lengths; a ValueError says which."""

@@ -12,6 +12,7 @@ from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.grid.tile_grid import TileGrid
 from marsls_keras.data.normalization import Inputs, Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches, evaluation_batches
+from marsls_keras.data.pipeline.window_sampling import window_sides
 from marsls_keras.data.splits import Fold
 from marsls_keras.runs.run import Run
 
@@ -60,10 +61,15 @@ class FoldData:
         size = self.run.config.inference.batch_size
         return evaluation_batches(images, self.held_out.masks, batch_size=size, finish=self.normalizer.assemble)
 
+    @property
+    def window_sides(self) -> tuple[int, ...]:
+        """The sides of the windows in pixels that training samples; none where it sees single tiles."""
+        return window_sides(self.run.config.data, self.train.refs, *self.train.images.shape[1:3])
+
     def batches(self, batch_size: int) -> TrainingBatches:
         """Return the training batches of this many tiles."""
         config, (_, height, width, _) = self.run.config, self.train.images.shape
-        windows = config.data.sampling == "windows"
+        sides = self.window_sides
         return TrainingBatches(
             self.inputs,
             self.train.masks,
@@ -73,8 +79,8 @@ class FoldData:
             units=self.normalizer.units,
             seed=config.training.seed,
             epochs=config.training.epochs,
-            grid=TileGrid.of(self.train.refs, height, width, max(config.data.window_sizes)) if windows else None,
-            sizes=config.data.window_sizes if windows else (),
+            grid=TileGrid.of(self.train.refs, height, width, max(sides)) if sides else None,
+            sizes=sides,
             weights=self.weights,
             finish=self.normalizer.assemble,
         )

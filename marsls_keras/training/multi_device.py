@@ -10,7 +10,7 @@ from keras import ops
 from marsls_keras.config import Config
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.grid.tile_grid import TileGrid
-from marsls_keras.data.pipeline.window_sampling import picture_windows
+from marsls_keras.data.pipeline.window_sampling import picture_windows, window_sides
 from marsls_keras.losses.sums import over_replicas
 
 
@@ -30,15 +30,16 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
     if devices == 1:
         return None
     sizes = {"inference.batch_size": config.inference.batch_size}
-    if config.data.sampling == "tiles":
+    height, width = tiles.images.shape[1:3]
+    sides = window_sides(config.data, tiles.refs, height, width)
+    if not sides:
         sizes["training.batch_size"] = batch_size
     for key, size in sizes.items():
         if size % devices:
             nearest = -(-size // devices) * devices
             return f"{key} {size} cannot be shared evenly by {devices} devices. Choose a multiple of {devices}, such as {nearest}."
-    if config.data.sampling == "tiles":
+    if not sides:
         return None
-    sides, (height, width) = config.data.window_sizes, tiles.images.shape[1:3]
     mosaic = TileGrid.of(tiles.refs, height, width, max(sides))
     windows = picture_windows(mosaic, sides, len(sides), batch_size, config.augmentation, config.training.seed)
     numbers = [len(places[0]) for places in windows.places]

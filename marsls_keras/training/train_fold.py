@@ -14,10 +14,11 @@ import numpy as np
 from marsls_keras.config import Config, write_config
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.normalization import Normalizer
+from marsls_keras.data.pipeline.window_sampling import window_sides
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.files import write_json
-from marsls_keras.models import has_detection, require_size
+from marsls_keras.models import has_detection, is_depthwise, require_size
 from marsls_keras.models.weights import AUTO
 from marsls_keras.progress import stage
 from marsls_keras.runs.fold_lock import hold, reopen, require_fresh
@@ -76,14 +77,14 @@ def train_fold(
     with hold(folder), Signals() as signals:
         require_fresh(run, fold, resume)
         began = time.perf_counter()
-        for size in config.data.window_sizes if config.data.sampling == "windows" else ():
-            require_size(config.model.name, config.model.options, size, size)
+        for side in window_sides(config.data, tiles.refs, *tiles.images.shape[1:3]):
+            require_size(config.model.name, config.model.options, side, side)
         require_size(config.model.name, config.model.options, *tiles.images.shape[1:3])
         if trouble := uneven_shares(config, tiles, config.training.batch_size, devices):
             raise InputError(trouble)
         train, held_out = fold_tiles(run, fold, tiles)
         require_labels(config, fold, train.masks)
-        environment = prepare(config.training, devices)
+        environment = prepare(config.training, devices, is_depthwise(config.model.name, config.model.options))
         with stage("Measuring normalisation"):
             normalizer = Normalizer.fit(train.images, config.data, train.bands, train.valid)
         train, weights = pseudo.added_to(train) if pseudo else (train, None)
@@ -93,7 +94,7 @@ def train_fold(
         if refit is not None:
             write_json(folder / "full.json", asdict(refit))
         write_config(folder / "config.yaml", config)
-        write_json(folder / "environment.json", environment)
+        write_json(folder / "environment.json", {**environment, "window_sides": list(data.window_sides)})
         write_json(folder / "normalization.json", data.normalizer.to_json())
         progress = ProgressDisplay(f"{run.name} fold {fold}", config.training.epochs, folder / "log.txt")
         state = read_state(folder / "state") if resume else None
@@ -175,7 +176,8 @@ def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
 
 def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, recovery: Recovery, pseudo: int) -> str:
     config = data.run.config
-    sampling = f", windows of {', '.join(map(str, config.data.window_sizes))} pixels" if config.data.sampling == "windows" else ""
+    sides = data.window_sides
+    sampling = f", windows of {', '.join(map(str, sides))} pixels" if sides else ""
     labels = f" ({pseudo} of them pseudo-labelled)" if pseudo else ""
     accumulated = f", {recovery.accumulate} steps an update" if recovery.accumulate > 1 else ""
     training = config.training
@@ -185,7 +187,7 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
     deterministic = ", deterministic" if config.training.deterministic else ""
     height, width = data.train.images.shape[1:3]
     flat = f" Tiles of {height} x {width} pixels are not square: quarter turns are left out." if height != width else ""
-    left_out = flat if config.augmentation.rot90 and config.data.sampling == "tiles" else ""
+    left_out = flat if config.augmentation.rot90 and not sides else ""
     return (
         f"Training {config.model.name} ({parameters:,} parameters) on {len(data.train)} tiles{labels}{sampling}, "
         f"{len(data.held_out) or 'none'} held out; {recovery.batch_size} tiles a step{accumulated}{shorter}; "

@@ -119,3 +119,19 @@ def test_a_bare_switch_in_yaml_is_the_word_and_not_a_truth_value(word, tmp_path)
     assert load_config(str(path))[1].training.xla == word
     write_config(path, load_config(str(path))[1])
     assert read_config(path).training.xla == word
+
+
+def test_the_fast_recipe_has_six_hundred_steps_of_four_windows():
+    _, config = load_config("fast")
+    tiles, side = 306 * 2 // 3, 128  # MMLS v1, of which a third is held out
+    assert (config.data.cv, config.data.folds, config.data.window_sizes) == ("geographic", 3, (192,))
+    assert config.training.batch_size * side**2 == 4 * 192**2
+    assert config.training.epochs * (tiles // config.training.batch_size) == pytest.approx(600, abs=30)
+    assert config.model == load_config("default")[1].model
+
+
+def test_the_best_recipe_begins_with_weights_of_the_hub():
+    _, config = load_config("best")
+    assert config.model.pretrained == "hf:nvidia/mit-b2" and config.model.options["encoder"] == "mit_b2"
+    assert config.data.window_sizes == (256,) and config.data.folds == 5
+    assert config.training.learning_rate == pytest.approx(10 * config.training.encoder_learning_rate)

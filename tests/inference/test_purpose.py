@@ -153,3 +153,8 @@ def test_evaluate_shows_what_neighbours_are_worth(tiny_run, tmp_path, capsys):
     assert abs(result["among_neighbours"]["scores"]["miou"] - result["scores"]["miou"]) > 1e-6
     assert main(["evaluate", "geo", "--runs", str(runs), "--for", "published", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == result["among_neighbours"]["scores"]
+    assert main(["report", "geo", "--runs", str(runs)]) == 0
+    page = (runs / "geo" / "report.html").read_text()
+    alone, among = result["scores"]["miou"], result["among_neighbours"]["scores"]["miou"]
+    assert f"as a new one is: mIoU {alone:.4f}." in page and f"it is {among:.4f} ({among - alone:+.4f})." in page
+    assert "windows see all neighbours" in page and "folds are no regions" not in page

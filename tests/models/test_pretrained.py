@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, load_pretrained, load_timm_swin_v2
 from marsls_keras.models.encoders import LEVELS, build_encoder
-from marsls_keras.models.weights import find_checkpoint
+from marsls_keras.models.weights import find_checkpoint, require_checkpoint
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "swinv2_tiny_timm"
 LIKE_REFERENCE = {"embed_dim": 12, "depths": [2, 2, 2, 2], "heads": [1, 2, 4, 8]}
@@ -236,6 +236,8 @@ def test_a_download_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=r"hf:timm/some_net: .*pip install \"marsls-keras\[hub\]\".* give its path"):
         load_pretrained(build_encoder("swin_v2_tiny", **SMALL), "hf:timm/some_net")
+    with pytest.raises(InputError, match=r"hf:nvidia/mit-b2: .*pip install \"marsls-keras\[hub\]\""):
+        require_checkpoint("hf:nvidia/mit-b2")  # which the commands ask before they read any data
 
 
 def test_a_download_without_a_network_says_what_to_do(monkeypatch, tmp_path):
@@ -279,3 +281,11 @@ def test_a_repository_may_have_a_file_of_pytorch_only(hub):
         find_checkpoint("hf:empty")
     with pytest.raises(RunError, match=r"hf:absent: .*\(no such repository\)"):
         find_checkpoint("hf:absent")
+
+
+def test_a_file_of_a_repository_may_be_named(hub):
+    (hub / "a" / "momo" / "vit-b-16").mkdir(parents=True)
+    (hub / "a" / "momo" / "vit-b-16" / "momo.pth").write_bytes(b"x")
+    assert find_checkpoint("hf:a/momo/vit-b-16/momo.pth") == hub / "a" / "momo" / "vit-b-16" / "momo.pth"
+    with pytest.raises(RunError, match=r"hf:a/momo/vit-s-16/momo.pth: vit-s-16/momo.pth could not be .*huggingface.co/a/momo \(404"):
+        find_checkpoint("hf:a/momo/vit-s-16/momo.pth")

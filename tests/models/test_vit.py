@@ -99,6 +99,99 @@ def test_the_names_of_a_classifier_are_read_as_well(tensors, model, tmp_path):
         assert all(np.array_equal(v.numpy(), wanted[v.path]) for v in other.weights if v.path in wanted)
 
 
+def as_timm(tensors, depth):
+    """The same tensors under the names of timm and of MAE's authors, where query, key and value are one."""
+    bare = {name.removeprefix("vit."): value for name, value in tensors.items()}
+    pairs = {
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+        **{
+            f"blocks.{i}.{there}": f"encoder.layer.{i}.{here}"
+            for i in range(depth)
+            for there, here in {
+                "norm1": "layernorm_before",
+                "attn.proj": "attention.output.dense",
+                "norm2": "layernorm_after",
+                "mlp.fc1": "intermediate.dense",
+                "mlp.fc2": "output.dense",
+            }.items()
+        },
+    }
+    values = {f"{there}.{part}": bare[f"{here}.{part}"] for there, here in pairs.items() for part in ("weight", "bias")}
+    values |= {"cls_token": bare["embeddings.cls_token"], "pos_embed": bare["embeddings.position_embeddings"]}
+    for i in range(depth):
+        for part in ("weight", "bias"):
+            qkv = [bare[f"encoder.layer.{i}.attention.attention.{name}.{part}"] for name in ("query", "key", "value")]
+            values[f"blocks.{i}.attn.qkv.{part}"] = np.concatenate(qkv)
+    return values
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder."])
+def test_the_names_of_timm_and_of_mae_are_read_as_well(tensors, model, tmp_path, prefix):
+    """MOMO (`Mirali33/MOMO`) is saved by the code of MAE's authors, with the decoder; timm's own files have a classifier."""
+    values = as_timm(tensors, 2)
+    save_file({f"{prefix}{name}": value for name, value in values.items()}, tmp_path / "encoder.safetensors")
+    extra = {"decoder_embed.weight": (8, 32), "mask_token": (1, 1, 8), "decoder_pos_embed": (1, 17, 8), "decoder_pred.bias": (768,)}
+    extra |= {"decoder_blocks.0.attn.qkv.bias": (24,), "decoder_norm.bias": (8,), "head.weight": (5, 32), "fc_norm.weight": (32,)}
+    whole = values | {name: np.zeros(shape, np.float32) for name, shape in extra.items()}
+    save_file({f"{prefix.replace('encoder.', '')}{name}": value for name, value in whole.items()}, tmp_path / "whole.safetensors")
+    wanted = {v.path: v.numpy() for v in model.weights if not v.path.startswith("vit_pyramid")}
+    for file in ("encoder.safetensors", "whole.safetensors"):
+        other = thin()
+        load_pretrained(other, str(tmp_path / file))
+        assert all(np.array_equal(v.numpy(), wanted[v.path]) for v in other.weights if v.path in wanted)
+
+
+def test_names_of_timm_that_do_not_fit_are_named(tensors, tmp_path):
+    values = as_timm(tensors, 2)
+    del values["blocks.1.attn.qkv.bias"]
+    save_file({**values, "blocks.2.norm1.bias": np.zeros(32, np.float32)}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        InputError, match=r"layer\.1\.attention\.attention\.query\.bias: absent[\s\S]*layer\.2\.layernorm_before\.bias: \(32,\)"
+    ):
+        load_pretrained(thin(), str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_small", "vit_base"])
+def test_published_sizes_load_under_both_names(name, tmp_path):
+    """Random weights with the names and shapes of `jfang/mars-vit-base-ctx2m` (transformers) and of MOMO (timm); neither is here."""
+    depth, width, _ = VIT[name]
+    rng = np.random.default_rng(0)
+    shapes = {
+        "embeddings.cls_token": (1, 1, width),
+        "embeddings.position_embeddings": (1, 197, width),
+        "embeddings.patch_embeddings.projection.weight": (width, 3, 16, 16),
+        "embeddings.patch_embeddings.projection.bias": (width,),
+        "layernorm.weight": (width,),
+        "layernorm.bias": (width,),
+    }
+    for i in range(depth):
+        layer = f"encoder.layer.{i}"
+        for part in ("query", "key", "value"):
+            shapes[f"{layer}.attention.attention.{part}.weight"] = (width, width)
+            shapes[f"{layer}.attention.attention.{part}.bias"] = (width,)
+        for part, (out, into) in {
+            "attention.output.dense": (width, width),
+            "intermediate.dense": (4 * width, width),
+            "output.dense": (width, 4 * width),
+        }.items():
+            shapes |= {f"{layer}.{part}.weight": (out, into), f"{layer}.{part}.bias": (out,)}
+        shapes |= {f"{layer}.layernorm_{where}.{part}": (width,) for where in ("before", "after") for part in ("weight", "bias")}
+    values = {key: rng.normal(0, 0.02, shape).astype(np.float32) for key, shape in shapes.items()}
+    assert sum(value.size for value in values.values()) == parameters(depth, width)
+    model = build_encoder(name, 3)
+    pooler = {"pooler.dense.weight": np.zeros((width, width), np.float32), "pooler.dense.bias": np.zeros(width, np.float32)}
+    found = []
+    for file, content in (("transformers", values | pooler), ("timm", as_timm(values, depth))):
+        save_file(content, tmp_path / f"{file}.safetensors")
+        load_pretrained(model, str(tmp_path / f"{file}.safetensors"))
+        found.append({v.path: v.numpy() for v in model.weights})
+    assert all(np.array_equal(found[0][path], found[1][path]) for path in found[0])
+    last = values[f"encoder.layer.{depth - 1}.output.dense.weight"]
+    assert np.array_equal(found[1][f"vit_block{depth - 1}/output/kernel"], last.T)
+
+
 def parameters(depth, width, bands=3, grid=14):
     """Parameters of the transformer alone, from its definition."""
     block = 4 * (width * width + width) + 8 * width * width + 5 * width + 4 * width

@@ -278,3 +278,18 @@ def test_geographic_folds_show_their_spread():
     spread = evaluate(run).regions
     text = Page(render([make_run(config=config)])).text
     assert f"mIoU by region: {spread['min']:.4f} to {spread['max']:.4f}, standard deviation {spread['std']:.4f}, of" in text
+
+
+def test_the_gap_between_a_new_region_and_a_published_one_is_said():
+    run = make_run()
+    geographic = yaml.safe_dump(yaml.safe_load(run.config) | {"data": {"cv": "geographic"}})
+    blocks = Page(render([run])).text
+    assert "The folds are no regions" in blocks and "neighbouring images" not in blocks
+    assert "The folds are no regions" not in Page(render([make_run(config=geographic)])).text
+    miou = evaluate(run).scores["miou"]
+    among = {"scores": {**evaluate(run).scores, "miou": miou + 0.0123}, "interval": [0.5, 0.9]}
+    page = render([make_run(config=geographic, among_neighbours=among)])
+    text = Page(page).text
+    assert f"mIoU {miou:.4f}. With all neighbouring images, as in a published region, it is {miou + 0.0123:.4f} (+0.0123)" in text
+    (row,) = [row for row in rows_of(page, "scores over all pixels") if "windows see all neighbours" in row[0]]
+    assert row[1] == f"{miou + 0.0123:.4f}" and "0.5000" in row[2]

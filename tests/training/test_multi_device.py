@@ -15,6 +15,7 @@ from competition.cli import main
 from marsls_keras import runtime as device
 from marsls_keras.config import Training
 from marsls_keras.errors import InputError
+from marsls_keras.models import is_depthwise
 from marsls_keras.runs.run import read_history
 from marsls_keras.runtime import accelerators, effective_precision, out_of_memory, peak_memory, require_precision, use_xla
 
@@ -223,6 +224,21 @@ def test_the_automatic_precision_is_bfloat16_where_the_processor_has_it(monkeypa
         assert effective_precision("auto") == expected
     monkeypatch.setattr(device, "_cpu_information", lambda: "")
     assert effective_precision("auto") == "float32"
+
+
+def test_networks_of_depthwise_convolutions_compute_in_float32_on_a_processor(monkeypatch):
+    monkeypatch.setattr(device, "_cpu_information", lambda: "flags\t\t: fpu amx_bf16\n")
+    monkeypatch.setattr(device, "accelerators", list)
+    assert effective_precision("auto") == "mixed_bfloat16" and effective_precision("auto", depthwise=True) == "float32"
+    assert effective_precision("mixed_bfloat16", depthwise=True) == "mixed_bfloat16"
+    monkeypatch.setattr(device, "accelerators", lambda: ["GPU:0"])
+    monkeypatch.setattr(device, "_has_bfloat16", lambda: True)
+    assert effective_precision("auto", depthwise=True) == "mixed_bfloat16"
+
+
+def test_only_encoders_of_inverted_bottlenecks_are_depthwise():
+    assert is_depthwise("segmenter", {}) and is_depthwise("dual_swin", {"encoder": "efficientnet_lite2"})
+    assert not is_depthwise("segmenter", {"encoder": "mit_b0"}) and not is_depthwise("dual_swin", {}) and not is_depthwise("unet", {})
 
 
 def test_xla_is_on_by_itself_only_on_one_gpu_and_not_deterministically():

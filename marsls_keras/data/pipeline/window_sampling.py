@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from marsls_keras.config import Augmentation
+from marsls_keras.config import Augmentation, Data
 from marsls_keras.data.grid.tile_grid import TileGrid
+from marsls_keras.data.index.tile_ref import TileRef
 
 _ENOUGH = 0.85
 """Share of published pixels with which a window stays where it was drawn."""
@@ -40,6 +42,55 @@ class Windows:
         turn, number = step % len(self.shapes), step // len(self.shapes)
         shape = self.shapes[turn]
         return np.unique(np.concatenate([self.grid.tiles_in(top, left, *shape) for top, left in self.places[turn][number, :, :2]]))
+
+
+def window_sides(config: Data, refs: Sequence[TileRef], height: int, width: int) -> tuple[int, ...]:
+    """Return the sides in pixels of the windows that training samples; none where it sees single tiles.
+
+    Windows larger than a tile need tiles side by side. Where the names of the tiles tell of none, as in Landslide4Sense, Bijie or a folder
+    of single pictures, most of such a window would be empty, so training sees single tiles, whatever `sampling` says.
+
+    Args:
+        config: The section `data` of the configuration.
+        refs: The tiles.
+        height: Height of a tile in pixels.
+        width: Width of a tile in pixels.
+
+    Example:
+        >>> from marsls_keras.data import Dataset  # doctest: +SKIP
+        >>> window_sides(Data(sampling="windows", window_sizes=(256,)), Dataset.open("bijie").tiles, 128, 128)  # doctest: +SKIP
+        ()
+    """
+    if config.sampling == "tiles":
+        return ()
+    if max(config.window_sizes) > min(height, width) and not _side_by_side(refs):
+        return ()
+    return tuple(config.window_sizes)
+
+
+def sampling_note(config: Data, sides: Sequence[int]) -> str | None:
+    """Return a sentence for the user where single tiles take the place of the windows that the configuration asks for; else None.
+
+    Args:
+        config: The section `data` of the configuration.
+        sides: What `window_sides` returned for it.
+
+    Example:
+        >>> sampling_note(Data(sampling="windows", window_sizes=(256,)), [256]) is None
+        True
+    """
+    if config.sampling == "tiles" or sides:
+        return None
+    return (
+        "The names of the tiles do not tell which lie side by side, so training sees single tiles instead of windows of "
+        f"{', '.join(map(str, config.window_sizes))} pixels (data.sampling)."
+    )
+
+
+def _side_by_side(refs: Sequence[TileRef]) -> bool:
+    """Return whether any two tiles are known to share a border."""
+    places = {(ref.raster, *ref.cell) for ref in refs if ref.cell is not None}
+    return any((raster, row + 1, column) in places or (raster, row, column + 1) in places for raster, row, column in places)
 
 
 def tile_windows(grid: TileGrid, steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:

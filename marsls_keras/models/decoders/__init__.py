@@ -12,6 +12,7 @@ from marsls_keras.models.decoders.segformer_mlp import segformer_mlp
 from marsls_keras.models.decoders.unet import unet
 from marsls_keras.models.decoders.unetplusplus import unetplusplus
 from marsls_keras.models.decoders.upernet import upernet
+from marsls_keras.models.networks import add_part
 from marsls_keras.models.pyramid import LEVELS
 
 Decoder = Callable[[dict[str, Any], Any, int, str], Any]
@@ -33,4 +34,35 @@ DECODERS: dict[str, Decoder] = {
     "unet": unet,
 }
 
-__all__ = ["DECODERS", "Decoder"]
+
+def register_decoder(name: str) -> Callable[[Decoder], Decoder]:
+    """Register a decoder that is not of this package; `segmenter` and `dual_swin` then take it as `decoder`.
+
+    The module that registers it must be imported before a run that uses it is trained or opened.
+
+    Args:
+        name: Its name, which no other decoder has.
+
+    Returns:
+        A decorator for a function from maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W, bands), a number of
+        channels, and what the names of its layers begin with, to one map of any stride. Logits are resized to the images.
+
+    Raises:
+        ValueError: If the name is taken.
+
+    Example:
+        >>> from keras import layers
+        >>> @register_decoder("finest")
+        ... def finest(maps, image, channels, name):
+        ...     return layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(maps["P2"])
+    """
+
+    def enter(decode: Decoder) -> Decoder:
+        add_part("decoder", name)
+        DECODERS[name] = decode
+        return decode
+
+    return enter
+
+
+__all__ = ["DECODERS", "Decoder", "register_decoder"]

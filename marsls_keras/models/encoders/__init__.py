@@ -1,32 +1,37 @@
-"""The encoders by name; each gives the same pyramid, so that they can be exchanged."""
+"""The encoders by name; each gives the same pyramid, so that they can be exchanged. `register_encoder` adds one."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import keras
 
+from marsls_keras.models.encoders.applications import APPLICATIONS, application
 from marsls_keras.models.encoders.cnn import CNNS, cnn
 from marsls_keras.models.encoders.convnext import CONVNEXT, convnext
 from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
 from marsls_keras.models.encoders.mit import MIT, mit
 from marsls_keras.models.encoders.swin_v2 import swin_v2
 from marsls_keras.models.encoders.vit import VIT, vit
-from marsls_keras.models.networks import CONVNEXT_LEVELS, LITE_LEVELS, STAGES, VIT_LEVELS
+from marsls_keras.models.networks import CONVNEXT_LEVELS, LITE_LEVELS, STAGES, VIT_LEVELS, add_part
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder.
+    """An encoder: how it is applied, and what its layers' names begin with.
 
     Attributes:
         apply: From symbolic images (B, H, W, C), a group and keyword options to symbolic maps by name.
         levels: Its levels, input first: what the names of its layers begin with.
+
+    Example:
+        >>> len(ENCODERS["efficientnet_lite0"].levels)
+        8
     """
 
     apply: Callable[..., dict[str, Any]]
@@ -38,6 +43,7 @@ ENCODERS: dict[str, Encoder] = {
     "swin_v2_small": Encoder(swin_v2, STAGES),
     "swin_v2_base": Encoder(partial(swin_v2, embed_dim=128, heads=(4, 8, 16, 32)), STAGES),
     **{name: Encoder(partial(cnn, name), STAGES[1:]) for name in CNNS},
+    **{name: Encoder(partial(application, name), STAGES[1:]) for name in APPLICATIONS},
     **{name: Encoder(partial(efficientnet_lite, name), LITE_LEVELS) for name in EFFICIENTNET_LITE},
     **{name: Encoder(partial(mit, name), STAGES[1:]) for name in MIT},
     **{name: Encoder(partial(convnext, name), CONVNEXT_LEVELS) for name in CONVNEXT},
@@ -45,11 +51,53 @@ ENCODERS: dict[str, Encoder] = {
 }
 
 
+def register_encoder(name: str, levels: Sequence[str]) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
+    """Register an encoder that is not of this package; `segmenter` and `dual_swin` then take it as `encoder`.
+
+    The module that registers it must be imported before a run that uses it is trained or opened.
+
+    Args:
+        name: Its name, which no other encoder has.
+        levels: Its levels, input first: what the names of its layers begin with. Learning rates by level go by them.
+
+    Returns:
+        A decorator for a function from symbolic images (B, H, W, C), a group, and keyword options to symbolic maps {"P1"?, "P2", …, "P5"},
+        Pn (B, H / 2^n, W / 2^n, any channels). The group must be part of the layers' names, so that two groups of bands share none.
+
+    Raises:
+        ValueError: If the name is taken, or there is no level.
+
+    Example:
+        >>> from keras import layers
+        >>> @register_encoder("plain", levels=["plain_p1", "plain_p2", "plain_p3", "plain_p4", "plain_p5"])
+        ... def plain(x, group="", *, width=16):
+        ...     maps = {}
+        ...     for n in range(1, 6):
+        ...         x = maps[f"P{n}"] = layers.Conv2D(width * n, 3, 2, "same", name=f"plain_p{n}_{group}")(x)
+        ...     return maps
+        >>> build_encoder("plain", bands=7, width=8).output["P5"].shape
+        (None, None, None, 40)
+    """
+    if not levels:
+        raise ValueError(f"Encoder {name!r} needs levels: what the names of its layers begin with. Received: {levels!r}")
+
+    def enter(apply: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        add_part("encoder", name, tuple(levels))
+        ENCODERS[name] = Encoder(apply, tuple(levels))
+        return apply
+
+    return enter
+
+
 def find_encoder(name: str) -> Encoder:
     """Return an encoder by name.
 
     Raises:
         ValueError: If there is none of this name.
+
+    Example:
+        >>> find_encoder("mit_b0").levels
+        ('stage0', 'stage1', 'stage2', 'stage3')
     """
     if name not in ENCODERS:
         raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}. Received: {name!r}")
@@ -66,11 +114,15 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         **options: Options of the encoder: those of `swin_v2`, `vit`, or drop_path of `mit` and `convnext`; the CNNs have none.
 
     Returns:
-        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); the EfficientNets of
-        this package give "P1", too.
+        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); EfficientNet-Lite and
+        the networks of keras.applications give "P1", too.
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.
+
+    Example:
+        >>> {level: x.shape[-1] for level, x in build_encoder("efficientnet_lite0", bands=7).output.items()}
+        {'P1': 16, 'P2': 24, 'P3': 40, 'P4': 112, 'P5': 320}
     """
     apply = find_encoder(name).apply
     known = [p.name for p in inspect.signature(apply).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
@@ -82,4 +134,4 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
     return pyramid_model(inputs, apply(inputs, group, **options), f"encoder_{group}" if group else name)
 
 
-__all__ = ["ENCODERS", "LEVELS", "Encoder", "build_encoder", "find_encoder"]
+__all__ = ["ENCODERS", "LEVELS", "Encoder", "build_encoder", "find_encoder", "register_encoder"]

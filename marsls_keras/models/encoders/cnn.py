@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
+from marsls_keras.models.encoders.graft import graft
 from marsls_keras.models.pyramid import LEVELS
 
 _EFFICIENT_V2: dict[str, Any] = {
@@ -67,6 +66,11 @@ def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
         {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). A layer's name begins with the stage that it belongs to:
         stage0 is all up to P2, stage1 all from there to P3, and so on.
 
+    Example:
+        >>> import keras
+        >>> {level: x.shape[-1] for level, x in cnn("resnet_v2_18", keras.Input((None, None, 7))).items()}
+        {'P2': 64, 'P3': 128, 'P4': 256, 'P5': 512}
+
     Reference:
         He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016; Tan & Le, "EfficientNetV2", ICML 2021.
     """
@@ -74,17 +78,6 @@ def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
 
     kind, options = CNNS[name]
     backbone = getattr(keras_cv.models, kind)(include_rescaling=False, input_shape=tuple(x.shape[1:]), **options)
-    # The last layers may lie beyond P5 and are left out with what no map needs.
     outputs = {operation.name: operation.output for operation in backbone.operations}
-    graph = keras.Model(backbone.inputs, [outputs[backbone.pyramid_level_inputs[level]] for level in LEVELS])
-    order = [operation.name for operation in graph.operations]
-    ends = [order.index(backbone.pyramid_level_inputs[level]) for level in LEVELS]
-    suffix = f"_{group}" if group else ""
-
-    def renamed(layer: keras.Layer) -> keras.Layer:
-        stage = sum(order.index(layer.name) > end for end in ends)
-        return layer.__class__.from_config({**layer.get_config(), "name": f"stage{stage}{suffix}_{layer.name}"})
-
-    # Copied, because keras-cv names the layers of every backbone alike, and variables are known by their paths.
-    copy = keras.models.clone_model(graph, input_tensors=[x], clone_function=renamed)
-    return dict(zip(LEVELS, copy.outputs, strict=True))
+    taps = {level: outputs[backbone.pyramid_level_inputs[level]] for level in LEVELS}
+    return graft(backbone, taps, x, f"stage{{}}_{group}_" if group else "stage{}_")

@@ -44,6 +44,11 @@ def convnext(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> d
     Raises:
         ValueError: If drop_path is out of range.
 
+    Example:
+        >>> maps = convnext("convnext_v2_atto", keras.Input((None, None, 7)))
+        >>> {level: x.shape[-1] for level, x in maps.items()}
+        {'P2': 40, 'P3': 80, 'P4': 160, 'P5': 320}
+
     Reference:
         Liu et al., "A ConvNet for the 2020s", CVPR 2022; Woo et al., "ConvNeXt V2", CVPR 2023; names of weights as in timm.
     """

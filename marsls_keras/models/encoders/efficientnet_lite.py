@@ -41,6 +41,12 @@ def efficientnet_lite(name: str, x: Any, group: str = "") -> dict[str, Any]:
     Returns:
         {"P1": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); of lite0 16, 24, 40, 112 and 320 channels.
 
+    Example:
+        >>> import keras
+        >>> maps = efficientnet_lite("efficientnet_lite0", keras.Input((None, None, 7)))
+        >>> {level: x.shape[-1] for level, x in maps.items()}
+        {'P1': 16, 'P2': 24, 'P3': 40, 'P4': 112, 'P5': 320}
+
     Reference:
         Tan & Le, "EfficientNet", ICML 2019; the Lite variants as published in TensorFlow's TPU repository, 2020.
     """

@@ -43,6 +43,11 @@ def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[s
     Raises:
         ValueError: If drop_path is out of range.
 
+    Example:
+        >>> maps = mit("mit_b0", keras.Input((None, None, 7)))
+        >>> {level: x.shape[-1] for level, x in maps.items()}
+        {'P2': 32, 'P3': 64, 'P4': 160, 'P5': 256}
+
     Reference:
         Xie et al., "SegFormer", NeurIPS 2021; sizes and epsilons as in Hugging Face's transformers.
     """

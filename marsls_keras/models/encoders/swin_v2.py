@@ -48,6 +48,12 @@ def swin_v2(
     Raises:
         ValueError: If an argument is out of range.
 
+    Example:
+        >>> import keras
+        >>> maps = swin_v2(keras.Input((None, None, 4)), embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2))
+        >>> {level: x.shape[-1] for level, x in maps.items()}
+        {'P2': 8, 'P3': 16, 'P4': 32, 'P5': 64}
+
     Reference:
         Liu et al., "Swin Transformer V2", CVPR 2022; structure and names of weights as in timm.
     """

@@ -38,6 +38,11 @@ def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float 
     Raises:
         ValueError: If an option is out of range.
 
+    Example:
+        >>> maps = vit("vit_small", keras.Input((None, None, 7)))
+        >>> {level: x.shape[-1] for level, x in maps.items()}
+        {'P2': 256, 'P3': 256, 'P4': 256, 'P5': 256}
+
     Reference:
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; Li et al., "Exploring Plain Vision Transformer Backbones for Object
         Detection", ECCV 2022; names of weights as in Hugging Face's transformers.

@@ -9,6 +9,7 @@ from typing import Any
 from marsls_keras.errors import InputError
 from marsls_keras.files import sha256
 from marsls_keras.lazy_imports import keras
+from marsls_keras.models.weights.applications import Applications
 from marsls_keras.models.weights.convnext import ConvNeXt
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign
@@ -41,12 +42,14 @@ def load_pretrained(model: keras.Model, source: str, groups: Mapping[str, Sequen
         >>> load_pretrained(build_model("segmenter"), "pip:efficientnet_lite0")  # doctest: +SKIP
     """
     path = find_checkpoint(source)
-    for family in FAMILIES:
+    for family in (*FAMILIES, *Applications.of(model)):
         if any(family.locate(variable.path)[1] for variable in model.weights):
-            assign(model, family, read_tensors(path), path, groups)
+            assign(model, family, family.read(path), path, groups)
             return {"source": source, "sha256": sha256(path)}
-    known = " or ".join(family.title for family in FAMILIES)
-    raise InputError(f"{source}: network {model.name} has no encoder that could take pretrained weights ({known}).")
+    known = ", ".join(family.title for family in FAMILIES)
+    raise InputError(
+        f"{source}: network {model.name} has no encoder that could take pretrained weights ({known}, or one of keras.applications)."
+    )
 
 
 def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
@@ -60,6 +63,10 @@ def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
 
     Raises:
         InputError: As `load_pretrained`.
+
+    Example:
+        >>> from marsls_keras.models.encoders import build_encoder
+        >>> load_timm_swin_v2(build_encoder("swin_v2_tiny", 7), "model.safetensors")  # doctest: +SKIP
     """
     load_pretrained(model, str(path))
 

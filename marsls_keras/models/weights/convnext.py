@@ -22,7 +22,12 @@ _NAMES = (
 
 
 class ConvNeXt(Family):
-    """ConvNeXt and ConvNeXtV2 of any size."""
+    """ConvNeXt and ConvNeXtV2 of any size.
+
+    Example:
+        >>> ConvNeXt().locate("stage1_rgb_block0/mlp_fc1/kernel")
+        ('rgb', 'stages.1.blocks.0.mlp.fc1.weight')
+    """
 
     title = "ConvNeXt"
     stem = "stem.0.weight"

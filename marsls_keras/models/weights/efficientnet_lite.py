@@ -29,7 +29,12 @@ _TIMM_BLOCK = {
 
 
 class EfficientNetLite(Family):
-    """EfficientNet-Lite0 to 4. Blocks are known by stage and place in it, "<stage>.<place>"."""
+    """EfficientNet-Lite0 to 4. Blocks are known by stage and place in it, "<stage>.<place>".
+
+    Example:
+        >>> EfficientNetLite().locate("stage3_block1_expand_conv/kernel")
+        ('', '3.1._expand_conv.weight')
+    """
 
     title = "EfficientNet-Lite"
     stem = "_conv_stem.weight"

@@ -11,18 +11,39 @@ import numpy as np
 from marsls_keras.bands.names import RGB
 from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy_imports import keras
+from marsls_keras.models.weights.sources import read_tensors
 
 
 class Family(ABC):
-    """How the checkpoints of a family of encoders name and lay out what the encoder here has.
+    """How checkpoints of a family of encoders name and lay out the tensors that the encoder here has as variables.
 
     Attributes:
         title: What messages call it.
         stem: The checkpoint's name of the kernel of the first convolution.
+
+    Example:
+        >>> class Plain(Family):
+        ...     title, stem = "plain", "conv.weight"
+        ...     def locate(self, path):
+        ...         return "", {"conv/kernel": "conv.weight", "conv/bias": "conv.bias"}.get(path, "")
+        ...     def prepare(self, tensors):
+        ...         return tensors
+        ...     def convert(self, name, tensor):
+        ...         return convolution(tensor)
+        >>> Plain().first_kernel(np.ones((3, 3, 3, 8), np.float32), 6, ()).shape
+        (3, 3, 6, 8)
     """
 
     title: str
     stem: str
+
+    def read(self, path: Path) -> dict[str, np.ndarray]:
+        """Return the tensors of a file by the names that they have there.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        return read_tensors(path)
 
     @abstractmethod
     def locate(self, path: str) -> tuple[str, str]:
@@ -65,6 +86,10 @@ def assign(model: keras.Model, family: Family, tensors: dict[str, np.ndarray], p
 
     Raises:
         InputError: If tensors are missing, left over or of another shape; the first of them are named. Nothing has been changed then.
+
+    Example:
+        >>> from marsls_keras.models.weights import ViT, read_tensors  # doctest: +SKIP
+        >>> assign(model, ViT(), read_tensors(path), path, {"": ["red", "green", "blue"]})  # doctest: +SKIP
     """
     variables: dict[str, list[tuple[str, keras.Variable]]] = {}
     for variable in model.weights:
@@ -96,10 +121,20 @@ def assign(model: keras.Model, family: Family, tensors: dict[str, np.ndarray], p
 
 
 def convolution(tensor: np.ndarray) -> np.ndarray:
-    """Return a weight of a convolution as a kernel: (out, in, h, w) to (h, w, in, out); anything else as `linear` does."""
+    """Return a weight of a convolution as a kernel: (out, in, h, w) to (h, w, in, out); anything else as `linear` does.
+
+    Example:
+        >>> convolution(np.zeros((16, 3, 5, 7))).shape
+        (5, 7, 3, 16)
+    """
     return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else linear(tensor)
 
 
 def linear(tensor: np.ndarray) -> np.ndarray:
-    """Return a weight of a linear layer as a kernel: (out, in) to (in, out); anything else as it is."""
+    """Return a weight of a linear layer as a kernel: (out, in) to (in, out); anything else as it is.
+
+    Example:
+        >>> linear(np.zeros((16, 3))).shape, linear(np.zeros(16)).shape
+        ((3, 16), (16,))
+    """
     return tensor.T if tensor.ndim == 2 else tensor

@@ -29,7 +29,12 @@ _NAMES = (
 
 
 class MiT(Family):
-    """MiT B0 to B5."""
+    """MiT B0 to B5.
+
+    Example:
+        >>> MiT().locate("stage0_embed_proj/kernel")
+        ('', 'patch_embeddings.0.proj.weight')
+    """
 
     title = "MiT"
     stem = "patch_embeddings.0.proj.weight"

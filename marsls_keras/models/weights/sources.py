@@ -24,7 +24,14 @@ _ENDINGS = (".pth", ".pt", ".bin")
 
 
 def automatic_source(encoder: str | None) -> str | None:
-    """Return the source of the published weights of an encoder that an installed package carries; None if there is no such package."""
+    """Return the source of the published weights of an encoder that an installed package carries; None if there is no such package.
+
+    Example:
+        >>> automatic_source("efficientnet_lite0")  # doctest: +SKIP
+        'pip:efficientnet_lite0'
+        >>> automatic_source("mit_b0") is None
+        True
+    """
     return f"{PACKAGE}{encoder}" if encoder in _PACKAGES and find_spec(_PACKAGES[encoder]) is not None else None
 
 
@@ -32,12 +39,17 @@ def find_checkpoint(source: str) -> Path:
     """Return the file that a source stands for.
 
     Args:
-        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin; or "pip:" and a
-            name, such as pip:efficientnet_lite0, for a checkpoint that an installed package carries.
+        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin, such as
+            hf:nvidia/mit-b2, or name and file, such as hf:Mirali33/MOMO/vit-b-16/momo.pth; or "pip:" and a name, such as
+            pip:efficientnet_lite0, for a checkpoint that an installed package carries.
 
     Raises:
         InputError: If there is no such file, or a package is missing.
         RunError: If a download fails.
+
+    Example:
+        >>> find_checkpoint("hf:nvidia/mit-b2").name  # doctest: +SKIP
+        'pytorch_model.bin'
     """
     if source.startswith(HUB):
         return _download(source)
@@ -56,9 +68,14 @@ def require_checkpoint(source: str) -> None:
     """Refuse a source of weights that there is not, as far as can be told without a download; the network need not be there for that.
 
     Raises:
-        InputError: If it is no file, or of a package that is not installed.
+        InputError: If it is no file, or of a package that is not installed, or a download needs one.
+
+    Example:
+        >>> require_checkpoint("hf:nvidia/mit-b2")  # doctest: +SKIP
     """
-    if source != AUTO and not source.startswith(HUB):
+    if source.startswith(HUB):
+        _require_client(source)
+    elif source != AUTO:
         find_checkpoint(source)
 
 
@@ -67,6 +84,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         InputError: If the file is damaged, of another kind, or asks to run code.
+
+    Example:
+        >>> from safetensors.numpy import save_file
+        >>> save_file({"weight": np.ones((2, 3), np.float16)}, "w.safetensors")
+        >>> {name: (x.shape, x.dtype.name) for name, x in read_tensors(Path("w.safetensors")).items()}
+        {'weight': ((2, 3), 'float32')}
     """
     if path.suffix.lower() in _ENDINGS:
         try:
@@ -105,6 +128,21 @@ def _packaged(name: str) -> Path:
     return files[0]
 
 
+def _require_client(source: str) -> None:
+    """Refuse to download without the package that does it.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        import huggingface_hub  # noqa: F401 - it imports what it needs when it is asked for it
+    except ImportError:
+        raise InputError(
+            f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
+            f"download {_HUB_FILES[0]} yourself and give its path."
+        ) from None
+
+
 def _download(source: str) -> Path:
     """Return the path of a checkpoint of the Hugging Face Hub, from its cache or downloaded.
 
@@ -112,25 +150,24 @@ def _download(source: str) -> Path:
         InputError: If the package huggingface_hub is not installed.
         RunError: If the file cannot be had.
     """
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError:
-        raise InputError(
-            f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
-            f"download {_HUB_FILES[0]} yourself and give its path."
-        ) from None
+    _require_client(source)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    owner, _, rest = source.removeprefix(HUB).partition("/")
+    name, _, named = rest.partition("/")
+    repository, files = "/".join(filter(None, (owner, name))), (named,) if named else _HUB_FILES
     first: Exception | None = None
-    for file in _HUB_FILES:
+    for file in files:
         try:
-            return Path(hf_hub_download(source.removeprefix(HUB), file))
+            return Path(hf_hub_download(repository, file))
         except Exception as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
             first = first or error
             if not isinstance(error, EntryNotFoundError):
                 break
     reason = str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
     raise RunError(
-        f"model.pretrained {source}: {' or '.join(_HUB_FILES)} could not be downloaded from "
-        f"https://huggingface.co/{source.removeprefix(HUB)} ({reason}). Without a network, download it elsewhere and give the path of "
+        f"model.pretrained {source}: {' or '.join(files)} could not be downloaded from "
+        f"https://huggingface.co/{repository} ({reason}). Without a network, download it elsewhere and give the path of "
         "the file."
     ) from first

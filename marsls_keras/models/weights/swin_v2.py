@@ -30,6 +30,10 @@ class SwinV2(Family):
 
     Checkpoints of timm before 0.9, as the Hugging Face Hub still has them, count the downsampling to the stage before; they are recognised
     by their downsampling at the end of the first stage.
+
+    Example:
+        >>> SwinV2().locate("stage2_aux_block3/attention/qkv/kernel")
+        ('aux', 'layers.2.blocks.3.attn.qkv.weight')
     """
 
     title = "SwinV2"

@@ -31,7 +31,14 @@ _TYPES = {
 
 
 class UnsafeError(Exception):
-    """A checkpoint asks for something else than tensors."""
+    """A checkpoint asks for something else than tensors, such as to call a function.
+
+    Example:
+        >>> raise UnsafeError("it asks for os.system, which is no part of a tensor")
+        Traceback (most recent call last):
+        ...
+        marsls_keras.models.weights.torch_file.UnsafeError: it asks for os.system, which is no part of a tensor
+    """
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,10 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UnsafeError: If it asks for anything else.
         ValueError: If it is damaged or no such file.
+
+    Example:
+        >>> {name: x.shape for name, x in read_torch_file(Path("momo.pth")).items()}  # doctest: +SKIP
+        {'cls_token': (1, 1, 768), 'pos_embed': (1, 197, 768), 'patch_embed.proj.weight': (768, 3, 16, 16)}
     """
     try:
         if path.stat().st_size > _LARGEST:

@@ -1,4 +1,4 @@
-"""Checkpoints of plain vision transformers as Hugging Face's transformers has them: supervised ones, and masked autoencoders."""
+"""Checkpoints of plain vision transformers, supervised ones and masked autoencoders, under the names of transformers or of timm."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from marsls_keras.models.weights.family import Family, convolution
 
-_IGNORED = re.compile(r"^(vit\.)?(pooler|embeddings\.mask_token)|^(classifier|decoder)\b")
+_IGNORED = re.compile(r"^(pooler|embeddings\.mask_token|classifier|decoder|head|head_dist|fc_norm|pre_logits)\b|^(decoder_|mask_token)")
 """The classifier and what prepares for it, and what rebuilds masked patches."""
+_PREFIX = re.compile(r"^(module\.)?(vit\.|backbone\.|encoder\.(?=patch_embed|cls_token|pos_embed|blocks|norm))?")
+"""What networks around the transformer, and training on several GPUs, put before its names."""
 
 _LAYER = r"vit_block(\d+)(?:_(\w+))?"
 _NAMES = (
@@ -19,11 +21,33 @@ _NAMES = (
     (rf"{_LAYER}/(intermediate|output)/(\w+)", r"encoder.layer.\1.\3.dense.\4"),
 )
 """Path of a variable, and the checkpoint's name for it; group 2 is the group of bands."""
+_TIMM = (
+    (r"patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"cls_token$", "embeddings.cls_token"),
+    (r"pos_embed$", "embeddings.position_embeddings"),
+    (r"norm\.", "layernorm."),
+    (r"blocks\.(\d+)\.norm1\.", r"encoder.layer.\1.layernorm_before."),
+    (r"blocks\.(\d+)\.norm2\.", r"encoder.layer.\1.layernorm_after."),
+    (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
+    (r"blocks\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
+    (r"blocks\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
+)
+"""timm's beginnings of names, which the authors of MAE share, and those of transformers."""
+_QKV = re.compile(r"blocks\.(\d+)\.attn\.qkv\.(\w+)")
 _TOKENS = {"class_token_bias": "embeddings.cls_token", "positions_bias": "embeddings.position_embeddings"}
 
 
 class ViT(Family):
-    """Plain vision transformers of any size, without the pyramid on top."""
+    """Plain vision transformers of any size, without the pyramid on top.
+
+    Two schemes of names are read: that of Hugging Face's transformers (ViTModel, ViTMAEForPreTraining), such as
+    hf:jfang/mars-vit-base-ctx2m; and that of timm and of MAE's authors (blocks.0.attn.qkv.weight), such as MOMO's
+    hf:Mirali33/MOMO/vit-b-16/momo.pth.
+
+    Example:
+        >>> ViT().locate("vit_block3/attention/query/kernel")
+        ('', 'encoder.layer.3.attention.attention.query.weight')
+    """
 
     title = "ViT"
     stem = "embeddings.patch_embeddings.projection.weight"
@@ -44,7 +68,9 @@ class ViT(Family):
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the tensors of the transformer alone; see `Family`."""
-        return {name.removeprefix("vit."): tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
+        bare = {_PREFIX.sub("", name): tensor for name, tensor in tensors.items()}
+        kept = {name: tensor for name, tensor in bare.items() if not _IGNORED.search(name)}
+        return _from_timm(kept) if "patch_embed.proj.weight" in kept else kept
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Return a tensor as Keras lays it out; see `Family`."""
@@ -55,3 +81,20 @@ class ViT(Family):
 
 def _part(name: str) -> str:
     return {"kernel": "weight", "gamma": "weight", "beta": "bias"}.get(name, name)
+
+
+def _from_timm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return tensors under the names of transformers, which has query, key and value apart."""
+    renamed: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        if found := _QKV.fullmatch(name):
+            if len(tensor) % 3 == 0:
+                parts = zip(("query", "key", "value"), np.split(tensor, 3), strict=True)
+                renamed |= {f"encoder.layer.{found[1]}.attention.attention.{part}.{found[2]}": value for part, value in parts}
+                continue
+        for pattern, replacement in _TIMM:
+            if re.match(pattern, name):
+                name = re.sub(f"^{pattern}", replacement, name)
+                break
+        renamed[name] = tensor
+    return renamed

@@ -106,3 +106,42 @@ def test_no_regions_of_nepal() -> None:
     done("synth", "nepal", "--release", "nepal", "--size", 32, "--train", 8, "--val", 3, "--test", 2)
     message = refused("train", "--config", "tiny.yaml", "--data", "nepal", "--set", "data.cv=geographic")
     assert "data.cv geographic needs to know where tiles lie" in message and not Path("runs").exists()
+
+
+WINDOWS = """\
+model: {options: {base_filters: 2, depth: 2}}
+data: {cv: holdout, holdout: 0.3, sampling: windows, window_sizes: [48]}
+training: {epochs: 1, batch_size: 4, warmup_epochs: 0, ema_decay: null}
+inference: {batch_size: 4, views: flips@48, view_sets: [identity, flips@48]}
+"""
+
+
+@pytest.mark.parametrize("release", ["landslide4sense", "bijie"])
+def test_a_recipe_of_windows_falls_back_to_tiles_that_lie_nowhere(release: str) -> None:
+    """Tiles whose names tell no neighbours: windows larger than they are would be three quarters empty."""
+    Path("windows.yaml").write_text(WINDOWS)
+    done("synth", "data", "--release", release, "--size", 32, "--train", 14, "--val", 6, "--test", 4)
+    settings = ["--set", "data.resize=32"] if release == "bijie" else []
+    trained = marsls("train", "--config", "windows.yaml", *settings)
+    assert trained.code == 0, trained.err
+    note = "do not tell which lie side by side, so training sees single tiles instead of windows of 48 pixels"
+    assert (trained.out + trained.err).count(note) == 1
+    fold = Path("runs/windows/fold_0")
+    assert json.loads((fold / "environment.json").read_text())["window_sides"] == []
+    log = (fold / "log.txt").read_text()
+    assert "windows of" not in log and "4 tiles a step" in log
+    tuned = marsls("tune", "--for", "region", "--run", "windows")
+    assert tuned.code == 0 and "without views flips@48" in tuned.err + tuned.out
+    (decision,) = Path("runs/windows").glob("decision*.json")
+    assert json.loads(decision.read_text())["views"] in ("identity", "flips")
+    page = Path(done("report", "windows").strip()).read_text()
+    assert "windows of 48" not in page
+
+
+def test_windows_within_a_tile_stay_windows_wherever_it_lies() -> None:
+    Path("windows.yaml").write_text(WINDOWS.replace("window_sizes: [48]", "window_sizes: [16]").replace("flips@48", "flips"))
+    done("synth", "data", "--release", "landslide4sense", "--size", 32, "--train", 8, "--val", 4, "--test", 1)
+    trained = marsls("train", "--config", "windows.yaml")
+    assert trained.code == 0 and "side by side" not in trained.out + trained.err
+    assert json.loads(Path("runs/windows/fold_0/environment.json").read_text())["window_sides"] == [16]
+    assert "windows of 16 pixels" in Path("runs/windows/fold_0/log.txt").read_text()
