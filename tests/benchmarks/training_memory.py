@@ -19,7 +19,7 @@ SIZE = 128
 """Side of the tiles, in pixels, of seven bands in float32."""
 
 _RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {cache: memory, folds: 5}
 training: {epochs: 1, batch_size: 8, warmup_epochs: 0}
 inference: {batch_size: 8}

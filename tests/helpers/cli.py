@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from competition.cli import main
 
 TINY = [
-    *("model={options: {base_filters: 2, depth: 2}}", "data.sampling=tiles", "training.encoder_learning_rate=null"),
+    *("model={options: {base_filters: 2, depth: 1}}", "data.sampling=tiles", "training.encoder_learning_rate=null"),
     *("training.precision=float32", "training.epochs=1", "training.warmup_epochs=0", "inference.views=identity"),
     *("training.batch_size=4", "data.folds=2", "inference.view_sets=[identity, flips]"),
 ]

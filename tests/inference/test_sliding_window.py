@@ -184,7 +184,7 @@ def test_windows_on_real_tiles(real_data):
     chosen = [ref for ref in dataset.tiles if ref.cell and 14 <= ref.cell[0] < 17][:12]
     tiles = load(Dataset(dataset.root, tuple(chosen)))
     keras.utils.set_random_seed(1)
-    options = {"base_filters": 2, "depth": 2}
+    options = {"base_filters": 2, "depth": 1}
     config = Config.model_validate({"model": {"options": options}, "inference": {"batch_size": 4}})
     model = build_model(config.model.name, BANDS, **options)
     model.compile(jit_compile=False)

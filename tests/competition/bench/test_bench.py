@@ -19,7 +19,7 @@ from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model
 
-TINY = ["model={options: {base_filters: 2, depth: 2}}", "data.sampling=tiles", "training.encoder_learning_rate=null"]
+TINY = ["model={options: {base_filters: 2, depth: 1}}", "data.sampling=tiles", "training.encoder_learning_rate=null"]
 TINY += ["training.precision=float32", "training.batch_size=4", "data.folds=2", "inference.batch_size=3"]
 PRESETS = ["none", "flips", "dual_swin", "rmau_net", "strong"]
 
@@ -58,7 +58,7 @@ def test_everything_is_measured_on_generated_tiles_and_told_as_json(capsys, monk
         assert_speed(speed)
     assert result["training_with_data"]["tiles_per_second"] > 0 and 0 <= result["training_with_data"]["wait_share"] < 1
     assert 0.1 < result["memory"]["host"] < 100
-    model = build_model("unet", base_filters=2, depth=2)
+    model = build_model("unet", base_filters=2, depth=1)
     assert result["trainable"] == sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 

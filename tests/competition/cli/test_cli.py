@@ -168,7 +168,7 @@ def held_out_scores(fold, threshold=0.5):
 
 def test_train_one_fold(trained):
     first, _ = trained
-    assert "Training unet (2,111 parameters) on " in first.err
+    assert "Training unet (587 parameters) on " in first.err
     assert re.search(r"^default fold 0 · epoch +1/1  loss ", first.err, re.M)
     assert "epoch   1/1" not in first.out and "Training" not in first.out  # progress is not a result
     assert numbers(first.out, "fold 0, epoch 1")[-6:] == pytest.approx(list(held_out_scores(0).values()), abs=1e-3)

@@ -14,7 +14,7 @@ from marsls_keras.config import load_config
 from marsls_keras.data.synthetic.mars import write_dataset
 
 RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {folds: 2, bands: [all, aspect_sin, hillshade, tpi_large, canny]}
 augmentation: {preset: strong}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.03, ema_decay: null}
@@ -99,7 +99,7 @@ def test_the_terrain_recipe_trains(trained):
     _, config = load_config("terrain", [])
     assert len(config.data.bands) == 9 and config.data.bands[0] == "all"
     shutil.rmtree(trained / "runs_terrain", ignore_errors=True)
-    options = ["model.options.base_filters=2", "model.options.depth=2", "data.folds=2", "training.batch_size=4"]
+    options = ["model.options.base_filters=2", "model.options.depth=1", "data.folds=2", "training.batch_size=4"]
     settings = [word for option in options for word in ("--set", option)]
     paths = ["--data", str(trained / "data"), "--runs", str(trained / "runs_terrain")]
     assert main(["train", "--config", "terrain", "--fold", "0", "--epochs", "4", *paths, *settings]) == 0

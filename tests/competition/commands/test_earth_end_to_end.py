@@ -13,7 +13,7 @@ import yaml
 from helpers.cli import marsls
 
 RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {cv: holdout, holdout: 0.3, normalization: {percentiles: [1, 99]}}
 augmentation: {preset: none}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0, ema_decay: null}

@@ -45,7 +45,7 @@ def own_file(runs: Path, fold: int, name: str) -> Path:
 def probability(runs: Path, fold: int, name: str, images: np.ndarray) -> np.ndarray:
     """Predict images (N, H, W, 7) with nothing but Keras, NumPy and a file of weights."""
     known = json.loads((runs / "r" / f"fold_{fold}" / "normalization.json").read_text())
-    model = build_model("unet", bands=7, base_filters=2, depth=2)
+    model = build_model("unet", bands=7, base_filters=2, depth=1)
     model.load_weights(own_file(runs, fold, name))
     inputs = (images - np.array(known["mean"])) / np.array(known["std"])
     return 1 / (1 + np.exp(-np.asarray(model(inputs.astype(np.float32)), np.float64)[..., 0]))

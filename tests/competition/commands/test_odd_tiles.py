@@ -20,7 +20,7 @@ from marsls_keras.inference.ensemble import predict_decided
 from marsls_keras.runs.run import Run
 
 RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {folds: 2}
 augmentation: {preset: PRESET}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0.5, ema_decay: 0.5}

@@ -14,7 +14,7 @@ from marsls_keras.config import load_config
 from marsls_keras.data.synthetic.mars import write_dataset
 
 RECIPE = """
-model: {name: unet, options: {base_filters: 2, depth: 2}}
+model: {name: unet, options: {base_filters: 2, depth: 1}}
 data: {folds: 2, block_size: 1}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0, ema_decay: null}
 search:
@@ -49,7 +49,7 @@ def test_the_best_trial_is_a_recipe_of_its_own(searched):
     _, best = load_config(str(searched / "runs" / "tiny" / "search" / "best.yaml"))
     assert trial.state.name == "COMPLETE" and 0 < trial.value < 1
     assert 1e-4 <= best.training.learning_rate <= 1e-2 and best.training.learning_rate == trial.params["training.learning_rate"]
-    assert list(best.loss) in (["bce"], ["dice"]) and best.model.options == {"base_filters": 2, "depth": 2}
+    assert list(best.loss) in (["bce"], ["dice"]) and best.model.options == {"base_filters": 2, "depth": 1}
     metrics = list((searched / "runs" / "tiny" / "search").rglob("metrics.json"))
     assert json.loads(metrics[0].read_text())["scores"]["miou"] == pytest.approx(trial.value, abs=1e-9)
 
