@@ -69,6 +69,7 @@ def probabilities(folder: Path) -> dict[str, np.ndarray]:
     return {path.name: tifffile.imread(path) for path in sorted((folder / "probability").glob("*.tif"))}
 
 
+@pytest.mark.slow
 def test_the_road_from_training_to_a_score_and_the_same_predictions_as_under_tensorflow(tiny_run, tmp_path, jax):
     runs, images = ["--runs", str(tmp_path / "runs")], tiny_run.data / "test" / "images"
     predict = ["predict", "tiny", "--runs", str(tiny_run.runs), "--images", str(images), "--out"]
@@ -140,49 +141,38 @@ def test_a_training_that_diverges_goes_back_three_times_and_names_its_tiles(tiny
     assert named and len(named[1].split(", ")) == 4
 
 
-MEMORY = """
+ANSWERS = """
 import json
 import jax
 import keras
 from keras import ops
-from marsls_keras.runtime import out_of_memory
+from marsls_keras import runtime
+from marsls_keras.config import Training
+from marsls_keras.errors import InputError
 
 assert keras.backend.backend() == "jax"
-answers = []
+
+def refused(**settings):
+    try:
+        runtime.require_devices(Training(**settings))
+    except InputError as error:
+        return str(error)
+
+memory = []
 for compute in (lambda x: ops.sort(ops.outer(x, x)), lambda x: ops.reshape(x, (3, 3))):
     try:
         jax.block_until_ready(jax.jit(compute)(ops.ones(2**21)))
     except Exception as error:
-        answers.append(out_of_memory(error))
-print(json.dumps(answers))
+        memory.append(runtime.out_of_memory(error))
+settings = [refused(xla="off"), refused(deterministic=True)]
+runtime.accelerators = lambda: ["cuda:0"]
+print(json.dumps([memory, [*settings, refused(deterministic=True), refused()]]))
 """
 
 
-SETTINGS_THAT_FAIL = """
-import json
-from marsls_keras.config import Training
-from marsls_keras.errors import InputError
-from marsls_keras import runtime as device
-
-def refused(**settings):
-    try:
-        device.require_devices(Training(**settings))
-    except InputError as error:
-        return str(error)
-
-answers = [refused(xla="off"), refused(deterministic=True)]
-device.accelerators = lambda: ["cuda:0"]
-print(json.dumps([*answers, refused(deterministic=True), refused()]))
-"""
-
-
-def test_settings_that_would_do_nothing_under_jax_are_refused(jax):
-    answers, _ = jax(code=SETTINGS_THAT_FAIL)
+def test_memory_that_ran_out_is_told_and_settings_that_would_do_nothing_are_refused(jax):
+    ((memory, other), answers), _ = jax(code=ANSWERS)
+    assert memory == f"RESOURCE_EXHAUSTED: Out of memory allocating {4 * 2**42} bytes." and other is None
     assert answers[0] == "training.xla off: JAX compiles every step with XLA. Set it to auto."
     assert answers[2].startswith("training.deterministic: on a GPU, JAX repeats its results only if")
     assert answers[1] is None and answers[3] is None
-
-
-def test_memory_that_ran_out_is_told_from_other_errors(jax):
-    (memory, other), _ = jax(code=MEMORY)
-    assert memory == f"RESOURCE_EXHAUSTED: Out of memory allocating {4 * 2**42} bytes." and other is None

@@ -103,6 +103,7 @@ def two_devices(tmp_path_factory):
     return run(TWO_DEVICES, tmp_path_factory.mktemp("devices"), CUDA_VISIBLE_DEVICES="-1")
 
 
+@pytest.mark.slow
 def test_a_step_on_two_devices_is_the_step_on_one(two_devices):
     (one, after_one, before), (two, after_two, before_two) = two_devices["one"], two_devices["two"]
     assert before == before_two
@@ -111,6 +112,7 @@ def test_a_step_on_two_devices_is_the_step_on_one(two_devices):
     assert one == pytest.approx(two, abs=1e-6)  # what fit and evaluate show
 
 
+@pytest.mark.slow
 def test_two_devices_share_the_loss_and_gradient_of_the_whole_batch(two_devices):
     for name, (value, derivative) in values_and_gradients(*batch()).items():
         parts, gradient = two_devices["shares"][name]
@@ -120,6 +122,7 @@ def test_two_devices_share_the_loss_and_gradient_of_the_whole_batch(two_devices)
         assert gradient == pytest.approx(derivative, rel=1e-4, abs=1e-7), name
 
 
+@pytest.mark.slow
 def test_a_pooled_lovasz_on_two_devices_is_the_mean_of_theirs(two_devices):
     (parts, gradient), each = two_devices["shares"]["lovasz pooled"], []
     for tiles in (slice(None, 3), slice(3, None)):

@@ -15,6 +15,9 @@ from helpers.killing import KILLER
 
 from marsls_keras.runs.run import read_history
 
+# A training that is killed after its first and its last epoch is in test_train_fold.py, among the tests that always run.
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     *("training.epochs=4", "model.options.dropout=0.3", "training.patience=3", "training.swa_epochs=2", "training.ema_warmup=true"),
     *(
@@ -73,7 +76,7 @@ def same(one: Path, other: Path) -> None:
     assert figures[0] == figures[1]
 
 
-@pytest.mark.parametrize("moments", [MOMENTS[1::2], pytest.param(MOMENTS[::2], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [MOMENTS[1::2], MOMENTS[::2]])
 def test_a_training_killed_again_and_again_ends_as_an_undisturbed_one(tiny_run, undisturbed, tmp_path, moments):
     folder = tmp_path / "runs" / "tiny" / "fold_0"
     for event, pattern, times in moments:
@@ -86,7 +89,7 @@ def test_a_training_killed_again_and_again_ends_as_an_undisturbed_one(tiny_run, 
     assert not [path for path in folder.rglob(".*")]  # what was half written is gone
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_within_the_epoch_and_the_rest_is_the_same(tiny_run, undisturbed, tmp_path, number):
     arguments = [sys.executable, "-c", STOPPER, str(int(number)), *command(tiny_run, tmp_path / "runs")]
     done = subprocess.run(arguments, capture_output=True, text=True)
@@ -119,7 +122,6 @@ sys.exit(main(arguments))
 """
 
 
-@pytest.mark.slow
 def test_a_signal_during_evaluation_is_obeyed_before_the_next_epoch(tiny_run, undisturbed, tmp_path):
     # The history is renamed into place after the evaluation of an epoch.
     script = (KILLER + COMMAND).replace("SIGKILL", "SIGTERM")

@@ -52,6 +52,7 @@ def test_tuned_submitted_scored_and_reported(trained, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_runs_that_see_other_bands_are_tuned_together_in_any_order(trained, capsys):
     paths = ["--data", str(trained / "data"), "--runs", str(trained / "runs")]
     assert main(["train", "--config", str(trained / "bands.yaml"), "--run", "plain", "--set", "data.bands=all", *paths]) == 0
@@ -102,5 +103,5 @@ def test_the_terrain_recipe_trains(trained):
     options = ["model.options.base_filters=2", "model.options.depth=1", "data.folds=2", "training.batch_size=4"]
     settings = [word for option in options for word in ("--set", option)]
     paths = ["--data", str(trained / "data"), "--runs", str(trained / "runs_terrain")]
-    assert main(["train", "--config", "terrain", "--fold", "0", "--epochs", "4", *paths, *settings]) == 0
+    assert main(["train", "--config", "terrain", "--fold", "0", "--epochs", "1", *paths, *settings]) == 0
     assert len(json.loads((trained / "runs_terrain/terrain/fold_0/normalization.json").read_text())["bands"]) == 15

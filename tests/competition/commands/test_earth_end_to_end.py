@@ -63,6 +63,7 @@ def test_landslide4sense_from_check_to_report() -> None:
     assert tifffile.imread("out/mask/image_1.tif").shape == (32, 32)
 
 
+@pytest.mark.slow
 def test_training_from_disk_gives_what_training_in_memory_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARSLS_CACHE", str(Path("cache").absolute()))
     done("synth", "l4s", "--release", "landslide4sense", "--size", 32, "--train", 12, "--val", 0, "--test", 3)

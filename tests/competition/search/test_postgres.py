@@ -18,6 +18,8 @@ from competition.search.storage import Database, reason_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+pytestmark = pytest.mark.slow  # a server of its own, and workers that wait for each other's heartbeats
+
 
 @pytest.fixture(scope="module")
 def server():
@@ -79,7 +81,6 @@ def test_two_workers_of_which_one_is_killed(server, tmp_path):
     assert len({trial.params["training.learning_rate"] for trial in study.trials}) == 7
 
 
-@pytest.mark.slow
 def test_the_command_on_postgresql(server, tiny_run, tmp_path):
     command = [sys.executable, "-m", "competition.cli", "tune", "training", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data)]
     command += ["--runs", str(tmp_path), "--run", "pg", "--trials", "2", "--epochs", "1", "--storage", server]
