@@ -15,7 +15,7 @@ from helpers.killing import KILLER
 
 from marsls_keras.runs.run import read_history
 
-# A training that is killed after its first and its last epoch is in test_train_fold.py, among the tests that always run.
+# A training that is killed after its first and its last epoch is in test_train.py, among the tests that always run.
 pytestmark = pytest.mark.slow
 
 SETTINGS = [
