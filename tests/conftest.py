@@ -133,16 +133,16 @@ class TinyRun:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Return a trained run; see `TinyRun`. It is trained deterministically, so that a second training can be compared with it."""
+    from helpers.training import train_run
     from tensorflow.python.framework.config import disable_op_determinism
 
-    from competition.commands import train
     from marsls_keras.data.synthetic.mars import write_dataset
 
     root = tmp_path_factory.mktemp("tiny")
     (root / "tiny.yaml").write_text(TINY_RECIPE)
     write_dataset(root / "data", "mmls_v2", train=16, val=4, test=4, size=32)
     try:
-        _, results = train.train(str(root / "tiny.yaml"), [], root / "data", "all", root / "runs", None, False, False, print)
+        _, results = train_run(root / "tiny.yaml", root / "data", root / "runs" / "tiny", folds=(0, 1))
     finally:
         disable_op_determinism()
     return TinyRun(root / "tiny.yaml", root / "data", root / "runs", "tiny", results)

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-import competition
 import marsls_keras
 from marsls_keras.config import (
     PRESETS,
@@ -538,8 +537,10 @@ def kinds(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 
 def test_every_key_is_read_somewhere():
-    packages = [Path(next(iter(package.__path__))) for package in (marsls_keras, competition)]
-    sources = [path for package in packages for path in package.rglob("*.py") if path.parent.name != "config"]
+    library = Path(marsls_keras.__file__).parent
+    sources = [
+        path for package in (library, library.parent / "competition") for path in package.rglob("*.py") if path.parent.name != "config"
+    ]
     read = set().union(*(read_attributes(path) for path in sources))
     wanted = [(key[-2] if len(key) > 1 else "config", key[-1]) for key in leaves(Config)]
     of_kinds = [(kind.__name__.lower(), key) for kind in kinds(Config) for key in kind.model_fields if key != "name"]

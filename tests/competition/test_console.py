@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from competition.console import say, score_table, show, show_check, show_json, table
+from competition.console import elements_table, say, score_table, show, show_check, show_json, table
 from marsls_keras.backend import quiet_stderr
 from marsls_keras.counts import SCORES
 
@@ -109,3 +109,11 @@ def test_chatter_is_shown_on_demand(capfd):
     with quiet_stderr(loud=True):
         os.write(2, b"chatter\n")
     assert capfd.readouterr().err == "chatter\n"
+
+
+def test_no_figure_is_a_negative_zero(capsys):
+    tiny = {"miou": -0.00001, "interval": [-0.00004, -0.0]}
+    nothing = {"miou": 0.01, "interval": None}
+    show(elements_table("Elements", [{"element": "threshold", "value": 0.5, "gain": tiny, "alone": nothing, "kept": False}]))
+    out = capsys.readouterr().out
+    assert "-0.0000" not in out and out.count("+0.0000") == 3 and "+0.0100" in out and "–" in out

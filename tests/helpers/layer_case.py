@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from helpers.weights import scramble, silent
 
 HALF = ("mixed_bfloat16", "mixed_float16")

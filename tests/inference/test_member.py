@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tifffile
+from helpers.training import train_run
 
 from marsls_keras.errors import InputError
 from marsls_keras.inference.member import load_member, predict_views, sigmoid
@@ -107,15 +108,13 @@ def test_each_fold_has_its_own_weights_and_statistics(run, member):
 
 def test_bands_are_taken_by_name(tiny_run, tmp_path):
     """A run on three bands in an order of its own gets just these, in this order."""
-    from competition.commands import train
-
     settings = ["data.bands=[slope, red, dem]", "data.cv=official", "training.epochs=1", "training.deterministic=false"]
-    run, _ = train.train(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, "few", False, False, print)
+    run, _ = train_run(tiny_run.recipe, tiny_run.data, tmp_path / "few", settings)
     images = tiles(2)
     statistics = json.loads((run.path / "fold_0" / "normalization.json").read_text())
     pool = np.stack([tifffile.imread(path) for path in sorted((tiny_run.data / "train" / "images").iterdir())])[..., [4, 0, 3]]
     assert statistics["mean"] == pytest.approx(pool.mean((0, 1, 2), dtype=np.float64), rel=1e-6)
-    model = build_model("unet", bands=3, base_filters=2, depth=2)
+    model = build_model("unet", bands=3, base_filters=2, depth=1)
     model.load_weights(run.path / "fold_0" / "best.weights.h5")
     x = (images[..., [4, 0, 3]] - np.array(statistics["mean"])) / np.array(statistics["std"])
     logits = np.asarray(model(x.astype(np.float32), training=False))[..., 0].astype(np.float64)

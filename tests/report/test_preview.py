@@ -135,11 +135,3 @@ def test_without_a_finished_fold_there_is_none_and_few_tiles_are_enough(tmp_path
     assert row.title == "train/t5" and [len(pictures) for pictures in row.pictures] == [6, 6]
     empty = make_run(masks=np.zeros((N, SIZE, SIZE), np.uint8), tuned=False)
     assert len(preview(empty).rows) == 3
-
-
-def test_the_command_shows_what_the_run_was_trained_with(tiny_run, tmp_path):
-    from competition.commands import report
-
-    path = report.report([tiny_run.name], tiny_run.runs, tmp_path / "report.html", None, lambda text: None)
-    parsed = Page(path.read_text(encoding="utf-8"))
-    assert "What training sees" in parsed.text and sum("draw" in alt for alt in parsed.attributes("img", "alt")) == 30

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from competition.console import elements_table, show
 from marsls_keras.counts import Counts
 from marsls_keras.intervals import difference_interval
 from marsls_keras.tuning.nested_search import credible
@@ -77,11 +76,3 @@ def test_many_worlds(blocks):
 def test_without_an_interval_nothing_is_credible():
     assert not credible({"miou": 0.2, "interval": None}) and not credible({"miou": 0.2, "interval": (0.0, 0.4)})
     assert not credible({"miou": 0.2, "interval": (-0.1, 0.4)}) and credible({"miou": 0.2, "interval": [0.001, 0.4]})
-
-
-def test_no_figure_is_a_negative_zero(capsys):
-    tiny = {"miou": -0.00001, "interval": [-0.00004, -0.0]}
-    nothing = {"miou": 0.01, "interval": None}
-    show(elements_table("Elements", [{"element": "threshold", "value": 0.5, "gain": tiny, "alone": nothing, "kept": False}]))
-    out = capsys.readouterr().out
-    assert "-0.0000" not in out and out.count("+0.0000") == 3 and "+0.0100" in out and "–" in out

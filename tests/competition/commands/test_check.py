@@ -10,6 +10,8 @@ from scipy.stats import ks_2samp
 from competition.cli import main
 from competition.commands.check import check_data
 from marsls_keras.bands.releases import BANDS
+from marsls_keras.data.decoded import disk_cache
+from marsls_keras.data.decoded import load as decoding
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 from marsls_keras.report.distribution_shift import mean_differences
@@ -216,3 +218,12 @@ def test_the_distributions_are_drawn(tmp_path, folder, name):
 def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, capsys):
     assert main(["check", str(tmp_path / "nowhere"), "--plot", "shift.jpg"]) == 2
     assert "ending in .png or .svg" in capsys.readouterr().err
+
+
+def test_tiles_on_disk_are_told_the_same_of_as_tiles_in_memory(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
+    root = data_root(train=10, val=3, test=2)
+    expected = check_data(root)
+    monkeypatch.setattr(disk_cache, "_CHUNK", 2 * 32 * 32 * 7 * 4)
+    monkeypatch.setattr(decoding, "LARGE", 0)
+    assert check_data(root) == expected

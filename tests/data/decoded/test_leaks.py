@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
+from helpers.copies import TURNS, turned_copy
 
-from competition.commands.check import check_data
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.leaks import Trace, content, groups, misplaced, overlaps
 from marsls_keras.data.decoded.load import examine, load
@@ -18,7 +16,6 @@ from marsls_keras.data.splits import Splits, make_splits
 from marsls_keras.errors import InputError
 
 RNG = np.random.default_rng(0)
-TURNS = [lambda x, k=k, m=m: np.rot90(x[:, ::-1] if m else x, k) for k in range(4) for m in (False, True)]
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
@@ -70,15 +67,6 @@ def test_groups_are_joined_by_way_of_others():
     assert groups((), list("abc")) == list("abc")
 
 
-def turned_copy(root: Path, source: str, target: str, turn: int = 3) -> None:
-    for kind in ("images", "masks"):
-        array = tifffile.imread(root / "train" / kind / source)
-        path = root / target.split("/")[0] / kind / target.split("/")[1]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        planar = {"planarconfig": "contig"} if kind == "images" else {}
-        tifffile.imwrite(path, np.ascontiguousarray(TURNS[turn](array)), photometric="minisblack", metadata=None, **planar)
-
-
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cache):
     monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
@@ -98,26 +86,6 @@ def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cac
     assert [(p.kind, p.severity) for p in problems] == [("copies", "warning")] and "1 tile(s) are there several times" in problems[
         0
     ].message
-
-
-def test_copies_of_train_in_val_and_test(data_root):
-    root = data_root(train=8, val=2, test=2)
-    turned_copy(root, "col00001_row00002.tif", "val/col00090_row00090.tif")
-    tiles = load(Dataset.open(root))
-    with pytest.raises(InputError, match=r"official: 1 tile\(s\) of val are copies .*val/images/col00090_row00090.tif \(with .*row00002"):
-        make_splits(tiles, Data(cv="official"), 0)
-    turned_copy(root, "col00000_row00003.tif", "test/col00070_row00090.tif", 6)
-    errors = [p for p in check_data(root)["problems"] if p["severity"] == "error"]
-    assert [p["kind"] for p in errors] == ["overlap"] and "turned or mirrored, is in test and train" in errors[0]["message"]
-    assert "col00070_row00090" in errors[0]["message"] and "col00000_row00003" in errors[0]["message"]
-
-
-def test_tiles_of_one_value_are_no_copies(data_root, write_image, write_mask):
-    root = data_root(train=4, val=2, test=2)
-    for split in ("train", "test"):
-        write_image(root / split / "images" / "col00050_row00050.tif", np.zeros((32, 32, 7)))
-        write_mask(root / split / "masks" / "col00050_row00050.tif", np.zeros((32, 32)))
-    assert not [p for p in check_data(root)["problems"] if p["severity"] == "error"]
 
 
 @pytest.fixture

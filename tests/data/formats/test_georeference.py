@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
 import tifffile
+from helpers.georeferenced import MARS, PLACE, image, mask, write
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
-from competition.cli import main
-from competition.commands.check import check_data
 from marsls_keras.data.decoded.load import examine, load
 from marsls_keras.data.formats.georeference import crs_difference, file_tags, georeference, require_one_grid
 from marsls_keras.data.formats.tiff import write_raster
 from marsls_keras.data.formats.tile import read_tile
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError
-
-MARS = "+proj=eqc +lat_ts=0 +lat_0=0 +lon_0=0 +x_0=0 +y_0=0 +R=3396190 +units=m +no_defs"
-PLACE = Affine(10, 0, 5000, 0, -10, 8000)
-RNG = np.random.default_rng(0)
-
-
-def write(path: Path, bands: np.ndarray, transform: Affine | None = PLACE, crs: str | None = MARS, **options) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype}
-    with rasterio.open(path, "w", **profile, crs=crs, transform=transform, **options) as file:
-        file.write(bands)
-    return path
-
-
-def image(size: int = 32) -> np.ndarray:
-    return RNG.random((7, size, size), dtype=np.float32)
-
-
-def mask(size: int = 32) -> np.ndarray:
-    return (RNG.random((1, size, size)) < 0.3).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +93,7 @@ def test_ground_control_points_are_kept_and_named(data_root, tmp_path):
     write(path, image(), None, MARS, gcps=points)
     other = root / "train" / "images" / "col00001_row00000.tif"
     other.with_name(f"{other.name}.aux.xml").write_text("<PAMDataset><GeoTransform>1,2,3,4,5,6</GeoTransform></PAMDataset>")
-    messages = [problem["message"] for problem in check_data(root)["problems"] if problem["kind"] == "georeference"]
+    messages = [problem.message for problem in examine(Dataset.open(root).tiles)[1] if problem.kind == "georeference"]
     assert len(messages) == 2 and f"{path}: placed by ground control points" in messages[0] and ".aux.xml: georeferencing" in messages[1]
     write_raster(tmp_path / "out.tif", np.zeros((32, 32), np.uint8), read_tile(path).geo)
     with rasterio.open(tmp_path / "out.tif") as file:
@@ -149,7 +125,7 @@ def test_rational_polynomial_coefficients_are_kept(tmp_path):
         (None, None, None),  # not both have it
     ],
 )
-def test_a_mask_that_lies_elsewhere_than_its_image(data_root, transform, crs, message, capsys):
+def test_a_mask_that_lies_elsewhere_than_its_image(data_root, transform, crs, message):
     root = data_root(train=4, val=0, test=0)
     name = "col00001_row00001.tif"
     write(root / "train" / "images" / name, image())
@@ -165,8 +141,6 @@ def test_a_mask_that_lies_elsewhere_than_its_image(data_root, transform, crs, me
         assert "shifted" not in problem.message
     with pytest.raises(InputError, match="does not lie where its image"):
         load(Dataset.open(root))
-    assert main(["check", str(root)]) == 2
-    assert "does not lie where its image" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_mask_of_another_size_says_its_pixels(data_root):
@@ -197,14 +171,6 @@ def test_only_tiles_of_one_grid_are_joined(tmp_path, transform, message):
     require_one_grid([files[0], write(tmp_path / "c.tif", image(), Affine(10, 0, 5030.01, 0, -10, 8000))])
 
 
-def test_mosaics_off_the_grid_are_refused_before_anything_is_predicted(tiny_run, tmp_path, capsys):
-    write(tmp_path / "images" / "a.tif", image())
-    write(tmp_path / "images" / "b.tif", image(), Affine(10, 0, 5325, 0, -10, 8000))
-    command = ["predict", "tiny", "--runs", str(tiny_run.runs), "--images", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
-    assert main([*command, "--mosaic"]) == 2 and not (tmp_path / "out").exists()
-    assert "lies 0.50 pixels to the east" in capsys.readouterr().err
-
-
 def test_the_real_tiles_have_masks_in_their_places(real_data):
     files = sorted((real_data / "challenge_layout" / "val" / "images").iterdir())
     for file in files:
@@ -214,16 +180,3 @@ def test_the_real_tiles_have_masks_in_their_places(real_data):
     _, problems = examine(Dataset.open(real_data / "challenge_layout").tiles)
     assert {problem.kind for problem in problems} <= {"no-data"}
     require_one_grid(files)
-
-
-def test_neither_train_nor_evaluate_takes_a_shifted_mask(tiny_run, tmp_path, capsys):
-    data = Path(shutil.copytree(tiny_run.data, tmp_path / "data"))
-    path = sorted((data / "test" / "masks").iterdir())[0]
-    with rasterio.open(data / "test" / "images" / path.name) as file:
-        there, crs = file.transform, file.crs
-    write(path, mask(), Affine.translation(2 * there.a, 0) @ there, crs)
-    runs = ["--runs", str(tiny_run.runs), "--data", str(data)]
-    for command in (["evaluate", "tiny", "--split", "test", *runs], ["train", "--run", "new", "--config", str(tiny_run.recipe), *runs]):
-        assert main(command) == 2
-        assert "shifted by 2.00 pixels to the east and 0.00 to the south" in capsys.readouterr().err
-    assert not (tiny_run.runs / "new").exists()

@@ -1,4 +1,4 @@
-"""The state of a training: what is saved, what is restored, and what damage does to it. Real processes are killed in test_train_killed.py of the commands."""
+"""The state of a training: what is saved, what is restored, and what damage does to it. Commands are killed in test_train_killed.py."""
 
 import json
 from pathlib import Path
