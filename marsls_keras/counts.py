@@ -51,7 +51,7 @@ class Counts:
         """
         tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
 
-        def ratio(part, whole, empty):
+        def ratio(part: np.ndarray, whole: np.ndarray, empty: Any) -> np.ndarray:
             return np.where(whole > 0, part / np.maximum(whole, 1e-12), np.where(empty, 1.0, 0.0))
 
         absent = tp + fp + fn == 0

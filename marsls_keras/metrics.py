@@ -53,7 +53,7 @@ class SegmentationCounts(keras.metrics.Metric):
         tp, fp, fn, tn = ops.unstack(ops.cast(self.cells, "float32"), 4)
         wrong = fp + fn
 
-        def iou(right):
+        def iou(right: Any) -> Any:
             return ops.where(right + wrong > 0, right / ops.maximum(right + wrong, 1.0), 1.0)
 
         return (iou(tp) + iou(tn)) / 2

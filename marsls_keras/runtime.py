@@ -131,7 +131,7 @@ def require_devices(config: Training, devices: int = 1) -> None:
     require_precision(effective_precision(config.precision))
 
 
-def scope(devices: int) -> AbstractContextManager:
+def scope(devices: int) -> AbstractContextManager[Any]:
     """Return the context in which a model must be built to be trained on several devices of this machine, each with a share of the batch.
 
     Raises:

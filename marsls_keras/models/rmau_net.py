@@ -9,7 +9,8 @@ import keras
 from keras import layers
 
 from marsls_keras.layers import CBAM, BatchNormalization, ChannelMean, DimensionAttention, MeanProbability, ResConv, SqueezeExcitation
-from marsls_keras.models.heads import LANDSLIDE, MASK, MultiHeadModel
+from marsls_keras.models.heads import MultiHeadModel
+from marsls_keras.models.networks import LANDSLIDE, MASK
 
 _HEADS = {64: 1, 128: 0, 256: -1}
 """Level of each head: how often the image was halved."""
@@ -148,7 +149,7 @@ def rmau_net(
     return MultiHeadModel(inputs, {MASK: mask, LANDSLIDE: layers.Dense(1, dtype="float32", name=LANDSLIDE)(x)}, name="rmau_net")
 
 
-def _require(bands: int, filters: int, poolings: int, block: str, attention: str, heads: tuple, head: str, tile_size: int) -> None:
+def _require(bands: int, filters: int, poolings: int, block: str, attention: str, heads: tuple[int, ...], head: str, tile_size: int) -> None:
     """Refuse arguments out of range.
 
     Raises:

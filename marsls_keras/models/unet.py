@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
 from marsls_keras.layers import BatchNormalization
 
 
-def _double_conv(x, filters: int, name: str):
+def _double_conv(x: Any, filters: int, name: str) -> Any:
     """Apply (Conv 3x3 - BatchNorm - ReLU) twice; the convolution has no bias because the normalisation has one."""
     for i in (1, 2):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{i}")(x)

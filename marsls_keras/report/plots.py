@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from marsls_keras.counts import BINS, counts_at_thresholds
-from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.files import atomic
 from marsls_keras.report.contents import BASELINE, Evaluation, RunReport, threshold_band
 

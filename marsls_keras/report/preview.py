@@ -105,7 +105,7 @@ def _windows(run: RunReport, config: Config, normalizer: Normalizer, training: n
         mosaic=Mosaic.of([run.refs[i] for i in training], masks.shape[1], masks.shape[2], max(sizes)),
         sizes=sizes,
     )
-    seen: dict[int, list] = {size: [] for size in sizes}
+    seen: dict[int, list[Any]] = {size: [] for size in sizes}
     for image, mask, weight in batches.dataset().as_numpy_iterator():
         seen[image.shape[1]] += zip(image, mask[..., 0], weight[..., 0], strict=True)
         if all(len(windows) >= _COLUMNS for windows in seen.values()):

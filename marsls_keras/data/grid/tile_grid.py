@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marsls_keras.data.decoded.disk_cache import Images
-from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.normalization import Inputs
 
 

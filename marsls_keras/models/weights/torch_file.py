@@ -83,7 +83,7 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"damaged, or no checkpoint of PyTorch ({type(error).__name__}: {error})") from error
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _Unpickler(pickle._Unpickler):
     """Builds what a state dictionary consists of, with storages as names only.
 
     It is the one in Python: that in C takes memory for as many objects as a damaged file numbers.
