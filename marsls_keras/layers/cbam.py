@@ -43,7 +43,7 @@ class CBAM(SqueezeExcitation):
         self.kernel_size = kernel_size
         self.spatial = layers.Conv2D(1, kernel_size, padding="same", use_bias=False, dtype=self.dtype_policy, name="spatial")
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Make the variables."""
         super().build(input_shape)
         self.spatial.build((*input_shape[:-1], 2))

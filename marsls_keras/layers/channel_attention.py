@@ -35,7 +35,7 @@ class SqueezeExcitation(keras.layers.Layer):
         super().__init__(**kwargs)
         self.reduction = reduction
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Make the variables."""
         channels = input_shape[-1]
         hidden = max(1, channels // self.reduction)

@@ -149,7 +149,9 @@ def rmau_net(
     return MultiHeadModel(inputs, {MASK: mask, LANDSLIDE: layers.Dense(1, dtype="float32", name=LANDSLIDE)(x)}, name="rmau_net")
 
 
-def _require(bands: int, filters: int, poolings: int, block: str, attention: str, heads: tuple[int, ...], head: str, tile_size: int) -> None:
+def _require(
+    bands: int, filters: int, poolings: int, block: str, attention: str, heads: tuple[int, ...], head: str, tile_size: int
+) -> None:
     """Refuse arguments out of range.
 
     Raises:

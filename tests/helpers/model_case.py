@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import save_file
 
 from helpers.weights import perturb, silent
 from marsls_keras.losses import build_loss
-from marsls_keras.models import build_model, require_size
+from marsls_keras.models import build_model, encoder_groups, load_pretrained, require_size
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def check_round_trip(case: ModelCase, model: keras.Model, folder: Path) -> None:
     again.load_weights(folder / "a.weights.h5")
     found = logits(again, case.images)
     assert found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in expected)
+    heads = [logits(network, case.images, training=True).keys() for network in (model, again)]
+    assert heads[0] == heads[1]
 
 
 def check_calls(case: ModelCase, model: keras.Model) -> None:
@@ -145,3 +148,41 @@ def check_half_precision(case: ModelCase, model: keras.Model, policy: str) -> No
         assert 0 < error.max() and np.sqrt(np.mean(error**2)) < 0.1 * np.abs(expected).max()
     training = logits(half, case.images, training=True)
     assert {value.dtype.name for value in training.values()} == {"float32"}
+
+
+def check_under_decoder(
+    encoder: str,
+    decoder: str,
+    tensors: dict[str, np.ndarray],
+    kernel: str,
+    stem: str,
+    folder: Path,
+    no_gradient: tuple[str, ...] = (),
+    **options: Any,
+) -> None:
+    """Under a decoder the bands of a pretrained encoder take their colours by name, and every variable gets a gradient.
+
+    Args:
+        encoder: Name of the encoder.
+        decoder: Name of the decoder.
+        tensors: The checkpoint.
+        kernel: Name of the first convolution's kernel in it, (out, in, h, w).
+        stem: Path of the same in the network, for the group aux_1.
+        folder: Folder for the checkpoint.
+        no_gradient: Ends of the paths of variables that change nothing.
+        options: Further options of the encoder.
+    """
+    save_file(tensors, folder / "w.safetensors")
+    bands = ("dem", "blue", "red", "slope")
+    network = {"encoder": encoder, "decoder": decoder, "decoder_channels": 8, "groups": {"aux_1": list(bands)}}
+    network |= {"encoder_options": {"drop_path": 0.0, **options}}
+    model = build_model("segmenter", bands, **network)
+    load_pretrained(model, str(folder / "w.safetensors"), encoder_groups("segmenter", bands, network))
+    published = tensors[kernel].transpose(2, 3, 1, 0)
+    expected = np.stack([published.mean(2), published[:, :, 2], published[:, :, 0], published.mean(2)], 2) * 0.75
+    found = next(v for v in model.variables if v.path == stem)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-8)
+    x = images(64, 96, bands=4)
+    assert model(x).shape == (2, 64, 96, 1)
+    dead = silent(model.trainable_variables, gradients(model, x))
+    assert not [path for path in dead if not path.endswith(no_gradient or "no such end")], dead

@@ -123,13 +123,6 @@ def test_xla_computes_the_same():
     assert values(compiled)["moving_variance"] == pytest.approx(values(plain)["moving_variance"], rel=1e-5)
 
 
-def test_it_comes_back_from_its_configuration():
-    model = keras.Sequential([keras.Input((4, 4, 2)), BatchNormalization(momentum=0.7, epsilon=1e-4, scale=False)])
-    again = keras.Sequential.from_config(model.get_config()).layers[0]
-    assert type(again) is BatchNormalization
-    assert (again.momentum, again.epsilon, again.scale) == (0.7, 1e-4, False)
-
-
 JAX = """
 import sys
 import keras, numpy as np

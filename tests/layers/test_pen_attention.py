@@ -156,10 +156,3 @@ def test_mixed_precision_is_near(policy, name):
     assert {part.compute_dtype for part in block._flatten_layers()} == {name.removeprefix("mixed_")}
     difference = tf.cast(outputs, tf.float32).numpy() - exact(inputs(), training=True).numpy()
     assert np.sqrt(np.mean(difference**2)) < 0.05
-
-
-def test_it_comes_back_from_its_configuration():
-    options = {"expansion_terms": 3, "layout": "pooled", "conv_pe": True, "mhsa": False, "l2": 0.5}
-    again = PenAttention.from_config(PenAttention(4, 5, **options, name="mine").get_config())
-    assert {name: getattr(again, name) for name in options} == options
-    assert (again.filters, again.kernel_size, again.name) == (4, 5, "mine")

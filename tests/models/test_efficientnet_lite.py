@@ -2,11 +2,11 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from helpers.references import REFERENCES, script
 from safetensors.numpy import save_file
 
 from marsls_keras.errors import InputError
@@ -14,15 +14,8 @@ from marsls_keras.models import build_model, encoder_groups, load_pretrained
 from marsls_keras.models.encoders import build_encoder
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
+SCRIPT = script("efficientnet_lite_torch")
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
-
-
-def _script():
-    spec = importlib.util.spec_from_file_location("efficientnet_lite_torch", REFERENCES / "efficientnet_lite_torch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +26,7 @@ def reference():
 def checkpoint(reference, name="efficientnet_lite0"):
     """The tensors that the reference was computed with, and a classifier besides."""
     shapes = {n: tuple(s[s > 0].tolist()) for n, s in zip(reference[f"{name}/names"].tolist(), reference[f"{name}/shapes"], strict=True)}
-    return {**_script().tensors(shapes), "_conv_head.weight": np.zeros((4, 2, 1, 1), np.float32), "_fc.bias": np.zeros(3, np.float32)}
+    return {**SCRIPT.tensors(shapes), "_conv_head.weight": np.zeros((4, 2, 1, 1), np.float32), "_fc.bias": np.zeros(3, np.float32)}
 
 
 def as_timm(tensors):
@@ -63,7 +56,7 @@ def test_maps_are_those_of_pytorch(reference, name, tmp_path):
     model = build_encoder(name)
     save_file(checkpoint(reference, name), tmp_path / "own.safetensors")
     load_pretrained(model, str(tmp_path / "own.safetensors"))
-    maps = model(_script().image())
+    maps = model(SCRIPT.image())
     for level in ("P1", "P2", "P3", "P4", "P5"):
         expected = reference[f"{name}/{level}"]
         assert np.abs(expected).mean() > 0.05

@@ -45,11 +45,15 @@ def test_swin_v2_at_full_size(name, bands, count):
     assert model.count_params() == sum(int(np.prod(v.shape)) for v in model.trainable_variables) == count
 
 
+@pytest.fixture(scope="module")
+def tiny_swin():
+    return build_encoder("swin_v2_tiny", 2, **TINY)
+
+
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # a window of one token
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (36, 50), (4, 4), (1, 7)])
-def test_images_of_any_size_give_a_pyramid(size):
-    model = build_encoder("swin_v2_tiny", 2, **TINY)
-    maps = model(images(2, size))
+def test_images_of_any_size_give_a_pyramid(tiny_swin, size):
+    maps = tiny_swin(images(2, size))
     assert list(maps) == list(LEVELS)
     for n, (level, values) in enumerate(maps.items(), 2):
         assert level == f"P{n}" and np.isfinite(values).all()

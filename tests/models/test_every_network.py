@@ -27,7 +27,7 @@ CASES = [
         ((32, 96), (96, 160)),
         eager=True,
     ),
-    ModelCase("segmenter", {"decoder_channels": 8}, (64, 64), ((32, 96),), eager=True),
+    ModelCase("segmenter", {"decoder_channels": 8, "dropout": 0.1}, (64, 64), ((32, 96),), eager=True),
 ]
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
 

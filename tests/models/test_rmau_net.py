@@ -1,4 +1,4 @@
-"""RMAU-Net: counts, options, heads, training; what is computed is tested with the layers."""
+"""RMAU-Net: counts, options, heads; what every network must do is in test_every_network.py, what is computed with the layers."""
 
 import keras
 import numpy as np
@@ -108,8 +108,14 @@ def test_ablations_build_networks_that_differ():
     assert sorted(names) == ["bottom_attention", *(f"{part}{level}_attention" for part in ("decode", "down") for level in (0, 1))]
 
 
-@pytest.mark.parametrize("attention", ["multihead", "cbam"])
-@pytest.mark.parametrize("block", ["res_conv", "double_conv"])
+# The default, res_conv with multihead, is in test_every_network.py.
+OTHERS = [
+    ("double_conv", "cbam"),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [("res_conv", "cbam"), ("double_conv", "multihead")]),
+]
+
+
+@pytest.mark.parametrize("block,attention", OTHERS)
 def test_every_variable_gets_a_gradient(block, attention):
     model = scrambled(rmau_net(block=block, attention=attention, head="conv", detection=True, **TINY))
     model.compile(loss=build_loss({"focal": 0.5, "iou": 0.5}))
@@ -136,21 +142,6 @@ def test_saved_weights_come_back_and_are_written_once(tiny, tmp_path):
     assert (tmp_path / "a.weights.h5").stat().st_size < 8 * tiny.count_params() + 400_000
 
 
-def test_round_trip_through_the_configuration(tiny):
-    again = type(tiny).from_config(tiny.get_config())
-    assert again.get_config() == tiny.get_config()
-    again.set_weights(tiny.get_weights())
-    assert all(np.array_equal(again(images())[name], values) for name, values in tiny(images()).items())
-    assert list(again(images(), training=True)) == list(tiny(images(), training=True))
-
-
-def test_compiled_and_eager_calls_agree_at_sizes_that_are_known_late(tiny):
-    x = images(height=24, width=12)
-    unknown = tf.function(tiny, input_signature=[tf.TensorSpec((None, None, None, 7))])
-    for name, values in tiny(x).items():
-        assert unknown(x)[name].numpy() == pytest.approx(values.numpy(), abs=1e-4)
-
-
 def test_other_widths_than_the_built_one_work_and_other_heights_need_nothing():
     wide, narrow = (scrambled(rmau_net(**{**TINY, "tile_size": size})) for size in (16, 32))
     for height, width in ((16, 16), (32, 16), (4, 8), (16, 48)):
@@ -159,20 +150,6 @@ def test_other_widths_than_the_built_one_work_and_other_heights_need_nothing():
     # Without attention over pixels nothing depends on the width.
     free = [rmau_net(attention="se", **{**TINY, "tile_size": size}).count_params() for size in (16, 32)]
     assert free[0] == free[1]
-
-
-@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-def test_logits_are_float32_under_mixed_precision(name, tiny):
-    keras.config.set_dtype_policy(name)
-    try:
-        model = rmau_net(detection=True, **TINY)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    model.set_weights(tiny.get_weights())
-    assert model.get_layer("down0").compute_dtype == name.removeprefix("mixed_")
-    assert {values.dtype for values in [*model(images(), training=True).values(), *model(images()).values()]} == {tf.float32}
-    exact, found = tiny(images())["mask"].numpy(), model(images())["mask"].numpy()
-    assert 0 < np.abs(found - exact).max() < 0.1 * np.abs(exact).max() + 0.05
 
 
 def test_levels_sizes_and_detection_in_the_registry():

@@ -1,33 +1,23 @@
 """Plain vision transformers: maps equal to those of transformers, counts, checkpoints, the pyramid and precision."""
 
-import importlib.util
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from helpers.model_case import check_under_decoder
+from helpers.references import REFERENCES, script
 from safetensors.numpy import save_file
 
 from marsls_keras.errors import InputError
-from marsls_keras.layers import PositionedTokens, TransformerBlock
-from marsls_keras.models import build_model, encoder_groups, load_pretrained, registry
+from marsls_keras.layers import PositionedTokens
+from marsls_keras.models import load_pretrained, registry
 from marsls_keras.models.encoders import ENCODERS, build_encoder
 from marsls_keras.models.encoders.vit import VIT, vit
 from marsls_keras.models.networks import VIT_LEVELS
 from marsls_keras.models.pyramid import pyramid_model
 from marsls_keras.models.weights import FAMILIES
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
-
-
-def _script():
-    spec = importlib.util.spec_from_file_location("transformers_torch", REFERENCES / "transformers_torch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = _script()
+SCRIPT = script("transformers_torch")
 
 
 @pytest.fixture(scope="module")
@@ -135,25 +125,9 @@ def test_levels_hold_the_transformer_and_not_the_pyramid(model):
 
 
 def test_under_a_decoder_bands_take_colours_by_name_and_every_variable_a_gradient(tensors, tmp_path, monkeypatch):
-    import tensorflow as tf
-
-    save_file(tensors, tmp_path / "w.safetensors")
     monkeypatch.setitem(VIT, "vit_small", (2, 32, 4))
-    bands, options = ("dem", "blue", "red", "slope"), {"encoder": "vit_small", "decoder": "fpn", "decoder_channels": 8}
-    options |= {"groups": {"aux_1": list(bands)}, "encoder_options": {"drop_path": 0.0, "grid": 4}}
-    model = build_model("segmenter", bands, **options)
-    load_pretrained(model, str(tmp_path / "w.safetensors"), encoder_groups("segmenter", bands, options))
-    kernel = tensors["vit.embeddings.patch_embeddings.projection.weight"].transpose(2, 3, 1, 0)
-    expected = np.stack([kernel.mean(2), kernel[:, :, 2], kernel[:, :, 0], kernel.mean(2)], 2) * 0.75
-    stem = next(v for v in model.variables if v.path == "vit_embed_aux_1_proj/kernel")
-    np.testing.assert_allclose(stem.numpy(), expected, rtol=1e-5, atol=1e-8)
-    x = np.random.default_rng(0).normal(0, 1, (2, 64, 96, 4)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        y = model(x, training=True)
-        loss = tf.reduce_sum(tf.sin(y * 3))
-    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    silent = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
-    assert y.shape == (2, 64, 96, 1) and not [path for path in silent if not path.endswith("/key/bias")]
+    kernel = "vit.embeddings.patch_embeddings.projection.weight"
+    check_under_decoder("vit_small", "fpn", tensors, kernel, "vit_embed_aux_1_proj/kernel", tmp_path, ("/key/bias",), grid=4)
 
 
 def test_a_checkpoint_of_gray_pictures_answers_to_gray_as_it_did(tensors, tmp_path):
@@ -175,23 +149,6 @@ def test_another_grid_is_named(tensors, tmp_path):
         InputError, match=r"this network's ViT[\s\S]*embeddings\.position_embeddings: \(1, 26, 32\) in the file does not fit"
     ):
         load_pretrained(thin(), str(tmp_path / "w.safetensors"))
-
-
-@pytest.mark.parametrize("make", [lambda **k: PositionedTokens(3, **k), lambda **k: TransformerBlock(2, 0.25, **k)])
-def test_layers_come_back_from_their_configuration_and_keep_half_precision(make):
-    shape = (2, 4, 6, 8) if make().__class__ is PositionedTokens else (2, 24, 8)
-    x = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
-    layer = make(dtype="mixed_bfloat16", name="a")
-    y = np.asarray(keras.ops.cast(layer(x), "float32"))
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is type(layer) and again.get_config() == layer.get_config()
-    again.set_weights(layer.get_weights())
-    assert layer(x).dtype == "bfloat16" and np.array_equal(np.asarray(keras.ops.cast(again(x), "float32")), y)
-    exact = make()
-    exact.build(x.shape)
-    exact.set_weights(layer.get_weights())
-    assert y == pytest.approx(np.asarray(exact(x)), abs=0.05)
-    assert layer.compute_output_shape(x.shape) == y.shape
 
 
 def test_tokens_and_positions_do_not_decay():
