@@ -146,6 +146,7 @@ print(json.dumps({name: [float(value), np.ravel(gradient).tolist()] for name, (v
 """
 
 
+@pytest.mark.slow
 def test_jax_computes_the_same_values_and_gradients(tmp_path):
     computed = run(JAX, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
     for name, (value, derivative) in values_and_gradients(*batch()).items():

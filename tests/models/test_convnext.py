@@ -1,6 +1,5 @@
 """ConvNeXt and ConvNeXtV2: maps equal to those of transformers, counts, timm's names, sizes and precision."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -1,6 +1,5 @@
 """MiT: maps equal to those of transformers, counts, names of checkpoints, sizes and precision."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -1,6 +1,5 @@
 """Plain vision transformers: maps equal to those of transformers, counts, checkpoints, the pyramid and precision."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -54,6 +54,7 @@ def test_the_best_trial_is_a_recipe_of_its_own(searched):
     assert json.loads(metrics[0].read_text())["scores"]["miou"] == pytest.approx(trial.value, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped_also_with_a_torn_journal(searched, tmp_path, capsys):
     root = tmp_path / "copy"
     shutil.copytree(searched, root)
