@@ -27,7 +27,6 @@ class ModelCase:
         size: Height and width of the images.
         sizes: Other sizes that it takes.
         no_gradient: Ends of the paths of variables that change nothing, such as a bias before a normalisation with the batch's statistics.
-        eager: Whether to fit without a graph, which takes longer to trace than it saves where layers are many.
     """
 
     name: str
@@ -35,7 +34,6 @@ class ModelCase:
     size: tuple[int, int]
     sizes: tuple[tuple[int, int], ...]
     no_gradient: tuple[str, ...] = ()
-    eager: bool = False
     images: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,12 +120,14 @@ def check_sizes(case: ModelCase, model: keras.Model) -> None:
 
 def check_fit(case: ModelCase) -> None:
     """Training on one batch lowers the loss."""
-    model, x = case.build(), images(*case.size, number=4)
+    keras.utils.set_random_seed(0)
+    model, x = build_model(case.name, **case.options), images(*case.size, number=4)
     x[..., 4] = np.sign(x[:, :1, :1, 4])  # each tile is one thing or the other
     truth = (x[..., 4:5] > 0).astype(np.float32)
-    model.compile(keras.optimizers.Adam(0.01), build_loss({"bce": 0.5, "dice": 0.5}), jit_compile=False, run_eagerly=case.eager)
-    losses = [float(model.train_on_batch(x, truth)) for _ in range(4 if case.eager else 12)]
-    assert np.isfinite(losses).all() and losses[-1] < 0.9 * losses[0], losses
+    # Without a graph, which takes longer to trace than it saves in so few steps.
+    model.compile(keras.optimizers.Adam(0.02), build_loss({"bce": 0.5, "dice": 0.5}), run_eagerly=True)
+    losses = [float(model.train_on_batch(x, truth)) for _ in range(8)]
+    assert np.isfinite(losses).all() and losses[-1] < 0.95 * losses[0], losses
 
 
 def check_half_precision(case: ModelCase, model: keras.Model, policy: str) -> None:

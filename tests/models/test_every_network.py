@@ -25,9 +25,8 @@ CASES = [
         {"encoder_options": SWIN, "decoder": "segformer_mlp", "decoder_channels": 4},
         (64, 64),
         ((32, 96), (96, 160)),
-        eager=True,
     ),
-    ModelCase("segmenter", {"decoder_channels": 8, "dropout": 0.1}, (64, 64), ((32, 96),), eager=True),
+    ModelCase("segmenter", {"decoder_channels": 8, "dropout": 0.1}, (64, 64), ((32, 96),)),
 ]
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
 
