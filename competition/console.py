@@ -124,7 +124,11 @@ def detection_table(title: str, found: dict[str, Any]) -> Table:
     """
     counts = found["counts"]
     right, number = counts["tp"] + counts["tn"], sum(counts.values())
-    return table(title, ["", *(LABELS[score] for score in IMAGE_SCORES)], [[f"{right} of {number} right", *found["scores"].values()]])
+    return table(
+        title,
+        ["", *(LABELS[score] for score in IMAGE_SCORES)],
+        [[f"{right} of {number} right", *found["scores"].values()]],
+    )
 
 
 def elements_table(title: str, elements: Iterable[ElementGain]) -> Table:
@@ -138,7 +142,9 @@ def elements_table(title: str, elements: Iterable[ElementGain]) -> Table:
     """
     cells = []
     for row in elements:
-        gains = [(signed(gain.miou), " to ".join(map(signed, gain.interval or ())) or "–") for gain in (row.gain, row.alone)]
+        gains = [
+            (signed(gain.miou), " to ".join(map(signed, gain.interval or ())) or "–") for gain in (row.gain, row.alone)
+        ]
         cells.append([row.element, row.cell, *gains[0], *gains[1], "kept" if row.kept else "left out"])
     return table(title, ["", "value", "gain in mIoU", "95 % interval", "gain alone", "95 % interval", ""], cells)
 
@@ -168,27 +174,48 @@ def show_check(result: dict[str, Any]) -> None:
     for name, split in result["splits"].items():
         ratio = split["foreground"]
         spread = f"{ratio['min']:.2%} / {ratio['mean']:.2%} / {ratio['max']:.2%}" if ratio else "no masks"
-        rows.append([name, split["tiles"], split["labelled"], spread, f"{split['neighbours']:.1f}", split["no_data_pixels"]])
+        rows.append(
+            [name, split["tiles"], split["labelled"], spread, f"{split['neighbours']:.1f}", split["no_data_pixels"]]
+        )
     columns = ["split", "tiles", "with mask", "landslide min / mean / max", "neighbours", "no-data pixels"]
     show(table("Splits", columns, rows))
     for name, split in result["splits"].items():
         stats = split["bands"]
-        show(table(f"Bands of {name}", ["band", *next(iter(stats.values()))], [[band, *values.values()] for band, values in stats.items()]))
+        show(
+            table(
+                f"Bands of {name}",
+                ["band", *next(iter(stats.values()))],
+                [[band, *values.values()] for band, values in stats.items()],
+            )
+        )
     if result["shift"]:
         pairs = list(result["shift"])
         bands = result["shift"][pairs[0]]
         rows = [
-            [band, *(cell for pair in pairs for cell in (result["shift"][pair][band], _signed(result["difference"][pair][band])))]
+            [
+                band,
+                *(
+                    cell
+                    for pair in pairs
+                    for cell in (result["shift"][pair][band], _signed(result["difference"][pair][band]))
+                ),
+            ]
             for band in bands
         ]
         columns = ["band", *(text for pair in pairs for text in (pair, "mean, in std"))]
         show(table("Shift (Kolmogorov-Smirnov: 0 alike, 1 disjoint)", columns, rows))
         for pair, number in result["touching"].items():
             first, second = pair.split("-")
-            show(f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}.")
+            show(
+                f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}."
+            )
     if result["slope"]:
         best = sorted(result["slope"], key=lambda band: (band != "slope", -result["slope"][band]))[:2]
-        show("Correlation with the gradient of dem: " + ", next ".join(f"{band} {result['slope'][band]:.2f}" for band in best) + ".")
+        show(
+            "Correlation with the gradient of dem: "
+            + ", next ".join(f"{band} {result['slope'][band]:.2f}" for band in best)
+            + "."
+        )
     problems = result["problems"]
     for problem in problems[:_PROBLEMS]:
         show(f"{problem['severity']}: {problem['kind']}: {problem['message']}")
@@ -211,7 +238,9 @@ def show_inspection(found: dict[str, Any]) -> None:
         show(f"{path} is good: {found['tiles']} masks, {found['foreground_ratio']:.1%} landslide{empty}.")
     else:
         problems = found["problems"]
-        show(f"{path} is not fit for CodaBench, {len(problems)} problem(s):", *(f"  - {problem}" for problem in problems))
+        show(
+            f"{path} is not fit for CodaBench, {len(problems)} problem(s):", *(f"  - {problem}" for problem in problems)
+        )
     if found["sha256"]:
         show(f"SHA-256 {found['sha256']}")
     said = {

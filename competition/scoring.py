@@ -62,7 +62,9 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
     truth = _read_masks(folder / "masks" if (folder / "masks").is_dir() else folder)
     # By their last part: nested entries are refused as such by verify_zip, and should not seem to be missing as well.
     entries = [re.split(r"[/\\]", name)[-1] for name in entry_names(zip_path)]
-    pairs = match_names([name for name in entries if name.lower().endswith((".tif", ".tiff")) and not name.startswith(".")], truth)
+    pairs = match_names(
+        [name for name in entries if name.lower().endswith((".tif", ".tiff")) and not name.startswith(".")], truth
+    )
     expected = {entry: truth[name].shape for entry, name in pairs.items()}
     expected |= {name: truth[name].shape for name in set(truth) - set(pairs.values())}
     problems = verify_zip(zip_path, expected)
@@ -75,7 +77,9 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
                     break
                 tile = confusion(truth[name], predicted)
                 counts += tile
-                tiles.append({"name": entry, **tile.scores(), "tp": tile.tp, "fp": tile.fp, "fn": tile.fn, "tn": tile.tn})
+                tiles.append(
+                    {"name": entry, **tile.scores(), "tp": tile.tp, "fp": tile.fp, "fn": tile.fn, "tn": tile.tn}
+                )
     if problems:
         raise InputError(f"{zip_path} cannot be scored against {folder}:{listing(problems)}")
     return Score(counts, counts.scores(), sorted(tiles, key=lambda tile: (tile["miou"], tile["name"])))

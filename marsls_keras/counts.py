@@ -62,7 +62,7 @@ class Counts:
         """
         tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
 
-        def ratio(part, whole, empty):
+        def ratio(part: np.ndarray, whole: np.ndarray, empty: Any) -> np.ndarray:
             return np.where(whole > 0, part / np.maximum(whole, 1e-12), np.where(empty, 1.0, 0.0))
 
         absent = tp + fp + fn == 0
@@ -107,7 +107,9 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | No
         Counts(tp=1, fp=1, fn=1, tn=0)
     """
     if np.shape(truth) != np.shape(prediction):
-        raise ValueError(f"truth and prediction differ in shape. Received: {np.shape(truth)} and {np.shape(prediction)}")
+        raise ValueError(
+            f"truth and prediction differ in shape. Received: {np.shape(truth)} and {np.shape(prediction)}"
+        )
     truth, prediction = np.asarray(truth) != 0, np.asarray(prediction) != 0
     used = np.ones(truth.shape, bool) if weight is None else np.asarray(weight) > 0
     cells = (truth & prediction, ~truth & prediction, truth & ~prediction, ~truth & ~prediction)

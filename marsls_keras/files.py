@@ -49,7 +49,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         # h5py reports a failed write as an OSError without errno, so the reason is whatever text it has.
         reason = error.strerror or str(error)
-        raise RunError(f"Could not write {path}: {reason}. Nothing was changed; free some space or choose another place.") from error
+        raise RunError(
+            f"Could not write {path}: {reason}. Nothing was changed; free some space or choose another place."
+        ) from error
     finally:
         with suppress(OSError):  # the parent folder may itself be a file
             temporary.unlink()

@@ -65,7 +65,9 @@ def score_band(counts: Counts, score: str = "miou") -> tuple[Any, Any] | None:
     return low, high
 
 
-def difference_interval(after: Counts, before: Counts, blocks: np.ndarray, score: str = "miou") -> tuple[float, float] | None:
+def difference_interval(
+    after: Counts, before: Counts, blocks: np.ndarray, score: str = "miou"
+) -> tuple[float, float] | None:
     """Return the 95 % interval of a difference in a pooled score, paired by block; None with fewer than two blocks.
 
     Args:
@@ -127,14 +129,21 @@ def per_block(counts: Counts, blocks: np.ndarray) -> Counts:
         [2.0, 5.0]
     """
     names, index = np.unique(np.asarray(blocks), return_inverse=True)
-    return Counts(*(np.bincount(index, np.asarray(field, float), len(names)) for field in (counts.tp, counts.fp, counts.fn, counts.tn)))
+    return Counts(
+        *(
+            np.bincount(index, np.asarray(field, float), len(names))
+            for field in (counts.tp, counts.fp, counts.fn, counts.tn)
+        )
+    )
 
 
 def _leave_one_out(counts: Counts, score: str) -> tuple[Any, Any]:
     """Return the score over all blocks, (…), and the score without each block, (blocks, …)."""
     fields = [np.asarray(field, float) for field in (counts.tp, counts.fp, counts.fn, counts.tn)]
     total = [field.sum(axis=0) for field in fields]
-    return Counts(*total).scores()[score], Counts(*(whole - field for whole, field in zip(total, fields, strict=True))).scores()[score]
+    return Counts(*total).scores()[score], Counts(
+        *(whole - field for whole, field in zip(total, fields, strict=True))
+    ).scores()[score]
 
 
 def _error(moved: np.ndarray) -> Any:

@@ -146,9 +146,15 @@ def require_record(value: Any, kind: type[Record], path: str | Path) -> None:
         kind.model_validate(value)
     except ValidationError as error:
         wrong = error.errors(include_url=False)
-        newer = " A newer version may have written it: update marsls-keras." if any(e["type"] == "extra_forbidden" for e in wrong) else ""
+        newer = (
+            " A newer version may have written it: update marsls-keras."
+            if any(e["type"] == "extra_forbidden" for e in wrong)
+            else ""
+        )
         told = list(dict.fromkeys(map(_explain, wrong)))
-        raise InputError(f"{path} is damaged, was edited, or is of another version:{listing(told)}\n{kind.remedy}{newer}") from None
+        raise InputError(
+            f"{path} is damaged, was edited, or is of another version:{listing(told)}\n{kind.remedy}{newer}"
+        ) from None
 
 
 def _explain(error: Any) -> str:

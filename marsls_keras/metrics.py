@@ -51,7 +51,11 @@ class SegmentationCounts(keras.metrics.Metric):
         # The threshold is compared in logits: a sigmoid that saturates would lose their precision.
         logit = math.log(self.threshold / (1 - self.threshold))
         predicted = ops.cast(y_pred, "float32") >= logit
-        used = ops.ones_like(truth) if sample_weight is None else ops.broadcast_to(ops.cast(sample_weight, "float32") > 0, ops.shape(truth))
+        used = (
+            ops.ones_like(truth)
+            if sample_weight is None
+            else ops.broadcast_to(ops.cast(sample_weight, "float32") > 0, ops.shape(truth))
+        )
         not_truth, not_predicted = ops.logical_not(truth), ops.logical_not(predicted)
         pairs = ((truth, predicted), (not_truth, predicted), (truth, not_predicted), (not_truth, not_predicted))
         counts = [ops.sum(ops.cast(ops.logical_and(ops.logical_and(a, b), used), "int32")) for a, b in pairs]
@@ -62,7 +66,7 @@ class SegmentationCounts(keras.metrics.Metric):
         tp, fp, fn, tn = ops.unstack(ops.cast(self.cells, "float32"), 4)
         wrong = fp + fn
 
-        def iou(right):
+        def iou(right: Any) -> Any:
             return ops.where(right + wrong > 0, right / ops.maximum(right + wrong, 1.0), 1.0)
 
         return (iou(tp) + iou(tn)) / 2

@@ -142,7 +142,11 @@ class _Watch:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+        )
         with Progress(*columns, TimeElapsedColumn(), console=Console(file=self._stream), transient=True) as bar:
             shown: Stage | None = None
             task = bar.add_task("", total=None, count="", visible=False)
@@ -156,7 +160,9 @@ class _Watch:
                             bar.reset(task, description=now.title)
                             shown = now
                         count = "" if now.total is None else f"{now.done}/{now.total}"
-                        bar.update(task, description=now.title, total=now.total, completed=now.done, count=count, visible=True)
+                        bar.update(
+                            task, description=now.title, total=now.total, completed=now.done, count=count, visible=True
+                        )
                     if self._over.wait(0.1):
                         return
             finally:

@@ -171,7 +171,7 @@ def require_devices(config: Training, devices: int = 1, depthwise: bool = False)
     require_precision(effective_precision(config.precision, depthwise))
 
 
-def scope(devices: int) -> AbstractContextManager:
+def scope(devices: int) -> AbstractContextManager[Any]:
     """Return the context in which a model is built for data-parallel training on the devices of this machine.
 
     With one device it does nothing. With several, each gets a share of every batch.
@@ -221,12 +221,18 @@ def assign_total(variable: keras.Variable, value: Any) -> None:
 def _replicas(devices: int) -> list[str]:
     """Return the names of the devices that share a batch: GPUs, or the logical CPUs where there is no GPU."""
     if keras.backend.backend() != "tensorflow":
-        raise InputError(f"--devices {devices}: several devices for one fold need the TensorFlow backend, not {keras.backend.backend()}.")
+        raise InputError(
+            f"--devices {devices}: several devices for one fold need the TensorFlow backend, not {keras.backend.backend()}."
+        )
     import tensorflow as tf
 
     names = [device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
     if len(names) < devices:
-        there = f"is only one device here, {names[0]}" if len(names) == 1 else f"are only {len(names)} devices here: {', '.join(names)}"
+        there = (
+            f"is only one device here, {names[0]}"
+            if len(names) == 1
+            else f"are only {len(names)} devices here: {', '.join(names)}"
+        )
         raise InputError(f"--devices {devices}: there {there}.")
     return names[:devices]
 
@@ -255,7 +261,9 @@ def require_precision(precision: str) -> None:
     except Exception as error:  # backends and devices raise different exceptions
         device = ", ".join(accelerators() or ["CPU"])
         reason = str(error).splitlines()[0]
-        raise InputError(f"training.precision {precision}: {device} cannot compute in {kind} ({reason}). Use float32.") from error
+        raise InputError(
+            f"training.precision {precision}: {device} cannot compute in {kind} ({reason}). Use float32."
+        ) from error
 
 
 def out_of_memory(error: BaseException) -> str | None:
@@ -268,7 +276,9 @@ def out_of_memory(error: BaseException) -> str | None:
         True
     """
     text = str(error)
-    lines = [line for line in text.splitlines() if re.search(r"\bOOM\b|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", line)]
+    lines = [
+        line for line in text.splitlines() if re.search(r"\bOOM\b|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", line)
+    ]
     if type(error).__name__ != "ResourceExhaustedError" and not lines:
         return None
     # TensorFlow raises the same error for a full disk.

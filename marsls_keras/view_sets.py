@@ -69,8 +69,8 @@ def of_windows(name: str) -> bool:
 def views_of(name: str) -> Sequence[str]:
     """Return the views of a named set.
 
-    "<set>@<window>" has the views of the set, of overlapping windows of the picture that the tiles were cut from instead of single tiles:
-    one every half window, or "<set>@<window>/<stride>".
+    "<set>@<window>" has the views of the set, of overlapping windows of the picture that the tiles were cut from
+    instead of single tiles: one every half window, or "<set>@<window>/<stride>".
 
     Raises:
         InputError: If there is no such set, or windows are smaller than 32 pixels or leave gaps.

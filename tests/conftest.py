@@ -67,11 +67,13 @@ def write_mask() -> Callable[..., Path]:
 def data_root(tmp_path: Path, write_image: Callable[..., Path], write_mask: Callable[..., Path]) -> Callable[..., Path]:
     """Return a function that writes a data folder in mmls_v2 form and returns it.
 
-    Training tiles fill a grid of two columns from row 0 on, validation and test tiles the rows below. A tile is noise in [0, 1] with a
-    rectangle of landslide, brighter in the slope band (4) and darker in the thermal band (5), so that even a small network can learn it.
-    """
+    Training tiles fill a grid of two columns from row 0 on, validation and test tiles the rows below. A tile is noise
+    in [0, 1] with a rectangle of landslide, brighter in the slope band (4) and darker in the thermal band (5), so that
+    even a small network can learn it."""
 
-    def make(root: Path | None = None, train: int = 8, val: int = 2, test: int = 2, size: int = 32, seed: int = 0) -> Path:
+    def make(
+        root: Path | None = None, train: int = 8, val: int = 2, test: int = 2, size: int = 32, seed: int = 0
+    ) -> Path:
         root = tmp_path / "data" if root is None else root
         rng = np.random.default_rng(seed)
         row = 0
@@ -94,7 +96,7 @@ def data_root(tmp_path: Path, write_image: Callable[..., Path], write_mask: Call
 
 
 TINY_RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {folds: 2}
 training: {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.03, ema_decay: 0.5, deterministic: true, seed: 4}
 inference: {batch_size: 4}
@@ -133,16 +135,16 @@ class TinyRun:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Return a trained run; see `TinyRun`. It is trained deterministically, so that a second training can be compared with it."""
+    from helpers.training import train_run
     from tensorflow.python.framework.config import disable_op_determinism
 
-    from competition.commands.train import TrainRequest, train
     from marsls_keras.data.synthetic.mars import write_dataset
 
     root = tmp_path_factory.mktemp("tiny")
     (root / "tiny.yaml").write_text(TINY_RECIPE)
     write_dataset(root / "data", "mmls_v2", train=16, val=4, test=4, size=32)
     try:
-        _, results = train(TrainRequest(str(root / "tiny.yaml"), data=root / "data", runs=root / "runs"))
+        _, results = train_run(root / "tiny.yaml", root / "data", root / "runs" / "tiny", folds=(0, 1))
     finally:
         disable_op_determinism()
     return TinyRun(root / "tiny.yaml", root / "data", root / "runs", "tiny", results)

@@ -67,7 +67,14 @@ def test_counts_equal_the_confusion_matrix_and_nonzero_is_landslide():
 
 def test_scores_by_hand():
     scores = Counts(tp=2, fp=1, fn=3, tn=4).scores()
-    expected = {"iou_fg": 2 / 6, "iou_bg": 4 / 8, "miou": (2 / 6 + 4 / 8) / 2, "f1": 4 / 8, "precision": 2 / 3, "recall": 2 / 5}
+    expected = {
+        "iou_fg": 2 / 6,
+        "iou_bg": 4 / 8,
+        "miou": (2 / 6 + 4 / 8) / 2,
+        "f1": 4 / 8,
+        "precision": 2 / 3,
+        "recall": 2 / 5,
+    }
     assert scores == pytest.approx(expected, rel=1e-15)
 
 
@@ -128,7 +135,9 @@ def test_counts_of_a_histogram_equal_direct_thresholding_at_every_threshold():
     counts = counts_at_thresholds(histogram(truth, probability))
     assert counts.tp.shape == (BINS,) and counts.tp.dtype == np.int64
     for k in range(BINS):
-        assert Counts(counts.tp[k], counts.fp[k], counts.fn[k], counts.tn[k]) == confusion(truth, probability >= k / BINS), k
+        assert Counts(counts.tp[k], counts.fp[k], counts.fn[k], counts.tn[k]) == confusion(
+            truth, probability >= k / BINS
+        ), k
 
 
 def test_histogram_bins_by_hand():
@@ -140,7 +149,11 @@ def test_histogram_bins_by_hand():
 
 def test_histograms_of_parts_add_up_and_weights_leave_out():
     rng = np.random.default_rng(7)
-    truth, probability, weight = rng.integers(0, 2, (4, 8, 8)), rng.random((4, 8, 8), dtype=np.float32), rng.integers(0, 2, (4, 8, 8))
+    truth, probability, weight = (
+        rng.integers(0, 2, (4, 8, 8)),
+        rng.random((4, 8, 8), dtype=np.float32),
+        rng.integers(0, 2, (4, 8, 8)),
+    )
     whole = histogram(truth, probability)
     assert np.array_equal(whole, histogram(truth[:1], probability[:1]) + histogram(truth[1:], probability[1:]))
     kept = weight == 1

@@ -108,5 +108,7 @@ def test_a_wrong_example_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_missing_example_is_seen(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
-    source.write_text('def shown():\n    """Do.\n\n    Example:\n        >>> 1\n        1\n    """\n\n\nclass Bare:\n    """Do."""\n')
+    source.write_text(
+        'def shown():\n    """Do.\n\n    Example:\n        >>> 1\n        1\n    """\n\n\nclass Bare:\n    """Do."""\n'
+    )
     assert public_without_example(source) == ["Bare"]

@@ -9,7 +9,8 @@ from marsls_keras.intervals import difference_interval, per_block, region_spread
 from marsls_keras.report.run_summary import threshold_band
 
 TERRAINS = {
-    # Spread of landslide per block (of its logarithm), tiles of a block at most, quality, how alike blocks are, blocks without landslide.
+    # Spread of landslide per block (of its logarithm), tiles of a block at most, quality, how alike blocks are, blocks
+    # without landslide.
     "even": (0.4, 6, 0.78, 12, 0.0),
     "good": (1.0, 4, 0.93, 20, 0.0),
     "heavy tails": (1.0, 4, 0.78, 6, 0.1),
@@ -21,10 +22,14 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], terrain: str) -> np.n
     """Return counts (tp, fp, fn, tn) of blocks of a terrain, float (4, *shape)."""
     spread, most, quality, alike, empty = TERRAINS[terrain]
     pixels = rng.integers(1, most + 1, shape) * 1024.0
-    share = np.clip(0.25 * np.exp(spread * rng.normal(size=shape) - spread**2 / 2), 0, 0.95) * (rng.random(shape) >= empty)
+    share = np.clip(0.25 * np.exp(spread * rng.normal(size=shape) - spread**2 / 2), 0, 0.95) * (
+        rng.random(shape) >= empty
+    )
     recall, precision = (rng.beta(quality * alike, (1 - quality) * alike, shape) for _ in range(2))
     tp = pixels * share * recall
-    fp = np.minimum(tp * (1 - precision) / np.maximum(precision, 0.05) + 0.01 * pixels * rng.random(shape), pixels * (1 - share))
+    fp = np.minimum(
+        tp * (1 - precision) / np.maximum(precision, 0.05) + 0.01 * pixels * rng.random(shape), pixels * (1 - share)
+    )
     return np.stack([tp, fp, pixels * share - tp, pixels * (1 - share) - fp])
 
 
@@ -72,7 +77,10 @@ def test_a_paired_interval_holds_the_true_difference(number):
     for mend in (False, True):
 
         def changed(fields: np.ndarray, rng: np.random.Generator, mend: bool = mend) -> Counts:
-            fp, fn = (field * (0.15 * rng.beta(1, 3, field.shape) if mend else rng.normal(0, 0.1, field.shape)) for field in fields[1:3])
+            fp, fn = (
+                field * (0.15 * rng.beta(1, 3, field.shape) if mend else rng.normal(0, 0.1, field.shape))
+                for field in fields[1:3]
+            )
             return Counts(fields[0] + fn, fields[1] - fp, fields[2] - fn, fields[3] + fp)
 
         rng = np.random.default_rng(number)
@@ -81,7 +89,9 @@ def test_a_paired_interval_holds_the_true_difference(number):
         fields = draw(rng, (number, worlds), "heavy tails")
         after = changed(fields, rng)
         ends = [
-            difference_interval(Counts(after.tp[:, i], after.fp[:, i], after.fn[:, i], after.tn[:, i]), Counts(*fields[..., i]), blocks)
+            difference_interval(
+                Counts(after.tp[:, i], after.fp[:, i], after.fn[:, i], after.tn[:, i]), Counts(*fields[..., i]), blocks
+            )
             for i in range(worlds)
         ]
         low, high = np.array(ends).T
@@ -112,7 +122,9 @@ def test_blocks_of_several_tiles_count_as_one():
     assert (low, high) == score_interval(pooled, np.arange(12)) and pooled.tp[3] == counts.tp[blocks == 3].sum()
     assert low < counts.pooled().scores()["miou"] < high
     low_tiles, high_tiles = score_interval(counts, np.arange(len(blocks)))
-    assert 1.8 < (high - low) / (high_tiles - low_tiles) < 3.2  # six equal tiles are worth one: about sqrt(6) = 2.4 times as wide
+    assert (
+        1.8 < (high - low) / (high_tiles - low_tiles) < 3.2
+    )  # six equal tiles are worth one: about sqrt(6) = 2.4 times as wide
     order = np.random.default_rng(0).permutation(len(blocks))
     shuffled = Counts(*(field[order] for field in (counts.tp, counts.fp, counts.fn, counts.tn)))
     assert score_interval(shuffled, blocks[order]) == pytest.approx((low, high))

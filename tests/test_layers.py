@@ -97,7 +97,9 @@ def test_no_file_imports_itself_around_a_circle() -> None:
     for module, path in files.items():
         body = ast.parse(path.read_text(encoding="utf-8")).body
         names = {name for node in body for name in imported(node)}
-        graph[module] = {part for name in names if (part := name if name in files else name.rpartition(".")[0]) in files} - {module}
+        graph[module] = {
+            part for name in names if (part := name if name in files else name.rpartition(".")[0]) in files
+        } - {module}
     while leaves := {module for module, targets in graph.items() if not targets}:
         graph = {module: targets - leaves for module, targets in graph.items() if module not in leaves}
     assert not graph, "a circle among: " + ", ".join(sorted(graph))
@@ -115,4 +117,7 @@ def test_an_upward_arrow_is_found_wherever_it_is(tmp_path: Path, source: str) ->
     (tmp_path / "marsls_keras" / "data").mkdir(parents=True)
     (tmp_path / "marsls_keras" / "data" / "some.py").write_text(source)
     (wrong,) = upward(list(arrows(tmp_path, "marsls_keras")))
-    assert wrong.startswith(f"marsls_keras/data/some.py:{source.count(chr(10)) + 1} imports marsls_keras") and "training" in wrong
+    assert (
+        wrong.startswith(f"marsls_keras/data/some.py:{source.count(chr(10)) + 1} imports marsls_keras")
+        and "training" in wrong
+    )

@@ -16,7 +16,11 @@ def batches(seed: int = 0):
     for number, share in ((4, 0.5), (2, 0.02), (1, 0.9)):
         shape = (number, 8, 8, 1)
         truth = (rng.random(shape) < share).astype(np.float32)
-        yield truth, (rng.normal(0, 2, shape) + 2 * truth - 1).astype(np.float32), rng.integers(0, 2, shape).astype(np.float32)
+        yield (
+            truth,
+            (rng.normal(0, 2, shape) + 2 * truth - 1).astype(np.float32),
+            rng.integers(0, 2, shape).astype(np.float32),
+        )
 
 
 def sigmoid(logits):
@@ -53,7 +57,9 @@ def test_other_thresholds_and_weights(threshold):
 
 def test_a_probability_of_exactly_the_threshold_is_landslide():
     metric = SegmentationCounts()
-    metric.update_state(np.array([1, 1, 0, 0]).reshape(1, 2, 2, 1), np.array([0.0, -1e-30, 0.0, -1.0]).reshape(1, 2, 2, 1))
+    metric.update_state(
+        np.array([1, 1, 0, 0]).reshape(1, 2, 2, 1), np.array([0.0, -1e-30, 0.0, -1.0]).reshape(1, 2, 2, 1)
+    )
     assert metric.counts() == Counts(tp=1, fp=1, fn=1, tn=1)
 
 
@@ -83,8 +89,8 @@ def test_counts_stay_exact_beyond_the_integers_of_float32():
 
 
 def test_the_counts_compile_with_xla_and_lie_where_xla_finds_them():
-    # TensorFlow keeps int32 variables on the CPU, where an XLA step on a GPU cannot reach them (keras issue 20250); the optimiser's
-    # step counter has the integer type that works.
+    # TensorFlow keeps int32 variables on the CPU, where an XLA step on a GPU cannot reach them (keras issue 20250); the
+    # optimiser's step counter has the integer type that works.
     metric = SegmentationCounts()
     optimizer = keras.optimizers.SGD()
     assert metric.cells.dtype == optimizer.iterations.dtype

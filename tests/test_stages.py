@@ -103,8 +103,13 @@ print("result")
 
 def test_a_terminal_shows_a_bar_that_disappears():
     leader, follower = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=follower, text=True, env=environment, timeout=60)
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=follower, text=True, env=environment, timeout=60
+    )
     os.close(follower)
     shown = b""
     try:
@@ -116,5 +121,7 @@ def test_a_terminal_shows_a_bar_that_disappears():
     text = shown.decode()
     assert done.stdout == "result\n"
     assert "Reading [tiles]" in text and "/4" in text and "a line between" in text
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1 and text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1 and text.rindex("\x1b[?25h") > text.rindex(
+        "\x1b[?25l"
+    )
     assert text.rstrip().endswith("\x1b[2K") or "\x1b[2K" in text[text.rindex("\x1b[?25h") :]  # the bar's line is wiped

@@ -47,9 +47,18 @@ def test_the_nearest_name(name, known, expected):
     ("call", "message"),
     [
         (lambda: parse_config({"training": {"lr": 1}}, "x"), "unknown key training.lr, did you mean learning_rate?"),
-        (lambda: parse_config({"learning_rate": 1}, "x"), "unknown key learning_rate, did you mean training.learning_rate?"),
-        (lambda: parse_config({"data": {"bands": ["red", "elevation"]}}, "x"), "elevation is unknown. Did you mean dem? Received"),
-        (lambda: parse_config({"data": {"bands": ["temperature"]}}, "x"), "temperature is unknown. Did you mean thermal? Received"),
+        (
+            lambda: parse_config({"learning_rate": 1}, "x"),
+            "unknown key learning_rate, did you mean training.learning_rate?",
+        ),
+        (
+            lambda: parse_config({"data": {"bands": ["red", "elevation"]}}, "x"),
+            "elevation is unknown. Did you mean dem? Received",
+        ),
+        (
+            lambda: parse_config({"data": {"bands": ["temperature"]}}, "x"),
+            "temperature is unknown. Did you mean thermal? Received",
+        ),
         (lambda: parse_config({"augmentation": {"preset": "stong"}}, "x"), "no preset 'stong'; known: none"),
         (lambda: parse_config({"augmentation": {"preset": "stong"}}, "x"), "Did you mean strong? Received"),
         (lambda: parse_config({"training": {"optimizer": "adamW"}}, "x"), "Did you mean adamw? Received: 'adamW'"),
@@ -63,8 +72,14 @@ def test_the_nearest_name(name, known, expected):
         (lambda: read_loss({"focal": {"gama": 1}}), "Did you mean gamma? It has"),
         (lambda: views_of("flip"), "There is no set of views 'flip'. Did you mean flips? Known"),
         (lambda: require_options("u-net", {}), "There is no model 'u-net'. Did you mean unet? Known"),
-        (lambda: require_options("unet", {"drop_out": 0.1}), "unet has no option drop_out. Did you mean dropout? It has"),
-        (lambda: require_options("dual_swin", {"encoder": "swin_v2_larg"}), "encoder must be one of swin_v2_tiny, swin_v2_small"),
+        (
+            lambda: require_options("unet", {"drop_out": 0.1}),
+            "unet has no option drop_out. Did you mean dropout? It has",
+        ),
+        (
+            lambda: require_options("dual_swin", {"encoder": "swin_v2_larg"}),
+            "encoder must be one of swin_v2_tiny, swin_v2_small",
+        ),
         (lambda: require_options("dual_swin", {"decoder": "unet++"}), "Did you mean unetplusplus? Received: 'unet++'"),
         (lambda: require_size("unet", {}, 100, 100), "data.resize brings tiles to another size: --set data.resize=96"),
         (lambda: require_size("unet", {"depth": 6}, 32, 32), "--set data.resize=64"),

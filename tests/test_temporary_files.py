@@ -23,12 +23,21 @@ def hidden(folder: Path) -> list[str]:
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path, monkeypatch):
-    done = subprocess.run([sys.executable, "-c", KILLED, "os.rename", r"\.a\.json$", "1", str(tmp_path / "a.json")], env=ENVIRONMENT)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, "os.rename", r"\.a\.json$", "1", str(tmp_path / "a.json")], env=ENVIRONMENT
+    )
     assert done.returncode == -signal.SIGKILL and len(hidden(tmp_path)) == 1
     (left,) = hidden(tmp_path)
     place, process, _ = left.split(".")[1].split("-")
     alive = [f".{place}-{number}-00000000.b.zip" for number in (os.getpid(), os.getppid(), 1)]
-    others = [f".ffffffff-{process}-00000000.b.zip", ".fold_0.lock", ".gitignore", f".{process}", ".00000000.old.json", "a-1-b.json"]
+    others = [
+        f".ffffffff-{process}-00000000.b.zip",
+        ".fold_0.lock",
+        ".gitignore",
+        f".{process}",
+        ".00000000.old.json",
+        "a-1-b.json",
+    ]
     for name in (*alive, *others):
         (tmp_path / name).write_text("theirs")
     monkeypatch.setattr(temporary_files, "_swept", {})
@@ -51,7 +60,9 @@ def test_a_living_process_keeps_its_file(tmp_path):
 
 def test_the_name_keeps_the_suffixes_and_is_never_the_same(tmp_path):
     names = {temporary_files.temporary_beside(tmp_path / "best.weights.h5").name for _ in range(100)}
-    assert len(names) == 100 and all(name.endswith(".best.weights.h5") and temporary_files._OURS.match(name) for name in names)
+    assert len(names) == 100 and all(
+        name.endswith(".best.weights.h5") and temporary_files._OURS.match(name) for name in names
+    )
     with zipfile.ZipFile(temporary_files.temporary_beside(tmp_path / "a.zip"), "w") as archive:
         archive.writestr("a", "a")
 
@@ -63,4 +74,8 @@ def test_unfinished_entries_of_the_cache_are_removed_unless_someone_makes_them(t
     (tmp_path / "a-1").mkdir()
     with FileLock(tmp_path / ".b.lock"):
         _sweep(tmp_path, tmp_path / ".c.unfinished")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [".b.unfinished", ".c.unfinished", "a-1"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        ".b.unfinished",
+        ".c.unfinished",
+        "a-1",
+    ]

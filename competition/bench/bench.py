@@ -37,7 +37,7 @@ from marsls_keras.runtime import peak_memory, prepare
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from marsls_keras.training.attempt import FoldData
+    from marsls_keras.training.fold_data import FoldData
 
 _TURNS = 5
 """Everything is measured so often; a figure is the median, for machines are noisy."""
@@ -132,7 +132,9 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     rows += [row(f"pipeline, {name}", speed) for name, speed in result["pipeline"].items()]
     memory = ", ".join(f"{place} {gibibytes:.2f} GiB" for place, gibibytes in result["memory"].items())
     cores = environment["cpu_count"]
-    busy = f"The machine was busy when this began (load {result['load']:.1f} on {cores} cores): repeat it on an idle one."
+    busy = (
+        f"The machine was busy when this began (load {result['load']:.1f} on {cores} cores): repeat it on an idle one."
+    )
     return [
         table(f"{result['recipe']} on this machine", ["", "tiles/s", "slowest–fastest", ""], rows),
         f"{result['trainable']:,} trainable parameters; {environment['backend']} on {', '.join(environment['devices'])}, "
@@ -165,7 +167,7 @@ def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
 
 def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
     """Return the first fold of a run that `marsls train` would begin with these tiles."""
-    from marsls_keras.training.attempt import FoldData
+    from marsls_keras.training.fold_data import FoldData
     from marsls_keras.training.train_fold import fold_tiles
 
     splits = make_splits(tiles, config.data, config.training.seed)
@@ -219,12 +221,16 @@ def _network(fold: FoldData, seconds: float) -> dict[str, Any]:
     result["training"]["first_step_seconds"] = first
     logger.info("Measuring training with its data.")
     # Every size of windows is compiled beforehand.
-    result["training_with_data"] = train_for(model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds)
+    result["training_with_data"] = train_for(
+        model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds
+    )
     result["memory"] = peak_memory()
     return result
 
 
-def train_for(model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float) -> dict[str, float]:
+def train_for(
+    model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float
+) -> dict[str, float]:
     """Train a compiled model on batches as they come, and measure the share of time spent waiting for them.
 
     Returns:

@@ -106,9 +106,14 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         print(f"Error: {error.filename or 'reading or writing a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
-    if type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error):  # also while events are written: the disk
+    if type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(
+        error
+    ):  # also while events are written: the disk
         reason = str(error).splitlines()[0]
-        print(f"Error: memory or disk ran out: {reason}\nLower batch_size in training and inference, or free some space.", file=sys.stderr)
+        print(
+            f"Error: memory or disk ran out: {reason}\nLower batch_size in training and inference, or free some space.",
+            file=sys.stderr,
+        )
         return 1
     print(f"Error: {type(error).__name__}: {error}\nThis is a bug; marsls --debug … shows where.", file=sys.stderr)
     return 1

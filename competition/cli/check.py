@@ -14,9 +14,15 @@ from competition.cli.options import AUTO, AsJson, Conflicts, Release
 def check(
     data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
     release: Release = AUTO,
-    resize: Annotated[int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")] = None,
-    images: Annotated[Path | None, Option(help="Also compare this folder of images, such as those to be predicted.")] = None,
-    conflicts: Annotated[Conflicts, Option(help="Copies of a tile whose masks differ, as data.conflicts.")] = Conflicts.error,
+    resize: Annotated[
+        int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")
+    ] = None,
+    images: Annotated[
+        Path | None, Option(help="Also compare this folder of images, such as those to be predicted.")
+    ] = None,
+    conflicts: Annotated[
+        Conflicts, Option(help="Copies of a tile whose masks differ, as data.conflicts.")
+    ] = Conflicts.error,
     plot: Annotated[Path | None, Option(help="Draw the bands' distributions to this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -21,11 +21,15 @@ class _Split(StrEnum):
 
 def evaluate(
     run: Annotated[str, Argument(help="Name of the run.")],
-    split: Annotated[_Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")] = _Split.oof,
+    split: Annotated[
+        _Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")
+    ] = _Split.oof,
     folds: Folds = None,
     data: OwnData = None,
     release: Release = AUTO,
-    purpose: Annotated[Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")] = None,
+    purpose: Annotated[
+        Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")
+    ] = None,
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -40,18 +44,34 @@ def evaluate(
     if as_json:
         show_json(result)
         return
-    title = f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
+    title = (
+        f"{run} on {result['tiles']} tiles of {split.value}, views {result['views']}, threshold {result['threshold']:g}"
+    )
     rows = [("pooled", result["scores"], result["interval"])]
     if among := result["among_neighbours"]:
-        rows = [("isolated, as a new region", *rows[0][1:]), ("windows see all neighbours", among["scores"], among["interval"])]
+        rows = [
+            ("isolated, as a new region", *rows[0][1:]),
+            ("windows see all neighbours", among["scores"], among["interval"]),
+        ]
     show(score_table(title, rows))
     if split is _Split.oof and not result["regions"]:
-        show("Folds that are no regions say nothing about a new region, which scores lower: data.cv geographic or areas holds regions out.")
+        show(
+            "Folds that are no regions say nothing about a new region, which scores lower: data.cv geographic or areas holds regions out."
+        )
     if result["interval"] is None:
         show(f"{bounds(None).capitalize()}.")
     if result["regions"]:
         show(regions_line(result["regions"]))
     if result["detection"]:
-        show(detection_table(f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]))
+        show(
+            detection_table(
+                f"Tiles with landslide, threshold {result['detection']['threshold']:g}", result["detection"]
+            )
+        )
     if worst:
-        show(score_table("Worst tiles", [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]]))
+        show(
+            score_table(
+                "Worst tiles",
+                [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]],
+            )
+        )

@@ -64,8 +64,12 @@ def add(
     zip_file: Annotated[Path, Argument(metavar="ZIP", help="The zip that was submitted, or its name in the ledger.")],
     phase: Annotated[int, Option(help="Phase of the challenge, 1 or 2.")],
     score: Annotated[float, Option(help="The mIoU that the leaderboard shows, such as 0.86.")],
-    name: Annotated[str | None, Option(help="What to call a zip that is not in the ledger; the file's name by default.")] = None,
-    ledger: Annotated[Path | None, Option(help="The ledger; the one beside the zip, or submissions/ledger.csv.")] = None,
+    name: Annotated[
+        str | None, Option(help="What to call a zip that is not in the ledger; the file's name by default.")
+    ] = None,
+    ledger: Annotated[
+        Path | None, Option(help="The ledger; the one beside the zip, or submissions/ledger.csv.")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Note the leaderboard's answer for a zip."""

@@ -29,7 +29,10 @@ def messages_on_stderr() -> Iterator[None]:
     handler = _Stderr()
     try:
         for logger in loggers:
-            logger.handlers, logger.propagate = [handler], False  # what else listens, such as a handler of absl, would repeat them
+            logger.handlers, logger.propagate = (
+                [handler],
+                False,
+            )  # what else listens, such as a handler of absl, would repeat them
             logger.setLevel(logging.INFO)
         yield
     finally:

@@ -16,7 +16,9 @@ Runs = Annotated[Path, Option("--runs", envvar="MARSLS_RUNS", help="Folder of th
 Folds = Annotated[str | None, Option(help="Only these folds, such as 0,1; or full, the refit on all tiles.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 OwnData = Annotated[Path | None, Option("--data", help="Where the run's data are now, if they were moved.")]
-RunNames = Annotated[list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")]
+RunNames = Annotated[
+    list[str] | None, Option("--run", help="Run; repeat for an ensemble of several. Default: default.")
+]
 
 
 Form = StrEnum("Form", list(RELEASES))  # type: ignore[misc]  # whose members mypy cannot know
@@ -42,5 +44,7 @@ def parse_folds(text: str | None) -> list[Any] | None:
 
 def next_line(command: str, *options: tuple[str, object]) -> str:
     """Return the line that says what to type next, as a shell takes it; options without value or with the usual one are left out."""
-    given = [(flag, str(value)) for flag, value in options if value is not None and (flag, str(value)) != ("--runs", "runs")]
+    given = [
+        (flag, str(value)) for flag, value in options if value is not None and (flag, str(value)) != ("--runs", "runs")
+    ]
     return f"Next: marsls {shlex.join([command, *(word for option in given for word in option)])}"

@@ -16,9 +16,15 @@ def predict(
     out: Annotated[Path, Option(help="Folder to write to.")],
     folds: Folds = None,
     release: Release = AUTO,
-    mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")] = False,
-    uncertainty: Annotated[bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Remove what an earlier predict wrote to --out first; nothing else.")] = False,
+    mosaic: Annotated[
+        bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")
+    ] = False,
+    uncertainty: Annotated[
+        bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")
+    ] = False,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Remove what an earlier predict wrote to --out first; nothing else.")
+    ] = False,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -33,4 +39,7 @@ def predict(
         show_json(result)
     else:
         *folders, last = result["folders"]
-        show(f"{result['tiles']} tiles to {', '.join(folders)} and {last}, {result['foreground_ratio']:.1%} landslide.", *result["mosaics"])
+        show(
+            f"{result['tiles']} tiles to {', '.join(folders)} and {last}, {result['foreground_ratio']:.1%} landslide.",
+            *result["mosaics"],
+        )

@@ -15,7 +15,9 @@ def report(
     run: Annotated[list[str], Argument(help="One run, or several to compare.")],
     out: Annotated[Path | None, Option(help="The page; runs/<run>/report.html by default.")] = None,
     data: OwnData = None,
-    ledger: Annotated[Path | None, Option(help="Ledger with the leaderboard's answers; submissions/ledger.csv if there.")] = None,
+    ledger: Annotated[
+        Path | None, Option(help="Ledger with the leaderboard's answers; submissions/ledger.csv if there.")
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs, the leaderboard's answers."""

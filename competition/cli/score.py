@@ -14,7 +14,9 @@ def score(
     zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
     masks: Annotated[Path, Option(help="Folder of the true masks.")],
     worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 0,
-    csv: Annotated[Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")] = None,
+    csv: Annotated[
+        Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what CodaBench would say about a submission, and whether that is within what its manifest expects."""

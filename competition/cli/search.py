@@ -120,7 +120,9 @@ def tune_training(
     del tiles  # the trials read them themselves
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
-    plan = StudyPlan(folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage)
+    plan = StudyPlan(
+        folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage
+    )
     worker = StudyWorker(plan, open_storage(storage), environments)
     logger.info(
         f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}."
@@ -152,11 +154,19 @@ def _show(result: dict[str, Any]) -> None:
     from competition.search.study import in_words
 
     trials = result["trials"]
-    states = {state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "fail", "running")}
+    states = {
+        state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "fail", "running")
+    }
     counted = ", ".join(f"{number} {state}" for state, number in states.items() if number)
     best = sorted((trial for trial in trials if trial["miou"] is not None), key=lambda trial: -trial["miou"])[:_SHOWN]
-    rows = [[f"trial {t['number']}", t["miou"], t["epochs"], t["seconds"] or "", in_words(t["parameters"])] for t in best]
-    show(table(f"{result['name']}: {len(trials)} trials ({counted})", ["", "mIoU", "epochs", "seconds", "parameters"], rows))
+    rows = [
+        [f"trial {t['number']}", t["miou"], t["epochs"], t["seconds"] or "", in_words(t["parameters"])] for t in best
+    ]
+    show(
+        table(
+            f"{result['name']}: {len(trials)} trials ({counted})", ["", "mIoU", "epochs", "seconds", "parameters"], rows
+        )
+    )
     for trial in trials:
         if trial["reason"]:
             show(f"trial {trial['number']} failed: {trial['reason'].splitlines()[0]}")

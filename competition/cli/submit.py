@@ -14,11 +14,15 @@ from competition.cli.options import AUTO, AsJson, Folds, Release, RunNames, Runs
 def submit(
     context: typer.Context,
     run: RunNames = None,
-    images: Annotated[Path | None, Option(help="Folder of test images; test/images of the run's data by default.")] = None,
+    images: Annotated[
+        Path | None, Option(help="Folder of test images; test/images of the run's data by default.")
+    ] = None,
     out: Annotated[Path | None, Option(help="The zip; submissions/<run>.zip by default.")] = None,
     folds: Folds = None,
     release: Release = AUTO,
-    verify: Annotated[Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")] = None,
+    verify: Annotated[
+        Path | None, Option(metavar="ZIP", help="Write nothing; check this zip, whoever made it, against --images.")
+    ] = None,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +31,9 @@ def submit(
         from competition.console import show_inspection, show_json
         from competition.submission.inspect import expected_masks, inspect_zip, refuse_other_options
 
-        refuse_other_options({name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")})
+        refuse_other_options(
+            {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+        )
         inspected = inspect_zip(verify, expected_masks(images, run or [], runs, release.value))
         show_json(inspected) if as_json else show_inspection(inspected)
         raise typer.Exit(0 if inspected["good"] else 2)

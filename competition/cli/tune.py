@@ -23,26 +23,48 @@ _Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
 
 
 def tune(
-    what: Annotated[_What, Argument(help="decision: how predictions become masks. training: its settings.")] = _What.decision,
+    what: Annotated[
+        _What, Argument(help="decision: how predictions become masks. training: its settings.")
+    ] = _What.decision,
     run: RunNames = None,
-    folds: Annotated[str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")] = None,
-    data: Annotated[Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")] = None,
-    views: Annotated[list[str] | None, Option(help="decision: candidate set of views, such as d4 or d4@256; repeatable.")] = None,
-    purpose: Annotated[Purpose | None, Option("--for", help="decision: a new region (default), or tiles among labelled ones.")] = None,
+    folds: Annotated[
+        str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")
+    ] = None,
+    data: Annotated[
+        Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")
+    ] = None,
+    views: Annotated[
+        list[str] | None, Option(help="decision: candidate set of views, such as d4 or d4@256; repeatable.")
+    ] = None,
+    purpose: Annotated[
+        Purpose | None, Option("--for", help="decision: a new region (default), or tiles among labelled ones.")
+    ] = None,
     runs: Runs = Path("runs"),
-    config: Annotated[str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")] = None,
+    config: Annotated[
+        str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")
+    ] = None,
     settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
     epochs: Annotated[int | None, Option(help="training: epochs of a trial; the recipe's by default.")] = None,
-    trials: Annotated[int | None, Option(min=1, help="Weights that are tried, 200; training: trials of the study, 40.")] = None,
-    jobs: Annotated[int | None, Option(min=1, help="training: trials at once, each on a GPU of its own, or sharing the cores.")] = None,
-    storage: Annotated[str | None, Option(help="training: journal file, or URL of a database that several machines share.")] = None,
-    pruner: Annotated[_Pruner | None, Option(help="training: what stops hopeless trials early; median by default.")] = None,
+    trials: Annotated[
+        int | None, Option(min=1, help="Weights that are tried, 200; training: trials of the study, 40.")
+    ] = None,
+    jobs: Annotated[
+        int | None, Option(min=1, help="training: trials at once, each on a GPU of its own, or sharing the cores.")
+    ] = None,
+    storage: Annotated[
+        str | None, Option(help="training: journal file, or URL of a database that several machines share.")
+    ] = None,
+    pruner: Annotated[
+        _Pruner | None, Option(help="training: what stops hopeless trials early; median by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose threshold, views, weights and post-processing on out-of-fold predictions; or search over training."""
     from competition.cli.search import SearchOptions, tune_training
 
-    options = SearchOptions(config, settings, epochs, trials if what is _What.training else None, jobs, storage, pruner and pruner.value)
+    options = SearchOptions(
+        config, settings, epochs, trials if what is _What.training else None, jobs, storage, pruner and pruner.value
+    )
     if what is _What.training:
         for flag, given in (("--views", views), ("--for", purpose)):
             if given:
@@ -63,7 +85,9 @@ def tune(
     if as_json:
         show_json(decision.to_json())
         return
-    assert (tuning := decision.tuning) and tuning.baseline and tuning.tuned and tuning.expected, "tune measures all of these"
+    assert (tuning := decision.tuning) and tuning.baseline and tuning.tuned and tuning.expected, (
+        "tune measures all of these"
+    )
     rows: list[tuple[str, Figures]] = [(f"threshold 0.5, views {tuning.baseline.views}", tuning.baseline)]
     rows += [("tuned, nested across folds", tuning.nested)] if tuning.nested else []
     rows += [("tuned, on the same tiles", tuning.tuned)]
@@ -73,17 +97,34 @@ def tune(
         show(f"{NO_INTERVAL.capitalize()}. Nothing tells how far a figure might move, so no element can be kept.")
     if "regions" in tuning.expected.model_fields_set:
         show(regions_line(tuning.expected.regions))
-    show(elements_table("Elements of the decision, nested" + ("" if tuning.nested else " across halves of the fold"), tuning.elements))
+    show(
+        elements_table(
+            "Elements of the decision, nested" + ("" if tuning.nested else " across halves of the fold"),
+            tuning.elements,
+        )
+    )
     show("An element is kept if its whole interval is above 0.")
     if any(row.kept for row in tuning.elements):
         show(tuning.bias)
     if gain := tuning.gain:
         ends = NO_INTERVAL if gain.interval is None else f"95 % interval {' to '.join(map(signed, gain.interval))}"
         show(f"Gain of tuning: {signed(gain.miou)} mIoU ({ends}).")
-        show("Quote the nested figure." if gain.credible else "The interval is not above 0, so the plain decision is kept.")
+        show(
+            "Quote the nested figure."
+            if gain.credible
+            else "The interval is not above 0, so the plain decision is kept."
+        )
     else:
         show("There is one fold only, so the tuned figure is optimistic; quote that of threshold 0.5.")
     show(f"Decision: {decision.describe()} → {path}")
     if for_challenge(Run.open(runs / names[0])):
         images = None if images_there(Run.open(runs / names[0])) else "DIR"
-        show(next_line("submit", *(("--run", name) for name in run or []), ("--folds", folds), ("--images", images), ("--runs", runs)))
+        show(
+            next_line(
+                "submit",
+                *(("--run", name) for name in run or []),
+                ("--folds", folds),
+                ("--images", images),
+                ("--runs", runs),
+            )
+        )

@@ -40,10 +40,11 @@ def check_data(
         conflicts: What becomes of copies of a tile whose masks differ, as data.conflicts.
 
     Returns:
-        Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band statistics; between
-        the first split and each other one the two-sample Kolmogorov-Smirnov statistic of each band (0 alike, 1 disjoint), by how many
-        standard deviations its mean is higher, and how many tiles touch; how each band correlates with the gradient of the DEM, as "slope";
-        and all problems with their severity. The tiles of `images` are one more split, "images"; whether they touch others is not known.
+        Release, size, and per split: tiles, labelled tiles, foreground ratio, neighbours per tile, filled pixels, band
+        statistics; between the first split and each other one the two-sample Kolmogorov-Smirnov statistic of each band
+        (0 alike, 1 disjoint), by how many standard deviations its mean is higher, and how many tiles touch; how each
+        band correlates with the gradient of the DEM, as "slope"; and all problems with their severity. The tiles of
+        `images` are one more split, "images"; whether they touch others is not known.
 
     Raises:
         InputError: If a folder is missing or empty, or the picture's name is no name of one.
@@ -63,7 +64,15 @@ def check_data(
     if images is not None:
         targets, more = examine(Dataset.from_images(images).tiles, release, resize)
         problems += [*more, *_between(tiles, targets, images)]
-    result: dict[str, Any] = {"root": str(root), "release": None, "size": None, "splits": {}, "shift": {}, "difference": {}, "touching": {}}
+    result: dict[str, Any] = {
+        "root": str(root),
+        "release": None,
+        "size": None,
+        "splits": {},
+        "shift": {},
+        "difference": {},
+        "touching": {},
+    }
     result["slope"] = slope_correlations(tiles) if tiles is not None else {}
     problems += slope_problems(result["slope"])
     result["problems"] = [asdict(problem) for problem in _ordered([*dataset.problems, *problems])]
@@ -80,7 +89,9 @@ def check_data(
     for name in tracked("Comparing splits", others):
         pair = f"{first}-{name}"
         result["shift"][pair] = shift.ks_statistics(samples[first], samples[name], tiles.bands)
-        result["difference"][pair] = shift.mean_differences(result["splits"][first]["bands"], result["splits"][name]["bands"])
+        result["difference"][pair] = shift.mean_differences(
+            result["splits"][first]["bands"], result["splits"][name]["bands"]
+        )
         if name != "images":
             result["touching"][pair] = _touching(parts[name].refs, parts[first].refs)
     if picture is not None:
@@ -96,8 +107,14 @@ def _between(tiles: Tiles | None, targets: Tiles | None, images: Path) -> list[P
         require_same_family(tiles.release, targets.release, str(images))
     except InputError as error:
         return [Problem("other kind", str(error))]
-    known = {(trace.content or tiles.hashes[i]): i for i, trace in enumerate(tiles.traces) if tiles.refs[i].split != "test"}
-    labelled = [(i, known[key]) for i, trace in enumerate(targets.traces) if (key := trace.content or targets.hashes[i]) in known]
+    known = {
+        (trace.content or tiles.hashes[i]): i for i, trace in enumerate(tiles.traces) if tiles.refs[i].split != "test"
+    }
+    labelled = [
+        (i, known[key])
+        for i, trace in enumerate(targets.traces)
+        if (key := trace.content or targets.hashes[i]) in known
+    ]
     if not labelled:
         return []
     i, k = labelled[0]
@@ -125,7 +142,9 @@ def _describe(tiles: Tiles) -> dict[str, Any]:
     return {
         "tiles": len(tiles),
         "labelled": len(labelled),
-        "foreground": {"min": float(ratio.min()), "mean": float(ratio.mean()), "max": float(ratio.max())} if labelled else None,
+        "foreground": {"min": float(ratio.min()), "mean": float(ratio.mean()), "max": float(ratio.max())}
+        if labelled
+        else None,
         "neighbours": _touching(tiles.refs, tiles.refs, count_all=True) / len(tiles),
         "no_data_pixels": int((~tiles.valid).sum()),
         "bands": band_statistics(tiles.images, tiles.bands, tiles.valid),
@@ -136,7 +155,9 @@ def _touching(refs: tuple[TileRef, ...], others: tuple[TileRef, ...], count_all:
     """Return how many tiles share a side with one of the others, or, with `count_all`, how many such sides there are."""
     cells = {(ref.raster, ref.cell) for ref in others if ref.cell is not None}
     sides = [
-        sum((ref.raster, (ref.cell[0] + dr, ref.cell[1] + dc)) in cells for dr, dc in ((0, 1), (1, 0), (0, -1), (-1, 0)))
+        sum(
+            (ref.raster, (ref.cell[0] + dr, ref.cell[1] + dc)) in cells for dr, dc in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        )
         for ref in refs
         if ref.cell is not None
     ]

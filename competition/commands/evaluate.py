@@ -37,14 +37,14 @@ class EvaluateRequest:
 
     Attributes:
         name: Name of the run.
-        split: "oof" for the pool's out-of-fold predictions, or "train", "val", "test" for the ensemble's predictions of a split, of which
-            tiles that were trained on are predicted by the folds that did not train on them.
+        split: "oof" for the pool's out-of-fold predictions, or "train", "val", "test" for the ensemble's predictions of
+            a split, of which tiles that were trained on are predicted by the folds that did not train on them.
         runs: Folder of the runs.
         folds: Folds to use; all by default.
         data: Data folder, where the run's own are not meant.
         release: Release of the tiles in `data`, or "auto".
-        purpose: Whose decision is followed, and how windows see out-of-fold tiles: "region", what a fold held out alone, or "published",
-            all images of the pool. By default that of the decision there is.
+        purpose: Whose decision is followed, and how windows see out-of-fold tiles: "region", what a fold held out
+            alone, or "published", all images of the pool. By default that of the decision there is.
 
     Example:
         >>> EvaluateRequest("default", split="val").folds is None
@@ -170,7 +170,9 @@ def _of_split(request: EvaluateRequest) -> _Predicted:
     return _Predicted(inputs.wanted, probability, landslide, refs, blocks, decision, used)
 
 
-def among_neighbours(opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None) -> dict[str, Any]:
+def among_neighbours(
+    opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None
+) -> dict[str, Any]:
     """Score a decision out-of-fold where windows see the images of all tiles around, as in a published region.
 
     The difference from the scores with isolated folds is how much lower a new region must be expected.

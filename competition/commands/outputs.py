@@ -37,9 +37,13 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
     place, source = out.resolve(), images.resolve()
     own = [source, *(source / name for name in _IMAGES)]
     if place in own or any(folder in place.parents for folder in own[1:]):
-        raise InputError(f"--out {out}: images are read from there, and results would be taken for them. Choose another folder.")
+        raise InputError(
+            f"--out {out}: images are read from there, and results would be taken for them. Choose another folder."
+        )
     if root := _dataset(place):
-        raise InputError(f"--out {out} belongs to the data set in {root}, and results would be taken for its masks. Choose another folder.")
+        raise InputError(
+            f"--out {out} belongs to the data set in {root}, and results would be taken for its masks. Choose another folder."
+        )
     there = list(_rasters(out))
     if not there:
         return []
@@ -51,7 +55,9 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
                 f"--out {out} holds {file}, which no earlier predict wrote; results would be mixed with it. Choose another folder."
             )
         if digest is not None and digest != sha256(file):
-            raise InputError(f"--out {out} holds {file}, which was changed since predict wrote it. Move it away, or choose another folder.")
+            raise InputError(
+                f"--out {out} holds {file}, which was changed since predict wrote it. Move it away, or choose another folder."
+            )
     if not overwrite:
         raise InputError(
             f"--out {out} holds {len(there)} rasters of an earlier predict, such as {there[0]}, with which the new ones would be mixed. "
@@ -84,7 +90,11 @@ def _rasters(out: Path) -> Iterator[Path]:
     """Yield the rasters in a folder and in those of its folders that predict writes to."""
     for folder in (out, *(out / kind for kind in _KINDS)):
         if folder.is_dir():
-            yield from sorted(p for p in folder.iterdir() if p.suffix.lower() in _RASTERS and not p.name.startswith(".") and p.is_file())
+            yield from sorted(
+                p
+                for p in folder.iterdir()
+                if p.suffix.lower() in _RASTERS and not p.name.startswith(".") and p.is_file()
+            )
 
 
 def _written(out: Path) -> dict[str, str | None]:
@@ -94,7 +104,9 @@ def _written(out: Path) -> dict[str, str | None]:
     manifest = read_json(out / MANIFEST)
     rasters = manifest.get("rasters") if isinstance(manifest, dict) else None
     if not isinstance(rasters, dict) or not all(value is None or isinstance(value, str) for value in rasters.values()):
-        raise InputError(f"{out / MANIFEST} is damaged: expected rasters and their SHA-256. Choose another folder for --out.")
+        raise InputError(
+            f"{out / MANIFEST} is damaged: expected rasters and their SHA-256. Choose another folder for --out."
+        )
     return rasters
 
 

@@ -60,14 +60,14 @@ class PredictRequest:
 def predict(request: PredictRequest) -> dict[str, Any]:
     """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
 
-    The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty` also
-    `out/variance/<name>.tif`, the variance of the landslide probability over members and views (`RunningVariance`), and
-    `out/entropy/<name>.tif`, that of the probability that is written, in bits (`entropy`), both float32. With `mosaic` each kind is also
-    joined to one raster, `out/probability.tif` and so on.
+    The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty`
+    also `out/variance/<name>.tif`, the variance of the landslide probability over members and views
+    (`RunningVariance`), and `out/entropy/<name>.tif`, that of the probability that is written, in bits (`entropy`),
+    both float32. With `mosaic` each kind is also joined to one raster, `out/probability.tif` and so on.
 
     Raises:
-        InputError: If a run or fold is missing, an image cannot be used, `out` is read as data or holds rasters, or tiles off one grid are
-            to be joined.
+        InputError: If a run or fold is missing, an image cannot be used, `out` is read as data or holds rasters, or
+            tiles off one grid are to be joined.
         RunError: If a file cannot be written.
 
     Example:

@@ -28,7 +28,8 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
     """Write one HTML page about one or more runs, over the folds that are finished, and what the leaderboard said of submissions.
 
     Raises:
-        InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if asked for) or damaged.
+        InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if
+            asked for) or damaged.
 
     Example:
         >>> report(["default"], Path("runs"), None, None)  # doctest: +SKIP
@@ -40,7 +41,9 @@ def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None
 
     lines = answers(ledger or LEDGER) if ledger or LEDGER.exists() else []
     scored = [
-        Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"]) for line in lines if line["score"] is not None
+        Answer(line["zip"], line["phase"], line["score"], line["expected"], line["interval"])
+        for line in lines
+        if line["score"] is not None
     ]
     gathered = [_gather(run, data) for run in opened]
     with stage("Drawing the report"):

@@ -50,7 +50,8 @@ class TrainRequest:
     """What `marsls train` is asked for.
 
     Attributes:
-        config: Name of a recipe, or a YAML file. None goes on with the run's own configuration, or begins with the recipe "default".
+        config: Name of a recipe, or a YAML file. None goes on with the run's own configuration, or begins with the
+            recipe "default".
         settings: Changes of the form "section.key=value", the value in YAML.
         data: Data folder. None is the run's own, or "data".
         fold: Number of a fold, "all", or "full" for the refit on all tiles.
@@ -59,10 +60,11 @@ class TrainRequest:
         resume: Whether a fold that has begun goes on.
         overwrite: Whether a fold that has begun is trained anew.
         devices: GPUs of this machine that share each batch.
-        environments: Environment variables of several processes, as `competition.processes.device_environments` gives them; that many
-            folds are trained at once. Empty to train in this process.
+        environments: Environment variables of several processes, as `competition.processes.device_environments` gives
+            them; that many folds are trained at once. Empty to train in this process.
         callbacks: Keras callbacks that see the training of folds in this process, each epoch once it is saved.
-        epochs: Number of epochs: the configuration's, or of the refit alone if the run is there and the refit is asked for.
+        epochs: Number of epochs: the configuration's, or of the refit alone if the run is there and the refit is asked
+            for.
         pseudo: Folder of images that the refit trains on, too (`marsls_keras.training.pseudo_labelling`).
         confidence: How certain their pseudo-labels are.
 
@@ -91,7 +93,8 @@ def train(request: TrainRequest) -> tuple[Run, list[dict[str, Any]]]:
     """Train one fold or all, or the refit on all tiles, and return the run and the metrics of the folds that were trained.
 
     Raises:
-        InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit should train.
+        InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit
+            should train.
         RunError: If training fails.
 
     Example:

@@ -31,9 +31,9 @@ def tune(
 ) -> tuple[Decision, Path]:
     """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
 
-    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. `purpose` is "region", for which the
-    tiles that a fold holds out are taken for all that there are of their picture, or "published"
-    (`marsls_keras.tuning.nested_search.decide`).
+    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. `purpose` is
+    "region", for which the tiles that a fold holds out are taken for all that there are of their picture, or
+    "published" (`marsls_keras.tuning.nested_search.decide`).
 
     Raises:
         InputError: If a run, fold, set of views or the data are missing or do not fit together.

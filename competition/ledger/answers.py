@@ -24,7 +24,9 @@ PHASES = (1, 2)
 _ENOUGH = 3  # of two lines the correlation is always -1 or 1
 
 
-def record(zip_file: Path, phase: int, score: float, name: str | None = None, ledger: Path | None = None) -> dict[str, Any]:
+def record(
+    zip_file: Path, phase: int, score: float, name: str | None = None, ledger: Path | None = None
+) -> dict[str, Any]:
     """Write a leaderboard score into the ledger, in the line of its zip.
 
     The line is found by the SHA-256 of the zip; where the file is gone, or the line has none, by its name, if only one
@@ -107,7 +109,9 @@ def answers(ledger: Path) -> list[dict[str, Any]]:
             }
         )
     if problems:
-        raise InputError(f"{ledger} has cells that are no numbers from 0 to 1; mend them in a text editor:{listing(problems)}")
+        raise InputError(
+            f"{ledger} has cells that are no numbers from 0 to 1; mend them in a text editor:{listing(problems)}"
+        )
     return found
 
 
@@ -131,19 +135,25 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     both = [line for line in lines if line["difference"] is not None]
     phases = sorted({line["phase"] for line in both})
-    groups = {phase: [line for line in both if line["phase"] == phase] for phase in phases} | ({"all": both} if len(phases) > 1 else {})
+    groups = {phase: [line for line in both if line["phase"] == phase] for phase in phases} | (
+        {"all": both} if len(phases) > 1 else {}
+    )
     found = []
     for phase, group in groups.items():
         if len(group) < _ENOUGH:
             continue
         expected, actual = (np.array([line[key] for line in group]) for key in ("expected", "score"))
         vary = np.ptp(expected) > 0 and np.ptp(actual) > 0
-        pearson, spearman = (float(test(expected, actual).statistic) if vary else None for test in (pearsonr, spearmanr))
+        pearson, spearman = (
+            float(test(expected, actual).statistic) if vary else None for test in (pearsonr, spearmanr)
+        )
         found.append({"phase": phase, "lines": len(group), "pearson": pearson, "spearman": spearman})
     return found
 
 
-def _note(ledger: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None) -> dict[str, Any]:
+def _note(
+    ledger: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None
+) -> dict[str, Any]:
     """Note an answer in a ledger that is locked; see `record`."""
     rows = ledger.rows()
     found = _lines_of(zip_file, digest, rows, ledger.path)
@@ -183,9 +193,13 @@ def _lines_of(zip_file: Path, digest: str | None, rows: list[dict[str, str]], le
     named = [i for i, row in enumerate(rows) if row["zip"] == zip_file.name and not (digest and row["sha256"].strip())]
     if not named and digest is None:
         names = list(dict.fromkeys(row["zip"] for row in rows if row["zip"]))
-        raise InputError(f"There is no file {zip_file}, and no zip of that name in {ledger}{f':{listing(names)}' if names else '.'}")
+        raise InputError(
+            f"There is no file {zip_file}, and no zip of that name in {ledger}{f':{listing(names)}' if names else '.'}"
+        )
     if len({rows[i]["sha256"].strip() for i in named}) > 1:
-        raise InputError(f"There is no file {zip_file}, and {ledger} has several zips of that name. Give the path of the file itself.")
+        raise InputError(
+            f"There is no file {zip_file}, and {ledger} has several zips of that name. Give the path of the file itself."
+        )
     return named
 
 

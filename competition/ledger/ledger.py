@@ -17,7 +17,20 @@ from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
 
 LEDGER_COLUMNS = (
-    *("time", "zip", "sha256", "runs", "folds", "views", "threshold", "expected_miou", "low", "high", "images", "tiles"),
+    *(
+        "time",
+        "zip",
+        "sha256",
+        "runs",
+        "folds",
+        "views",
+        "threshold",
+        "expected_miou",
+        "low",
+        "high",
+        "images",
+        "tiles",
+    ),
     *("phase", "score"),
 )
 """Columns of the ledger; phase and score are those of the leaderboard's answer, which `marsls ledger add` fills in."""
@@ -67,7 +80,9 @@ class Ledger:
         try:
             lines = list(reader)
         except csv.Error as error:  # such as a cell longer than the reader takes
-            raise InputError(f"{path}: line {reader.line_num} is no line of a ledger ({error}). Mend it in a text editor.") from None
+            raise InputError(
+                f"{path}: line {reader.line_num} is no line of a ledger ({error}). Mend it in a text editor."
+            ) from None
         columns = lines[0] if lines else list(LEDGER_COLUMNS)
         if missing := [column for column in LEDGER_COLUMNS if column not in columns]:
             raise InputError(
@@ -98,7 +113,9 @@ class Ledger:
             lock = FileLock(path.with_name(f".{path.name}.lock")).acquire(timeout=_PATIENCE)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise RunError(f"Could not write {path}: {reason}. Nothing was changed; wait, or choose another place.") from error
+            raise RunError(
+                f"Could not write {path}: {reason}. Nothing was changed; wait, or choose another place."
+            ) from error
         with lock:
             ledger = cls.read(path)
             yield ledger
@@ -152,7 +169,9 @@ def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
         >>> append_ledger("submissions/ledger.csv", {"zip": "default.zip", "runs": ["unet", "segmenter"], "expected_miou": 0.82})
     """
     if unknown := set(row) - set(LEDGER_COLUMNS):
-        raise ValueError(f"The ledger has the columns {', '.join(LEDGER_COLUMNS)}. Received: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"The ledger has the columns {', '.join(LEDGER_COLUMNS)}. Received: {', '.join(sorted(unknown))}"
+        )
     with Ledger.locked(path) as ledger:
         ledger.append(row)
 
@@ -167,12 +186,16 @@ def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
     expected = manifest.get("expected") or {"miou": "", "interval": ("", "")}
     low, high = expected["interval"] or ("", "")
     same = {
-        column: manifest[column] for column in ("zip", "sha256", "folds", "views", "threshold", "images", "tiles") if column in manifest
+        column: manifest[column]
+        for column in ("zip", "sha256", "folds", "views", "threshold", "images", "tiles")
+        if column in manifest
     }
     return same | {"runs": list(manifest.get("runs", [])), "expected_miou": expected["miou"], "low": low, "high": high}
 
 
 def _line(cells: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # it quotes cells with the characters of its line end, so both must be in it
+    csv.writer(text, lineterminator="\r\n").writerow(
+        cells
+    )  # it quotes cells with the characters of its line end, so both must be in it
     return text.getvalue().removesuffix("\r\n") + "\n"

@@ -128,13 +128,17 @@ def repair(path: Path, lock: BaseJournalFileLock) -> None:
         whole, size = _whole(path), path.stat().st_size
         if whole == size:
             return
-        aside = next(p for i in range(1, 10**6) if not (p := path.with_name(f"{path.stem}.damaged-{i}{path.suffix}")).exists())
+        aside = next(
+            p for i in range(1, 10**6) if not (p := path.with_name(f"{path.stem}.damaged-{i}{path.suffix}")).exists()
+        )
         try:
             shutil.copy2(path, aside)
             os.truncate(path, whole)
         except OSError as error:
             raise RunError(f"{path} has a torn end and could not be repaired: {error.strerror}.") from None
-    logger.warning(f"{path} had a torn end: the last {size - whole} bytes were cut off. The damaged file is kept as {aside}.")
+    logger.warning(
+        f"{path} had a torn end: the last {size - whole} bytes were cut off. The damaged file is kept as {aside}."
+    )
 
 
 def _whole(path: Path) -> int:
@@ -149,7 +153,9 @@ def _whole(path: Path) -> int:
             return good
         if not good or file.read(1):
             what = f"is damaged in line {lines + 1}, and lines follow" if good else "is no journal of a study"
-            raise InputError(f"{path} {what}, so it cannot be used or repaired. Remove it, or give another --storage or --run.")
+            raise InputError(
+                f"{path} {what}, so it cannot be used or repaired. Remove it, or give another --storage or --run."
+            )
     return good
 
 

@@ -17,7 +17,10 @@ from marsls_keras.errors import InputError
 _DRAWS = 64
 
 _FIXED = {
-    **dict.fromkeys(("data.release", "data.resize", "data.pool", "data.cv", "data.folds", "data.holdout", "data.block_size"), "tiles"),
+    **dict.fromkeys(
+        ("data.release", "data.resize", "data.pool", "data.cv", "data.folds", "data.holdout", "data.block_size"),
+        "tiles",
+    ),
     "training.seed": "tiles",
     "training.epochs": "epochs",
     "training": "epochs",
@@ -79,7 +82,10 @@ class Space:
             InputError: If it is refused.
         """
         values = self._values(chosen)
-        config = parse_config(values, f"with {yaml.safe_dump(dict(chosen), default_flow_style=True, sort_keys=False, width=10**6).strip()}")
+        config = parse_config(
+            values,
+            f"with {yaml.safe_dump(dict(chosen), default_flow_style=True, sort_keys=False, width=10**6).strip()}",
+        )
         require_parts(config)
         return config
 
@@ -110,10 +116,16 @@ class Space:
         """
         for key, values in self.keys.items():
             if not all(key.split(".")):
-                raise InputError(f"search: {key!r}: expected a key of the configuration, such as training.learning_rate.")
+                raise InputError(
+                    f"search: {key!r}: expected a key of the configuration, such as training.learning_rate."
+                )
             if reason := _FIXED.get(key, _FIXED["inference"] if key.startswith("inference.") else None):
-                raise InputError(f"search: {key} cannot be searched: trials are compared on the same {reason}. Remove it from the recipe.")
-            for value, around in itertools.product(values.ends if isinstance(values, Range) else values, self._around(key)):
+                raise InputError(
+                    f"search: {key} cannot be searched: trials are compared on the same {reason}. Remove it from the recipe."
+                )
+            for value, around in itertools.product(
+                values.ends if isinstance(values, Range) else values, self._around(key)
+            ):
                 try:
                     self.configuration({**around, key: value})
                 except InputError as error:
@@ -166,8 +178,13 @@ def default_keys(config: Config) -> dict[str, Distribution]:
         {"bce": 0.5, "tversky": {"weight": 0.5, "alpha": 0.3, "beta": 0.7}},
         {"bce": 0.5, "lovasz": 0.5},
     ]
-    augmentations = [config.augmentation.model_dump(mode="json"), *({"preset": name} for name in ("flips", "dual_swin", "strong"))]
-    decay = {"training.weight_decay": Range(low=1e-6, high=1e-2, log=True)} if config.training.optimizer == "adamw" else {}
+    augmentations = [
+        config.augmentation.model_dump(mode="json"),
+        *({"preset": name} for name in ("flips", "dual_swin", "strong")),
+    ]
+    decay = (
+        {"training.weight_decay": Range(low=1e-6, high=1e-2, log=True)} if config.training.optimizer == "adamw" else {}
+    )
     return {
         "training.learning_rate": Range(low=rate / 10, high=rate * 10, log=True),
         **decay,
@@ -204,6 +221,8 @@ def labels(values: tuple[Any, ...]) -> list[Any]:
     """
     plain = (str, int, float, bool, type(None))
     return [
-        value if isinstance(value, plain) else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).strip()
+        value
+        if isinstance(value, plain)
+        else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).strip()
         for value in values
     ]

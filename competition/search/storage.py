@@ -80,15 +80,26 @@ def _connect(url: str, on_stale: Callable[[optuna.Study, FrozenTrial], None]) ->
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return RDBStorage(url, heartbeat_interval=HEARTBEAT, grace_period=3 * HEARTBEAT, heartbeat_stale_trial_callback=on_stale)
+                return RDBStorage(
+                    url,
+                    heartbeat_interval=HEARTBEAT,
+                    grace_period=3 * HEARTBEAT,
+                    heartbeat_stale_trial_callback=on_stale,
+                )
         except (IntegrityError, ProgrammingError, OperationalError) as error:
             if left:
                 time.sleep(0.3)
                 continue
             raise InputError(f"--storage {shown} cannot be used: {str(error.orig or error).strip()}") from None
         except ImportError:
-            hint = 'pip install "marsls-keras[postgres]" brings it.' if url.startswith("postgresql") else "Install it with pip."
+            hint = (
+                'pip install "marsls-keras[postgres]" brings it.'
+                if url.startswith("postgresql")
+                else "Install it with pip."
+            )
             raise InputError(f"--storage {shown}: the driver of this database is not installed. {hint}") from None
         except (ArgumentError, NoSuchModuleError, ValueError) as error:
-            raise InputError(f"--storage {shown}: expected a file, or a URL such as postgresql://user@host/name. {error}") from None
+            raise InputError(
+                f"--storage {shown}: expected a file, or a URL such as postgresql://user@host/name. {error}"
+            ) from None
     raise AssertionError("unreachable")

@@ -106,7 +106,9 @@ class StudyWorker:
     def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]]) -> None:
         self.plan, self.storage = plan, storage
         pruner = build_pruner(plan.pruner, plan.space.base.training.epochs * len(plan.folds))
-        self.study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner)
+        self.study = optuna.create_study(
+            storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner
+        )
         self._agree()
         self._free = list(environments)
         self._running: list[_Running] = []
@@ -151,8 +153,16 @@ class StudyWorker:
     def _agree(self) -> None:
         """Note in a new study what it is about, and refuse to go on with one that is about something else."""
         plan = self.plan
-        keys = {key: values.model_dump() if isinstance(values, Range) else list(values) for key, values in plan.space.keys.items()}
-        facts = {"config": plan.space.base.model_dump(mode="json"), "search": keys, "folds": plan.folds, "data": plan.data_sha256}
+        keys = {
+            key: values.model_dump() if isinstance(values, Range) else list(values)
+            for key, values in plan.space.keys.items()
+        }
+        facts = {
+            "config": plan.space.base.model_dump(mode="json"),
+            "search": keys,
+            "folds": plan.folds,
+            "data": plan.data_sha256,
+        }
         facts = json.loads(json.dumps(facts))
         known = self.study.user_attrs
         for name, value in facts.items():
@@ -161,20 +171,32 @@ class StudyWorker:
         changed = [name for name, value in facts.items() if known.get(name, value) != value]
         if changed:
             found = [f"{name}: {known[name]} → {facts[name]}" for name in changed if name not in ("config", "data")]
-            found += changed_keys(parse_config(known["config"], "of the study"), plan.space.base) if "config" in changed else []
+            found += (
+                changed_keys(parse_config(known["config"], "of the study"), plan.space.base)
+                if "config" in changed
+                else []
+            )
             found += ["the tiles in the data folder"] if "data" in changed else []
             raise InputError(f"Study {plan.name} was begun otherwise:{listing(found)}\nChoose another name with --run.")
         numbers = {trial.number for trial in self.study.get_trials(deepcopy=False)}
-        foreign = [path.name for path in plan.folder.glob("trial_*") if path.name.removeprefix("trial_") not in map(str, numbers)]
+        foreign = [
+            path.name
+            for path in plan.folder.glob("trial_*")
+            if path.name.removeprefix("trial_") not in map(str, numbers)
+        ]
         if foreign:
-            raise InputError(f"{plan.folder} holds trials of another study, such as {sorted(foreign)[0]}. Choose another name with --run.")
+            raise InputError(
+                f"{plan.folder} holds trials of another study, such as {sorted(foreign)[0]}. Choose another name with --run."
+            )
 
     def _claim(self) -> optuna.Trial | None:
         """Return a new trial of this worker, or None if the study has all."""
         if self._begun() >= self.plan.trials:
             return None
         trial = self.study.ask()
-        if self._begun(before=trial.number) >= self.plan.trials:  # another worker was faster; it waits for a longer study
+        if (
+            self._begun(before=trial.number) >= self.plan.trials
+        ):  # another worker was faster; it waits for a longer study
             self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             return None
         self.storage.record_heartbeat(trial._trial_id)
@@ -185,7 +207,10 @@ class StudyWorker:
 
     def _begun(self, before: float = math.inf) -> int:
         """Return how many trials with lower numbers were begun, in whatever state they are."""
-        return sum(trial.state != TrialState.WAITING and trial.number < before for trial in self.study.get_trials(deepcopy=False))
+        return sum(
+            trial.state != TrialState.WAITING and trial.number < before
+            for trial in self.study.get_trials(deepcopy=False)
+        )
 
     def _start(self, trial: optuna.Trial) -> None:
         plan, folder = self.plan, self.plan.folder / f"trial_{trial.number}"
@@ -195,11 +220,15 @@ class StudyWorker:
             self._tell(trial, TrialState.FAIL, reason=str(error))
             return
         write_config(folder / "recipe.yaml", config)
-        request = TrialRequest(plan.storage, plan.name, trial._trial_id, plan.pruner, str(folder), str(plan.data), plan.folds)
+        request = TrialRequest(
+            plan.storage, plan.name, trial._trial_id, plan.pruner, str(folder), str(plan.data), plan.folds
+        )
         environment = self._free.pop()
         with open(folder / "trial.log", "wb") as log:
             # In a session of its own, so that Ctrl-C reaches it once, through here.
-            process = subprocess.Popen(self.command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                self.command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
         self._running.append(_Running(trial, process, environment))
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
@@ -229,7 +258,9 @@ class StudyWorker:
             else:
                 self._tell(running.trial, TrialState.COMPLETE, value)
 
-    def _tell(self, trial: optuna.Trial, state: TrialState, value: float | None = None, reason: str | None = None) -> None:
+    def _tell(
+        self, trial: optuna.Trial, state: TrialState, value: float | None = None, reason: str | None = None
+    ) -> None:
         """Record how a trial ended, and bring the files of the study up to date."""
         if reason is not None:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker has given it up
@@ -243,7 +274,8 @@ class StudyWorker:
             logger.info(f"Trial {trial.number} was stopped after epoch {epochs}: others are better.")
         else:
             logger.info(
-                f"Trial {trial.number}: mIoU {value:.4f}" + (f"; best is trial {best.number} with {best.value:.4f}." if best else "")
+                f"Trial {trial.number}: mIoU {value:.4f}"
+                + (f"; best is trial {best.number} with {best.value:.4f}." if best else "")
             )
         if best:
             write_config(self.plan.folder / "best.yaml", best_config(self.plan.space, best))
@@ -307,4 +339,6 @@ def in_words(parameters: Mapping[str, Any]) -> str:
         >>> in_words({"training.learning_rate": 0.00123456, "loss": "{bce: 1}"})
         'training.learning_rate 0.001235, loss {bce: 1}'
     """
-    return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items())
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items()
+    )

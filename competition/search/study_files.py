@@ -38,11 +38,19 @@ def write_study(folder: Path, study: optuna.Study, space: Space) -> None:
 
 
 def _axis(values: Distribution) -> dict[str, Any]:
-    return {"low": values.ends[0], "high": values.ends[1], "log": values.log} if isinstance(values, Range) else {"choices": labels(values)}
+    return (
+        {"low": values.ends[0], "high": values.ends[1], "log": values.log}
+        if isinstance(values, Range)
+        else {"choices": labels(values)}
+    )
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
-    took = (trial.datetime_complete - trial.datetime_start).total_seconds() if trial.datetime_complete and trial.datetime_start else None
+    took = (
+        (trial.datetime_complete - trial.datetime_start).total_seconds()
+        if trial.datetime_complete and trial.datetime_start
+        else None
+    )
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
@@ -71,7 +79,10 @@ def importance(study: optuna.Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return {key: round(float(value), 4) for key, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()}
+        return {
+            key: round(float(value), 4)
+            for key, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+        }
 
 
 def tidy(folder: Path, study: optuna.Study, best: FrozenTrial | None) -> None:

@@ -55,7 +55,9 @@ class StudyRecord(Record):
     importance: dict[Name, Share]
     trials: list[_Trial]
 
-    remedy: ClassVar[str] = "The same marsls tune training writes it anew from the study; without it, the report has no search."
+    remedy: ClassVar[str] = (
+        "The same marsls tune training writes it anew from the study; without it, the report has no search."
+    )
 
     @model_validator(mode="after")
     def _known(self) -> StudyRecord:
@@ -63,11 +65,15 @@ class StudyRecord(Record):
             for key, value in trial.parameters.items():
                 axis = self.keys.get(key)
                 if axis is None:
-                    raise ValueError(f"trial {trial.number} should have the keys {', '.join(self.keys)} alone, found {key}")
+                    raise ValueError(
+                        f"trial {trial.number} should have the keys {', '.join(self.keys)} alone, found {key}"
+                    )
                 if axis.choices is not None:
                     possible = value in axis.choices
                 else:
-                    possible = isinstance(value, int | float) and not isinstance(value, bool) and (value > 0 or not axis.log)
+                    possible = (
+                        isinstance(value, int | float) and not isinstance(value, bool) and (value > 0 or not axis.log)
+                    )
                 if not possible:
                     raise ValueError(f"trial {trial.number}: {key} should be one of what is tried, found {value!r}")
         return self

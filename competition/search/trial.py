@@ -78,7 +78,9 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
         "none": lambda: optuna.pruners.NopPruner(),
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=first),
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=first, max_resource=max(steps, first), reduction_factor=3),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=first, max_resource=max(steps, first), reduction_factor=3
+        ),
     }[name]()
 
 
@@ -99,7 +101,9 @@ def run_trial(train: Callable[..., Any]) -> int:
         >>> subprocess.run([sys.executable, "-m", "competition.cli", "trial"], input=request.line()).returncode
         0
     """
-    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # a buffer would be locked by the thread that waits below
+    with open(
+        sys.stdin.fileno(), "rb", buffering=0, closefd=False
+    ) as pipe:  # a buffer would be locked by the thread that waits below
         try:
             request = TrialRequest(**json.loads(pipe.readline()))
         except (ValueError, TypeError, RecursionError):

@@ -42,7 +42,12 @@ def expectation(zip_path: str | Path, miou: float) -> dict[str, Any] | None:
     except (KeyError, IndexError, TypeError, ValueError):
         return None
     inside = None if interval is None else interval[0] <= miou <= interval[1]
-    return {"miou": expected, "interval": interval, "inside": inside, "why": _reasons(manifest) if inside is False else []}
+    return {
+        "miou": expected,
+        "interval": interval,
+        "inside": inside,
+        "why": _reasons(manifest) if inside is False else [],
+    }
 
 
 def expectation_lines(expected: dict[str, Any], miou: float) -> list[str]:
@@ -55,7 +60,10 @@ def expectation_lines(expected: dict[str, Any], miou: float) -> list[str]:
     lines = [f"Expected was {expected['miou']:.4f} ({bounds(expected['interval'])}), from its manifest."]
     if expected["inside"] is False:
         side = "below" if miou < expected["interval"][0] else "above"
-        lines += [f"The score is {side} that interval. Why it can be:", *(f"  - {reason}" for reason in expected["why"])]
+        lines += [
+            f"The score is {side} that interval. Why it can be:",
+            *(f"  - {reason}" for reason in expected["why"]),
+        ]
     return lines
 
 
@@ -64,11 +72,15 @@ def _reasons(manifest: dict[str, Any]) -> list[str]:
     measured = manifest["expected"].get("measured_on") or "tiles held out by its folds"
     decision = manifest.get("decision")
     isolated = isinstance(decision, dict) and bool(decision.get("isolated"))
-    reasons = [f"The interval is of tiles like those that were trained on ({measured}). These may be of another region."]
+    reasons = [
+        f"The interval is of tiles like those that were trained on ({measured}). These may be of another region."
+    ]
     if isinstance(seen := manifest.get("seen_by_every_fold"), int) and seen:
         reasons.insert(0, f"{seen} of the images were training tiles of every fold: such a score says nothing.")
     if "@" in str(manifest.get("views")) and not isolated:
-        reasons.append("There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without them.")
+        reasons.append(
+            "There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without them."
+        )
     if isinstance(decision, dict) and decision.get("nested") is None and decision.get("expected"):
         reasons.append("It was measured on one fold only.")
     return [*reasons, "A 95 % interval misses one time in twenty even where nothing is different."]

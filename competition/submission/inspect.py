@@ -52,9 +52,13 @@ def expected_masks(images: Path | None, names: Sequence[str], runs: Path, releas
         {'patch_0_0.tif': (128, 128), 'patch_0_1.tif': (128, 128)}
     """
     if images is None and not names:
-        raise InputError("--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME).")
+        raise InputError(
+            "--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME)."
+        )
     if len(names) + (images is not None) > 1:
-        raise InputError("--verify needs one set of test images: give --images DIR, or one --run NAME for those of its data.")
+        raise InputError(
+            "--verify needs one set of test images: give --images DIR, or one --run NAME for those of its data."
+        )
     return expected_names(images or images_of(Run.open(run_folder(runs, names[0]))), release)
 
 

@@ -37,4 +37,6 @@ class ManifestRecord(Record):
     threshold: Share
     expected: _Expected | None
 
-    remedy: ClassVar[str] = "Restore the file from a copy, or move it away; then the ledger notes of the zip what is in it alone."
+    remedy: ClassVar[str] = (
+        "Restore the file from a copy, or move it away; then the ledger notes of the zip what is in it alone."
+    )

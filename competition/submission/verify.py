@@ -22,7 +22,16 @@ from marsls_keras.data.formats.tiff_meaning import foreign, no_data, scaling
 from marsls_keras.data.formats.tiff_structure import Page, walk
 
 _JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 """What zipfile raises on a damaged or hostile archive."""
 
 MAX_ZIP, _MAX_DIRECTORY = 1 << 30, 1 << 23
@@ -97,7 +106,9 @@ def entry_names(path: str | Path) -> list[str]:
         return []
 
 
-def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int, int]) -> tuple[np.ndarray | None, list[str]]:
+def read_entry(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int, int]
+) -> tuple[np.ndarray | None, list[str]]:
     """Read one mask of a zip.
 
     Args:
@@ -112,7 +123,8 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int
         >>> with open_zip(Path("submissions/default.zip")) as archive:
         ...     mask, problems = read_entry(archive, archive.getinfo("x.tif"), (128, 128))
     """
-    # Room for any honest mistake (seven bands of float64), so that it is named as such; beyond it the entry is not read.
+    # Room for any honest mistake (seven bands of float64), so that it is named as such; beyond it the entry is not
+    # read.
     bound = 64 * shape[0] * shape[1] + 65536
     huge = f"a mask of {shape[0]} x {shape[1]} takes about {shape[0] * shape[1]}; it may be a zip bomb and was not read"
     if info.flag_bits & 0x1:
@@ -132,7 +144,9 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int
     if len(data) == bound:
         return None, [f"unpacks to more than the {info.file_size} bytes it declares, {huge}"]
     if len(data) != info.file_size:
-        return None, [f"damaged in the zip (declares {info.file_size} bytes, holds {len(data)}): write or copy it again"]
+        return None, [
+            f"damaged in the zip (declares {info.file_size} bytes, holds {len(data)}): write or copy it again"
+        ]
     return _decode(data, shape)
 
 
@@ -241,7 +255,9 @@ def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, lis
             if page.compression not in LOSSLESS:
                 problems.append(f"TIFF compression {int(page.compression)}, expected none, LZW or Deflate")
             if page.is_tiled and page.tilelength * page.tilewidth > 2**24:
-                problems.append(f"TIFF tiles of {page.tilelength} x {page.tilewidth} for {size_text(shape)} pixels")  # a bomb of its own
+                problems.append(
+                    f"TIFF tiles of {page.tilelength} x {page.tilewidth} for {size_text(shape)} pixels"
+                )  # a bomb of its own
             if reason := foreign(header):
                 problems.append(reason)
             if problems:
@@ -282,5 +298,7 @@ def _why_not_a_zip(path: Path, error: Exception) -> str:
     if not start:
         return "the file is empty"
     if start == b"PK\x03\x04":
-        return f"truncated or damaged zip ({printable(str(error))}): its directory cannot be read. Write or copy it again"
+        return (
+            f"truncated or damaged zip ({printable(str(error))}): its directory cannot be read. Write or copy it again"
+        )
     return "not a zip file"

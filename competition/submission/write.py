@@ -56,10 +56,18 @@ def images_of(run: Run) -> Path:
         PosixPath('data/test/images')
     """
     if not run.data_root.is_dir():
-        raise InputError(f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images.")
-    test = [tile for tile in Dataset.open(run.data_root, strict=False, release=run.config.data.release).tiles if tile.split == "test"]
+        raise InputError(
+            f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images."
+        )
+    test = [
+        tile
+        for tile in Dataset.open(run.data_root, strict=False, release=run.config.data.release).tiles
+        if tile.split == "test"
+    ]
     if not test:
-        raise InputError(f"The data of run {run.name} in {run.data_root} have no test images. Give their folder with --images.")
+        raise InputError(
+            f"The data of run {run.name} in {run.data_root} have no test images. Give their folder with --images."
+        )
     return test[0].image.parent
 
 
@@ -78,7 +86,10 @@ def images_there(run: Run) -> bool:
 
 
 def write_submission(
-    masks: Iterable[tuple[str, np.ndarray]], path: str | Path, expected: Mapping[str, tuple[int, int]], manifest: dict[str, Any]
+    masks: Iterable[tuple[str, np.ndarray]],
+    path: str | Path,
+    expected: Mapping[str, tuple[int, int]],
+    manifest: dict[str, Any],
 ) -> Path:
     """Write masks as a flat zip of uncompressed TIFFs, with a manifest `<stem>.json` beside it, and verify it.
 
@@ -111,7 +122,9 @@ def write_submission(
     _check_place(path, expected)  # before the masks, which may take an hour to compute
     packed, problems, foreground = _collect(masks, expected)
     if problems:
-        raise InputError(f"{path} was not written, the masks are not those that the test images ask for:{listing(problems)}")
+        raise InputError(
+            f"{path} was not written, the masks are not those that the test images ask for:{listing(problems)}"
+        )
     with atomic(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name in sorted(packed):
@@ -123,9 +136,13 @@ def write_submission(
                 archive.writestr(info, _encode(mask), zipfile.ZIP_DEFLATED, 9)
         problems = verify_zip(temporary, expected)
         if problems:
-            raise RunError(f"{path} was not written: what reached the disk is not what was meant. Check the disk.{listing(problems)}")
+            raise RunError(
+                f"{path} was not written: what reached the disk is not what was meant. Check the disk.{listing(problems)}"
+            )
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # the manifest takes its place first, so nothing may be left that can make the zip fail
+            os.fsync(
+                file.fileno()
+            )  # the manifest takes its place first, so nothing may be left that can make the zip fail
         pixels = sum(height * width for height, width in expected.values())
         added = {
             "zip": path.name,
@@ -141,11 +158,15 @@ def write_submission(
 def _check_place(path: Path, expected: Mapping[str, tuple[int, int]]) -> None:
     """Refuse, before anything is computed, a path or names that no zip can be written with."""
     if path.suffix.lower() != ".zip" or path.is_dir():
-        raise InputError(f"{path}: expected the name of a file ending in .zip{', found a folder' if path.is_dir() else ''}.")
+        raise InputError(
+            f"{path}: expected the name of a file ending in .zip{', found a folder' if path.is_dir() else ''}."
+        )
     if not expected:
         raise InputError(f"{path} was not written: there is no test image to submit a mask for.")
     if unfit := [
-        printable(name) for name in expected if Path(name).name != name or "\\" in name or not name.lower().endswith((".tif", ".tiff"))
+        printable(name)
+        for name in expected
+        if Path(name).name != name or "\\" in name or not name.lower().endswith((".tif", ".tiff"))
     ]:
         raise InputError(f"{path} was not written: these names are not plain names of TIFF files:{listing(unfit)}")
     # The folder itself is made with the zip, so that a submission that fails leaves nothing behind.
@@ -185,5 +206,7 @@ def _collect(
 def _encode(mask: np.ndarray) -> bytes:
     """Return a mask (H, W) as an uncompressed TIFF without software, date or description."""
     file = io.BytesIO()
-    tifffile.imwrite(file, mask, byteorder="<", photometric="minisblack", rowsperstrip=mask.shape[0], software=False, metadata=None)
+    tifffile.imwrite(
+        file, mask, byteorder="<", photometric="minisblack", rowsperstrip=mask.shape[0], software=False, metadata=None
+    )
     return file.getvalue()

@@ -17,8 +17,8 @@ class Derived:
 
     Attributes:
         sources: The bands it is computed from, which tiles must hold.
-        reach: How many pixels beyond a tile's border count; what lies there is read from the neighbours. None for what is computed from
-            the tile alone, as RMAU-Net has it.
+        reach: How many pixels beyond a tile's border count; what lies there is read from the neighbours. None for what
+            is computed from the tile alone, as RMAU-Net has it.
 
     Example:
         >>> DERIVED["ndvi"].sources, DERIVED["roughness"].reach
@@ -36,8 +36,14 @@ DERIVED: dict[str, Derived] = {
     "ndvi": Derived(("nir", "red")),
     "ndmi": Derived(("nir", "swir1")),
     "nbr": Derived(("nir", "swir2")),
-    **{name: Derived(_RGB) for name in ("gray_rgb", "gaussian_gray", "median_gray", "gradient_rows", "gradient_columns", "canny")},
-    **{name: Derived(_DEM, 1) for name in ("aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature", "roughness")},
+    **{
+        name: Derived(_RGB)
+        for name in ("gray_rgb", "gaussian_gray", "median_gray", "gradient_rows", "gradient_columns", "canny")
+    },
+    **{
+        name: Derived(_DEM, 1)
+        for name in ("aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature", "roughness")
+    },
     **{name: Derived(_DEM, radius) for name, radius in TPI_RADII.items()},
     "local_relief": Derived(_DEM, RELIEF_REACH),
     **{name: Derived(_DEM, 1) for name in ("normal_rows", "normal_columns", "normal_up", "hillshade")},
@@ -54,5 +60,5 @@ right). Aspect is an azimuth, so its cosine points upwards, to the north."""
 
 LATE: dict[str, dict[str, float]] = {"hillshade": {"normal_rows": -0.5, "normal_columns": -0.5, "normal_up": 0.5**0.5}}
 """Bands that are computed when the tile has its final position, since they hang on a direction that does not turn with it: the positive
-part of this sum of other bands. Hillshade is the cosine between the surface's normal and the light, which comes from the north-west
-(azimuth 315°), 45° above the horizon, as cartographers have it."""
+part of this sum of other bands. Hillshade is the cosine between the surface's normal and the light, which comes from
+the north-west (azimuth 315°), 45° above the horizon, as cartographers have it."""

@@ -21,10 +21,10 @@ class Directions:
     Attributes:
         carried: Names of the C bands that are carried; the network's own, if none of them has a direction.
         late: Names of the late bands among the network's.
-        vectors: (row, column, sign) of each vector: positions of its components among the carried bands; the component down the rows is
-            `sign` times that band.
-        fixed: Names of the carried bands whose values mean something that a stretch would destroy: components of vectors, and what a late
-            band is computed from.
+        vectors: (row, column, sign) of each vector: positions of its components among the carried bands; the component
+            down the rows is `sign` times that band.
+        fixed: Names of the carried bands whose values mean something that a stretch would destroy: components of
+            vectors, and what a late band is computed from.
 
     Example:
         >>> directions = Directions(["red", "aspect_sin"])
@@ -40,9 +40,13 @@ class Directions:
         at = {band: i for i, band in enumerate(self.carried)}
         self.vectors = tuple((at[rows], at[columns], sign) for rows, columns, sign in VECTORS if rows in at)
         directed = {self.carried[i] for row, column, _ in self.vectors for i in (row, column)}
-        self.fixed = tuple(band for band in self.carried if band in directed or any(band in LATE[name] for name in self.late))
+        self.fixed = tuple(
+            band for band in self.carried if band in directed or any(band in LATE[name] for name in self.late)
+        )
         self._partner = np.arange(len(self.carried))
-        self._along, self._across = np.zeros((2, 2, len(self.carried)), np.float32)  # first or second component; to and from the other
+        self._along, self._across = np.zeros(
+            (2, 2, len(self.carried)), np.float32
+        )  # first or second component; to and from the other
         for row, column, sign in self.vectors:
             self._partner[[row, column]] = column, row
             self._along[0, row] = self._along[1, column] = 1
@@ -55,10 +59,12 @@ class Directions:
 
         Args:
             image: float32 (..., C).
-            turns: float32 (..., 2, 2), from a vector (down the rows, along the columns) to what it is after the turn; its dimensions but
-                the last two are broadcast to those of the image's pixels.
+            turns: float32 (..., 2, 2), from a vector (down the rows, along the columns) to what it is after the turn;
+                its dimensions but the last two are broadcast to those of the image's pixels.
         """
-        keep = turns[..., 0, 0, None] * self._along[0] + turns[..., 1, 1, None] * self._along[1] + (1 - self._along.sum(0))
+        keep = (
+            turns[..., 0, 0, None] * self._along[0] + turns[..., 1, 1, None] * self._along[1] + (1 - self._along.sum(0))
+        )
         swap = turns[..., 0, 1, None] * self._across[0] + turns[..., 1, 0, None] * self._across[1]
         return image * keep + take(image, self._partner) * swap
 
@@ -69,7 +75,9 @@ class Directions:
             image: float32 (..., C).
             sides: float32 (..., 2), of 1 and -1.
         """
-        return image * (sides[..., 0, None] * self._along[0] + sides[..., 1, None] * self._along[1] + (1 - self._along.sum(0)))
+        return image * (
+            sides[..., 0, None] * self._along[0] + sides[..., 1, None] * self._along[1] + (1 - self._along.sum(0))
+        )
 
 
 def take(image: Any, bands: Any) -> Any:

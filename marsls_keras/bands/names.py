@@ -41,5 +41,7 @@ def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]
         )
     for band in found:
         if band in DERIVED and (lacking := [source for source in DERIVED[band].sources if source not in own]):
-            raise InputError(f"data.bands: {band} is derived from {', '.join(lacking)}, and the tiles have {', '.join(own)}.")
+            raise InputError(
+                f"data.bands: {band} is derived from {', '.join(lacking)}, and the tiles have {', '.join(own)}."
+            )
     return found

@@ -67,7 +67,9 @@ class Elastic(Section):
     @model_validator(mode="after")
     def _unfolded(self) -> Elastic:
         if self.amplitude > self.distance / 4:
-            raise ValueError(f"amplitude ({self.amplitude:g}) must be at most a quarter of distance ({self.distance:g})")
+            raise ValueError(
+                f"amplitude ({self.amplitude:g}) must be at most a quarter of distance ({self.distance:g})"
+            )
         return self
 
 
@@ -149,7 +151,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "blur": {"probability": 0.15},
         "light": {"probability": 0.3},
     },
-    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (0 being one of four, 3/4 of the tiles turn), and CutMix.
+    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (0 being one of four, 3/4 of the tiles turn), and
+    # CutMix.
     "rmau_net": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
     "strong": {
         "affine": {"probability": 0.5, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 45.0},
@@ -206,13 +209,17 @@ class Augmentation(Section):
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
         if isinstance(values, str):
-            raise ValueError(f"expected keys and values, such as {{preset: {values if values in PRESETS else 'flips'}}}")
+            raise ValueError(
+                f"expected keys and values, such as {{preset: {values if values in PRESETS else 'flips'}}}"
+            )
         if not isinstance(values, dict) or "preset" not in values:
             return values
         given = dict(values)
         name = given.pop("preset")
         if not isinstance(name, str) or name not in PRESETS:
-            raise ValueError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}.{did_you_mean(str(name), PRESETS)}")
+            raise ValueError(
+                f"there is no preset {name!r}; known: {', '.join(PRESETS)}.{did_you_mean(str(name), PRESETS)}"
+            )
         merged: dict[str, Any] = dict(PRESETS[name])
         for key, value in given.items():
             inner = merged.get(key)

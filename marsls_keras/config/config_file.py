@@ -46,14 +46,17 @@ def write_config(path: str | Path, config: Config) -> None:
         >>> read_config("config.yaml") == Config()
         True
     """
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120))
+    write_text(
+        path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    )
 
 
 def read_yaml_file(path: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file; an empty file has none.
 
     Raises:
-        InputError: If the file is missing, cannot be read, is no YAML (see `load_yaml`), or does not hold keys and values.
+        InputError: If the file is missing, cannot be read, is no YAML (see `load_yaml`), or does not hold keys and
+            values.
 
     Example:
         >>> Path("mine.yaml").write_text("training: {learning_rate: 1e-3}") and None

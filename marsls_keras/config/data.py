@@ -164,7 +164,9 @@ class Data(Section):
         if unknown_bands(value) or not value or len(set(value)) != len(value):
             known = (*known_bands(), *DERIVED)
             hints = "".join(f" {name} is unknown.{did_you_mean(name, known)}" for name in unknown_bands(value))
-            raise ValueError(f"bands must be all, or one or more different ones of {', '.join(known)}.{hints}".removesuffix("."))
+            raise ValueError(
+                f"bands must be all, or one or more different ones of {', '.join(known)}.{hints}".removesuffix(".")
+            )
         return value
 
     @field_validator("pool")

@@ -65,10 +65,14 @@ def changed_keys(old: Config, new: Config) -> list[str]:
         ['training.epochs: 60 → 30']
     """
     a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
-    return [f"{key}: {a.get(key, 'absent')} → {b.get(key, 'absent')}" for key in sorted(a | b) if a.get(key) != b.get(key)]
+    return [
+        f"{key}: {a.get(key, 'absent')} → {b.get(key, 'absent')}" for key in sorted(a | b) if a.get(key) != b.get(key)
+    ]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+    return {
+        k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
+    }

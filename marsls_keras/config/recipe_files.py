@@ -31,7 +31,9 @@ def recipes() -> list[str]:
         >>> "default" in recipes()
         True
     """
-    return sorted(path.relative_to(recipe_folder()).with_suffix("").as_posix() for path in recipe_folder().rglob("*.yaml"))
+    return sorted(
+        path.relative_to(recipe_folder()).with_suffix("").as_posix() for path in recipe_folder().rglob("*.yaml")
+    )
 
 
 def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
@@ -68,7 +70,9 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
         path = recipe_folder() / f"{name}.yaml"
         if name not in recipes():
             hint = did_you_mean(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
-            raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
+            raise InputError(
+                f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}"
+            )
     values = read_yaml_file(path)
     for setting in settings or []:
         apply_setting(values, setting)

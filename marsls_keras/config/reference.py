@@ -38,7 +38,9 @@ def reference() -> str:
         True
     """
     contents = " · ".join(f"[{name}](#{name})" for name in Recipe.model_fields)
-    return "\n".join([_HEAD, f"Sections: {contents}\n", *(_page(name, field) for name, field in Recipe.model_fields.items())])
+    return "\n".join(
+        [_HEAD, f"Sections: {contents}\n", *(_page(name, field) for name, field in Recipe.model_fields.items())]
+    )
 
 
 def _page(name: str, field: FieldInfo) -> str:
@@ -46,7 +48,9 @@ def _page(name: str, field: FieldInfo) -> str:
     kind = field.annotation
     if _is_section(kind):
         page = f"{field.description}\n\n{_TABLE}" + "\n".join(_rows(name, kind)) + "\n"
-        return f"## {name}\n\n{page}" + (f"\n### Presets of augmentation\n\n{_presets()}" if kind is Augmentation else "")
+        return f"## {name}\n\n{page}" + (
+            f"\n### Presets of augmentation\n\n{_presets()}" if kind is Augmentation else ""
+        )
     page = f"## {name}\n\n{field.description}\n\nDefault: {_default(field)}.\n"
     if name != "search":
         return page
@@ -143,9 +147,13 @@ def _presets() -> str:
 def _strength(value: Any, default: Any) -> str:
     if not isinstance(value, Section):
         return f"{value:g}"
-    strength = {key: list(part) if isinstance(part, tuple) else part for key, part in value if part != getattr(default, key)}
+    strength = {
+        key: list(part) if isinstance(part, tuple) else part for key, part in value if part != getattr(default, key)
+    }
     probability = strength.pop("probability", 0)
-    return f"{probability:g}" + (f" ({', '.join(f'{key} {part}' for key, part in strength.items())})" if strength else "")
+    return f"{probability:g}" + (
+        f" ({', '.join(f'{key} {part}' for key, part in strength.items())})" if strength else ""
+    )
 
 
 if __name__ == "__main__":

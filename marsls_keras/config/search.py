@@ -79,13 +79,18 @@ class Recipe(Config):
     @classmethod
     def _distributions(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError("expected keys of the configuration with what to try, such as {training.learning_rate: [1e-3, 1e-4]}")
+            raise ValueError(
+                "expected keys of the configuration with what to try, such as {training.learning_rate: [1e-3, 1e-4]}"
+            )
         read, wrong = {}, []
         for key, given in value.items():
             try:
                 read[key] = _distribution(given)
             except ValidationError as error:
-                wrong += [": ".join([str(key), *map(str, e["loc"]), e["msg"].removeprefix("Value error, ")]) for e in error.errors()]
+                wrong += [
+                    ": ".join([str(key), *map(str, e["loc"]), e["msg"].removeprefix("Value error, ")])
+                    for e in error.errors()
+                ]
             except ValueError as error:
                 wrong.append(f"{key}: {error}")
         if wrong:
@@ -107,7 +112,9 @@ def _distribution(value: Any) -> Distribution:
     if isinstance(value, dict):
         return Range(**value)
     if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"expected a list of values, or a range such as {{low: 1e-4, high: 1e-2, log: true}}, found {value!r}")
+        raise ValueError(
+            f"expected a list of values, or a range such as {{low: 1e-4, high: 1e-2, log: true}}, found {value!r}"
+        )
     if any(one == other and type(one) is type(other) for i, one in enumerate(value) for other in value[:i]):
         raise ValueError(f"the same value is listed twice in {value!r}")
     return tuple(value)

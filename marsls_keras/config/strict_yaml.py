@@ -42,7 +42,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} is there twice", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -51,7 +53,9 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def load_yaml(text: str, wrong: str) -> Any:
@@ -62,8 +66,9 @@ def load_yaml(text: str, wrong: str) -> Any:
         wrong: What errors begin with, such as "Configuration a.yaml cannot be read".
 
     Raises:
-        InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key twice, or a
-            value that its tag does not allow, such as a date that there is not or a number of thousands of digits.
+        InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key
+            twice, or a value that its tag does not allow, such as a date that there is not or a number of thousands of
+            digits.
 
     Example:
         >>> load_yaml("training: {learning_rate: 1e-3}", "mine.yaml cannot be read")
@@ -75,7 +80,9 @@ def load_yaml(text: str, wrong: str) -> Any:
         ...
     """
     if len(text) > _MOST_CHARACTERS:
-        raise InputError(f"{wrong}: it has {len(text):,} characters, and no configuration has more than {_MOST_CHARACTERS:,}.")
+        raise InputError(
+            f"{wrong}: it has {len(text):,} characters, and no configuration has more than {_MOST_CHARACTERS:,}."
+        )
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

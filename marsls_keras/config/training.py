@@ -216,7 +216,9 @@ class Training(Section):
         if self.swa_epochs > self.epochs:
             raise ValueError(f"swa_epochs ({self.swa_epochs}) must not be more than epochs ({self.epochs})")
         if self.optimizer == "adam" and self.weight_decay:
-            raise ValueError(f"adam has no weight decay: set weight_decay to 0 instead of {self.weight_decay:g}, or optimizer to adamw")
+            raise ValueError(
+                f"adam has no weight decay: set weight_decay to 0 instead of {self.weight_decay:g}, or optimizer to adamw"
+            )
         if self.ema_warmup and self.ema_decay is None:
             raise ValueError("ema_warmup needs an ema_decay")
         return self

@@ -79,7 +79,9 @@ def _explanation(error: Any, kind: type[Config]) -> str:
         if error["type"] == "union_tag_not_found":
             message = f"{dotted}: the key 'name' is missing, which says of what kind it is, such as {{name: cosine}}"
         given = context.get("tag", error["input"])
-        if isinstance(given, str) and (known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))):
+        if isinstance(given, str) and (
+            known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
+        ):
             message = f"{message}.{did_you_mean(given, known)}"
         # A whole section is more than anyone reads, and the message names its keys.
         if len(repr(error["input"])) > 200:
@@ -91,7 +93,10 @@ def _explanation(error: Any, kind: type[Config]) -> str:
     close = nearest_name(str(error["loc"][-1]), known)
     if close is None and len(error["loc"]) == 1:  # a key of a section, without the section
         sections = {name: getattr(field.annotation, "model_fields", {}) for name, field in kind.model_fields.items()}
-        close = next((f"{name}.{key}" for name, keys in sections.items() if (key := nearest_name(str(error["loc"][0]), keys))), None)
+        close = next(
+            (f"{name}.{key}" for name, keys in sections.items() if (key := nearest_name(str(error["loc"][0]), keys))),
+            None,
+        )
     return f"unknown key {dotted}" + (f", did you mean {close}?" if close else f"; known here: {', '.join(known)}")
 
 
@@ -100,5 +105,9 @@ def _known_keys(section: Any, path: tuple[str | int, ...]) -> list[str]:
     if not path:
         return list(section.model_fields)
     field = section.model_fields[path[0]]
-    kinds = {kind.model_fields["name"].default: kind for kind in typing.get_args(field.annotation) if "name" in kind.model_fields}
+    kinds = {
+        kind.model_fields["name"].default: kind
+        for kind in typing.get_args(field.annotation)
+        if "name" in kind.model_fields
+    }
     return _known_keys(kinds[path[1]], path[2:]) if kinds else _known_keys(field.annotation, path[1:])

@@ -65,10 +65,14 @@ class FingerprintRecord(Record):
     bands: dict[Name, _Band]
     reading: Number = 1
 
-    remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what this one was trained on cannot be told without it."
+    remedy: ClassVar[str] = (
+        "Restore the file from a copy, or train another run: what this one was trained on cannot be told without it."
+    )
 
 
-def band_statistics(images: Images, bands: Sequence[str], valid: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+def band_statistics(
+    images: Images, bands: Sequence[str], valid: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
     """Return minimum, 1st percentile, mean, standard deviation, 99th percentile and maximum per band of images (N, H, W, C).
 
     Pixels that are not valid, bool (N, H, W), do not count, unless none is (see `moments_of_valid`).
@@ -85,7 +89,9 @@ def band_statistics(images: Images, bands: Sequence[str], valid: np.ndarray | No
     def extreme(function: Callable, start: float) -> np.ndarray:
         counted = ({} if valid is None else {"where": valid[part][..., None]} for part in chunks(images))
         parts = zip(chunks(images), counted, strict=True)
-        return function([function(images[part], axis=(0, 1, 2), initial=start, **where) for part, where in parts], axis=0)
+        return function(
+            [function(images[part], axis=(0, 1, 2), initial=start, **where) for part, where in parts], axis=0
+        )
 
     low, high = extreme(np.min, np.inf), extreme(np.max, -np.inf)
     mean, std = moments_of_valid(images, valid)
@@ -95,7 +101,9 @@ def band_statistics(images: Images, bands: Sequence[str], valid: np.ndarray | No
     table = {}
     for i, band in enumerate(bands):
         p1, p99 = np.percentile(sample[:, i], (1, 99))
-        numbers = zip(("min", "p1", "mean", "std", "p99", "max"), (low[i], p1, mean[i], std[i], p99, high[i]), strict=True)
+        numbers = zip(
+            ("min", "p1", "mean", "std", "p99", "max"), (low[i], p1, mean[i], std[i], p99, high[i]), strict=True
+        )
         table[band] = {name: round(float(value), 6) for name, value in numbers}
     return table
 

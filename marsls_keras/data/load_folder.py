@@ -60,7 +60,9 @@ def load_with_neighbours(
         (1, 128, 128, 8)
     """
     wanted = (*chosen, *_neighbours(dataset.tiles, chosen, sight))
-    near = _neighbours(dataset.tiles, wanted, 1) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
+    near = (
+        _neighbours(dataset.tiles, wanted, 1) if any(DERIVED[band].reach for band in bands if band in DERIVED) else []
+    )
     tiles = derive(load(Dataset(dataset.root, (*wanted, *near)), release, resize, cache), bands)
     return tiles.subset(range(len(wanted))) if near else tiles
 

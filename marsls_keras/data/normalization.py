@@ -27,9 +27,10 @@ class Normalizer:
 
     Attributes:
         bands: The network's bands, in order.
-        percentiles: Percentiles that a tile's band is stretched between, or None (DualSwinFusionSeg, section "Preprocessing", stage 1).
-        mean: Subtracted, for each of the bands that are carried and then of those that are computed late (`Directions`), which together are
-            `bands` if none of them has a direction; None for no z-score.
+        percentiles: Percentiles that a tile's band is stretched between, or None (DualSwinFusionSeg, section
+            "Preprocessing", stage 1).
+        mean: Subtracted, for each of the bands that are carried and then of those that are computed late
+            (`Directions`), which together are `bands` if none of them has a direction; None for no z-score.
         std: Divided by, likewise.
 
     Example:
@@ -45,7 +46,9 @@ class Normalizer:
     std: tuple[float, ...] | None
 
     @classmethod
-    def fit(cls, images: Images, config: Data, stored: Sequence[str] = BANDS, valid: np.ndarray | None = None) -> Normalizer:
+    def fit(
+        cls, images: Images, config: Data, stored: Sequence[str] = BANDS, valid: np.ndarray | None = None
+    ) -> Normalizer:
         """Return the normalisation with the statistics of these training tiles, which are looked at some at a time.
 
         Args:
@@ -65,7 +68,11 @@ class Normalizer:
         """Return the same bands and stretch with the statistics of these tiles; args as in `fit`."""
         bare = replace(self, mean=None, std=None)
         mean, std = moments_of_valid(images, valid, lambda part: bare.select(bare.apply(part, stored), bare._columns))
-        for row, column, _ in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
+        for (
+            row,
+            column,
+            _,
+        ) in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
             both = [row, column]
             std[both] = np.sqrt((std[both] ** 2 + mean[both] ** 2).mean())
             mean[both] = 0
@@ -108,7 +115,8 @@ class Normalizer:
         for name in self.directions.late:
             here = np.array([name == other for other in names], np.float32)
             total = sum(
-                weight * (carried[..., position[band], None] * scales[band][1] + scales[band][0]) for band, weight in LATE[name].items()
+                weight * (carried[..., position[band], None] * scales[band][1] + scales[band][0])
+                for band, weight in LATE[name].items()
             )
             mean, std = scales[name]
             found = found * (1 - here) + ((total + abs(total)) / 2 - mean) / std * here  # the positive part
@@ -133,7 +141,9 @@ class Normalizer:
     def _scales(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of `_columns`, 0 and 1 without z-score."""
         number = len(self._columns)
-        return (np.zeros(number), np.ones(number)) if self.mean is None else (np.asarray(self.mean), np.asarray(self.std))
+        return (
+            (np.zeros(number), np.ones(number)) if self.mean is None else (np.asarray(self.mean), np.asarray(self.std))
+        )
 
     def restore(self, inputs: np.ndarray) -> np.ndarray:
         """Return network input (..., len(bands)) in the scale of tiles; a percentile stretch stays."""
@@ -152,7 +162,9 @@ class Normalizer:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Normalizer:
         """Return the normalisation that `to_json` gave."""
-        fields = {name: tuple(value[name]) if value[name] is not None else None for name in ("percentiles", "mean", "std")}
+        fields = {
+            name: tuple(value[name]) if value[name] is not None else None for name in ("percentiles", "mean", "std")
+        }
         return cls(bands=tuple(value["bands"]), **fields)
 
 
@@ -220,7 +232,9 @@ class Inputs:
         """Per tile and band the value that becomes 0 and the distance that becomes 1, float32 (N, 1, 1, C); None without percentiles."""
         if self.normalizer.percentiles is None:
             return None
-        parts = [_stretch(self.images[part][..., self.places], self.normalizer.percentiles) for part in chunks(self.images)]
+        parts = [
+            _stretch(self.images[part][..., self.places], self.normalizer.percentiles) for part in chunks(self.images)
+        ]
         low, width = (np.concatenate(values) for values in zip(*parts, strict=True))
         return low, width
 
@@ -247,8 +261,8 @@ def _stretch(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.n
 def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation per band, float64 (C,), of images (n, H, W, C) that come in parts.
 
-    Each part's own are joined by the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
-    variances", 1979), which do not lose digits where the mean is far from zero.
+    Each part's own are joined by the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm
+    for computing sample variances", 1979), which do not lose digits where the mean is far from zero.
 
     Example:
         >>> mean, std = moments([np.array([[[[1.0]], [[3.0]]]])])
@@ -273,8 +287,8 @@ def moments_of_valid(
 
     Args:
         images: The images, looked at some at a time.
-        valid: bool (N, H, W), False where a band had no data and was filled; None if none was. If no pixel is valid, as where one band is
-            missing from all tiles, all of them count.
+        valid: bool (N, H, W), False where a band had no data and was filled; None if none was. If no pixel is valid, as
+            where one band is missing from all tiles, all of them count.
         change: What is done to images (n, H, W, C) before their pixels are chosen.
 
     Example:

@@ -34,8 +34,10 @@ class Splits:
     Attributes:
         cv: "blocks", "geographic", "areas", "holdout" or "official".
         folds: Number of folds.
-        tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always trains).
-        contents: Per tile its content in whatever orientation (`marsls_keras.data.decoded.leaks`); empty in runs of before it was kept.
+        tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always
+            trains).
+        contents: Per tile its content in whatever orientation (`marsls_keras.data.decoded.leaks`); empty in runs of
+            before it was kept.
 
     Example:
         >>> splits = make_splits(tiles, Data(), seed=0)  # doctest: +SKIP
@@ -59,7 +61,9 @@ class Splits:
     def trained_on(self, fold: Fold, tiles: Tiles) -> np.ndarray:
         """Return which tiles the fold trains on, bool (N,): whatever their names, and in whatever orientation."""
         hashes = self.training_hashes(fold)
-        contents = {known for tile, known in zip(self.tiles, self.contents, strict=False) if tile["fold"] != fold} - {""}
+        contents = {known for tile, known in zip(self.tiles, self.contents, strict=False) if tile["fold"] != fold} - {
+            ""
+        }
         seen = np.array([digest in hashes for digest in tiles.hashes], bool)
         return seen | np.array([known.content in contents for known in tiles.traces], bool) if tiles.traces else seen
 
@@ -104,7 +108,9 @@ class SplitsRecord(Record):
     tiles: list[_Tile]
     contents: list[str] = []
 
-    remedy: ClassVar[str] = "Restore the file from a copy, or train another run: what each fold was trained on cannot be told without it."
+    remedy: ClassVar[str] = (
+        "Restore the file from a copy, or train another run: what each fold was trained on cannot be told without it."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> SplitsRecord:
@@ -148,13 +154,14 @@ def require_fold(fold: Fold, config: Data) -> None:
 def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     """Divide the labelled tiles of the pool into folds.
 
-    blocks: block_size x block_size grid cells are one group of a stratified group k-fold on quantile bins of the foreground ratio.
-    geographic: groups are cut, in the order of the raster's longer side, into contiguous regions of about equal numbers of tiles.
-    holdout: one fold, which holds out the share data.holdout of the groups of blocks, drawn at random from those without landslide and
-    from quantile bins of the foreground ratio of the others alike. Tiles without a grid cell are a group each.
-    official: one fold, which trains on train and holds out val.
+    blocks: block_size x block_size grid cells are one group of a stratified group k-fold on quantile bins of the
+    foreground ratio. geographic: groups are cut, in the order of the raster's longer side, into contiguous regions of
+    about equal numbers of tiles. holdout: one fold, which holds out the share data.holdout of the groups of blocks,
+    drawn at random from those without landslide and from quantile bins of the foreground ratio of the others alike.
+    Tiles without a grid cell are a group each. official: one fold, which trains on train and holds out val.
 
-    Copies of a tile in any orientation, and tiles that overlap on the map, are in one group, as the blocks they lie in are.
+    Copies of a tile in any orientation, and tiles that overlap on the map, are in one group, as the blocks they lie in
+    are.
 
     Args:
         tiles: Decoded tiles; those of other splits than the pool's are left out.
@@ -162,8 +169,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
         seed: Seed of the shuffling.
 
     Raises:
-        InputError: If the pool is empty or lacks masks, there are fewer groups than folds, or train and val share a group where they are
-            the folds.
+        InputError: If the pool is empty or lacks masks, there are fewer groups than folds, or train and val share a
+            group where they are the folds.
 
     Example:
         >>> make_splits(tiles, Data(cv="holdout", holdout=0.3), seed=0).folds  # doctest: +SKIP
@@ -176,10 +183,14 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     chosen = [i for i, ref in enumerate(tiles.refs) if ref.split in wanted]
     unlabelled = [str(tiles.refs[i].image) for i in chosen if not tiles.refs[i].labelled]
     if unlabelled:
-        raise InputError(f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool.")
+        raise InputError(
+            f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool."
+        )
     refs = [tiles.refs[i] for i in chosen]
     if config.cv in ("geographic", "areas") and not RELEASES[tiles.release].layout.grid:
-        raise InputError(f"data.cv {config.cv} needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout.")
+        raise InputError(
+            f"data.cv {config.cv} needs to know where tiles lie; {tiles.release} does not tell. Use blocks or holdout."
+        )
     pool = tiles.subset(chosen) if len(chosen) < len(tiles) else tiles
     blocks = blocks_of(pool.refs, pool.traces, config.block_size)
     ratio = tiles.masks[chosen].mean(axis=(1, 2))
@@ -195,7 +206,11 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
         number = len(set(blocks))
         if number < config.folds:
             joined = len({block_of(ref, config.block_size) for ref in refs}) - number
-            why = f" {joined} blocks are of others, whose tiles overlap theirs on the map or are copies." if joined else ""
+            why = (
+                f" {joined} blocks are of others, whose tiles overlap theirs on the map or are copies."
+                if joined
+                else ""
+            )
             raise InputError(
                 f"{len(refs)} tiles in {number} block(s) cannot be divided into {config.folds} folds.{why} Lower data.folds or block_size."
             )
@@ -218,14 +233,16 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
 def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
     """Return a fold for each tile, whole connected areas held out in turn: int (N,).
 
-    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more areas than folds,
-    the largest goes first, each to the fold with the fewest tiles so far.
+    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more
+    areas than folds, the largest goes first, each to the fold with the fewest tiles so far.
 
     Raises:
         InputError: If a tile has no grid cell, or all are one area.
     """
     if any(ref.cell is None for ref in refs):
-        raise InputError("data.cv areas needs to know where tiles lie, and some names do not tell. Use blocks or holdout.")
+        raise InputError(
+            "data.cv areas needs to know where tiles lie, and some names do not tell. Use blocks or holdout."
+        )
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import KDTree
@@ -239,7 +256,9 @@ def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(refs), len(refs)))
     number, area = connected_components(links, directed=False)
     if number < 2:
-        raise InputError(f"data.cv areas: all {len(refs)} tiles are one connected area. Use geographic, which cuts it into regions.")
+        raise InputError(
+            f"data.cv areas: all {len(refs)} tiles are one connected area. Use geographic, which cuts it into regions."
+        )
     sizes, held = np.bincount(area), np.zeros(min(folds, number), int)
     fold_of = np.zeros(number, int)
     for largest in np.argsort(-sizes, kind="stable"):
@@ -277,7 +296,11 @@ def _require_apart(pool: Tiles) -> None:
     """
     ids = groups(pool.traces, [ref.id for ref in pool.refs])
     train = {known: ref for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "train"}
-    shared = [(train[known].image, ref.image) for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "val" and known in train]
+    shared = [
+        (train[known].image, ref.image)
+        for known, ref in zip(ids, pool.refs, strict=True)
+        if ref.split == "val" and known in train
+    ]
     if shared:
         raise InputError(
             f"data.cv official: {len(shared)} tile(s) of val are copies of tiles of train or share ground with them, such as "
@@ -287,7 +310,9 @@ def _require_apart(pool: Tiles) -> None:
 
 
 def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which a wrong number of a fold need not wait for
+    from sklearn.model_selection import (
+        StratifiedGroupKFold,
+    )  # takes a second, which a wrong number of a fold need not wait for
 
     # No more bins than each fold can have a tile of.
     edges = np.quantile(ratio, np.linspace(0, 1, min(_RATIO_BINS, len(ratio) // folds) + 1)[1:-1])
@@ -310,7 +335,9 @@ def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> 
     mean = np.bincount(member, ratio) / np.bincount(member)
     least = min(round(share * len(names)), len(names) - round(share * len(names)))
     if least < 1:
-        raise InputError(f"data.holdout {share:g} of {len(names)} block(s) leaves none to train on or none to hold out.")
+        raise InputError(
+            f"data.holdout {share:g} of {len(names)} block(s) leaves none to train on or none to hold out."
+        )
     strata = np.zeros(len(names), int)
     for bins in range(_RATIO_BINS, 0, -1):  # as many as let each be on both sides
         edges = np.quantile(mean[mean > 0], np.linspace(0, 1, bins + 1)[1:-1]) if mean.any() else np.empty(0)
@@ -330,7 +357,9 @@ def _regions(refs: list[TileRef], blocks: list[str], folds: int, size: int) -> n
     longer = int(np.argmax(np.ptp(cells, axis=0)))
     members = {block: [i for i, name in enumerate(blocks) if name == block] for block in dict.fromkeys(blocks)}
     # Blocks in the order of their raster, then along the longer side, then across it.
-    order = sorted(members, key=lambda b: (refs[members[b][0]].raster, *(cells[members[b][0]] // size)[[longer, 1 - longer]]))
+    order = sorted(
+        members, key=lambda b: (refs[members[b][0]].raster, *(cells[members[b][0]] // size)[[longer, 1 - longer]])
+    )
     region: dict[str, int] = {}
     before, last = 0, -1
     for i, block in enumerate(order):

@@ -3,7 +3,15 @@
 To add one, write a file that ends in `RELEASE = Release(…)` and name it in `registry.py`.
 """
 
-from marsls_keras.datasets.registry import RELEASES, grid_key, known_bands, layouts, register, releases_of, unknown_bands
+from marsls_keras.datasets.registry import (
+    RELEASES,
+    grid_key,
+    known_bands,
+    layouts,
+    register,
+    releases_of,
+    unknown_bands,
+)
 from marsls_keras.datasets.release import Release
 
 __all__ = ["RELEASES", "Release", "grid_key", "known_bands", "layouts", "register", "releases_of", "unknown_bands"]

@@ -5,7 +5,17 @@ Scale and offset per band are those that turn its raw values into MMLSv2's.
 
 from __future__ import annotations
 
-from marsls_keras.datasets.mars import ANOTHER, CELL, LAYOUT, SLOPE_DEGREES, border, geo_tags, is_canonical, is_patch, without_border
+from marsls_keras.datasets.mars import (
+    ANOTHER,
+    CELL,
+    LAYOUT,
+    SLOPE_DEGREES,
+    border,
+    geo_tags,
+    is_canonical,
+    is_patch,
+    without_border,
+)
 from marsls_keras.datasets.release import Release, StoredTile, SyntheticFile, SyntheticForm, SyntheticTile
 from marsls_keras.errors import InputError
 from marsls_keras.lazy_imports import np
@@ -23,12 +33,16 @@ def _claims(tile: StoredTile) -> bool:
         return False
     found = f"{tile.path}: values from {low:g} to {high:g}"
     if np.issubdtype(tile.kind, np.integer):
-        raise InputError(f"{found} of {tile.kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {ANOTHER}")
+        raise InputError(
+            f"{found} of {tile.kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {ANOTHER}"
+        )
     for position, band in enumerate(RELEASE.order):
         scale, offset = RELEASE.scale[position], RELEASE.offset[position]
         values = tile.image[..., position]
         least, most = float(np.nanmin(values, initial=np.inf)), float(np.nanmax(values, initial=-np.inf))
-        if least < offset - 4 * scale or most > offset + 5 * scale:  # other regions are steeper or higher, but not by that much
+        if (
+            least < offset - 4 * scale or most > offset + 5 * scale
+        ):  # other regions are steeper or higher, but not by that much
             raise InputError(
                 f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], and the challenge has about {offset:g} to "
                 f"{offset + scale:g} in its band {position + 1}, {band}, found {least:g} to {most:g}. {ANOTHER}"
@@ -44,7 +58,9 @@ def _files(tile: SyntheticTile) -> list[SyntheticFile]:
     options = {"photometric": "minisblack", "compression": "lzw", "metadata": None}
     no_data = (42113, "s", 0, "-3.4028234663852886e+38", True)
     return [
-        SyntheticFile(f"{tile.split}/images/{name}", image, {**options, "planarconfig": "contig", "extratags": [*tags, no_data]}),
+        SyntheticFile(
+            f"{tile.split}/images/{name}", image, {**options, "planarconfig": "contig", "extratags": [*tags, no_data]}
+        ),
         SyntheticFile(f"{tile.split}/masks/{name}", tile.mask, {**options, "extratags": tags}),
     ]
 

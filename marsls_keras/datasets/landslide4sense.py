@@ -22,7 +22,20 @@ from marsls_keras.datasets.release import Release, SyntheticFile, SyntheticForm,
 from marsls_keras.lazy_imports import np
 
 SENTINEL = (
-    *("coastal", "blue", "green", "red", "red_edge1", "red_edge2", "red_edge3", "nir", "water_vapour", "cirrus", "swir1", "swir2"),
+    *(
+        "coastal",
+        "blue",
+        "green",
+        "red",
+        "red_edge1",
+        "red_edge2",
+        "red_edge3",
+        "nir",
+        "water_vapour",
+        "cirrus",
+        "swir1",
+        "swir2",
+    ),
     *("slope", "dem"),
 )
 """The bands: B1 to B12 by what Sentinel-2 measures there (RMAU-Net, Table I), slope (B13) and height (B14)."""
@@ -31,7 +44,11 @@ _FOLDERS = {"train": ("TrainData", "train"), "val": ("ValidData", "validation"),
 
 _MIX = {
     **{band: {band: 1.0} for band in (*RGB, "slope", "dem")},
-    **{"coastal": {"blue": 0.9, "gray": 0.1}, "water_vapour": {"thermal": 1.0}, "cirrus": {"thermal": 0.3, "blue": 0.2}},
+    **{
+        "coastal": {"blue": 0.9, "gray": 0.1},
+        "water_vapour": {"thermal": 1.0},
+        "cirrus": {"thermal": 0.3, "blue": 0.2},
+    },
     **{f"red_edge{i}": {"red": 1 - i / 4, "gray": i / 4} for i in (1, 2, 3)},
     **{"nir": {"gray": 0.8, "red": 0.2}, "swir1": {"thermal": 0.5, "red": 0.5}, "swir2": {"thermal": 0.7, "red": 0.3}},
 }
@@ -55,7 +72,9 @@ def _number(file: Path) -> int | None:
 
 
 def _files(tile: SyntheticTile) -> list[SyntheticFile]:
-    bands = [sum(weight * tile.image[..., BANDS.index(source)] for source, weight in _MIX[band].items()) for band in SENTINEL]
+    bands = [
+        sum(weight * tile.image[..., BANDS.index(source)] for source, weight in _MIX[band].items()) for band in SENTINEL
+    ]
     folder, number = _FOLDERS[tile.split][0], tile.index + 1
     # The published tiles are around 1 in every band.
     return [

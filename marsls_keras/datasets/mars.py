@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from marsls_keras.bands.names import BANDS
 from marsls_keras.datasets.layout import TIFF, Layout, in_splits
@@ -42,7 +43,36 @@ ANOTHER = "The file is damaged, marks no-data in an unknown way, or is of anothe
 _CANONICAL = 1.5
 _ORIGIN = (-4_500_000.0, -200_000.0)  # map x, y of the corner of tile (0, 0)
 _GEO_KEYS = (
-    *(1, 1, 0, 20, 1024, 0, 1, 1, 1025, 0, 1, 1, 1026, 34737, 29, 0, 2048, 0, 1, 32767, 2049, 34737, 125, 29, 2050, 0, 1, 32767),
+    *(
+        1,
+        1,
+        0,
+        20,
+        1024,
+        0,
+        1,
+        1,
+        1025,
+        0,
+        1,
+        1,
+        1026,
+        34737,
+        29,
+        0,
+        2048,
+        0,
+        1,
+        32767,
+        2049,
+        34737,
+        125,
+        29,
+        2050,
+        0,
+        1,
+        32767,
+    ),
     *(2054, 0, 1, 9102, 2056, 0, 1, 32767, 2057, 34736, 1, 5, 2058, 34736, 1, 6, 2061, 34736, 1, 7, 3072, 0, 1, 32767),
     *(3074, 0, 1, 32767, 3075, 0, 1, 17, 3076, 0, 1, 9001, 3078, 34736, 1, 2, 3082, 34736, 1, 3, 3083, 34736, 1, 4),
     *(3088, 34736, 1, 1, 3089, 34736, 1, 0),
@@ -110,7 +140,7 @@ def without_border(image: np.ndarray, index: int) -> np.ndarray:
     return image
 
 
-def geo_tags(cell: tuple[int, int], size: int) -> list[tuple]:
+def geo_tags(cell: tuple[int, int], size: int) -> list[tuple[Any, ...]]:
     """Return the GeoTIFF tags of a grid cell, Mars equidistant cylindrical, as `tifffile.imwrite` takes them.
 
     Args:

@@ -27,7 +27,9 @@ def _claims(tile: StoredTile) -> bool:
         return False
     if is_canonical(tile):
         return True
-    raise InputError(f"{tile.path}: values from {low:g} to {high:g}; a tile of mmls_v1, as its name says, has values in [0, 1]. {ANOTHER}")
+    raise InputError(
+        f"{tile.path}: values from {low:g} to {high:g}; a tile of mmls_v1, as its name says, has values in [0, 1]. {ANOTHER}"
+    )
 
 
 def _files(tile: SyntheticTile) -> list[SyntheticFile]:
@@ -37,7 +39,8 @@ def _files(tile: SyntheticTile) -> list[SyntheticFile]:
     thermal[:] = _THERMAL[0] + _THERMAL[1] * thermal
     thermal[_seam(tile.index, image.shape[0])] = 0
     folder, letter = _FOLDERS[tile.split], "T" if tile.split == "test" else ""
-    # One page per row of pixels: how tifffile writes an array with seven values in the last place, and how these files are.
+    # One page per row of pixels: how tifffile writes an array with seven values in the last place, and how these files
+    # are.
     stored, options = RELEASE.from_canonical(image), {"photometric": "minisblack"}
     return [
         SyntheticFile(f"{folder}/images/Image{letter}_patch_{row}_{col}.tif", stored, options),

@@ -9,7 +9,12 @@ from marsls_keras.datasets.release import Release, SyntheticFile, SyntheticForm,
 
 def _files(tile: SyntheticTile) -> list[SyntheticFile]:
     name = f"col{tile.cell[1]:05d}_row{tile.cell[0]:05d}.tif"
-    options = {"photometric": "minisblack", "compression": "lzw", "metadata": None, "extratags": geo_tags(tile.cell, tile.image.shape[0])}
+    options = {
+        "photometric": "minisblack",
+        "compression": "lzw",
+        "metadata": None,
+        "extratags": geo_tags(tile.cell, tile.image.shape[0]),
+    }
     image = without_border(tile.image, tile.index)
     return [
         SyntheticFile(f"{tile.split}/images/{name}", image, {**options, "planarconfig": "contig"}),

@@ -30,9 +30,13 @@ def register(release: Release) -> None:
     if release.name in RELEASES or release.name == "auto":
         raise ValueError(f"There is a release {release.name!r} already.")
     if sorted(release.order) != sorted(release.bands) or len(set(release.bands)) != len(release.bands):
-        raise ValueError(f"order and bands of {release.name} should hold the same bands, each once. Received: {release.order}")
+        raise ValueError(
+            f"order and bands of {release.name} should hold the same bands, each once. Received: {release.order}"
+        )
     if any(len(values) not in (0, len(release.order)) for values in (release.scale, release.offset)):
-        raise ValueError(f"scale and offset of {release.name} should have one number a band, or none. Received: {release.scale}")
+        raise ValueError(
+            f"scale and offset of {release.name} should have one number a band, or none. Received: {release.scale}"
+        )
     RELEASES[release.name] = release
 
 

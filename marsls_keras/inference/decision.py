@@ -49,7 +49,8 @@ class DecisionError(InputError):
 class Decision:
     """How mean probabilities become masks.
 
-    It is immutable and hashable. `decision[element]` is the value of an element; those that code reads by name are properties.
+    It is immutable and hashable. `decision[element]` is the value of an element; those that code reads by name are
+    properties.
 
     Attributes:
         values: (name, value) of each element, in the order in which they act.
@@ -162,14 +163,16 @@ class Decision:
         """Return the decision with all that makes masks of the mean probability left plain; equal ones have the same mean."""
         return Decision(**self.averaging_values())
 
-    def segment(self, probability: np.ndarray, refs: Sequence[TileRef], size: tuple[int, ...] | None = None) -> np.ndarray:
+    def segment(
+        self, probability: np.ndarray, refs: Sequence[TileRef], size: tuple[int, ...] | None = None
+    ) -> np.ndarray:
         """Return the masks of tiles.
 
         Args:
             probability: Mean probability (N, H, W), float32, at the tiles' own size.
             refs: The tiles, N of them. Across their borders nothing is known but these.
-            size: Height and width that the networks saw, where `data.resize` is another size: areas were chosen in its pixels, and are
-                scaled.
+            size: Height and width that the networks saw, where `data.resize` is another size: areas were chosen in its
+                pixels, and are scaled.
 
         Returns:
             uint8 of {0, 1}, of the same shape.
@@ -203,7 +206,8 @@ class Decision:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield probability, float32 (H, W), and mask, uint8 (H, W) of {0, 1}, of each tile at its own size.
 
-        Tiles of different sizes are not those of one grid, so each is segmented for itself, as one without known neighbours.
+        Tiles of different sizes are not those of one grid, so each is segmented for itself, as one without known
+        neighbours.
 
         Args:
             small: Mean probability (N, h, w), float32, at the size that the networks saw.
@@ -222,8 +226,8 @@ class Decision:
     def fit(self, refs: Sequence[TileRef]) -> Decision:
         """Return the decision as it can be followed on some tiles.
 
-        Where it is not known where each tile lies, views of windows become those of single tiles, and post-processing ends at their
-        borders. What score to expect is then unknown.
+        Where it is not known where each tile lies, views of windows become those of single tiles, and post-processing
+        ends at their borders. What score to expect is then unknown.
 
         Args:
             refs: The tiles.
@@ -291,8 +295,8 @@ class Decision:
         """Read decision.json.
 
         Raises:
-            DecisionError: If it is missing, damaged, not of the form, or was edited since it was sealed: the scores in it would be those of
-                another decision.
+            DecisionError: If it is missing, damaged, not of the form, or was edited since it was sealed: the scores in
+                it would be those of another decision.
         """
         try:
             content = read_json(path)
@@ -347,4 +351,6 @@ class Decision:
         except InputError as error:
             raise DecisionError(str(error)) from None
         values = {name: content[name] for name in ELEMENTS if name in content}
-        return cls(Tuning.model_validate({key: value for key, value in content.items() if key not in ELEMENTS}), **values)
+        return cls(
+            Tuning.model_validate({key: value for key, value in content.items() if key not in ELEMENTS}), **values
+        )

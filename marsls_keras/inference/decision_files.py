@@ -42,13 +42,13 @@ def plain_decision(runs: Sequence[Run]) -> Decision:
 def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> Decision | None:
     """Return the decision of runs for a purpose, or None if they were not tuned.
 
-    Without one for this purpose it is the one for the other, as its `purpose` tells. Without a purpose it is the one for a region, if there
-    is one. The decision of a refit on all tiles is the one that was taken on the folds, as far as they are still there: nothing else says
-    anything about it.
+    Without one for this purpose it is the one for the other, as its `purpose` tells. Without a purpose it is the one
+    for a region, if there is one. The decision of a refit on all tiles is the one that was taken on the folds, as far
+    as they are still there: nothing else says anything about it.
 
     Raises:
-        DecisionError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so that the decision is
-            about other weights.
+        DecisionError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so
+            that the decision is about other weights.
         ValueError: If there is no such purpose.
 
     Example:

@@ -26,8 +26,8 @@ class Figures(_Reported):
     Attributes:
         scores: Scores of the pooled counts.
         interval: 95 % interval of the mIoU; None where there is one block only.
-        regions: How the scores differ between regions (`marsls_keras.intervals.region_spread`); not set where folds are no regions, None
-            where there is one region only.
+        regions: How the scores differ between regions (`marsls_keras.intervals.region_spread`); not set where folds are
+            no regions, None where there is one region only.
 
     Example:
         >>> one = Scores(miou=1, iou_fg=1, iou_bg=1, f1=1, precision=1, recall=1)
@@ -168,8 +168,8 @@ class Tuning(Record):
         runs: Names of the runs that were tuned together.
         folds: Folds whose out-of-fold predictions were used.
         members: SHA-256 of the weights of each fold, by run and fold.
-        purpose: What the decision is for; key "for". Files of earlier versions do not have it: what was chosen on isolated folds is for a
-            region.
+        purpose: What the decision is for; key "for". Files of earlier versions do not have it: what was chosen on
+            isolated folds is for a region.
         isolated: Whether the tiles of a fold were taken for all that there are of their picture.
         expected: Figures to expect on new tiles; None where nothing is known.
         baseline: Figures of the plain decision.
@@ -215,7 +215,9 @@ class Tuning(Record):
     @model_validator(mode="after")
     def _agree(self) -> Tuning:
         if set(self.members) != set(self.runs):
-            raise ValueError(f"members should be those of the runs {', '.join(self.runs)}, found {', '.join(self.members) or 'none'}")
+            raise ValueError(
+                f"members should be those of the runs {', '.join(self.runs)}, found {', '.join(self.members) or 'none'}"
+            )
         folds = sorted(map(str, self.folds))
         if wrong := [run for run, digests in self.members.items() if sorted(digests) != folds]:
             raise ValueError(f"members.{wrong[0]} should have the weights of the folds {', '.join(folds)}")
@@ -245,7 +247,8 @@ def decision_form() -> type[Record]:
 @lru_cache(maxsize=4)
 def _form(elements: tuple[Element[Any], ...]) -> type[Record]:
     fields: dict[str, Any] = {
-        element.name: (element.form, Field() if element.required else Field(default=element.default)) for element in elements
+        element.name: (element.form, Field() if element.required else Field(default=element.default))
+        for element in elements
     }
     return create_model("DecisionFile", __base__=_DecisionFile, **fields)
 

@@ -32,9 +32,11 @@ class Prediction(NamedTuple):
         probability: Mean landslide probability, float32 (N, H, W).
         seen: Number of tiles that some member was trained on.
         leaked: Images of the tiles that every member was trained on.
-        landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a head for it.
-        variance: Population variance of the landslide probability over the members and views that predict a tile, by their weights, float32
-            (N, H, W) in [0, 0.25]; of probabilities, whatever is averaged. None unless asked for.
+        landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a
+            head for it.
+        variance: Population variance of the landslide probability over the members and views that predict a tile, by
+            their weights, float32 (N, H, W) in [0, 0.25]; of probabilities, whatever is averaged. None unless asked
+            for.
     """
 
     probability: np.ndarray
@@ -55,9 +57,10 @@ def predict_ensemble(
 ) -> Prediction:
     """Predict tiles with all members and views, and average.
 
-    A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were not: otherwise the
-    prediction of labelled tiles would be better than that of new ones, and their score a lie. Where every member was, all of them predict
-    it, and the tile is named in `leaked`. Weights count among the members that predict a tile; those of a run of weight 0 are not asked.
+    A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were
+    not: otherwise the prediction of labelled tiles would be better than that of new ones, and their score a lie. Where
+    every member was, all of them predict it, and the tile is named in `leaked`. Weights count among the members that
+    predict a tile; those of a run of weight 0 are not asked.
 
     Args:
         runs: Runs whose folds are the members.
@@ -150,7 +153,9 @@ def refuse_leaked(leaked: list[str]) -> None:
         >>> refuse_leaked([])
     """
     if leaked:
-        raise InputError(f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}")
+        raise InputError(
+            f"{len(leaked)} tiles were in the training data of every fold that is used:{listing(leaked, 5)}"
+        )
 
 
 def tell_leaked(leaked: list[str]) -> None:

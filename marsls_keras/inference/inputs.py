@@ -33,7 +33,9 @@ def purpose_of(images: Dataset, run: Run) -> Purpose:
     """
     root = run.data_root
     try:
-        found = images.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
+        found = images.located_in(
+            Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts)
+        )
     except InputError:
         logger.info(
             f"The run's data are no longer in {root}, or damaged, so nobody can tell where these images lie: taken for a new region."
@@ -42,12 +44,19 @@ def purpose_of(images: Dataset, run: Run) -> Purpose:
     labelled = {(tile.raster, *tile.cell) for tile in found.tiles if tile.cell is not None and tile.labelled}
     near = [
         tile.cell is not None
-        and any((tile.raster, tile.cell[0] + i, tile.cell[1] + j) in labelled for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j)
+        and any(
+            (tile.raster, tile.cell[0] + i, tile.cell[1] + j) in labelled
+            for i in (-1, 0, 1)
+            for j in (-1, 0, 1)
+            if i or j
+        )
         for tile in found.tiles[: len(images.tiles)]
     ]
     if 2 * sum(near) >= len(near):
         return Purpose.PUBLISHED
-    logger.info(f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region.")
+    logger.info(
+        f"These images lie outside the pictures of the labelled tiles in {root}: the decision is the one for a new region."
+    )
     return Purpose.REGION
 
 
@@ -78,7 +87,8 @@ def read_images(images: Path, release: str, runs: Sequence[Run], view_set: str) 
     """Read a folder of image tiles that these runs can predict, and the tiles around that windows of a set of views see.
 
     Raises:
-        InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind of release.
+        InputError: If the folder is missing or empty, a file is damaged, names clash, or the tiles are of another kind
+            of release.
     """
     folder, data = Dataset.from_images(images), runs[0].config.data
     sight = cells_seen(view_set, folder.tiles[0], release, data.resize)
@@ -93,11 +103,15 @@ def surrounded(folder: Dataset, run: Run) -> Dataset:
     if not stitchable(folder.tiles):
         return folder
     try:
-        found = folder.located_in(Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts))
+        found = folder.located_in(
+            Dataset.open(root, release=run.config.data.release, conflicts=run.config.data.conflicts)
+        )
     except InputError:  # the run's data are gone or damaged, and can be done without
         found = folder
     if len(found.tiles) > number:
-        logger.info(f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too.")
+        logger.info(
+            f"These images lie in the picture that the tiles in {root} were cut from: windows see those around them, too."
+        )
         return found
     logger.info(f"Windows see these {number} images only: no neighbours of theirs are known in {root}.")
     return folder

@@ -85,12 +85,15 @@ def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
     return model
 
 
-def predict_views(member: Member, images: Images, views: Sequence[str], stored: Sequence[str] = BANDS) -> Iterator[ViewPrediction]:
+def predict_views(
+    member: Member, images: Images, views: Sequence[str], stored: Sequence[str] = BANDS
+) -> Iterator[ViewPrediction]:
     """Yield, view after view, the landslide probability of canonical tiles, with the view inverted.
 
     Args:
         member: A trained fold.
-        images: float32 (N, H, W, C), canonical, not normalised; in memory or on disk, they become network input some at a time.
+        images: float32 (N, H, W, C), canonical, not normalised; in memory or on disk, they become network input some at
+            a time.
         views: Names of views.
         stored: Names of the C bands; those of a Mars tile by default.
 
@@ -113,7 +116,8 @@ def predict_views(member: Member, images: Images, views: Sequence[str], stored: 
     parts = list(chunks(images, batch))
 
     def normalized(part: slice) -> np.ndarray:
-        # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after it.
+        # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after
+        # it.
         return member.normalizer.apply(images[part], stored)
 
     only = normalized(parts[0]) if len(parts) == 1 else None
@@ -134,7 +138,8 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
         member: A trained fold.
         inputs: The bands that are carried, float32 (N, H, W, C).
         view: Name of a view.
-        batch: How many are predicted at a time; the last ones are filled up, since every other number costs a compilation of its own.
+        batch: How many are predicted at a time; the last ones are filled up, since every other number costs a
+            compilation of its own.
 
     Returns:
         Probabilities, float32 (N, H, W).

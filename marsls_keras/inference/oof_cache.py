@@ -17,9 +17,10 @@ def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weigh
     Args:
         path: File.
         ids: Ids of the N held-out tiles.
-        views: Prediction per view; probabilities of pixels are kept as float16, whose step of 0.0005 near 1 is finer than a threshold
-            bin, and rounded down, so that the masks at threshold 0.5, and with them the scores in metrics.json, are the same before and
-            after. Those of whole tiles, where there are any, are kept as they are.
+        views: Prediction per view; probabilities of pixels are kept as float16, whose step of 0.0005 near 1 is finer
+            than a threshold bin, and rounded down, so that the masks at threshold 0.5, and with them the scores in
+            metrics.json, are the same before and after. Those of whole tiles, where there are any, are kept as they
+            are.
         weights_sha256: Digest of the weights that made them.
 
     Raises:
@@ -37,11 +38,13 @@ def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weigh
         np.savez(temporary, ids=np.array(ids), weights=np.array(weights_sha256), **arrays)
 
 
-def load_oof(path: Path, ids: list[str], weights_sha256: str, size: tuple[int, int] | None = None) -> dict[str, ViewPrediction]:
+def load_oof(
+    path: Path, ids: list[str], weights_sha256: str, size: tuple[int, int] | None = None
+) -> dict[str, ViewPrediction]:
     """Return the prediction per view, in the order of `ids`; probabilities of pixels are float16.
 
-    Empty if there is no such file, or it is damaged, of other tiles (or, where it is given, another size of them) or of other weights:
-    predictions can always be made again.
+    Empty if there is no such file, or it is damaged, of other tiles (or, where it is given, another size of them) or of
+    other weights: predictions can always be made again.
 
     Example:
         >>> load_oof(Path("/tmp/missing.npz"), ["train/a"], "ab" * 32)
@@ -61,7 +64,12 @@ def load_oof(path: Path, ids: list[str], weights_sha256: str, size: tuple[int, i
 def _sound(seen: ViewPrediction, number: int, size: tuple[int, int] | None) -> bool:
     """Return whether a prediction has the form that `save_oof` gives it; what is no number in it was no number when it was made."""
     shape = seen.probability.shape
-    if seen.probability.dtype != np.float16 or len(shape) != 3 or shape[0] != number or (size is not None and shape[1:] != tuple(size)):
+    if (
+        seen.probability.dtype != np.float16
+        or len(shape) != 3
+        or shape[0] != number
+        or (size is not None and shape[1:] != tuple(size))
+    ):
         return False
     arrays = [seen.probability, *([] if seen.landslide is None else [seen.landslide])]
     if seen.landslide is not None and (seen.landslide.dtype != np.float32 or seen.landslide.shape != (number,)):

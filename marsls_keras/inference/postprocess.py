@@ -12,16 +12,19 @@ LANDSLIDE[1] = 1
 HOLE = np.zeros((3, 3, 3), np.uint8)
 """Neighbourhood of background pixels: four of the same tile.
 
-Of two neighbourhoods that differ like this (8 and 4), a ring of landslide always parts the hole within from what is outside, and what lies
-around what is a tree; with the same for both, a diagonal would be crossed by both or by neither.
+Of two neighbourhoods that differ like this (8 and 4), a ring of landslide always parts the hole within from what is
+outside, and what lies around what is a tree; with the same for both, a diagonal would be crossed by both or by neither.
 """
 HOLE[1] = ndimage.generate_binary_structure(2, 1)
 
 
-def postprocess(masks: np.ndarray, min_area: float = 0, max_hole: float = 0, known: np.ndarray | None = None) -> np.ndarray:
+def postprocess(
+    masks: np.ndarray, min_area: float = 0, max_hole: float = 0, known: np.ndarray | None = None
+) -> np.ndarray:
     """Fill small holes of masks, then remove small components.
 
-    What lies in a filled hole becomes part of the component around it, so that components are measured as they are seen in the end.
+    What lies in a filled hole becomes part of the component around it, so that components are measured as they are seen
+    in the end.
 
     Args:
         masks: Masks (N, H, W) or one (H, W), nonzero is landslide.
@@ -43,8 +46,9 @@ def postprocess(masks: np.ndarray, min_area: float = 0, max_hole: float = 0, kno
 def fill_holes(masks: np.ndarray, max_hole: float, known: np.ndarray | None = None) -> np.ndarray:
     """Fill the small holes of masks.
 
-    A hole is background that is joined over the sides of pixels and has landslide all around it. One that touches the edge of what is known
-    is left as it is: nobody can tell how large it is. So the same size is right for a part of a picture as for the whole.
+    A hole is background that is joined over the sides of pixels and has landslide all around it. One that touches the
+    edge of what is known is left as it is: nobody can tell how large it is. So the same size is right for a part of a
+    picture as for the whole.
 
     Args:
         masks: Masks (N, H, W) or one (H, W), nonzero is landslide.

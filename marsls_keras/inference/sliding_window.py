@@ -30,7 +30,8 @@ def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequen
         views: Names of views, those of single tiles and those of windows.
 
     Raises:
-        InputError: If the network cannot take tiles or windows of this size, or the tiles do not lie on a grid and a view is of windows.
+        InputError: If the network cannot take tiles or windows of this size, or the tiles do not lie on a grid and a
+            view is of windows.
 
     Example:
         >>> seen = next(predict_tiles(member, tiles, np.arange(3), ["identity@256/128"]))  # doctest: +SKIP
@@ -46,7 +47,9 @@ def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequen
             continue
         config = member.run.config.model
         # Whether there is any landslide in a tile is asked of the tile: a window may have some beside it.
-        landslide = [seen.landslide for seen in alone] if has_detection(config.name, config.options) else [None] * len(names)
+        landslide = (
+            [seen.landslide for seen in alone] if has_detection(config.name, config.options) else [None] * len(names)
+        )
         for probability, known in zip(_windows(member, tiles, index, names, window, stride), landslide, strict=True):
             yield ViewPrediction(probability, known)
 
@@ -106,8 +109,9 @@ def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -
 def corners(mosaic: TileGrid, index: np.ndarray, window: int, stride: int) -> np.ndarray:
     """Return (top, left) of the windows that see a pixel of some tiles, int (K, 2), from the top left to the bottom right.
 
-    They lie on a lattice of one window every `stride` pixels, so that each pixel is seen by as many windows as every other. Where the
-    stride divides a tile's height and width, one of them has each tile in its middle, and it does not matter which tiles there are besides.
+    They lie on a lattice of one window every `stride` pixels, so that each pixel is seen by as many windows as every
+    other. Where the stride divides a tile's height and width, one of them has each tile in its middle, and it does not
+    matter which tiles there are besides.
 
     Example:
         >>> tile = TileRef("t/0", "0.tif", None, "t", "a", (0, 0))
@@ -140,17 +144,21 @@ def blend(window: int) -> np.ndarray:
     return np.outer(line, line).astype(np.float32)
 
 
-def _windows(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str], window: int, stride: int) -> Iterator[np.ndarray]:
+def _windows(
+    member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str], window: int, stride: int
+) -> Iterator[np.ndarray]:
     """Yield, view after view, the probability of the tiles at `index`, float32 (n, H, W), as blended windows give it.
 
-    Where a window sees no tile, its normalised bands are 0, as in training on windows. Memory is that of the tiles: the picture is never
-    put together.
+    Where a window sees no tile, its normalised bands are 0, as in training on windows. Memory is that of the tiles: the
+    picture is never put together.
     """
     config = member.run.config
     for view in views:
         require_size(config.model.name, config.model.options, *viewed_size(view, window, window))
     if not stitchable(tiles.refs):
-        raise InputError("The names of these tiles do not tell where each of them lies, so there are no windows across their borders.")
+        raise InputError(
+            "The names of these tiles do not tell where each of them lies, so there are no windows across their borders."
+        )
     require_whole_picture(member.normalizer.percentiles, f"{views[0]}@{window}")
     _, height, width, _ = tiles.images.shape
     mosaic = TileGrid.of(tiles.refs, height, width, window)
@@ -165,7 +173,9 @@ def _windows(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[st
         for first in tracked(title, range(0, len(places), batch)):
             chosen = places[first : first + batch]
             seen = np.stack([mosaic.read(inputs, top, left, window, window) for top, left in chosen.tolist()])
-            for (top, left), probability in zip(chosen.tolist(), predict_inputs(member, seen, view, batch).probability, strict=True):
+            for (top, left), probability in zip(
+                chosen.tolist(), predict_inputs(member, seen, view, batch).probability, strict=True
+            ):
                 for tile in mosaic.tiles_in(top, left, window, window):
                     if row[tile] < 0:
                         continue

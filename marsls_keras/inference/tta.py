@@ -15,7 +15,8 @@ class ViewPrediction(NamedTuple):
 
     Attributes:
         probability: Landslide probability of each pixel, (N, H, W).
-        landslide: Probability of each tile that there is any landslide in it, (N,); None if the network has no head for that.
+        landslide: Probability of each tile that there is any landslide in it, (N,); None if the network has no head for
+            that.
 
     Example:
         >>> ViewPrediction(np.zeros((2, 32, 32), np.float32), None).probability.shape
@@ -29,9 +30,10 @@ class ViewPrediction(NamedTuple):
 def apply_view(images: np.ndarray, view: str) -> np.ndarray:
     """Apply a view to images (N, H, W, …).
 
-    A quarter turn changes H and W. `shift_<k>`, 0 < k < 32: 32 pixels are added along both axes, k of them before the first pixel,
-    mirrored at the border, so that the grids of pooling lie elsewhere and nothing is lost. `scale_<f>`: the sides times f, to the nearest
-    multiple of 32, bilinear; values stay, those of bands that are derived from distances, too.
+    A quarter turn changes H and W. `shift_<k>`, 0 < k < 32: 32 pixels are added along both axes, k of them before the
+    first pixel, mirrored at the border, so that the grids of pooling lie elsewhere and nothing is lost. `scale_<f>`:
+    the sides times f, to the nearest multiple of 32, bilinear; values stay, those of bands that are derived from
+    distances, too.
 
     Example:
         >>> apply_view(np.array([[[1, 2], [3, 4]]]), "rot90")[0].tolist()
@@ -72,9 +74,9 @@ def view_turn(view: str) -> np.ndarray:
         [[1.0, 0.0], [0.0, -1.0]]
     """
     turns, mirror = SYMMETRIES.get(view, (0, False))
-    return np.linalg.matrix_power(np.array([[0, -1], [1, 0]], np.float32), turns) @ np.diag([1.0, -1.0 if mirror else 1.0]).astype(
-        np.float32
-    )
+    return np.linalg.matrix_power(np.array([[0, -1], [1, 0]], np.float32), turns) @ np.diag(
+        [1.0, -1.0 if mirror else 1.0]
+    ).astype(np.float32)
 
 
 def invert_view(images: np.ndarray, view: str, height: int, width: int) -> np.ndarray:

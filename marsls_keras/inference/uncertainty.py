@@ -8,10 +8,10 @@ import numpy as np
 class RunningVariance:
     """Compute the weighted population variance of predictions that come one after another, each of some of N tiles.
 
-    σ² = Σ w (p - μ)² / Σ w with μ = Σ w p / Σ w, the sums over the predictions of a tile. As West ("Updating mean and variance estimates:
-    an improved method", Communications of the ACM 22(9), 1979) has it, the mean and the sum of squares around it are kept rather than
-    Σ w p²: nothing is lost where the predictions are nearly the same, and the variance is never negative. Memory is two float32 arrays of
-    the tiles' shape, however many predictions there are.
+    σ² = Σ w (p - μ)² / Σ w with μ = Σ w p / Σ w, the sums over the predictions of a tile. As West ("Updating mean and
+    variance estimates: an improved method", Communications of the ACM 22(9), 1979) has it, the mean and the sum of
+    squares around it are kept rather than Σ w p²: nothing is lost where the predictions are nearly the same, and the
+    variance is never negative. Memory is two float32 arrays of the tiles' shape, however many predictions there are.
 
     Args:
         shape: (N, H, W).

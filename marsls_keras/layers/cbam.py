@@ -48,9 +48,11 @@ class CBAM(SqueezeExcitation):
         if kernel_size < 1:
             raise ValueError(f"CBAM needs a kernel_size of at least 1. Received: {kernel_size}")
         self.kernel_size = kernel_size
-        self.spatial = layers.Conv2D(1, kernel_size, padding="same", use_bias=False, dtype=self.dtype_policy, name="spatial")
+        self.spatial = layers.Conv2D(
+            1, kernel_size, padding="same", use_bias=False, dtype=self.dtype_policy, name="spatial"
+        )
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         super().build(input_shape)
         self.spatial.build((*input_shape[:-1], 2))
 

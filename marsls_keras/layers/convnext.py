@@ -41,7 +41,9 @@ class GlobalResponseNormalization(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        self.gamma, self.beta = (self.add_weight(shape=(input_shape[-1],), initializer="zeros", name=name) for name in ("gamma", "beta"))
+        self.gamma, self.beta = (
+            self.add_weight(shape=(input_shape[-1],), initializer="zeros", name=name) for name in ("gamma", "beta")
+        )
 
     def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, "float32")
@@ -91,7 +93,9 @@ class ConvNeXtBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.response, self.drop_path, self.scale = response, drop_path, scale
         policy = self.dtype_policy
-        self.depthwise = layers.DepthwiseConv2D(7, padding="same", depthwise_initializer=_normal(), dtype=policy, name="conv_dw")
+        self.depthwise = layers.DepthwiseConv2D(
+            7, padding="same", depthwise_initializer=_normal(), dtype=policy, name="conv_dw"
+        )
         self.norm = layers.LayerNormalization(epsilon=_EPSILON, dtype=policy, name="norm")
         self.response_norm = GlobalResponseNormalization(dtype=policy, name="mlp_grn") if response else None
         self.skip = DropPath(drop_path, dtype=policy, name="drop_path")
@@ -107,7 +111,9 @@ class ConvNeXtBlock(keras.layers.Layer):
         if self.response_norm is not None:
             self.response_norm.build((*input_shape[:-1], 4 * channels))
         else:
-            self.gamma = self.add_weight(shape=(channels,), initializer=keras.initializers.Constant(self.scale), name="gamma")
+            self.gamma = self.add_weight(
+                shape=(channels,), initializer=keras.initializers.Constant(self.scale), name="gamma"
+            )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         x = ops.gelu(self.fc1(self.norm(self.depthwise(inputs))), approximate=False)

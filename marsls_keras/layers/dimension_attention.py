@@ -75,7 +75,11 @@ class DimensionAttention(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
-        for attention, features in ((self.over_height, channels), (self.over_width, channels), (self.over_channels, self.width)):
+        for attention, features in (
+            (self.over_height, channels),
+            (self.over_width, channels),
+            (self.over_channels, self.width),
+        ):
             attention.build((None, None, features), (None, None, features))
 
     def call(self, inputs: Any) -> Any:
@@ -88,7 +92,9 @@ class DimensionAttention(keras.layers.Layer):
     def _attend(self, attention: layers.MultiHeadAttention, pooled: Any) -> Any:
         """Return the sum of the attention's outputs for mean and maximum, (2, B, T, F) to (B, T, F)."""
         _, _, tokens, features = ops.shape(pooled)
-        together = ops.reshape(pooled, (-1, tokens, pooled.shape[-1] or features))  # (2B, T, F), one call instead of two
+        together = ops.reshape(
+            pooled, (-1, tokens, pooled.shape[-1] or features)
+        )  # (2B, T, F), one call instead of two
         return ops.sum(ops.reshape(attention(together, together), ops.shape(pooled)), axis=0)
 
     def _attend_columns(self, pooled: Any) -> Any:

@@ -76,5 +76,7 @@ class MeanProbability(keras.layers.Layer):
             rest += bilinear(ops.sigmoid(-logits), height, width)
         return (ops.log(landslide) - ops.log(rest))[..., None]
 
-    def compute_output_shape(self, masks_shape: list[Any], image_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, masks_shape: list[Any], image_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         return (*image_shape[:-1], 1)

@@ -50,7 +50,9 @@ class ReducedAttention(keras.layers.Layer):
     def __init__(self, heads: int, reduction: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if heads < 1 or reduction < 1:
-            raise ValueError(f"ReducedAttention needs heads and reduction of at least 1. Received: heads={heads}, reduction={reduction}")
+            raise ValueError(
+                f"ReducedAttention needs heads and reduction of at least 1. Received: heads={heads}, reduction={reduction}"
+            )
         self.heads, self.reduction = heads, reduction
 
     def build(self, input_shape: Any) -> None:
@@ -59,12 +61,15 @@ class ReducedAttention(keras.layers.Layer):
             raise ValueError(f"The number of channels must be divisible by {self.heads} heads. Received: {channels}")
         policy = self.dtype_policy
         if self.reduction > 1:
-            self.reduce = layers.Conv2D(channels, self.reduction, self.reduction, padding="same", dtype=policy, name="reduce")
+            self.reduce = layers.Conv2D(
+                channels, self.reduction, self.reduction, padding="same", dtype=policy, name="reduce"
+            )
             self.norm = layers.LayerNormalization(epsilon=_EPSILON, dtype=policy, name="norm")
             self.reduce.build(input_shape)
             self.norm.build(input_shape)
         self.query, self.key, self.value, self.out = (
-            layers.Dense(channels, kernel_initializer=_normal(), dtype=policy, name=name) for name in ("query", "key", "value", "out")
+            layers.Dense(channels, kernel_initializer=_normal(), dtype=policy, name=name)
+            for name in ("query", "key", "value", "out")
         )
         for layer in (self.query, self.key, self.value, self.out):
             layer.build((None, channels))
@@ -120,7 +125,9 @@ class MixTransformerBlock(keras.layers.Layer):
         (1, 8, 8, 4)
     """
 
-    def __init__(self, heads: int, reduction: int = 1, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, heads: int, reduction: int = 1, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if mlp_ratio < 1:
             raise ValueError(f"MixTransformerBlock needs an mlp_ratio of at least 1. Received: {mlp_ratio}")
@@ -128,7 +135,9 @@ class MixTransformerBlock(keras.layers.Layer):
         policy = self.dtype_policy
         self.attention = ReducedAttention(heads, reduction, dtype=policy, name="attention")
         names = ("attention_norm", "ffn_norm")
-        self.norm1, self.norm2 = (layers.LayerNormalization(epsilon=_EPSILON, dtype=policy, name=name) for name in names)
+        self.norm1, self.norm2 = (
+            layers.LayerNormalization(epsilon=_EPSILON, dtype=policy, name=name) for name in names
+        )
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
     def build(self, input_shape: Any) -> None:
@@ -138,7 +147,9 @@ class MixTransformerBlock(keras.layers.Layer):
         hidden = self.mlp_ratio * channels
         fan_out = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
         self.ffn1 = layers.Dense(hidden, kernel_initializer=_normal(), dtype=policy, name="ffn1")
-        self.depthwise = layers.DepthwiseConv2D(3, padding="same", depthwise_initializer=fan_out, dtype=policy, name="ffn_depthwise")
+        self.depthwise = layers.DepthwiseConv2D(
+            3, padding="same", depthwise_initializer=fan_out, dtype=policy, name="ffn_depthwise"
+        )
         self.ffn2 = layers.Dense(channels, kernel_initializer=_normal(), dtype=policy, name="ffn2")
         self.ffn1.build((None, channels))
         self.depthwise.build((*input_shape[:-1], hidden))
@@ -153,5 +164,10 @@ class MixTransformerBlock(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {"heads": self.heads, "reduction": self.reduction, "mlp_ratio": self.mlp_ratio, "drop_path": self.drop_path}
+        own = {
+            "heads": self.heads,
+            "reduction": self.reduction,
+            "mlp_ratio": self.mlp_ratio,
+            "drop_path": self.drop_path,
+        }
         return {**super().get_config(), **own}

@@ -75,10 +75,14 @@ class PenAttention(layers.Layer):
         self.layout, self.conv_pe, self.mhsa, self.l2 = layout, conv_pe, mhsa, l2
 
         def conv(filters: int, size: int, **options: Any) -> layers.Layer:
-            return layers.Conv2D(filters, size, padding="same", kernel_initializer="he_uniform", dtype=self.dtype_policy, **options)
+            return layers.Conv2D(
+                filters, size, padding="same", kernel_initializer="he_uniform", dtype=self.dtype_policy, **options
+            )
 
         if conv_pe:
-            self.branches = conv(2 * filters, kernel_size, dilation_rate=2, kernel_regularizer=keras.regularizers.L2(l2), name="branches")
+            self.branches = conv(
+                2 * filters, kernel_size, dilation_rate=2, kernel_regularizer=keras.regularizers.L2(l2), name="branches"
+            )
             self.branches_norm = BatchNormalization(momentum=0.9, dtype=self.dtype_policy, name="branches_norm")
             self.expansion = ProgressiveExpansion(expansion_terms, dtype=self.dtype_policy, name="expansion")
         if mhsa:
@@ -124,9 +128,13 @@ class PenAttention(layers.Layer):
 
     def _with_attention(self, context: Any, inputs: Any) -> Any:
         """Return merge(concatenate([reduce(attention(expansion(context))), inputs])), with multiplied kernels."""
-        heads = self.attention.attend(self._project(context, self.attention.qkv_kernel, self.attention.qkv_bias))  # (B, H, W, 4)
+        heads = self.attention.attend(
+            self._project(context, self.attention.qkv_kernel, self.attention.qkv_bias)
+        )  # (B, H, W, 4)
         maps = ops.concatenate([heads, ops.ones_like(heads[..., :1]), inputs], -1)  # (B, H, W, 4 + 1 + F)
-        projection = ops.concatenate([self.attention.output_kernel, self.attention.output_bias[None]], 0)  # (4 + 1, 2 u F)
+        projection = ops.concatenate(
+            [self.attention.output_kernel, self.attention.output_bias[None]], 0
+        )  # (4 + 1, 2 u F)
         reduction = ops.matmul(projection, self.reduce.kernel[0, 0])  # (4 + 1, F); the last row still lacks the bias
         reduction = ops.concatenate([reduction[:-1], reduction[-1:] + self.reduce.bias], 0)
         after, skip = ops.split(self.merge.kernel, 2, axis=2)  # each (k, k, F, F)

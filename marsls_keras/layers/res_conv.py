@@ -50,7 +50,9 @@ class ResConv(keras.layers.Layer):
 
     def __init__(self, filters: int, slope: float = 0.3, **kwargs: Any) -> None:
         if filters < 1 or slope < 0:
-            raise ValueError(f"ResConv needs filters of at least 1 and a slope of 0 or more. Received: filters={filters}, slope={slope}")
+            raise ValueError(
+                f"ResConv needs filters of at least 1 and a slope of 0 or more. Received: filters={filters}, slope={slope}"
+            )
         super().__init__(**kwargs)
         self.filters, self.slope = filters, slope
         self.branches = [self._convolution(size, f"conv{size}") for size in _KERNELS]
@@ -59,7 +61,9 @@ class ResConv(keras.layers.Layer):
         self.shortcut, self.shortcut_norm = self._convolution(1, "shortcut"), self._norm("shortcut_bn")
 
     def _convolution(self, size: int, name: str) -> layers.Conv2D:
-        return layers.Conv2D(self.filters, size, padding="same", kernel_initializer="he_normal", dtype=self.dtype_policy, name=name)
+        return layers.Conv2D(
+            self.filters, size, padding="same", kernel_initializer="he_normal", dtype=self.dtype_policy, name=name
+        )
 
     def _norm(self, name: str) -> BatchNormalization:
         return BatchNormalization(momentum=0.9, dtype=self.dtype_policy, name=name)

@@ -41,5 +41,7 @@ class ResizeLike(keras.layers.Layer):
         x = ops.matmul(across, ops.reshape(x, (-1, w, channels)))  # (B H, W, C)
         return ops.reshape(x, (-1, height, width, channels))
 
-    def compute_output_shape(self, inputs_shape: tuple[int | None, ...], reference_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, inputs_shape: tuple[int | None, ...], reference_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         return (*reference_shape[:3], inputs_shape[-1])

@@ -67,7 +67,9 @@ class SpatialAttention(keras.layers.Layer):
         channels, inner = input_shape[-1], self.num_heads * self.key_dim
         self.qkv_kernel = self.add_weight(shape=(channels, 3 * inner), initializer="glorot_uniform", name="qkv_kernel")
         self.qkv_bias = self.add_weight(shape=(3 * inner,), initializer="zeros", name="qkv_bias")
-        self.output_kernel = self.add_weight(shape=(inner, channels), initializer="glorot_uniform", name="output_kernel")
+        self.output_kernel = self.add_weight(
+            shape=(inner, channels), initializer="glorot_uniform", name="output_kernel"
+        )
         self.output_bias = self.add_weight(shape=(channels,), initializer="zeros", name="output_bias")
 
     def call(self, inputs: Any) -> Any:
@@ -87,7 +89,9 @@ class SpatialAttention(keras.layers.Layer):
             return self._attend(qkv)
         size = tuple(ops.shape(qkv)[1:3])
         if any(isinstance(side, int) and side % POOL for side in size):
-            raise ValueError(f"The layout pooled needs height and width divisible by {POOL}. Received: {size[0]} x {size[1]}")
+            raise ValueError(
+                f"The layout pooled needs height and width divisible by {POOL}. Received: {size[0]} x {size[1]}"
+            )
         # The mean of projections is the projection of the mean, and they are fewer maps.
         pooled = ops.average_pool(qkv, POOL, POOL, data_format="channels_last")  # (B, H / 4, W / 4, 3 n d)
         values = self._attend(pooled)  # (B, H / 4, W / 4, n d)

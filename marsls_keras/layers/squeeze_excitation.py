@@ -44,10 +44,12 @@ class SqueezeExcitation(keras.layers.Layer):
         super().__init__(**kwargs)
         self.reduction = reduction
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = input_shape[-1]
         hidden = max(1, channels // self.reduction)
-        self.squeeze = layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", dtype=self.dtype_policy, name="squeeze")
+        self.squeeze = layers.Dense(
+            hidden, activation="relu", kernel_initializer="he_normal", dtype=self.dtype_policy, name="squeeze"
+        )
         self.excite = layers.Dense(channels, dtype=self.dtype_policy, name="excite")
         self.squeeze.build((None, channels))
         self.excite.build((None, hidden))

@@ -80,13 +80,23 @@ class WindowAttention(keras.layers.Layer):
         self.q_bias = self.add_weight(shape=(channels,), initializer="zeros", name="q_bias")
         self.v_bias = self.add_weight(shape=(channels,), initializer="zeros", name="v_bias")
         self.logit_scale = self.add_weight(
-            shape=(self.heads, 1, 1), initializer=keras.initializers.Constant(math.log(10)), autocast=False, name="logit_scale"
+            shape=(self.heads, 1, 1),
+            initializer=keras.initializers.Constant(math.log(10)),
+            autocast=False,
+            name="logit_scale",
         )
         # In float32, as the scores it is added to.
         self.cpb_mlp_0 = layers.Dense(_HIDDEN, "relu", kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_0")
-        self.cpb_mlp_2 = layers.Dense(self.heads, use_bias=False, kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_2")
+        self.cpb_mlp_2 = layers.Dense(
+            self.heads, use_bias=False, kernel_initializer=_normal(), dtype="float32", name="cpb_mlp_2"
+        )
         self.proj = layers.Dense(channels, name="proj", **options)
-        for layer, width in ((self.qkv, channels), (self.cpb_mlp_0, 2), (self.cpb_mlp_2, _HIDDEN), (self.proj, channels)):
+        for layer, width in (
+            (self.qkv, channels),
+            (self.cpb_mlp_0, 2),
+            (self.cpb_mlp_2, _HIDDEN),
+            (self.proj, channels),
+        ):
             layer.build((None, width))
 
     def call(self, inputs: Any) -> Any:
@@ -100,9 +110,13 @@ class WindowAttention(keras.layers.Layer):
         x = self.qkv(x) + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])  # (B, H, W, 3 C)
         x = window_partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
         q, k, v = ops.split(x, 3)
-        scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), math.log(100)))[:, None]  # (heads, 1, 1, 1)
+        scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), math.log(100)))[
+            :, None
+        ]  # (heads, 1, 1, 1)
         q = _unit(q) * ops.cast(scale, self.compute_dtype)
-        scores = ops.cast(ops.matmul(q, ops.swapaxes(_unit(k), -1, -2)), "float32")  # (heads, B windows, tokens, tokens)
+        scores = ops.cast(
+            ops.matmul(q, ops.swapaxes(_unit(k), -1, -2)), "float32"
+        )  # (heads, B windows, tokens, tokens)
         weights = ops.cast(ops.softmax(self._add_bias(scores, rows, columns)), self.compute_dtype)
         x = window_reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
         if padded:
@@ -116,8 +130,12 @@ class WindowAttention(keras.layers.Layer):
 
     def _add_bias(self, scores: Any, rows: Axis, columns: Axis) -> Any:
         """Add position bias and attention mask to scores float32 (heads, B windows, tokens, tokens)."""
-        table = 16 * ops.sigmoid(self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns))))  # (differences, heads)
-        bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[:, None]  # (heads, 1, tokens, tokens)
+        table = 16 * ops.sigmoid(
+            self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns)))
+        )  # (differences, heads)
+        bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[
+            :, None
+        ]  # (heads, 1, tokens, tokens)
         masked = attention_mask(rows, columns)
         if masked is None:
             return scores + bias
@@ -174,14 +192,18 @@ class SwinV2Block(keras.layers.Layer):
         (1, 8, 8, 4)
     """
 
-    def __init__(self, heads: int, window: int = 8, shift: int = 0, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, heads: int, window: int = 8, shift: int = 0, mlp_ratio: int = 4, drop_path: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if mlp_ratio < 1:
             raise ValueError(f"SwinV2Block needs an mlp_ratio of at least 1. Received: {mlp_ratio}")
         self.heads, self.window, self.shift, self.mlp_ratio, self.drop_path = heads, window, shift, mlp_ratio, drop_path
         policy = self.dtype_policy
         self.attention = WindowAttention(heads, window, shift, dtype=policy, name="attention")
-        self.norm1, self.norm2 = (layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}") for i in (1, 2))
+        self.norm1, self.norm2 = (
+            layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}") for i in (1, 2)
+        )
         self.skip1, self.skip2 = (DropPath(drop_path, dtype=policy, name=f"drop_path{i}") for i in (1, 2))
 
     def build(self, input_shape: Any) -> None:
@@ -203,5 +225,11 @@ class SwinV2Block(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {"heads": self.heads, "window": self.window, "shift": self.shift, "mlp_ratio": self.mlp_ratio, "drop_path": self.drop_path}
+        own = {
+            "heads": self.heads,
+            "window": self.window,
+            "shift": self.shift,
+            "mlp_ratio": self.mlp_ratio,
+            "drop_path": self.drop_path,
+        }
         return {**super().get_config(), **own}

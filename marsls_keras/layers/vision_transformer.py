@@ -55,7 +55,9 @@ class PositionedTokens(keras.layers.Layer):
         channels = input_shape[-1]
         # The optimizer leaves variables named "bias" out of the weight decay.
         self.class_token = self.add_weight(shape=(1, 1, channels), initializer=_normal(), name="class_token_bias")
-        self.positions = self.add_weight(shape=(1, 1 + self.grid**2, channels), initializer=_normal(), name="positions_bias")
+        self.positions = self.add_weight(
+            shape=(1, 1 + self.grid**2, channels), initializer=_normal(), name="positions_bias"
+        )
 
     def call(self, inputs: Any) -> Any:
         number, height, width, channels = ops.shape(inputs)

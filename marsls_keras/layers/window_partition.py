@@ -81,7 +81,9 @@ def window_partition(maps: Any, rows: Axis, columns: Axis, groups: int = 1) -> A
         (3, 8, 16, 2)
     """
     channels = maps.shape[-1] // groups
-    x = ops.reshape(maps, (-1, rows.window, columns.number, columns.window, groups, channels))  # (B rows, h, columns, w, G, C/G)
+    x = ops.reshape(
+        maps, (-1, rows.window, columns.number, columns.window, groups, channels)
+    )  # (B rows, h, columns, w, G, C/G)
     x = ops.transpose(x, (4, 0, 2, 1, 3, 5))  # (G, B rows, columns, h, w, C/G)
     return ops.reshape(x, (groups, -1, rows.window * columns.window, channels))
 
@@ -104,7 +106,9 @@ def window_reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
         True
     """
     groups, _, _, channels = windows.shape
-    x = ops.reshape(windows, (groups, -1, columns.number, rows.window, columns.window, channels))  # (G, B rows, columns, h, w, C/G)
+    x = ops.reshape(
+        windows, (groups, -1, columns.number, rows.window, columns.window, channels)
+    )  # (G, B rows, columns, h, w, C/G)
     x = ops.transpose(x, (1, 3, 2, 4, 0, 5))  # (B rows, h, columns, w, G, C/G)
     return ops.reshape(x, (-1, rows.number * rows.window, columns.number * columns.window, groups * channels))
 

@@ -1,6 +1,7 @@
 """Losses of the boundary between landslide and the rest.
 
-Boundaries lie between pixels of nonzero weight only: the edge of an ignored area is as little a boundary as the edge of the tile.
+Boundaries lie between pixels of nonzero weight only: the edge of an ignored area is as little a boundary as the edge of
+the tile.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ def boundary(
 ) -> Any:
     """Return 1 - boundary F1 of soft boundaries.
 
-    The boundary of a mask x is b = pool(1 - x) - (1 - x), with the largest value in a window of theta0 pixels; widened, it is the largest b
-    in a window of theta pixels. Precision is the share of the predicted boundary within the widened true one, recall the share of the
-    true boundary within the widened predicted one, each with smooth added above and below; F1 is 2PR / (P + R).
+    The boundary of a mask x is b = pool(1 - x) - (1 - x), with the largest value in a window of theta0 pixels; widened,
+    it is the largest b in a window of theta pixels. Precision is the share of the predicted boundary within the widened
+    true one, recall the share of the true boundary within the widened predicted one, each with smooth added above and
+    below; F1 is 2PR / (P + R).
 
-    Bokhovkin & Burnaev, "Boundary loss for remote sensing imagery semantic segmentation", ISNN 2019, without smooth, image by image
-    (`reduction: per_tile`). They set theta0 = 3, and theta not above the smallest distance between two segments. The boundary of a
-    prediction with both classes swapped lies beside the true one and costs next to nothing: a term that knows the inside helps.
+    Bokhovkin & Burnaev, "Boundary loss for remote sensing imagery semantic segmentation", ISNN 2019, without smooth,
+    image by image (`reduction: per_tile`). They set theta0 = 3, and theta not above the smallest distance between two
+    segments. The boundary of a prediction with both classes swapped lies beside the true one and costs next to nothing:
+    a term that knows the inside helps.
 
     Example:
         >>> import numpy as np
@@ -70,9 +73,9 @@ def boundary_dice(
 ) -> Any:
     """Return 1 - soft Dice of the pixels along the true boundary: those that have both classes within `radius` pixels, in rows and columns.
 
-    L10 of DualSwinFusionSeg, which does not define it; that it is the Dice of a band around the true boundary is a choice made here, after
-    its remark that the term gives weight to "boundary pixels" and to the noise of the annotation there. A tile without a boundary has no
-    such pixel and costs nothing.
+    L10 of DualSwinFusionSeg, which does not define it; that it is the Dice of a band around the true boundary is a
+    choice made here, after its remark that the term gives weight to "boundary pixels" and to the noise of the
+    annotation there. A tile without a boundary has no such pixel and costs nothing.
 
     Example:
         >>> import numpy as np
@@ -89,5 +92,7 @@ def boundary_dice(
 def _largest(values: Any, window: int) -> Any:
     """Return the largest value in a square window around each pixel (B, H, W, 1); beyond the tile there is nothing."""
     # Tiles as channels, since CPUs pool the channels of a pixel together: many times as fast as one channel.
-    pooled = ops.max_pool(ops.transpose(values, (3, 1, 2, 0)), window, strides=1, padding="same", data_format="channels_last")
+    pooled = ops.max_pool(
+        ops.transpose(values, (3, 1, 2, 0)), window, strides=1, padding="same", data_format="channels_last"
+    )
     return ops.transpose(pooled, (3, 1, 2, 0))

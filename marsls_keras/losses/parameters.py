@@ -67,11 +67,16 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
             hint = did_you_mean(unknown[0], section.model_fields)
             what = f"loss.{name} has no parameter {', '.join(unknown)}.{hint}"
             raise InputError(f"{what} It has: {', '.join(section.model_fields)}.") from None
-        wrong = [f"loss.{name}.{key}: {e['msg'].removeprefix('Value error, ')}. Received: {e['input']!r}" for key, e in found.items()]
+        wrong = [
+            f"loss.{name}.{key}: {e['msg'].removeprefix('Value error, ')}. Received: {e['input']!r}"
+            for key, e in found.items()
+        ]
         raise InputError(wrong[0] if len(wrong) == 1 else f"loss.{name}:{listing(wrong)}") from None
 
 
-def fill_from_masks(name: str, function: Callable[..., Any], term: dict[str, Any], masks: np.ndarray | None) -> dict[str, Any]:
+def fill_from_masks(
+    name: str, function: Callable[..., Any], term: dict[str, Any], masks: np.ndarray | None
+) -> dict[str, Any]:
     """Return a term as `read_term` gives it, its missing parameters computed from training masks (`FromMasks`).
 
     Args:
@@ -89,12 +94,19 @@ def fill_from_masks(name: str, function: Callable[..., Any], term: dict[str, Any
         >>> fill_from_masks("weighted_bce", LOSSES["weighted_bce"], term, np.array([0, 0, 0, 1]))["positive_weight"]
         3.0
     """
-    marks = {key: mark for key, field in _section(function).model_fields.items() for mark in field.metadata if isinstance(mark, FromMasks)}
+    marks = {
+        key: mark
+        for key, field in _section(function).model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, FromMasks)
+    }
     lacking = [key for key in marks if term[key] is None]
     if not lacking:
         return term
     if masks is None:
-        raise InputError(f"loss.{name}.{lacking[0]}: expected a number, since there are no training masks to compute it from.")
+        raise InputError(
+            f"loss.{name}.{lacking[0]}: expected a number, since there are no training masks to compute it from."
+        )
     return read_term(name, function, {**term, **{key: float(marks[key].compute(masks)) for key in lacking}})
 
 

@@ -25,11 +25,15 @@ def positive_weight(masks: np.ndarray) -> float:
     """
     positive = np.count_nonzero(masks)
     if not positive:
-        raise InputError(f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn.")
+        raise InputError(
+            f"None of the {masks.size:,} pixels of the training masks is landslide: there is nothing to learn."
+        )
     return float((masks.size - positive) / positive)
 
 
-def bce(truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.0, reduction: Reduction = "pooled") -> Any:
+def bce(
+    truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.0, reduction: Reduction = "pooled"
+) -> Any:
     """Return the binary cross-entropy -y log p - (1 - y) log(1 - p), a mean over pixels; p is the probability, y the truth.
 
     Example:
@@ -38,7 +42,8 @@ def bce(truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.
         >>> round(float(bce(truth, logits, np.ones_like(truth))), 4)
         0.6931
     """
-    # softplus(z) = -log(1 - p), and z = log p - log(1 - p); fewer passes over the pixels than ops.binary_crossentropy takes.
+    # softplus(z) = -log(1 - p), and z = log p - log(1 - p); fewer passes over the pixels than ops.binary_crossentropy
+    # takes.
     return mean_over_pixels(ops.softplus(logits) - logits * _smoothed(truth, label_smoothing), weight, reduction)
 
 
@@ -53,8 +58,8 @@ def weighted_bce(
 ) -> Any:
     """Return the binary cross-entropy with landslide counted w⁺ times: -w⁺ y log p - (1 - y) log(1 - p).
 
-    A mean over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which DualSwinFusionSeg (eq. 4) was
-    trained with. Where no w⁺ is given, it is N_neg / N_pos of the training masks.
+    A mean over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which DualSwinFusionSeg
+    (eq. 4) was trained with. Where no w⁺ is given, it is N_neg / N_pos of the training masks.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -79,8 +84,9 @@ def focal(
 ) -> Any:
     """Return the focal loss -α y (1 - p)^γ log p - (1 - α)(1 - y) p^γ log(1 - p), a mean over pixels; without alpha both classes count 1.
 
-    Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5, whose α and γ are the defaults: DualSwinFusionSeg and RMAU-Net
-    do not say theirs. They divide by the number of assigned anchors, which a mask does not have; here it is the number of pixels.
+    Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5, whose α and γ are the defaults:
+    DualSwinFusionSeg and RMAU-Net do not say theirs. They divide by the number of assigned anchors, which a mask does
+    not have; here it is the number of pixels.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -92,15 +98,19 @@ def focal(
     truth = _smoothed(truth, label_smoothing)
     of_positive, of_negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     # (1 - p)^γ from the logarithm has a finite gradient where p is 1, which a power does not have for γ < 1.
-    costs = of_positive * truth * ops.exp(-gamma * negative) * positive + of_negative * (1 - truth) * ops.exp(-gamma * positive) * negative
+    costs = (
+        of_positive * truth * ops.exp(-gamma * negative) * positive
+        + of_negative * (1 - truth) * ops.exp(-gamma * positive) * negative
+    )
     return mean_over_pixels(costs, weight, reduction)
 
 
 def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pooled") -> Any:
     """Return log cosh(p - y), a mean over pixels: half the squared error where it is small, nearly the absolute error where it is large.
 
-    Wang et al., "A comprehensive survey of loss functions in machine learning", Annals of Data Science 2020, as cited by RMAU-Net. The
-    survey gives it for regression; that the error is one of probabilities, not of logits, is a choice made here.
+    Wang et al., "A comprehensive survey of loss functions in machine learning", Annals of Data Science 2020, as cited
+    by RMAU-Net. The survey gives it for regression; that the error is one of probabilities, not of logits, is a choice
+    made here.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -108,7 +118,8 @@ def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "po
         >>> round(float(log_cosh(truth, logits, np.ones_like(truth))), 4)
         0.1201
     """
-    # cosh(x) = 1 + (e^(x/2) - e^(-x/2))² / 2, which keeps the small errors that cosh rounds to 1, and costs a third of it.
+    # cosh(x) = 1 + (e^(x/2) - e^(-x/2))² / 2, which keeps the small errors that cosh rounds to 1, and costs a third of
+    # it.
     half = ops.exp((ops.sigmoid(logits) - truth) / 2)
     return mean_over_pixels(ops.log1p(ops.square(half - 1 / half) / 2), weight, reduction)
 
@@ -116,11 +127,12 @@ def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "po
 def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pooled") -> Any:
     """Return half the squared distance of a pixel's probability from the centre of its class, a mean over pixels.
 
-    Wen et al., "A comprehensive study on center loss for deep face recognition", IJCV 2019, as cited by RMAU-Net, which does not say what
-    its features and centres are. Chosen here: the feature of a pixel is its probability, and the centre of a class is the mean over the
-    batch's pixels of that class (over the tile's, if per tile) instead of a variable that is learnt. The gradient with respect to such a
-    centre is 0, so it is as if the centres were fixed. The term pulls a class together and nothing else, so that a network which says
-    the same everywhere costs nothing: use it beside another term, as Wen et al. do.
+    Wen et al., "A comprehensive study on center loss for deep face recognition", IJCV 2019, as cited by RMAU-Net, which
+    does not say what its features and centres are. Chosen here: the feature of a pixel is its probability, and the
+    centre of a class is the mean over the batch's pixels of that class (over the tile's, if per tile) instead of a
+    variable that is learnt. The gradient with respect to such a centre is 0, so it is as if the centres were fixed. The
+    term pulls a class together and nothing else, so that a network which says the same everywhere costs nothing: use it
+    beside another term, as Wen et al. do.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")

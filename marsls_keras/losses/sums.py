@@ -25,8 +25,9 @@ def replicas() -> int:
 def over_replicas(values: list[Any]) -> list[Any]:
     """Return each value's sum over all devices that share the batch; with one device, the values.
 
-    The gradient of a sum over devices is the sum of their gradients. So if every device computes the loss from such sums and divides it by
-    the number of devices, then the gradients that Keras adds up over the devices are those of the whole batch's loss.
+    The gradient of a sum over devices is the sum of their gradients. So if every device computes the loss from such
+    sums and divides it by the number of devices, then the gradients that Keras adds up over the devices are those of
+    the whole batch's loss.
 
     Example:
         >>> over_replicas([1.0, 2.0])

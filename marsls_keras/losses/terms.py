@@ -15,7 +15,8 @@ from marsls_keras.losses.region import dice, iou, lovasz, tversky
 from marsls_keras.suggestions import did_you_mean
 
 LOSSES: dict[str, Callable[..., Any]] = {
-    term.__name__: term for term in (bce, weighted_bce, focal, log_cosh, center, dice, iou, tversky, lovasz, boundary, boundary_dice)
+    term.__name__: term
+    for term in (bce, weighted_bce, focal, log_cosh, center, dice, iou, tversky, lovasz, boundary, boundary_dice)
 }
 """Terms by name: functions of truth, logits and weight, all (B, H, W, 1) float32, to a scalar; keyword-only arguments are parameters."""
 
@@ -28,7 +29,8 @@ def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, An
             {"bce": 0.5, "tversky": {"weight": 0.5, "alpha": 0.3}}. Terms of weight 0 are left out.
 
     Raises:
-        InputError: If a term or parameter is unknown, a value has the wrong type or is out of range, or all weights are 0.
+        InputError: If a term or parameter is unknown, a value has the wrong type or is out of range, or all weights are
+            0.
 
     Example:
         >>> read_loss({"bce": 0.5})
@@ -36,16 +38,22 @@ def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, An
     """
     unknown = [str(name) for name in spec if name not in LOSSES]
     if unknown:
-        raise InputError(f"loss: unknown {', '.join(unknown)}.{did_you_mean(unknown[0], LOSSES)} Known:{listing(sorted(LOSSES))}")
+        raise InputError(
+            f"loss: unknown {', '.join(unknown)}.{did_you_mean(unknown[0], LOSSES)} Known:{listing(sorted(LOSSES))}"
+        )
     terms = {}
     for name, values in spec.items():
         if not isinstance(values, int | float | dict) or isinstance(values, bool):
-            raise InputError(f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. Received: {values!r}")
+            raise InputError(
+                f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. Received: {values!r}"
+            )
         term = read_term(name, LOSSES[name], values if isinstance(values, dict) else {"weight": values})
         if term["weight"]:
             terms[name] = term
     if not terms:
-        raise InputError(f"loss: the weights of all terms are 0. Give one of them a weight, such as bce: 1. Received: {spec!r}")
+        raise InputError(
+            f"loss: the weights of all terms are 0. Give one of them a weight, such as bce: 1. Received: {spec!r}"
+        )
     return terms
 
 

@@ -54,16 +54,22 @@ class MultiHeadModel(keras.Model):
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
         found = {layer.name: layer for layer in self.layers}
-        heads = {name: layer.output for name, layer in found.items() if name.startswith(f"{MASK}_") or name == LANDSLIDE}
+        heads = {
+            name: layer.output for name, layer in found.items() if name.startswith(f"{MASK}_") or name == LANDSLIDE
+        }
         # The method alone: Keras would save the layers a second time if the model were an attribute.
         self._run_heads = keras.Model(self.inputs, heads).call
         self._join = found.get(MASK)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the logits of all heads in training, else the outputs."""
-        return self._run_heads([inputs], training=True) if training else super().call(inputs, training=training, mask=mask)
+        return (
+            self._run_heads([inputs], training=True) if training else super().call(inputs, training=training, mask=mask)
+        )
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
         """Return the loss, a float32 scalar.
 
         Args:

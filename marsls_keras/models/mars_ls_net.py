@@ -9,7 +9,11 @@ from keras import layers
 
 from marsls_keras.layers import PenAttention
 
-SIZES = {f"{letter}{kernel}": (filters, kernel) for letter, filters in (("s", 16), ("m", 32), ("l", 48)) for kernel in (3, 4, 5)}
+SIZES = {
+    f"{letter}{kernel}": (filters, kernel)
+    for letter, filters in (("s", 16), ("m", 32), ("l", 48))
+    for kernel in (3, 4, 5)
+}
 """Filters and kernel side of the nine configurations in the paper's Table 3."""
 
 
@@ -79,13 +83,23 @@ def mars_ls_net(
         raise ValueError(f"mars_ls_net has the sizes {', '.join(SIZES)}. Received: size={size!r}")
     if attention not in ("axial", "pooled"):
         raise ValueError(f"mars_ls_net has the attention axial or pooled. Received: attention={attention!r}")
-    filters, kernel_size = (own if given is None else given for given, own in zip((filters, kernel_size), SIZES[size], strict=True))
-    counts = {"bands": bands, "filters": filters, "kernel_size": kernel_size, "levels": levels, "expansion_terms": expansion_terms}
+    filters, kernel_size = (
+        own if given is None else given for given, own in zip((filters, kernel_size), SIZES[size], strict=True)
+    )
+    counts = {
+        "bands": bands,
+        "filters": filters,
+        "kernel_size": kernel_size,
+        "levels": levels,
+        "expansion_terms": expansion_terms,
+    }
     if not all(type(count) is int and count >= 1 for count in counts.values()) or not 0 <= l2 < math.inf:
         received = ", ".join(f"{name}={value!r}" for name, value in {**counts, "l2": l2}.items())
         raise ValueError(f"mars_ls_net needs whole numbers of at least 1 and l2 of at least 0. Received: {received}")
     inputs = keras.Input((None, None, bands), name="image")
-    x = layers.Conv2D(filters, kernel_size, padding="same", kernel_initializer="he_uniform", name="stem")(inputs)  # (B, H, W, F)
+    x = layers.Conv2D(filters, kernel_size, padding="same", kernel_initializer="he_uniform", name="stem")(
+        inputs
+    )  # (B, H, W, F)
     for level in range(levels):
         layout = attention if attention == "pooled" else ("rows", "columns")[level % 2]
         x = PenAttention(

@@ -138,7 +138,11 @@ NETWORKS: dict[str, Network] = {
     "rmau_net": Network(
         stride=lambda poolings, **_: 2**poolings,
         encoder=lambda poolings, **_: [*(f"down{level}" for level in range(poolings)), "bottom"],
-        choices={"block": ("res_conv", "double_conv"), "attention": ("multihead", "cbam", "se", "none"), "head": ("mean", "conv")},
+        choices={
+            "block": ("res_conv", "double_conv"),
+            "attention": ("multihead", "cbam", "se", "none"),
+            "head": ("mean", "conv"),
+        },
     ),
     "segmenter": Network(
         stride=lambda **_: 32,

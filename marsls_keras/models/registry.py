@@ -147,8 +147,8 @@ def require_options(name: str, options: dict[str, Any]) -> None:
 
     Example:
         >>> require_options("unet", {"depht": 3})
-        Traceback (most recent call last):
-        marsls_keras.errors.InputError: model.options: unet has no option depht. Did you mean depth? It has: base_filters, depth, dropout.
+        Traceback (most recent call last): marsls_keras.errors.InputError: model.options: unet has no option depht. Did
+        you mean depth? It has: base_filters, depth, dropout.
     """
     choices, known = entry(name).choices, known_options(name)
     unknown = [option for option in options if option not in known]
@@ -192,7 +192,9 @@ def require_size(name: str, options: dict[str, Any], height: int, width: int) ->
     """
     stride = entry(name).stride(**all_options(name, options))
     if height % stride or width % stride:
-        side = max(round(max(height, width) / stride), -(-16 // stride)) * stride  # data.resize takes 16 pixels and more
+        side = (
+            max(round(max(height, width) / stride), -(-16 // stride)) * stride
+        )  # data.resize takes 16 pixels and more
         raise InputError(
             f"{name} needs height and width divisible by {stride}; the tiles or windows are {height} x {width}. "
             f"data.resize brings tiles to another size: --set data.resize={side}"
@@ -259,7 +261,10 @@ def require_encoder(config: Training, encoder: Sequence[str]) -> None:
     """
     if encoder:
         return
-    for key, asked in (("layer_decay", config.layer_decay != 1), ("encoder_learning_rate", config.encoder_learning_rate is not None)):
+    for key, asked in (
+        ("layer_decay", config.layer_decay != 1),
+        ("encoder_learning_rate", config.encoder_learning_rate is not None),
+    ):
         if asked:
             raise InputError(
                 f"training.{key} is {getattr(config, key):g}, but the network has no encoder with levels. "

@@ -8,8 +8,17 @@ from typing import Any
 import keras
 from keras import layers
 
-from marsls_keras.layers import CBAM, BatchNormalization, ChannelMean, DimensionAttention, MeanProbability, ResConv, SqueezeExcitation
-from marsls_keras.models.heads import LANDSLIDE, MASK, MultiHeadModel
+from marsls_keras.layers import (
+    CBAM,
+    BatchNormalization,
+    ChannelMean,
+    DimensionAttention,
+    MeanProbability,
+    ResConv,
+    SqueezeExcitation,
+)
+from marsls_keras.models.heads import MultiHeadModel
+from marsls_keras.models.networks import LANDSLIDE, MASK
 
 _HEADS = {64: 1, 128: 0, 256: -1}
 """Level of each head, by its side on tiles of 128 pixels; maps at level n have 2^-n times the side of the image."""
@@ -151,10 +160,21 @@ def rmau_net(
     if not detection:
         return MultiHeadModel(inputs, mask, name="rmau_net")
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool_landslide")(maps[0])  # (B, F)
-    return MultiHeadModel(inputs, {MASK: mask, LANDSLIDE: layers.Dense(1, dtype="float32", name=LANDSLIDE)(x)}, name="rmau_net")
+    return MultiHeadModel(
+        inputs, {MASK: mask, LANDSLIDE: layers.Dense(1, dtype="float32", name=LANDSLIDE)(x)}, name="rmau_net"
+    )
 
 
-def _require(bands: int, filters: int, poolings: int, block: str, attention: str, heads: tuple, head: str, tile_size: int) -> None:
+def _require(
+    bands: int,
+    filters: int,
+    poolings: int,
+    block: str,
+    attention: str,
+    heads: tuple[int, ...],
+    head: str,
+    tile_size: int,
+) -> None:
     """Refuse arguments out of range.
 
     Raises:
@@ -164,10 +184,16 @@ def _require(bands: int, filters: int, poolings: int, block: str, attention: str
         raise ValueError(
             f"rmau_net needs bands, filters and poolings of at least 1. Received: bands={bands}, filters={filters}, poolings={poolings}"
         )
-    for name, value, known in (("block", block, _BLOCKS), ("attention", attention, _ATTENTIONS), ("head", head, _LOGITS)):
+    for name, value, known in (
+        ("block", block, _BLOCKS),
+        ("attention", attention, _ATTENTIONS),
+        ("head", head, _LOGITS),
+    ):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}. Received: {value!r}")
     if not heads or any(type(side) is not int or side not in _HEADS for side in heads) or len(set(heads)) < len(heads):
         raise ValueError(f"heads must be some of 64, 128, 256, each once. Received: {list(heads)}")
     if tile_size < 1 or tile_size % 2**poolings:
-        raise ValueError(f"tile_size must be divisible by {2**poolings}, for {poolings} poolings. Received: {tile_size}")
+        raise ValueError(
+            f"tile_size must be divisible by {2**poolings}, for {poolings} poolings. Received: {tile_size}"
+        )

@@ -89,7 +89,12 @@ def segmenter(
 
 
 def _require(
-    bands: Sequence[str], groups: Mapping[str, Sequence[str]], fusion: str, decoder: str, decoder_channels: int, dropout: float
+    bands: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    fusion: str,
+    decoder: str,
+    decoder_channels: int,
+    dropout: float,
 ) -> None:
     """Refuse arguments that are out of range or do not fit together.
 
@@ -104,7 +109,11 @@ def _require(
             f"decoder_channels must be at least 1 and dropout in [0, 1). Received: decoder_channels={decoder_channels}, dropout={dropout}"
         )
     listed = all(isinstance(members, list | tuple) and members for members in groups.values())
-    if not groups or not listed or not all(isinstance(name, str) and re.fullmatch("[A-Za-z0-9_]*", name) for name in groups):
+    if (
+        not groups
+        or not listed
+        or not all(isinstance(name, str) and re.fullmatch("[A-Za-z0-9_]*", name) for name in groups)
+    ):
         raise ValueError(
             "groups must be one or more names of letters, digits and _, each with a list of bands, such as {rgb: [red, green, blue]}. "
             f"Received: {groups}"

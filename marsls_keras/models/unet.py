@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
 from marsls_keras.layers import BatchNormalization
 
 
-def _double_conv(x, filters: int, name: str):
+def _double_conv(x: Any, filters: int, name: str) -> Any:
     """Apply twice Conv 3 x 3 - BatchNorm - ReLU; the convolution has no bias, the normalisation has."""
     for i in (1, 2):
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{i}")(x)
+        x = layers.Conv2D(
+            filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{i}"
+        )(x)
         x = BatchNormalization(momentum=0.9, name=f"{name}_bn{i}")(x)
         x = layers.ReLU(name=f"{name}_relu{i}")(x)
     return x

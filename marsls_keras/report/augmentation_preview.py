@@ -118,7 +118,9 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
     return [_row(run.refs[chosen[i]].id, labels, seen[i], normalizer) for i in range(number)]
 
 
-def _windows(sizes: tuple[int, ...], run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
+def _windows(
+    sizes: tuple[int, ...], run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray
+) -> list[Row]:
     """Return a row for each window size, with the first windows that training saw."""
     images, masks = normalizer.inputs(select(run.images, training), run.bands), run.masks[training]
     batches = TrainingBatches(
@@ -132,7 +134,7 @@ def _windows(sizes: tuple[int, ...], run: RunReport, config: Config, normalizer:
         grid=TileGrid.of([run.refs[i] for i in training], masks.shape[1], masks.shape[2], max(sizes)),
         sizes=sizes,
     )
-    seen: dict[int, list] = {size: [] for size in sizes}
+    seen: dict[int, list[Any]] = {size: [] for size in sizes}
     for image, mask, weight in batches.dataset().as_numpy_iterator():
         seen[image.shape[1]] += zip(image, mask[..., 0], weight[..., 0], strict=True)
         if all(len(windows) >= _COLUMNS for windows in seen.values()):
@@ -146,7 +148,9 @@ def _bands(normalizer: Normalizer) -> dict[str, Any]:
     return {"bands": normalizer.directions.carried, "units": normalizer.units, "finish": normalizer.assemble}
 
 
-def _row(title: str, labels: list[str], seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]], normalizer: Normalizer) -> Row:
+def _row(
+    title: str, labels: list[str], seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]], normalizer: Normalizer
+) -> Row:
     """Draw network inputs (H, W, C), masks (H, W) and weights (H, W), in the colour scale of the first input."""
     bands = normalizer.bands
     images = [normalizer.restore(image) for image, _, _ in seen]
@@ -164,7 +168,11 @@ def _row(title: str, labels: list[str], seen: list[tuple[np.ndarray, np.ndarray,
         title,
         [
             [
-                picture(f"{view}, {label}", f"{title}, {label}: {view}, {mask.mean():.1%} landslide", _marked(colours, mask, weight))
+                picture(
+                    f"{view}, {label}",
+                    f"{title}, {label}: {view}, {mask.mean():.1%} landslide",
+                    _marked(colours, mask, weight),
+                )
                 for label, colours, (_, mask, weight) in zip(labels, pictures, seen, strict=True)
             ]
             for view, pictures in views.items()
@@ -185,7 +193,9 @@ def _changes(config: Augmentation) -> list[str]:
     found = []
     for name, value in config.model_dump().items():
         probability = value.pop("probability") if isinstance(value, dict) else value
-        strength = ", ".join(f"{key} {_number(inner)}" for key, inner in value.items()) if isinstance(value, dict) else ""
+        strength = (
+            ", ".join(f"{key} {_number(inner)}" for key, inner in value.items()) if isinstance(value, dict) else ""
+        )
         if probability:
             found.append(f"{name} {probability:.0%}" + (f" ({strength})" if strength else ""))
     return found

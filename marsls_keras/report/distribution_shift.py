@@ -54,7 +54,9 @@ def ks_statistics(first: np.ndarray, second: np.ndarray, bands: tuple[str, ...])
     return {band: round(float(ks_2samp(first[:, i], second[:, i]).statistic), 4) for i, band in enumerate(bands)}
 
 
-def mean_differences(first: Mapping[str, Mapping[str, float]], second: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+def mean_differences(
+    first: Mapping[str, Mapping[str, float]], second: Mapping[str, Mapping[str, float]]
+) -> dict[str, float | None]:
     """Return the standardised difference of the means of each band; None where both are constant.
 
     It is (mean2 - mean1) / sqrt((s1² + s2²) / 2), after Austin ("An introduction to propensity score methods",

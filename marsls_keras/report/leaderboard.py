@@ -58,7 +58,9 @@ def leaderboard_chart(answers: Sequence[Answer]) -> Figure | None:
         reach = np.maximum([expected - bounds[:, 0], bounds[:, 1] - expected], 0)
         label = f"phase {phase} ({len(group)})" if phase else f"no phase ({len(group)})"
         actual = [answer.score for answer in group]
-        axes.errorbar(expected, actual, xerr=reach, fmt=marker, color=colour, ecolor=colour, elinewidth=1, capsize=3, label=label)
+        axes.errorbar(
+            expected, actual, xerr=reach, fmt=marker, color=colour, ecolor=colour, elinewidth=1, capsize=3, label=label
+        )
     limits = axes.get_xlim(), axes.get_ylim()
     low, high = max(min(pair[0] for pair in limits), 0), min(max(pair[1] for pair in limits), 1)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0, label="as expected")

@@ -91,5 +91,7 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
-FILTERS = {function.__name__: function for function in (score, interval, signed, change, number, threshold, percent, duration)}
+FILTERS = {
+    function.__name__: function for function in (score, interval, signed, change, number, threshold, percent, duration)
+}
 """The filters by their name in the template."""

@@ -24,7 +24,15 @@ from marsls_keras.inference.decision_elements.across_borders import ACROSS_BORDE
 from marsls_keras.inference.decision_elements.threshold import THRESHOLD
 from marsls_keras.report import number_text, plots, tile_pictures
 from marsls_keras.report.leaderboard import Answer, leaderboard_chart
-from marsls_keras.report.run_summary import Evaluation, FoldReport, RunReport, evaluate, headline, not_comparable, remarks
+from marsls_keras.report.run_summary import (
+    Evaluation,
+    FoldReport,
+    RunReport,
+    evaluate,
+    headline,
+    not_comparable,
+    remarks,
+)
 from marsls_keras.report.study_plots import study_plots
 
 if TYPE_CHECKING:
@@ -87,9 +95,13 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
         >>> "not begun" in render([run])
         True
     """
-    sections = [_section(run, evaluate(run), seen) for run, seen in zip(runs, previews or [None] * len(runs), strict=True)]
+    sections = [
+        _section(run, evaluate(run), seen) for run, seen in zip(runs, previews or [None] * len(runs), strict=True)
+    ]
     loader = PackageLoader("marsls_keras.report", "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(number_text.FILTERS)
     return environment.get_template("page.html.j2").render(
         runs=sections,
@@ -102,7 +114,8 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
         slope_colours=tile_pictures.gradient(tile_pictures.SLOPE_COLOURS),
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
-        score_names={"miou": "mIoU", "iou_fg": "IoU landslide", "iou_bg": "IoU background", "f1": "F1"} | {k: k for k in SCORES[4:]},
+        score_names={"miou": "mIoU", "iou_fg": "IoU landslide", "iou_bg": "IoU background", "f1": "F1"}
+        | {k: k for k in SCORES[4:]},
     )
 
 
@@ -125,7 +138,9 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "seconds": sum(fold.metrics.get("seconds", 0) for fold in folds),
         "missing": run.missing,
         "remarks": remarks(run, evaluation),
-        "holding_out": _HOLDING_OUT.get(data.get("cv", ""), "No tile was predicted by a network that was trained on it."),
+        "holding_out": _HOLDING_OUT.get(
+            data.get("cv", ""), "No tile was predicted by a network that was trained on it."
+        ),
         "headline": headline(run, evaluation),
         "score_rows": _score_rows(run, evaluation),
         "baseline": tuning and tuning.baseline,
@@ -146,7 +161,9 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
         "maps": _maps(run, evaluation),
         "curves": [_curves(fold) for fold in folds if fold.rows],
         "study": run.study,
-        "study_plots": [{"title": title, **_image(figure, alt)} for title, figure, alt in study_plots(run.study)] if run.study else [],
+        "study_plots": [{"title": title, **_image(figure, alt)} for title, figure, alt in study_plots(run.study)]
+        if run.study
+        else [],
         "preview": None if preview is None else _preview(preview),
         "worst": [_shown_tile(run, evaluation, i) for i in worst],
         "best": [_shown_tile(run, evaluation, i) for i in best],
@@ -163,7 +180,12 @@ def _image(content: bytes | Figure, alt: str) -> dict[str, Any]:
     data = plots.png(content) if isinstance(content, Figure) else content
     # Width and height, from the PNG's header, reserve the space before the image is decoded.
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    return {"src": "data:image/png;base64," + base64.b64encode(data).decode(), "alt": alt, "width": width, "height": height}
+    return {
+        "src": "data:image/png;base64," + base64.b64encode(data).decode(),
+        "alt": alt,
+        "width": width,
+        "height": height,
+    }
 
 
 def _charts(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -180,9 +202,14 @@ def _leaderboard(answers: Sequence[Answer]) -> dict[str, Any] | None:
     chart = leaderboard_chart(answers)
     if chart is None:
         return None
-    shown = [f"{answer.name} {answer.expected:.4f} and {answer.score:.4f}" for answer in answers if answer.expected is not None]
+    shown = [
+        f"{answer.name} {answer.expected:.4f} and {answer.score:.4f}"
+        for answer in answers
+        if answer.expected is not None
+    ]
     return _image(
-        chart, f"Chart of expected and actual mIoU of {len(shown)} submissions: {', '.join(shown[:8])}{', …' if shown[8:] else ''}"
+        chart,
+        f"Chart of expected and actual mIoU of {len(shown)} submissions: {', '.join(shown[:8])}{', …' if shown[8:] else ''}",
     )
 
 
@@ -206,7 +233,10 @@ def _curves(fold: FoldReport) -> dict[str, Any]:
 
 
 def _preview(preview: Preview) -> dict[str, Any]:
-    rows = [{"title": row.title, "views": [[_small(p) for p in pictures] for pictures in row.pictures]} for row in preview.rows]
+    rows = [
+        {"title": row.title, "views": [[_small(p) for p in pictures] for pictures in row.pictures]}
+        for row in preview.rows
+    ]
     return {"changes": preview.changes, "notes": preview.notes, "rows": rows}
 
 
@@ -220,12 +250,29 @@ def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
     tuning = run.tuning
     whose = "" if run.decided_alone or tuning is None else "ensemble, "
     if tuning and tuning.nested:
-        rows.append({"label": f"{whose}tuned, nested", "threshold": None, "views": "per fold", **tuning.nested.model_dump()})
+        rows.append(
+            {"label": f"{whose}tuned, nested", "threshold": None, "views": "per fold", **tuning.nested.model_dump()}
+        )
     if whose and tuning and tuning.tuned:
-        rows.append({"label": f"{whose}tuned", "threshold": run.threshold, "views": run.views, **tuning.tuned.model_dump()})
+        rows.append(
+            {"label": f"{whose}tuned", "threshold": run.threshold, "views": run.views, **tuning.tuned.model_dump()}
+        )
     if evaluation.scores:
-        label = "this run alone" if whose else "not tuned" if not tuning else "baseline, kept" if run.kept_plain else "tuned"
-        own = {"threshold": run.threshold, "views": run.views, "scores": evaluation.scores, "interval": evaluation.interval}
+        label = (
+            "this run alone"
+            if whose
+            else "not tuned"
+            if not tuning
+            else "baseline, kept"
+            if run.kept_plain
+            else "tuned"
+        )
+        own = {
+            "threshold": run.threshold,
+            "views": run.views,
+            "scores": evaluation.scores,
+            "interval": evaluation.interval,
+        }
         rows.append({"label": label, **own})
         if among := run.among_neighbours:
             rows.append({**own, "label": f"{label}, windows see all neighbours", **among})
@@ -309,7 +356,9 @@ def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any
     position = int(evaluation.index[i])
     ref = run.refs[position]
     probability, predicted = run.probability[position], run.predicted[position]
-    pictures = tile_pictures.tile_pictures(ref.id, run.images[position], run.bands, run.masks[position], probability, predicted)
+    pictures = tile_pictures.tile_pictures(
+        ref.id, run.images[position], run.bands, run.masks[position], probability, predicted
+    )
     return {**_tile_row(run, evaluation, i), "pictures": [_small(p) for p in pictures]}
 
 
@@ -335,7 +384,11 @@ def _environment(run: RunReport) -> dict[str, Any]:
     def flat(value: Any, prefix: str = "") -> dict[str, str]:
         if not isinstance(value, dict):
             return {prefix: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
-        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+        return {
+            k: v
+            for name, inner in value.items()
+            for k, v in flat(inner, f"{prefix}.{name}" if prefix else name).items()
+        }
 
     columns: list[tuple[list[int], dict[str, str]]] = []
     for fold in sorted(run.folds, key=lambda fold: fold.fold):

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from marsls_keras.counts import BINS, counts_at_thresholds
-from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.files import atomic
 from marsls_keras.report.run_summary import BASELINE, Evaluation, RunReport, threshold_band
 
@@ -150,7 +150,14 @@ def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
     axes.axvline(BASELINE, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
     if threshold != BASELINE:
         axes.axvline(threshold, color="black", linewidth=1)
-    axes.plot(threshold, evaluation.scores["miou"], "o", color="black", markersize=5, label=f"as decided, threshold {threshold:g}")
+    axes.plot(
+        threshold,
+        evaluation.scores["miou"],
+        "o",
+        color="black",
+        markersize=5,
+        label=f"as decided, threshold {threshold:g}",
+    )
     # The scores at thresholds near 0 and 1 are low and would compress the rest of the scale.
     middle = slice(BINS // 10, BINS * 9 // 10)
     lowest = min(float(scores[name][middle].min()) for name in ("miou", "iou_fg", "iou_bg", "f1"))
@@ -205,10 +212,15 @@ def fold_map(run: RunReport) -> Figure | None:
     for position, fold in enumerate(folds, 1):
         values[run.held_out_by == fold] = position
     colours = [_NOT_SCORED, *(_FOLD_COLOURS[i % len(_FOLD_COLOURS)] for i in range(len(folds)))]
-    labels = [f"never ({int((run.held_out_by < 0).sum())})", *(f"{fold} ({int((run.held_out_by == fold).sum())})" for fold in folds)]
+    labels = [
+        f"never ({int((run.held_out_by < 0).sum())})",
+        *(f"{fold} ({int((run.held_out_by == fold).sum())})" for fold in folds),
+    ]
     # The grey of tiles that always train is dropped from the scale where there are none.
     start = 0 if (run.held_out_by < 0).any() or not folds else 1
-    figure = _grid_map(run.refs, values - start, ListedColormap(colours[start:]), Normalize(-0.5, len(colours) - start - 0.5))
+    figure = _grid_map(
+        run.refs, values - start, ListedColormap(colours[start:]), Normalize(-0.5, len(colours) - start - 0.5)
+    )
     if figure is not None:
         bar = _bar(figure, "fold that holds out the tile (number of tiles)")
         bar.set_ticks(list(range(len(colours) - start)), labels=labels[start:])
@@ -256,7 +268,9 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
     width = WIDTH
     # The height follows the grids, within limits: a single column of tiles would make a very tall figure.
     figure = Figure(figsize=(width, float(np.clip(0.88 * width * sum(heights) + 1.1, 2.6, 8))), layout="constrained")
-    for axes, (raster, (grid, extent)) in zip(figure.subplots(len(grids), 1, squeeze=False)[:, 0], grids.items(), strict=True):
+    for axes, (raster, (grid, extent)) in zip(
+        figure.subplots(len(grids), 1, squeeze=False)[:, 0], grids.items(), strict=True
+    ):
         axes.imshow(grid, extent=extent, cmap=colours, norm=norm, interpolation="nearest")
         axes.set(xlabel="column of the grid", ylabel="row")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -270,7 +284,9 @@ def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: A
 
 def _bar(figure: Figure, label: str) -> Any:
     """Add the colour bar of a map below it."""
-    bar = figure.colorbar(figure.axes[0].images[0], ax=figure.axes, location="bottom", aspect=40, pad=0.02, extend="neither")
+    bar = figure.colorbar(
+        figure.axes[0].images[0], ax=figure.axes, location="bottom", aspect=40, pad=0.02, extend="neither"
+    )
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=9)
     return bar

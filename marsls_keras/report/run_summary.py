@@ -64,8 +64,8 @@ class RunReport:
         predicted: uint8 (N, H, W) of {0, 1}, the masks after the decision.
         study: Content of the study.json of its search over training, None if there was none.
         valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
-        among_neighbours: "scores" and "interval" of the same decision where windows see the images of all tiles around, as
-            in a published region; None unless folds are isolated regions and views are of windows.
+        among_neighbours: "scores" and "interval" of the same decision where windows see the images of all tiles around,
+            as in a published region; None unless folds are isolated regions and views are of windows.
 
     Example:
         >>> masks = np.eye(8, dtype="uint8")[None]
@@ -261,17 +261,27 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
     left_out = len(run.refs) - len(evaluation.index)
     if left_out:
         of_finished = int(np.isin(run.held_out_by, [fold.fold for fold in run.folds]).sum()) - len(evaluation.index)
-        why = f"; {of_finished} of them lie in finished folds but their predictions are not finite numbers" if of_finished else ""
-        found.append(f"{left_out} of {len(run.refs)} tiles have no out-of-fold prediction and are in none of the figures{why}.")
+        why = (
+            f"; {of_finished} of them lie in finished folds but their predictions are not finite numbers"
+            if of_finished
+            else ""
+        )
+        found.append(
+            f"{left_out} of {len(run.refs)} tiles have no out-of-fold prediction and are in none of the figures{why}."
+        )
     if evaluation.index.size and evaluation.interval is None:
         found.append("No interval can be given: all tiles are of one block, which says nothing of others.")
     tuning = run.tuning
     if tuning is None:
-        return found + [f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses what is better."]
+        return found + [
+            f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses what is better."
+        ]
     folds = sorted(fold.fold for fold in run.folds)
     if sorted(tuning.folds) != folds:
         before, now = (", ".join(map(str, numbers)) or "none" for numbers in (sorted(tuning.folds), folds))
-        found.append(f"The decision was taken on folds {before}, but finished are {now}. Run marsls tune --run {run.name} again.")
+        found.append(
+            f"The decision was taken on folds {before}, but finished are {now}. Run marsls tune --run {run.name} again."
+        )
     elif (
         run.decided_alone
         and evaluation.scores

@@ -32,10 +32,22 @@ def study_plots(study: dict[str, Any]) -> list[tuple[str, Figure, str]]:
     plots = []
     if study["trials"]:
         best = f"; the best mIoU is {max(trial['miou'] for trial in done):.4f}" if done else ""
-        plots.append(("Trials in their order", history(study["trials"]), f"mIoU of {len(study['trials'])} trials in their order{best}"))
+        plots.append(
+            (
+                "Trials in their order",
+                history(study["trials"]),
+                f"mIoU of {len(study['trials'])} trials in their order{best}",
+            )
+        )
     if study["importance"]:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in study["importance"].items())
-        plots.append(("How much each key matters", importance(study["importance"]), f"Share of the spread of mIoU by key: {shares}"))
+        plots.append(
+            (
+                "How much each key matters",
+                importance(study["importance"]),
+                f"Share of the spread of mIoU by key: {shares}",
+            )
+        )
     if len(done) > 1:
         alt = f"Parallel coordinates of {len(done)} finished trials over {', '.join(study['keys'])}, coloured by mIoU"
         plots.append(("What finished trials have in common", parallel_coordinates(study["keys"], done), alt))
@@ -55,16 +67,32 @@ def history(trials: list[dict[str, Any]]) -> Figure:
     done = [trial for trial in trials if trial["miou"] is not None]
     stopped = [trial for trial in trials if trial["state"] == "pruned" and trial["last_miou"] is not None]
     failed = [trial for trial in trials if trial["state"] == "fail"]
-    axes.plot([trial["number"] for trial in done], [trial["miou"] for trial in done], "o", color=BLUE, markersize=5, label="finished")
+    axes.plot(
+        [trial["number"] for trial in done],
+        [trial["miou"] for trial in done],
+        "o",
+        color=BLUE,
+        markersize=5,
+        label="finished",
+    )
     if stopped:
         numbers, values = [trial["number"] for trial in stopped], [trial["last_miou"] for trial in stopped]
         axes.plot(numbers, values, "o", color=GREY, fillstyle="none", markersize=5, label="stopped early")
     if done:
         best = np.maximum.accumulate([trial["miou"] for trial in done])
-        axes.step([trial["number"] for trial in done], best, where="post", color=GREEN, linewidth=1.2, label="best so far")
+        axes.step(
+            [trial["number"] for trial in done], best, where="post", color=GREEN, linewidth=1.2, label="best so far"
+        )
     if failed:  # without an mIoU they are drawn at the lower edge
         edge = axes.get_xaxis_transform()
-        axes.plot([trial["number"] for trial in failed], [0.02] * len(failed), "x", color=VERMILION, transform=edge, label="failed")
+        axes.plot(
+            [trial["number"] for trial in failed],
+            [0.02] * len(failed),
+            "x",
+            color=VERMILION,
+            transform=edge,
+            label="failed",
+        )
     axes.set(xlabel="trial", ylabel="mIoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(fontsize=8, frameon=False, loc="lower right")
@@ -105,9 +133,19 @@ def parallel_coordinates(keys: dict[str, dict[str, Any]], trials: list[dict[str,
     values = [trial["miou"] for trial in trials]
     colours = ScalarMappable(Normalize(min(values), max(values) + 1e-9), colormaps["viridis_r"])
     for trial in sorted(trials, key=lambda trial: trial["miou"]):
-        heights = [height(keys[key], trial["parameters"][key]) if key in trial["parameters"] else np.nan for key in keys]
+        heights = [
+            height(keys[key], trial["parameters"][key]) if key in trial["parameters"] else np.nan for key in keys
+        ]
         # With markers: a line through a single value, between keys that the trial lacks, is invisible.
-        axes.plot(range(len(keys)), heights, "o-", markersize=3, color=colours.to_rgba(trial["miou"]), linewidth=1.3, alpha=0.8)
+        axes.plot(
+            range(len(keys)),
+            heights,
+            "o-",
+            markersize=3,
+            color=colours.to_rgba(trial["miou"]),
+            linewidth=1.3,
+            alpha=0.8,
+        )
     for position, described in enumerate(keys.values()):
         axes.axvline(position, color=GREY, linewidth=0.8, zorder=0)
         for place, text in _ticks(described):
@@ -138,5 +176,7 @@ def height(described: dict[str, Any], value: Any) -> float:
 def _ticks(described: dict[str, Any]) -> list[tuple[float, str]]:
     if "choices" in described:
         texts = {choice: str(choice) for choice in described["choices"]}
-        return [(height(described, choice), text if len(text) <= 22 else text[:20] + "…") for choice, text in texts.items()]
+        return [
+            (height(described, choice), text if len(text) <= 22 else text[:20] + "…") for choice, text in texts.items()
+        ]
     return [(float(place), f"{described[end]:.3g}") for place, end in ((0, "low"), (1, "high"))]

@@ -61,7 +61,9 @@ def tile_pictures(
     """
     layers = {band: image[..., i] for i, band in enumerate(bands)}
     colours = stretch(np.stack([layers[band] for band in RGB], -1)) if all(band in layers for band in RGB) else None
-    relief = hillshade(layers["dem"]) if "dem" in layers else stretch(image[..., 0] if colours is None else colours.mean(-1))
+    relief = (
+        hillshade(layers["dem"]) if "dem" in layers else stretch(image[..., 0] if colours is None else colours.mean(-1))
+    )
     pictures = [] if colours is None else [picture("RGB", f"Tile {name} in red, green and blue", colours)]
     if "dem" in layers:
         shaded = np.repeat(relief[..., None], 3, -1)
@@ -78,7 +80,11 @@ def tile_pictures(
             f"Predicted probability in tile {name}, {predicted.mean():.1%} of it taken for landslide",
             colormaps[PROBABILITY_COLOURS](probability)[..., :3],
         ),
-        picture("errors", f"Where prediction and truth of tile {name} agree and differ", error_map(mask != 0, predicted != 0, relief)),
+        picture(
+            "errors",
+            f"Where prediction and truth of tile {name} agree and differ",
+            error_map(mask != 0, predicted != 0, relief),
+        ),
     ]
 
 

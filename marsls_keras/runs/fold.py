@@ -106,11 +106,15 @@ def inspect_fold(run: Run, fold: Fold) -> FoldDirectory:
     except InputError as error:
         return found(FoldStatus.DAMAGED, f"fold {fold} is damaged: {error}")
     if changed:
-        return found(FoldStatus.OTHER_CONFIGURATION, f"fold {fold} is from another configuration ({'; '.join(changed)})")
+        return found(
+            FoldStatus.OTHER_CONFIGURATION, f"fold {fold} is from another configuration ({'; '.join(changed)})"
+        )
     if metrics is None:
         return found(FoldStatus.UNFINISHED, f"fold {fold} is unfinished: {_command(run, fold)} --resume")
     if metrics["fold"] != fold:
-        return found(FoldStatus.DAMAGED, f"fold {fold} is damaged: {path / 'metrics.json'} is that of fold {metrics['fold']}")
+        return found(
+            FoldStatus.DAMAGED, f"fold {fold} is damaged: {path / 'metrics.json'} is that of fold {metrics['fold']}"
+        )
     weights = path / WEIGHTS
     if not weights.exists() or sha256(weights) != metrics["weights_sha256"]:
         what = f"fold {fold} has other weights than it was finished with ({weights} is missing or changed)"
@@ -118,7 +122,9 @@ def inspect_fold(run: Run, fold: Fold) -> FoldDirectory:
     for name, digest in metrics.get("files_sha256", {}).items():
         file = run.bound_files(fold).get(name, path / name)
         if not file.exists() or sha256(file) != digest:
-            return found(FoldStatus.CHANGED, f"fold {fold} was trained with another {name} ({file} is missing or changed)")
+            return found(
+                FoldStatus.CHANGED, f"fold {fold} was trained with another {name} ({file} is missing or changed)"
+            )
     return found(FoldStatus.FINISHED)
 
 
@@ -126,7 +132,9 @@ def _command(run: Run, fold: Fold) -> str:
     """Return what to type to train a fold of a run."""
     elsewhere = [] if run.path.parent == Path("runs") else ["--runs", str(run.path.parent)]
     # A run that was begun with other epochs than its recipe's is not gone on with unless they are given again.
-    epochs = ["--epochs", str(run.config.training.epochs)] if (run.path / "recipe.json").exists() and fold != FULL else []
+    epochs = (
+        ["--epochs", str(run.config.training.epochs)] if (run.path / "recipe.json").exists() and fold != FULL else []
+    )
     return shlex.join(["marsls", "train", "--run", run.path.name, *elsewhere, "--fold", str(fold), *epochs])
 
 

@@ -11,8 +11,8 @@ def require_plain(name: str) -> None:
     """Refuse what cannot be the name of a run.
 
     Raises:
-        InputError: If it is empty, leads elsewhere than into the folder of the runs, or holds a + or an @: a + joins the names of an
-            ensemble, and an @ named one set of weights of a run in version 0.1.
+        InputError: If it is empty, leads elsewhere than into the folder of the runs, or holds a + or an @: a + joins
+            the names of an ensemble, and an @ named one set of weights of a run in version 0.1.
 
     Example:
         >>> require_plain("default")

@@ -28,8 +28,12 @@ def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) ->
     opened = [Run.open(run_folder(runs, name)) for name in names]
     used = [run.finished_folds(folds) for run in opened]
     if any(other != used[0] for other in used):
-        raise InputError(f"The runs {', '.join(names)} have different numbers of folds. Choose common ones with --folds.")
+        raise InputError(
+            f"The runs {', '.join(names)} have different numbers of folds. Choose common ones with --folds."
+        )
     if len(sizes := {run.config.data.resize for run in opened}) > 1:
         found = ", ".join(f"{run.name} {run.config.data.resize}" for run in opened)
-        raise InputError(f"The runs see tiles of {len(sizes)} sizes (data.resize: {found}), so their predictions cannot be averaged.")
+        raise InputError(
+            f"The runs see tiles of {len(sizes)} sizes (data.resize: {found}), so their predictions cannot be averaged."
+        )
     return opened, used[0]

@@ -4,17 +4,16 @@ runs/<run>/
     config.yaml  fingerprint.json  splits.json      written when the run begins
     decision.json                                   written by tune
     fold_<k>/
-        config.yaml  environment.json  normalization.json
-        pretrained.json                             where the encoders' first weights came from, and the file's SHA-256; if from anywhere
-        history.csv  log.txt  tensorboard/          while training
-        state/                                      while training; of a finished fold the last one, to go on with more epochs
-        best-<epoch>.weights.h5                     while training
-        best.weights.h5  oof.npz                    when it is done
-        metrics.json                                last: a fold that has it is finished
-        curves.png                                  drawn by marsls train, of a finished fold
+        config.yaml  environment.json  normalization.json pretrained.json                             where the
+        encoders' first weights came from, and the file's SHA-256; if from anywhere history.csv  log.txt  tensorboard/
+        while training state/                                      while training; of a finished fold the last one, to
+        go on with more epochs best-<epoch>.weights.h5                     while training best.weights.h5  oof.npz
+        when it is done metrics.json                                last: a fold that has it is finished curves.png
+        drawn by marsls train, of a finished fold
     fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
         full.json                                   how many epochs, which weights, and what the folds had to say
-        pseudo_labels.npz                           labels of images that had none, 255 for none still; if it trains on any
+        pseudo_labels.npz                           labels of images that had none, 255 for none still; if it trains on
+        any
 """
 
 from __future__ import annotations
@@ -69,11 +68,13 @@ class Run:
         return Path(self.fingerprint["data_root"])
 
     @classmethod
-    def create(cls, path: Path, config: Config, splits: Splits, fingerprint: dict[str, Any], resume: bool = False) -> Run:
+    def create(
+        cls, path: Path, config: Config, splits: Splits, fingerprint: dict[str, Any], resume: bool = False
+    ) -> Run:
         """Begin a run, or go on with one of the same configuration and data.
 
-        Safe for several processes that train folds of one run: all write the same content. With `resume` the run may get more epochs than
-        it was begun with; folds that were finished with fewer stay valid.
+        Safe for several processes that train folds of one run: all write the same content. With `resume` the run may
+        get more epochs than it was begun with; folds that were finished with fewer stay valid.
 
         Raises:
             InputError: If there is a run of this name with another configuration or other data; what differs is named.
@@ -81,15 +82,25 @@ class Run:
         if (path / "splits.json").exists():
             run = cls.open(path)
             changed = changed_keys(run.config, config)
-            more = changed == changed_keys(run.config, with_epochs(run.config, max(run.config.training.epochs, config.training.epochs)))
+            more = changed == changed_keys(
+                run.config, with_epochs(run.config, max(run.config.training.epochs, config.training.epochs))
+            )
             if changed and not (resume and more):
                 longer = " To train it longer, add --resume." if more else ""
-                raise InputError(f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.{longer}")
+                raise InputError(
+                    f"Run {path} has another configuration:{listing(changed)}\nChoose another name with --run.{longer}"
+                )
             if run.fingerprint["sha256"] != fingerprint["sha256"]:
                 old, new = run.fingerprint, fingerprint
-                parts = [f"{key}: {old[key]} → {new[key]}" for key in ("data_root", "release", "tiles", "size") if old[key] != new[key]]
+                parts = [
+                    f"{key}: {old[key]} → {new[key]}"
+                    for key in ("data_root", "release", "tiles", "size")
+                    if old[key] != new[key]
+                ]
                 parts = parts or ["the pixels or masks of some tiles"]
-                raise InputError(f"Run {path} was begun on other data:{listing(parts)}\nChoose another name with --run.")
+                raise InputError(
+                    f"Run {path} was begun on other data:{listing(parts)}\nChoose another name with --run."
+                )
             if changed:
                 write_config(path / "config.yaml", config)
                 return cls.open(path)
@@ -104,8 +115,8 @@ class Run:
         """Open a run by its folder.
 
         Raises:
-            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it was trained on tiles
-                as another version of this package reads them.
+            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it
+                was trained on tiles as another version of this package reads them.
         """
         path = Path(path)
         if not (path / "splits.json").exists():
@@ -150,7 +161,8 @@ class Run:
         """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
 
         Raises:
-            InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with the reason.
+            InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with
+                the reason.
         """
         folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
@@ -175,9 +187,8 @@ def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
     release, trained = fingerprint.get("release"), fingerprint.get("reading", 1)
     if release not in RELEASES or trained == (now := RELEASES[release].reading):
         return
-    what = (
-        f"Run {path} was trained with reading {trained} of {release} (fingerprint.json), and this version of marsls-keras has reading {now}"
-    )
+    versions = f"reading {trained} of {release} (fingerprint.json), and this version of marsls-keras has reading {now}"
+    what = f"Run {path} was trained with {versions}"
     if trained == 1 and release == "mmls_v1":
         what += ": it took the bands slope and thermal of these files for each other"
     package = "install marsls-keras 0.1, which reads it" if trained == 1 else "install the version that trained it"

@@ -64,7 +64,14 @@ class Attempt:
         progress: ProgressDisplay,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
-        self.data, self.recovery, self.state, self.devices, self.signals, self.progress = data, recovery, state, devices, signals, progress
+        self.data, self.recovery, self.state, self.devices, self.signals, self.progress = (
+            data,
+            recovery,
+            state,
+            devices,
+            signals,
+            progress,
+        )
         self.callbacks = callbacks
         self.config, network = data.run.config.training, data.run.config.model
         self.pretrained = pretrained_source(network.name, network.options, network.pretrained)
@@ -139,7 +146,9 @@ class Attempt:
                     if isinstance(layer, keras.layers.BatchNormalization):
                         layer.synchronized = True  # statistics of the whole batch, not of each device's share
             encoder = encoder_levels(config.model.name, config.model.options)
-            optimizer = build_optimizer(self.config, self.steps, encoder, self.recovery.factor, self.recovery.accumulate)
+            optimizer = build_optimizer(
+                self.config, self.steps, encoder, self.recovery.factor, self.recovery.accumulate
+            )
             model.compile(
                 optimizer=LossScale(optimizer) if self.config.precision == "mixed_float16" else optimizer,
                 loss=build_loss(config.loss, self.data.labels),
@@ -191,6 +200,8 @@ class Attempt:
                 f"or inference.batch_size, or use precision mixed_bfloat16. ({reason})"
             )
         halved = replace(now, batch_size=tiles // 2, accumulate=now.accumulate * 2)
-        what = f"Memory ran out with {tiles} tiles a step: {halved.batch_size} now, {halved.accumulate} steps an update."
+        what = (
+            f"Memory ran out with {tiles} tiles a step: {halved.batch_size} now, {halved.accumulate} steps an update."
+        )
         self.progress.say(what)
         return replace(halved, trouble=(*now.trouble, what))

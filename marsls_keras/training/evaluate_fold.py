@@ -21,7 +21,13 @@ from marsls_keras.training.recovery import Recovery
 
 
 def evaluate_fold(
-    run: Run, fold: Fold, held_out: Tiles, normalizer: Normalizer, checkpoint: WeightCheckpoint, recovery: Recovery, began: float
+    run: Run,
+    fold: Fold,
+    held_out: Tiles,
+    normalizer: Normalizer,
+    checkpoint: WeightCheckpoint,
+    recovery: Recovery,
+    began: float,
 ) -> dict[str, Any]:
     """Predict the held-out tiles with the best weights, score them, and write oof.npz and metrics.json.
 

@@ -28,7 +28,8 @@ class FoldData:
         held_out: The tiles that the fold is judged on.
         normalizer: Normalisation with the statistics of the training tiles.
         kept: The set of weights that is kept where nothing is held out to judge them: "last", "ema" or "swa".
-        weights: Weights of the pixels of the training tiles, float32 (N, H, W), 0 where there is no label; None for 1 everywhere.
+        weights: Weights of the pixels of the training tiles, float32 (N, H, W), 0 where there is no label; None for 1
+            everywhere.
 
     Example:
         >>> data = FoldData(run, 0, train, held_out, Normalizer.fit(train.images, run.config.data))  # doctest: +SKIP

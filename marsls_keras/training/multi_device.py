@@ -55,8 +55,8 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
 class LossScale(keras.optimizers.LossScaleOptimizer):
     """Keras' scaling of the loss for float16, whose devices agree on whether a gradient has overflowed.
 
-    In Keras 3.15 each device, or the first one for all, looks at the gradients of its own share, so an overflow on another device ends in
-    weights that are no numbers.
+    In Keras 3.15 each device, or the first one for all, looks at the gradients of its own share, so an overflow on
+    another device ends in weights that are no numbers.
 
     Example:
         >>> model.compile(LossScale(build_optimizer(Training(), steps_per_epoch=25)), loss)  # doctest: +SKIP

@@ -15,7 +15,11 @@ from marsls_keras.training.schedule import build_schedule
 
 
 def build_optimizer(
-    config: Training, steps_per_epoch: int, encoder: Sequence[str] = (), factor: float = 1.0, accumulate: int | None = None
+    config: Training,
+    steps_per_epoch: int,
+    encoder: Sequence[str] = (),
+    factor: float = 1.0,
+    accumulate: int | None = None,
 ) -> AdamW:
     """Return the optimiser that a configuration asks for.
 
@@ -54,21 +58,23 @@ def build_optimizer(
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW (Loshchilov & Hutter, "Decoupled weight decay", ICLR 2019), whose every part counts updates and not batches.
 
-    Of Keras 3.15 it changes, and the tests show:
-    - With `gradient_accumulation_steps`, Keras moves the average of the weights with every batch, and fails under MirroredStrategy.
-    - With `global_clipnorm` and several devices, Keras clips the gradients of each device and not their sum.
-    - With `gradient_accumulation_steps` and `steps_per_epoch`, an epoch's last batches are an update too if they are fewer, their mean;
+    Of Keras 3.15 it changes, and the tests show: - With `gradient_accumulation_steps`, Keras moves the average of the
+    weights with every batch, and fails under MirroredStrategy. - With `global_clipnorm` and several devices, Keras
+    clips the gradients of each device and not their sum. - With `gradient_accumulation_steps` and `steps_per_epoch`, an
+    epoch's last batches are an update too if they are fewer, their mean;
       Keras lets them wait for the next epoch, and drops those of the last one.
-    And it adds:
-    - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and temperature) do not decay.
-    - Level i of the n levels of the encoder (0 is the input) learns at the learning rate times encoder_factor * layer_decay ** (n - i), and
+    And it adds: - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias
+    and temperature) do not decay. - Level i of the n levels of the encoder (0 is the input) learns at the learning rate
+    times encoder_factor * layer_decay ** (n - i), and
       decays at it (Clark et al., "ELECTRA", ICLR 2020, section 3); all else at the learning rate.
-    - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). The average after update 0 is the
+    - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). The average after
+    update 0 is the
       weights, with or without warm-up.
 
     Args:
         learning_rate: A schedule, or a float.
-        encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that fits is taken.
+        encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that
+            fits is taken.
         layer_decay: As above.
         encoder_factor: As above.
         ema_warmup: As above.
@@ -96,7 +102,12 @@ class AdamW(keras.optimizers.AdamW):
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.steps_per_epoch = steps_per_epoch
-        self.encoder, self.layer_decay, self.encoder_factor, self.ema_warmup = list(encoder), layer_decay, encoder_factor, ema_warmup
+        self.encoder, self.layer_decay, self.encoder_factor, self.ema_warmup = (
+            list(encoder),
+            layer_decay,
+            encoder_factor,
+            ema_warmup,
+        )
 
     def build(self, var_list: list[keras.Variable]) -> None:
         """Add the optimiser's variables."""
@@ -105,9 +116,13 @@ class AdamW(keras.optimizers.AdamW):
         super().build(var_list)
         levels = [self._level(variable.path) for variable in var_list]
         if self.layer_decay != 1 and (missing := [name for i, name in enumerate(self.encoder) if i not in levels]):
-            raise ValueError(f"No variable belongs to the encoder's level {', '.join(missing)}. Received: {[v.path for v in var_list]}")
+            raise ValueError(
+                f"No variable belongs to the encoder's level {', '.join(missing)}. Received: {[v.path for v in var_list]}"
+            )
         depth = len(self.encoder)
-        self._scales = [(self.encoder_factor if level < depth else 1.0) * self.layer_decay ** (depth - level) for level in levels]
+        self._scales = [
+            (self.encoder_factor if level < depth else 1.0) * self.layer_decay ** (depth - level) for level in levels
+        ]
         self._decays = [self.weight_decay * _may_decay(variable) for variable in var_list]
         for variable, average in zip(var_list, self.averages, strict=False):
             average.assign(_copy(variable))  # what no gradient reaches is its own average
@@ -118,10 +133,16 @@ class AdamW(keras.optimizers.AdamW):
 
     def _backend_apply_gradients(self, grads: list, trainable_variables: list) -> None:
         if keras.backend.backend() == "tensorflow":  # the sum over the devices of a strategy
-            grads = [gradient for gradient, _ in super()._all_reduce_sum_gradients(list(zip(grads, trainable_variables, strict=True)))]
+            grads = [
+                gradient
+                for gradient, _ in super()._all_reduce_sum_gradients(list(zip(grads, trainable_variables, strict=True)))
+            ]
         if self.gradient_accumulation_steps:
             sums = [self._accumulated_gradients[self._get_variable_index(variable)] for variable in trainable_variables]
-            grads, update = [ops.add(total, gradient) for total, gradient in zip(sums, grads, strict=True)], self._is_update()
+            grads, update = (
+                [ops.add(total, gradient) for total, gradient in zip(sums, grads, strict=True)],
+                self._is_update(),
+            )
             for total, gradient in zip(sums, grads, strict=True):
                 total.assign(ops.where(update, 0.0, gradient))
             grads = [gradient / ops.cast(self._group()[1], gradient.dtype) for gradient in grads]
@@ -158,8 +179,8 @@ class AdamW(keras.optimizers.AdamW):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable, its moments and its moving average; between two updates of accumulated gradients, leave them as they are.
 
-        Under JAX a condition cannot assign variables, and under MirroredStrategy it cannot hold an update of all devices; so the step is
-        always taken, and taken back between updates.
+        Under JAX a condition cannot assign variables, and under MirroredStrategy it cannot hold an update of all
+        devices; so the step is always taken, and taken back between updates.
         """
         index = self._get_variable_index(variable)
         touched = [variable, self._momentums[index], self._velocities[index]]

@@ -1,8 +1,9 @@
 """Pseudo-labels of unlabelled images for the refit on all tiles: made by the run's folds, kept by the refit, told by a submission.
 
-That is self-training (Lee, "Pseudo-Label", ICML workshop 2013) with an ensemble as the teacher. Where the images are those that will be
-predicted it is transductive: the weights then depend on them, though on no mask of theirs. Lee takes every prediction as a label and
-lets its weight grow with the epochs; here only confident pixels have one, of full weight from the beginning.
+That is self-training (Lee, "Pseudo-Label", ICML workshop 2013) with an ensemble as the teacher. Where the images are
+those that will be predicted it is transductive: the weights then depend on them, though on no mask of theirs. Lee takes
+every prediction as a label and lets its weight grow with the epochs; here only confident pixels have one, of full
+weight from the beginning.
 """
 
 from __future__ import annotations
@@ -46,13 +47,19 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
         >>> require_pseudo("full", Path("phase2"), 0.9)
     """
     if folder is not None and fold != FULL:
-        raise InputError(f"--pseudo {folder}: only the refit on all tiles trains on pseudo-labels. Add --fold full. Received: {fold}")
+        raise InputError(
+            f"--pseudo {folder}: only the refit on all tiles trains on pseudo-labels. Add --fold full. Received: {fold}"
+        )
     if confidence is None:
         return
     if folder is None:
-        raise InputError(f"--confidence {confidence:g} is that of pseudo-labels. Give the folder of images with --pseudo.")
+        raise InputError(
+            f"--confidence {confidence:g} is that of pseudo-labels. Give the folder of images with --pseudo."
+        )
     if not 0.5 < confidence < 1:
-        raise InputError(f"--confidence: expected a probability above 0.5 and below 1, such as 0.9. Received: {confidence:g}")
+        raise InputError(
+            f"--confidence: expected a probability above 0.5 and below 1, such as 0.9. Received: {confidence:g}"
+        )
 
 
 def pseudo_labelled(
@@ -60,7 +67,8 @@ def pseudo_labelled(
 ) -> tuple[RefitPlan, PseudoLabels | None]:
     """Return the plan of a refit with its pseudo-labels, and these; None if it has none.
 
-    A refit that goes on has those that it began with, whatever has become of the folds since; the images may lie elsewhere now.
+    A refit that goes on has those that it began with, whatever has become of the folds since; the images may lie
+    elsewhere now.
 
     Args:
         run: The run, with the finished folds that the plan names.
@@ -81,7 +89,9 @@ def pseudo_labelled(
     begun = plan.pseudo
     if resume and (run.fold_path(FULL) / "full.json").exists():
         if begun is None and folder is not None:
-            raise InputError(f"--pseudo {folder}: the refit of run {run.name} began without pseudo-labels. Begin it anew with --overwrite.")
+            raise InputError(
+                f"--pseudo {folder}: the refit of run {run.name} began without pseudo-labels. Begin it anew with --overwrite."
+            )
         if begun is not None and confidence not in (None, begun.confidence):
             raise InputError(
                 f"--confidence {confidence:g}: the refit of run {run.name} began with {begun.confidence:g}. Leave it out, or begin anew "
@@ -164,9 +174,13 @@ def _read(run: Run, folder: Path, views: str, labelled: Tiles) -> _Images:
     own = [i for i in range(number) if tiles.hashes[i] not in known]
     others = sorted(set(range(len(tiles))) - set(own))
     if left_out := number - len(own):
-        logger.info(f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels.")
+        logger.info(
+            f"{left_out} of {number} images in {folder} are labelled tiles of run {run.name} and need no pseudo-labels."
+        )
     if not own:
-        raise InputError(f"--pseudo {folder}: all of the {number} images are labelled tiles of run {run.name}. Give others.")
+        raise InputError(
+            f"--pseudo {folder}: all of the {number} images are labelled tiles of run {run.name}. Give others."
+        )
     return _Images(PredictionInputs(tiles.subset([*own, *others]), len(own)), left_out, images_digest(read.wanted))
 
 
@@ -176,8 +190,8 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
     Args:
         probability: Mean landslide probability.
         confidence: At or above it a pixel is 1, at or below 1 - confidence it is 0; in between it is `UNCERTAIN`.
-        detection: Whether the network also learns whether there is any landslide in a tile. Of a tile without certain landslide, but with
-            uncertain pixels, nobody can say that; all of it is uncertain then.
+        detection: Whether the network also learns whether there is any landslide in a tile. Of a tile without certain
+            landslide, but with uncertain pixels, nobody can say that; all of it is uncertain then.
 
     Example:
         >>> to_labels(np.array([[[0.97, 0.5, 0.02]]], np.float32), 0.9).tolist()
@@ -203,6 +217,8 @@ def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any]
     for run in runs if FULL in folds else ():
         record = RefitPlan.read(run.fold_path(FULL) / "full.json").pseudo
         if record is not None:
-            logger.info(f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive).")
+            logger.info(
+                f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive)."
+            )
             records[run.name] = asdict(record)
     return records or None

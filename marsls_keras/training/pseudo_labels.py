@@ -25,10 +25,12 @@ class PseudoRecord:
 
     Attributes:
         folder: Folder of the images.
-        images_sha256: Digest of the names and pixels of all images in it, as `marsls_keras.data.fingerprint.images_digest` has it.
+        images_sha256: Digest of the names and pixels of all images in it, as
+            `marsls_keras.data.fingerprint.images_digest` has it.
         tiles: How many of them have pseudo-labels.
         left_out: How many have none since they are labelled tiles of the run.
-        confidence: A pixel is landslide if its mean probability is at least this, background if it is at most 1 minus this.
+        confidence: A pixel is landslide if its mean probability is at least this, background if it is at most 1 minus
+            this.
         confident: Share of the pixels that are one or the other.
         landslide: Share of landslide among these.
         folds: SHA-256 of the weights of each fold that predicted, by its number as a string.
@@ -70,7 +72,9 @@ class PseudoLabels:
     def added_to(self, labelled: Tiles) -> tuple[Tiles, np.ndarray]:
         """Return labelled tiles and these after them, and the weights of their pixels, float32 (M + N, H, W): 0 where uncertain, else 1."""
         own = replace(self.tiles, masks=(self.labels == 1).astype(np.uint8))
-        weights = np.concatenate([np.ones(labelled.masks.shape, np.float32), (self.labels != UNCERTAIN).astype(np.float32)])
+        weights = np.concatenate(
+            [np.ones(labelled.masks.shape, np.float32), (self.labels != UNCERTAIN).astype(np.float32)]
+        )
         return join(labelled, own), weights
 
     def save(self, folder: Path) -> None:
@@ -94,9 +98,15 @@ def saved_labels(folder: Path, tiles: Tiles) -> PseudoLabels:
         with np.load(path, allow_pickle=False) as arrays:
             ids, labels = list(arrays["ids"]), arrays["labels"]
     except DAMAGED_NPZ as error:
-        raise InputError(f"{path} cannot be read ({error}), so the refit cannot go on. Begin it anew with --overwrite.") from None
+        raise InputError(
+            f"{path} cannot be read ({error}), so the refit cannot go on. Begin it anew with --overwrite."
+        ) from None
     if labels.dtype != np.uint8 or not np.isin(labels, (0, 1, UNCERTAIN)).all():
-        raise InputError(f"{path} holds other values than 0, 1 and {UNCERTAIN}, so the refit cannot go on. Begin it anew with --overwrite.")
+        raise InputError(
+            f"{path} holds other values than 0, 1 and {UNCERTAIN}, so the refit cannot go on. Begin it anew with --overwrite."
+        )
     if ids != [ref.id for ref in tiles.refs] or labels.shape != tiles.masks.shape:
-        raise InputError(f"{path} holds pseudo-labels of other tiles, so the refit cannot go on. Begin it anew with --overwrite.")
+        raise InputError(
+            f"{path} holds pseudo-labels of other tiles, so the refit cannot go on. Begin it anew with --overwrite."
+        )
     return PseudoLabels(tiles, labels)

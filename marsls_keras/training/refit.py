@@ -52,16 +52,23 @@ class RefitPlan:
         value = read_record(path, FullRecord)
         folds, best_epochs, best_weights = (tuple(value[name]) for name in ("folds", "best_epochs", "best_weights"))
         pseudo = value.get("pseudo")  # earlier versions did not write it
-        return cls(value["epochs"], value["weights"], folds, best_epochs, best_weights, PseudoRecord(**pseudo) if pseudo else None)
+        return cls(
+            value["epochs"],
+            value["weights"],
+            folds,
+            best_epochs,
+            best_weights,
+            PseudoRecord(**pseudo) if pseudo else None,
+        )
 
 
 def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> RefitPlan:
     """Decide on the refit of a run.
 
-    It has as many epochs as the finished folds took to their best, on average and rounded, but always more than the warm-up and no fewer
-    than `swa_epochs`. The learning-rate schedule is that of as many epochs, so it comes to its end, where the folds' best epochs may have
-    come earlier in theirs. The weights kept are the set that was the best in most folds. A refit that is resumed keeps to what was decided
-    when it began.
+    It has as many epochs as the finished folds took to their best, on average and rounded, but always more than the
+    warm-up and no fewer than `swa_epochs`. The learning-rate schedule is that of as many epochs, so it comes to its
+    end, where the folds' best epochs may have come earlier in theirs. The weights kept are the set that was the best in
+    most folds. A refit that is resumed keeps to what was decided when it began.
 
     Args:
         run: The run.
@@ -89,7 +96,11 @@ def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> Ref
     best, kept = [m["best_epoch"] + 1 for m in metrics], [m["best_weights"] for m in metrics]
     training = run.config.training
     if epochs is None:
-        epochs = max(round(sum(best) / len(best)), int(training.warmup_epochs) + (training.warmup_epochs > 0), training.swa_epochs)
+        epochs = max(
+            round(sum(best) / len(best)),
+            int(training.warmup_epochs) + (training.warmup_epochs > 0),
+            training.swa_epochs,
+        )
     votes = Counter(kept)
     weights = max((name for name in _SETS if name in training.weight_sets), key=lambda name: votes[name])
     return RefitPlan(epochs, weights, tuple(folds), tuple(best), tuple(kept))

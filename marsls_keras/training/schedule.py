@@ -15,8 +15,9 @@ from marsls_keras.config import Cosine, Exponential, Step, Training
 class WarmUp(schedules.LearningRateSchedule):
     """Linear growth, then another schedule. The last update of the growth has the full rate, and none has a rate of zero.
 
-    Keras gives a schedule the number of batches, also where several batches make one update. The learning rate of an update is that of
-    the first of its batches, and all counting is in whole numbers, so that a rate that changes after an epoch does so at that very update.
+    Keras gives a schedule the number of batches, also where several batches make one update. The learning rate of an
+    update is that of the first of its batches, and all counting is in whole numbers, so that a rate that changes after
+    an epoch does so at that very update.
 
     Args:
         after: The schedule after the warm-up.
@@ -35,7 +36,12 @@ class WarmUp(schedules.LearningRateSchedule):
     """
 
     def __init__(
-        self, after: schedules.LearningRateSchedule, warmup: int = 0, unit: int = 1, accumulate: int = 1, epoch: int | None = None
+        self,
+        after: schedules.LearningRateSchedule,
+        warmup: int = 0,
+        unit: int = 1,
+        accumulate: int = 1,
+        epoch: int | None = None,
     ) -> None:
         super().__init__()
         self.after, self.warmup, self.unit, self.accumulate, self.epoch = after, warmup, unit, accumulate, epoch
@@ -62,8 +68,9 @@ class WarmUp(schedules.LearningRateSchedule):
 def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, accumulate: int = 1) -> WarmUp:
     """Return the learning rate by the number of batches.
 
-    After the warm-up: cosine falls to zero at the end of the last epoch (Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts); step
-    and exponential change after whole epochs, counted from the end of the warm-up, the latter by exp(-rate) as in MarsLS-Net.
+    After the warm-up: cosine falls to zero at the end of the last epoch (Loshchilov & Hutter, "SGDR", ICLR 2017,
+    without restarts); step and exponential change after whole epochs, counted from the end of the warm-up, the latter
+    by exp(-rate) as in MarsLS-Net.
 
     Args:
         config: The section `training` of the configuration.
@@ -80,11 +87,23 @@ def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, 
     match config.schedule:
         case Cosine():
             return WarmUp(
-                schedules.CosineDecay(peak, max(1, config.epochs * steps_per_epoch - warmup)), warmup, 1, accumulate, steps_per_epoch
+                schedules.CosineDecay(peak, max(1, config.epochs * steps_per_epoch - warmup)),
+                warmup,
+                1,
+                accumulate,
+                steps_per_epoch,
             )
         case Step(every=every, factor=decay):
-            return WarmUp(schedules.ExponentialDecay(peak, 1, decay), warmup, every * steps_per_epoch, accumulate, steps_per_epoch)
+            return WarmUp(
+                schedules.ExponentialDecay(peak, 1, decay), warmup, every * steps_per_epoch, accumulate, steps_per_epoch
+            )
         case Exponential(rate=rate):
-            return WarmUp(schedules.ExponentialDecay(peak, 1, math.exp(-rate)), warmup, steps_per_epoch, accumulate, steps_per_epoch)
+            return WarmUp(
+                schedules.ExponentialDecay(peak, 1, math.exp(-rate)),
+                warmup,
+                steps_per_epoch,
+                accumulate,
+                steps_per_epoch,
+            )
         case _:
             return WarmUp(schedules.ExponentialDecay(peak, 1, 1.0), warmup, 1, accumulate, steps_per_epoch)

@@ -53,17 +53,20 @@ def train_fold(
         run: The run.
         fold: Number of the fold, or "full".
         tiles: Decoded tiles; at least all of the run's pool.
-        resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more epochs.
+        resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more
+            epochs.
         devices: GPUs of this machine that share each batch.
         callbacks: Called after all others; what they raise ends the training.
         refit: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
-        pseudo: Pseudo-labelled tiles that a refit trains on, too. The statistics of normalisation stay those of the labelled tiles.
+        pseudo: Pseudo-labelled tiles that a refit trains on, too. The statistics of normalisation stay those of the
+            labelled tiles.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        InputError: If the fold does not exist or has begun already, or the tiles do not fit the network, or the device the precision.
+        InputError: If the fold does not exist or has begun already, or the tiles do not fit the network, or the device
+            the precision.
         RunError: If training diverges again and again, memory runs out, or a file cannot be written.
         Interrupted: If a signal asked training to stop; its state is saved.
 
@@ -108,7 +111,11 @@ def train_fold(
                 with stage("Building the network"):
                     model = attempt.build()
                 if not announced:
-                    progress.say(_introduction(data, environment, model.count_params(), recovery, len(pseudo.tiles) if pseudo else 0))
+                    progress.say(
+                        _introduction(
+                            data, environment, model.count_params(), recovery, len(pseudo.tiles) if pseudo else 0
+                        )
+                    )
                     if config.model.pretrained == AUTO and not state:
                         progress.say(_first_weights(attempt.pretrained))
                     if state:
@@ -149,7 +156,9 @@ def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
         raise InputError(f"{len(absent)} tiles of run {run.name} are not in the data, such as {absent[0]}.")
     held_out = run.splits.held_out(fold)
     train = [position[tile["id"]] for tile in run.splits.tiles if tile["id"] not in held_out]
-    return tiles.subset(train), tiles.subset([position[tile["id"]] for tile in run.splits.tiles if tile["id"] in held_out])
+    return tiles.subset(train), tiles.subset(
+        [position[tile["id"]] for tile in run.splits.tiles if tile["id"] in held_out]
+    )
 
 
 def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
@@ -182,7 +191,9 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
     accumulated = f", {recovery.accumulate} steps an update" if recovery.accumulate > 1 else ""
     training = config.training
     shorter = (
-        f", warm-up {training.warmup:g} epochs instead of {training.warmup_epochs:g}" if training.warmup < training.warmup_epochs else ""
+        f", warm-up {training.warmup:g} epochs instead of {training.warmup_epochs:g}"
+        if training.warmup < training.warmup_epochs
+        else ""
     )
     deterministic = ", deterministic" if config.training.deterministic else ""
     height, width = data.train.images.shape[1:3]

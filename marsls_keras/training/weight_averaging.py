@@ -36,7 +36,8 @@ def averaged_weights(model: keras.Model, average: StatisticsAverage | None = Non
 
     Args:
         model: The model.
-        average: The average of the statistics of batch normalisation, which is lent as well; None leaves those of the last weights.
+        average: The average of the statistics of batch normalisation, which is lent as well; None leaves those of the
+            last weights.
 
     Example:
         >>> with averaged_weights(model):  # doctest: +SKIP
@@ -45,7 +46,8 @@ def averaged_weights(model: keras.Model, average: StatisticsAverage | None = Non
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # mixed_float16 wraps it
     with preserved(model):
         for variable, weights in zip(model.trainable_variables, optimizer.averages, strict=True):
-            # By way of the host: under JAX they would share a buffer, and a step that donates the one would delete the other.
+            # By way of the host: under JAX they would share a buffer, and a step that donates the one would delete the
+            # other.
             variable.assign(np.copy(keras.ops.convert_to_numpy(weights)))
         if average is not None:
             average.lend()
@@ -73,7 +75,11 @@ class WeightMean:
     def add(self, model: keras.Model) -> None:
         """Take the model's weights into the mean."""
         weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-        self.sums = [total + w for total, w in zip(self.sums, weights, strict=True)] if self.count else [np.copy(w) for w in weights]
+        self.sums = (
+            [total + w for total, w in zip(self.sums, weights, strict=True)]
+            if self.count
+            else [np.copy(w) for w in weights]
+        )
         self.count += 1
 
     @contextmanager
@@ -94,7 +100,8 @@ class WeightMean:
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> None:
     """Set the moving statistics of batch normalisation to the mean of the statistics of these batches, by their sizes; weights stay.
 
-    Averaged weights give activations that no weights on the way have given, so the statistics of the way do not fit them.
+    Averaged weights give activations that no weights on the way have given, so the statistics of the way do not fit
+    them.
 
     Args:
         model: The model.

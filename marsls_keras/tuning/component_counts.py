@@ -13,15 +13,16 @@ from marsls_keras.inference.postprocess import HOLE, LANDSLIDE, at_edge
 def positives_by_area(masks: np.ndarray, truth: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
     """Count the pixels that `postprocess` leaves as landslide, true and false ones, at every pair of candidate sizes.
 
-    Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one component around it,
-    and each component inside lies in one hole. So what a component has grown to once holes are filled is a sum over a part of the tree,
-    and the masks are labelled once whatever the sizes are.
+    Landslide joined over corners and background joined over sides surround one another as a tree: each hole has one
+    component around it, and each component inside lies in one hole. So what a component has grown to once holes are
+    filled is a sum over a part of the tree, and the masks are labelled once whatever the sizes are.
 
     Args:
         masks: Masks (N, H, W), bool, before post-processing.
         truth: True masks (N, H, W), nonzero is landslide.
-        group: int, of a shape that broadcasts to that of the masks: which group of tiles a pixel is counted for; -1 where there is no
-            tile. A component is as large as all of its pixels are together, whatever they are counted for.
+        group: int, of a shape that broadcasts to that of the masks: which group of tiles a pixel is counted for; -1
+            where there is no tile. A component is as large as all of its pixels are together, whatever they are counted
+            for.
         groups: Number of groups.
 
     Returns:
@@ -37,8 +38,13 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, group: np.ndarray, g
     outside, backgrounds = ndimage.label(~masks, HOLE)
     known = np.broadcast_to(group, masks.shape) >= 0
     columns = 2 * (groups + 1)
-    column = np.broadcast_to(2 * (np.asarray(group) % (groups + 1)) + (np.asarray(truth) != 0), masks.shape)  # last: what is not known
-    area, room = np.bincount(inside.ravel(), minlength=components + 1), np.bincount(outside.ravel(), minlength=backgrounds + 1)
+    column = np.broadcast_to(
+        2 * (np.asarray(group) % (groups + 1)) + (np.asarray(truth) != 0), masks.shape
+    )  # last: what is not known
+    area, room = (
+        np.bincount(inside.ravel(), minlength=components + 1),
+        np.bincount(outside.ravel(), minlength=backgrounds + 1),
+    )
     hole = room <= HOLES[-1]
     hole[outside[at_edge(known, HOLE)]] = False
     hole[0] = False
@@ -46,12 +52,15 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, group: np.ndarray, g
     edge, filled_edge = np.zeros(components + 1, bool), np.zeros(backgrounds + 1, bool)
     beside = at_edge(known, LANDSLIDE)
     edge[inside[beside]] = filled_edge[outside[beside]] = True
-    # The first pixel of a component in reading order has its surroundings to the left of it, whether it is of landslide or of a hole.
+    # The first pixel of a component in reading order has its surroundings to the left of it, whether it is of landslide
+    # or of a hole.
     start = _first(inside, components)
     parent_hole = np.where(start % masks.shape[2] > 0, outside.ravel()[start - 1], 0)
     parent_hole[0] = 0
     parent_hole[~hole[parent_hole]] = 0
-    surrounding = inside.ravel()[_first(outside, backgrounds) - 1]  # of what is no hole, this means nothing and is not used
+    surrounding = inside.ravel()[
+        _first(outside, backgrounds) - 1
+    ]  # of what is no hole, this means nothing and is not used
     found = np.zeros((len(HOLES), len(AREAS), columns), np.int64)
     for i, limit in enumerate(HOLES):
         filled = hole & (room <= limit)
@@ -74,7 +83,9 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, group: np.ndarray, g
     return np.flip(np.cumsum(np.flip(counted, 2), 2), 2)  # a component counts at every size up to its own
 
 
-def _shared_out(labels: np.ndarray, chosen: np.ndarray, column: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shared_out(
+    labels: np.ndarray, chosen: np.ndarray, column: np.ndarray, columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what the chosen pixels of each label are counted for: labels, columns and numbers of pixels, each pair once."""
     pairs, pixels = np.unique(labels[chosen].astype(np.int64) * columns + column[chosen], return_counts=True)
     return pairs // columns, pairs % columns, pixels

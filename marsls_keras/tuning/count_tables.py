@@ -23,18 +23,21 @@ AT_ONCE = frozenset({THRESHOLD.name, MIN_AREA.name, MAX_HOLE.name})
 _FINE = 5  # bins between the last thresholds that are tried with post-processing
 _COARSE = 20  # and between those before, 1/50
 _LAST = 32  # tables of parts that are kept
-_REACH = 200  # how far from the threshold that is best without; small components call for another one, but not for any other
+_REACH = (
+    200  # how far from the threshold that is best without; small components call for another one, but not for any other
+)
 
 
 class CountTables:
     """Out-of-fold predictions as tables of counts.
 
-    Where it is known where the tiles lie, masks are post-processed in the pictures that the tiles were cut from: what is decided for some
-    tiles is done to the out-of-fold masks of all, and counted on those.
+    Where it is known where the tiles lie, masks are post-processed in the pictures that the tiles were cut from: what
+    is decided for some tiles is done to the out-of-fold masks of all, and counted on those.
 
-    Counts are kept per part, which is a block in a half of a fold, so that intervals follow from them. Every other block of a fold belongs
-    to the same half: halves add up to folds, and where there is one fold only, its halves can be decided on one another. Tables of halves,
-    which are small, are all kept; those of parts, and the arrays that they are made of, for the last means only, which bounds the memory.
+    Counts are kept per part, which is a block in a half of a fold, so that intervals follow from them. Every other
+    block of a fold belongs to the same half: halves add up to folds, and where there is one fold only, its halves can
+    be decided on one another. Tables of halves, which are small, are all kept; those of parts, and the arrays that they
+    are made of, for the last means only, which bounds the memory.
 
     Attributes:
         oof: The predictions.
@@ -85,12 +88,14 @@ class CountTables:
     def best(self, decision: Decision, halves: Sequence[int], free: Collection[str]) -> tuple[float, Decision]:
         """Return the best pooled mIoU on some half-folds, and the decision that has it; among equals the lowest values win.
 
-        With post-processing, thresholds are tried every 1/50 around that of the decision, then finer around the best of those.
+        With post-processing, thresholds are tried every 1/50 around that of the decision, then finer around the best of
+        those.
 
         Args:
             decision: A decision, without tuning.
             halves: The half-folds.
-            free: Names of the elements that may be chosen, of those in `AT_ONCE`. A threshold that is not free stays, sizes become 0.
+            free: Names of the elements that may be chosen, of those in `AT_ONCE`. A threshold that is not free stays,
+                sizes become 0.
         """
         areas, holes, steps = MIN_AREA.name in free, MAX_HOLE.name in free, decision.mask_steps
         if not (areas or holes or steps):
@@ -101,7 +106,9 @@ class CountTables:
         changed = bool(unsized.mask_steps)
 
         def at(k: int) -> tuple[float, int, int, int]:
-            counts = self._positives(unsized.replace(threshold=k / BINS))[list(halves)].sum(0)[: len(sized[0]), : len(sized[1])]
+            counts = self._positives(unsized.replace(threshold=k / BINS))[list(halves)].sum(0)[
+                : len(sized[0]), : len(sized[1])
+            ]
             fp, tp = counts[..., 0], counts[..., 1]
             curve = Counts(tp, fp, total[1] - tp, total[0] - fp).scores()["miou"]
             hole, area = np.unravel_index(np.argmax(curve), curve.shape)
@@ -111,7 +118,8 @@ class CountTables:
         found = at(middle)
         for reach, step in ((_REACH, _COARSE), (_COARSE // 2, _FINE)) if THRESHOLD.name in free else ():
             middle = found[1]
-            # Multiples of the step, so that decisions on other halves look at the same thresholds, of which there are tables already.
+            # Multiples of the step, so that decisions on other halves look at the same thresholds, of which there are
+            # tables already.
             thresholds = range(-(-(middle - reach) // step) * step, middle + reach + 1, step)
             found = max([found, *(at(k) for k in thresholds if 0 < k < BINS)], key=lambda scored: scored[0])
         miou, k, hole, area = found
@@ -154,7 +162,9 @@ class CountTables:
         """Return the mean probability, float32 (N, H, W), of a decision from `Decision.averages_only`."""
         weights = mean.run_weights
         used = [run for run in self.runs if weights is None or weights[run] > 0]
-        return self.oof.mean({run: self._over_views(run, mean.view_set, mean.averaging) for run in used}, weights, mean.averaging)
+        return self.oof.mean(
+            {run: self._over_views(run, mean.view_set, mean.averaging) for run in used}, weights, mean.averaging
+        )
 
     def _make_histograms(self, mean: Decision) -> np.ndarray:
         """Return the histograms (P, 2, BINS) of each part."""
@@ -169,7 +179,9 @@ class CountTables:
         if not self._in_pictures:
             masks = unsized.post_process(masks, np.ones_like(masks))
             return positives_by_area(masks, tiles.masks, self.part[:, None, None], parts)
-        layers = np.stack([masks, tiles.masks, np.broadcast_to(self.part[:, None, None], masks.shape) + 1], -1, dtype=np.int32)
+        layers = np.stack(
+            [masks, tiles.masks, np.broadcast_to(self.part[:, None, None], masks.shape) + 1], -1, dtype=np.int32
+        )
         total = np.zeros((parts, len(HOLES), len(AREAS), 2), np.int64)
         for picture, _ in stitch(self.oof.places, layers):
             mask, truth, part = np.moveaxis(picture, -1, 0)

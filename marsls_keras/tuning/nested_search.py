@@ -39,18 +39,24 @@ _Kind = TypeVar("_Kind", bound=Figures)
 
 
 def decide(
-    oof: OutOfFold, view_sets: Sequence[str], trials: int = 200, view_set: str = "identity", purpose: str = Purpose.PUBLISHED
+    oof: OutOfFold,
+    view_sets: Sequence[str],
+    trials: int = 200,
+    view_set: str = "identity",
+    purpose: str = Purpose.PUBLISHED,
 ) -> Decision:
     """Choose how predictions become masks by pooled mIoU.
 
-    Elements are added one after the other to the plain decision (threshold 0.5, the run's own views, equal weights), each with the
-    threshold chosen anew where that is free. One stays if its gain is credible: nested, which is that each fold is segmented with what was
-    chosen on the other folds alone, and above 0 with its whole paired interval. The nested figure of the whole goes one level deeper, since
-    choosing elements is a choice as well: for each fold also the elements are those that are credible on the other folds, nested among
-    these. If its gain is not credible in turn, the plain decision is kept: several elements have several chances to be adopted by luck.
+    Elements are added one after the other to the plain decision (threshold 0.5, the run's own views, equal weights),
+    each with the threshold chosen anew where that is free. One stays if its gain is credible: nested, which is that
+    each fold is segmented with what was chosen on the other folds alone, and above 0 with its whole paired interval.
+    The nested figure of the whole goes one level deeper, since choosing elements is a choice as well: for each fold
+    also the elements are those that are credible on the other folds, nested among these. If its gain is not credible in
+    turn, the plain decision is kept: several elements have several chances to be adopted by luck.
 
-    For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold is one, intervals are
-    over folds instead of blocks. Where folds are not regions, only the elements that make the mean probability are offered.
+    For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold
+    is one, intervals are over folds instead of blocks. Where folds are not regions, only the elements that make the
+    mean probability are offered.
 
     Args:
         oof: Out-of-fold predictions with all views that the sets need.
@@ -60,9 +66,9 @@ def decide(
         purpose: What the decision is for.
 
     Returns:
-        The decision and, as its `tuning`, the figures of the plain one (`baseline`), the nested ones (`nested`, None if there is one fold
-        only), those on the tiles that it was chosen on (`tuned`, optimistic), those to expect on new tiles (`expected`), and what each
-        element gains.
+        The decision and, as its `tuning`, the figures of the plain one (`baseline`), the nested ones (`nested`, None if
+        there is one fold only), those on the tiles that it was chosen on (`tuned`, optimistic), those to expect on new
+        tiles (`expected`), and what each element gains.
 
     Raises:
         ValueError: If there is no such purpose.
@@ -202,7 +208,9 @@ class NestedSearch:
             found = [scored(current.replace(**{name: option})) for option in options]
         return max([best, *found], key=lambda pair: pair[0])[1]
 
-    def _suggested(self, element: SuggestedElement[Any], current: Decision, scored: Callable[[Decision], _Scored]) -> _Scored:
+    def _suggested(
+        self, element: SuggestedElement[Any], current: Decision, scored: Callable[[Decision], _Scored]
+    ) -> _Scored:
         """Return the best of the options that Optuna's TPE suggests for an element."""
 
         def objective(trial: optuna.Trial) -> float:
@@ -248,7 +256,9 @@ def _figures(kind: type[_Kind], counts: Counts, oof: OutOfFold, **others: Any) -
     interval = score_interval(counts, oof.blocks)
     if oof.geographic:
         others = {"regions": region_spread(counts, oof.folds), **others}
-    return kind(scores=Scores(**counts.pooled().scores()), interval=None if interval is None else list(interval), **others)
+    return kind(
+        scores=Scores(**counts.pooled().scores()), interval=None if interval is None else list(interval), **others
+    )
 
 
 def _gain(after: Counts, before: Counts, draws: np.ndarray) -> Gain:

@@ -39,10 +39,11 @@ class OutOfFold:
         blocks: Block label of each tile, (N,).
         probabilities: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
         members: Per run, the SHA-256 of the weights of each fold that predicted.
-        isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another region would be.
+        isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another
+            region would be.
         geographic: Whether each fold is a region of its own.
-        landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless every run has a
-            head for it.
+        landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless
+            every run has a head for it.
 
     Example:
         >>> oof = collect([run], pool_tiles(run), views_of("d4"))  # doctest: +SKIP
@@ -64,7 +65,9 @@ class OutOfFold:
         """The tiles as they lie in pictures; where folds are isolated, those of each fold in one of their own."""
         return _apart(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
 
-    def probability(self, view_set: str, run_weights: Mapping[str, float] | None = None, averaging: str = "probability") -> np.ndarray:
+    def probability(
+        self, view_set: str, run_weights: Mapping[str, float] | None = None, averaging: str = "probability"
+    ) -> np.ndarray:
         """Return the mean probability over a set of views and the runs, float32 (N, H, W).
 
         Args:
@@ -84,7 +87,9 @@ class OutOfFold:
         total /= np.float32(len(names))
         return total
 
-    def mean(self, over_views: Mapping[str, np.ndarray], run_weights: Mapping[str, float] | None, averaging: str) -> np.ndarray:
+    def mean(
+        self, over_views: Mapping[str, np.ndarray], run_weights: Mapping[str, float] | None, averaging: str
+    ) -> np.ndarray:
         """Return the mean probability over runs, from what `over_views` gave of each whose weight is not 0."""
         total = np.zeros(next(iter(over_views.values())).shape, np.float32)
         for run, weight in shares(run_weights, list(self.probabilities)).items():
@@ -95,7 +100,10 @@ class OutOfFold:
         """Return the mean probability of any landslide in a tile over views and runs, float32 (N,); None without a head for it."""
         if not self.landslide:
             return None
-        each = {run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0) for run in self.probabilities}
+        each = {
+            run: np.stack([self.landslide[run][name] for name in views_of(view_set)]).mean(axis=0)
+            for run in self.probabilities
+        }
         return self.mean(each, run_weights, "probability")
 
 
@@ -117,7 +125,9 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
     root = data or run.data_root
     if not root.is_dir():
         what = f"{root} is a file, expected the data folder of run {run.name}." if root.exists() else ""
-        raise InputError(f"{what or f'The data of run {run.name} are no longer in {root}.'} Say where they are with --data.")
+        raise InputError(
+            f"{what or f'The data of run {run.name} are no longer in {root}.'} Say where they are with --data."
+        )
     tiles = load_folder(root, run.config.data.model_copy(update={"bands": tuple(bands or run.config.data.bands)}))
     position = {ref.id: i for i, ref in enumerate(tiles.refs)}
     missing = [tile["id"] for tile in run.splits.tiles if tile["id"] not in position]
@@ -125,7 +135,11 @@ def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None =
         tiles = tiles.subset([position[tile["id"]] for tile in run.splits.tiles])
         if fingerprint(tiles, root)["sha256"] == run.fingerprint["sha256"]:
             return tiles
-    what = f"{len(missing)} tiles are missing, such as {missing[0]}" if missing else "pixels or masks of some tiles have changed"
+    what = (
+        f"{len(missing)} tiles are missing, such as {missing[0]}"
+        if missing
+        else "pixels or masks of some tiles have changed"
+    )
     raise InputError(f"The data in {root} are not those that run {run.name} was trained on: {what}.")
 
 
@@ -138,9 +152,10 @@ def collect(
 ) -> OutOfFold:
     """Collect the out-of-fold predictions of runs, computing views that are not cached yet.
 
-    Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published region will be
-    predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is as for a region of which nothing
-    else is known. (Bands of terrain are derived from heights up to a few pixels beyond a tile's border either way.)
+    Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published
+    region will be predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is
+    as for a region of which nothing else is known. (Bands of terrain are derived from heights up to a few pixels beyond
+    a tile's border either way.)
 
     Args:
         runs: One or more runs over the same splits.
@@ -150,14 +165,17 @@ def collect(
         isolated: Whether a fold's tiles are taken for all that there are of their picture.
 
     Raises:
-        InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all are named.
+        InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all
+            are named.
 
     Example:
         >>> oof = collect([run], pool_tiles(run), ["identity", "rot90"], isolated=True)  # doctest: +SKIP
     """
     for run in runs[1:]:
         if run.splits != runs[0].splits:
-            raise InputError(f"Runs {runs[0].name} and {run.name} have different folds or tiles, so their predictions cannot be averaged.")
+            raise InputError(
+                f"Runs {runs[0].name} and {run.name} have different folds or tiles, so their predictions cannot be averaged."
+            )
     folds = [run.finished_folds(chosen) for run in runs][0]
     ids = [tile["id"] for tile in runs[0].splits.tiles]
     held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
@@ -166,7 +184,9 @@ def collect(
     shape = (len(used), *tiles.masks.shape[1:])
     predictions = {run.name: {view: np.zeros(shape, np.float16) for view in views} for run in runs}
     detecting = all(map(_has_detection, runs))
-    landslide = {run.name: {view: np.zeros(len(used), np.float32) for view in views} for run in runs} if detecting else {}
+    landslide = (
+        {run.name: {view: np.zeros(len(used), np.float32) for view in views} for run in runs} if detecting else {}
+    )
     times = np.zeros(len(ids), int)
     for run in runs:
         for fold in folds:

@@ -65,16 +65,27 @@ def test_bands_of_a_turned_tile_are_the_turned_bands(images, view, zscore, perce
     found = network_input(images, EVERYTHING, normalizer, view)
     for i, band in enumerate(normalizer.bands):
         np.testing.assert_allclose(found[..., i], expected[..., i], atol=2e-4, err_msg=band)
-    moved = {"aspect_sin", "aspect_cos", "gradient_rows", "gradient_columns", "normal_rows", "normal_columns", "hillshade"}
+    moved = {
+        "aspect_sin",
+        "aspect_cos",
+        "gradient_rows",
+        "gradient_columns",
+        "normal_rows",
+        "normal_columns",
+        "hillshade",
+    }
     if view != "identity":  # what would be wrong without turning
         wrong = normalizer.assemble(apply_view(normalizer.apply(tiles.images, tiles.bands), view))
-        differ = {band for i, band in enumerate(normalizer.bands) if np.abs(wrong[..., i] - expected[..., i]).max() > 0.05}
+        differ = {
+            band for i, band in enumerate(normalizer.bands) if np.abs(wrong[..., i] - expected[..., i]).max() > 0.05
+        }
         # Light from the north-west lies on the diagonal that a transposition mirrors at.
         assert ("hillshade" in differ) == (view != "transpose") and differ and differ <= moved
 
 
 @pytest.mark.parametrize(
-    "names", [EVERYTHING, ("aspect_sin", "dem"), ("hillshade",), ("gray", "gradient_columns", "hillshade", "aspect_cos")]
+    "names",
+    [EVERYTHING, ("aspect_sin", "dem"), ("hillshade",), ("gray", "gradient_columns", "hillshade", "aspect_cos")],
 )
 def test_training_sees_the_bands_of_the_turned_tile(images, names):
     tiles = derive(mars(images), names)
@@ -82,13 +93,19 @@ def test_training_sees_the_bands_of_the_turned_tile(images, names):
     forms = {view: network_input(np.ascontiguousarray(apply_view(images, view)), names, normalizer) for view in VIEWS}
     options = {"batch_size": 3, "augmentation": Augmentation(), "seed": 1, "epochs": 12, "finish": normalizer.assemble}
     batches = TrainingBatches(
-        normalizer.apply(tiles.images, tiles.bands), tiles.masks, bands=normalizer.directions.carried, units=normalizer.units, **options
+        normalizer.apply(tiles.images, tiles.bands),
+        tiles.masks,
+        bands=normalizer.directions.carried,
+        units=normalizer.units,
+        **options,
     )
     seen = set()
     for image, _, _ in batches.dataset().as_numpy_iterator():
         assert image.shape == (3, SIZE, SIZE, len(normalizer.bands)) and image.dtype == np.float32
         for one in image:
-            errors = {(view, i): np.abs(form[i] - one).max() for view, form in forms.items() for i in range(len(images))}
+            errors = {
+                (view, i): np.abs(form[i] - one).max() for view, form in forms.items() for i in range(len(images))
+            }
             best = min(errors, key=errors.get)
             assert errors[best] < 2e-4
             seen.add(best[0])
@@ -134,11 +151,18 @@ def test_a_vector_is_normalised_alike_in_both_components(images):
     normalizer = Normalizer.fit(tiles.images, Data(bands=("red", "normal_rows", "hillshade")), tiles.bands)
     assert normalizer.directions.carried == ("red", "normal_rows", "normal_columns", "normal_up")
     mean, std = (
-        dict(zip((*normalizer.directions.carried, "hillshade"), values, strict=True)) for values in (normalizer.mean, normalizer.std)
+        dict(zip((*normalizer.directions.carried, "hillshade"), values, strict=True))
+        for values in (normalizer.mean, normalizer.std)
     )
-    rows, columns, up = (tiles.images[..., tiles.bands.index(f"normal_{name}")].astype(np.float64) for name in ("rows", "columns", "up"))
+    rows, columns, up = (
+        tiles.images[..., tiles.bands.index(f"normal_{name}")].astype(np.float64) for name in ("rows", "columns", "up")
+    )
     assert mean["normal_rows"] == mean["normal_columns"] == 0
-    assert std["normal_rows"] == std["normal_columns"] == pytest.approx(np.sqrt((rows**2 + columns**2).mean() / 2), rel=1e-6)
+    assert (
+        std["normal_rows"]
+        == std["normal_columns"]
+        == pytest.approx(np.sqrt((rows**2 + columns**2).mean() / 2), rel=1e-6)
+    )
     assert (mean["normal_up"], std["normal_up"]) == pytest.approx((up.mean(), up.std()), rel=1e-5)
     shade = np.maximum(-0.5 * rows - 0.5 * columns + np.sqrt(0.5) * up, 0)
     assert (mean["hillshade"], std["hillshade"]) == pytest.approx((shade.mean(), shade.std()), rel=1e-4)
@@ -151,7 +175,10 @@ def test_a_vector_is_normalised_alike_in_both_components(images):
 def test_slopes_that_face_the_light_are_brightest():
     y, x = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
     images = np.zeros((2, SIZE, SIZE, 7), np.float32)
-    images[0, ..., 3], images[1, ..., 3] = (y + x) * 0.0128, -(y + x) * 0.0128  # rising, falling to the south-east; about 18°
+    images[0, ..., 3], images[1, ..., 3] = (
+        (y + x) * 0.0128,
+        -(y + x) * 0.0128,
+    )  # rising, falling to the south-east; about 18°
     config = Data(bands=("hillshade",), normalization={"zscore": False})
     tiles = derive(mars(images), config.bands)
     normalizer = Normalizer.fit(tiles.images, config, tiles.bands)
@@ -186,11 +213,15 @@ def test_what_lies_mirrored_beyond_a_border_faces_the_other_way(images):
     image = np.stack([tiles.images[0, ..., tiles.bands.index(band)] for band in bands], -1)
     shift, zeros = (tf.constant([float(v)]) for v in (6 / SIZE, 0)), tf.zeros((SIZE, SIZE, 1))
     down, still = shift
-    matrix = affine_matrix(tf.constant([1.0]), still, down, -down, SIZE, SIZE)[0]  # a strip above and one at the right are mirrored
+    matrix = affine_matrix(tf.constant([1.0]), still, down, -down, SIZE, SIZE)[
+        0
+    ]  # a strip above and one at the right are mirrored
     moved = resample(tf.constant(image), zeros, zeros, matrix, directions=Directions(bands))[0].numpy()
     expected = terrain_bands(moved[..., 0].astype(np.float64) * 12822, 232.0, bands[1:])
     away = np.ones((SIZE, SIZE), bool)
-    away[:, [0, SIZE - 8, SIZE - 7, SIZE - 6, SIZE - 5, -1]] = away[[0, 4, 5, 6, 7, -1]] = False  # seams, and where the array ends
+    away[:, [0, SIZE - 8, SIZE - 7, SIZE - 6, SIZE - 5, -1]] = away[[0, 4, 5, 6, 7, -1]] = (
+        False  # seams, and where the array ends
+    )
     for i, band in enumerate(bands[1:], 1):
         np.testing.assert_allclose(moved[..., i][away], expected[band][away], atol=2e-3, err_msg=band)
 

@@ -2,9 +2,8 @@
 
     python tests/benchmarks/dual_swin_timm.py [BATCH] [PYTHON]
 
-PYTHON is an interpreter that has torch and timm, this one by default. Inputs are random tiles of 128 x 128 pixels and seven bands; float32.
-See in_turns.py for what makes a ratio worth something.
-"""
+PYTHON is an interpreter that has torch and timm, this one by default. Inputs are random tiles of 128 x 128 pixels and
+seven bands; float32. See in_turns.py for what makes a ratio worth something."""
 
 import os
 import sys
@@ -23,7 +22,11 @@ def torch_steps(batch):
     torch.set_num_threads(os.cpu_count())
 
     def convolution(filters, new, kernel):
-        parts = nn.Conv2d(filters, new, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(new), nn.ReLU(inplace=True)
+        parts = (
+            nn.Conv2d(filters, new, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(new),
+            nn.ReLU(inplace=True),
+        )
         return nn.Sequential(*parts)
 
     class Dual(nn.Module):
@@ -32,10 +35,16 @@ def torch_steps(batch):
         def __init__(self):
             super().__init__()
             options = {"features_only": True, "pretrained": False, "img_size": 128, "drop_path_rate": 0.1}
-            self.encoders = nn.ModuleList(timm.create_model("swinv2_small_window8_256", in_chans=n, **options) for n in (3, 4))
+            self.encoders = nn.ModuleList(
+                timm.create_model("swinv2_small_window8_256", in_chans=n, **options) for n in (3, 4)
+            )
             self.fusions = nn.ModuleList(nn.Conv2d(2 * n, n, 1) for n in SIZES)
             self.projections = nn.ModuleList(convolution(n, 256, 1) for n in SIZES)
-            double = {(i, j): (convolution(256 * (j + 1), 256, 3), convolution(256, 256, 3)) for j in (1, 2, 3) for i in range(4 - j)}
+            double = {
+                (i, j): (convolution(256 * (j + 1), 256, 3), convolution(256, 256, 3))
+                for j in (1, 2, 3)
+                for i in range(4 - j)
+            }
             self.nodes = nn.ModuleDict({f"{i}{j}": nn.Sequential(*pair) for (i, j), pair in double.items()})
             self.refine, self.head = convolution(256, 256, 3), nn.Conv2d(256, 1, 1)
 
@@ -78,13 +87,22 @@ def main():
     batch = int(words[0]) if words else 8
     if not serving:
         pythons = {"keras": sys.executable, "torch": words[1] if len(words) > 1 else sys.executable}
-        show(race({name: [python, __file__, "serve", name, str(batch)] for name, python in pythons.items()}, turns=3, seconds=0), batch)
+        show(
+            race(
+                {name: [python, __file__, "serve", name, str(batch)] for name, python in pythons.items()},
+                turns=3,
+                seconds=0,
+            ),
+            batch,
+        )
     elif sys.argv[2] == "torch":
         serve(torch_steps(batch))
     else:
         from marsls_keras.config import load_config
 
-        serve(keras_steps(load_config("dual_swin", ["training.ema_decay=null", "training.precision=float32"])[1], batch))
+        serve(
+            keras_steps(load_config("dual_swin", ["training.ema_decay=null", "training.precision=float32"])[1], batch)
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Time the same steps in two libraries, a turn of one after a turn of the other, each library in a process of its own.
 
-Two libraries in one process get in the way of each other's threads. PyTorch's threads wait actively, so on a machine with other work a
-ratio means nothing. What the processes run is a script that calls `serve`, so each may have an interpreter of its own.
-"""
+Two libraries in one process get in the way of each other's threads. PyTorch's threads wait actively, so on a machine
+with other work a ratio means nothing. What the processes run is a script that calls `serve`, so each may have an
+interpreter of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def keras_steps(config: Any, batch: int) -> dict[str, Callable[[], Any]]:
     network.make_train_function()
     batches = iter(tf.data.Dataset.from_tensors((images, masks)).repeat())
     seen, predict = tf.constant(images), tf.function(lambda x: network(x, training=False), jit_compile=xla)
-    return {"training": lambda: float(network.train_function(batches)["loss"]), "inference": lambda: predict(seen).numpy()}
+    return {
+        "training": lambda: float(network.train_function(batches)["loss"]),
+        "inference": lambda: predict(seen).numpy(),
+    }
 
 
 def timed(step: Callable[[], Any], seconds: float) -> list[float]:
@@ -98,7 +101,9 @@ class Process:
             code = self._process.wait()
             self._errors.seek(0)
             said = self._errors.read().strip().splitlines()
-            raise RuntimeError(f"{self._process.args} ended with code {code}: {said[-1] if said else 'it said nothing'}")
+            raise RuntimeError(
+                f"{self._process.args} ended with code {code}: {said[-1] if said else 'it said nothing'}"
+            )
         return json.loads(line)
 
 
@@ -111,8 +116,8 @@ def race(commands: Mapping[str, Sequence[str]], turns: int, seconds: float) -> d
         seconds: How long a turn is; one step if 0.
 
     Returns:
-        By step, the median seconds of each turn by library, and "ratio": the median over neighbouring turns of the second library's time
-        over the first's, above 1 where the first is faster.
+        By step, the median seconds of each turn by library, and "ratio": the median over neighbouring turns of the
+        second library's time over the first's, above 1 where the first is faster.
     """
     processes = {library: Process(command) for library, command in commands.items()}
     first, second = processes

@@ -65,7 +65,11 @@ def test_the_command():
     done = subprocess.run([sys.executable, unet_torch.__file__, *words], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert first.startswith("training, 2 tiles: keras ") and second.startswith("inference, 2 tiles: ") and "torch / keras " in second
+    assert (
+        first.startswith("training, 2 tiles: keras ")
+        and second.startswith("inference, 2 tiles: ")
+        and "torch / keras " in second
+    )
 
 
 def test_the_network_in_pytorch_is_the_same():
@@ -76,13 +80,17 @@ def test_the_network_in_pytorch_is_the_same():
     model = build_model("unet", base_filters=4, depth=2)
     rng = np.random.default_rng(0)
     for variable in model.weights:
-        variable.assign(rng.uniform(0.5, 1.5, variable.shape) if "variance" in variable.name else rng.normal(0, 0.3, variable.shape))
+        variable.assign(
+            rng.uniform(0.5, 1.5, variable.shape) if "variance" in variable.name else rng.normal(0, 0.3, variable.shape)
+        )
 
     def give(parameter, value):
         parameter.data = torch.from_numpy(np.ascontiguousarray(value))
 
     def block(sequential, name):
-        for i, (convolution, normalisation) in enumerate(((sequential[0], sequential[1]), (sequential[3], sequential[4])), 1):
+        for i, (convolution, normalisation) in enumerate(
+            ((sequential[0], sequential[1]), (sequential[3], sequential[4])), 1
+        ):
             give(convolution.weight, model.get_layer(f"{name}_conv{i}").kernel.numpy().transpose(3, 2, 0, 1))
             theirs = (normalisation.weight, normalisation.bias, normalisation.running_mean, normalisation.running_var)
             for parameter, value in zip(theirs, model.get_layer(f"{name}_bn{i}").get_weights(), strict=True):

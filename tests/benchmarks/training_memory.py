@@ -1,7 +1,8 @@
 """How much more memory `marsls train` takes at its peak for each byte of decoded images, beside what TensorFlow takes by itself.
 
-Two whole trainings of one epoch, with a tiny U-Net and images in memory, differ only in the number of tiles. TensorFlow's own memory is the
-same in both, so the difference of their peaks (VmHWM) over that of their images' bytes is what training itself holds.
+Two whole trainings of one epoch, with a tiny U-Net and images in memory, differ only in the number of tiles.
+TensorFlow's own memory is the same in both, so the difference of their peaks (VmHWM) over that of their images' bytes
+is what training itself holds.
 
     python tests/benchmarks/training_memory.py
 """
@@ -19,7 +20,7 @@ SIZE = 128
 """Side of the tiles, in pixels, of seven bands in float32."""
 
 _RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {cache: memory, folds: 5}
 training: {epochs: 1, batch_size: 8, warmup_epochs: 0}
 inference: {batch_size: 8}
@@ -51,7 +52,17 @@ def peak(tiles: int, folder: Path) -> int:
 
     write_dataset(folder / "data", "mmls_v2", train=tiles - 10, val=10, test=1, size=SIZE)
     (folder / "tiny.yaml").write_text(_RECIPE)
-    words = ["train", "--config", folder / "tiny.yaml", "--data", folder / "data", "--runs", folder / "runs", "--fold", "0"]
+    words = [
+        "train",
+        "--config",
+        folder / "tiny.yaml",
+        "--data",
+        folder / "data",
+        "--runs",
+        folder / "runs",
+        "--fold",
+        "0",
+    ]
     done = subprocess.run([sys.executable, "-c", _MEASURED, *map(str, words)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr)

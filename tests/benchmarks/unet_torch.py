@@ -2,9 +2,9 @@
 
     python tests/benchmarks/unet_torch.py [--python PYTHON] [--set section.key=value] [--seconds 2]
 
-PYTHON is an interpreter that has torch, this one by default. A training step is forward, binary cross-entropy plus Dice, backward, AdamW,
-and the moving average of the weights if the recipe has one. See in_turns.py for what makes a ratio worth something.
-"""
+PYTHON is an interpreter that has torch, this one by default. A training step is forward, binary cross-entropy plus
+Dice, backward, AdamW, and the moving average of the weights if the recipe has one. See in_turns.py for what makes a
+ratio worth something."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def build_unet(bands: int, base_filters: int = 16, depth: int = 4, dropout: floa
 
     def double_conv(bands: int, filters: int) -> nn.Sequential:
         def conv(a: int) -> list[nn.Module]:
-            return [nn.Conv2d(a, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters, eps=1e-3, momentum=0.1), nn.ReLU(inplace=True)]
+            return [
+                nn.Conv2d(a, filters, 3, padding=1, bias=False),
+                nn.BatchNorm2d(filters, eps=1e-3, momentum=0.1),
+                nn.ReLU(inplace=True),
+            ]
 
         return nn.Sequential(*conv(bands), *conv(filters))
 
@@ -34,9 +38,13 @@ def build_unet(bands: int, base_filters: int = 16, depth: int = 4, dropout: floa
         def __init__(self) -> None:
             super().__init__()
             widths = [base_filters * 2**level for level in range(depth + 1)]
-            self.down = nn.ModuleList(double_conv(a, b) for a, b in zip([bands, *widths[:-2]], widths[:-1], strict=True))
+            self.down = nn.ModuleList(
+                double_conv(a, b) for a, b in zip([bands, *widths[:-2]], widths[:-1], strict=True)
+            )
             self.bottom = double_conv(widths[-2], widths[-1])
-            self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths[:-1]))
+            self.up = nn.ModuleList(
+                nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths[:-1])
+            )
             self.decode = nn.ModuleList(double_conv(2 * width, width) for width in reversed(widths[:-1]))
             self.dropout = nn.Dropout(dropout)
             self.logits = nn.Conv2d(base_filters, 1, 1)
@@ -68,9 +76,13 @@ def torch_steps(config: dict[str, Any], batch: int, side: int = 128) -> tuple[An
     device = "cuda" if torch.cuda.is_available() else "cpu"
     training = config["training"]
     network = build_unet(7, **config["model"]["options"]).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), training["learning_rate"], weight_decay=training["weight_decay"])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), training["learning_rate"], weight_decay=training["weight_decay"]
+    )
     decay = training["ema_decay"]
-    average = decay and torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay))
+    average = decay and torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    )
     scaler = torch.amp.GradScaler(device, enabled=training["precision"] == "mixed_float16")
 
     def autocast() -> AbstractContextManager:

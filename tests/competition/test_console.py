@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from competition.cli.messages import messages_on_stderr
-from competition.console import score_table, show, show_check, show_json, table
+from competition.console import elements_table, score_table, show, show_check, show_json, table
 from marsls_keras.backend import quiet_stderr
 from marsls_keras.counts import SCORES
+from marsls_keras.inference.decision_record import ElementGain, Gain
 
 ODD = "runs/[bold]a[/bold] :smile: [/]"  # brackets and colons that mean something to rich, but not to us
 
@@ -84,7 +85,9 @@ def problem(i, severity):
 
 def test_problems_are_cut_but_counted(capsys):
     nothing = {"root": "data", "release": None, "size": None, "splits": {}, "shift": {}, "touching": {}, "slope": None}
-    show_check(nothing | {"problems": [problem(i, "error") for i in range(3)] + [problem(i, "warning") for i in range(3, 35)]})
+    show_check(
+        nothing | {"problems": [problem(i, "error") for i in range(3)] + [problem(i, "warning") for i in range(3, 35)]}
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data: no readable tile"
     assert f"error: no-data: tile 2 {ODD}" in lines and f"warning: no-data: tile 29 {ODD}" in lines
@@ -115,7 +118,10 @@ def test_chatter_is_shown_on_demand(capfd):
 
 
 def test_messages_of_modules_go_to_stderr_once_and_only_while_a_command_runs(capsys, caplog):
-    library, commands = logging.getLogger("marsls_keras.training.train_fold"), logging.getLogger("competition.commands.train")
+    library, commands = (
+        logging.getLogger("marsls_keras.training.train_fold"),
+        logging.getLogger("competition.commands.train"),
+    )
     with messages_on_stderr():
         library.info("50 % of [bold] tiles")
         commands.warning("Warning: nothing")
@@ -126,3 +132,12 @@ def test_messages_of_modules_go_to_stderr_once_and_only_while_a_command_runs(cap
     assert caplog.messages == ["chatter"]
     library.info("after")
     assert capsys.readouterr().err == "" and caplog.messages == ["chatter", "after"]
+
+
+def test_no_figure_is_a_negative_zero(capsys):
+    tiny, nothing = Gain(miou=-0.00001, interval=[-0.00004, -0.0]), Gain(miou=0.01, interval=None)
+    show(
+        elements_table("Elements", [ElementGain(element="threshold", value=0.5, gain=tiny, alone=nothing, kept=False)])
+    )
+    out = capsys.readouterr().out
+    assert "-0.0000" not in out and out.count("+0.0000") == 3 and "+0.0100" in out and "–" in out

@@ -68,14 +68,18 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_folds_at_once_stop_at_a_signal_and_resume_to_the_result_of_one_after_the_other(tiny_run, tmp_path, startup, monkeypatch, capsys):
+def test_folds_at_once_stop_at_a_signal_and_resume_to_the_result_of_one_after_the_other(
+    tiny_run, tmp_path, startup, monkeypatch, capsys
+):
     # Sums over threads depend on how many there are, and the run that is compared with had them all.
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", str(os.cpu_count()))
     runs = tiny_run.copy(tmp_path / "runs")
     command = ["train", "--run", tiny_run.name, "--runs", str(runs), "--jobs", "2"]
     folder = startup(WAITS_AFTER_AN_EPOCH)
     marsls = [sys.executable, "-m", "competition.cli"]
-    parent = subprocess.Popen([*marsls, *command, "--overwrite"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [*marsls, *command, "--overwrite"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         wait_for(lambda: len(list(folder.glob("waits-*"))) == 2)
         for option in ("--resume", "--overwrite"):
@@ -86,7 +90,9 @@ def test_folds_at_once_stop_at_a_signal_and_resume_to_the_result_of_one_after_th
     finally:
         parent.kill()
     assert parent.returncode == 128 + signal.SIGTERM and not out and "Traceback" not in err
-    assert err.rstrip().endswith("Stopped with all folds; the state is saved. Go on with the same command and --resume.")
+    assert err.rstrip().endswith(
+        "Stopped with all folds; the state is saved. Go on with the same command and --resume."
+    )
     for fold in (0, 1):
         assert f"fold {fold}: Training unet" in err and f"fold {fold} · epoch   1/2" in err
         assert f"fold {fold}: Stopped after epoch 1; the state is saved." in err
@@ -100,9 +106,14 @@ def test_folds_at_once_stop_at_a_signal_and_resume_to_the_result_of_one_after_th
     for fold in (0, 1):
         assert f"fold {fold}: Resuming after epoch 1." in rest.stderr
         new, first = runs / "tiny" / f"fold_{fold}", tiny_run.path / f"fold_{fold}"
-        assert (runs / "tiny" / f"fold_{fold}.old" / "metrics.json").read_bytes() == (first / "metrics.json").read_bytes()
+        assert (runs / "tiny" / f"fold_{fold}.old" / "metrics.json").read_bytes() == (
+            first / "metrics.json"
+        ).read_bytes()
         assert (new / "best.weights.h5").read_bytes() == (first / "best.weights.h5").read_bytes()
-        a, b = ([{k: v for k, v in row.items() if k not in timing} for row in read_history(f / "history.csv")] for f in (new, first))
+        a, b = (
+            [{k: v for k, v in row.items() if k not in timing} for row in read_history(f / "history.csv")]
+            for f in (new, first)
+        )
         assert a == b
         with np.load(new / "oof.npz") as a, np.load(first / "oof.npz") as b:
             assert all(a[name].tobytes() == b[name].tobytes() for name in b.files)
@@ -121,9 +132,20 @@ def test_a_single_fold_is_trained_as_without_jobs(tiny_run, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_jobs_on_several_machines_begin_a_run_together(tiny_run, tmp_path):
-    command = ["train", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data), "--runs", str(tmp_path / "runs"), "--resume"]
+    command = [
+        "train",
+        "--config",
+        str(tiny_run.recipe),
+        "--data",
+        str(tiny_run.data),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--resume",
+    ]
     jobs = [
-        subprocess.Popen([sys.executable, "-m", "competition.cli", *command, "--fold", fold], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-m", "competition.cli", *command, "--fold", fold], stderr=subprocess.PIPE, text=True
+        )
         for fold in ("0", "1")
     ]
     said = [job.communicate(timeout=300)[1] for job in jobs]
@@ -137,7 +159,11 @@ def test_a_fold_that_fails_is_named_and_stops_no_other(tmp_path, caplog):
     with pytest.raises(RunError) as error:
         train_side_by_side(commands, [{}, {}])
     text = str(error.value)
-    assert text.startswith("2 of 4 folds failed:") and text.endswith("The others are trained.") and error.value.exit_code == 1
+    assert (
+        text.startswith("2 of 4 folds failed:")
+        and text.endswith("The others are trained.")
+        and error.value.exit_code == 1
+    )
     assert f"fold 0 (exit code 2): There is no data folder {tmp_path / 'none'}" in text
     assert "fold 2 (exit code 2): No such command" in text and "fold 1" not in text and "fold 3" not in text
     assert (tmp_path / "made" / "train" / "images").is_dir()
@@ -185,7 +211,9 @@ import os
 open(os.path.join(os.path.dirname(__file__), f"threads-{os.environ['TF_NUM_INTRAOP_THREADS']}-{os.getpid()}"), "w").close()
 """)
     train_side_by_side({0: ["--version"]}, [{}, {}])
-    assert [path.name.split("-")[1] for path in folder.iterdir() if path.name.startswith("threads")] == [str(os.cpu_count())]
+    assert [path.name.split("-")[1] for path in folder.iterdir() if path.name.startswith("threads")] == [
+        str(os.cpu_count())
+    ]
 
 
 def test_folds_at_once_have_one_device_each(tmp_path, capsys):

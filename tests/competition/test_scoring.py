@@ -52,7 +52,14 @@ def test_score_by_hand(tmp_path):
     result = score(submission(tmp_path / "a.zip", predicted), truth(tmp_path / "masks", true))
     assert dataclasses.astuple(result.counts) == (1, 2, 1, 4)
     assert result.scores == pytest.approx(
-        {"miou": (1 / 4 + 4 / 7) / 2, "iou_fg": 1 / 4, "iou_bg": 4 / 7, "f1": 2 / 5, "precision": 1 / 3, "recall": 1 / 2}
+        {
+            "miou": (1 / 4 + 4 / 7) / 2,
+            "iou_fg": 1 / 4,
+            "iou_bg": 4 / 7,
+            "f1": 2 / 5,
+            "precision": 1 / 3,
+            "recall": 1 / 2,
+        }
     )
     assert [tile["name"] for tile in result.tiles] == [A, B]  # 1/3 before (0 + 3/4) / 2
     assert (result.tiles[1]["iou_fg"], result.tiles[1]["iou_bg"], result.tiles[1]["fp"]) == (0, 0.75, 1)
@@ -81,7 +88,9 @@ def test_names_of_mmls_v1(tmp_path):
     plain = score(submission(tmp_path / "a.zip", predicted), truth(tmp_path / "a", true))
     cells = {A: "7_3", B: "7_13", C: "70_3"}
     for image, mask in (("Image_patch", "Mask_patch"), ("ImageT_patch", "MaskT_patch")):
-        zip_path = submission(tmp_path / f"{image}.zip", {f"{image}_{cells[name]}.tif": m for name, m in predicted.items()})
+        zip_path = submission(
+            tmp_path / f"{image}.zip", {f"{image}_{cells[name]}.tif": m for name, m in predicted.items()}
+        )
         result = score(zip_path, truth(tmp_path / mask, {f"{mask}_{cells[name]}.tif": m for name, m in true.items()}))
         assert result.counts == plain.counts
         assert {tile["name"] for tile in result.tiles} == {f"{image}_{cell}.tif" for cell in cells.values()}
@@ -129,7 +138,11 @@ def test_a_nested_zip_is_not_reported_as_missing(tmp_path):
     folder = truth(tmp_path / "masks", random_masks(0, 0.3, ("Mask_patch_7_3.tif", "Mask_patch_7_4.tif")))
     with pytest.raises(InputError, match="run/Image_patch_7_3.tif, run/Image_patch_7_4.tif: in a folder") as caught:
         score(tmp_path / "b.zip", folder)
-    assert "missing" not in str(caught.value) and "not expected" not in str(caught.value) and "file manager" in str(caught.value)
+    assert (
+        "missing" not in str(caught.value)
+        and "not expected" not in str(caught.value)
+        and "file manager" in str(caught.value)
+    )
 
 
 def test_problems_of_the_zip(tmp_path):
@@ -169,7 +182,13 @@ def test_the_table_of_all_tiles(tmp_path):
         ((tn, fp), (fn, tp)) = confusion_matrix(y, p)
         assert [int(row[key]) for key in ("tp", "fp", "fn", "tn")] == [tp, fp, fn, tn]
         found = {key: float(row[key]) for key in SCORES}
-        expected = (miou(y, p), jaccard_score(y, p), jaccard_score(y, p, pos_label=0), f1_score(y, p), precision_score(y, p))
+        expected = (
+            miou(y, p),
+            jaccard_score(y, p),
+            jaccard_score(y, p, pos_label=0),
+            f1_score(y, p),
+            precision_score(y, p),
+        )
         assert found == pytest.approx(dict(zip(SCORES, (*expected, recall_score(y, p)), strict=True)))
     assert result.out == succeed("score", zip_path, "--masks", folder).out  # the rest stays as it is
 
@@ -181,6 +200,13 @@ def miou(y, p):
 def test_a_table_that_cannot_be_written(tmp_path):
     masks = random_masks(0, 0.3)
     (tmp_path / "folder").mkdir()
-    arguments = ["score", submission(tmp_path / "a.zip", masks), "--masks", truth(tmp_path / "masks", masks), "--csv", tmp_path / "folder"]
+    arguments = [
+        "score",
+        submission(tmp_path / "a.zip", masks),
+        "--masks",
+        truth(tmp_path / "masks", masks),
+        "--csv",
+        tmp_path / "folder",
+    ]
     result = marsls(*arguments)
     assert (result.code, result.out) == (1, "") and f"Could not write {tmp_path / 'folder'}" in result.err

@@ -7,7 +7,11 @@ from marsls_keras.config import PRESETS, Augmentation, load_config, parse_config
 
 def test_presets_are_the_tables_of_the_papers():
     flips = {"horizontal_flip": 0.5, "vertical_flip": 0.5}
-    off = {name: {**section, "probability": 0.0} for name, section in Augmentation().model_dump().items() if isinstance(section, dict)}
+    off = {
+        name: {**section, "probability": 0.0}
+        for name, section in Augmentation().model_dump().items()
+        if isinstance(section, dict)
+    }
     off |= {"channel_dropout": 0.0, "cutmix": 0.0, "mosaic": 0.0}
     expected = {
         "none": {**off, "horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 0.0},
@@ -33,13 +37,16 @@ def test_presets_are_the_tables_of_the_papers():
 
 def test_keys_beside_a_preset_change_single_values():
     augmentation = parse_config(
-        {"augmentation": {"preset": "dual_swin", "rot90": 1, "affine": {"rotation": 45}, "blur": {"probability": 0}}}, "x"
+        {"augmentation": {"preset": "dual_swin", "rot90": 1, "affine": {"rotation": 45}, "blur": {"probability": 0}}},
+        "x",
     )
     preset = Augmentation(preset="dual_swin").model_dump()
     preset["rot90"], preset["affine"]["rotation"], preset["blur"]["probability"] = 1.0, 45.0, 0.0
     assert augmentation.augmentation.model_dump() == preset
     # The presets themselves stay as they are.
-    assert Augmentation(preset="dual_swin").affine.rotation == 20 and PRESETS["dual_swin"]["affine"] == {"probability": 0.5}
+    assert Augmentation(preset="dual_swin").affine.rotation == 20 and PRESETS["dual_swin"]["affine"] == {
+        "probability": 0.5
+    }
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,10 @@ def test_keys_beside_a_preset_change_single_values():
         # A preset begins the section anew; what comes later changes it.
         (["augmentation.rot90=0", "augmentation.preset=rmau_net"], {"preset": "rmau_net"}),
         (["augmentation.preset=rmau_net", "augmentation.rot90=0"], {"preset": "rmau_net", "rot90": 0}),
-        (["augmentation.preset=strong", "augmentation.affine.rotation=10"], {"preset": "strong", "affine": {"rotation": 10}}),
+        (
+            ["augmentation.preset=strong", "augmentation.affine.rotation=10"],
+            {"preset": "strong", "affine": {"rotation": 10}},
+        ),
         # The default recipe's own preset stays where single keys are set, and where it is said again.
         (["augmentation.affine.probability=0.5"], {"affine": {"probability": 0.5}}),
         (["augmentation.cutmix=0.1", "augmentation.preset=flips"], {"cutmix": 0.1}),

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-import competition
 import marsls_keras
 from marsls_keras.config import (
     Config,
@@ -23,7 +22,11 @@ from marsls_keras.config import (
 from marsls_keras.errors import InputError
 
 OTHER = {
-    "model": {"name": "unet", "options": {"base_filters": 8, "dropout": 0.25, "blocks": [1, 2]}, "pretrained": "hf:timm/x"},
+    "model": {
+        "name": "unet",
+        "options": {"base_filters": 8, "dropout": 0.25, "blocks": [1, 2]},
+        "pretrained": "hf:timm/x",
+    },
     "data": {
         "release": "challenge",
         "bands": ["slope", "dem"],
@@ -105,7 +108,11 @@ def message(values: dict) -> str:
 
 
 def test_all_bands_may_be_one_word_or_part_of_a_list():
-    assert Config.model_validate({"data": {"bands": "all"}}) == Config() == Config.model_validate({"data": {"bands": ["all"]}})
+    assert (
+        Config.model_validate({"data": {"bands": "all"}})
+        == Config()
+        == Config.model_validate({"data": {"bands": ["all"]}})
+    )
     assert load_config("unet", ["data.bands=[dem, all]"])[1].data.bands == ("dem", "all")
 
 
@@ -124,7 +131,9 @@ def test_the_recipe_unet_spells_out_every_default():
 def test_the_other_values_are_no_defaults():
     # What the round trip below relies on: each key of OTHER differs from its default.
     keys = [key for key in leaves(Config) if key != ("model", "name")]
-    default, other = (flat(c.model_dump(mode="json"), (), keys + [("model", "name")]) for c in (Config(), parse_config(OTHER, "x")))
+    default, other = (
+        flat(c.model_dump(mode="json"), (), keys + [("model", "name")]) for c in (Config(), parse_config(OTHER, "x"))
+    )
     assert [key for key in keys if default[key] == other[key]] == [("data", "normalization", "percentiles")]
 
 
@@ -137,7 +146,10 @@ def test_yaml_round_trip_keeps_every_value(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]  # no temporary file stays
     stretched = parse_config({"data": {"normalization": {"percentiles": [0.5, 99.5]}}}, "x")
     write_config(tmp_path / "config.yaml", stretched)
-    assert read_config(tmp_path / "config.yaml") == stretched and stretched.data.normalization.percentiles == (0.5, 99.5)
+    assert read_config(tmp_path / "config.yaml") == stretched and stretched.data.normalization.percentiles == (
+        0.5,
+        99.5,
+    )
 
 
 def test_missing_keys_and_an_empty_file_have_defaults(tmp_path):
@@ -167,14 +179,29 @@ def test_a_small_number_may_be_written_without_a_point(tmp_path):
         ({"training": {"epoch": 3}}, "unknown key training.epoch, did you mean epochs?"),
         ({"model": {"option": {}}}, "unknown key model.option, did you mean options?"),
         ({"data": {"normalisation": {}}}, "unknown key data.normalisation, did you mean normalization?"),
-        ({"data": {"normalization": {"percentile": None}}}, "unknown key data.normalization.percentile, did you mean percentiles?"),
+        (
+            {"data": {"normalization": {"percentile": None}}},
+            "unknown key data.normalization.percentile, did you mean percentiles?",
+        ),
         ({"augmentation": {"rot_90": 1}}, "unknown key augmentation.rot_90, did you mean rot90?"),
         ({"augmentation": {"preset": "strong", "afine": {}}}, "unknown key augmentation.afine, did you mean affine?"),
-        ({"augmentation": {"light": {"brigthness": 1}}}, "unknown key augmentation.light.brigthness, did you mean brightness?"),
-        ({"training": {"schedule": {"name": "step", "evry": 3}}}, "unknown key training.schedule.step.evry, did you mean every?"),
-        ({"training": {"schedule": {"name": "cosine", "every": 3}}}, "unknown key training.schedule.cosine.every; known here: name"),
+        (
+            {"augmentation": {"light": {"brigthness": 1}}},
+            "unknown key augmentation.light.brigthness, did you mean brightness?",
+        ),
+        (
+            {"training": {"schedule": {"name": "step", "evry": 3}}},
+            "unknown key training.schedule.step.evry, did you mean every?",
+        ),
+        (
+            {"training": {"schedule": {"name": "cosine", "every": 3}}},
+            "unknown key training.schedule.cosine.every; known here: name",
+        ),
         ({"inference": {"sets": []}}, "unknown key inference.sets"),
-        ({"augmentation": {"zzz": 1}}, "unknown key augmentation.zzz; known here: horizontal_flip, vertical_flip, rot90"),
+        (
+            {"augmentation": {"zzz": 1}},
+            "unknown key augmentation.zzz; known here: horizontal_flip, vertical_flip, rot90",
+        ),
     ],
 )
 def test_an_unknown_key_is_an_error_with_a_suggestion(values, expected):
@@ -297,7 +324,12 @@ def test_settings_that_do_not_go_together_are_refused(training, expected):
 
 def test_every_error_of_a_file_is_told_at_once():
     text = message(
-        {"training": {"epochs": 0, "sed": 1}, "data": {"folds": "x"}, "losses": {}, "augmentation": {"blur": 1, "crop": {"are": 1}}}
+        {
+            "training": {"epochs": 0, "sed": 1},
+            "data": {"folds": "x"},
+            "losses": {},
+            "augmentation": {"blur": 1, "crop": {"are": 1}},
+        }
     )
     keys = ("training.epochs", "training.sed", "data.folds", "losses", "augmentation.blur", "augmentation.crop.are")
     assert all(key in text for key in keys)
@@ -305,7 +337,12 @@ def test_every_error_of_a_file_is_told_at_once():
 
 def test_no_key_can_be_assigned():
     config = Config()
-    for section, key in [(config, "model"), (config.training, "epochs"), (config.data.normalization, "zscore"), (config.model, "name")]:
+    for section, key in [
+        (config, "model"),
+        (config.training, "epochs"),
+        (config.data.normalization, "zscore"),
+        (config.model, "name"),
+    ]:
         with pytest.raises(ValidationError, match="frozen"):
             setattr(section, key, getattr(section, key))
 
@@ -319,7 +356,10 @@ def test_two_configurations_share_no_defaults():
 
 def test_equal_configurations_have_no_differences():
     assert changed_keys(parse_config(OTHER, "x"), parse_config(OTHER, "y")) == []
-    assert changed_keys(parse_config({"loss": {"bce": 1}}, "x"), Config()) == ["loss.bce: 1.0 → 0.5", "loss.dice: absent → 0.5"]
+    assert changed_keys(parse_config({"loss": {"bce": 1}}, "x"), Config()) == [
+        "loss.bce: 1.0 → 0.5",
+        "loss.dice: absent → 0.5",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +393,9 @@ def read_attributes(path: Path) -> set[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
-            pairs |= {(name, node.attr) for name in (imported if owner == "config" else {owner})} | {(owner.removeprefix("_"), node.attr)}
+            pairs |= {(name, node.attr) for name in (imported if owner == "config" else {owner})} | {
+                (owner.removeprefix("_"), node.attr)
+            }
         if isinstance(node, ast.MatchClass):  # case Step(every=every)
             pairs |= {(getattr(node.cls, "id", "").lower(), key) for key in node.kwd_attrs}
     return pairs
@@ -362,13 +404,25 @@ def read_attributes(path: Path) -> set[tuple[str, str]]:
 def kinds(model: type[BaseModel]) -> list[type[BaseModel]]:
     """The sections of which a key below a section may hold one, such as the kinds of schedule."""
     fields = [field.annotation for field in model.model_fields.values()]
-    below = [kind for field in fields if isinstance(field, type) and issubclass(field, BaseModel) for kind in kinds(field)]
-    return below + [kind for field in fields for kind in typing.get_args(field) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    below = [
+        kind for field in fields if isinstance(field, type) and issubclass(field, BaseModel) for kind in kinds(field)
+    ]
+    return below + [
+        kind
+        for field in fields
+        for kind in typing.get_args(field)
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    ]
 
 
 def test_every_key_is_read_somewhere():
-    packages = [Path(next(iter(package.__path__))) for package in (marsls_keras, competition)]
-    sources = [path for package in packages for path in package.rglob("*.py") if path.parent.name != "config"]
+    library = Path(marsls_keras.__file__).parent
+    sources = [
+        path
+        for package in (library, library.parent / "competition")
+        for path in package.rglob("*.py")
+        if path.parent.name != "config"
+    ]
     read = set().union(*(read_attributes(path) for path in sources))
     wanted = [(key[-2] if len(key) > 1 else "config", key[-1]) for key in leaves(Config)]
     of_kinds = [(kind.__name__.lower(), key) for kind in kinds(Config) for key in kind.model_fields if key != "name"]

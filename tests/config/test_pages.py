@@ -19,7 +19,9 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if not link.startswith("http")]
+    links = [
+        link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if not link.startswith("http")
+    ]
     assert links or page.name != "README.md"
     for link in links:
         path, _, anchor = link.partition("#")
@@ -40,11 +42,16 @@ def test_the_modules_that_are_named_exist():
 
 def source(path: Path) -> str:
     """The text of a module, or of a package's `__init__`."""
-    return (path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py").read_text(encoding="utf-8")
+    return (path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_recipe_is_in_the_table_of_recipes():
-    for page, column in ((recipe_folder() / "README.md", set(recipes())), (ROOT / "README.md", set(recipes()) - {"demo"})):
+    for page, column in (
+        (recipe_folder() / "README.md", set(recipes())),
+        (ROOT / "README.md", set(recipes()) - {"demo"}),
+    ):
         text = page.read_text(encoding="utf-8")
         table = text[text.index("| recipe |") :].partition("\n\n")[0]
         assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == column, page

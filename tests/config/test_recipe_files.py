@@ -8,7 +8,11 @@ from marsls_keras.errors import InputError
 
 def test_the_default_recipe_is_a_pretrained_encoder_on_windows():
     _, config = load_config("default")
-    assert (config.model.name, config.model.options["encoder"], config.model.pretrained) == ("segmenter", "efficientnet_lite0", "auto")
+    assert (config.model.name, config.model.options["encoder"], config.model.pretrained) == (
+        "segmenter",
+        "efficientnet_lite0",
+        "auto",
+    )
     assert (config.data.sampling, config.data.window_sizes) == ("windows", (256,))
     assert config.training.encoder_learning_rate == 3e-4 and config.training.precision == "auto"
 
@@ -55,7 +59,10 @@ def test_settings_change_single_keys():
         (["training.schedule.name=step", "training.schedule.every=5"], {"name": "step", "every": 5, "factor": 0.1}),
         (["training.schedule={name: exponential, rate: 0.05}"], {"name": "exponential", "rate": 0.05}),
         # Another kind has none of the keys of the one before.
-        (["training.schedule={name: step, every: 3}", "training.schedule.name=exponential"], {"name": "exponential", "rate": 0.01}),
+        (
+            ["training.schedule={name: step, every: 3}", "training.schedule.name=exponential"],
+            {"name": "exponential", "rate": 0.01},
+        ),
     ],
 )
 def test_schedules_by_setting(settings, expected, tmp_path):
@@ -66,7 +73,9 @@ def test_schedules_by_setting(settings, expected, tmp_path):
 
 
 def test_loss_terms_with_parameters_by_setting():
-    _, config = load_config("unet", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"])
+    _, config = load_config(
+        "unet", ["loss.focal={weight: 0.5, gamma: 3}", "loss.dice.smooth=0", "loss.focal.gamma=1.5"]
+    )
     assert config.loss == {"bce": 0.5, "dice": {"smooth": 0}, "focal": {"weight": 0.5, "gamma": 1.5}}
     assert changed_keys(load_config("unet")[1], config) == [
         "loss.dice: 0.5 → absent",

@@ -43,7 +43,9 @@ def test_the_committed_page_is_what_the_command_writes(tmp_path):
 
 def test_every_key_has_a_description_of_whole_sentences():
     found = sections(Recipe) | {Range}
-    assert len(found) == 18  # a recipe, 5 sections, normalization, 6 of augmentation, 4 schedules, a range: none is overlooked
+    assert (
+        len(found) == 18
+    )  # a recipe, 5 sections, normalization, 6 of augmentation, 4 schedules, a range: none is overlooked
     bare = [
         f"{section.__name__}.{name}"
         for section in found

@@ -70,7 +70,9 @@ def test_a_setting(value):
 
 def test_anchors_that_help_a_writer_are_read(tmp_path):
     path = tmp_path / "good.yaml"
-    path.write_text("model: &m {options: {dropout: 1e-1}}\ndata: {folds: &n 3}\ntraining: {epochs: 7, warmup_epochs: *n}\n")
+    path.write_text(
+        "model: &m {options: {dropout: 1e-1}}\ndata: {folds: &n 3}\ntraining: {epochs: 7, warmup_epochs: *n}\n"
+    )
     _, config = load_config(str(path))
     assert (config.model.options["dropout"], config.data.folds, config.training.warmup_epochs) == (0.1, 3, 3)
 

@@ -37,7 +37,9 @@ def test_content(root: Path) -> None:
     assert result["data_root"] == str(root.resolve())
     assert (result["release"], result["size"], result["no_data_pixels"]) == ("mmls_v2", [32, 32], 5)
     assert result["tiles"] == {"train": 8, "val": 2, "test": 2}
-    assert result["foreground_ratio"] == pytest.approx({"min": ratios.min(), "mean": ratios.mean(), "max": ratios.max()})
+    assert result["foreground_ratio"] == pytest.approx(
+        {"min": ratios.min(), "mean": ratios.mean(), "max": ratios.max()}
+    )
     assert len(result["sha256"]) == 64 and list(result["bands"]) == list(BANDS)
     assert json.loads(json.dumps(result)) == result
 
@@ -57,7 +59,9 @@ def test_the_digest_is_that_of_the_content_not_of_the_place_or_the_format(root: 
     before = taken(root)
     copy = Path(shutil.copytree(root, tmp_path / "elsewhere" / "copy"))
     for path in copy.glob("*/images/*.tif"):
-        tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack", planarconfig="contig", compression="zlib")
+        tifffile.imwrite(
+            path, tifffile.imread(path), photometric="minisblack", planarconfig="contig", compression="zlib"
+        )
     after = taken(copy)
     assert after["data_root"] != before["data_root"]
     assert {**after, "data_root": ""} == {**before, "data_root": ""}
@@ -72,7 +76,9 @@ def test_the_digest_changes_with_the_data(root: Path, change: str) -> None:
         path = (images if change == "pixel" else masks) / name
         array = tifffile.imread(path)
         array[3, 5] = 1 - array[3, 5]
-        tifffile.imwrite(path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {}))
+        tifffile.imwrite(
+            path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {})
+        )
     else:
         for folder in (images, masks):
             if change == "name":

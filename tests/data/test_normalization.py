@@ -64,7 +64,9 @@ def test_only_valid_pixels_count(images: np.ndarray, percentiles: tuple[float, f
     normalizer = Normalizer.fit(images, config(percentiles), valid=valid)
     np.testing.assert_allclose(normalizer.mean, plain[valid].mean(0), rtol=1e-6)
     np.testing.assert_allclose(normalizer.std, plain[valid].std(0), rtol=1e-6)
-    assert Normalizer.fit(images, config(percentiles), valid=valid & False) == Normalizer.fit(images, config(percentiles))
+    assert Normalizer.fit(images, config(percentiles), valid=valid & False) == Normalizer.fit(
+        images, config(percentiles)
+    )
 
 
 def test_neither(images: np.ndarray) -> None:
@@ -109,7 +111,9 @@ def test_json_round_trip(images: np.ndarray, percentiles: tuple[float, float] | 
 
 @pytest.mark.parametrize("percentiles", [None, (1.0, 99.0)])
 @pytest.mark.parametrize("zscore", [True, False])
-def test_units_tell_how_far_a_step_of_1_carries(images: np.ndarray, percentiles: tuple[float, float] | None, zscore: bool) -> None:
+def test_units_tell_how_far_a_step_of_1_carries(
+    images: np.ndarray, percentiles: tuple[float, float] | None, zscore: bool
+) -> None:
     normalizer = Normalizer.fit(images, config(percentiles, zscore, bands=("slope", "red")))
     assert len(normalizer.units) == 2
     if percentiles is None:

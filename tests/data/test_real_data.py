@@ -56,7 +56,9 @@ def test_the_published_tiles(tiles: Tiles, at: dict) -> None:
     assert tiles.release == "mmls_v1" and len(at) == 306 and len(set(tiles.hashes)) == 306
     assert tiles.images.shape == (306, 128, 128, 7)
     assert tiles.images.min() >= 0 and tiles.images.max() <= 1
-    gaps = {ref.cell: int((~valid).sum()) for ref, valid in zip(tiles.refs, tiles.valid, strict=True) if not valid.all()}
+    gaps = {
+        ref.cell: int((~valid).sum()) for ref, valid in zip(tiles.refs, tiles.valid, strict=True) if not valid.all()
+    }
     assert gaps.keys() == {(10, 1), (11, 1), (12, 1), (13, 1), (14, 1), (14, 2)} and sum(gaps.values()) == 8865
     assert 0.87 < tiles.images[..., THERMAL].min() and tiles.images[..., THERMAL].max() < 0.99
     assert set(np.unique(tiles.masks)) == {0, 1}
@@ -75,13 +77,17 @@ def test_pixels_are_those_that_tifffile_and_gdal_see(tiles: Tiles) -> None:
             np.testing.assert_array_equal(tiles.images[i][tiles.valid[i]], stored[tiles.valid[i]])
         for row in (0, 77, 127):
             with rasterio.open(f"GTIFF_DIR:{row + 1}:{ref.image}") as page:
-                np.testing.assert_array_equal(tiles.images[i][row][tiles.valid[i][row]], page.read(1)[..., STORED][tiles.valid[i][row]])
+                np.testing.assert_array_equal(
+                    tiles.images[i][row][tiles.valid[i][row]], page.read(1)[..., STORED][tiles.valid[i][row]]
+                )
         np.testing.assert_array_equal(tiles.masks[i], tifffile.imread(str(ref.mask)))
 
 
 def test_neighbours_continue_each_other(tiles: Tiles, at: dict) -> None:
     images = tiles.images
-    right = [np.abs(images[i][:, -1] - images[at[r, c + 1]][:, 0]).mean() for (r, c), i in at.items() if (r, c + 1) in at]
+    right = [
+        np.abs(images[i][:, -1] - images[at[r, c + 1]][:, 0]).mean() for (r, c), i in at.items() if (r, c + 1) in at
+    ]
     below = [np.abs(images[i][-1] - images[at[r + 1, c]][0]).mean() for (r, c), i in at.items() if (r + 1, c) in at]
     inside = np.abs(np.diff(images[::5], axis=2)).mean()
     one, other = np.random.default_rng(0).integers(0, len(tiles), (2, 2000))
@@ -95,7 +101,11 @@ def test_neighbours_continue_each_other(tiles: Tiles, at: dict) -> None:
 
 def test_training_and_validation_share_one_raster(tiles: Tiles, at: dict) -> None:
     assert {ref.raster for ref in tiles.refs} == {"base"}
-    crossing = [(i, at[r + 1, c]) for (r, c), i in at.items() if (r + 1, c) in at and tiles.refs[i].split != tiles.refs[at[r + 1, c]].split]
+    crossing = [
+        (i, at[r + 1, c])
+        for (r, c), i in at.items()
+        if (r + 1, c) in at and tiles.refs[i].split != tiles.refs[at[r + 1, c]].split
+    ]
     assert crossing
     assert np.mean([np.abs(tiles.images[i][-1] - tiles.images[j][0]).mean() for i, j in crossing]) < 0.04
 
@@ -103,7 +113,8 @@ def test_training_and_validation_share_one_raster(tiles: Tiles, at: dict) -> Non
 def test_challenge_tiles_are_the_same_picture(tiles: Tiles, at: dict, challenge: Dataset) -> None:
     read, problems = examine(challenge.tiles)
     assert read is not None and len(read) == 12 and read.release == "challenge"
-    # Thermal and gray are whole numbers of 254 in the challenge; the other bands are kept to the last digits of float32.
+    # Thermal and gray are whole numbers of 254 in the challenge; the other bands are kept to the last digits of
+    # float32.
     tolerance = TOLERANCE
     for i, ref in enumerate(read.refs):
         assert ref.cell is not None
@@ -163,15 +174,19 @@ def test_normalised_tiles_of_both_releases_agree(tiles: Tiles, at: dict, challen
 
 
 def test_statistics_of_thermal_are_those_of_its_data(tiles: Tiles) -> None:
-    files = [tifffile.imread(ref.image)[..., 4].astype(np.float64) for ref in tiles.refs]  # the fifth band as it is stored
+    files = [
+        tifffile.imread(ref.image)[..., 4].astype(np.float64) for ref in tiles.refs
+    ]  # the fifth band as it is stored
     known = np.concatenate([band[band != 0] for band in files])
     assert (known.mean(), known.std()) == (pytest.approx(0.895, abs=5e-4), pytest.approx(0.010, abs=5e-4))
     normalizer = Normalizer.fit(tiles.images, Data(), valid=tiles.valid)
     assert normalizer.mean is not None and normalizer.std is not None
-    assert normalizer.mean[THERMAL] == pytest.approx(known.mean(), rel=1e-9) and normalizer.std[THERMAL] == pytest.approx(
-        known.std(), rel=1e-9
+    assert normalizer.mean[THERMAL] == pytest.approx(known.mean(), rel=1e-9) and normalizer.std[
+        THERMAL
+    ] == pytest.approx(known.std(), rel=1e-9)
+    assert band_statistics(tiles.images, tiles.bands, tiles.valid)["thermal"]["std"] == pytest.approx(
+        known.std(), abs=1e-6
     )
-    assert band_statistics(tiles.images, tiles.bands, tiles.valid)["thermal"]["std"] == pytest.approx(known.std(), abs=1e-6)
 
 
 def test_slope_follows_the_gradient(tiles: Tiles, real_data: Path) -> None:

@@ -21,7 +21,9 @@ from marsls_keras.errors import InputError
 Cell = tuple[int, int]
 
 
-def make_tiles(cells: list[Cell | None], ratios: np.ndarray, splits: list[str] | None = None, labelled: bool = True) -> Tiles:
+def make_tiles(
+    cells: list[Cell | None], ratios: np.ndarray, splits: list[str] | None = None, labelled: bool = True
+) -> Tiles:
     """Return tiles of 16 x 16 pixels with the given cells and, to 1/256, foreground ratios."""
     names = splits or ["train"] * len(cells)
     refs = [
@@ -31,7 +33,15 @@ def make_tiles(cells: list[Cell | None], ratios: np.ndarray, splits: list[str] |
     masks = (np.arange(256) < np.asarray(ratios)[:, None] * 256).reshape(-1, 16, 16).astype(np.uint8)
     n = len(cells)
     hashes = tuple(f"hash {i}" for i in range(n))
-    return Tiles(tuple(refs), np.zeros((n, 16, 16, 7), np.float32), masks, np.ones((n, 16, 16), bool), hashes, ((),) * n, "mmls_v2")
+    return Tiles(
+        tuple(refs),
+        np.zeros((n, 16, 16, 7), np.float32),
+        masks,
+        np.ones((n, 16, 16), bool),
+        hashes,
+        ((),) * n,
+        "mmls_v2",
+    )
 
 
 def grid(rows: int, columns: int, share: float = 1, seed: int = 0) -> tuple[list[Cell], np.ndarray]:
@@ -60,7 +70,9 @@ def test_areas_are_held_out_whole() -> None:
     tiles = make_tiles(cells, np.linspace(0.1, 0.9, len(cells)))
     three = make_splits(tiles, Data(cv="areas"), seed=0)
     assert three.folds == 3
-    assert {frozenset(np.flatnonzero(fold_of(three) == k)) for k in range(3)} == {frozenset(np.flatnonzero(area == k)) for k in (1, 2, 3)}
+    assert {frozenset(np.flatnonzero(fold_of(three) == k)) for k in range(3)} == {
+        frozenset(np.flatnonzero(area == k)) for k in (1, 2, 3)
+    }
     two = make_splits(tiles, Data(cv="areas", folds=2), seed=0)  # the two smaller ones together
     assert two.folds == 2 and sorted(np.bincount(fold_of(two))) == [6, 6]
     assert all(len(set(fold_of(two)[area == k])) == 1 for k in (1, 2, 3))
@@ -69,7 +81,12 @@ def test_areas_are_held_out_whole() -> None:
 def test_areas_of_two_rasters_do_not_touch() -> None:
     tiles = make_tiles([(0, 0), (0, 1), (0, 0), (0, 1)], np.full(4, 0.5))
     refs = tuple(replace(ref, raster="other") if i > 1 else ref for i, ref in enumerate(tiles.refs))
-    assert fold_of(make_splits(replace(tiles, refs=refs), Data(cv="areas", block_size=1), seed=0)).tolist() == [0, 0, 1, 1]
+    assert fold_of(make_splits(replace(tiles, refs=refs), Data(cv="areas", block_size=1), seed=0)).tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_one_area_and_tiles_without_a_place_are_refused() -> None:
@@ -114,7 +131,9 @@ def test_small_pools_are_divided_without_empty_folds_or_warnings(cv: str) -> Non
             folds = int(rng.integers(2, 6))
             blocks = {(r // 2, c // 2) for r, c in cells}
             if len(blocks) < folds:
-                with pytest.raises(InputError, match=rf"{len(cells)} tiles in {len(blocks)} block\(s\) cannot be divided into {folds}"):
+                with pytest.raises(
+                    InputError, match=rf"{len(cells)} tiles in {len(blocks)} block\(s\) cannot be divided into {folds}"
+                ):
                     make_splits(make_tiles(cells, ratios), Data(cv=cv, folds=folds), trial)
                 refused += 1
                 continue
@@ -134,7 +153,9 @@ def test_tiles_without_a_cell_are_blocks_of_their_own(cv: str) -> None:
 
 def test_equal_cells_of_different_rasters_are_different_blocks() -> None:
     tiles = make_tiles([(0, 0), (0, 0), (4, 4), (4, 4)], np.zeros(4))
-    refs = [TileRef(r.id, r.image, r.mask, r.split, "base" if i % 2 else "other", r.cell) for i, r in enumerate(tiles.refs)]
+    refs = [
+        TileRef(r.id, r.image, r.mask, r.split, "base" if i % 2 else "other", r.cell) for i, r in enumerate(tiles.refs)
+    ]
     tiles = Tiles(tuple(refs), tiles.images, tiles.masks, tiles.valid, tiles.hashes, tiles.geo, tiles.release)
     assert len({tile["block"] for tile in make_splits(tiles, Data(folds=4), seed=0).tiles}) == 4
 
@@ -183,7 +204,10 @@ def test_regions_are_contiguous_and_of_about_equal_size(rows: int, columns: int,
         assert first >= last
         if first == last:
             line = blocks[:, along] == last
-            assert blocks[line & (folds == before)][:, across].max() < blocks[line & (folds == before + 1)][:, across].min()
+            assert (
+                blocks[line & (folds == before)][:, across].max()
+                < blocks[line & (folds == before + 1)][:, across].min()
+            )
 
 
 def test_regions_do_not_depend_on_the_seed() -> None:
@@ -261,7 +285,9 @@ def test_the_pool_decides_which_tiles_take_part() -> None:
     cells, ratios = grid(6, 6)
     tiles = make_tiles(cells, ratios, ["train"] * 24 + ["val"] * 6 + ["test"] * 6)
     assert len(make_splits(tiles, Data(folds=3), seed=0).tiles) == 30
-    assert {tile["id"].split("/")[0] for tile in make_splits(tiles, Data(folds=3, pool=("train",)), seed=0).tiles} == {"train"}
+    assert {tile["id"].split("/")[0] for tile in make_splits(tiles, Data(folds=3, pool=("train",)), seed=0).tiles} == {
+        "train"
+    }
     with pytest.raises(InputError, match="no tile in the split train or val, which cv blocks needs"):
         make_splits(tiles.subset(range(30, 36)), Data(), seed=0)
 

@@ -83,7 +83,9 @@ def test_read_index_and_normalise(tmp_path: Path, alps: None) -> None:
         np.testing.assert_allclose(image[..., 0], (stored[..., 3] - 200) / 4000, atol=1e-6)  # dem
         np.testing.assert_allclose(image[..., 2], (stored[..., 2] - 100) / 10_000, atol=1e-6)  # nir
         np.testing.assert_allclose(image[2:, 2:, 3], stored[2:, 2:, 0] / 1000, atol=1e-6)  # coherence
-        assert np.isin(image[:2, :2, 3], image[:3, :3, 3][~np.pad(np.ones((2, 2), bool), ((0, 1), (0, 1)))]).all()  # from beside
+        assert np.isin(
+            image[:2, :2, 3], image[:3, :3, 3][~np.pad(np.ones((2, 2), bool), ((0, 1), (0, 1)))]
+        ).all()  # from beside
     assert (~tiles.valid).sum() == 5 * 4
     normalizer = Normalizer.fit(tiles.images, Data(release="alps"), tiles.bands, tiles.valid)
     known = normalizer.apply(tiles.images, tiles.bands)[tiles.valid]
@@ -120,7 +122,8 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path: Path, alps: None) -> No
 
 
 @pytest.mark.parametrize(
-    "change", [{"name": "bijie"}, {"name": "auto"}, {"order": ("red", "dem")}, {"scale": (1.0,)}, {"bands": ("red",) * 4}]
+    "change",
+    [{"name": "bijie"}, {"name": "auto"}, {"order": ("red", "dem")}, {"scale": (1.0,)}, {"bands": ("red",) * 4}],
 )
 def test_what_does_not_fit_together_is_refused(change: dict) -> None:
     with pytest.raises(ValueError, match="already|bands|scale"):

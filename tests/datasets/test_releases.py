@@ -32,7 +32,14 @@ def test_canonical_order() -> None:
 
 
 def test_every_release_has_each_band_once() -> None:
-    bands = {"mmls_v1": BANDS, "mmls_v2": BANDS, "challenge": BANDS, "landslide4sense": SENTINEL, "bijie": RGB, "nepal": RGB}
+    bands = {
+        "mmls_v1": BANDS,
+        "mmls_v2": BANDS,
+        "challenge": BANDS,
+        "landslide4sense": SENTINEL,
+        "bijie": RGB,
+        "nepal": RGB,
+    }
     assert list(RELEASES) == list(bands)
     for name, release in RELEASES.items():
         assert release.name == name and release.bands == bands[name]
@@ -49,7 +56,9 @@ def test_challenge_values_band_by_band(image: np.ndarray) -> None:
     stored = RELEASES["challenge"].from_canonical(image)
     assert stored.dtype == np.float32
     for position, (band, (scale, offset)) in enumerate(CHALLENGE.items()):
-        np.testing.assert_allclose(stored[..., position], image[..., BANDS.index(band)] * scale + offset, rtol=1e-6, err_msg=band)
+        np.testing.assert_allclose(
+            stored[..., position], image[..., BANDS.index(band)] * scale + offset, rtol=1e-6, err_msg=band
+        )
 
 
 def test_mmls_v2_is_stored_as_it_is(image: np.ndarray) -> None:
@@ -65,7 +74,9 @@ def test_mmls_v1_has_slope_and_thermal_exchanged(image: np.ndarray) -> None:
 
 def test_only_thermal_of_mmls_v1_has_a_value_for_no_data() -> None:
     stored = np.zeros((2, 3, 7), np.float32)
-    assert RELEASES["mmls_v1"].missing(stored).all((0, 1)).tolist() == [band == "thermal" for band in RELEASES["mmls_v1"].order]
+    assert RELEASES["mmls_v1"].missing(stored).all((0, 1)).tolist() == [
+        band == "thermal" for band in RELEASES["mmls_v1"].order
+    ]
     assert not RELEASES["mmls_v1"].missing(stored + 0.5).any()
     for name in ("mmls_v2", "challenge"):
         assert not RELEASES[name].missing(stored).any()

@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from competition.cli import main
 
 TINY = [
-    *("model={options: {base_filters: 2, depth: 2}}", "data.sampling=tiles", "training.encoder_learning_rate=null"),
+    *("model={options: {base_filters: 2, depth: 1}}", "data.sampling=tiles", "training.encoder_learning_rate=null"),
     *("training.precision=float32", "training.epochs=1", "training.warmup_epochs=0", "inference.views=identity"),
     *("training.batch_size=4", "data.folds=2", "inference.view_sets=[identity, flips]"),
 ]
@@ -85,9 +85,14 @@ def snapshot(folder):
 
 def scores(truth, predicted):
     """Return the scores as scikit-learn computes them."""
-    y, p = np.concatenate([np.ravel(part) for part in truth]), np.concatenate([np.ravel(part) for part in predicted]).astype(int)
+    y, p = (
+        np.concatenate([np.ravel(part) for part in truth]),
+        np.concatenate([np.ravel(part) for part in predicted]).astype(int),
+    )
     fg, bg = jaccard_score(y, p), jaccard_score(y, p, pos_label=0)
-    return dict(zip(FIELDS, ((fg + bg) / 2, fg, bg, f1_score(y, p), precision_score(y, p), recall_score(y, p)), strict=True))
+    return dict(
+        zip(FIELDS, ((fg + bg) / 2, fg, bg, f1_score(y, p), precision_score(y, p), recall_score(y, p)), strict=True)
+    )
 
 
 def numbers(text, row):

@@ -27,7 +27,9 @@ def of_regions(mask: np.ndarray, min_area: int, max_hole: int, known: np.ndarray
     shifts = {1: [(0, 1), (1, 0), (1, 2), (2, 1)], 2: [(r, c) for r in range(3) for c in range(3) if (r, c) != (1, 1)]}
 
     def regions(of: np.ndarray, connectivity: int):
-        beside = ~known | np.any([unknown[r : r + len(mask), c : c + len(mask[0])] for r, c in shifts[connectivity]], axis=0)
+        beside = ~known | np.any(
+            [unknown[r : r + len(mask), c : c + len(mask[0])] for r, c in shifts[connectivity]], axis=0
+        )
         for region in regionprops(label(of, connectivity=connectivity)):
             rows, columns = region.coords.T
             if not beside[rows, columns].any():

@@ -44,7 +44,9 @@ def center(truth, logits, weight):
 
 def dice(truth, logits, weight, smooth=1.0, epsilon=0.0):
     p = probability(logits)
-    return 1 - (2 * np.sum(weight * p * truth) + smooth) / (np.sum(weight * p) + np.sum(weight * truth) + smooth + epsilon)
+    return 1 - (2 * np.sum(weight * p * truth) + smooth) / (
+        np.sum(weight * p) + np.sum(weight * truth) + smooth + epsilon
+    )
 
 
 def iou(truth, logits, weight, smooth=1.0):
@@ -83,7 +85,11 @@ def largest(values: Array, used: Array, window: int) -> Array:
     """The largest value of the used pixels in a window around each used pixel; 0 elsewhere. Arrays (B, H, W)."""
     result, radius = np.zeros(values.shape), window // 2
     for tile, row, column in zip(*np.nonzero(used), strict=True):
-        around = (tile, slice(max(row - radius, 0), row + radius + 1), slice(max(column - radius, 0), column + radius + 1))
+        around = (
+            tile,
+            slice(max(row - radius, 0), row + radius + 1),
+            slice(max(column - radius, 0), column + radius + 1),
+        )
         result[tile, row, column] = values[around][used[around]].max()
     return result
 
@@ -92,7 +98,9 @@ def boundary(truth, logits, weight, theta0=3, theta=5, smooth=1.0):
     used = weight > 0
     edges = [np.where(used, largest(1 - mask, used, theta0) - (1 - mask), 0) for mask in (truth, probability(logits))]
     actual, predicted = edges
-    precision = (np.sum(weight * predicted * largest(actual, used, theta)) + smooth) / (np.sum(weight * predicted) + smooth)
+    precision = (np.sum(weight * predicted * largest(actual, used, theta)) + smooth) / (
+        np.sum(weight * predicted) + smooth
+    )
     recall = (np.sum(weight * actual * largest(predicted, used, theta)) + smooth) / (np.sum(weight * actual) + smooth)
     return 1 - 2 * precision * recall / (precision + recall)
 
@@ -109,7 +117,9 @@ REFERENCES: dict[str, Callable[..., float]] = {
 }
 
 
-def reference(name: str, truth: Array, logits: Array, weight: Array | None = None, reduction: str = "pooled", **parameters) -> float:
+def reference(
+    name: str, truth: Array, logits: Array, weight: Array | None = None, reduction: str = "pooled", **parameters
+) -> float:
     """A term of masks, logits and weights (B, H, W, 1)."""
     truth, logits = np.asarray(truth, np.float64)[..., 0], np.asarray(logits, np.float64)[..., 0]
     weight = np.ones(truth.shape) if weight is None else np.asarray(weight, np.float64)[..., 0]
@@ -120,4 +130,6 @@ def reference(name: str, truth: Array, logits: Array, weight: Array | None = Non
         window = 2 * parameters.get("radius", 2) + 1
         counted = (largest(truth, weight > 0, window) == 1) & (largest(1 - truth, weight > 0, window) == 1)
     tiles = [i for i in range(len(truth)) if counted[i].any()]
-    return float(np.mean([REFERENCES[name](*(a[i : i + 1] for a in (truth, logits, weight)), **parameters) for i in tiles]))
+    return float(
+        np.mean([REFERENCES[name](*(a[i : i + 1] for a in (truth, logits, weight)), **parameters) for i in tiles])
+    )

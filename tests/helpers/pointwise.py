@@ -42,7 +42,12 @@ def pointwise() -> keras.Model:
 
 
 def training_batches(epochs: int) -> TrainingBatches:
-    options = {"augmentation": Augmentation(preset="none"), "bands": ("gray",), "units": np.ones(1, np.float32), "seed": 0}
+    options = {
+        "augmentation": Augmentation(preset="none"),
+        "bands": ("gray",),
+        "units": np.ones(1, np.float32),
+        "seed": 0,
+    }
     return TrainingBatches(IMAGES, MASKS, batch_size=2, epochs=epochs, **options)
 
 
@@ -52,7 +57,9 @@ def training(**settings) -> Training:
 
 def keeper(folder: Path, config: Training, model: keras.Model | None = None) -> BestCheckpoint:
     model, metric = compiled(model or pointwise(), config)
-    keep = BestCheckpoint(evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, training_batches(config.epochs))
+    keep = BestCheckpoint(
+        evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, training_batches(config.epochs)
+    )
     keep.set_model(model)
     return keep
 
@@ -65,7 +72,9 @@ def own(model: keras.Model) -> tuple[float, float]:
     return tuple(float(w.ravel()[0]) for w in model.get_weights())
 
 
-def epoch(keep: BestCheckpoint, number: int, last: tuple[float, float], average: tuple[float, float] | None = None) -> dict:
+def epoch(
+    keep: BestCheckpoint, number: int, last: tuple[float, float], average: tuple[float, float] | None = None
+) -> dict:
     """End an epoch in which the model came to these weights, and the optimiser to this average of them."""
     keep.model.set_weights([np.full((1, 1, 1, 1), last[0]), np.array([last[1]])])
     for variable, value in zip(averages(keep.model), average or (), strict=True):
@@ -90,11 +99,17 @@ def tiny_fit(folder: Path, dropout: float = 0.0, watched: bool = True) -> dict:
     """Train a network with normalisation and dropout, a moving average, accumulation and a mean of the last epochs."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(5)
-    steps = [layers.Conv2D(2, 1, use_bias=False, name="in"), layers.BatchNormalization(momentum=0.8), layers.Dropout(dropout, seed=2)]
+    steps = [
+        layers.Conv2D(2, 1, use_bias=False, name="in"),
+        layers.BatchNormalization(momentum=0.8),
+        layers.Dropout(dropout, seed=2),
+    ]
     model = keras.Sequential([keras.Input((8, 8, 1)), *steps, layers.Conv2D(1, 1)])
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 1, variable.shape))
-    config = training(epochs=4, swa_epochs=2, ema_decay=0.9, ema_warmup=True, accumulate=2, clip_norm=0.5, layer_decay=0.5)
+    config = training(
+        epochs=4, swa_epochs=2, ema_decay=0.9, ema_warmup=True, accumulate=2, clip_norm=0.5, layer_decay=0.5
+    )
     metric, batches = SegmentationCounts(), training_batches(4)
     model.compile(
         build_optimizer(config, batches.steps_per_epoch, ["sequential/in"]),
@@ -105,9 +120,16 @@ def tiny_fit(folder: Path, dropout: float = 0.0, watched: bool = True) -> dict:
     model.optimizer.build(model.trainable_variables)
     keep = BestCheckpoint(evaluation_batches(IMAGES, MASKS, batch_size=2), metric, folder, config, batches)
     ends = []
-    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append([w.tolist() for w in model.get_weights()]))
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: ends.append([w.tolist() for w in model.get_weights()])
+    )
     history = model.fit(
-        batches.dataset(), epochs=4, steps_per_epoch=batches.steps_per_epoch, verbose=0, shuffle=False, callbacks=[keep] * watched + [note]
+        batches.dataset(),
+        epochs=4,
+        steps_per_epoch=batches.steps_per_epoch,
+        verbose=0,
+        shuffle=False,
+        callbacks=[keep] * watched + [note],
     ).history
     best, end = [], [w.tolist() for w in model.get_weights()]
     if watched:
@@ -115,7 +137,13 @@ def tiny_fit(folder: Path, dropout: float = 0.0, watched: bool = True) -> dict:
         best = [w.tolist() for w in model.get_weights()]
         assert keep.best["miou"] == max(history["val_miou"])
     assert end == ends[-1]  # and not the moving average
-    found = {"history": history, "ends": ends, "best": best, "state": keep.state(), "arrays": [a.tolist() for a in keep.arrays().values()]}
+    found = {
+        "history": history,
+        "ends": ends,
+        "best": best,
+        "state": keep.state(),
+        "arrays": [a.tolist() for a in keep.arrays().values()],
+    }
     return json.loads(json.dumps(found))
 
 

@@ -15,8 +15,21 @@ def metrics(weights_sha256: str, fold: Any = 0, **keys: Any) -> dict[str, Any]:
     """Return the content of a metrics.json; of 2 pixels of each kind, every score is 2 of 6, or 2 of 4."""
     scores = {"miou": 1 / 3, "iou_fg": 1 / 3, "iou_bg": 1 / 3, "f1": 0.5, "precision": 0.5, "recall": 0.5}
     return {
-        **{"fold": fold, "epochs": 60, "best_epoch": 3, "best_weights": "ema", "weights_sha256": weights_sha256, "tiles": 2},
-        **{"scores": scores, "counts": {"tp": 2, "fp": 2, "fn": 2, "tn": 2}, "batch_size": 4, "accumulate": 1, "trouble": []},
+        **{
+            "fold": fold,
+            "epochs": 60,
+            "best_epoch": 3,
+            "best_weights": "ema",
+            "weights_sha256": weights_sha256,
+            "tiles": 2,
+        },
+        **{
+            "scores": scores,
+            "counts": {"tp": 2, "fp": 2, "fn": 2, "tn": 2},
+            "batch_size": 4,
+            "accumulate": 1,
+            "trouble": [],
+        },
         **{"seconds": 1.0, "seconds_with_setup": 2.0, "finished": "2026-01-01T00:00:00+00:00"},
         **keys,
     }

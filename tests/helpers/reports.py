@@ -21,7 +21,9 @@ def history(epochs, ema=True):
     rows = []
     for epoch in range(epochs):
         row = {"epoch": float(epoch), "loss": 1 / (epoch + 1), "miou": 0.6, "val_loss": 1.2 / (epoch + 1)}
-        row |= {f"val_{name}": 0.5 + 0.004 * epoch for name in ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")}
+        row |= {
+            f"val_{name}": 0.5 + 0.004 * epoch for name in ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
+        }
         row |= {"miou_last": 0.4} | ({"miou_ema": 0.5, "ema": 1.0} if ema else {})
         rows.append(row | {"learning_rate": 1e-3, "seconds": 2.0, "tiles_per_second": 9.0})
     return rows
@@ -37,7 +39,10 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
     rng = np.random.default_rng(seed)
     field = np.stack([gaussian_filter(rng.normal(size=(SIZE, SIZE)), 4) for _ in range(N)])
     masks = (field > 0).astype(np.uint8)
-    noise = np.stack([gaussian_filter(rng.normal(size=(SIZE, SIZE)), 2) for _ in range(N)]) * np.linspace(0.1, 2, N)[:, None, None]
+    noise = (
+        np.stack([gaussian_filter(rng.normal(size=(SIZE, SIZE)), 2) for _ in range(N)])
+        * np.linspace(0.1, 2, N)[:, None, None]
+    )
     probability = (1 / (1 + np.exp(-20 * (field + noise)))).astype(np.float32)
     held_out_by = np.arange(N) // 2 % 2
     refs = tuple(TileRef(f"train/t{i}", None, None, "train", "base", (7 + i // 4, i % 4)) for i in range(N))
@@ -48,7 +53,12 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
         "members": {name: {str(fold): "ab" * 32 for fold in folds}},
         "views": "d4",
         "threshold": 0.45,
-        "baseline": {"views": "identity", "threshold": 0.5, "scores": {**figures["scores"], "miou": 0.1234}, "interval": [0.1, 0.2]},
+        "baseline": {
+            "views": "identity",
+            "threshold": 0.5,
+            "scores": {**figures["scores"], "miou": 0.1234},
+            "interval": [0.1, 0.2],
+        },
         "nested": {
             "scores": {**figures["scores"], "miou": 0.4321},
             "interval": [0.4, 0.5],
@@ -71,10 +81,23 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
         "name": name,
         "config": yaml.safe_dump(Config().model_dump(mode="json")),
         "fingerprint": {
-            **{"data_root": "/data", "release": "mmls_v1", "sha256": "cd" * 32, "tiles": {"train": N}, "size": [SIZE, SIZE]},
-            **{"foreground_ratio": {"min": 0.1, "mean": 0.5, "max": 0.9}, "no_data_pixels": 4321, "bands": {b: band for b in BANDS}},
+            **{
+                "data_root": "/data",
+                "release": "mmls_v1",
+                "sha256": "cd" * 32,
+                "tiles": {"train": N},
+                "size": [SIZE, SIZE],
+            },
+            **{
+                "foreground_ratio": {"min": 0.1, "mean": 0.5, "max": 0.9},
+                "no_data_pixels": 4321,
+                "bands": {b: band for b in BANDS},
+            },
         },
-        "folds": [FoldReport(k, history(3), {"fold": k, **metrics}, {"backend": "tensorflow", "packages": {"keras": "3"}}) for k in folds],
+        "folds": [
+            FoldReport(k, history(3), {"fold": k, **metrics}, {"backend": "tensorflow", "packages": {"keras": "3"}})
+            for k in folds
+        ],
         "missing": [],
         "decision": Decision.from_json(decision) if tuned else None,
         "refs": refs,
@@ -131,6 +154,8 @@ def rows_of(text, table):
     """Return the cells of each body row of the n-th table with a given text in its head."""
     for head, body in re.findall(r"<thead>(.*?)</thead>\s*<tbody>(.*?)</tbody>", text, re.S):
         if table in head:
-            rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in re.findall(r"<tr>(.*?)</tr>", body, re.S)]
+            rows = [
+                re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in re.findall(r"<tr>(.*?)</tr>", body, re.S)
+            ]
             return [[" ".join(re.sub("<[^>]*>", " ", cell).split()) for cell in row] for row in rows]
     raise AssertionError(f"no table {table}")

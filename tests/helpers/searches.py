@@ -57,7 +57,15 @@ def plan(folder, trials=4, folds=(0,), space=None, storage=None, sha256="data", 
     """A plan with a learning rate from 0.001 to 0.1, of which the lowest is the best."""
     recipe = Recipe(search=space or {"training.learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}, **settings)
     return StudyPlan(
-        Path(folder), "study", Space.of(recipe), Path("data"), sha256, list(folds), trials, "none", storage or f"{folder}/journal.log"
+        Path(folder),
+        "study",
+        Space.of(recipe),
+        Path("data"),
+        sha256,
+        list(folds),
+        trials,
+        "none",
+        storage or f"{folder}/journal.log",
     )
 
 

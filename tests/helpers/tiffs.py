@@ -21,7 +21,11 @@ def gray(size: int, offset: int) -> Tags:
 
 def page(tags: Tags, following: int) -> bytes:
     """Return a page's header with the offset of the page that follows."""
-    return struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + struct.pack("<I", following)
+    return (
+        struct.pack("<H", len(tags))
+        + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+        + struct.pack("<I", following)
+    )
 
 
 def page_size(tags: Tags) -> int:
@@ -85,14 +89,18 @@ def shared_values(number: int, values: int, size: int = 4) -> bytes:
     return start() + b"".join(pages) + bytes(size * size + 2 * values)
 
 
-def write_gdal(path: Path, image: np.ndarray, valid: np.ndarray | None = None, internal: bool = True, **options: object) -> Path:
+def write_gdal(
+    path: Path, image: np.ndarray, valid: np.ndarray | None = None, internal: bool = True, **options: object
+) -> Path:
     """Write an image (H, W, C) by GDAL, perhaps with a mask (H, W) of valid pixels, in the file or beside it."""
     image = image if image.ndim == 3 else image[..., None]
     height, width, bands = image.shape
     scales, offsets = options.pop("scales", None), options.pop("offsets", None)
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal),
-        rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=image.dtype, **options) as file,
+        rasterio.open(
+            path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=image.dtype, **options
+        ) as file,
     ):
         file.write(np.ascontiguousarray(np.moveaxis(image, -1, 0)))
         if valid is not None:

@@ -17,7 +17,9 @@ PLACED = [TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", (0, i)) for i in r
 
 def tuned(**keys) -> Decision:
     content = make_run().decision.to_json()
-    return Decision.from_json({**content, "expected": {key: content["nested"][key] for key in ("scores", "interval")}, **keys})
+    return Decision.from_json(
+        {**content, "expected": {key: content["nested"][key] for key in ("scores", "interval")}, **keys}
+    )
 
 
 def test_where_tiles_lie_unknown_windows_and_borders_are_done_without(caplog):
@@ -62,7 +64,10 @@ def test_a_decision_that_nobody_tuned_is_its_values_alone():
 
 def test_a_decision_is_frozen_hashable_and_equal_by_its_values():
     decision = Decision(threshold=0.4, weights={"a": 0.7, "b": 0.3})
-    assert decision == Decision(weights={"a": 0.7, "b": 0.3}, threshold=0.4) and len({decision, decision.replace(), Decision()}) == 2
+    assert (
+        decision == Decision(weights={"a": 0.7, "b": 0.3}, threshold=0.4)
+        and len({decision, decision.replace(), Decision()}) == 2
+    )
     with pytest.raises(FrozenInstanceError):
         decision.values = ()
     assert repr(decision) == "Decision(views='identity', weights={'a': 0.7, 'b': 0.3}, threshold=0.4)"
@@ -70,7 +75,9 @@ def test_a_decision_is_frozen_hashable_and_equal_by_its_values():
     assert Decision(weights={"a": 0.5, "b": 0.5}).is_plain and not Decision(averaging="logit").is_plain
 
 
-@pytest.mark.parametrize("values", [{"threshold": 0.0}, {"threshold": "0.5"}, {"views": "d5"}, {"min_area": -1}, {"averaging": "mean"}])
+@pytest.mark.parametrize(
+    "values", [{"threshold": 0.0}, {"threshold": "0.5"}, {"views": "d5"}, {"min_area": -1}, {"averaging": "mean"}]
+)
 def test_a_decision_has_no_wrong_values(values):
     with pytest.raises(ValueError, match=f"^{next(iter(values))}: .*Received: "):
         Decision(**values)
@@ -78,6 +85,8 @@ def test_a_decision_has_no_wrong_values(values):
 
 @pytest.mark.parametrize("values", [{"views": "d5"}, {"views": "d4", "newer": 1}])
 def test_values_that_a_file_holds_are_checked_by_its_name(values):
-    with pytest.raises(DecisionError, match=r"^full\.json is damaged, was edited, or is of another version: .*(d5|newer)"):
+    with pytest.raises(
+        DecisionError, match=r"^full\.json is damaged, was edited, or is of another version: .*(d5|newer)"
+    ):
         Decision.from_values(values, "full.json")
     assert Decision.from_values({"views": "d4", "weights": None}, "full.json") == Decision(views="d4")

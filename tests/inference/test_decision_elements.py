@@ -33,7 +33,9 @@ class Grow(MaskStep[int]):
     place, turn = 70, 70
 
     def apply(self, value: int, masks: np.ndarray, known: np.ndarray, scale: float) -> np.ndarray:
-        return np.stack([binary_dilation(mask, iterations=value) for mask in masks.reshape(-1, *masks.shape[-2:])]).reshape(masks.shape)
+        return np.stack(
+            [binary_dilation(mask, iterations=value) for mask in masks.reshape(-1, *masks.shape[-2:])]
+        ).reshape(masks.shape)
 
     def options(self, candidates: Candidates) -> Iterable[int]:
         return (0, 1, 2)
@@ -51,13 +53,17 @@ def grow():
 def shrunken(tiles: int = 8, size: int = 40):
     """Return predictions of landslides that are two pixels too small on every side, but for specks of three pixels."""
     rng = np.random.default_rng(0)
-    masks = np.stack([by_scikit_image(gaussian_filter(rng.normal(size=(size, size)), 4) > 0, 60, 60) for _ in range(tiles)])
+    masks = np.stack(
+        [by_scikit_image(gaussian_filter(rng.normal(size=(size, size)), 4) > 0, 60, 60) for _ in range(tiles)]
+    )
     predicted = np.stack([binary_erosion(mask, iterations=2) for mask in masks])
     for tile, mask in zip(predicted, masks, strict=True):
         outside = np.argwhere(~binary_dilation(mask, iterations=6))
         for row, column in outside[rng.integers(0, len(outside), 4)] if len(outside) else ():
             tile[row, column : column + 3] = True
-    return out_of_fold(masks.astype(np.uint8), {"identity": np.where(predicted, 0.8, 0.2)}, [i % 4 for i in range(tiles)])
+    return out_of_fold(
+        masks.astype(np.uint8), {"identity": np.where(predicted, 0.8, 0.2)}, [i % 4 for i in range(tiles)]
+    )
 
 
 def test_an_element_that_is_added_is_searched_and_applied(grow):
@@ -69,8 +75,12 @@ def test_an_element_that_is_added_is_searched_and_applied(grow):
     assert rows["min_area"].kept and decision.min_area > 6  # of the specks as they have grown
     # What the search counted is what the masks are, by SciPy and scikit-image alone.
     above = oof.probabilities["run"]["identity"] >= np.float32(decision.threshold)
-    expected = np.stack([by_scikit_image(binary_dilation(mask, iterations=2), decision.min_area, decision.max_hole) for mask in above])
-    assert np.array_equal(decision.segment(oof.probabilities["run"]["identity"].astype(np.float32), oof.tiles.refs), expected)
+    expected = np.stack(
+        [by_scikit_image(binary_dilation(mask, iterations=2), decision.min_area, decision.max_hole) for mask in above]
+    )
+    assert np.array_equal(
+        decision.segment(oof.probabilities["run"]["identity"].astype(np.float32), oof.tiles.refs), expected
+    )
     tables = CountTables(oof)
     counts = tables.per_part(decision, tables.all_halves)[1].pooled()
     truth = oof.tiles.masks == 1
@@ -129,14 +139,24 @@ def test_every_element_keeps_to_the_interface(name):
 
 
 def test_elements_act_in_the_order_of_the_file_and_join_in_the_order_of_the_search():
-    assert [each.name for each in in_order()] == ["views", "weights", "averaging", "threshold", "max_hole", "min_area", "across_borders"]
+    assert [each.name for each in in_order()] == [
+        "views",
+        "weights",
+        "averaging",
+        "threshold",
+        "max_hole",
+        "min_area",
+        "across_borders",
+    ]
     turns = sorted((each for each in in_order() if each.turn is not None), key=lambda each: each.turn)
     assert [each.name for each in turns] == ["threshold", "views", "weights", "averaging", "min_area", "max_hole"]
 
 
 def test_when_elements_are_offered():
     def offered(runs, view_sets, representative=True):
-        return {name for name, each in ELEMENTS.items() if each.offered(Candidates(runs, view_sets, representative))} - {"across_borders"}
+        return {
+            name for name, each in ELEMENTS.items() if each.offered(Candidates(runs, view_sets, representative))
+        } - {"across_borders"}
 
     assert offered(("a",), ("identity",)) == {"threshold", "min_area", "max_hole"}
     assert offered(("a",), ("d4",)) == {"threshold", "averaging", "min_area", "max_hole"}
@@ -154,6 +174,10 @@ def test_options_are_all_there():
 def test_weights_of_other_runs_are_refused():
     content = make_run().decision.to_json()
     for weights in ({"other": 1.0}, {"default": 0.0}, {"default": 0.5, "other": 0.5}):
-        with pytest.raises(DecisionError, match="weights should have one of each of the runs default, and not all of them 0"):
+        with pytest.raises(
+            DecisionError, match="weights should have one of each of the runs default, and not all of them 0"
+        ):
             Decision.from_json({**content, "weights": weights})
-    assert Decision.from_json({**content, "weights": {"default": 1.0}}).describe() == "views d4, threshold 0.45"  # one run has no weights
+    assert (
+        Decision.from_json({**content, "weights": {"default": 1.0}}).describe() == "views d4, threshold 0.45"
+    )  # one run has no weights

@@ -35,7 +35,8 @@ def new_tiles(tiny_run):
 def each(run, new_tiles) -> np.ndarray:
     """Return what each fold predicts for the new tiles under each view: (folds, views, N, H, W)."""
     return np.array(
-        [[seen.probability for seen in predict_views(load_member(run, k), new_tiles.images, VIEWS)] for k in (0, 1)], np.float64
+        [[seen.probability for seen in predict_views(load_member(run, k), new_tiles.images, VIEWS)] for k in (0, 1)],
+        np.float64,
     )
 
 
@@ -58,7 +59,9 @@ def test_the_mean_over_runs(run, new_tiles, each, tmp_path):
     edited(tmp_path / "other")
     other = Run.open(tmp_path / "other")
     probability, *_ = predict_ensemble([run, other], [0], PredictionInputs.alone(new_tiles), VIEWS)
-    assert np.abs(probability - each.mean((0, 1))).max() < 1e-6  # fold 0 of both, which is fold 0 and fold 1 of the first
+    assert (
+        np.abs(probability - each.mean((0, 1))).max() < 1e-6
+    )  # fold 0 of both, which is fold 0 and fold 1 of the first
 
 
 @pytest.fixture
@@ -76,7 +79,9 @@ def test_weights_and_logits(run, twin, new_tiles, each, caplog):
     weights = {"tiny": 0.3, "twin": 0.7}
     probability, *_ = predict_ensemble([run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, run_weights=weights)
     assert np.abs(probability - (0.3 * each[0] + 0.7 * each[1]).mean(0)).max() < 1e-6
-    probability, *_ = predict_ensemble([run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, run_weights=weights, averaging="logit")
+    probability, *_ = predict_ensemble(
+        [run, twin], [0], PredictionInputs.alone(new_tiles), VIEWS, run_weights=weights, averaging="logit"
+    )
     logits = logit(np.clip(each, 2**-11, 1 - 2**-11))  # what half precision, in which predictions are kept, can hold
     expected = expit((0.3 * logits[0] + 0.7 * logits[1]).mean(0))
     assert np.abs(probability - expected).max() < 1e-5 and np.abs(expected - each.mean((0, 1))).max() > 1e-4
@@ -123,7 +128,15 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
     for i in chosen:
         shutil.copy(out_of_fold.tiles.refs[i].image, tmp_path / f"other_{i:02d}.tif")
     tiles = load(Dataset.from_images(tmp_path))
-    assert [ref.image.stem for ref in tiles.refs] == ["new_0", "new_1", "new_2", "new_3", "other_00", "other_07", "other_19"]
+    assert [ref.image.stem for ref in tiles.refs] == [
+        "new_0",
+        "new_1",
+        "new_2",
+        "new_3",
+        "other_00",
+        "other_07",
+        "other_19",
+    ]
     caplog.clear()
     probability, seen, leaked, *_ = predict_ensemble([run], [0, 1], PredictionInputs.alone(tiles), VIEWS)
     assert seen == 3 and leaked == []
@@ -131,12 +144,18 @@ def test_they_are_known_by_their_content_whatever_their_name(tiny_run, run, out_
     expected = sum(out_of_fold.probabilities["tiny"][view][chosen].astype(np.float64) for view in VIEWS) / 3
     assert np.abs(probability[4:] - expected).max() < 0.0005
     held_out = [4 + int((out_of_fold.folds[chosen] == fold).sum()) for fold in (0, 1)]
-    assert caplog.messages == [f"Run tiny, fold {fold}: {number} tiles in 3 view(s) …" for fold, number in enumerate(held_out)]
+    assert caplog.messages == [
+        f"Run tiny, fold {fold}: {number} tiles in 3 view(s) …" for fold, number in enumerate(held_out)
+    ]
 
 
 def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, out_of_fold, caplog):
-    trained_on = [str(ref.image) for ref, fold in zip(out_of_fold.tiles.refs, out_of_fold.folds, strict=True) if fold != 0]
-    probability, seen, leaked, *_ = predict_ensemble([run], [0], PredictionInputs.alone(out_of_fold.tiles), ["identity"])
+    trained_on = [
+        str(ref.image) for ref, fold in zip(out_of_fold.tiles.refs, out_of_fold.folds, strict=True) if fold != 0
+    ]
+    probability, seen, leaked, *_ = predict_ensemble(
+        [run], [0], PredictionInputs.alone(out_of_fold.tiles), ["identity"]
+    )
     assert leaked == trained_on and seen == len(trained_on)
     (by_fold_0,) = predict_views(load_member(run, 0), out_of_fold.tiles.images, ["identity"])
     assert np.abs(probability - by_fold_0.probability).max() < 1e-6
@@ -153,8 +172,12 @@ def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, ou
     )
     # Those that fold 0 held out it may predict.
     index = np.flatnonzero(out_of_fold.folds == 0)
-    probability, seen, leaked, *_ = predict_ensemble([run], [0], PredictionInputs.alone(out_of_fold.tiles.subset(index)), ["identity"])
-    assert (seen, leaked) == (0, []) and np.abs(probability - out_of_fold.probabilities["tiny"]["identity"][index]).max() < 0.0005
+    probability, seen, leaked, *_ = predict_ensemble(
+        [run], [0], PredictionInputs.alone(out_of_fold.tiles.subset(index)), ["identity"]
+    )
+    assert (seen, leaked) == (0, []) and np.abs(
+        probability - out_of_fold.probabilities["tiny"]["identity"][index]
+    ).max() < 0.0005
 
 
 def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp_path):
@@ -165,7 +188,12 @@ def test_tiles_that_always_train_are_predicted_by_all(tiny_run, out_of_fold, tmp
     path.write_text(json.dumps(splits))
     edited(path.parent)
     tile = out_of_fold.tiles.subset([4])
-    probability, seen, leaked, *_ = predict_ensemble([Run.open(path.parent)], [0, 1], PredictionInputs.alone(tile), ["identity"])
+    probability, seen, leaked, *_ = predict_ensemble(
+        [Run.open(path.parent)], [0, 1], PredictionInputs.alone(tile), ["identity"]
+    )
     assert (seen, leaked) == (1, [str(tile.refs[0].image)])
-    both = [next(predict_views(load_member(Run.open(path.parent), fold), tile.images, ["identity"])).probability for fold in (0, 1)]
+    both = [
+        next(predict_views(load_member(Run.open(path.parent), fold), tile.images, ["identity"])).probability
+        for fold in (0, 1)
+    ]
     assert np.abs(probability - np.mean(both, axis=0)).max() < 1e-6

@@ -8,18 +8,17 @@ import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
-from marsls_keras.data.decoded.load import load
-from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.inference.geotiff import join_tiles
-from marsls_keras.inference.prediction_inputs import PredictionInputs
 
 MARS = "+proj=eqc +lat_ts=0 +lat_0=0 +lon_0=0 +x_0=0 +y_0=0 +R=3396190 +units=m +no_defs"
 PIXEL, WEST, NORTH = 232.0, -4_500_000.0, -200_000.0
 RNG = np.random.default_rng(0)
 
 
-def write(path: Path, band: np.ndarray, row: int = 0, col: int = 0, crs: str | None = MARS, transform: Affine | None = None) -> Path:
+def write(
+    path: Path, band: np.ndarray, row: int = 0, col: int = 0, crs: str | None = MARS, transform: Affine | None = None
+) -> Path:
     """Write a tile whose corner is at a row and column of the joined raster, in pixels."""
     transform = transform or from_origin(WEST + col * PIXEL, NORTH - row * PIXEL, PIXEL, PIXEL)
     options = {"driver": "GTiff", "height": band.shape[0], "width": band.shape[1], "count": 1, "dtype": band.dtype}
@@ -37,9 +36,17 @@ def floats(height: int = 32, width: int = 32) -> np.ndarray:
 def test_tiles_are_where_their_georeferencing_puts_them(tmp_path, size, kind):
     height, width = size
     # A grid of 3 x 4 with gaps, of which the last row lies half a tile further down; in no particular order.
-    places = {(0, 0): (0, 0), (0, 3): (0, 3 * width), (1, 1): (height, width), (1, 2): (height, 2 * width), (2, 0): (5 * height // 2, 0)}
+    places = {
+        (0, 0): (0, 0),
+        (0, 3): (0, 3 * width),
+        (1, 1): (height, width),
+        (1, 2): (height, 2 * width),
+        (2, 0): (5 * height // 2, 0),
+    }
     bands = {cell: (RNG.integers(0, 2, size) if kind is np.uint8 else RNG.random(size)).astype(kind) for cell in places}
-    files = [write(tmp_path / f"{r}{c}.tif", bands[r, c], *places[r, c]) for r, c in [(1, 2), (0, 0), (2, 0), (0, 3), (1, 1)]]
+    files = [
+        write(tmp_path / f"{r}{c}.tif", bands[r, c], *places[r, c]) for r, c in [(1, 2), (0, 0), (2, 0), (0, 3), (1, 1)]
+    ]
     expected = np.full((5 * height // 2 + height, 4 * width), np.nan if kind is np.float32 else 255, kind)
     for cell, (row, col) in places.items():
         expected[row : row + height, col : col + width] = bands[cell]
@@ -47,7 +54,11 @@ def test_tiles_are_where_their_georeferencing_puts_them(tmp_path, size, kind):
     out = tmp_path / "joined" / "out.tif"
     join_tiles(files, out)
     with rasterio.open(out) as raster:
-        assert raster.count == 1 and raster.dtypes == (np.dtype(kind).name,) and raster.crs == rasterio.CRS.from_string(MARS)
+        assert (
+            raster.count == 1
+            and raster.dtypes == (np.dtype(kind).name,)
+            and raster.crs == rasterio.CRS.from_string(MARS)
+        )
         assert raster.transform == from_origin(WEST, NORTH, PIXEL, PIXEL)
         assert np.isnan(raster.nodata) if kind is np.float32 else raster.nodata == 255
         assert raster.compression.name == "deflate"
@@ -62,7 +73,9 @@ def test_one_tile_alone(tmp_path):
     band = floats()
     join_tiles([write(tmp_path / "a.tif", band, 3, 4)], tmp_path / "out.tif")
     with rasterio.open(tmp_path / "out.tif") as raster:
-        assert np.array_equal(raster.read(1), band) and raster.transform == from_origin(WEST + 4 * PIXEL, NORTH - 3 * PIXEL, PIXEL, PIXEL)
+        assert np.array_equal(raster.read(1), band) and raster.transform == from_origin(
+            WEST + 4 * PIXEL, NORTH - 3 * PIXEL, PIXEL, PIXEL
+        )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +87,10 @@ def test_one_tile_alone(tmp_path):
             r"The tiles cannot be joined: .*b.tif has another coordinate system \(EPSG code 32633 ",
         ),
         ({"transform": Affine(10, 1, 0, 1, -10, 0)}, "The tiles cannot be joined: .*b.tif is rotated"),
-        ({"transform": Affine(10, 0, 0, 0, 10, 0)}, "The tiles cannot be joined: .*b.tif is south-up; expected north-up"),
+        (
+            {"transform": Affine(10, 0, 0, 0, 10, 0)},
+            "The tiles cannot be joined: .*b.tif is south-up; expected north-up",
+        ),
     ],
 )
 def test_tiles_that_cannot_be_joined_are_refused(tmp_path, second, message):
@@ -90,32 +106,3 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=re.escape(f"Could not write {tmp_path}/file/out.tif: ")):
         join_tiles([write(tmp_path / "a.tif", floats())], tmp_path / "file" / "out.tif")
-
-
-def test_predictions_of_a_folder_are_joined_as_their_images_lie(tiny_run, tmp_path):
-    """The whole way: images with GeoTIFF tags, predictions with the same, one raster of each kind."""
-    from competition.commands.predict import PredictRequest, predict
-    from marsls_keras.inference.ensemble import predict_ensemble
-    from marsls_keras.runs.run import Run
-
-    images = tiny_run.data / "test" / "images"
-    result = predict(PredictRequest([tiny_run.name], images, tmp_path, tiny_run.runs, mosaic=True))
-    files = sorted(images.iterdir())
-    tiles = load(Dataset.from_images(images))
-    probability, *_ = predict_ensemble([Run.open(tiny_run.path)], [0, 1], PredictionInputs.alone(tiles), ["identity"])
-    assert result["mosaics"] == [str(tmp_path / "probability.tif"), str(tmp_path / "mask.tif")] and result["tiles"] == len(files) == 4
-    assert result["foreground_ratio"] == (probability >= 0.5).mean()
-    with rasterio.open(tmp_path / "probability.tif") as raster, rasterio.open(tmp_path / "mask.tif") as mask:
-        joined, joined_mask = raster.read(1), mask.read(1)
-        covered = np.zeros(joined.shape, bool)
-        for file, values in zip(files, probability, strict=True):
-            with rasterio.open(file) as image, rasterio.open(tmp_path / "probability" / file.name) as tile:
-                assert tile.crs == image.crs == raster.crs == mask.crs and tile.transform == image.transform
-                assert np.array_equal(tile.read(1), values)
-                row, col = raster.index(*(image.transform * (0.5, 0.5)))
-            window = np.s_[row : row + 32, col : col + 32]
-            assert np.array_equal(joined[window], values) and np.array_equal(joined_mask[window], values >= 0.5)
-            with rasterio.open(tmp_path / "mask" / file.name) as tile:
-                assert tile.dtypes == ("uint8",) and np.array_equal(tile.read(1), values >= 0.5)
-            covered[window] = True
-        assert np.array_equal(np.isnan(joined), ~covered) and np.array_equal(joined_mask == 255, ~covered)

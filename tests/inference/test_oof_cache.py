@@ -41,9 +41,20 @@ def test_what_is_written_is_found_within_float16(path):
 
 def test_values_are_rounded_down_so_that_masks_at_one_half_stay_the_same(path):
     edge = np.float32(
-        [0.5, np.nextafter(np.float32(0.5), np.float32(0)), 0.49999, 0.50001, 0, 1, 1e-9, np.nextafter(np.float32(1), np.float32(0))]
+        [
+            0.5,
+            np.nextafter(np.float32(0.5), np.float32(0)),
+            0.49999,
+            0.50001,
+            0,
+            1,
+            1e-9,
+            np.nextafter(np.float32(1), np.float32(0)),
+        ]
     )
-    values = np.concatenate([edge, RNG.normal(0.5, 1e-4, 4000).astype(np.float32), RNG.random(4000, dtype=np.float32)])[None, None]
+    values = np.concatenate([edge, RNG.normal(0.5, 1e-4, 4000).astype(np.float32), RNG.random(4000, dtype=np.float32)])[
+        None, None
+    ]
     save_oof(path, ["a"], {"identity": ViewPrediction(values, None)}, SHA)
     found = load_oof(path, ["a"], SHA)["identity"].probability
     assert np.array_equal(found >= 0.5, values >= 0.5) and (found[0, 0, :3] < 0.5).tolist() == [False, True, True]
@@ -54,7 +65,14 @@ def test_values_are_rounded_down_so_that_masks_at_one_half_stay_the_same(path):
 
 @pytest.mark.parametrize(
     "ids,sha",
-    [(IDS, "cd" * 32), (IDS[:2], SHA), ([*IDS, "train/d"], SHA), (IDS[::-1], SHA), (["train/a", "val/b", "train/d"], SHA), ([], SHA)],
+    [
+        (IDS, "cd" * 32),
+        (IDS[:2], SHA),
+        ([*IDS, "train/d"], SHA),
+        (IDS[::-1], SHA),
+        (["train/a", "val/b", "train/d"], SHA),
+        ([], SHA),
+    ],
 )
 def test_other_weights_or_tiles_find_nothing(path, ids, sha):
     assert load_oof(path, ids, sha) == {}
@@ -65,7 +83,9 @@ def test_no_file_or_no_archive_finds_nothing(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     np.save(tmp_path / "array.npy", np.zeros(3))
     np.savez(tmp_path / "other.npz", ids=np.array(IDS))
-    np.savez(tmp_path / "objects.npz", ids=np.array(IDS), weights=np.array(SHA), view_identity=np.array([{}], dtype=object))
+    np.savez(
+        tmp_path / "objects.npz", ids=np.array(IDS), weights=np.array(SHA), view_identity=np.array([{}], dtype=object)
+    )
     (tmp_path / "folder.npz").mkdir()
     for name in ("text.npz", "other.npz", "objects.npz", "folder.npz"):
         assert load_oof(tmp_path / name, IDS, SHA) == {}, name
@@ -81,7 +101,9 @@ def test_a_file_that_is_cut_off_finds_nothing(path):
 def test_a_changed_byte_is_never_taken_for_a_prediction(path):
     """Whatever byte is changed: the predictions are found as they were, or not at all."""
     whole, found = path.read_bytes(), load_oof(path, IDS, SHA)
-    directory = whole.index(b"PK\1\2")  # of the archive, at its end; most of what zipfile says about damage it says here
+    directory = whole.index(
+        b"PK\1\2"
+    )  # of the archive, at its end; most of what zipfile says about damage it says here
     places = [*range(0, directory, 11), *range(directory, len(whole))]
     lost = 0
     for place in places:
@@ -90,7 +112,9 @@ def test_a_changed_byte_is_never_taken_for_a_prediction(path):
             damaged[place] ^= change
             path.write_bytes(damaged)
             again = load_oof(path, IDS, SHA)
-            assert all(view in found and same(values.probability, found[view].probability) for view, values in again.items()), (
+            assert all(
+                view in found and same(values.probability, found[view].probability) for view, values in again.items()
+            ), (
                 place,
                 change,
             )

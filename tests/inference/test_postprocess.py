@@ -48,10 +48,14 @@ def test_by_hand():
     hole = np.zeros_like(mask)
     hole[2:5, 2:5], hole[3, 3] = True, False  # eight pixels, and a speck in the middle
     assert np.array_equal(postprocess(mask, 0, 7), mask)
-    assert np.array_equal(postprocess(mask, 0, 8), mask | hole)  # the pixel in the right column is no hole: it is at the edge
+    assert np.array_equal(
+        postprocess(mask, 0, 8), mask | hole
+    )  # the pixel in the right column is no hole: it is at the edge
     specks = np.zeros_like(mask)
     specks[3, 3] = True
-    assert np.array_equal(postprocess(mask, 99, 0), mask & ~specks)  # all others are at the edge, and nobody knows how large they are
+    assert np.array_equal(
+        postprocess(mask, 99, 0), mask & ~specks
+    )  # all others are at the edge, and nobody knows how large they are
     mask, hole, ring, specks = (np.pad(drawing, 1) for drawing in (mask, hole, ring, specks))  # no longer
     specks[2, 8] = specks[8, 1] = True
     assert np.array_equal(postprocess(mask, 2, 0), mask & ~specks)
@@ -77,7 +81,9 @@ def test_the_counts_of_all_sizes_are_those_of_doing_it(seed, sigma, size):
                 of, true = done[unit == u], truth[unit == u] == 1
                 expected[u, i, j] = (of & ~true).sum(), (of & true).sum()
     assert np.array_equal(found, expected)
-    assert len(np.unique(expected[0, :, 0].sum(-1))) > 1 and len(np.unique(expected[0, 0].sum(-1))) > 4  # sizes matter here
+    assert (
+        len(np.unique(expected[0, :, 0].sum(-1))) > 1 and len(np.unique(expected[0, 0].sum(-1))) > 4
+    )  # sizes matter here
 
 
 def test_nothing_and_everything():
@@ -109,11 +115,16 @@ def test_pixels_of_one_component_are_counted_for_the_units_they_lie_in(sigma):
 
 
 def test_what_may_go_on_in_a_cell_that_was_not_published_stays():
-    refs = [TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (1, 0)])]
+    refs = [
+        TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (1, 0)])
+    ]
     values = np.zeros((3, 12, 16), np.float32)
     values[0, 2:9, 10:], values[1, 2:9, :6] = 1, 1  # one landslide over the border
     values[0, 4:6, 14:], values[1, 4:6, :2] = 0, 0  # with a hole of eight pixels in it
-    values[1, 8:, 7:12], values[1, 10:, 9] = 1, 0  # and one with a notch at the lower border, where no tile was published
+    values[1, 8:, 7:12], values[1, 10:, 9] = (
+        1,
+        0,
+    )  # and one with a notch at the lower border, where no tile was published
     values[2, 2:4, 14:] = 1  # a small one at the right border, likewise
     values[2, 6:8, 6:8] = 1  # and one of which all is known
     expected = values.copy()
@@ -136,7 +147,9 @@ def test_areas_are_those_of_the_size_the_networks_saw():
 
 
 def test_components_go_on_across_borders_where_the_decision_says_so():
-    refs = [TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (5, 5)])]
+    refs = [
+        TileRef(f"t/{i}", Path(f"{i}.tif"), None, "t", "a", cell) for i, cell in enumerate([(0, 0), (0, 1), (5, 5)])
+    ]
     small = np.zeros((3, 8, 8), np.float32)
     small[0, 3, 6:] = small[1, 3, :2] = 1  # four pixels over a border
     small[1, 6, 3:5] = 1  # two within a tile
@@ -150,6 +163,10 @@ def test_components_go_on_across_borders_where_the_decision_says_so():
     assert np.array_equal(across.segment(small, refs), left)
     for decision, kept in ((alone, [1, 1, 1]), (across, [0, 0, 1])):
         done = list(decision.full_size(small, refs, [(16, 16)] * 3))
-        assert [bool(mask.any()) for _, mask in done] == kept and all(mask.shape == values.shape == (16, 16) for values, mask in done)
+        assert [bool(mask.any()) for _, mask in done] == kept and all(
+            mask.shape == values.shape == (16, 16) for values, mask in done
+        )
     differing = list(across.full_size(small, refs, [(8, 8), (16, 16), (8, 8)]))
-    assert [mask.shape for _, mask in differing] == [(8, 8), (16, 16), (8, 8)] and [bool(mask.any()) for _, mask in differing] == [1, 1, 1]
+    assert [mask.shape for _, mask in differing] == [(8, 8), (16, 16), (8, 8)] and [
+        bool(mask.any()) for _, mask in differing
+    ] == [1, 1, 1]

@@ -40,7 +40,9 @@ def picture_tiles(cells=CELLS) -> Tiles:
 
 def member(kernel: int, batch_size: int = 4) -> Member:
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((None, None, 7)), keras.layers.Conv2D(1, kernel, padding="same", bias_initializer="ones")])
+    model = keras.Sequential(
+        [keras.Input((None, None, 7)), keras.layers.Conv2D(1, kernel, padding="same", bias_initializer="ones")]
+    )
     model.compile(jit_compile=False)
     config = Config.model_validate({"model": {"options": {"base_filters": 2}}, "inference": {"batch_size": batch_size}})
     return Member(Run(Path("none"), config, Splits("blocks", 1, ()), {}), 0, model, Normalizer(BANDS, None, None, None))
@@ -115,7 +117,10 @@ def test_what_a_neighbour_shows_counts_across_the_border_and_its_mask_never():
     changed = tiles.images.copy()
     changed[1] += 5  # to the right of tile 0
     view = ["identity@64/32"]
-    before, after = stitched(tiles, [0, 5], view)[0], stitched(replace(tiles, images=changed, masks=None), [0, 5], view)[0]
+    before, after = (
+        stitched(tiles, [0, 5], view)[0],
+        stitched(replace(tiles, images=changed, masks=None), [0, 5], view)[0],
+    )
     difference = np.abs(after - before)
     assert difference[0, :, -1].min() > 1e-4 and difference[0, :, :-1].max() == 0 and difference[1].max() == 0
 
@@ -148,7 +153,12 @@ def test_every_pixel_is_seen_and_only_windows_that_see_a_tile_are_taken(window, 
 
 def test_weights_of_pixels_are_positive_and_highest_in_the_middle():
     weight = blend(64)
-    assert weight.min() > 0 and weight[31, 31] == weight.max() and np.allclose(weight, weight.T) and np.allclose(weight, weight[::-1])
+    assert (
+        weight.min() > 0
+        and weight[31, 31] == weight.max()
+        and np.allclose(weight, weight.T)
+        and np.allclose(weight, weight[::-1])
+    )
     half = weight + np.roll(weight, 32, 0)
     assert np.allclose(half + np.roll(half, 32, 1), 1, atol=1e-6)  # at half the side apart they add up to one
 
@@ -184,14 +194,17 @@ def test_windows_on_real_tiles(real_data):
     chosen = [ref for ref in dataset.tiles if ref.cell and 14 <= ref.cell[0] < 17][:12]
     tiles = load(Dataset(dataset.root, tuple(chosen)))
     keras.utils.set_random_seed(1)
-    options = {"base_filters": 2, "depth": 2}
+    options = {"base_filters": 2, "depth": 1}
     config = Config.model_validate({"model": {"options": options}, "inference": {"batch_size": 4}})
     model = build_model(config.model.name, BANDS, **options)
     model.compile(jit_compile=False)
-    network = Member(Run(Path("none"), config, Splits("blocks", 1, ()), {}), 0, model, Normalizer.fit(tiles.images, config.data))
+    network = Member(
+        Run(Path("none"), config, Splits("blocks", 1, ()), {}), 0, model, Normalizer.fit(tiles.images, config.data)
+    )
     index = np.arange(len(tiles))
     ((alone,), (windows,), (beyond,)) = (
-        [seen.probability for seen in predict_tiles(network, tiles, index, [view])] for view in ("rot90", "rot90@128/128", "rot90@256/128")
+        [seen.probability for seen in predict_tiles(network, tiles, index, [view])]
+        for view in ("rot90", "rot90@128/128", "rot90@256/128")
     )
     assert np.abs(windows - alone).max() < 1e-6 < np.abs(beyond - alone).max()
 
@@ -199,6 +212,9 @@ def test_windows_on_real_tiles(real_data):
 def test_windows_do_not_see_tiles_that_are_stretched_one_by_one():
     tiles, network = picture_tiles(), member(3)
     stretched = replace(network, normalizer=replace(network.normalizer, percentiles=(1.0, 99.0)))
-    with pytest.raises(InputError, match=r"^View rot90@64 looks across the borders of tiles, but data.normalization.percentiles stretch"):
+    with pytest.raises(
+        InputError,
+        match=r"^View rot90@64 looks across the borders of tiles, but data.normalization.percentiles stretch",
+    ):
         list(predict_tiles(stretched, tiles, np.arange(6), ["rot90@64/32"]))
     assert list(predict_tiles(stretched, tiles, np.arange(6), ["rot90"]))  # a tile alone is no window

@@ -44,7 +44,9 @@ def test_the_views_form_the_group_of_the_square():
     images = np.arange(9).reshape(1, 3, 3)
     pictures = {apply_view(images, view).tobytes(): view for view in VIEWS}
     assert len(VIEWS) == len(pictures) == 8
-    table = {(a, b): pictures[apply_view(apply_view(images, a), b).tobytes()] for a in VIEWS for b in VIEWS}  # a missing one is a KeyError
+    table = {
+        (a, b): pictures[apply_view(apply_view(images, a), b).tobytes()] for a in VIEWS for b in VIEWS
+    }  # a missing one is a KeyError
     assert all({table[a, b] for b in VIEWS} == set(VIEWS) for a in VIEWS)
     assert table["rot90", "rot90"] == "rot180" and table["rot90", "rot180"] == "rot270"
     assert table["horizontal_flip", "vertical_flip"] == "rot180" and table["transpose", "rot180"] == "antitranspose"
@@ -71,7 +73,9 @@ def test_the_mean_over_all_views_does_not_depend_on_how_a_tile_lies():
     tile, weight = rng.random((1, 4, 4)), rng.random((4, 4))
 
     def mean(images):  # a "network" that is not symmetric: it weights pixels by place
-        return sum(invert_view(apply_view(images, view) * weight, view, *images.shape[1:3]) for view in views_of("d4")) / 8
+        return (
+            sum(invert_view(apply_view(images, view) * weight, view, *images.shape[1:3]) for view in views_of("d4")) / 8
+        )
 
     for view in VIEWS:
         assert mean(apply_view(tile, view)) == pytest.approx(apply_view(mean(tile), view), rel=1e-12)
@@ -125,7 +129,9 @@ def test_views_of_windows_are_named_after_set_side_and_stride():
 
 @pytest.mark.parametrize("name", ["d4@", "d4@16", "d4@x", "d4@256/0", "d4@256/300", "d4@-64", "d4@256/64/2"])
 def test_windows_that_cannot_be_are_refused(name):
-    with pytest.raises(InputError, match=r"expected the side of windows in pixels, 32 or more.*such as d4@256 or d4@256/64"):
+    with pytest.raises(
+        InputError, match=r"expected the side of windows in pixels, 32 or more.*such as d4@256 or d4@256/64"
+    ):
         views_of(name)
     with pytest.raises(InputError, match="There is no set of views 'd8@256'"):
         views_of("d8@256")

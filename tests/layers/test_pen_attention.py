@@ -52,10 +52,14 @@ def plain(kernel_size=K, expansion_terms=2, layout="rows", conv_pe=True, mhsa=Tr
         context = layers.UpSampling2D(4, interpolation="bilinear")(attended)
         assert context.shape[-1] == channels
     elif mhsa:
-        context = layers.MultiHeadAttention(2, 2, attention_axes={"rows": 2, "columns": 1}[layout], name="mhsa")(context, context)
+        context = layers.MultiHeadAttention(2, 2, attention_axes={"rows": 2, "columns": 1}[layout], name="mhsa")(
+            context, context
+        )
     context = layers.Conv2D(F, 1, name="reduce")(context)
     y = layers.Conv2D(F, kernel_size, padding="same", name="merge")(layers.Concatenate()([context, x]))
-    y = layers.LayerNormalization(name="norm")(layers.ReLU()(layers.BatchNormalization(momentum=0.9, name="merge_norm")(y)))
+    y = layers.LayerNormalization(name="norm")(
+        layers.ReLU()(layers.BatchNormalization(momentum=0.9, name="merge_norm")(y))
+    )
     return keras.Model(x, y)
 
 
@@ -68,13 +72,20 @@ def as_plain(values, terms):
         for i in (0, 1):
             mine = slice(i * F, i * F + F)
             out |= {f"conv{i + 1}/{name}": values[f"branches/{name}"][..., mine] for name in ("kernel", "bias")}
-            out |= {f"bn{i + 1}/{k.split('/')[1]}": v[mine] for k, v in values.items() if k.startswith("branches_norm/")}
+            out |= {
+                f"bn{i + 1}/{k.split('/')[1]}": v[mine] for k, v in values.items() if k.startswith("branches_norm/")
+            }
     if "attention/qkv_kernel" in values:
         kernels = np.split(values["attention/qkv_kernel"][order], 3, 1)
-        for name, kernel, bias in zip(("query", "key", "value"), kernels, np.split(values["attention/qkv_bias"], 3), strict=True):
+        for name, kernel, bias in zip(
+            ("query", "key", "value"), kernels, np.split(values["attention/qkv_bias"], 3), strict=True
+        ):
             out |= {f"mhsa/{name}/kernel": kernel.reshape(-1, 2, 2), f"mhsa/{name}/bias": bias.reshape(2, 2)}
         output = values["attention/output_kernel"][:, order].reshape(2, 2, -1)
-        out |= {"mhsa/attention_output/kernel": output, "mhsa/attention_output/bias": values["attention/output_bias"][order]}
+        out |= {
+            "mhsa/attention_output/kernel": output,
+            "mhsa/attention_output/bias": values["attention/output_bias"][order],
+        }
     out |= {k: v for k, v in values.items() if k.startswith(("reduce/", "merge/", "merge_norm/", "norm/"))}
     return {**out, "reduce/kernel": values["reduce/kernel"][:, :, order]}
 
@@ -89,7 +100,9 @@ def gradients(function, variables, x):
     with tf.GradientTape() as tape:
         tape.watch(x)
         outputs = function(x, training=True)
-        loss = tf.reduce_sum(tf.sin(outputs) * tf.constant(np.random.default_rng(3).normal(size=outputs.shape), tf.float32))
+        loss = tf.reduce_sum(
+            tf.sin(outputs) * tf.constant(np.random.default_rng(3).normal(size=outputs.shape), tf.float32)
+        )
     *of_variables, of_input = tape.gradient(loss, [*(v.value for v in variables), x])
     return outputs.numpy(), of_variables, of_input.numpy()
 
@@ -98,7 +111,13 @@ VARIANTS = [
     {},
     {"layout": "columns", "kernel_size": 4},
     {"layout": "pooled", "kernel_size": 5},
-    *({"expansion_terms": 1}, {"expansion_terms": 3}, {"mhsa": False}, {"conv_pe": False}, {"mhsa": False, "expansion_terms": 1}),
+    *(
+        {"expansion_terms": 1},
+        {"expansion_terms": 3},
+        {"mhsa": False},
+        {"conv_pe": False},
+        {"mhsa": False, "expansion_terms": 1},
+    ),
 ]
 
 
@@ -156,10 +175,3 @@ def test_mixed_precision_is_near(policy, name):
     assert {part.compute_dtype for part in block._flatten_layers()} == {name.removeprefix("mixed_")}
     difference = tf.cast(outputs, tf.float32).numpy() - exact(inputs(), training=True).numpy()
     assert np.sqrt(np.mean(difference**2)) < 0.05
-
-
-def test_it_comes_back_from_its_configuration():
-    options = {"expansion_terms": 3, "layout": "pooled", "conv_pe": True, "mhsa": False, "l2": 0.5}
-    again = PenAttention.from_config(PenAttention(4, 5, **options, name="mine").get_config())
-    assert {name: getattr(again, name) for name in options} == options
-    assert (again.filters, again.kernel_size, again.name) == (4, 5, "mine")

@@ -57,15 +57,6 @@ def test_the_projection_equals_expanding_first(terms):
         assert fast.numpy() == pytest.approx(plain.numpy(), rel=1e-4, abs=1e-4 * float(np.abs(plain).max()))
 
 
-def test_symbolic_eager_and_training_calls_agree():
-    layer, x = ProgressiveExpansion(3), inputs()
-    symbolic = keras.Input((None, None, 5))
-    model = keras.Model(symbolic, layer(symbolic))
-    assert model.output_shape == (None, None, None, 15)
-    for other in (model(x), layer(x, training=True), tf.function(layer)(x)):
-        assert other.numpy() == pytest.approx(layer(x).numpy(), rel=1e-6, abs=1e-6)
-
-
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_stays_near_and_finite(policy, name):
     exact = ProgressiveExpansion(2)(inputs()).numpy()
@@ -74,11 +65,6 @@ def test_mixed_precision_stays_near_and_finite(policy, name):
     assert outputs.dtype == name.removeprefix("mixed_")
     assert tf.cast(outputs, tf.float32).numpy() == pytest.approx(exact, abs=0.05)
     assert np.isfinite(tf.cast(ProgressiveExpansion(2)(np.full((1, 1), 200, np.float32)), tf.float32)).all()
-
-
-def test_it_comes_back_from_its_configuration():
-    again = ProgressiveExpansion.from_config(ProgressiveExpansion(3, name="mine").get_config())
-    assert (again.terms, again.name) == (3, "mine")
 
 
 @pytest.mark.parametrize("terms", [0, -2])

@@ -15,7 +15,9 @@ def test_both_resize_as_tensorflow_does(source, target):
     for ours, method in ((lambda x, *size: bilinear(x[..., 0], *size)[..., None], "bilinear"), (area, "area")):
         expected = tf.image.resize(maps, target, method).numpy()
         assert ours(tf.constant(maps), *target).numpy() == pytest.approx(expected, abs=1e-5)
-        dynamic = tf.function(ours, input_signature=[tf.TensorSpec((None, None, None, 1)), *[tf.TensorSpec((), tf.int32)] * 2])
+        dynamic = tf.function(
+            ours, input_signature=[tf.TensorSpec((None, None, None, 1)), *[tf.TensorSpec((), tf.int32)] * 2]
+        )
         assert dynamic(maps, *map(tf.constant, target)).numpy() == pytest.approx(expected, abs=1e-5)
 
 

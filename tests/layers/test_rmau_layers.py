@@ -8,14 +8,6 @@ import tensorflow as tf
 from marsls_keras.layers import CBAM, ChannelMean, DimensionAttention, MeanProbability, ResConv, SqueezeExcitation
 from marsls_keras.layers.resize import interpolation
 
-LAYERS = [
-    (ResConv, {"filters": 5, "slope": 0.1}, 5),
-    (DimensionAttention, {"width": 8, "heads": 2, "key_dim": 3}, 6),
-    (SqueezeExcitation, {"reduction": 2}, 6),
-    (CBAM, {"reduction": 3, "kernel_size": 5}, 6),
-]
-BY_NAME = pytest.mark.parametrize("kind,options,channels", LAYERS, ids=[kind.__name__ for kind, *_ in LAYERS])
-
 
 @pytest.fixture
 def policy():
@@ -48,61 +40,6 @@ def weights(layer):
     return {"/".join(v.path.split("/")[1:]): v.numpy() for v in layer.weights}
 
 
-@BY_NAME
-def test_a_layer_comes_back_from_its_configuration(kind, options, channels):
-    layer = scrambled(kind(name="one", **options))
-    config = layer.get_config()
-    assert {name: config[name] for name in options} == options == {name: getattr(layer, name) for name in options}
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is kind and again.get_config() == config
-    scrambled(again, seed=2)
-    again.set_weights(layer.get_weights())
-    assert np.array_equal(again(inputs()), layer(inputs()))
-
-
-@BY_NAME
-def test_symbolic_eager_and_compiled_calls_agree_at_known_and_unknown_sizes(kind, options, channels):
-    layer = scrambled(kind(**options))
-    x = inputs(width=12)  # another width than the attention is built for
-    eager = layer(x, training=False) if kind is ResConv else layer(x)
-    assert eager.shape == (2, 4, 12, channels)
-    symbol = keras.Input((None, None, 6))
-    assert layer(symbol).shape == (None, None, None, channels) and layer.compute_output_shape((3, 4, 12, 6)) == (3, 4, 12, channels)
-    model = keras.Model(symbol, layer(symbol))
-    unknown = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 6))])
-    for other in (model(x), unknown(x)):
-        assert np.array(other) == pytest.approx(eager.numpy(), abs=1e-5)
-
-
-@BY_NAME
-def test_every_variable_gets_a_gradient(kind, options, channels):
-    layer, x = scrambled(kind(**options)), tf.constant(inputs(width=10))
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        outputs = layer(x, training=True) if kind is ResConv else layer(x)
-        loss = tf.reduce_sum(tf.sin(3 * outputs))
-    for variable, gradient in zip(
-        ["inputs", *(v.path for v in layer.trainable_variables)],
-        tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)]),
-        strict=True,
-    ):
-        # Softmax does not change with the bias of the keys, nor a normalised convolution with its own.
-        if not variable.endswith("key/bias") and not (kind is ResConv and "bias" in variable):
-            assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-6, variable
-
-
-@BY_NAME
-@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_is_near_the_exact_values(policy, kind, options, channels, name):
-    exact = scrambled(kind(**options))
-    policy(name)
-    layer = scrambled(kind(**options))
-    assert {v.dtype for v in layer.weights} == {"float32"}
-    outputs = layer(inputs(width=10))
-    assert outputs.dtype == name.removeprefix("mixed_")
-    assert tf.cast(outputs, tf.float32).numpy() == pytest.approx(exact(inputs(width=10)).numpy(), abs=0.1)
-
-
 def test_res_conv_by_hand():
     layer, x = scrambled(ResConv(5, slope=0.3)), inputs()
     w = weights(layer)
@@ -111,7 +48,9 @@ def test_res_conv_by_hand():
         return tf.nn.conv2d(x, w[f"{name}/kernel"], 1, "SAME").numpy() + w[f"{name}/bias"]
 
     def normal(x, name, own):
-        mean, variance = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if own else (w[f"{name}/moving_mean"], w[f"{name}/moving_variance"])
+        mean, variance = (
+            (x.mean((0, 1, 2)), x.var((0, 1, 2))) if own else (w[f"{name}/moving_mean"], w[f"{name}/moving_variance"])
+        )
         return w[f"{name}/gamma"] * (x - mean) / np.sqrt(variance + 1e-3) + w[f"{name}/beta"]
 
     def leaky(x):
@@ -129,7 +68,8 @@ def test_res_conv_by_hand():
 def attend(w, name, x, key_dim):
     """Return multi-head self-attention of tokens (B, T, F), with the weights of one of the layer's three."""
     q, k, v = (
-        np.einsum("btf,fnd->bntd", x, w[f"{name}/{part}/kernel"]) + w[f"{name}/{part}/bias"][:, None] for part in ("query", "key", "value")
+        np.einsum("btf,fnd->bntd", x, w[f"{name}/{part}/kernel"]) + w[f"{name}/{part}/bias"][:, None]
+        for part in ("query", "key", "value")
     )
     scores = np.einsum("bntd,bnsd->bnts", q, k) / np.sqrt(key_dim)
     shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
@@ -146,7 +86,9 @@ def test_dimension_attention_by_hand(width):
         sigmoid(sum(attend(w, name, pool(x, axis=axis), 3) for pool in (np.mean, np.max)))
         for name, axis in (("over_height", 1), ("over_width", 2))
     )
-    over_channels = sigmoid(sum(attend(w, "over_channels", pool(x, axis=3) @ there, 3) for pool in (np.mean, np.max)) @ back)
+    over_channels = sigmoid(
+        sum(attend(w, "over_channels", pool(x, axis=3) @ there, 3) for pool in (np.mean, np.max)) @ back
+    )
     assert over_height.shape == (2, width, 6) and over_width.shape == (2, 4, 6) and over_channels.shape == (2, 4, width)
     expected = (x * over_height[:, None] + x * over_width[:, :, None] + x * over_channels[..., None]) / 3
     assert layer(x).numpy() == pytest.approx(expected, abs=1e-5)
@@ -196,7 +138,9 @@ def test_the_mean_of_probabilities_is_that_of_the_resized_masks():
 @pytest.mark.parametrize("logit", [-60.0, -20.0, 0.0, 20.0, 60.0])
 def test_the_mean_of_equal_masks_is_that_mask_also_near_0_and_1(logit):
     masks = [np.full((1, size, size, 1), logit, np.float32) for size in (2, 4, 8)]
-    assert MeanProbability(dtype="float32")(masks, np.zeros((1, 4, 4, 3))).numpy() == pytest.approx(np.full((1, 4, 4, 1), logit), rel=1e-5)
+    assert MeanProbability(dtype="float32")(masks, np.zeros((1, 4, 4, 3))).numpy() == pytest.approx(
+        np.full((1, 4, 4, 1), logit), rel=1e-5
+    )
 
 
 def test_logits_beyond_float32_stay_finite():

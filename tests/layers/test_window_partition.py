@@ -13,7 +13,15 @@ from marsls_keras.layers.window_partition import (
     window_reverse,
 )
 
-GRIDS = [((8, 8), 4, 2), ((8, 12), 4, 0), ((4, 8), 8, 4), ((6, 9), 4, 2), ((3, 5), 2, 1), ((1, 7), 3, 1), ((2, 2), 1, 0)]
+GRIDS = [
+    ((8, 8), 4, 2),
+    ((8, 12), 4, 0),
+    ((4, 8), 8, 4),
+    ((6, 9), 4, 2),
+    ((3, 5), 2, 1),
+    ((1, 7), 3, 1),
+    ((2, 2), 1, 0),
+]
 
 
 def axes(size, window, shift):
@@ -65,7 +73,9 @@ def test_the_mask_closes_padding_and_what_the_roll_brought_together(size, window
     expected = []
     for i in range(number[0]):
         for j in range(number[1]):
-            places = [(i * rows.window + a, j * columns.window + b) for a in range(rows.window) for b in range(columns.window)]
+            places = [
+                (i * rows.window + a, j * columns.window + b) for a in range(rows.window) for b in range(columns.window)
+            ]
             table = np.zeros((len(places),) * 2, bool)
             for p, one in enumerate(places):
                 for q, other in enumerate(places):

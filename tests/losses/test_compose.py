@@ -47,7 +47,11 @@ def batch(seed: int = 0):
     rng = np.random.default_rng(seed)
     truth = np.zeros((2, 8, 8, 1), np.float32)
     truth[0, 2:7, 1:5] = truth[1, :3, 4:] = 1
-    return truth, rng.normal(0, 2, truth.shape).astype(np.float32), rng.choice([0, 1, 1, 2], truth.shape).astype(np.float32)
+    return (
+        truth,
+        rng.normal(0, 2, truth.shape).astype(np.float32),
+        rng.choice([0, 1, 1, 2], truth.shape).astype(np.float32),
+    )
 
 
 MASKS = np.repeat([0, 1], [93, 50])
@@ -66,7 +70,9 @@ def test_every_row_of_the_papers_is_its_sum_of_terms_and_its_step_lowers_it(spec
     model.compile(keras.optimizers.SGD(0.01), loss=loss, run_eagerly=True, jit_compile=False)
     logits = model.predict_on_batch(images)
     for name, parameters in spec.items():
-        weight, options = (parameters, {}) if not isinstance(parameters, dict) else (parameters.get("weight", 1), dict(parameters))
+        weight, options = (
+            (parameters, {}) if not isinstance(parameters, dict) else (parameters.get("weight", 1), dict(parameters))
+        )
         options.pop("weight", None)
         if name == "weighted_bce":
             options["positive_weight"] = 1.86
@@ -78,8 +84,12 @@ def test_every_row_of_the_papers_is_its_sum_of_terms_and_its_step_lowers_it(spec
 def test_composition_is_the_weighted_sum():
     truth, logits, weight = batch(1)
     loss = build_loss({"bce": 0.3, "dice": {"weight": 1.7, "smooth": 2.0}, "iou": {"reduction": "per_tile"}})
-    expected = 0.3 * reference("bce", truth, logits, weight) + 1.7 * reference("dice", truth, logits, weight, smooth=2.0)
-    assert value(loss, truth, logits, weight) == pytest.approx(expected + reference("iou", truth, logits, weight, "per_tile"), rel=5e-6)
+    expected = 0.3 * reference("bce", truth, logits, weight) + 1.7 * reference(
+        "dice", truth, logits, weight, smooth=2.0
+    )
+    assert value(loss, truth, logits, weight) == pytest.approx(
+        expected + reference("iou", truth, logits, weight, "per_tile"), rel=5e-6
+    )
 
 
 def test_a_section_without_a_weight_has_weight_1_and_the_defaults():
@@ -110,14 +120,22 @@ def test_the_positive_weight_of_the_specification_comes_before_that_of_the_tiles
 
 def test_round_trip_through_the_configuration():
     loss = build_loss(
-        {"focal": {"weight": 0.25, "alpha": None, "gamma": 1.5, "reduction": "per_tile"}, "boundary": {"theta": 9}, "weighted_bce": 2},
+        {
+            "focal": {"weight": 0.25, "alpha": None, "gamma": 1.5, "reduction": "per_tile"},
+            "boundary": {"theta": 9},
+            "weighted_bce": 2,
+        },
         MASKS,
     )
     loss.name = "other"
     saved = keras.losses.serialize(loss)
     again = keras.losses.deserialize(saved, custom_objects={"WeightedSum": WeightedSum})
     assert again.get_config() == WeightedSum.from_config(loss.get_config()).get_config() == loss.get_config()
-    assert (again.name, again.terms["boundary"]["theta"], again.terms["weighted_bce"]["positive_weight"]) == ("other", 9, 1.86)
+    assert (again.name, again.terms["boundary"]["theta"], again.terms["weighted_bce"]["positive_weight"]) == (
+        "other",
+        9,
+        1.86,
+    )
     assert (
         value(again, *batch(7))
         == value(loss, *batch(7))
@@ -189,7 +207,9 @@ def test_weighted_bce_needs_a_positive_weight(given):
 
 
 def test_any_term_may_take_a_parameter_from_the_training_masks(monkeypatch):
-    def share(truth, logits, weight, *, rate: Annotated[float | None, FromMasks(np.mean)] = None, power: NotNegative = 2.0):
+    def share(
+        truth, logits, weight, *, rate: Annotated[float | None, FromMasks(np.mean)] = None, power: NotNegative = 2.0
+    ):
         return rate * keras.ops.mean(keras.ops.abs(truth - logits) ** power * weight)
 
     monkeypatch.setitem(LOSSES, "share", share)

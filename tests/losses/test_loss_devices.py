@@ -41,7 +41,12 @@ def run(code: str, folder: Path, **environment: str) -> dict:
     """Run code in a process of its own, with the batch in batch.npz, and return the JSON that it prints last."""
     np.savez(folder / "batch.npz", *batch())
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -103,6 +108,7 @@ def two_devices(tmp_path_factory):
     return run(TWO_DEVICES, tmp_path_factory.mktemp("devices"), CUDA_VISIBLE_DEVICES="-1")
 
 
+@pytest.mark.slow
 def test_a_step_on_two_devices_is_the_step_on_one(two_devices):
     (one, after_one, before), (two, after_two, before_two) = two_devices["one"], two_devices["two"]
     assert before == before_two
@@ -111,6 +117,7 @@ def test_a_step_on_two_devices_is_the_step_on_one(two_devices):
     assert one == pytest.approx(two, abs=1e-6)  # what fit and evaluate show
 
 
+@pytest.mark.slow
 def test_two_devices_share_the_loss_and_gradient_of_the_whole_batch(two_devices):
     for name, (value, derivative) in values_and_gradients(*batch()).items():
         parts, gradient = two_devices["shares"][name]
@@ -120,6 +127,7 @@ def test_two_devices_share_the_loss_and_gradient_of_the_whole_batch(two_devices)
         assert gradient == pytest.approx(derivative, rel=1e-4, abs=1e-7), name
 
 
+@pytest.mark.slow
 def test_a_pooled_lovasz_on_two_devices_is_the_mean_of_theirs(two_devices):
     (parts, gradient), each = two_devices["shares"]["lovasz pooled"], []
     for tiles in (slice(None, 3), slice(3, None)):
@@ -143,6 +151,7 @@ print(json.dumps({name: [float(value), np.ravel(gradient).tolist()] for name, (v
 """
 
 
+@pytest.mark.slow
 def test_jax_computes_the_same_values_and_gradients(tmp_path):
     computed = run(JAX, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
     for name, (value, derivative) in values_and_gradients(*batch()).items():

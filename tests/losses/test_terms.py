@@ -87,7 +87,10 @@ def test_the_gradient_equals_central_finite_differences(name, parameters, reduct
         shift = np.zeros(logits.shape)
         shift.flat[i] = step
         up, down = (
-            reference(name, truth, logits.astype(np.float64) + s * shift, weight, reduction, **complete(name, parameters)) for s in (1, -1)
+            reference(
+                name, truth, logits.astype(np.float64) + s * shift, weight, reduction, **complete(name, parameters)
+            )
+            for s in (1, -1)
         )
         expected[i] = (up - down) / (2 * step)
     assert np.abs(expected).max() > 1e-4
@@ -101,7 +104,12 @@ def test_pixels_of_weight_zero_change_nothing(name, reduction):
     loss = loss_of(name, reduction=reduction)
     before = value(loss, truth, logits, weight)
     rng, ignored = np.random.default_rng(9), weight == 0
-    for junk in (50 - logits, rng.normal(0, 9, logits.shape), np.full(logits.shape, np.inf), np.full(logits.shape, np.nan)):
+    for junk in (
+        50 - logits,
+        rng.normal(0, 9, logits.shape),
+        np.full(logits.shape, np.inf),
+        np.full(logits.shape, np.nan),
+    ):
         other_truth = np.where(ignored, rng.integers(0, 2, truth.shape), truth).astype(np.float32)
         other_logits = np.where(ignored, junk, logits).astype(np.float32)
         assert value(loss, other_truth, other_logits, weight) == before
@@ -123,7 +131,8 @@ def test_the_edge_of_an_ignored_area_is_no_boundary(name):
 
 
 @pytest.mark.parametrize(
-    "name,score,factor,scale", [("dice", f1_score, 1, 1e4), ("iou", jaccard_score, 1, 1e4), ("lovasz", jaccard_score, 2, 1)]
+    "name,score,factor,scale",
+    [("dice", f1_score, 1, 1e4), ("iou", jaccard_score, 1, 1e4), ("lovasz", jaccard_score, 2, 1)],
 )
 def test_overlaps_of_hard_predictions_are_those_of_scikit_learn(name, score, factor, scale):
     truth, logits, weight = batch(4, (2, 16, 16, 1))
@@ -145,7 +154,9 @@ def test_lovasz_steps_keep_their_digits_among_many_pixels():
     rng = np.random.default_rng(5)
     truth = (rng.random((1, 256, 256, 1)) < 0.3).astype(np.float32)
     errors = rng.permutation(truth.size).reshape(truth.shape) / 2**13  # all different, and exact in float32
-    derivative = -gradient(loss_of("lovasz"), truth, ((1 - errors) * (2 * truth - 1)).astype(np.float32)) * (2 * truth - 1)
+    derivative = -gradient(loss_of("lovasz"), truth, ((1 - errors) * (2 * truth - 1)).astype(np.float32)) * (
+        2 * truth - 1
+    )
     order = np.argsort(-errors.ravel())
     landslide = truth.ravel()[order].astype(np.float64)
     jaccard = 1 - (landslide.sum() - np.cumsum(landslide)) / (landslide.sum() + np.cumsum(1 - landslide))
@@ -159,10 +170,13 @@ def test_boundaries_of_hard_predictions_by_hand():
     logits = np.where(truth == 1, 1e4, -1e4).astype(np.float32)
     boundary = loss_of("boundary", smooth=0)
     assert value(boundary, truth, logits) == 0
-    # A shift by two pixels leaves all of the boundary within two pixels of the true one, a shift by ten leaves none of it.
+    # A shift by two pixels leaves all of the boundary within two pixels of the true one, a shift by ten leaves none of
+    # it.
     assert value(boundary, truth, np.roll(logits, 2, axis=1)) == 0
     assert value(boundary, truth, np.roll(logits, 10, axis=(1, 2))) == 1
-    assert value(loss_of("boundary", theta=3, smooth=0), truth, np.roll(logits, 2, axis=1)) == pytest.approx(1 - 12 / 20)
+    assert value(loss_of("boundary", theta=3, smooth=0), truth, np.roll(logits, 2, axis=1)) == pytest.approx(
+        1 - 12 / 20
+    )
     assert value(boundary, truth, -logits) == 0  # with both classes swapped the boundaries lie beside each other
 
 
@@ -181,8 +195,12 @@ def test_a_prediction_that_is_the_same_everywhere_has_no_distance_from_its_centr
     assert value(loss_of("center"), truth, np.full_like(logits, 0.3), weight) == pytest.approx(0, abs=1e-12)
     apart = np.where(truth == 1, 2, -2).astype(np.float32)
     assert value(loss_of("center"), truth, apart, weight) == pytest.approx(0, abs=1e-12)
-    half = np.array([-50, 50, -50, 50], np.float32).reshape(1, 2, 2, 1)  # both classes have pixels at 0 and at 1, centre 1/2
-    assert value(loss_of("center"), np.array([0, 0, 1, 1], np.float32).reshape(1, 2, 2, 1), half) == pytest.approx(1 / 8)
+    half = np.array([-50, 50, -50, 50], np.float32).reshape(
+        1, 2, 2, 1
+    )  # both classes have pixels at 0 and at 1, centre 1/2
+    assert value(loss_of("center"), np.array([0, 0, 1, 1], np.float32).reshape(1, 2, 2, 1), half) == pytest.approx(
+        1 / 8
+    )
 
 
 def test_small_errors_are_not_rounded_away_in_log_cosh():
@@ -195,7 +213,9 @@ def test_small_errors_are_not_rounded_away_in_log_cosh():
 def test_per_tile_is_the_mean_over_the_tiles_that_have_weight(name):
     truth, logits, weight = batch(7, (4, 8, 8, 1))
     loss, pooled = loss_of(name, reduction="per_tile"), loss_of(name)
-    each = [value(pooled, truth[i : i + 1], logits[i : i + 1], weight[i : i + 1]) for i in range(3)]  # the fourth has no weight
+    each = [
+        value(pooled, truth[i : i + 1], logits[i : i + 1], weight[i : i + 1]) for i in range(3)
+    ]  # the fourth has no weight
     assert value(loss, truth, logits, weight) == pytest.approx(np.mean(each), rel=1e-6)
     assert abs(value(pooled, truth, logits, weight) - np.mean(each)) > 1e-5
 
@@ -261,7 +281,9 @@ def test_masks_may_be_integers():
     assert value(loss, truth.astype(np.uint8), logits, weight) == value(loss, truth, logits, weight)
 
 
-@pytest.mark.parametrize("options", [{"jit_compile": True}, {"input_signature": [tf.TensorSpec((None, None, None, 1))] * 3}])
+@pytest.mark.parametrize(
+    "options", [{"jit_compile": True}, {"input_signature": [tf.TensorSpec((None, None, None, 1))] * 3}]
+)
 def test_compiled_steps_and_unknown_sizes_give_the_same(options):
     args = batch(8)
     for spec in (dict.fromkeys(NAMES, 1), dict.fromkeys(NAMES, {"reduction": "per_tile"})):
@@ -296,7 +318,10 @@ def test_evaluate_and_fit_use_the_weights_of_the_pipeline():
     batches = evaluation_batches(images, masks, batch_size=4, weights=weights)
     assert model.evaluate(batches, verbose=0) == pytest.approx(expected(1.0, 0.0), rel=1e-5)
     model.fit(batches, shuffle=False, verbose=0)
-    derivative = [(expected(1 + 1e-5, 0.0) - expected(1 - 1e-5, 0.0)) / 2e-5, (expected(1.0, 1e-5) - expected(1.0, -1e-5)) / 2e-5]
+    derivative = [
+        (expected(1 + 1e-5, 0.0) - expected(1 - 1e-5, 0.0)) / 2e-5,
+        (expected(1.0, 1e-5) - expected(1.0, -1e-5)) / 2e-5,
+    ]
     kernel, bias = (float(w.ravel()[0]) for w in model.get_weights())
     assert (kernel, bias) == pytest.approx((1 - 0.5 * derivative[0], -0.5 * derivative[1]), rel=1e-4)
 

@@ -32,7 +32,8 @@ def drawn(network):
     return network
 
 
-# What Keras documents for include_top=False and three bands, less the last convolution, its normalisation, and that of pixels.
+# What Keras documents for include_top=False and three bands, less the last convolution, its normalisation, and that of
+# pixels.
 COUNTS = {
     "keras_resnet50": 23_587_712,
     "keras_densenet121": 7_037_504,
@@ -43,7 +44,9 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in COUNTS if name != SMALL)])
+@pytest.mark.parametrize(
+    "name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in COUNTS if name != SMALL)]
+)
 def test_the_counts_are_those_that_keras_publishes(name):
     assert build_encoder(name, 3).count_params() == COUNTS[name]
 
@@ -72,11 +75,15 @@ TAPS = {
 }
 
 
-@pytest.mark.parametrize("name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in TAPS if name != SMALL)])
+@pytest.mark.parametrize(
+    "name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in TAPS if name != SMALL)]
+)
 def test_the_maps_are_those_of_keras_with_a_file_of_its_weights(name, tmp_path):
     network = drawn(build_application(name, 3))
     for layer in network.layers:
-        if isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling):  # which pixels need, and bands do not
+        if isinstance(
+            layer, keras.layers.Normalization | keras.layers.Rescaling
+        ):  # which pixels need, and bands do not
             layer.call = lambda inputs: inputs
     network.save_weights(tmp_path / "w.weights.h5")
     model = build_encoder(name, 3)
@@ -112,8 +119,12 @@ def test_groups_of_bands_take_the_colours_by_name(tmp_path):
     )
     kernel = np.asarray(network.get_layer("conv").kernel) * (2 * SPREAD)[:, None]
     mean = kernel.mean(2)
-    np.testing.assert_allclose(after[f"stage0_aux_1__{SMALL}__conv/kernel"], np.stack([mean, kernel[:, :, 2]], 2) * 1.5, rtol=1e-5)
-    np.testing.assert_allclose(after[f"stage0_b__{SMALL}__conv/kernel"], np.stack([mean, kernel[:, :, 0], kernel[:, :, 1]], 2), rtol=1e-5)
+    np.testing.assert_allclose(
+        after[f"stage0_aux_1__{SMALL}__conv/kernel"], np.stack([mean, kernel[:, :, 2]], 2) * 1.5, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        after[f"stage0_b__{SMALL}__conv/kernel"], np.stack([mean, kernel[:, :, 0], kernel[:, :, 1]], 2), rtol=1e-5
+    )
     copy = keras.Model.from_config(model.get_config())
     copy.set_weights(model.get_weights())
     np.testing.assert_array_equal(copy(images(5)), model(images(5)))
@@ -126,7 +137,9 @@ def test_files_of_other_networks_are_refused_and_nothing_has_changed(tmp_path):
     model = build_encoder(SMALL, 4)
     before = model.get_weights()
     for file in ("other.weights.h5", "damaged.h5"):
-        with pytest.raises(InputError, match=f"{file} is not a checkpoint of this network's encoder {SMALL}: .*_notop.h5"):
+        with pytest.raises(
+            InputError, match=f"{file} is not a checkpoint of this network's encoder {SMALL}: .*_notop.h5"
+        ):
             load_pretrained(model, str(tmp_path / file))
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 

@@ -2,11 +2,11 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from helpers.references import REFERENCES, script
 from safetensors.numpy import save_file
 
 from marsls_keras.errors import InputError
@@ -14,15 +14,8 @@ from marsls_keras.models import build_model, encoder_groups, load_pretrained
 from marsls_keras.models.encoders import build_encoder
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
+SCRIPT = script("efficientnet_lite_torch")
 BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
-
-
-def _script():
-    spec = importlib.util.spec_from_file_location("efficientnet_lite_torch", REFERENCES / "efficientnet_lite_torch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +25,15 @@ def reference():
 
 def checkpoint(reference, name="efficientnet_lite0"):
     """The tensors that the reference was computed with, and a classifier besides."""
-    shapes = {n: tuple(s[s > 0].tolist()) for n, s in zip(reference[f"{name}/names"].tolist(), reference[f"{name}/shapes"], strict=True)}
-    return {**_script().tensors(shapes), "_conv_head.weight": np.zeros((4, 2, 1, 1), np.float32), "_fc.bias": np.zeros(3, np.float32)}
+    shapes = {
+        n: tuple(s[s > 0].tolist())
+        for n, s in zip(reference[f"{name}/names"].tolist(), reference[f"{name}/shapes"], strict=True)
+    }
+    return {
+        **SCRIPT.tensors(shapes),
+        "_conv_head.weight": np.zeros((4, 2, 1, 1), np.float32),
+        "_fc.bias": np.zeros(3, np.float32),
+    }
 
 
 def as_timm(tensors):
@@ -44,7 +44,10 @@ def as_timm(tensors):
         **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"},
         **{"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"},
     }
-    renamed = {"classifier.weight": np.zeros((3, 2), np.float32), "conv_head.weight": np.zeros((4, 2, 1, 1), np.float32)}
+    renamed = {
+        "classifier.weight": np.zeros((3, 2), np.float32),
+        "conv_head.weight": np.zeros((4, 2, 1, 1), np.float32),
+    }
     for name, tensor in tensors.items():
         match name.split("."):
             case ["_conv_stem", part]:
@@ -63,7 +66,7 @@ def test_maps_are_those_of_pytorch(reference, name, tmp_path):
     model = build_encoder(name)
     save_file(checkpoint(reference, name), tmp_path / "own.safetensors")
     load_pretrained(model, str(tmp_path / "own.safetensors"))
-    maps = model(_script().image())
+    maps = model(SCRIPT.image())
     for level in ("P1", "P2", "P3", "P4", "P5"):
         expected = reference[f"{name}/{level}"]
         assert np.abs(expected).mean() > 0.05
@@ -102,7 +105,10 @@ def test_the_stem_takes_colours_by_name_and_the_mean_for_others(reference, tmp_p
 def test_every_group_takes_its_own_bands(reference, tmp_path):
     save_file(checkpoint(reference), tmp_path / "w.safetensors")
     kernel = checkpoint(reference)["_conv_stem.weight"].transpose(2, 3, 1, 0)
-    options = {"groups": {"rgb": ["red", "green", "blue"], "aux": ["dem", "slope", "thermal", "gray"]}, "decoder_channels": 8}
+    options = {
+        "groups": {"rgb": ["red", "green", "blue"], "aux": ["dem", "slope", "thermal", "gray"]},
+        "decoder_channels": 8,
+    }
     model = build_model("segmenter", BANDS, **options)
     load_pretrained(model, str(tmp_path / "w.safetensors"), encoder_groups("segmenter", BANDS, options))
     rgb = next(v for v in model.variables if v.path == "stem_rgb_conv/kernel")
@@ -123,7 +129,10 @@ def test_what_does_not_fit_is_named_and_nothing_changes(reference, tmp_path, cha
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, tmp_path / "w.safetensors")
     model = build_encoder("efficientnet_lite0")
     before = model.get_weights()
-    with pytest.raises(InputError, match=r"not a checkpoint of this network's EfficientNet-Lite[\s\S]*2\.0\._(depthwise_conv|se_reduce)"):
+    with pytest.raises(
+        InputError,
+        match=r"not a checkpoint of this network's EfficientNet-Lite[\s\S]*2\.0\._(depthwise_conv|se_reduce)",
+    ):
         load_pretrained(model, str(tmp_path / "w.safetensors"))
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -38,18 +38,27 @@ def test_swin_v2_small_has_the_counts_of_the_paper_and_the_formula_gives_the_oth
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name,bands,count",
-    [("swin_v2_small", 3, 48_957_882), ("swin_v2_small", 4, 48_959_418), ("swin_v2_tiny", 4, 27_578_154), ("swin_v2_base", 3, 86_891_768)],
+    [
+        ("swin_v2_small", 3, 48_957_882),
+        ("swin_v2_small", 4, 48_959_418),
+        ("swin_v2_tiny", 4, 27_578_154),
+        ("swin_v2_base", 3, 86_891_768),
+    ],
 )
 def test_swin_v2_at_full_size(name, bands, count):
     model = build_encoder(name, bands)
     assert model.count_params() == sum(int(np.prod(v.shape)) for v in model.trainable_variables) == count
 
 
+@pytest.fixture(scope="module")
+def tiny_swin():
+    return build_encoder("swin_v2_tiny", 2, **TINY)
+
+
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # a window of one token
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (36, 50), (4, 4), (1, 7)])
-def test_images_of_any_size_give_a_pyramid(size):
-    model = build_encoder("swin_v2_tiny", 2, **TINY)
-    maps = model(images(2, size))
+def test_images_of_any_size_give_a_pyramid(tiny_swin, size):
+    maps = tiny_swin(images(2, size))
     assert list(maps) == list(LEVELS)
     for n, (level, values) in enumerate(maps.items(), 2):
         assert level == f"P{n}" and np.isfinite(values).all()
@@ -66,7 +75,9 @@ def test_a_cnn_gives_the_same_pyramid_with_names_by_stage():
         "P5": (2, 3, 256),
     }
     paths = [v.path for v in model.weights]
-    assert len(set(paths)) == len(paths) and all(path.startswith(tuple(f"stage{i}_aux_" for i in range(4))) for path in paths)
+    assert len(set(paths)) == len(paths) and all(
+        path.startswith(tuple(f"stage{i}_aux_" for i in range(4))) for path in paths
+    )
     assert not any(isinstance(layer, keras.layers.Rescaling | keras.layers.Lambda) for layer in model._flatten_layers())
     # Stage n is what Pn + 2 needs and Pn + 1 does not.
     for i, level in enumerate(LEVELS):

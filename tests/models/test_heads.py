@@ -23,12 +23,16 @@ PENALTY = 0.01
 def network(detection=True):
     """Return two masks, of half and of whole size, with a penalty on one kernel."""
     inputs = keras.Input((None, None, 2))
-    whole = layers.Conv2D(1, 1, kernel_regularizer=keras.regularizers.L2(PENALTY), dtype="float32", name="mask_whole")(inputs)
+    whole = layers.Conv2D(1, 1, kernel_regularizer=keras.regularizers.L2(PENALTY), dtype="float32", name="mask_whole")(
+        inputs
+    )
     half = layers.Conv2D(1, 1, dtype="float32", name="mask_half")(layers.AveragePooling2D(2)(inputs))
     mask = MeanProbability(dtype="float32", name="mask")([half, whole], inputs)
     if not detection:
         return MultiHeadModel(inputs, mask)
-    landslide = layers.Dense(1, dtype="float32", name="landslide")(layers.GlobalAveragePooling2D(dtype="float32")(inputs))
+    landslide = layers.Dense(1, dtype="float32", name="landslide")(
+        layers.GlobalAveragePooling2D(dtype="float32")(inputs)
+    )
     return MultiHeadModel(inputs, {"mask": mask, "landslide": landslide})
 
 
@@ -98,7 +102,9 @@ def test_without_weights_every_pixel_counts(batch):
     model = network()
     model.compile(loss=build_loss({"bce": 1}))
     with_ones = model.compute_loss(x, y, model(x, training=True), np.ones_like(y))
-    assert model.compute_loss(x, y.astype(np.uint8), model(x, training=True)).numpy() == pytest.approx(float(with_ones), rel=1e-6)
+    assert model.compute_loss(x, y.astype(np.uint8), model(x, training=True)).numpy() == pytest.approx(
+        float(with_ones), rel=1e-6
+    )
 
 
 def test_predictions_are_the_outputs(batch):
@@ -139,7 +145,9 @@ np.savez(sys.argv[2], evaluated=evaluated, trained=model.train_on_batch(x, y, w)
 @pytest.mark.slow
 def test_jax_computes_the_same(batch, tmp_path):
     x, y, w = batch
-    model = build_model("rmau_net", bands=2, filters=2, poolings=1, block="double_conv", tile_size=8, heads=[64, 128], detection=True)
+    model = build_model(
+        "rmau_net", bands=2, filters=2, poolings=1, block="double_conv", tile_size=8, heads=[64, 128], detection=True
+    )
     weights = {f"weight_{i}": value for i, value in enumerate(model.get_weights())}
     np.savez(tmp_path / "in.npz", x=x, y=y, w=w, **weights)
     command = [sys.executable, "-c", JAX, tmp_path / "in.npz", tmp_path / "out.npz"]

@@ -1,4 +1,4 @@
-"""MarsLS-Net: the nine parameter counts of the paper, its ablations, its recipes, and what every network here must do."""
+"""MarsLS-Net: the nine parameter counts of the paper, its ablations and recipes; the rest is in test_every_network.py."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.weights import parameters, scramble
 
 from marsls_keras.bands.names import BANDS, expand_bands
 from marsls_keras.config import load_config
@@ -23,7 +24,17 @@ TABLE_3 = {
     **{"s3": 47_553, "s4": 77_009, "s5": 114_881, "m3": 176_977, "m4": 293_233, "m5": 442_705},
     **{"l3": 388_321, "l4": 648_721, "l5": 983_521},
 }
-PUBLISHED = {"s3": 0.0476, "s4": 0.0770, "s5": 0.1149, "m3": 0.1770, "m4": 0.2932, "m5": 0.4427, "l3": 0.3883, "l4": 0.6487, "l5": 0.9835}
+PUBLISHED = {
+    "s3": 0.0476,
+    "s4": 0.0770,
+    "s5": 0.1149,
+    "m3": 0.1770,
+    "m4": 0.2932,
+    "m5": 0.4427,
+    "l3": 0.3883,
+    "l4": 0.6487,
+    "l5": 0.9835,
+}
 
 
 @pytest.fixture
@@ -35,19 +46,6 @@ def policy():
 
 def images(bands=7, size=(16, 12), number=2, seed=0):
     return np.random.default_rng(seed).normal(0, 1, (number, *size, bands)).astype(np.float32)
-
-
-def scrambled(model, seed=1):
-    """Give every weight, also offsets and moving statistics, a random value; variances stay positive."""
-    rng = np.random.default_rng(seed)
-    for variable in model.weights:
-        value = rng.normal(0, 0.3, variable.shape)
-        variable.assign(np.abs(value) + 0.5 if "variance" in variable.name else value)
-    return model
-
-
-def trainable(model):
-    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
 @pytest.mark.parametrize("size", TABLE_3)
@@ -77,10 +75,19 @@ def test_parameters_of_the_ablations_part_by_part(bands, filters, k, levels, ter
     attention = 3 * (4 * context + 4) + 4 * context + context if mhsa else 0
     rest = (context + 1) * filters + (2 * k * k * filters + 1) * filters + 4 * filters + 2 * filters
     expected = (k * k * bands + 1) * filters + levels * (branches + attention + rest) + filters + 1
-    options = {"filters": filters, "kernel_size": k, "levels": levels, "expansion_terms": terms, "conv_pe": conv_pe, "mhsa": mhsa}
+    options = {
+        "filters": filters,
+        "kernel_size": k,
+        "levels": levels,
+        "expansion_terms": terms,
+        "conv_pe": conv_pe,
+        "mhsa": mhsa,
+    }
     model = build_model("mars_ls_net", bands, **options)
     assert model.count_params() == expected
-    assert trainable(model) == expected - levels * 2 * filters * (1 + 2 * conv_pe)  # two moving statistics a map
+    assert parameters(model.trainable_variables) == expected - levels * 2 * filters * (
+        1 + 2 * conv_pe
+    )  # two moving statistics a map
     assert build_model("mars_ls_net", bands, attention="pooled", **options).count_params() == expected
 
 
@@ -97,26 +104,27 @@ def test_options_reach_the_blocks():
     assert [SpatialAttention in kinds for kinds in parts] == [True, False]
 
 
-@pytest.mark.parametrize("size", [(16, 16), (9, 14), (3, 5), (32, 20)])
-def test_any_size_works(size):
-    require_size("mars_ls_net", {"attention": "axial"}, *size)
-    model = build_model("mars_ls_net", attention="axial", **TINY)
-    assert model.output_shape == (None, None, None, 1)
-    assert model(images(size=size)).shape == (2, *size, 1)
-
-
 def test_pooled_attention_needs_a_size_divisible_by_four():
     options = {"attention": "pooled", **TINY}
     require_size("mars_ls_net", options, 12, 20)
     assert build_model("mars_ls_net", **options)(images(size=(12, 20))).shape == (2, 12, 20, 1)
-    with pytest.raises(InputError, match="mars_ls_net needs height and width divisible by 4; the tiles or windows are 12 x 18"):
+    with pytest.raises(
+        InputError, match="mars_ls_net needs height and width divisible by 4; the tiles or windows are 12 x 18"
+    ):
         require_size("mars_ls_net", options, 12, 18)
     require_size("mars_ls_net", {"mhsa": False, **options}, 12, 18)
     assert encoder_levels("mars_ls_net", {}) == []
 
 
 @pytest.mark.parametrize(
-    "options", [{"attention": "axial"}, {"attention": "pooled"}, {"conv_pe": False}, {"mhsa": False}, {"expansion_terms": 1, "mhsa": False}]
+    "options",
+    [
+        {"attention": "axial"},
+        {"attention": "pooled"},
+        {"conv_pe": False},
+        {"mhsa": False},
+        {"expansion_terms": 1, "mhsa": False},
+    ],
 )
 def test_a_gradient_reaches_every_trainable_variable(options):
     keras.utils.set_random_seed(0)
@@ -129,7 +137,8 @@ def test_a_gradient_reaches_every_trainable_variable(options):
     for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True):
         assert gradient is not None and np.isfinite(gradient).all(), variable.path
         largest[variable.path] = float(np.abs(gradient).max())
-    # A batch normalisation takes away the mean, and with it the bias of the convolution before it; the L2 term reaches no bias.
+    # A batch normalisation takes away the mean, and with it the bias of the convolution before it; the L2 term reaches
+    # no bias.
     dead = ("branches/bias", "merge/bias")
     assert all(value > 1e-7 for path, value in largest.items() if not path.endswith(dead)), largest
     assert all(value < 1e-6 for path, value in largest.items() if path.endswith(dead)), largest
@@ -139,25 +148,18 @@ def test_training_on_one_batch_lowers_the_loss_that_the_squares_are_part_of():
     keras.utils.set_random_seed(0)
     model, x = build_model("mars_ls_net", filters=4, kernel_size=3, levels=1, l2=1e-2), images(number=4)
     truth = (x[..., :1] > 0).astype(np.float32)
-    model.compile(optimizer=keras.optimizers.Adam(0.02), loss=build_loss({"bce": 1}), jit_compile=False)
+    model.compile(optimizer=keras.optimizers.Adam(0.02), loss=build_loss({"bce": 1}), run_eagerly=True)
     kernels = [layer.branches.kernel.numpy() for layer in model.layers if isinstance(layer, PenAttention)]
-    expected = float(build_loss({"bce": 1})(truth, model(x, training=True))) + 1e-2 * sum(float((k**2).sum()) for k in kernels)
-    losses = [float(model.train_on_batch(x, truth)) for _ in range(20)]
-    assert losses[0] == pytest.approx(expected, rel=1e-4) and losses[-1] < 0.6 * losses[0]
-
-
-def test_saved_weights_come_back(tmp_path):
-    model, other = (scrambled(build_model("mars_ls_net", **TINY), seed) for seed in (1, 2))
-    assert not np.allclose(model(images()), other(images()))
-    model.save_weights(tmp_path / "a.weights.h5")
-    other.load_weights(tmp_path / "a.weights.h5")
-    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
-    assert np.array_equal(model(images()), other(images()))
+    expected = float(build_loss({"bce": 1})(truth, model(x, training=True))) + 1e-2 * sum(
+        float((k**2).sum()) for k in kernels
+    )
+    losses = [float(model.train_on_batch(x, truth)) for _ in range(4)]
+    assert losses[0] == pytest.approx(expected, rel=1e-4) and losses[-1] < losses[0]
 
 
 def test_a_saved_model_comes_back_with_its_options(tmp_path):
     options = {"filters": 3, "kernel_size": 4, "levels": 2, "expansion_terms": 3, "attention": "pooled", "l2": 0.25}
-    model = scrambled(build_model("mars_ls_net", bands=5, **options))
+    model = scramble(build_model("mars_ls_net", bands=5, **options))
     model.save(tmp_path / "a.keras")
     again = keras.models.load_model(tmp_path / "a.keras")
     assert keras.Model.from_config(model.get_config()).get_config() == model.get_config()
@@ -166,18 +168,8 @@ def test_a_saved_model_comes_back_with_its_options(tmp_path):
     assert [float(loss) for loss in again.losses] == [float(loss) for loss in model.losses] and len(model.losses) == 2
 
 
-def test_symbolic_eager_and_compiled_calls_agree():
-    model, x = scrambled(build_model("mars_ls_net", **TINY)), images()
-    model.compile(jit_compile=False)
-    symbolic = keras.Input((16, 12, 7))
-    output = model(symbolic)
-    assert output.shape == (None, 16, 12, 1) and output.dtype == "float32"
-    for other in (keras.Model(symbolic, output)(x), tf.function(model)(x), model.predict(x, verbose=0)):
-        assert np.array(other) == pytest.approx(model(x).numpy(), rel=1e-3, abs=1e-4)
-
-
-@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("attention", ["axial", "pooled"])
+@pytest.mark.parametrize("name", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("attention", ["pooled"])  # axial is in test_every_network.py
 def test_logits_are_float32_under_mixed_precision(policy, name, attention):
     options = {"filters": 4, "kernel_size": 3, "levels": 2, "attention": attention}
     keras.utils.set_random_seed(0)
@@ -223,15 +215,24 @@ def test_recipes_train_as_the_paper(recipe, size, epochs):
     _, config = load_config(recipe)
     training = config.training
     assert (
-        build_model(config.model.name, len(expand_bands(config.data.bands, BANDS)), **config.model.options).count_params() == TABLE_3[size]
+        build_model(
+            config.model.name, len(expand_bands(config.data.bands, BANDS)), **config.model.options
+        ).count_params()
+        == TABLE_3[size]
     )
-    assert config.loss == {"bce": 1.0} and (training.batch_size, training.epochs, training.optimizer) == (16, epochs, "adam")
+    assert config.loss == {"bce": 1.0} and (training.batch_size, training.epochs, training.optimizer) == (
+        16,
+        epochs,
+        "adam",
+    )
     assert (training.ema_decay, training.swa_epochs, training.weight_decay, training.patience) == (None, 0, 0, None)
     chances = config.augmentation.model_dump()
     assert not any(section["probability"] if isinstance(section, dict) else section for section in chances.values())
     optimizer = build_optimizer(training, steps_per_epoch=18)
     rates = [float(optimizer._learning_rate(step)) for step in (0, 17, 18, 18 * 50, 18 * 99)]
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-3 * np.exp(-0.01), 1e-3 * np.exp(-0.5), 1e-3 * np.exp(-0.99)], rel=1e-5)
+    assert rates == pytest.approx(
+        [1e-3, 1e-3, 1e-3 * np.exp(-0.01), 1e-3 * np.exp(-0.5), 1e-3 * np.exp(-0.99)], rel=1e-5
+    )
 
 
 JAX = """
@@ -256,7 +257,7 @@ np.savez(sys.argv[1] + "/out.npz", logits=logits, losses=losses)
 def test_jax_computes_and_trains_the_same(tmp_path):
     x = images()
     np.save(tmp_path / "x.npy", x)
-    model = scrambled(build_model("mars_ls_net", **TINY))
+    model = scramble(build_model("mars_ls_net", **TINY))
     model.save_weights(tmp_path / "a.weights.h5")
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run([sys.executable, "-c", JAX, str(tmp_path)], env=environment, capture_output=True, text=True)

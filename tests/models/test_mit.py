@@ -1,31 +1,20 @@
 """MiT: maps equal to those of transformers, counts, names of checkpoints, sizes and precision."""
 
-import importlib.util
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
+from helpers.model_case import check_under_decoder
+from helpers.references import REFERENCES, script
 from safetensors.numpy import save_file
 
 from marsls_keras.errors import InputError
 from marsls_keras.layers import MixTransformerBlock, ReducedAttention
-from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained
+from marsls_keras.models import encoder_levels, load_pretrained
 from marsls_keras.models.encoders import build_encoder
 from marsls_keras.models.weights import FAMILIES
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
 LEVELS = ("P2", "P3", "P4", "P5")
-
-
-def _script():
-    spec = importlib.util.spec_from_file_location("transformers_torch", REFERENCES / "transformers_torch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = _script()
+SCRIPT = script("transformers_torch")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +26,10 @@ def reference():
 def tensors(reference):
     """The tensors that the reference was computed with, as a SegFormer with its classifier has them."""
     drawn = SCRIPT.tensors(SCRIPT.shapes_of(reference, "mit_b0"))
-    return {**{f"segformer.{name}": value for name, value in drawn.items()}, "classifier.weight": np.zeros((2, 256), np.float32)}
+    return {
+        **{f"segformer.{name}": value for name, value in drawn.items()},
+        "classifier.weight": np.zeros((2, 256), np.float32),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -119,25 +111,12 @@ def test_every_variable_of_the_encoder_belongs_to_a_level_and_one_family(b0):
 
 
 def test_under_a_decoder_bands_take_colours_by_name_and_every_variable_a_gradient(tensors, tmp_path):
-    import tensorflow as tf
-
-    save_file(tensors, tmp_path / "w.safetensors")
-    bands, options = ("dem", "blue", "red", "slope"), {"encoder": "mit_b0", "decoder": "segformer_mlp", "decoder_channels": 8}
-    options |= {"groups": {"aux_1": list(bands)}, "encoder_options": {"drop_path": 0.0}}
-    model = build_model("segmenter", bands, **options)
-    load_pretrained(model, str(tmp_path / "w.safetensors"), encoder_groups("segmenter", bands, options))
-    kernel = tensors["segformer.encoder.patch_embeddings.0.proj.weight"].transpose(2, 3, 1, 0)
-    expected = np.stack([kernel.mean(2), kernel[:, :, 2], kernel[:, :, 0], kernel.mean(2)], 2) * 0.75
-    stem = next(v for v in model.variables if v.path == "stage0_aux_1_embed_proj/kernel")
-    np.testing.assert_allclose(stem.numpy(), expected, rtol=1e-6)
-    x = np.random.default_rng(0).normal(0, 1, (2, 64, 64, 4)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        y = model(x, training=True)
-        loss = tf.reduce_sum(tf.sin(y * 3))
-    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    silent = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
-    # A bias of keys adds the same to all scores of a query, which the softmax takes away; at P5 no rounding is left of it.
-    assert y.shape == (2, 64, 64, 1) and not [path for path in silent if not path.endswith("/key/bias")]
+    kernel = "segformer.encoder.patch_embeddings.0.proj.weight"
+    # A bias of keys adds the same to all scores of a query, which the softmax takes away; at P5 no rounding is left of
+    # it.
+    check_under_decoder(
+        "mit_b0", "segformer_mlp", tensors, kernel, "stage0_aux_1_embed_proj/kernel", tmp_path, ("/key/bias",)
+    )
 
 
 def test_what_does_not_fit_is_named(tensors, tmp_path):
@@ -146,7 +125,8 @@ def test_what_does_not_fit_is_named(tensors, tmp_path):
     values["segformer.encoder.block.0.2.layer_norm_1.bias"] = np.zeros(32, np.float32)
     save_file(values, tmp_path / "w.safetensors")
     with pytest.raises(
-        InputError, match=r"this network's MiT[\s\S]*block\.1\.0\.attention\.self\.sr\.weight: absent[\s\S]*block\.0\.2\.lay"
+        InputError,
+        match=r"this network's MiT[\s\S]*block\.1\.0\.attention\.self\.sr\.weight: absent[\s\S]*block\.0\.2\.lay",
     ):
         load_pretrained(build_encoder("mit_b0"), str(tmp_path / "w.safetensors"))
 
@@ -164,7 +144,8 @@ def test_attention_is_that_of_the_definition():
     reduced = (reduced - reduced.mean(1, keepdims=True)) / np.sqrt(reduced.var(1, keepdims=True) + 1e-5)
     reduced = reduced * layer.norm.gamma.numpy() + layer.norm.beta.numpy()
     q, k, v = (
-        y @ d.kernel.numpy() + d.bias.numpy() for y, d in ((x.reshape(24, 8), layer.query), (reduced, layer.key), (reduced, layer.value))
+        y @ d.kernel.numpy() + d.bias.numpy()
+        for y, d in ((x.reshape(24, 8), layer.query), (reduced, layer.key), (reduced, layer.value))
     )
     heads = []
     for part in (slice(0, 4), slice(4, 8)):
@@ -172,23 +153,6 @@ def test_attention_is_that_of_the_definition():
         heads.append(scores / scores.sum(1, keepdims=True) @ v[:, part])
     expected = np.concatenate(heads, 1) @ layer.out.kernel.numpy() + layer.out.bias.numpy()
     np.testing.assert_allclose(np.asarray(layer(x)).reshape(24, 8), expected, atol=1e-4 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("make", [lambda **k: ReducedAttention(2, 2, **k), lambda **k: MixTransformerBlock(2, 2, 3, 0.25, **k)])
-def test_layers_come_back_from_their_configuration_and_keep_half_precision(make):
-    x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 8)).astype(np.float32)
-    layer = make(dtype="mixed_bfloat16", name="a")
-    y = layer(x)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is type(layer) and again.get_config() == layer.get_config()
-    again.set_weights(layer.get_weights())
-    assert y.dtype == "bfloat16" and np.array_equal(
-        np.asarray(keras.ops.cast(again(x), "float32")), np.asarray(keras.ops.cast(y, "float32"))
-    )
-    exact = make()
-    exact.build(x.shape)
-    exact.set_weights(layer.get_weights())
-    assert np.asarray(keras.ops.cast(y, "float32")) == pytest.approx(np.asarray(exact(x)), abs=0.05)
 
 
 @pytest.mark.parametrize(

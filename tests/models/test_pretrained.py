@@ -127,7 +127,9 @@ def test_every_tensor_comes_to_its_place(tmp_path):
     assert found["embed_proj/kernel"] == pytest.approx(values["patch_embed.proj.weight"].transpose(2, 3, 1, 0))
     assert found["stage2_block0/attention/qkv/kernel"] == pytest.approx(values["layers.2.blocks.0.attn.qkv.weight"].T)
     assert found["stage3_block0/norm1/gamma"] == pytest.approx(values["layers.3.blocks.0.norm1.weight"])
-    assert found["stage0_block0/attention/cpb_mlp_2/kernel"] == pytest.approx(values["layers.0.blocks.0.attn.cpb_mlp.2.weight"].T)
+    assert found["stage0_block0/attention/cpb_mlp_2/kernel"] == pytest.approx(
+        values["layers.0.blocks.0.attn.cpb_mlp.2.weight"].T
+    )
     # timm concatenates the pixels (0, 0), (1, 0), (0, 1), (1, 1), given as (row, column), before the linear layer.
     weight = values["layers.1.downsample.reduction.weight"]
     x = np.random.default_rng(1).normal(0, 1, (1, 4, 6, 4)).astype(np.float32)
@@ -153,7 +155,10 @@ def test_every_group_begins_with_the_same_and_the_file_is_recorded(tmp_path):
     path = written(tmp_path / "a.safetensors", tensors())
     model = build_model("dual_swin", encoder_options=SMALL, decoder_channels=4)
     before = values_of(model)
-    assert load_pretrained(model, str(path)) == {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert load_pretrained(model, str(path)) == {
+        "source": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
     after = values_of(model)
     encoders = [p for p in after if p.startswith(("embed", "stage"))]
     for name in encoders:
@@ -167,7 +172,10 @@ def test_files_of_older_timm_and_what_encoders_lack(tmp_path):
     values = tensors()
     new = build_encoder("swin_v2_tiny", **SMALL)
     load_timm_swin_v2(new, written(tmp_path / "new.safetensors", values))
-    older = {re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", k): v for k, v in values.items()}
+    older = {
+        re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", k): v
+        for k, v in values.items()
+    }
     older |= {
         "head.weight": np.zeros((10, 32), np.float32),
         "head.bias": np.zeros(10, np.float32),
@@ -183,7 +191,9 @@ def test_files_of_older_timm_and_what_encoders_lack(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(new.get_weights(), other.get_weights(), strict=True))
     halves = {name: value.astype(np.float16) for name, value in values.items()}
     load_timm_swin_v2(other, written(tmp_path / "half.safetensors", halves))
-    assert np.array_equal(values_of(other)["stage0_block0/norm1/beta"], halves["layers.0.blocks.0.norm1.bias"].astype(np.float32))
+    assert np.array_equal(
+        values_of(other)["stage0_block0/norm1/beta"], halves["layers.0.blocks.0.norm1.bias"].astype(np.float32)
+    )
 
 
 def without(values, *names):
@@ -197,16 +207,25 @@ def without(values, *names):
             lambda v: without(v, "layers.1.blocks.0.mlp.fc1.bias"),
             r"- layers.1.blocks.0.mlp.fc1.bias: absent, expected for .*fc1/bias \(32,\)",
         ),
-        (lambda v: {**v, "layers.4.new": np.zeros((2, 3), np.float32)}, r"- layers.4.new: \(2, 3\) in the file, unknown to the network"),
+        (
+            lambda v: {**v, "layers.4.new": np.zeros((2, 3), np.float32)},
+            r"- layers.4.new: \(2, 3\) in the file, unknown to the network",
+        ),
         (lambda v: {**v, "norm_pre.weight": np.zeros(2, np.float32)}, r"- norm_pre.weight: \(2,\)"),
         (
             lambda v: tensors(embed_dim=8),
             r"- patch_embed.proj.weight: \(8, 3, 4, 4\) in the file does not fit embed_proj/kernel \(4, 4, 3, 4\)",
         ),
         (lambda v: tensors(bands=5), r"- patch_embed.proj.weight: \(4, 5, 4, 4\)"),
-        (lambda v: tensors(depths=(1, 1, 2, 1)), r"- layers.2.blocks.1.attn.qkv.weight: \(48, 16\) in the file, unknown"),
+        (
+            lambda v: tensors(depths=(1, 1, 2, 1)),
+            r"- layers.2.blocks.1.attn.qkv.weight: \(48, 16\) in the file, unknown",
+        ),
         (lambda v: {"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}, "- patch_embed.proj.weight: absent"),
-        (lambda v: {**v, "patch_embed.norm.bias": np.zeros(4)}, "expected tensors of F32 or F16, found:\n  - patch_embed.norm.bias: F64"),
+        (
+            lambda v: {**v, "patch_embed.norm.bias": np.zeros(4)},
+            "expected tensors of F32 or F16, found:\n  - patch_embed.norm.bias: F64",
+        ),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, change, said):
@@ -277,7 +296,9 @@ def test_a_repository_may_have_a_file_of_pytorch_only(hub):
     (hub / "nvidia" / "model.safetensors").write_bytes(b"x")
     assert find_checkpoint("hf:nvidia") == hub / "nvidia" / "model.safetensors"
     (hub / "empty").mkdir()
-    with pytest.raises(RunError, match=r"hf:empty: model.safetensors or pytorch_model.bin could not be .*\(404: no model.safetensors\)"):
+    with pytest.raises(
+        RunError, match=r"hf:empty: model.safetensors or pytorch_model.bin could not be .*\(404: no model.safetensors\)"
+    ):
         find_checkpoint("hf:empty")
     with pytest.raises(RunError, match=r"hf:absent: .*\(no such repository\)"):
         find_checkpoint("hf:absent")
@@ -287,5 +308,7 @@ def test_a_file_of_a_repository_may_be_named(hub):
     (hub / "a" / "momo" / "vit-b-16").mkdir(parents=True)
     (hub / "a" / "momo" / "vit-b-16" / "momo.pth").write_bytes(b"x")
     assert find_checkpoint("hf:a/momo/vit-b-16/momo.pth") == hub / "a" / "momo" / "vit-b-16" / "momo.pth"
-    with pytest.raises(RunError, match=r"hf:a/momo/vit-s-16/momo.pth: vit-s-16/momo.pth could not be .*huggingface.co/a/momo \(404"):
+    with pytest.raises(
+        RunError, match=r"hf:a/momo/vit-s-16/momo.pth: vit-s-16/momo.pth could not be .*huggingface.co/a/momo \(404"
+    ):
         find_checkpoint("hf:a/momo/vit-s-16/momo.pth")

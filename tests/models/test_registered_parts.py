@@ -55,11 +55,16 @@ def test_they_build_under_segmenter_with_their_options_and_load_again(parts, tmp
     copy = keras.Model.from_config(model.get_config())
     copy.set_weights(model.get_weights())
     assert np.array_equal(copy(x), y)
-    assert build_model("dual_swin", 7, encoder="test_pool", encoder_options={}, decoder_channels=4).output_shape[-1] == 1
+    assert (
+        build_model("dual_swin", 7, encoder="test_pool", encoder_options={}, decoder_channels=4).output_shape[-1] == 1
+    )
 
 
 def test_wrong_names_and_options_are_answered_as_those_of_the_package(parts):
-    with pytest.raises(InputError, match="encoder must be one of swin_v2_tiny, .*test_pool.*Did you mean test_pool.*Received: 'test_pol'"):
+    with pytest.raises(
+        InputError,
+        match="encoder must be one of swin_v2_tiny, .*test_pool.*Did you mean test_pool.*Received: 'test_pol'",
+    ):
         build_model("segmenter", 3, encoder="test_pol")
     with pytest.raises(InputError, match="test_pool has no depth. It has: width"):
         build_model("segmenter", 3, **{**OPTIONS, "encoder_options": {"depth": 2}})
@@ -81,7 +86,17 @@ def test_an_encoder_that_breaks_the_contract_is_refused(parts):
 def test_a_run_of_theirs_trains_and_opens(parts, tiny_run, tmp_path):
     settings = ["model.name=segmenter", "model.options={encoder: test_pool, decoder: test_sum, decoder_channels: 4}"]
     settings.append("training.encoder_learning_rate=1e-4")
-    train(str(tiny_run.recipe), settings, tiny_run.data, "0", tmp_path, name="own", resume=False, overwrite=False, say=print)
+    train(
+        str(tiny_run.recipe),
+        settings,
+        tiny_run.data,
+        "0",
+        tmp_path,
+        name="own",
+        resume=False,
+        overwrite=False,
+        say=print,
+    )
     run = Run.open(tmp_path / "own")
     member = load_member(run, 0)
     assert {"first__conv", "level5__conv"} <= {layer.name for layer in member.model._flatten_layers()}

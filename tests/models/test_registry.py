@@ -12,7 +12,12 @@ from marsls_keras.models.registry import builder, entry, known_options
 from marsls_keras.models.unet import unet
 
 # Networks whose defaults take long to build, in small; what is asked here does not depend on it.
-SMALL = {"dual_swin": {"encoder_options": {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1]}, "decoder_channels": 4}}
+SMALL = {
+    "dual_swin": {
+        "encoder_options": {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1]},
+        "decoder_channels": 4,
+    }
+}
 
 
 def test_names_are_sorted_and_hold_the_unet():
@@ -34,7 +39,10 @@ def test_every_model_maps_bands_to_one_channel_of_float32_logits():
 
 
 def test_options_reach_the_builder():
-    assert build_model("unet", bands=4, base_filters=2, depth=1).count_params() == unet(4, base_filters=2, depth=1).count_params()
+    assert (
+        build_model("unet", bands=4, base_filters=2, depth=1).count_params()
+        == unet(4, base_filters=2, depth=1).count_params()
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,9 +58,13 @@ def test_an_unknown_model_is_an_error_that_lists_the_known(call):
     assert "'vnet'" in str(caught.value) and all(f"- {name}" in str(caught.value) for name in model_names())
 
 
-@pytest.mark.parametrize("call", [lambda options: build_model("unet", **options), lambda options: require_options("unet", options)])
+@pytest.mark.parametrize(
+    "call", [lambda options: build_model("unet", **options), lambda options: require_options("unet", options)]
+)
 def test_unknown_options_are_an_error_that_lists_the_known(call):
-    with pytest.raises(InputError, match=r"no option filters, rate. Did you mean base_filters\? It has: base_filters, depth, dropout"):
+    with pytest.raises(
+        InputError, match=r"no option filters, rate. Did you mean base_filters\? It has: base_filters, depth, dropout"
+    ):
         call({"filters": 3, "depth": 2, "rate": 0.1})
 
 
@@ -87,7 +99,9 @@ def test_an_option_of_another_type_is_an_error_that_names_it(option, value, kind
     for call in calls:
         with pytest.raises(InputError) as caught:
             call()
-        assert f"model.options.{option}: expected {kind}" in str(caught.value) and f"Received: {value!r}" in str(caught.value)
+        assert f"model.options.{option}: expected {kind}" in str(caught.value) and f"Received: {value!r}" in str(
+            caught.value
+        )
 
 
 def test_a_whole_number_will_do_for_a_float():
@@ -100,12 +114,15 @@ def test_a_model_without_bands_is_refused(bands):
         build_model("unet", bands=bands)
 
 
-@pytest.mark.parametrize("options,stride", [({}, 16), ({"depth": 1}, 2), ({"depth": 3, "base_filters": 8, "dropout": 0.1}, 8)])
+@pytest.mark.parametrize(
+    "options,stride", [({}, 16), ({"depth": 1}, 2), ({"depth": 3, "base_filters": 8, "dropout": 0.1}, 8)]
+)
 def test_sizes_must_be_divisible_by_the_stride(options, stride):
     require_size("unet", options, 3 * stride, 5 * stride)
     for height, width in ((3 * stride + 1, 5 * stride), (3 * stride, 5 * stride - stride // 2)):
         with pytest.raises(
-            InputError, match=f"unet needs height and width divisible by {stride}; the tiles or windows are {height} x {width}"
+            InputError,
+            match=f"unet needs height and width divisible by {stride}; the tiles or windows are {height} x {width}",
         ):
             require_size("unet", options, height, width)
 
@@ -119,7 +136,10 @@ def test_the_levels_of_the_unet_go_from_the_input_to_the_bottom():
 
 def test_every_level_of_an_encoder_has_variables_and_something_is_left_for_the_decoder():
     for name in model_names():
-        levels, paths = encoder_levels(name, {}), [v.path for v in build_model(name, **SMALL.get(name, {})).trainable_variables]
+        levels, paths = (
+            encoder_levels(name, {}),
+            [v.path for v in build_model(name, **SMALL.get(name, {})).trainable_variables],
+        )
         assert len(set(levels)) == len(levels)
         for path in paths:
             fitting = [level for level in levels if path.startswith(level)]

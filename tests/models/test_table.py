@@ -12,7 +12,9 @@ from marsls_keras.models.table import counted
 BIG = ("dual_swin",)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in BIG else ()) for name in sorted(NETWORKS)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in BIG else ()) for name in sorted(NETWORKS)]
+)
 def test_the_table_is_what_building_the_network_gives(name):
     assert json.loads(json.dumps(counted(name))) == stored_table()[name]
 
@@ -25,7 +27,10 @@ def test_the_options_of_the_table_are_those_of_the_builder(name):
 def test_the_table_has_every_network_and_models_prints_it():
     assert sorted(stored_table()) == sorted(NETWORKS) == [row["name"] for row in describe_models()]
     # The count that the U-Net's docstring states; the paper's network is the one that takes long to build.
-    assert {row["name"]: (row["parameters"], row["trainable"]) for row in describe_models()}["unet"] == (1946097, 1943153)
+    assert {row["name"]: (row["parameters"], row["trainable"]) for row in describe_models()}["unet"] == (
+        1946097,
+        1943153,
+    )
 
 
 def test_the_choices_are_what_the_builders_know():

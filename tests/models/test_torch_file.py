@@ -79,7 +79,10 @@ def saved(path, arrays, legacy=False, wrap=lambda state: state, change=None):
     pickler.legacy = legacy
     pickler.dump(wrap(state))
     if legacy:
-        head = b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}))
+        head = b"".join(
+            pickle.dumps(v, 2)
+            for v in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True})
+        )
         data = b"".join(struct.pack("<q", s.array.size) + s.array.tobytes() for s in storages)
         path.write_bytes(head + body.getvalue() + pickle.dumps([s.key for s in storages], 2) + data)
     else:
@@ -92,7 +95,9 @@ def saved(path, arrays, legacy=False, wrap=lambda state: state, change=None):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"epoch": 3, "state_dict": s, "notes": ["x"]}, lambda s: {"model": dict(s)}])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"epoch": 3, "state_dict": s, "notes": ["x"]}, lambda s: {"model": dict(s)}]
+)
 def test_tensors_come_back(fake_torch, tmp_path, legacy, wrap):
     found = read_torch_file(saved(tmp_path / "w.pth", TENSORS, legacy, wrap))
     assert list(found) == list(TENSORS)

@@ -1,33 +1,22 @@
 """Plain vision transformers: maps equal to those of transformers, counts, checkpoints, the pyramid and precision."""
 
-import importlib.util
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
+from helpers.model_case import check_under_decoder
+from helpers.references import REFERENCES, script
 from safetensors.numpy import save_file
 
 from marsls_keras.errors import InputError
-from marsls_keras.layers import PositionedTokens, TransformerBlock
-from marsls_keras.models import build_model, encoder_groups, load_pretrained, registry
+from marsls_keras.layers import PositionedTokens
+from marsls_keras.models import load_pretrained, registry
 from marsls_keras.models.encoders import ENCODERS, build_encoder
 from marsls_keras.models.encoders.vit import VIT, vit
 from marsls_keras.models.networks import VIT_LEVELS
 from marsls_keras.models.pyramid import pyramid_model
 from marsls_keras.models.weights import FAMILIES
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
-
-
-def _script():
-    spec = importlib.util.spec_from_file_location("transformers_torch", REFERENCES / "transformers_torch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = _script()
+SCRIPT = script("transformers_torch")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +28,11 @@ def reference():
 def tensors(reference):
     """The tensors that the reference was computed with, as a masked autoencoder has them."""
     drawn = {f"vit.{name}": value for name, value in SCRIPT.tensors(SCRIPT.shapes_of(reference, "thin")).items()}
-    extra = {"decoder.decoder_embed.weight": (8, 32), "decoder.mask_token": (1, 1, 8), "decoder.decoder_pos_embed": (1, 17, 8)}
+    extra = {
+        "decoder.decoder_embed.weight": (8, 32),
+        "decoder.mask_token": (1, 1, 8),
+        "decoder.decoder_pos_embed": (1, 17, 8),
+    }
     return {**drawn, **{name: np.zeros(shape, np.float32) for name, shape in extra.items()}}
 
 
@@ -131,10 +124,23 @@ def test_the_names_of_timm_and_of_mae_are_read_as_well(tensors, model, tmp_path,
     """MOMO (`Mirali33/MOMO`) is saved by the code of MAE's authors, with the decoder; timm's own files have a classifier."""
     values = as_timm(tensors, 2)
     save_file({f"{prefix}{name}": value for name, value in values.items()}, tmp_path / "encoder.safetensors")
-    extra = {"decoder_embed.weight": (8, 32), "mask_token": (1, 1, 8), "decoder_pos_embed": (1, 17, 8), "decoder_pred.bias": (768,)}
-    extra |= {"decoder_blocks.0.attn.qkv.bias": (24,), "decoder_norm.bias": (8,), "head.weight": (5, 32), "fc_norm.weight": (32,)}
+    extra = {
+        "decoder_embed.weight": (8, 32),
+        "mask_token": (1, 1, 8),
+        "decoder_pos_embed": (1, 17, 8),
+        "decoder_pred.bias": (768,),
+    }
+    extra |= {
+        "decoder_blocks.0.attn.qkv.bias": (24,),
+        "decoder_norm.bias": (8,),
+        "head.weight": (5, 32),
+        "fc_norm.weight": (32,),
+    }
     whole = values | {name: np.zeros(shape, np.float32) for name, shape in extra.items()}
-    save_file({f"{prefix.replace('encoder.', '')}{name}": value for name, value in whole.items()}, tmp_path / "whole.safetensors")
+    save_file(
+        {f"{prefix.replace('encoder.', '')}{name}": value for name, value in whole.items()},
+        tmp_path / "whole.safetensors",
+    )
     wanted = {v.path: v.numpy() for v in model.weights if not v.path.startswith("vit_pyramid")}
     for file in ("encoder.safetensors", "whole.safetensors"):
         other = thin()
@@ -147,7 +153,8 @@ def test_names_of_timm_that_do_not_fit_are_named(tensors, tmp_path):
     del values["blocks.1.attn.qkv.bias"]
     save_file({**values, "blocks.2.norm1.bias": np.zeros(32, np.float32)}, tmp_path / "w.safetensors")
     with pytest.raises(
-        InputError, match=r"layer\.1\.attention\.attention\.query\.bias: absent[\s\S]*layer\.2\.layernorm_before\.bias: \(32,\)"
+        InputError,
+        match=r"layer\.1\.attention\.attention\.query\.bias: absent[\s\S]*layer\.2\.layernorm_before\.bias: \(32,\)",
     ):
         load_pretrained(thin(), str(tmp_path / "w.safetensors"))
 
@@ -177,11 +184,18 @@ def test_published_sizes_load_under_both_names(name, tmp_path):
             "output.dense": (width, 4 * width),
         }.items():
             shapes |= {f"{layer}.{part}.weight": (out, into), f"{layer}.{part}.bias": (out,)}
-        shapes |= {f"{layer}.layernorm_{where}.{part}": (width,) for where in ("before", "after") for part in ("weight", "bias")}
+        shapes |= {
+            f"{layer}.layernorm_{where}.{part}": (width,)
+            for where in ("before", "after")
+            for part in ("weight", "bias")
+        }
     values = {key: rng.normal(0, 0.02, shape).astype(np.float32) for key, shape in shapes.items()}
     assert sum(value.size for value in values.values()) == parameters(depth, width)
     model = build_encoder(name, 3)
-    pooler = {"pooler.dense.weight": np.zeros((width, width), np.float32), "pooler.dense.bias": np.zeros(width, np.float32)}
+    pooler = {
+        "pooler.dense.weight": np.zeros((width, width), np.float32),
+        "pooler.dense.bias": np.zeros(width, np.float32),
+    }
     found = []
     for file, content in (("transformers", values | pooler), ("timm", as_timm(values, depth))):
         save_file(content, tmp_path / f"{file}.safetensors")
@@ -206,8 +220,12 @@ def test_the_counts_are_those_that_are_published(model):
     assert of_transformer(model) == parameters(2, 32, grid=4)
     # Of timm's networks with 1,000 classes, and without their classifier.
     published = {"vit_small": 22_050_664, "vit_base": 86_567_656, "vit_large": 304_326_632}
-    assert {name: parameters(depth, width) + width * 1000 + 1000 for name, (depth, width, _) in VIT.items()} == published
-    assert {name: len(levels) - 2 for name, levels in VIT_LEVELS.items()} == {name: depth for name, (depth, _, _) in VIT.items()}
+    assert {
+        name: parameters(depth, width) + width * 1000 + 1000 for name, (depth, width, _) in VIT.items()
+    } == published
+    assert {name: len(levels) - 2 for name, levels in VIT_LEVELS.items()} == {
+        name: depth for name, (depth, _, _) in VIT.items()
+    }
 
 
 @pytest.mark.slow
@@ -221,32 +239,20 @@ def test_levels_hold_the_transformer_and_not_the_pyramid(model):
     levels = ENCODERS["vit_small"].levels
     assert levels[:3] == ("vit_embed", "vit_block0", "vit_block1") and levels[-2:] == ("vit_block11", "vit_norm")
     for variable in thin(2, "aux_1").weights:
-        claims = [(family.title, family.locate(variable.path)[0]) for family in FAMILIES if family.locate(variable.path)[1]]
+        claims = [
+            (family.title, family.locate(variable.path)[0]) for family in FAMILIES if family.locate(variable.path)[1]
+        ]
         alone = not variable.path.startswith("vit_pyramid_aux_1_")
         assert claims == [("ViT", "aux_1")] * alone
         assert any(variable.path.startswith(level) for level in levels) == alone
 
 
 def test_under_a_decoder_bands_take_colours_by_name_and_every_variable_a_gradient(tensors, tmp_path, monkeypatch):
-    import tensorflow as tf
-
-    save_file(tensors, tmp_path / "w.safetensors")
     monkeypatch.setitem(VIT, "vit_small", (2, 32, 4))
-    bands, options = ("dem", "blue", "red", "slope"), {"encoder": "vit_small", "decoder": "fpn", "decoder_channels": 8}
-    options |= {"groups": {"aux_1": list(bands)}, "encoder_options": {"drop_path": 0.0, "grid": 4}}
-    model = build_model("segmenter", bands, **options)
-    load_pretrained(model, str(tmp_path / "w.safetensors"), encoder_groups("segmenter", bands, options))
-    kernel = tensors["vit.embeddings.patch_embeddings.projection.weight"].transpose(2, 3, 1, 0)
-    expected = np.stack([kernel.mean(2), kernel[:, :, 2], kernel[:, :, 0], kernel.mean(2)], 2) * 0.75
-    stem = next(v for v in model.variables if v.path == "vit_embed_aux_1_proj/kernel")
-    np.testing.assert_allclose(stem.numpy(), expected, rtol=1e-5, atol=1e-8)
-    x = np.random.default_rng(0).normal(0, 1, (2, 64, 96, 4)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        y = model(x, training=True)
-        loss = tf.reduce_sum(tf.sin(y * 3))
-    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    silent = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
-    assert y.shape == (2, 64, 96, 1) and not [path for path in silent if not path.endswith("/key/bias")]
+    kernel = "vit.embeddings.patch_embeddings.projection.weight"
+    check_under_decoder(
+        "vit_small", "fpn", tensors, kernel, "vit_embed_aux_1_proj/kernel", tmp_path, ("/key/bias",), grid=4
+    )
 
 
 def test_a_checkpoint_of_gray_pictures_answers_to_gray_as_it_did(tensors, tmp_path):
@@ -265,26 +271,10 @@ def test_another_grid_is_named(tensors, tmp_path):
     name = "vit.embeddings.position_embeddings"
     save_file({**tensors, name: np.zeros((1, 26, 32), np.float32)}, tmp_path / "w.safetensors")
     with pytest.raises(
-        InputError, match=r"this network's ViT[\s\S]*embeddings\.position_embeddings: \(1, 26, 32\) in the file does not fit"
+        InputError,
+        match=r"this network's ViT[\s\S]*embeddings\.position_embeddings: \(1, 26, 32\) in the file does not fit",
     ):
         load_pretrained(thin(), str(tmp_path / "w.safetensors"))
-
-
-@pytest.mark.parametrize("make", [lambda **k: PositionedTokens(3, **k), lambda **k: TransformerBlock(2, 0.25, **k)])
-def test_layers_come_back_from_their_configuration_and_keep_half_precision(make):
-    shape = (2, 4, 6, 8) if make().__class__ is PositionedTokens else (2, 24, 8)
-    x = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
-    layer = make(dtype="mixed_bfloat16", name="a")
-    y = np.asarray(keras.ops.cast(layer(x), "float32"))
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(again) is type(layer) and again.get_config() == layer.get_config()
-    again.set_weights(layer.get_weights())
-    assert layer(x).dtype == "bfloat16" and np.array_equal(np.asarray(keras.ops.cast(again(x), "float32")), y)
-    exact = make()
-    exact.build(x.shape)
-    exact.set_weights(layer.get_weights())
-    assert y == pytest.approx(np.asarray(exact(x)), abs=0.05)
-    assert layer.compute_output_shape(x.shape) == y.shape
 
 
 def test_tokens_and_positions_do_not_decay():
@@ -296,7 +286,8 @@ def test_tokens_and_positions_do_not_decay():
 
 
 @pytest.mark.parametrize(
-    "options,said", [({"grid": 0}, "grid of at least 1. Received: 0"), ({"depth": 3}, "has no depth. It has: grid, drop_path")]
+    "options,said",
+    [({"grid": 0}, "grid of at least 1. Received: 0"), ({"depth": 3}, "has no depth. It has: grid, drop_path")],
 )
 def test_what_cannot_be_built_is_refused(options, said):
     with pytest.raises(ValueError, match=said):

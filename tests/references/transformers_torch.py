@@ -2,8 +2,8 @@
 
     pip install torch transformers && python tests/references/transformers_torch.py
 
-writes mit.npz, convnext.npz and vit.npz beside this file. The tests make the same weights anew and need neither package.
-"""
+writes mit.npz, convnext.npz and vit.npz beside this file. The tests make the same weights anew and need neither
+package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     for name, shape in shapes.items():
         draw = np.random.default_rng(zlib.crc32(name.encode()))
         if len(shape) == 1:
-            made[name] = draw.uniform(0.5, 1.5, shape) if name.endswith(("weight", "gamma")) else draw.normal(0, 0.1, shape)
+            made[name] = (
+                draw.uniform(0.5, 1.5, shape) if name.endswith(("weight", "gamma")) else draw.normal(0, 0.1, shape)
+            )
         elif len(shape) == 3:  # tokens and positions
             made[name] = draw.normal(0, 1, shape)
         else:
@@ -46,7 +48,10 @@ def shapes_of(reference: Mapping[str, np.ndarray], name: str) -> dict[str, tuple
 
 def with_shapes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Return the arrays that `shapes_of` reads."""
-    return {f"{name}/names": np.array(list(shapes)), f"{name}/shapes": np.array([(*s, *(0,) * (4 - len(s))) for s in shapes.values()])}
+    return {
+        f"{name}/names": np.array(list(shapes)),
+        f"{name}/shapes": np.array([(*s, *(0,) * (4 - len(s))) for s in shapes.values()]),
+    }
 
 
 def loaded(network: Any, rename: Callable[[str], str] = str) -> tuple[Any, dict[str, tuple[int, ...]]]:
@@ -138,7 +143,13 @@ def vit() -> dict[str, np.ndarray]:
     import torch
     from transformers import ViTConfig, ViTModel
 
-    thin = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "image_size": 64}
+    thin = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "image_size": 64,
+    }
     network, shapes = loaded(ViTModel(ViTConfig(**thin), add_pooling_layer=False))
     found = with_shapes("thin", shapes)
     for height, width in VIT_SIZES:

@@ -95,7 +95,9 @@ def test_windows_are_shown_where_training_sees_windows():
 
 def test_bands_without_colours_or_relief():
     rows = preview(run_with(data={"bands": ["dem", "slope"]})).rows
-    assert [[p.label for p in pictures][:2] for pictures in rows[0].pictures] == [["relief, as it is", "relief, draw 1"]]
+    assert [[p.label for p in pictures][:2] for pictures in rows[0].pictures] == [
+        ["relief, as it is", "relief, draw 1"]
+    ]
     rows = preview(run_with(data={"bands": ["thermal", "red"]})).rows
     assert [pictures[0].label for pictures in rows[0].pictures] == ["thermal, as it is"]
     grey = pixels(rows[0].pictures[0][0])
@@ -114,7 +116,10 @@ def test_the_changes_are_told_and_those_without_effect_too():
     ]
     assert made.notes == []
     made = preview(run_with(augmentation={"preset": "strong"}, data={"bands": ["gray"]}))
-    assert [note.split(" nothing")[0] for note in made.notes] == ["Blur, light and noise change", "Channel dropout changes"]
+    assert [note.split(" nothing")[0] for note in made.notes] == [
+        "Blur, light and noise change",
+        "Channel dropout changes",
+    ]
     assert preview(run_with(augmentation={"preset": "flips"}, data={"bands": ["gray"]})).notes == []
 
 
@@ -123,7 +128,8 @@ def test_the_page_has_the_pictures_with_alternative_text(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     parsed = Page(page)
     assert (
-        "What training sees Tiles are changed at random each time they come. Here: horizontal_flip 50%; vertical_flip 50%;" in parsed.text
+        "What training sees Tiles are changed at random each time they come. Here: horizontal_flip 50%; vertical_flip 50%;"
+        in parsed.text
     )
     alts = [alt for alt in parsed.attributes("img", "alt") if "draw" in alt]
     assert len(alts) == 3 * 2 * 5 and all("% landslide" in alt for alt in alts)
@@ -141,11 +147,3 @@ def test_without_a_finished_fold_there_is_none_and_few_tiles_are_enough(tmp_path
     assert row.title == "train/t5" and [len(pictures) for pictures in row.pictures] == [6, 6]
     empty = make_run(masks=np.zeros((N, SIZE, SIZE), np.uint8), tuned=False)
     assert len(preview(empty).rows) == 3
-
-
-def test_the_command_shows_what_the_run_was_trained_with(tiny_run, tmp_path):
-    from competition.commands import report
-
-    path = report.report([tiny_run.name], tiny_run.runs, tmp_path / "report.html", None, lambda text: None)
-    parsed = Page(path.read_text(encoding="utf-8"))
-    assert "What training sees" in parsed.text and sum("draw" in alt for alt in parsed.attributes("img", "alt")) == 30

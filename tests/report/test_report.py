@@ -28,7 +28,9 @@ def test_page_is_well_formed_and_self_contained(page):
             assert name not in attributes or attributes[name].startswith(("data:", "#"))
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style and "@import" not in style
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in [a for tag, a in parsed.tags if tag == "meta"]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in [
+        a for tag, a in parsed.tags if tag == "meta"
+    ]
     assert "@media print" in style and "prefers-color-scheme" in style
     targets = {a["id"] for _, a in parsed.tags if "id" in a}
     assert all(link[1:] in targets for link in parsed.attributes("a", "href"))
@@ -38,7 +40,10 @@ def test_every_picture_is_a_png_with_alternative_text(page):
     images = [attributes for tag, attributes in Page(page).tags if tag == "img"]
     assert len(images) == 2 + 2 + 2 + 6 * 10  # charts, maps, folds, and six pictures of six worst and four best tiles
     for image in images:
-        pixels = imread(io.BytesIO(base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)), format="png")
+        pixels = imread(
+            io.BytesIO(base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)),
+            format="png",
+        )
         assert pixels.shape[:2] == (int(image["height"]), int(image["width"]))
         assert np.ptp(pixels[..., :3]) > 0
         assert len(image["alt"]) > 10
@@ -69,7 +74,12 @@ def test_tiles_are_ordered_by_their_miou(page):
     table = rows_of(page, "<th>tile</th>")
     assert [row[0] for row in table] == order
     worst = int(np.argmin(miou))
-    assert table[0][1:5] == [str(run.held_out_by[worst]), str(7 + worst // 4), str(worst % 4), f"{run.masks[worst].mean():.1%}"]
+    assert table[0][1:5] == [
+        str(run.held_out_by[worst]),
+        str(7 + worst // 4),
+        str(worst % 4),
+        f"{run.masks[worst].mean():.1%}",
+    ]
 
 
 def test_summary_quotes_the_nested_figure_and_the_baseline(page):
@@ -85,7 +95,10 @@ def test_summary_quotes_the_nested_figure_and_the_baseline(page):
 
 def test_post_processing_and_what_each_element_gains():
     run = make_run()
-    gains = {"gain": {"miou": 0.0123, "interval": [-0.001, 0.02]}, "alone": {"miou": -0.004, "interval": [-0.01, 0.002]}}
+    gains = {
+        "gain": {"miou": 0.0123, "interval": [-0.001, 0.02]},
+        "alone": {"miou": -0.004, "interval": [-0.01, 0.002]},
+    }
     elements = [
         {"element": "threshold", "value": 0.45, **gains, "kept": True},
         {"element": "weights", "value": {"default": 0.7, "other": 0.3}, **gains, "kept": False},
@@ -96,7 +109,9 @@ def test_post_processing_and_what_each_element_gains():
     run = make_run(decision=edited(run.decision, elements=elements, min_area=24, max_hole=0), predicted=predicted)
     page = render([run])
     expected = scores(run.masks, predicted == 1)
-    assert evaluate(run).scores["miou"] == pytest.approx(expected["miou"], abs=1e-12)  # of the masks, not of the threshold
+    assert evaluate(run).scores["miou"] == pytest.approx(
+        expected["miou"], abs=1e-12
+    )  # of the masks, not of the threshold
     shown = ["+0.0123", "-0.0010 to +0.0200", "-0.0040", "-0.0100 to +0.0020"]
     assert rows_of(page, "<th>value</th>") == [
         ["threshold", "0.45", *shown, "kept"],
@@ -122,7 +137,13 @@ def test_missing_folds_are_said_and_not_scored():
     probability = run.probability.copy()
     probability[run.held_out_by == 1] = np.nan
     left = run.held_out_by == 0
-    page = render([make_run(tuned=False, folds=(0,), missing=["fold 1 is missing: marsls train --fold 1"], probability=probability)])
+    page = render(
+        [
+            make_run(
+                tuned=False, folds=(0,), missing=["fold 1 is missing: marsls train --fold 1"], probability=probability
+            )
+        ]
+    )
     text = Page(page).text
     assert "1 fold missing." in text and "fold 1 is missing: marsls train --fold 1" in text
     assert "6 of 12 tiles have no out-of-fold prediction" in text
@@ -164,23 +185,42 @@ def test_the_expected_figure_is_quoted_and_a_plain_decision_is_not_called_tuned(
     decision = make_run().decision
     nested, baseline = (decision.to_json()[part] for part in ("nested", "baseline"))
     gain = {"miou": 0.3087, "interval": [-0.01, 0.4]}
-    text = Page(render([make_run(decision=edited(decision, expected={k: nested[k] for k in ("scores", "interval")}, gain=gain))])).text
+    text = Page(
+        render(
+            [make_run(decision=edited(decision, expected={k: nested[k] for k in ("scores", "interval")}, gain=gain))]
+        )
+    ).text
     assert "out-of-fold mIoU, nested 0.4321" in text
-    assert "Tuning changes mIoU by +0.3087 (nested, against the baseline on the same tiles; 95 % interval -0.0100 to +0.4000)" in text
+    assert (
+        "Tuning changes mIoU by +0.3087 (nested, against the baseline on the same tiles; 95 % interval -0.0100 to +0.4000)"
+        in text
+    )
     run = make_run()
     figures = {"scores": scores(run.masks, run.probability >= np.float32(0.5)), "interval": [0.6, 0.7]}
-    plain = {"views": "identity", "threshold": 0.5, "expected": figures, "baseline": {**baseline, **figures}, "tuned": figures}
+    plain = {
+        "views": "identity",
+        "threshold": 0.5,
+        "expected": figures,
+        "baseline": {**baseline, **figures},
+        "tuned": figures,
+    }
     page = render([make_run(decision=edited(decision, **plain, gain={"miou": -0.1, "interval": [-0.2, 0.0]}))])
     miou = f"{figures['scores']['miou']:.4f}"
     assert f"out-of-fold mIoU, baseline {miou} 95 %: 0.6000 – 0.7000" in Page(page).text
     assert "so one view and threshold 0.5 are kept" in Page(page).text and "baseline: one view" not in Page(page).text
-    assert [row[:2] for row in rows_of(page, "scores over all pixels")] == [["tuned, nested", "0.4321"], ["baseline, kept", miou]]
+    assert [row[:2] for row in rows_of(page, "scores over all pixels")] == [
+        ["tuned, nested", "0.4321"],
+        ["baseline, kept", miou],
+    ]
 
 
 def test_a_mean_of_logits_is_shown_and_is_no_plain_decision():
     changed = edited(make_run().decision, views="identity", threshold=0.5, averaging="logit")
     page = render([make_run(decision=changed)])
-    assert "what is averaged logit" in Page(page).text and "threshold 0.5 on the probability views identity averaged" in Page(page).text
+    assert (
+        "what is averaged logit" in Page(page).text
+        and "threshold 0.5 on the probability views identity averaged" in Page(page).text
+    )
     assert [row[0] for row in rows_of(page, "scores over all pixels")] == ["tuned, nested", "tuned", "baseline"]
 
 
@@ -199,9 +239,14 @@ def test_the_figures_of_an_ensemble_are_not_taken_for_those_of_a_run():
 
 def test_text_is_escaped():
     evil = "<script>alert('x')</script> $a_1$"
-    refs = tuple(TileRef(f"train/{evil}{r.id}", None, None, "train", f"{evil}{i % 2}", r.cell) for i, r in enumerate(make_run().refs))
+    refs = tuple(
+        TileRef(f"train/{evil}{r.id}", None, None, "train", f"{evil}{i % 2}", r.cell)
+        for i, r in enumerate(make_run().refs)
+    )
     config = yaml.safe_dump({"model": {"name": evil}})
-    run = make_run(name=evil, refs=refs, config=config, missing=[evil], fingerprint={"release": evil, "data_root": evil})
+    run = make_run(
+        name=evil, refs=refs, config=config, missing=[evil], fingerprint={"release": evil, "data_root": evil}
+    )
     page = render([run, make_run()])
     assert "<script" not in page
     assert Page(page).text.count(evil) > 10
@@ -262,13 +307,23 @@ def test_one_block_has_no_interval():
     nothing = {"miou": -0.00001, "interval": None}
     rows = [{"element": "threshold", "value": 0.5, "gain": nothing, "alone": nothing, "kept": False}]
     figures = {part: {**run.decision.to_json()[part], "interval": None} for part in ("baseline", "nested", "tuned")}
-    expected = {"expected": figures["nested"], "gain": {"miou": 0.01, "interval": None}, "elements": rows, "bias": "Biased."}
+    expected = {
+        "expected": figures["nested"],
+        "gain": {"miou": 0.01, "interval": None},
+        "elements": rows,
+        "bias": "Biased.",
+    }
     decision = edited(run.decision, **figures, **expected)
     page = render([make_run(blocks=["b"] * len(run.refs), decision=decision)])
     text = Page(page).text
     assert "No interval can be given: all tiles are of one block" in text and "-0.0000" not in text
-    assert "Tuning changes mIoU by +0.0100 (nested, against the baseline on the same tiles; no interval: one block)" in text
-    assert rows_of(page, "<th>value</th>") == [["threshold", "0.5", *["+0.0000", "no interval: one block"] * 2, "left out"]]
+    assert (
+        "Tuning changes mIoU by +0.0100 (nested, against the baseline on the same tiles; no interval: one block)"
+        in text
+    )
+    assert rows_of(page, "<th>value</th>") == [
+        ["threshold", "0.5", *["+0.0000", "no interval: one block"] * 2, "left out"]
+    ]
 
 
 def test_geographic_folds_show_their_spread():
@@ -277,7 +332,10 @@ def test_geographic_folds_show_their_spread():
     assert "mIoU by region" not in Page(render([run])).text
     spread = evaluate(run).regions
     text = Page(render([make_run(config=config)])).text
-    assert f"mIoU by region: {spread['min']:.4f} to {spread['max']:.4f}, standard deviation {spread['std']:.4f}, of" in text
+    assert (
+        f"mIoU by region: {spread['min']:.4f} to {spread['max']:.4f}, standard deviation {spread['std']:.4f}, of"
+        in text
+    )
 
 
 def test_the_gap_between_a_new_region_and_a_published_one_is_said():
@@ -290,6 +348,9 @@ def test_the_gap_between_a_new_region_and_a_published_one_is_said():
     among = {"scores": {**evaluate(run).scores, "miou": miou + 0.0123}, "interval": [0.5, 0.9]}
     page = render([make_run(config=geographic, among_neighbours=among)])
     text = Page(page).text
-    assert f"mIoU {miou:.4f}. With all neighbouring images, as in a published region, it is {miou + 0.0123:.4f} (+0.0123)" in text
+    assert (
+        f"mIoU {miou:.4f}. With all neighbouring images, as in a published region, it is {miou + 0.0123:.4f} (+0.0123)"
+        in text
+    )
     (row,) = [row for row in rows_of(page, "scores over all pixels") if "windows see all neighbours" in row[0]]
     assert row[1] == f"{miou + 0.0123:.4f}" and "0.5000" in row[2]

@@ -21,7 +21,9 @@ def test_the_chart_shows_every_answer_with_its_interval():
     first, second = axes.containers
     np.testing.assert_allclose(first.lines[0].get_xydata(), [(0.70, 0.60), (0.72, 0.73)])
     np.testing.assert_allclose(second.lines[0].get_xydata(), [(0.81, 0.50)])
-    np.testing.assert_allclose(first.lines[2][0].get_segments(), [[(0.65, 0.60), (0.75, 0.60)], [(0.70, 0.73), (0.74, 0.73)]])
+    np.testing.assert_allclose(
+        first.lines[2][0].get_segments(), [[(0.65, 0.60), (0.75, 0.60)], [(0.70, 0.73), (0.74, 0.73)]]
+    )
     assert (first.get_label(), second.get_label()) == ("phase 1 (2)", "phase 2 (1)")
     diagonal = next(line for line in axes.lines if line.get_label() == "as expected").get_xydata()
     np.testing.assert_array_equal(diagonal[:, 0], diagonal[:, 1])
@@ -50,5 +52,7 @@ def test_the_section_of_the_page():
         ["b $x$ &lt;b&gt;.zip", "1", "0.7200", "0.7000 – 0.7400", "0.7300", "+0.0100"],
     ]
     (alt,) = [alt for alt in parsed.attributes("img", "alt") if "expected and actual" in alt]
-    assert alt.startswith("Chart of expected and actual mIoU of 3 submissions: a.zip 0.7000 and 0.6000, b $x$ <b>.zip 0.7200 and 0.7300")
+    assert alt.startswith(
+        "Chart of expected and actual mIoU of 3 submissions: a.zip 0.7000 and 0.6000, b $x$ <b>.zip 0.7200 and 0.7300"
+    )
     assert "<h2>Leaderboard</h2>" not in render([make_run()])

@@ -20,7 +20,15 @@ KEYS = {
 
 def trial(number, state, miou=None, reason=None, **parameters):
     values = {"training.learning_rate": 1e-3, "loss": "{bce: 1}", "augmentation.cutmix": 0.1, **parameters}
-    row = {"number": number, "state": state, "miou": miou, "epochs": 3, "last_miou": 0.3, "seconds": 61.0, "reason": reason}
+    row = {
+        "number": number,
+        "state": state,
+        "miou": miou,
+        "epochs": 3,
+        "last_miou": 0.3,
+        "seconds": 61.0,
+        "reason": reason,
+    }
     return row | {"parameters": values}
 
 
@@ -57,7 +65,11 @@ def test_the_best_so_far_never_falls_and_every_trial_is_drawn():
 def test_a_line_for_each_finished_trial_with_gaps_where_a_key_was_not_drawn():
     done = [t for t in STUDY["trials"] if t["miou"] is not None]
     gap = {**done[0], "miou": 0.4, "parameters": {k: v for k, v in done[0]["parameters"].items() if k != "loss"}}
-    lines = [line.get_ydata() for line in parallel_coordinates(KEYS, [*done, gap]).axes[0].lines if len(line.get_ydata()) == 3]
+    lines = [
+        line.get_ydata()
+        for line in parallel_coordinates(KEYS, [*done, gap]).axes[0].lines
+        if len(line.get_ydata()) == 3
+    ]
     assert len(lines) == 4
     assert math.isnan(lines[0][1]) and not np.isnan(lines[1:]).any()  # the worst is drawn first
     np.testing.assert_allclose(lines[-1], [0.5, 1, 0.2], rtol=1e-6)  # trial 2, the best, is drawn last
@@ -68,14 +80,22 @@ def test_the_page_shows_the_study():
     read = Page(page)
     assert "5 trials of a search" in read.text and "3 finished" in read.text and "1 failed" in read.text
     rows = rows_of(page, "parameters")
-    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"] and [row[2] for row in rows] == ["0.5000", "–", "0.7000", "–", "0.6000"]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"] and [row[2] for row in rows] == [
+        "0.5000",
+        "–",
+        "0.7000",
+        "–",
+        "0.6000",
+    ]
     assert "<b>NaN</b>" not in page and "&lt;b&gt;NaN" in page
     alternatives = " ".join(read.attributes("img", "alt"))
     assert "the best mIoU is 0.7000" in alternatives and "loss 75%, training.learning_rate 25%" in alternatives
     assert "Search over training" not in Page(render([make_run()])).text
 
 
-@pytest.mark.parametrize("trials", [[], STUDY["trials"][:1], STUDY["trials"][1:2], [trial(0, "running")], [trial(0, "complete", 0.5)] * 2])
+@pytest.mark.parametrize(
+    "trials", [[], STUDY["trials"][:1], STUDY["trials"][1:2], [trial(0, "running")], [trial(0, "complete", 0.5)] * 2]
+)
 def test_a_study_with_little_to_show(trials, tmp_path):
     study = {**STUDY, "trials": trials, "importance": {}}
     for title, figure, alt in study_plots(study):

@@ -14,7 +14,11 @@ from marsls_keras.errors import InputError
 from marsls_keras.runs.opened import open_runs
 from marsls_keras.runs.run import Run, read_history
 
-SPLITS = Splits("blocks", 5, tuple({"id": f"train/t{i}", "sha256": f"{i:064x}", "block": f"base/0/{i}", "fold": i % 5} for i in range(10)))
+SPLITS = Splits(
+    "blocks",
+    5,
+    tuple({"id": f"train/t{i}", "sha256": f"{i:064x}", "block": f"base/0/{i}", "fold": i % 5} for i in range(10)),
+)
 CONFIG = Config()
 
 
@@ -85,7 +89,10 @@ def test_another_configuration_is_refused_and_what_differs_is_named(run):
     [
         ({}, "the pixels or masks of some tiles"),
         ({"data_root": "/data/b"}, "data_root: /data/a → /data/b"),
-        ({"tiles": {"train": 9}, "release": "challenge"}, "release: mmls_v2 → challenge\n  - tiles: {'train': 10} → {'train': 9}"),
+        (
+            {"tiles": {"train": 9}, "release": "challenge"},
+            "release: mmls_v2 → challenge\n  - tiles: {'train': 10} → {'train': 9}",
+        ),
         ({"size": [64, 64]}, "size: [32, 32] → [64, 64]"),
     ],
 )
@@ -100,7 +107,9 @@ def test_an_unknown_run_names_the_runs_that_are_there(run):
     (run.path.parent / "no_run").mkdir()
     with pytest.raises(InputError, match=r"There is no run 'yours' in .*runs\. There are: another, mine\.$"):
         Run.open(run.path.parent / "yours")
-    with pytest.raises(InputError, match=r"There is no run 'yours' in .*elsewhere\. There is none yet: marsls train makes one\.$"):
+    with pytest.raises(
+        InputError, match=r"There is no run 'yours' in .*elsewhere\. There is none yet: marsls train makes one\.$"
+    ):
         Run.open(run.path.parent / "elsewhere" / "yours")
 
 
@@ -185,12 +194,18 @@ def test_a_run_of_version_01_that_kept_each_set_of_weights_opens(run):
     """Its config.yaml has a key that is gone, and its metrics.json what the key left: the best weights stand."""
 
     def old(path: Path, value: object) -> None:
-        path.write_text(yaml.safe_dump({**(made := CONFIG.model_dump(mode="json")), "training": {**made["training"], "keep_each": value}}))
+        path.write_text(
+            yaml.safe_dump(
+                {**(made := CONFIG.model_dump(mode="json")), "training": {**made["training"], "keep_each": value}}
+            )
+        )
 
     folder = finish(run, 0)
     own = json.loads((folder / "metrics.json").read_text())
     judged = {key: own[key] for key in ("best_weights", "best_epoch", "weights_sha256", "scores", "counts")}
-    (folder / "metrics.json").write_text(json.dumps({**own, "each": {"ema": judged, "last": {**judged, "best_weights": "last"}}}))
+    (folder / "metrics.json").write_text(
+        json.dumps({**own, "each": {"ema": judged, "last": {**judged, "best_weights": "last"}}})
+    )
     (folder / "best.last.weights.h5").write_bytes(b"other")
     for value in (True, False, "whatever"):
         old(run.path / "config.yaml", value)

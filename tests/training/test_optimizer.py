@@ -48,7 +48,11 @@ def by_hand(starts, gradients, rates, decay=0.0, scales=None, clip=None, momentu
             weights[i] = weights[i] * (1 - rate * scale * decay) - rate * scale * step
         history.append([w.copy() for w in weights])
         if momentum:
-            average = weights if t == 0 else [momentum(t) * a + (1 - momentum(t)) * w for a, w in zip(average, weights, strict=True)]
+            average = (
+                weights
+                if t == 0
+                else [momentum(t) * a + (1 - momentum(t)) * w for a, w in zip(average, weights, strict=True)]
+            )
             average = [a.copy() for a in average]
     return history, average
 
@@ -75,11 +79,15 @@ def equal(found, expected, **tolerance):
 # Steps
 
 
-@pytest.mark.parametrize("settings", [{"optimizer": "adamw", "weight_decay": 0.02}, {"optimizer": "adam", "weight_decay": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"optimizer": "adamw", "weight_decay": 0.02}, {"optimizer": "adam", "weight_decay": 0}]
+)
 def test_steps_and_moving_average_equal_numpy(settings):
     kernels, gradients = variables(), draw(6)
     starts = values(kernels)
-    optimizer = build_optimizer(Training(epochs=4, warmup_epochs=1, learning_rate=0.1, ema_decay=0.7, **settings), steps_per_epoch=2)
+    optimizer = build_optimizer(
+        Training(epochs=4, warmup_epochs=1, learning_rate=0.1, ema_decay=0.7, **settings), steps_per_epoch=2
+    )
     for update in gradients:
         optimizer.apply(update, kernels)
     rates = [0.05, 0.1, *(0.05 * (1 + math.cos(math.pi * k / 6)) for k in range(4))]
@@ -94,8 +102,12 @@ def test_steps_and_moving_average_equal_numpy(settings):
 def test_a_factor_halves_the_steps():
     kernels = variables(1)
     start = values(kernels)[0]
-    build_optimizer(Training(learning_rate=0.1, weight_decay=0, **CONSTANT), 2, factor=0.5).apply(draw(1, 1)[0], kernels)
-    assert np.abs(values(kernels)[0] - start) == pytest.approx(np.full((3, 2), 0.05), rel=1e-4)  # Adam's first step is the rate
+    build_optimizer(Training(learning_rate=0.1, weight_decay=0, **CONSTANT), 2, factor=0.5).apply(
+        draw(1, 1)[0], kernels
+    )
+    assert np.abs(values(kernels)[0] - start) == pytest.approx(
+        np.full((3, 2), 0.05), rel=1e-4
+    )  # Adam's first step is the rate
 
 
 # Weight decay
@@ -123,7 +135,9 @@ def shrinkage(model, config, encoder=()):
     optimizer = build_optimizer(config, 5, encoder)
     optimizer.apply([np.zeros(v.shape, np.float32) for v in model.trainable_variables], model.trainable_variables)
     factor = config.learning_rate * config.weight_decay
-    return {v.path: float((1 - keras.ops.convert_to_numpy(v).ravel()[0] / 2) / factor) for v in model.trainable_variables}
+    return {
+        v.path: float((1 - keras.ops.convert_to_numpy(v).ravel()[0] / 2) / factor) for v in model.trainable_variables
+    }
 
 
 def test_only_kernels_decay_and_not_those_of_cpb_mlp():
@@ -138,10 +152,24 @@ def test_only_kernels_decay_and_not_those_of_cpb_mlp():
     found = shrinkage(model, Training(learning_rate=0.1, weight_decay=0.5, **CONSTANT))
     decaying = {path for path, share in found.items() if share == pytest.approx(1, rel=1e-5)}
     assert decaying == {
-        *("separable/depthwise_kernel", "separable/pointwise_kernel", "alphabeta/kernel", "attention/query/kernel", "logits/kernel")
+        *(
+            "separable/depthwise_kernel",
+            "separable/pointwise_kernel",
+            "alphabeta/kernel",
+            "attention/query/kernel",
+            "logits/kernel",
+        )
     }
     assert {path for path, share in found.items() if share == 0} == {
-        *("separable/bias", "batch/gamma", "batch/beta", "layer/gamma", "layer/beta", "alphabeta/bias", "attention/query/bias"),
+        *(
+            "separable/bias",
+            "batch/gamma",
+            "batch/beta",
+            "layer/gamma",
+            "layer/beta",
+            "alphabeta/bias",
+            "attention/query/bias",
+        ),
         *("attention/logit_scale", "attention/cpb_mlp/kernel", "attention/cpb_mlp/bias", "logits/bias"),
         *("stage0_cpb_mlp_fc1/kernel", "stage0_cpb_mlp_fc1/bias"),
     }
@@ -154,10 +182,19 @@ def test_deeper_levels_of_a_unet_learn_faster_and_the_decoder_fastest():
     model = build_model("unet", base_filters=2, depth=2)
     config = Training(learning_rate=0.1, weight_decay=0.5, layer_decay=0.5, **CONSTANT)
     found = shrinkage(model, config, encoder_levels("unet", {"depth": 2}))
-    expected = {"down0": 1 / 8, "down1": 1 / 4, "bottom": 1 / 2, "up1": 1, "decode1": 1, "up0": 1, "decode0": 1, "logits": 1}
-    assert {path.split("_")[0].split("/")[0]: share for path, share in found.items() if path.endswith("kernel")} == pytest.approx(
-        expected, rel=1e-4
-    )
+    expected = {
+        "down0": 1 / 8,
+        "down1": 1 / 4,
+        "bottom": 1 / 2,
+        "up1": 1,
+        "decode1": 1,
+        "up0": 1,
+        "decode0": 1,
+        "logits": 1,
+    }
+    assert {
+        path.split("_")[0].split("/")[0]: share for path, share in found.items() if path.endswith("kernel")
+    } == pytest.approx(expected, rel=1e-4)
 
 
 def test_steps_with_levels_equal_numpy_and_the_longest_name_decides():
@@ -200,7 +237,12 @@ def test_all_gradients_together_are_clipped():
     norms = [math.sqrt(sum((g**2).sum() for g in update)) for update in gradients]
     assert max(norms[:3]) < 1.5 < min(norms[3:])
     equal(values(kernels), by_hand(starts, gradients, [0.1] * 6, clip=1.5)[0][-1])
-    assert np.abs(by_hand(starts, gradients, [0.1] * 6, clip=1.5)[0][-1][0] - by_hand(starts, gradients, [0.1] * 6)[0][-1][0]).max() > 0.01
+    assert (
+        np.abs(
+            by_hand(starts, gradients, [0.1] * 6, clip=1.5)[0][-1][0] - by_hand(starts, gradients, [0.1] * 6)[0][-1][0]
+        ).max()
+        > 0.01
+    )
 
 
 # Accumulation
@@ -209,7 +251,14 @@ def test_all_gradients_together_are_clipped():
 def test_accumulated_updates_equal_numpy_and_nothing_moves_between_them():
     kernels, micro = variables(), draw(12)
     starts = values(kernels)
-    settings = {"epochs": 4, "warmup_epochs": 1, "learning_rate": 0.1, "weight_decay": 0.1, "clip_norm": 1.0, "ema_decay": 0.6}
+    settings = {
+        "epochs": 4,
+        "warmup_epochs": 1,
+        "learning_rate": 0.1,
+        "weight_decay": 0.1,
+        "clip_norm": 1.0,
+        "ema_decay": 0.6,
+    }
     optimizer = build_optimizer(Training(accumulate=3, **settings), steps_per_epoch=3)
     seen = []
     for batch in micro:
@@ -224,7 +273,9 @@ def test_accumulated_updates_equal_numpy_and_nothing_moves_between_them():
             equal(seen[batch][0], history[update] if done else history[update - 1] if update else starts)
             assert seen[batch][2] == update + done
         for part in (0, 1):
-            assert all(np.array_equal(a, b) for a, b in zip(seen[3 * update][part], seen[3 * update + 1][part], strict=True))
+            assert all(
+                np.array_equal(a, b) for a, b in zip(seen[3 * update][part], seen[3 * update + 1][part], strict=True)
+            )
     equal(seen[-1][1], average)
 
 
@@ -240,10 +291,20 @@ def test_training_in_small_batches_equals_training_in_large_ones():
         model.compile(build_optimizer(config, 24 // batch_size, accumulate=accumulate), "mse", jit_compile=False)
         model.optimizer.build(model.trainable_variables)
         rates = []
-        note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rates.append(float(model.optimizer.learning_rate)))
+        note = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: rates.append(float(model.optimizer.learning_rate))
+        )
         seen = []
-        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(values(model.trainable_variables)))
-        model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size), epochs=3, verbose=0, shuffle=False, callbacks=[note, keep])
+        keep = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(values(model.trainable_variables))
+        )
+        model.fit(
+            tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size),
+            epochs=3,
+            verbose=0,
+            shuffle=False,
+            callbacks=[note, keep],
+        )
         return rates, int(model.optimizer.iterations), [*sum(seen, []), *values(model.optimizer.averages)]
 
     large, small = train(8, None), train(2, 4)
@@ -271,14 +332,20 @@ def test_a_state_saved_between_two_updates_goes_on_as_if_nothing_had_been():
 def test_the_last_batches_of_an_epoch_are_an_update_of_their_own():
     kernels, micro = variables(), draw(10)
     starts = values(kernels)
-    config = Training(accumulate=3, learning_rate=0.1, weight_decay=0.1, clip_norm=1.0, ema_decay=0.6, ema_warmup=True, **CONSTANT)
+    config = Training(
+        accumulate=3, learning_rate=0.1, weight_decay=0.1, clip_norm=1.0, ema_decay=0.6, ema_warmup=True, **CONSTANT
+    )
     optimizer, seen = build_optimizer(config, steps_per_epoch=5), []
     for batch in micro:
         optimizer.apply(batch, kernels)
         seen.append(int(optimizer.iterations))
     assert seen == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
-    gradients = [[np.mean(parts, 0) for parts in zip(*micro[a:b], strict=True)] for a, b in ((0, 3), (3, 5), (5, 8), (8, 10))]
-    history, average = by_hand(starts, gradients, [0.1] * 4, 0.1, clip=1.0, momentum=lambda t: min(0.6, (1 + t) / (10 + t)))
+    gradients = [
+        [np.mean(parts, 0) for parts in zip(*micro[a:b], strict=True)] for a, b in ((0, 3), (3, 5), (5, 8), (8, 10))
+    ]
+    history, average = by_hand(
+        starts, gradients, [0.1] * 4, 0.1, clip=1.0, momentum=lambda t: min(0.6, (1 + t) / (10 + t))
+    )
     equal(values(kernels), history[-1])
     equal(values(optimizer.averages), average)
 
@@ -286,7 +353,9 @@ def test_the_last_batches_of_an_epoch_are_an_update_of_their_own():
 def test_an_epoch_of_fewer_batches_than_an_update_learns():
     kernels, micro = variables(1), draw(2, 1)
     start = values(kernels)[0]
-    optimizer = build_optimizer(Training(accumulate=8, epochs=1, warmup_epochs=0, learning_rate=0.1, weight_decay=0), steps_per_epoch=2)
+    optimizer = build_optimizer(
+        Training(accumulate=8, epochs=1, warmup_epochs=0, learning_rate=0.1, weight_decay=0), steps_per_epoch=2
+    )
     for batch in micro:
         optimizer.apply(batch, kernels)
     equal(values(kernels), by_hand([start], [[(micro[0][0] + micro[1][0]) / 2]], [0.1])[0][-1])
@@ -298,7 +367,9 @@ def test_an_epoch_of_fewer_batches_than_an_update_learns():
 def test_the_moving_average_warms_up():
     kernels, gradients = variables(), draw(30)
     starts = values(kernels)
-    optimizer = build_optimizer(Training(learning_rate=0.1, weight_decay=0, ema_decay=0.75, ema_warmup=True, **CONSTANT), 2)
+    optimizer = build_optimizer(
+        Training(learning_rate=0.1, weight_decay=0, ema_decay=0.75, ema_warmup=True, **CONSTANT), 2
+    )
     for update in gradients:
         optimizer.apply(update, kernels)
     _, average = by_hand(starts, gradients, [0.1] * 30, momentum=lambda t: min(0.75, (1 + t) / (10 + t)))
@@ -347,9 +418,19 @@ def test_rate_updates_and_average_are_right_under_every_precision(policy, precis
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
     model.optimizer.build(model.trainable_variables)
     seen, rates = [], []
-    weights = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(values(model.trainable_variables)))
-    rate = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rates.append(float(model.optimizer.learning_rate)))
-    model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(4), epochs=3, verbose=0, shuffle=False, callbacks=[weights, rate])
+    weights = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(values(model.trainable_variables))
+    )
+    rate = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    model.fit(
+        tf.data.Dataset.from_tensor_slices((x, y)).batch(4),
+        epochs=3,
+        verbose=0,
+        shuffle=False,
+        callbacks=[weights, rate],
+    )
     assert rates == pytest.approx([0.1, 0.05, 0], abs=1e-7) and int(model.optimizer.iterations) == 6
     assert all(all(map(np.array_equal, before, after)) for before, after in zip(seen[1:-1:2], seen[2::2], strict=True))
     average = seen[1]
@@ -370,7 +451,9 @@ def test_a_step_that_overflows_float16_changes_nothing(policy):
     model.train_on_batch(good, np.zeros((2, 1)))
     before = values([*model.trainable_variables, *model.optimizer.inner_optimizer.variables])
     model.train_on_batch(bad, np.zeros((2, 1)))
-    assert all(map(np.array_equal, values([*model.trainable_variables, *model.optimizer.inner_optimizer.variables]), before))
+    assert all(
+        map(np.array_equal, values([*model.trainable_variables, *model.optimizer.inner_optimizer.variables]), before)
+    )
     model.train_on_batch(good, np.zeros((2, 1)))
     assert int(model.optimizer.iterations) == 1
 
@@ -379,7 +462,9 @@ def test_a_step_that_overflows_float16_changes_nothing(policy):
 
 
 def test_an_optimiser_survives_its_configuration():
-    config = Training(accumulate=2, clip_norm=1.0, layer_decay=0.5, ema_decay=0.7, ema_warmup=True, weight_decay=0.2, warmup_epochs=1)
+    config = Training(
+        accumulate=2, clip_norm=1.0, layer_decay=0.5, ema_decay=0.7, ema_warmup=True, weight_decay=0.2, warmup_epochs=1
+    )
     optimizer = build_optimizer(config, 2, ["kernel"])
     again = keras.optimizers.deserialize(json.loads(json.dumps(keras.optimizers.serialize(optimizer))))
     assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config()

@@ -41,7 +41,9 @@ def test_an_older_reading_of_mmls_v1_is_refused(begun: Callable) -> None:
     path, found = begun("mmls_v1")
     assert found["reading"] == 2 and Run.open(path).fingerprint == found
     rewrite(path, {key: value for key, value in found.items() if key != "reading"})
-    with pytest.raises(InputError, match=r"runs/mmls_v1 .*reading 1 of mmls_v1.*slope and thermal.*Train it again.*marsls-keras 0\.1"):
+    with pytest.raises(
+        InputError, match=r"runs/mmls_v1 .*reading 1 of mmls_v1.*slope and thermal.*Train it again.*marsls-keras 0\.1"
+    ):
         Run.open(path)
     rewrite(path, found | {"reading": 3})
     with pytest.raises(InputError, match=r"reading 3 of mmls_v1.*has reading 2.*install the version that trained it"):

@@ -17,7 +17,9 @@ def rates(steps: int, accumulate: int = 1, factor: float = 1.0, **settings) -> n
 
 def test_linear_warm_up_then_cosine_to_zero():
     batch = np.arange(60)
-    expected = np.where(batch < 10, 0.01 * (batch + 1) / 10, 0.005 * (1 + np.cos(np.pi * np.minimum(batch - 10, 40) / 40)))
+    expected = np.where(
+        batch < 10, 0.01 * (batch + 1) / 10, 0.005 * (1 + np.cos(np.pi * np.minimum(batch - 10, 40) / 40))
+    )
     assert rates(5, epochs=10, warmup_epochs=2) == pytest.approx(expected, rel=1e-5, abs=1e-9)
     assert expected[[0, 4, 10, 30, 50]] == pytest.approx([0.001, 0.005, 0.01, 0.005, 0])
 
@@ -27,7 +29,9 @@ def test_without_warm_up_the_first_update_has_the_full_rate():
 
 
 def test_a_warm_up_of_part_of_an_epoch():
-    assert rates(8, epochs=2, warmup_epochs=0.5)[[0, 1, 3, 4, 10]] == pytest.approx([0.0025, 0.005, 0.01, 0.01, 0.005], rel=1e-5)
+    assert rates(8, epochs=2, warmup_epochs=0.5)[[0, 1, 3, 4, 10]] == pytest.approx(
+        [0.0025, 0.005, 0.01, 0.01, 0.005], rel=1e-5
+    )
 
 
 def test_constant():
@@ -50,7 +54,9 @@ def test_exponential_decay_is_that_of_mars_ls_net():
     assert len(np.unique(found[:3000])) == 1000 and (found[:3000].reshape(1000, 3) == found[:3000:3, None]).all()
 
 
-@pytest.mark.parametrize("schedule", [{"name": "step", "every": 2, "factor": 0.1}, {"name": "exponential", "rate": 0.2}])
+@pytest.mark.parametrize(
+    "schedule", [{"name": "step", "every": 2, "factor": 0.1}, {"name": "exponential", "rate": 0.2}]
+)
 def test_epochs_are_counted_from_the_end_of_the_warm_up(schedule):
     with_warmup = rates(4, epochs=9, warmup_epochs=3, schedule=schedule)
     without = rates(4, epochs=6, warmup_epochs=0, schedule=schedule)
@@ -58,7 +64,9 @@ def test_epochs_are_counted_from_the_end_of_the_warm_up(schedule):
     assert (with_warmup[12:] == without).all()
 
 
-@pytest.mark.parametrize("schedule", [{"name": "cosine"}, {"name": "step", "every": 2}, {"name": "exponential"}, {"name": "constant"}])
+@pytest.mark.parametrize(
+    "schedule", [{"name": "cosine"}, {"name": "step", "every": 2}, {"name": "exponential"}, {"name": "constant"}]
+)
 @pytest.mark.parametrize("steps", [6, 5])
 def test_an_update_of_several_batches_has_the_rate_of_its_first(schedule, steps):
     alone = rates(steps, epochs=6, warmup_epochs=2, schedule=schedule)
@@ -76,9 +84,13 @@ def test_a_factor_multiplies_every_rate():
 
 
 def test_a_rate_changes_at_the_very_batch_also_after_millions_of_them():
-    schedule = build_schedule(Training(epochs=100, warmup_epochs=0, schedule={"name": "step", "every": 1, "factor": 0.5}), 479_001)
+    schedule = build_schedule(
+        Training(epochs=100, warmup_epochs=0, schedule={"name": "step", "every": 1, "factor": 0.5}), 479_001
+    )
     for epoch in (1, 7, 31):
-        before, after = keras.ops.convert_to_numpy(schedule(keras.Variable([epoch * 479_001 - 1, epoch * 479_001], dtype="int")))
+        before, after = keras.ops.convert_to_numpy(
+            schedule(keras.Variable([epoch * 479_001 - 1, epoch * 479_001], dtype="int"))
+        )
         assert before == 2 * after == np.float32(1e-3) * 0.5 ** (epoch - 1)
 
 

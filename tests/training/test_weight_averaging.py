@@ -28,7 +28,11 @@ def same(variables, expected) -> bool:
 def network() -> keras.Model:
     """Normalisation, convolution, normalisation, dropout; every variable drawn at random."""
     steps = [layers.BatchNormalization(momentum=0.9, name="first"), layers.Conv2D(3, 1, name="point")]
-    steps += [layers.BatchNormalization(name="second"), layers.Dropout(0.5), layers.Conv2D(1, 1, name="logits", dtype="float32")]
+    steps += [
+        layers.BatchNormalization(name="second"),
+        layers.Dropout(0.5),
+        layers.Conv2D(1, 1, name="logits", dtype="float32"),
+    ]
     model = keras.Sequential([keras.Input((None, None, 2)), *steps])
     rng = np.random.default_rng(3)
     for variable in model.weights:
@@ -51,7 +55,11 @@ def test_averaged_weights_are_lent_and_returned(policy, precision):
     averages = [v for v in model.optimizer.variables if v.path.endswith("average")]
     for variable in [*model.variables, *averages]:
         variable.assign(rng.uniform(0.5, 1, variable.shape))
-    before, statistics, mean = values(model.trainable_variables), values(model.non_trainable_variables), values(averages)
+    before, statistics, mean = (
+        values(model.trainable_variables),
+        values(model.non_trainable_variables),
+        values(averages),
+    )
     assert len(mean) == len(before) and not any(np.array_equal(a, b) for a, b in zip(mean, before, strict=True))
     with averaged_weights(model):
         assert same(model.trainable_variables, mean) and same(model.non_trainable_variables, statistics)
@@ -72,12 +80,18 @@ def test_the_mean_is_that_of_the_weights_that_were_added():
     own = values(model.variables)
     with mean.lent(model, batches()):
         for variable, parts in zip(model.trainable_variables, zip(*added, strict=True), strict=True):
-            assert keras.ops.convert_to_numpy(variable) == pytest.approx(np.mean(np.float64(parts), 0), rel=1e-5, abs=1e-6)
-        assert not same([model.get_layer("first").moving_mean, model.get_layer("second").moving_variance], own[2:3] + own[-1:])
+            assert keras.ops.convert_to_numpy(variable) == pytest.approx(
+                np.mean(np.float64(parts), 0), rel=1e-5, abs=1e-6
+            )
+        assert not same(
+            [model.get_layer("first").moving_mean, model.get_layer("second").moving_variance], own[2:3] + own[-1:]
+        )
     assert mean.count == 3 and same(model.variables, own)
 
 
-@pytest.mark.parametrize("sizes", [(2, 2, 2), (4, 4, 1)])  # each image counts alike, however many there are in its batch
+@pytest.mark.parametrize(
+    "sizes", [(2, 2, 2), (4, 4, 1)]
+)  # each image counts alike, however many there are in its batch
 @pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
 def test_statistics_are_the_mean_of_those_of_the_batches(policy, precision, tolerance, sizes):
     policy(precision)

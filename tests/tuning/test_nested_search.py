@@ -83,13 +83,21 @@ def by_hand(oof: OutOfFold, decision: dict) -> np.ndarray:
     for run, weight in decision["weights"].items():
         for view in views:
             values = oof.probabilities[run][view].astype(np.float64)
-            total += weight / len(views) * (logit(np.clip(values, 2**-11, 1 - 2**-11)) if decision["averaging"] == "logit" else values)
+            total += (
+                weight
+                / len(views)
+                * (logit(np.clip(values, 2**-11, 1 - 2**-11)) if decision["averaging"] == "logit" else values)
+            )
     probability = expit(total) if decision["averaging"] == "logit" else total
-    above = probability >= decision["threshold"] - 1e-6  # sums in single precision may lie below a threshold that they equal
+    above = (
+        probability >= decision["threshold"] - 1e-6
+    )  # sums in single precision may lie below a threshold that they equal
     return np.stack([by_scikit_image(mask, decision["min_area"], decision["max_hole"]) for mask in above])
 
 
-def jackknife(truth: np.ndarray, after: np.ndarray, before: np.ndarray | None, blocks: np.ndarray) -> tuple[float, float]:
+def jackknife(
+    truth: np.ndarray, after: np.ndarray, before: np.ndarray | None, blocks: np.ndarray
+) -> tuple[float, float]:
     """Return the 95 % interval of the mIoU of masks, or of its gain over others, with SciPy's t and without one block after the other."""
     names = np.unique(blocks)
     several = [after] if before is None else [after, before]
@@ -119,13 +127,18 @@ def test_threshold_and_views_are_those_of_brute_force(seed, folds):
     def best(elements, chosen):
         if "threshold" in elements:
             return brute_force(oof, sets if "views" in elements else ("identity",), chosen)[:2]
-        of = {name: miou(truth[chosen], predict(oof, name, 0.5, chosen)) for name in (sets if "views" in elements else ("identity",))}
+        of = {
+            name: miou(truth[chosen], predict(oof, name, 0.5, chosen))
+            for name in (sets if "views" in elements else ("identity",))
+        }
         return max(of, key=of.get), 0.5
 
     def nested(elements):
         masks = np.zeros(truth.shape, bool)
         for fold in range(folds):
-            masks[oof.folds == fold] = predict(oof, *best(elements, np.flatnonzero(oof.folds != fold)), oof.folds == fold)
+            masks[oof.folds == fold] = predict(
+                oof, *best(elements, np.flatnonzero(oof.folds != fold)), oof.folds == fold
+            )
         return masks
 
     kept, halves = (), search.tables.all_halves
@@ -182,7 +195,10 @@ def test_what_was_planted_is_found(planted_decision):
     for element in ("min_area", "max_hole"):
         assert rows[element]["gain"]["interval"][0] > 0
         assert rows[element]["value"] == decision[element]
-    assert decision["gain"]["interval"][0] > 0 and decision["nested"]["scores"]["miou"] > decision["baseline"]["scores"]["miou"] + 0.05
+    assert (
+        decision["gain"]["interval"][0] > 0
+        and decision["nested"]["scores"]["miou"] > decision["baseline"]["scores"]["miou"] + 0.05
+    )
     text = Decision.from_json(decision).describe()
     assert "components below" in text and "weights run" in text
 
@@ -214,7 +230,9 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
     search = NestedSearch(CountTables(oof), ("identity",), 1)
     counts = search.nested(("max_hole", "min_area"), search.tables.all_halves)
-    counts = Counts(counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0)  # each tile is a block of its own here
+    counts = Counts(
+        counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0
+    )  # each tile is a block of its own here
     tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in HOLES for area in AREAS}
     chosen = set()
     for fold in range(folds):
@@ -233,11 +251,17 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     masks = np.stack([predict(oof, "identity", 0.5, i) for i in range(side * side)])
     for fold in range(folds):  # one fold's tiles are alone, each at a distance from the next
         own = np.array(held_by) == fold
-        index, found = CountTables(isolated).per_tile(Decision(min_area=9, across_borders=True), [2 * fold, 2 * fold + 1])
+        index, found = CountTables(isolated).per_tile(
+            Decision(min_area=9, across_borders=True), [2 * fold, 2 * fold + 1]
+        )
         expected = by_hand_apart(masks[own], [refs[i].cell for i in np.flatnonzero(own)], 9)
-        assert np.array_equal(index, np.flatnonzero(own)) and np.array_equal(found.tp, (expected & cut(truth)[own]).sum((1, 2)))
+        assert np.array_equal(index, np.flatnonzero(own)) and np.array_equal(
+            found.tp, (expected & cut(truth)[own]).sum((1, 2))
+        )
     alone = NestedSearch(
-        CountTables(replace(oof, tiles=replace(oof.tiles, refs=tuple(replace(ref, cell=None) for ref in refs)))), ("identity",), 1
+        CountTables(replace(oof, tiles=replace(oof.tiles, refs=tuple(replace(ref, cell=None) for ref in refs)))),
+        ("identity",),
+        1,
     )
     other = alone.nested(("max_hole", "min_area"), alone.tables.all_halves)
     assert not np.array_equal(other.tp[alone.tables.part], counts.tp)  # borders make a difference here
@@ -252,7 +276,11 @@ def test_the_figures_are_those_of_the_masks(planted_decision):
         index = oof.folds == row["fold"]
         nested[index] = by_hand(oof, row)[index]
         assert row["miou"] == pytest.approx(miou(truth[index] == 1, nested[index]), abs=1e-4)
-    for part, masks in (("nested", nested), ("tuned", by_hand(oof, decision)), ("baseline", by_hand(oof, decision["baseline"]))):
+    for part, masks in (
+        ("nested", nested),
+        ("tuned", by_hand(oof, decision)),
+        ("baseline", by_hand(oof, decision["baseline"])),
+    ):
         expected = scores(truth, masks)
         assert {name: decision[part]["scores"][name] for name in expected} == pytest.approx(expected, abs=1e-4), part
     gain = miou(truth == 1, nested) - miou(truth == 1, by_hand(oof, decision["baseline"]))
@@ -305,21 +333,34 @@ def test_optuna_suggests_weights_where_there_are_too_many_to_try():
     assert chosen == NestedSearch(CountTables(oof), ("identity",), trials=30).choose(
         ("threshold", "weights"), search.tables.all_halves
     )  # seeded
-    equal, best = (search.tables.per_part(choice, search.tables.all_halves)[1].pooled().scores()["miou"] for choice in (Decision(), chosen))
-    assert chosen.run_weights["run"] >= 0.5 and sum(chosen.run_weights.values()) == pytest.approx(1) and best > equal + 0.1
+    equal, best = (
+        search.tables.per_part(choice, search.tables.all_halves)[1].pooled().scores()["miou"]
+        for choice in (Decision(), chosen)
+    )
+    assert (
+        chosen.run_weights["run"] >= 0.5 and sum(chosen.run_weights.values()) == pytest.approx(1) and best > equal + 0.1
+    )
 
 
 def test_weightsin_tenths():
     assert sorted(list(simplex(2))) == [(k / 10, (10 - k) / 10) for k in range(11)]
     assert len(set(list(simplex(3)))) == 66 and all(sum(weights) == pytest.approx(1) for weights in list(simplex(3)))
-    assert in_tenths([1, 1, 1]) == (0.4, 0.3, 0.3) and in_tenths([0, 7]) == (0.0, 1.0) and in_tenths([0, 0]) == (0.5, 0.5)
+    assert (
+        in_tenths([1, 1, 1]) == (0.4, 0.3, 0.3) and in_tenths([0, 7]) == (0.0, 1.0) and in_tenths([0, 0]) == (0.5, 0.5)
+    )
     assert set(in_tenths([3, 9, 7]) for _ in range(3)) <= set(list(simplex(3)))
 
 
 def test_elements_without_a_choice_are_not_offered():
     oof = made_up(0)
     assert [row["element"] for row in decide(oof, ("identity",))["elements"]] == ["threshold", "min_area", "max_hole"]
-    assert [row["element"] for row in decide(oof, ("d4",))["elements"]] == ["threshold", "views", "averaging", "min_area", "max_hole"]
+    assert [row["element"] for row in decide(oof, ("d4",))["elements"]] == [
+        "threshold",
+        "views",
+        "averaging",
+        "min_area",
+        "max_hole",
+    ]
     offered = [row["element"] for row in decide(planted(tiles=4), ("identity", "identity"))["elements"]]
     assert offered == ["threshold", "weights", "averaging", "min_area", "max_hole"]
 
@@ -339,7 +380,9 @@ def test_what_the_decision_holds():
     assert json.loads(json.dumps(decision)) == decision
     assert set(Decision().to_values()) < set(decision) and decision["weights"] == {"run": 1.0}
     assert (
-        decision["runs"] == ["run"] and decision["members"] == {"run": dict.fromkeys("012", "ab" * 32)} and decision["folds"] == [0, 1, 2]
+        decision["runs"] == ["run"]
+        and decision["members"] == {"run": dict.fromkeys("012", "ab" * 32)}
+        and decision["folds"] == [0, 1, 2]
     )
     assert list(decision["view_sets"]) == list(SETS)
     assert (decision["baseline"]["views"], decision["baseline"]["threshold"]) == ("identity", 0.5)
@@ -365,9 +408,13 @@ def test_intervals_are_those_of_blocks_left_out():
     assert decision["nested"]["interval"] == pytest.approx(jackknife(truth, nested, None, blocks), abs=1e-9)
     assert decision["gain"]["interval"] == pytest.approx(jackknife(truth, nested, plain, blocks), abs=1e-9)
     # One block alone tells nothing about others: no interval, and nothing is kept.
-    alone = decide(out_of_fold(oof.tiles.masks, oof.probabilities["run"], oof.folds.tolist(), ["b"] * 12), ("identity",))
+    alone = decide(
+        out_of_fold(oof.tiles.masks, oof.probabilities["run"], oof.folds.tolist(), ["b"] * 12), ("identity",)
+    )
     assert [alone[part]["interval"] for part in ("baseline", "nested", "tuned", "gain", "expected")] == [None] * 5
-    assert not any(row["kept"] for row in alone["elements"]) and all(row["gain"]["interval"] is None for row in alone["elements"])
+    assert not any(row["kept"] for row in alone["elements"]) and all(
+        row["gain"]["interval"] is None for row in alone["elements"]
+    )
     assert (alone["threshold"], alone["gain"]["miou"]) == (0.5, 0)
 
 
@@ -407,7 +454,8 @@ def test_on_noise_the_nested_figure_does_not_flatter():
 def test_the_plain_decision_is_kept_where_tuning_does_not_help():
     rng = np.random.default_rng(0)
     masks = (rng.random((4, 8, 8)) < 0.5).astype(np.uint8)
-    # In fold 0 the truth begins at 0.35, in fold 1 at 0.65: what is best in one is wrong in the other, and 0.5 is right in neither.
+    # In fold 0 the truth begins at 0.35, in fold 1 at 0.65: what is best in one is wrong in the other, and 0.5 is right
+    # in neither.
     edges = np.array([0.35, 0.35, 0.65, 0.65])[:, None, None]
     view = np.where(masks == 1, edges + 0.05, edges - 0.05) + rng.uniform(-0.02, 0.02, masks.shape)
     decision = decide(out_of_fold(masks, {"identity": view}, [0, 0, 1, 1]), ("identity",))
@@ -430,16 +478,24 @@ def test_the_tuned_decision_is_taken_where_it_helps():
     assert decision["gain"]["miou"] > 0.2 and decision["gain"]["interval"][0] > 0
     kept = {row["element"]: row["value"] for row in decision["elements"] if row["kept"]}
     assert {"threshold", "views"} <= set(kept) and "biased upward" in decision["bias"]
-    assert all(value == decision[element] for element, value in kept.items())  # one threshold, chosen anew with the views
-    assert decision["expected"]["scores"] == decision["nested"]["scores"] and decision["expected"]["scores"]["miou"] > 0.95
+    assert all(
+        value == decision[element] for element, value in kept.items()
+    )  # one threshold, chosen anew with the views
+    assert (
+        decision["expected"]["scores"] == decision["nested"]["scores"] and decision["expected"]["scores"]["miou"] > 0.95
+    )
 
 
 def test_one_fold_cannot_be_nested():
     oof = planted(folds=1)
     decision = decide(oof, ("identity",))
     assert decision["nested"] is None and decision["gain"] is None and decision["folds"] == [0]
-    assert decision["min_area"] and {"weights", "min_area"} <= {row["element"] for row in decision["elements"] if row["kept"]}
-    assert decision["tuned"]["scores"]["miou"] == pytest.approx(miou(oof.tiles.masks == 1, by_hand(oof, decision)), abs=1e-4)
+    assert decision["min_area"] and {"weights", "min_area"} <= {
+        row["element"] for row in decision["elements"] if row["kept"]
+    }
+    assert decision["tuned"]["scores"]["miou"] == pytest.approx(
+        miou(oof.tiles.masks == 1, by_hand(oof, decision)), abs=1e-4
+    )
     # The tuned figure is optimistic; what is expected is that of the plain decision.
     assert decision["expected"]["scores"] == decision["baseline"]["scores"] != decision["tuned"]["scores"]
 
@@ -477,7 +533,10 @@ def test_a_threshold_near_one_is_found_where_the_probabilities_call_for_it():
     probability[:, 0, 0], masks[:, 0, 0] = low, 0
     probability[:, 0, 1], masks[:, 0, 1] = high, 1
     decision = decide(out_of_fold(masks, {"identity": probability}, [i % 3 for i in range(9)]), ["identity"])
-    assert decision["threshold"] == 0.95 and decision["nested"]["scores"]["miou"] == 1 > decision["baseline"]["scores"]["miou"]
+    assert (
+        decision["threshold"] == 0.95
+        and decision["nested"]["scores"]["miou"] == 1 > decision["baseline"]["scores"]["miou"]
+    )
     assert [fold["threshold"] for fold in decision["nested"]["per_fold"]] == [0.95] * 3
     assert [row["element"] for row in decision["elements"] if row["kept"]] == ["threshold"]  # nothing is left to gain
 
@@ -497,7 +556,10 @@ def fake_run(folder: Path, name: str, digests: dict[int, str]) -> Run:
 
 def test_a_decision_about_other_weights_is_refused(tmp_path):
     a, b = fake_run(tmp_path, "a", {0: "aa", 1: "ab"}), fake_run(tmp_path, "b", {0: "ba", 1: "bb"})
-    assert decision_path([a]) == tmp_path / "a" / "decision.json" and decision_path([a, b]) == tmp_path / "a+b" / "decision.json"
+    assert (
+        decision_path([a]) == tmp_path / "a" / "decision.json"
+        and decision_path([a, b]) == tmp_path / "a+b" / "decision.json"
+    )
     assert read_decision([a], [0, 1]) is read_decision([a, b], [0]) is None
 
     def decided(runs, digests):
@@ -511,12 +573,18 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
     decision = decided([a], {"a": {"0": "aa", "1": "ab"}})
     assert read_decision([a], [0, 1]).to_json() == decision
     # It was written before there was more to decide.
-    assert (decision["weights"], decision["averaging"], decision["min_area"], decision["max_hole"]) == (None, "probability", 0, 0)
+    assert (decision["weights"], decision["averaging"], decision["min_area"], decision["max_hole"]) == (
+        None,
+        "probability",
+        0,
+        0,
+    )
     decision = decided([a], {"a": {"0": "aa"}})  # fold 1 came later, fold 0 is as it was
     assert read_decision([a], [0, 1]).to_json() == decision
     decided([a], {"a": {"0": "0d", "1": "0d"}})
     with pytest.raises(
-        DecisionError, match=r"a/decision\.json was taken before fold 0, 1 of run a was trained anew\. Run marsls tune again"
+        DecisionError,
+        match=r"a/decision\.json was taken before fold 0, 1 of run a was trained anew\. Run marsls tune again",
     ):
         read_decision([a], [0, 1])
     decision = decided([a], {"a": {"0": "aa", "1": "0d"}})

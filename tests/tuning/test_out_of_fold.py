@@ -57,7 +57,10 @@ def exchange_weights(run: Run) -> None:
     weights = [(folder / "best.weights.h5").read_bytes() for folder in folders]
     for folder, other in zip(folders, weights[::-1], strict=True):
         (folder / "best.weights.h5").write_bytes(other)
-        edit(folder / "metrics.json", lambda metrics, folder=folder: metrics.update(weights_sha256=sha256(folder / "best.weights.h5")))
+        edit(
+            folder / "metrics.json",
+            lambda metrics, folder=folder: metrics.update(weights_sha256=sha256(folder / "best.weights.h5")),
+        )
 
 
 def test_the_pool_is_read_in_the_order_of_the_splits(tiny_run, run, tiles):
@@ -78,7 +81,10 @@ def test_every_tile_is_predicted_once_by_the_fold_that_held_it_out(run, tiles, m
     assert oof.members == {"tiny": {str(fold): sha256(run.fold_path(fold) / "best.weights.h5") for fold in (0, 1)}}
     for fold in (0, 1):
         held_out = np.flatnonzero(oof.folds == fold)
-        own, other = (list(predict_views(members[k], tiles.images[held_out], list(oof.probabilities["tiny"]))) for k in (fold, 1 - fold))
+        own, other = (
+            list(predict_views(members[k], tiles.images[held_out], list(oof.probabilities["tiny"])))
+            for k in (fold, 1 - fold)
+        )
         for found, expected, wrong in zip(oof.probabilities["tiny"].values(), own, other, strict=True):
             assert found.dtype == np.float16
             assert np.abs(found[held_out] - expected.probability).max() < HALF
@@ -91,14 +97,16 @@ def test_views_are_computed_once(fresh, tiles, caplog):
     views = ["identity", "horizontal_flip", "rot270"]
     second = collect([fresh], tiles, views)
     assert caplog.messages == [
-        f"Predicting {n} tiles of fold {fold} of run tiny in 2 view(s) …" for fold, n in enumerate(np.bincount(first.folds))
+        f"Predicting {n} tiles of fold {fold} of run tiny in 2 view(s) …"
+        for fold, n in enumerate(np.bincount(first.folds))
     ]
     kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()}
     caplog.clear()
     third = collect([fresh], tiles, views)
     assert (
         caplog.messages == []
-        and {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()} == kept
+        and {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in fresh.path.rglob("*") if path.is_file()}
+        == kept
     )
     for view in views:
         assert np.array_equal(second.probabilities["tiny"][view], third.probabilities["tiny"][view])
@@ -132,20 +140,29 @@ def test_predictions_of_earlier_weights_are_not_taken_for_those_of_new_ones(fres
         exchanged = replace(members[1 - fold], normalizer=members[fold].normalizer)
         (expected,) = predict_views(exchanged, tiles.images[index], ["identity"])
         assert np.abs(after.probabilities["tiny"]["identity"][index] - expected.probability).max() < HALF
-        assert np.abs(after.probabilities["tiny"]["identity"][index] - before.probabilities["tiny"]["identity"][index]).max() > 0.01
+        assert (
+            np.abs(
+                after.probabilities["tiny"]["identity"][index] - before.probabilities["tiny"]["identity"][index]
+            ).max()
+            > 0.01
+        )
 
 
 def test_some_folds_only(fresh, tiles):
     everything = collect([fresh], tiles, ["identity"])
     shutil.rmtree(fresh.fold_path(1))
     with pytest.raises(
-        InputError, match="Run tiny is not complete:\n  - fold 1 is missing: .*\nTo use only what is there, say so: --folds 0"
+        InputError,
+        match="Run tiny is not complete:\n  - fold 1 is missing: .*\nTo use only what is there, say so: --folds 0",
     ):
         collect([fresh], tiles, ["identity"])
     part, index = collect([fresh], tiles, ["identity"], [0]), np.flatnonzero(everything.folds == 0)
     assert 0 < len(index) < 20 and part.folds.tolist() == [0] * len(index)
     assert [ref.id for ref in part.tiles.refs] == [everything.tiles.refs[i].id for i in index]
-    assert np.array_equal(part.tiles.masks, everything.tiles.masks[index]) and part.blocks.tolist() == everything.blocks[index].tolist()
+    assert (
+        np.array_equal(part.tiles.masks, everything.tiles.masks[index])
+        and part.blocks.tolist() == everything.blocks[index].tolist()
+    )
     assert np.array_equal(part.probabilities["tiny"]["identity"], everything.probabilities["tiny"]["identity"][index])
     assert list(part.members["tiny"]) == ["0"]
 
@@ -155,11 +172,17 @@ def test_several_runs_are_kept_apart_and_averaged_on_demand(fresh, tiles):
     other = Run.open(fresh.path.with_name("other"))
     exchange_weights(other)
     one, two, both = (collect(runs, tiles, ["identity", "rot180"]) for runs in ([fresh], [other], [fresh, other]))
-    assert list(both.members) == ["tiny", "other"] and both.members["other"] == two.members["other"] != both.members["tiny"]
+    assert (
+        list(both.members) == ["tiny", "other"]
+        and both.members["other"] == two.members["other"] != both.members["tiny"]
+    )
     for view in ("identity", "rot180"):
         assert np.array_equal(both.probabilities["tiny"][view], one.probabilities["tiny"][view])
         assert np.array_equal(both.probabilities["other"][view], two.probabilities["other"][view])
-    first, second = one.probabilities["tiny"]["identity"].astype(np.float64), two.probabilities["other"]["identity"].astype(np.float64)
+    first, second = (
+        one.probabilities["tiny"]["identity"].astype(np.float64),
+        two.probabilities["other"]["identity"].astype(np.float64),
+    )
     assert np.abs(first - second).max() > 0.01
     assert np.abs(both.probability("identity") - (first + second) / 2).max() < 1e-6
     assert np.abs(both.probability("identity", {"tiny": 0.3, "other": 0.7}) - (0.3 * first + 0.7 * second)).max() < 1e-6
@@ -176,28 +199,36 @@ def test_runs_with_other_folds_are_refused(fresh, tiles):
 
     edit(fresh.path.with_name("other") / "splits.json", move)
     other = Run.open(fresh.path.with_name("other"))
-    with pytest.raises(InputError, match="Runs tiny and other have different folds or tiles, so their predictions cannot be averaged"):
+    with pytest.raises(
+        InputError, match="Runs tiny and other have different folds or tiles, so their predictions cannot be averaged"
+    ):
         collect([fresh, other], tiles, ["identity"])
 
 
 def test_the_mean_over_a_set_of_views(tiles):
     rng = np.random.default_rng(0)
     views = {name: rng.random((20, 32, 32), dtype=np.float32) for name in VIEW_SETS["d4"]}
-    oof = OutOfFold(tiles, np.zeros(20, int), np.arange(20), {"one": {k: v.astype(np.float16) for k, v in views.items()}}, {})
+    oof = OutOfFold(
+        tiles, np.zeros(20, int), np.arange(20), {"one": {k: v.astype(np.float16) for k, v in views.items()}}, {}
+    )
     for name, members in ((name, VIEW_SETS[name]) for name in ("identity", "flips", "paper", "rotations", "d4")):
         each = np.stack([oof.probabilities["one"][view].astype(np.float64) for view in members])
         assert oof.probability(name).dtype == np.float32 and np.abs(oof.probability(name) - each.mean(0)).max() < 1e-6
         # Half precision knows nothing closer to 0 or 1 than about 0.0005, so logits end there.
         expected = expit(logit(np.clip(each, 2**-11, 1 - 2**-11)).mean(0))
         assert np.abs(oof.probability(name, averaging="logit") - expected).max() < 1e-5
-    assert np.array_equal(oof.probabilities["one"]["identity"], views["identity"].astype(np.float16))  # not summed in place
+    assert np.array_equal(
+        oof.probabilities["one"]["identity"], views["identity"].astype(np.float16)
+    )  # not summed in place
 
 
 def test_data_that_were_moved_are_asked_for(tiny_run, fresh, tiles, tmp_path):
     gone = tmp_path / "gone"
     edit(fresh.path / "fingerprint.json", lambda value: value.update(data_root=str(gone)))
     moved = Run.open(fresh.path)
-    with pytest.raises(InputError, match=f"The data of run tiny are no longer in {gone}. Say where they are with --data"):
+    with pytest.raises(
+        InputError, match=f"The data of run tiny are no longer in {gone}. Say where they are with --data"
+    ):
         pool_tiles(moved)
     found = pool_tiles(moved, tiny_run.data)
     assert found.hashes == tiles.hashes and np.array_equal(found.images, tiles.images)
@@ -219,7 +250,10 @@ def test_a_changed_pixel_is_seen(run, data, write_image):
     image = tifffile.imread(path)
     image[17, 3, 5] = np.nextafter(image[17, 3, 5], np.float32(1))
     write_image(path, image)
-    with pytest.raises(InputError, match=f"The data in {data} are not those that run tiny was trained on: pixels or masks of some tiles"):
+    with pytest.raises(
+        InputError,
+        match=f"The data in {data} are not those that run tiny was trained on: pixels or masks of some tiles",
+    ):
         pool_tiles(run, data)
 
 
@@ -228,7 +262,9 @@ def test_a_changed_mask_is_seen(run, data, write_mask):
     mask = tifffile.imread(path)
     mask[0, 0] ^= 1
     write_mask(path, mask)
-    with pytest.raises(InputError, match="are not those that run tiny was trained on: pixels or masks of some tiles have changed"):
+    with pytest.raises(
+        InputError, match="are not those that run tiny was trained on: pixels or masks of some tiles have changed"
+    ):
         pool_tiles(run, data)
 
 

@@ -23,7 +23,9 @@ AUGMENTATIONS: dict[str, Callable[[Augmentation, Sequence[str], Sequence[float]]
 """The transforms in the order in which they are applied, by name; each is built from configuration, names of bands, and
 units as `Augment` takes them."""
 
-_STREAMS = {name: number for number, name in enumerate(("mosaic", "cutmix", "geometric", "photometric", "channel_dropout"))}
+_STREAMS = {
+    name: number for number, name in enumerate(("mosaic", "cutmix", "geometric", "photometric", "channel_dropout"))
+}
 """Streams that were once numbered by position; they stay, so that a training that goes on draws as before."""
 
 
@@ -65,7 +67,9 @@ class Augment:
         built = {name: build(config, bands, units) for name, build in AUGMENTATIONS.items()}
         self._transforms = [(stream(name), transform) for name, transform in built.items() if transform.active]
 
-    def __call__(self, image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def __call__(
+        self, image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Change a batch.
 
         Args:
@@ -83,7 +87,9 @@ class Augment:
         tiles = tf.shape(image)[0]
         _, height, width, _ = image.shape
         fold_in = tf.random.experimental.stateless_fold_in
-        draws = tuple(transform.draw(tiles, height, width, fold_in(seed, number)) for number, transform in self._transforms)
+        draws = tuple(
+            transform.draw(tiles, height, width, fold_in(seed, number)) for number, transform in self._transforms
+        )
 
         def changed(arguments: tuple) -> Sample:
             position, draws = arguments
@@ -92,7 +98,8 @@ class Augment:
                 tile = transform(tile, drawn, batch)
             return tile
 
-        # Tile by tile, so that what lies in between stays in the processor's cache; tf.data makes several batches side by side.
+        # Tile by tile, so that what lies in between stays in the processor's cache; tf.data makes several batches side
+        # by side.
         signature = tuple(tf.TensorSpec(values.shape[1:]) for values in batch)
         result = tf.map_fn(changed, (tf.range(tiles), draws), fn_output_signature=signature, parallel_iterations=2)
         return tuple(tf.ensure_shape(new, old.shape) for new, old in zip(result, batch, strict=True))

@@ -50,7 +50,11 @@ class Geometric:
         """
         seed, fields = tf.unstack(tf.random.experimental.stateless_split(seed))
         affine, crop, elastic, *u = tf.unstack(tf.random.stateless_uniform((11, number), seed))
-        affine, crop, elastic = affine < self._affine.probability, crop < self._crop.probability, elastic < self._elastic.probability
+        affine, crop, elastic = (
+            affine < self._affine.probability,
+            crop < self._crop.probability,
+            elastic < self._elastic.probability,
+        )
         turn, shift = math.radians(self._affine.rotation), self._affine.shift
         matrix = affine_matrix(
             tf.where(affine, between(self._affine.scale, u[0]), 1.0),
@@ -94,7 +98,9 @@ class Geometric:
         return self._turn(image, _turn(matrix)) if self._directions.vectors else image, mask, weight
 
 
-def affine_matrix(scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def affine_matrix(
+    scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right: tf.Tensor, height: int, width: int
+) -> tf.Tensor:
     """Return matrices that show the tile scaled, then turned about its centre, then shifted.
 
     Args:
@@ -120,7 +126,9 @@ def affine_matrix(scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right:
     return tf.concat([turn, centre[:, None] - turn @ moved[..., None]], -1)
 
 
-def crop_matrix(tall: tf.Tensor, wide: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def crop_matrix(
+    tall: tf.Tensor, wide: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: int, width: int
+) -> tf.Tensor:
     """Return matrices that enlarge a part of the tile to its full size.
 
     Args:
@@ -179,7 +187,8 @@ def smooth_field(height: int, width: int, amplitude: float, distance: float, see
 
 def _smoothing(size: int, distance: float) -> np.ndarray:
     """Return the weights that smooth independent numbers: float32 (size, nodes), squares of a row adding up to 1."""
-    # White noise after a Gaussian of deviation s has the correlation exp(-r² / 4s²). Numbers s apart are as good as one a pixel.
+    # White noise after a Gaussian of deviation s has the correlation exp(-r² / 4s²). Numbers s apart are as good as one
+    # a pixel.
     deviation = distance / 2
     nodes = np.arange(-4 * deviation, size - 1 + 4 * deviation + deviation, deviation)
     kernel = np.exp(-(((np.arange(size)[:, None] - nodes) / deviation) ** 2) / 2)
@@ -229,7 +238,10 @@ def resample(
     below = tf.gather(pixels, second + near) * (1 - later) + tf.gather(pixels, second + far) * later
     image = above * (1 - lower) + below * lower
     if directions is not None and directions.vectors:
-        sides = tf.broadcast_to(_side(down, height), (height, width)), tf.broadcast_to(_side(right, width), (height, width))
+        sides = (
+            tf.broadcast_to(_side(down, height), (height, width)),
+            tf.broadcast_to(_side(right, width), (height, width)),
+        )
         image = directions.mirror(image, tf.stack(sides, -1))
     nearest = _whole(tf.floor(y + 0.5)) * width + _whole(tf.floor(x + 0.5))
     mask, weight = (tf.gather(tf.reshape(values, (-1, 1)), nearest) for values in (mask, weight))

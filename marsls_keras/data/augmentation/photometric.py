@@ -43,12 +43,17 @@ class Photometric:
         scale = np.where(coloured, np.asarray(units, np.float32), 0)
         self._colours = int(coloured.sum())
         self.active = self._colours > 0 and max(part.probability for part in (self._blur, self._light, self._noise)) > 0
-        runs = [(is_colour, [i for i, _ in run]) for is_colour, run in groupby(enumerate(coloured), lambda band: band[1])]
+        runs = [
+            (is_colour, [i for i, _ in run]) for is_colour, run in groupby(enumerate(coloured), lambda band: band[1])
+        ]
 
         def blur(image: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
             # Runs of neighbouring colours, mostly one, since bands are a tensor's last and closest dimension.
             parts = [(is_colour, image[..., run[0] : run[-1] + 1]) for is_colour, run in runs]
-            return tf.concat([gaussian_blur(part, sigma, self._blur.sigma[1]) if is_colour else part for is_colour, part in parts], -1)
+            return tf.concat(
+                [gaussian_blur(part, sigma, self._blur.sigma[1]) if is_colour else part for is_colour, part in parts],
+                -1,
+            )
 
         def light(image: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor) -> tf.Tensor:
             return tf.where(coloured, image * contrast + brightness * scale, image)

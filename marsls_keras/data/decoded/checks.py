@@ -25,7 +25,10 @@ def wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[
         return Problem("wrong shape", f"{ref.image}: {bands} bands, expected {shape[2]} as the others have")
     if (height, width) != shape[:2]:
         expected = f"{shape[0]} x {shape[1]} as the others have"
-        return Problem("wrong shape", f"{ref.image}: {height} x {width} pixels, expected {expected}; data.resize brings all to one size")
+        return Problem(
+            "wrong shape",
+            f"{ref.image}: {height} x {width} pixels, expected {expected}; data.resize brings all to one size",
+        )
     return wrong_mask(ref, tile, mask)
 
 
@@ -39,7 +42,9 @@ def wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | N
     height, width, _ = tile.image.shape
     if mask is None or mask.shape == (height, width):
         return None
-    return Problem("wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}")
+    return Problem(
+        "wrong shape", f"{ref.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, its image has {height} x {width}"
+    )
 
 
 def without_data(tiles: Tiles, tile: int) -> bool:
@@ -97,7 +102,13 @@ def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Pr
         problems.append(Problem("georeference", what, "warning"))
     for path in (ref.image, ref.mask, *ref.more_masks):
         if path is not None and (aux := unread_place(path)) is not None:
-            problems.append(Problem("georeference", f"{aux}: georeferencing in such files is not read; write it into the TIFF", "warning"))
+            problems.append(
+                Problem(
+                    "georeference",
+                    f"{aux}: georeferencing in such files is not read; write it into the TIFF",
+                    "warning",
+                )
+            )
     for path in (ref.mask, *ref.more_masks):
         if path is None or mask is None or not tile.geo:
             continue
@@ -123,11 +134,19 @@ def suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Proble
         what = f"{ref.mask}: {int(mask.sum())} pixels of landslide in the mask of a tile that is filed as having none"
         problems.append(Problem("contradictory mask", what))
     if ref.landslide and mask is not None and not mask.any():
-        problems.append(Problem("empty mask", f"{ref.mask}: no landslide in the mask of a tile that is filed as having one", "warning"))
+        problems.append(
+            Problem(
+                "empty mask", f"{ref.mask}: no landslide in the mask of a tile that is filed as having one", "warning"
+            )
+        )
     flat = np.ptp(tile.image, axis=(0, 1)) == 0  # (C,)
     if flat.any():
         names = ", ".join(band for band, constant in zip(RELEASES[tile.release].bands, flat, strict=True) if constant)
         problems.append(Problem("constant band", f"{ref.image}: {names} has one value everywhere", "warning"))
     if filled := int((~tile.valid).sum()):
-        problems.append(Problem("no-data", f"{ref.image}: {filled} pixels without data in some band, filled from the nearest", "warning"))
+        problems.append(
+            Problem(
+                "no-data", f"{ref.image}: {filled} pixels without data in some band, filled from the nearest", "warning"
+            )
+        )
     return problems

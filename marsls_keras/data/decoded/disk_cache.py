@@ -189,14 +189,16 @@ def cached(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what was decoded of these tiles with these settings, from the cache folder, where it is made if it is not there yet.
 
-    An entry is found by the names, sizes and modification times of its files, and is there whole or not at all; one that is damaged is made
-    again. A process that needs one that another is making waits for it. A new entry takes the place of that of the same folder, splits and
-    settings before it changed, and what killed processes left unfinished is removed.
+    An entry is found by the names, sizes and modification times of its files, and is there whole or not at all; one
+    that is damaged is made again. A process that needs one that another is making waits for it. A new entry takes the
+    place of that of the same folder, splits and settings before it changed, and what killed processes left unfinished
+    is removed.
 
     Args:
         refs: The tiles.
         settings: What else decides on the result.
-        make: Fills a folder through a `TileWriter`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as "shape".
+        make: Fills a folder through a `TileWriter`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as
+            "shape".
 
     Returns:
         The facts, and "images" on disk (`DiskImages`), "masks" and "valid" in memory.
@@ -209,7 +211,12 @@ def cached(
         >>> arrays["images"].shape  # doctest: +SKIP
         (531, 128, 128, 7)
     """
-    named = [path for ref in refs for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image)) if path is not None]
+    named = [
+        path
+        for ref in refs
+        for path in (ref.image, ref.mask, *ref.more_masks, world_file(ref.image))
+        if path is not None
+    ]
     files = [str(path.absolute()) for path in (*named, *filter(Path.is_file, map(mask_beside, named)))]
     place = [os.path.commonpath(files), sorted({ref.split for ref in refs}), list(settings), _FORM]
     stats = [(ref.id, ref.raster, ref.landslide, ref.release) for ref in refs], [(file, *_stat(file)) for file in files]

@@ -24,9 +24,13 @@ def require_alike(tiles: Tiles, others: Tiles, what: str) -> None:
     """
     (height, width), (rows, columns) = tiles.images.shape[1:3], others.images.shape[1:3]
     if (height, width) != (rows, columns):
-        raise InputError(f"{what} holds tiles of {rows} x {columns} pixels, but the labelled ones have {height} x {width}.")
+        raise InputError(
+            f"{what} holds tiles of {rows} x {columns} pixels, but the labelled ones have {height} x {width}."
+        )
     if tiles.bands != others.bands:
-        raise InputError(f"{what} holds tiles of the bands {', '.join(others.bands)}; the labelled ones have {', '.join(tiles.bands)}.")
+        raise InputError(
+            f"{what} holds tiles of the bands {', '.join(others.bands)}; the labelled ones have {', '.join(tiles.bands)}."
+        )
 
 
 def join(tiles: Tiles, others: Tiles) -> Tiles:

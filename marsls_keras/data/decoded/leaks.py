@@ -22,7 +22,8 @@ class Trace(NamedTuple):
     """By what a tile is known again.
 
     Attributes:
-        content: Digest of its valid pixels, the same for each of the eight turns and mirrorings; "" if all its pixels are alike.
+        content: Digest of its valid pixels, the same for each of the eight turns and mirrorings; "" if all its pixels
+            are alike.
         crs: Digest of its coordinate system, "" if its place on the map is not known.
         box: The rectangle that it covers on the map, (left, bottom, right, top) in map units.
         pixel: Width and height of a pixel in map units.
@@ -52,7 +53,9 @@ def trace(image: np.ndarray, valid: np.ndarray, tags: Tags = ()) -> Trace:
         True
     """
     place = georeference(tags)
-    if not place.crs or place.affine is None:  # without a coordinate system, places of different files have nothing in common
+    if (
+        not place.crs or place.affine is None
+    ):  # without a coordinate system, places of different files have nothing in common
         return Trace(content(image, valid))
     crs = hashlib.sha256(repr(place.crs).encode()).hexdigest()[:16]
     return Trace(content(image, valid), crs, place.box(*image.shape[:2]), place.pixel())
@@ -61,7 +64,8 @@ def trace(image: np.ndarray, valid: np.ndarray, tags: Tags = ()) -> Trace:
 def content(image: np.ndarray, valid: np.ndarray) -> str:
     """Return the `content` of a trace.
 
-    Each pixel's bands become one number first, so that eight orientations take little; the one that sorts first is digested.
+    Each pixel's bands become one number first, so that eight orientations take little; the one that sorts first is
+    digested.
 
     Example:
         >>> content(np.zeros((4, 4, 1), np.float32), np.ones((4, 4), bool))
@@ -97,7 +101,9 @@ def groups(traces: Sequence[Trace], blocks: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(blocks))
     number = {name: i for i, name in enumerate(names)}
     first, second = np.array([(number[blocks[i]], number[blocks[k]]) for i, k in pairs]).T
-    _, label = connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(len(names),) * 2), directed=False)
+    _, label = connected_components(
+        coo_array((np.ones(len(first)), (first, second)), shape=(len(names),) * 2), directed=False
+    )
     heads: dict[int, str] = {}
     for name, part in zip(names, label.tolist(), strict=True):
         heads.setdefault(part, name)
@@ -137,7 +143,9 @@ def overlaps(traces: Sequence[Trace]) -> Iterator[tuple[int, int]]:
             end = int(np.searchsorted(left, right[n] - width[n]))  # from there on, all begin behind this one
             near = slice(n + 1, max(end, n + 1))
             across = np.minimum(right[near], right[n]) - left[near] > np.minimum(width[near], width[n])
-            down = np.minimum(top[near], top[n]) - np.maximum(bottom[near], bottom[n]) > np.minimum(height[near], height[n])
+            down = np.minimum(top[near], top[n]) - np.maximum(bottom[near], bottom[n]) > np.minimum(
+                height[near], height[n]
+            )
             for k in index[near][across & down].tolist():
                 yield min(i, k), max(i, k)
 
@@ -157,7 +165,8 @@ def misplaced(traces: Sequence[Trace]) -> int:
 def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace]) -> list[Problem]:
     """Report tiles that show the same ground; between labelled tiles and test they make every score a lie.
 
-    Copies of equal orientation are errors, and so are all copies in test. Folds keep other copies, and tiles that overlap, together.
+    Copies of equal orientation are errors, and so are all copies in test. Folds keep other copies, and tiles that
+    overlap, together.
 
     Args:
         refs: The tiles.
@@ -185,22 +194,38 @@ def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace
         what = f"{len(kept)} tile(s) are there several times, turned or mirrored, such as {_named(kept[0])}; folds keep copies together"
         problems.append(Problem("copies", what, "warning"))
     if number := misplaced(traces):
-        what = f"{number} of {len(refs)} tiles claim one and the same place on the map, so it is not known which overlap"
+        what = (
+            f"{number} of {len(refs)} tiles claim one and the same place on the map, so it is not known which overlap"
+        )
         problems.append(Problem("georeference", what, "warning"))
     for across in (True, False):
-        pairs = [(refs[i], refs[k]) for i, k in overlaps(traces) if ((refs[i].split == "test") != (refs[k].split == "test")) == across]
+        pairs = [
+            (refs[i], refs[k])
+            for i, k in overlaps(traces)
+            if ((refs[i].split == "test") != (refs[k].split == "test")) == across
+        ]
         if pairs:
             first = " and ".join(str(ref.image) for ref in pairs[0])
             end = "scores on test are not those of new ground" if across else "folds keep tiles that overlap together"
             where = "of a labelled and a test tile " if across else "of tiles "
-            problems.append(Problem("shared ground", f"{len(pairs)} pair(s) {where}overlap on the map, such as {first}; {end}", "warning"))
+            problems.append(
+                Problem(
+                    "shared ground",
+                    f"{len(pairs)} pair(s) {where}overlap on the map, such as {first}; {end}",
+                    "warning",
+                )
+            )
     return problems
 
 
 def _equal(refs: Sequence[TileRef]) -> Problem:
     """Report tiles of equal pixels."""
     splits = sorted({ref.split for ref in refs})
-    where = f"the same tile is in {' and '.join(splits)}" if len(splits) > 1 else f"the same tile is in {splits[0]} more than once"
+    where = (
+        f"the same tile is in {' and '.join(splits)}"
+        if len(splits) > 1
+        else f"the same tile is in {splits[0]} more than once"
+    )
     return Problem("overlap" if len(splits) > 1 else "duplicate", f"{where}: {_named(refs)}")
 
 

@@ -31,11 +31,12 @@ def examine(
 
     Args:
         refs: The tiles to read.
-        release: Name of a release, or "auto" to detect it: each tile tells, but one whose values tell too little, as without any data,
-            follows most of the others; tiles of several releases are a problem.
-        resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them as they are.
-        cache: Where the decoded images are: "memory", "disk" (see `marsls_keras.data.decoded.disk_cache.cached`), or "auto"
-            for disk if they are many.
+        release: Name of a release, or "auto" to detect it: each tile tells, but one whose values tell too little, as
+            without any data, follows most of the others; tiles of several releases are a problem.
+        resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them
+            as they are.
+        cache: Where the decoded images are: "memory", "disk" (see `marsls_keras.data.decoded.disk_cache.cached`), or
+            "auto" for disk if they are many.
 
     Returns:
         The tiles that could be read (None if there is none), and the problems.
@@ -58,7 +59,14 @@ def examine(
     kept = tuple(refs[i] for i in facts["kept"])
     traces = tuple(Trace(*fields) for fields in _tuples(facts["traces"]))
     problems += leaks(kept, facts["hashes"], traces)
-    tiles = Tiles(kept, **arrays, hashes=tuple(facts["hashes"]), geo=_tuples(facts["geo"]), release=facts["release"], traces=traces)
+    tiles = Tiles(
+        kept,
+        **arrays,
+        hashes=tuple(facts["hashes"]),
+        geo=_tuples(facts["geo"]),
+        release=facts["release"],
+        traces=traces,
+    )
     return tiles, problems
 
 
@@ -83,11 +91,14 @@ def _shapes(refs: Sequence[TileRef], release: str, resize: int | None) -> Iterat
         yield (height, width, bands) if resize is None else (resize, resize, bands)
 
 
-def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _decode(
+    refs: Sequence[TileRef], release: str, resize: int | None, folder: Path | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what there is to know of the tiles, as JSON, and their arrays; with a folder, they are in its files instead."""
     problems: list[Problem] = []
     facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "traces": [], "release": ""}
-    # What most tiles have is to be known before the first is put away: to keep all of them until then would take their room twice.
+    # What most tiles have is to be known before the first is put away: to keep all of them until then would take their
+    # room twice.
     sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
@@ -105,7 +116,9 @@ def _decode(refs: Sequence[TileRef], release: str, resize: int | None, folder: P
         problems += suspicious(refs[i], tile, mask)
     if len(by_release) > 1:
         found = "; ".join(f"{len(paths)} of {name} (such as {paths[0]})" for name, paths in sorted(by_release.items()))
-        problems.append(Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder"))
+        problems.append(
+            Problem("mixed releases", f"The tiles are of several releases: {found}. Keep one release to a folder")
+        )
     facts["shape"] = (pile.number, *shape)
     facts["release"] = max(by_release, key=lambda name: len(by_release[name]), default="")
     facts["problems"] = [(problem.kind, problem.message, problem.severity) for problem in problems]
@@ -197,5 +210,7 @@ def load(dataset: Dataset, release: str = "auto", resize: int | None = None, cac
     tiles, problems = examine(dataset.tiles, release, resize, cache)
     errors = [problem.message for problem in (*dataset.problems, *problems) if problem.severity == "error"]
     if errors or tiles is None:
-        raise InputError(f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them.")
+        raise InputError(
+            f"{dataset.root} has {len(errors)} problem(s):{listing(errors)}\nmarsls check lists all of them."
+        )
     return tiles

@@ -19,8 +19,8 @@ STRAYS = 0.35
 def slope_correlations(tiles: Tiles) -> dict[str, float]:
     """Return Pearson's correlation of each band with the gradient of the DEM, in degrees, over all pixels with data in every band.
 
-    The gradient is that of central differences inside each tile. A band that is constant has correlation 0. Empty if the tiles do not hold
-    both slope and dem.
+    The gradient is that of central differences inside each tile. A band that is constant has correlation 0. Empty if
+    the tiles do not hold both slope and dem.
 
     Example:
         >>> slope_correlations(tiles)["slope"]  # doctest: +SKIP
@@ -66,8 +66,9 @@ def slope_problems(correlations: dict[str, float]) -> list[Problem]:
         return []
     if slope >= STRAYS or others[best] < FOLLOWS:
         what = f"slope does not follow the gradient of dem (r = {slope:.2f}, next is {best} with {others[best]:.2f})"
-        return [Problem("exchanged bands", f"{what}. Are the bands of all tiles in the order of their release?", "warning")]
-    what = (
-        f"slope and {best} look exchanged: the gradient of dem correlates with {best} (r = {others[best]:.2f}), with slope r = {slope:.2f}"
-    )
+        return [
+            Problem("exchanged bands", f"{what}. Are the bands of all tiles in the order of their release?", "warning")
+        ]
+    correlates = f"the gradient of dem correlates with {best} (r = {others[best]:.2f}), with slope r = {slope:.2f}"
+    what = f"slope and {best} look exchanged: {correlates}"
     return [Problem("exchanged bands", f"{what}. Is the release right? It can be named with --release", "warning")]

@@ -1,7 +1,7 @@
 """Network input that TensorFlow reads from disk and normalises itself.
 
-No Python runs in it: a pipeline that is given up, as when training stops early, waits for the steps it has begun, and if those in turn
-waited for the interpreter neither would go on.
+No Python runs in it: a pipeline that is given up, as when training stops early, waits for the steps it has begun, and
+if those in turn waited for the interpreter neither would go on.
 """
 
 from __future__ import annotations
@@ -35,11 +35,16 @@ class TfReader:
         self._scale = None
         if normalizer.mean is not None and normalizer.std is not None:
             number = len(self._places)  # the late bands' own come after them
-            self._scale = np.asarray(normalizer.mean[:number], np.float32), np.asarray(normalizer.std[:number], np.float32)
+            self._scale = (
+                np.asarray(normalizer.mean[:number], np.float32),
+                np.asarray(normalizer.std[:number], np.float32),
+            )
 
     def __call__(self, positions: tf.Tensor) -> tf.Tensor:
         """Return the tiles at n positions: float32 (n, H, W, C), H, W and C known."""
-        data = tf.map_fn(tf.io.read_file, tf.gather(self._files, positions), fn_output_signature=tf.string, parallel_iterations=4)
+        data = tf.map_fn(
+            tf.io.read_file, tf.gather(self._files, positions), fn_output_signature=tf.string, parallel_iterations=4
+        )
         values = tf.reshape(tf.io.decode_raw(data, tf.float32), (-1, *self._shape))
         values.set_shape((positions.shape[0], *self._shape))
         if self._places != list(range(self._shape[2])):

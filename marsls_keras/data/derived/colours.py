@@ -29,7 +29,9 @@ def _gray(tile: Bands) -> np.ndarray:
 def _canny(tile: Bands) -> np.ndarray:
     from skimage.feature import canny
 
-    return canny(_stretched(_gray(tile)), sigma=1.0, low_threshold=0.1, high_threshold=0.2, mode="nearest").astype(float)
+    return canny(_stretched(_gray(tile)), sigma=1.0, low_threshold=0.1, high_threshold=0.2, mode="nearest").astype(
+        float
+    )
 
 
 COLOURS: dict[str, Callable[[Bands], np.ndarray]] = {
@@ -48,10 +50,10 @@ COLOURS: dict[str, Callable[[Bands], np.ndarray]] = {
 }
 """From bands float64 (H, W) by name to the derived band (H, W).
 
-The bands 15 to 26 of Table V for Landslide4Sense, where B2, B3, B4, B8, B11, B12 are blue, green, red, nir, swir1, swir2; on tiles of Mars,
-which have no infrared, those of the colours exist. gray_rgb is the table's gray; a tile of Mars has a band gray of its own, another
-picture. What the table leaves open: minimum and maximum are those of the tile. "Kernel size 10 x 10" has no middle, so that a mirrored tile
-would get another result than the mirrored band; here it is 11 x 11, the Gaussian with a deviation of 10 / 6 pixels (three of them on each
-side). The gradient is that of central differences, its components are a vector. Canny (deviation 1 pixel, thresholds 0.1 and 0.2) sees gray
-brought to [0, 1]; Canny, "A computational approach to edge detection", IEEE TPAMI 8, 1986.
-"""
+The bands 15 to 26 of Table V for Landslide4Sense, where B2, B3, B4, B8, B11, B12 are blue, green, red, nir, swir1,
+swir2; on tiles of Mars, which have no infrared, those of the colours exist. gray_rgb is the table's gray; a tile of
+Mars has a band gray of its own, another picture. What the table leaves open: minimum and maximum are those of the tile.
+"Kernel size 10 x 10" has no middle, so that a mirrored tile would get another result than the mirrored band; here it is
+11 x 11, the Gaussian with a deviation of 10 / 6 pixels (three of them on each side). The gradient is that of central
+differences, its components are a vector. Canny (deviation 1 pixel, thresholds 0.1 and 0.2) sees gray brought to [0, 1];
+Canny, "A computational approach to edge detection", IEEE TPAMI 8, 1986. """

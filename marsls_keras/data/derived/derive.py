@@ -24,9 +24,10 @@ from marsls_keras.progress import tracked
 def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     """Return tiles that also hold what a list of bands needs: derived bands, and the other components of vectors.
 
-    Bands of the terrain are computed from the picture that the tiles were cut from, so that a tile's border leaves no trace: beyond it lie
-    the heights of the neighbours among `tiles`, whatever their split or fold (their images only, never their masks), and beyond those the
-    terrain as `continued` has it. Images on disk stay there, the new ones beside them.
+    Bands of the terrain are computed from the picture that the tiles were cut from, so that a tile's border leaves no
+    trace: beyond it lie the heights of the neighbours among `tiles`, whatever their split or fold (their images only,
+    never their masks), and beyond those the terrain as `continued` has it. Images on disk stay there, the new ones
+    beside them.
 
     Args:
         tiles: The tiles, all of those that may be neighbours.
@@ -45,7 +46,9 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     if not names:
         return tiles
     number, height, width, _ = tiles.images.shape
-    reach = 1 + max((DERIVED[name].reach or 0 for name in names), default=0)  # one more, to mirror at a neighbour's last pixel
+    reach = 1 + max(
+        (DERIVED[name].reach or 0 for name in names), default=0
+    )  # one more, to mirror at a neighbour's last pixel
     grid = TileGrid.of(tiles.refs, height, width, max(height, width) + 2 * reach)
     shape = (height, width, len(tiles.bands) + len(names))
 
@@ -93,8 +96,9 @@ def _derived(tiles: Tiles, grid: TileGrid, tile: int, names: Sequence[str], reac
 def continued(heights: np.ndarray) -> np.ndarray:
     """Return heights (H, W) with unknown ones, NaN, continued from the known: mirrored at the nearest known pixel, through that point.
 
-    A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest pixel would make
-    borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest is repeated.
+    A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest
+    pixel would make borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest
+    is repeated.
 
     Example:
         >>> continued(np.array([[1.0, 2.0, 3.0, np.nan]]))
@@ -103,8 +107,11 @@ def continued(heights: np.ndarray) -> np.ndarray:
     known = np.isfinite(heights)
     if known.all():
         return heights
-    # A column is a hair wider than a row, so that of two pixels that are as near the choice does not hang on what else is in the array.
-    nearest = ndimage.distance_transform_edt(~known, sampling=(1, 1 + 1e-6), return_distances=False, return_indices=True)
+    # A column is a hair wider than a row, so that of two pixels that are as near the choice does not hang on what else
+    # is in the array.
+    nearest = ndimage.distance_transform_edt(
+        ~known, sampling=(1, 1 + 1e-6), return_distances=False, return_indices=True
+    )
     height, width = heights.shape
     down, right = 2 * nearest - np.indices(heights.shape)
     near, far = heights[tuple(nearest)], heights[np.clip(down, 0, height - 1), np.clip(right, 0, width - 1)]

@@ -16,9 +16,9 @@ _FLAT = 1e-6
 class Surface:
     """A surface fitted to the 3 x 3 pixels around each pixel, and what follows from its derivatives.
 
-    z = D x² + E y² + F x y + G x + H y + …, x to the east (right) and y to the north (up), as in Zevenbergen & Thorne, "Quantitative
-    analysis of land surface topography", Earth Surface Processes and Landforms 12, 1987, equations 4 to 9; at the borders of the array the
-    last pixel is repeated.
+    z = D x² + E y² + F x y + G x + H y + …, x to the east (right) and y to the north (up), as in Zevenbergen & Thorne,
+    "Quantitative analysis of land surface topography", Earth Surface Processes and Landforms 12, 1987, equations 4 to
+    9; at the borders of the array the last pixel is repeated.
 
     Args:
         heights: float64 (H, W), metres.
@@ -53,11 +53,14 @@ class Surface:
     def curvatures(self) -> tuple[np.ndarray, np.ndarray]:
         """Return profile and plan curvature in 1 / m; 0 where it is flat.
 
-        Profile curvature, -2 (D G² + E H² + F G H) / (G² + H²), is that along the slope, positive where it becomes steeper downhill; plan
-        curvature, 2 (D H² + E G² - F G H) / (G² + H²), that across it, positive in hollows (Zevenbergen & Thorne, equations 15 and 16).
+        Profile curvature, -2 (D G² + E H² + F G H) / (G² + H²), is that along the slope, positive where it becomes
+        steeper downhill; plan curvature, 2 (D H² + E G² - F G H) / (G² + H²), that across it, positive in hollows
+        (Zevenbergen & Thorne, equations 15 and 16).
         """
         g, h = self.downhill()
-        return -2 * (self._d * g**2 + self._e * h**2 + self._f * g * h), 2 * (self._d * h**2 + self._e * g**2 - self._f * g * h)
+        return -2 * (self._d * g**2 + self._e * h**2 + self._f * g * h), 2 * (
+            self._d * h**2 + self._e * g**2 - self._f * g * h
+        )
 
     def normal(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the unit normal, which points up: its components to the east, to the north and upwards."""
@@ -79,7 +82,9 @@ def topographic_position(heights: np.ndarray, radius: int) -> np.ndarray:
     offset = np.arange(-radius, radius + 1)
     disc = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(float)
     disc[radius, radius] = 0
-    padded = np.pad(heights - heights.mean(), radius, mode="edge")  # about 0, where the transform loses the fewest digits
+    padded = np.pad(
+        heights - heights.mean(), radius, mode="edge"
+    )  # about 0, where the transform loses the fewest digits
     from scipy.signal import fftconvolve  # takes a while, and few ask for this band
 
     return heights - heights.mean() - fftconvolve(padded, disc / disc.sum(), mode="valid")
@@ -118,11 +123,11 @@ _TERRAIN: dict[tuple[str, ...], Callable[[np.ndarray, float], dict[str, np.ndarr
 def terrain_bands(heights: np.ndarray, pixel: float, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return bands of a terrain.
 
-    aspect_sin, aspect_cos: sine and cosine of the azimuth that the slope faces, clockwise from north; 0 and 0 where it is flat.
-    profile_curvature, plan_curvature: in 1 / m, see `Surface.curvatures`.
-    tpi_small, tpi_large: topographic position in metres, within 4 and 16 pixels, see `topographic_position`.
-    roughness: largest minus smallest height of 3 x 3 pixels, in metres. local_relief: the same of 17 x 17 pixels.
-    normal_rows, normal_columns, normal_up: the unit normal, down the rows (to the south), along the columns (to the east), upwards.
+    aspect_sin, aspect_cos: sine and cosine of the azimuth that the slope faces, clockwise from north; 0 and 0 where it
+    is flat. profile_curvature, plan_curvature: in 1 / m, see `Surface.curvatures`. tpi_small, tpi_large: topographic
+    position in metres, within 4 and 16 pixels, see `topographic_position`. roughness: largest minus smallest height of
+    3 x 3 pixels, in metres. local_relief: the same of 17 x 17 pixels. normal_rows, normal_columns, normal_up: the unit
+    normal, down the rows (to the south), along the columns (to the east), upwards.
 
     Args:
         heights: float64 (H, W), metres.

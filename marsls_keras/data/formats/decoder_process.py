@@ -43,8 +43,8 @@ class Slow(Crash):
 class Decoder:
     """A process that runs a script, and is asked for one file after another.
 
-    It starts with the first request and ends with this process, however that ends. A process that was forked from this one, and threads,
-    may ask as well.
+    It starts with the first request and ends with this process, however that ends. A process that was forked from this
+    one, and threads, may ask as well.
 
     Args:
         script: A script that answers a line of JSON by a line of JSON with "bytes", and so many bytes after it.
@@ -116,7 +116,9 @@ class Decoder:
             if late.is_set() or process.returncode == -_SIGXCPU:
                 raise Slow("it took too long")
             if process.returncode >= 0:  # it did not begin, or not to the end: a file kills it by a signal
-                raise RunError(f"The process that reads HDF5 ended with exit code {process.returncode}. Does `import h5py` work?")
+                raise RunError(
+                    f"The process that reads HDF5 ended with exit code {process.returncode}. Does `import h5py` work?"
+                )
             raise Crash(f"signal {-process.returncode}")
         except (Crash, RunError):
             raise
@@ -135,7 +137,9 @@ class Decoder:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         pipe = subprocess.PIPE
         try:
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
+            )
         except OSError as error:
             raise RunError(f"Could not start {' '.join(command)}: {error.strerror}. It reads files of HDF5.") from error
         return self._process

@@ -22,7 +22,13 @@ _TOLERANCE = 0.05
 _SCALE, _TIES, _MATRIX, _KEYS, _NUMBERS, _TEXTS, _RPC = GEO_TAGS
 _MODEL, _RASTER = 1024, 1025
 _CITATIONS = (1026, 2049, 3073, 4097)
-_KEY_NAMES = {_MODEL: "kind of coordinates", 2048: "EPSG code", 3072: "EPSG code", 2057: "semi-major axis", 3075: "projection method"}
+_KEY_NAMES = {
+    _MODEL: "kind of coordinates",
+    2048: "EPSG code",
+    3072: "EPSG code",
+    2057: "semi-major axis",
+    3075: "projection method",
+}
 _UNITS = {9001: "m", 9002: "ft", 9003: "US ft", 9036: "km"}
 _PIXEL_IS_POINT = 2
 _DOUBLE = 12
@@ -36,10 +42,13 @@ class Georeference:
     """Where pixels lie on the map.
 
     Attributes:
-        crs: Identity of the coordinate system: its GeoKeys and their values, sorted, without names; empty if the file has none.
-        affine: (a, b, c, d, e, f), such that the point (column, row), counted from the upper left corner of the upper left pixel, is at
-            x = a column + b row + c and y = d column + e row + f; None if the file does not tell, or tells it in another way.
-        control: What else ties pixels to the map: "ground control points", "rational polynomial coefficients", or "" for nothing.
+        crs: Identity of the coordinate system: its GeoKeys and their values, sorted, without names; empty if the file
+            has none.
+        affine: (a, b, c, d, e, f), such that the point (column, row), counted from the upper left corner of the upper
+            left pixel, is at x = a column + b row + c and y = d column + e row + f; None if the file does not tell, or
+            tells it in another way.
+        control: What else ties pixels to the map: "ground control points", "rational polynomial coefficients", or ""
+            for nothing.
 
     Example:
         >>> Georeference(affine=(232.0, 0.0, 1000.0, 0.0, -232.0, 5000.0)).at(1, 2)
@@ -92,7 +101,8 @@ def georeference(tags: Tags) -> Georeference:
     crs = tuple(
         (key, value)
         for key, value in sorted(keys.items())
-        if key != _RASTER and (key not in _CITATIONS or str(value).startswith("ESRI PE String"))  # that is a definition, not a name
+        if key != _RASTER
+        and (key not in _CITATIONS or str(value).startswith("ESRI PE String"))  # that is a definition, not a name
     )
     scale, ties, matrix = (_numbers(values.get(code)) for code in (_SCALE, _TIES, _MATRIX))
     affine: tuple[float, ...] | None = None
@@ -109,7 +119,9 @@ def georeference(tags: Tags) -> Georeference:
             affine = None
     control = ""
     if affine is None:
-        control = "ground control points" if len(ties) >= 6 else "rational polynomial coefficients" if _RPC in values else ""
+        control = (
+            "ground control points" if len(ties) >= 6 else "rational polynomial coefficients" if _RPC in values else ""
+        )
     return Georeference(crs, affine, control)
 
 
@@ -163,7 +175,9 @@ def world_file(path: Path) -> Path | None:
         True
     """
     ending = path.suffix[1:]
-    names = dict.fromkeys(name for end in (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld") for name in (end.lower(), end.upper()))
+    names = dict.fromkeys(
+        name for end in (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld") for name in (end.lower(), end.upper())
+    )
     return next((file for name in names if (file := path.with_suffix(f".{name}")).is_file()), None)
 
 
@@ -181,7 +195,9 @@ def with_world_file(path: Path, tags: Tags) -> Tags:
     if known.affine is not None or known.control or (world := world_file(path)) is None:
         return tags
     try:
-        a, d, b, e, x, y = (float(word.replace(",", ".")) for word in world.read_text(encoding="ascii", errors="replace").split())
+        a, d, b, e, x, y = (
+            float(word.replace(",", ".")) for word in world.read_text(encoding="ascii", errors="replace").split()
+        )
     except (ValueError, OSError):
         a = math.nan
     if not math.isfinite(a) or not all(map(math.isfinite, (b, d, e, x, y))) or a * e == b * d:
@@ -209,9 +225,17 @@ def crs_difference(one: Georeference, other: Georeference) -> str:
     told = []
     for key in first.keys() & second.keys():
         a, b = first[key], second[key]
-        alike = a == b or (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9))
+        alike = a == b or (
+            isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
+        )
         if not alike:
-            told.append((key not in _KEY_NAMES, key, f"{_KEY_NAMES.get(key, f'GeoKey {key}')} {_shown(a)} instead of {_shown(b)}"))
+            told.append(
+                (
+                    key not in _KEY_NAMES,
+                    key,
+                    f"{_KEY_NAMES.get(key, f'GeoKey {key}')} {_shown(a)} instead of {_shown(b)}",
+                )
+            )
     return ", ".join(text for *_, text in sorted(told)[:3])
 
 
@@ -227,7 +251,8 @@ def difference(
     Args:
         one: Georeference that is judged, such as a mask's.
         other: What it should be, such as the image's.
-        size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without, places are not compared.
+        size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without, places are
+            not compared.
         expected: (height, width) of the other.
 
     Example:
@@ -255,7 +280,9 @@ def difference(
     (left, _, _, top), (west, _, _, north) = one.box(*size[:2]), other.box(*expected[:2])
     east, south = left - west, north - top
     if max(abs(east) / w, abs(south) / h) > _TOLERANCE:
-        found.append(f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south ({east:.6g} and {south:.6g} {unit})")
+        found.append(
+            f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south ({east:.6g} and {south:.6g} {unit})"
+        )
     return found
 
 
@@ -263,8 +290,9 @@ def require_one_grid(files: Sequence[Path]) -> None:
     """Refuse tiles that cannot be joined to one raster pixel by pixel; nothing is ever resampled.
 
     Raises:
-        InputError: If a tile has no georeferencing or no coordinate system, is placed by ground control points, is not north-up, or has
-            another coordinate system, other pixels, or lies a part of a pixel beside those of the first tile; some are named.
+        InputError: If a tile has no georeferencing or no coordinate system, is placed by ground control points, is not
+            north-up, or has another coordinate system, other pixels, or lies a part of a pixel beside those of the
+            first tile; some are named.
 
     Example:
         >>> require_one_grid(sorted(Path("test/images").iterdir()))  # doctest: +SKIP

@@ -20,11 +20,12 @@ _decoder = Decoder(Path(__file__).with_name("hdf5_decoder.py"))
 def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
     """Return an image's dataset as (H, W, bands) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
 
-    It is of the file's type; or float32 with NaN for values that its maker marked as no data or that were never written, and of
-    physical values where the dataset has a scale or an offset.
+    It is of the file's type; or float32 with NaN for values that its maker marked as no data or that were never
+    written, and of physical values where the dataset has a scale or an offset.
 
     Raises:
-        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape or is kept in other files.
+        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape or is kept
+            in other files.
 
     Example:
         >>> array, tags = read_image(Path("TrainData/img/image_1.h5"), [Contents(14)])  # doctest: +SKIP
@@ -35,7 +36,9 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
     numbers = [contents.bands for contents in expected if contents.key == key]
     if array.ndim != 3 or array.shape[2] not in numbers:
         wanted = " or ".join(map(str, dict.fromkeys(numbers)))
-        raise InputError(f"{path}: expected {key} of H x W x {wanted} bands, found {_size(array)}. Is this an image tile?")
+        raise InputError(
+            f"{path}: expected {key} of H x W x {wanted} bands, found {_size(array)}. Is this an image tile?"
+        )
     if pixels and scaling is not None:
         scale, offset = scaling
         array = (array * scale + offset).astype(np.float32)
@@ -48,8 +51,8 @@ def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
     """Return a mask's dataset, (H, W) of the file's type, which has the first of these names that is there.
 
     Raises:
-        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape, a scale, or pixels of
-            which is said that they have no data.
+        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape, a scale,
+            or pixels of which is said that they have no data.
 
     Example:
         >>> read_mask(Path("TrainData/mask/mask_1.h5"), ["mask"]).dtype  # doctest: +SKIP
@@ -59,7 +62,9 @@ def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
     if array.ndim != 2:
         raise InputError(f"{path}: expected {key} of H x W, found {_size(array)}. Is this a mask?")
     if scaling is not None:
-        raise InputError(f"{path}: {key} has a scale_factor or add_offset, so its values are no classes. Write it as 0 and 1 without.")
+        raise InputError(
+            f"{path}: {key} has a scale_factor or add_offset, so its values are no classes. Write it as 0 and 1 without."
+        )
     if missing.any():
         raise InputError(
             f"{path}: {np.count_nonzero(missing)} pixels of {key} have no data (its fill value, or never written). "
@@ -68,7 +73,9 @@ def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
     return array
 
 
-def _load(path: Path, keys: Sequence[str], pixels: bool) -> tuple[str, np.ndarray, np.ndarray, tuple[float, float] | None]:
+def _load(
+    path: Path, keys: Sequence[str], pixels: bool
+) -> tuple[str, np.ndarray, np.ndarray, tuple[float, float] | None]:
     """Return what a dataset of numbers holds.
 
     Args:
@@ -82,7 +89,9 @@ def _load(path: Path, keys: Sequence[str], pixels: bool) -> tuple[str, np.ndarra
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file.")
     try:
-        reply, data = _decoder.ask(path=str(path.absolute()), keys=list(dict.fromkeys(keys)), most=MAX_VALUES, pixels=pixels)
+        reply, data = _decoder.ask(
+            path=str(path.absolute()), keys=list(dict.fromkeys(keys)), most=MAX_VALUES, pixels=pixels
+        )
     except Crash as crash:
         reply = {"damage": f"the HDF5 library failed on it: {crash}"}
     if "damage" in reply:
@@ -104,15 +113,23 @@ def _load(path: Path, keys: Sequence[str], pixels: bool) -> tuple[str, np.ndarra
 
 def _attributes(path: Path, key: str, attributes: dict[str, Any]) -> tuple[tuple[float, float] | None, list[float]]:
     """Return scale and offset, None if there are none, and the values that mean no data, of a dataset's attributes (netCDF's names)."""
-    known = {name: attributes[name] for name in ("_FillValue", "missing_value", "scale_factor", "add_offset") if name in attributes}
+    known = {
+        name: attributes[name]
+        for name in ("_FillValue", "missing_value", "scale_factor", "add_offset")
+        if name in attributes
+    }
     for name, value in known.items():
         alone = name not in ("scale_factor", "add_offset") or len(value) == 1
         if not isinstance(value, list) or not alone or (name == "scale_factor" and not value[0]):
-            raise InputError(f"{path}: the attribute {name} of {key} is {value}, expected a number. Correct or remove it.")
+            raise InputError(
+                f"{path}: the attribute {name} of {key} is {value}, expected a number. Correct or remove it."
+            )
     scale, offset = known.get("scale_factor", [1.0])[0], known.get("add_offset", [0.0])[0]
     none = [value for name in ("_FillValue", "missing_value") for value in known.get(name, [])]
     if not np.isfinite([scale, offset]).all():
-        raise InputError(f"{path}: scale_factor {scale} and add_offset {offset} of {key} are no finite numbers. Correct or remove them.")
+        raise InputError(
+            f"{path}: scale_factor {scale} and add_offset {offset} of {key} are no finite numbers. Correct or remove them."
+        )
     return (None if (scale, offset) == (1, 0) else (scale, offset)), none
 
 

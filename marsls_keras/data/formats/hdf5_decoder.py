@@ -1,9 +1,9 @@
 """The process that opens HDF5 files: a file made to harm, or damaged, can kill it, but not the program that asks.
 
-It is run as a script by `marsls_keras.data.formats.decoder_process`, and imports nothing of this package, so that it starts in a
-moment. A request is a
-line of JSON: path, key and limit. A reply is a line of JSON, followed by so many bytes as it says: the dataset, and of a dataset of which
-chunks were never written, one byte a value that says whether it was.
+It is run as a script by `marsls_keras.data.formats.decoder_process`, and imports nothing of this package, so that it
+starts in a moment. A request is a line of JSON: path, key and limit. A reply is a line of JSON, followed by so many
+bytes as it says: the dataset, and of a dataset of which chunks were never written, one byte a value that says whether
+it was.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def main() -> None:
     Example:
         >>> main()  # in a process of its own  # doctest: +SKIP
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks; when it ends, so do the requests
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the program that asks; when it ends, so do the requests
     # What libraries print must not get into the replies.
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     for stream in (0, 1):
@@ -57,7 +59,9 @@ def _limits() -> Any:
     except ImportError:  # Windows: the program that asks has a bound on the time
         return lambda: None
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS  # of address space much is only reserved
+    kind = (
+        resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
+    )  # of address space much is only reserved
     hard = resource.getrlimit(kind)[1]
     if hard == resource.RLIM_INFINITY or hard > MEMORY:
         try:
@@ -69,7 +73,9 @@ def _limits() -> Any:
     def limit() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         soft = int(used.ru_utime + used.ru_stime) + 1 + SECONDS  # whole seconds, so up to one more
-        resource.setrlimit(resource.RLIMIT_CPU, (soft if ceiling == resource.RLIM_INFINITY else min(soft, ceiling), ceiling))
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (soft if ceiling == resource.RLIM_INFINITY else min(soft, ceiling), ceiling)
+        )
 
     return limit
 
@@ -84,9 +90,10 @@ def read(path: str, keys: list[str], most: int, pixels: bool) -> tuple[dict[str,
         pixels: Whether they are wanted.
 
     Returns:
-        {"damage": …} or {"refused": …}, with the reason; or "key" (the name that was found), "shape", "dtype", "fill" (the
-        value that its maker defined for what is never written, or None), "attributes" (those of numbers as lists, of others
-        as text) and "gaps", whether a second array follows the values, which says of each whether it was written.
+        {"damage": …} or {"refused": …}, with the reason; or "key" (the name that was found), "shape", "dtype", "fill"
+        (the value that its maker defined for what is never written, or None), "attributes" (those of numbers as lists,
+        of others as text) and "gaps", whether a second array follows the values, which says of each whether it was
+        written.
 
     Example:
         >>> reply, parts = read("TrainData/img/image_1.h5", ["img"], 1 << 24, pixels=False)  # doctest: +SKIP
@@ -97,19 +104,25 @@ def read(path: str, keys: list[str], most: int, pixels: bool) -> tuple[dict[str,
         key = next((key for key in keys if key in file.keys()), keys[0])
         link = file.get(key, getlink=True) if key in file.keys() else None
         if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
-            return {"refused": f"{key} is a link to {link.path}: expected the data themselves. Copy them into the file"}, []
+            return {
+                "refused": f"{key} is a link to {link.path}: expected the data themselves. Copy them into the file"
+            }, []
         found = file[key] if link is not None else None
         if not isinstance(found, h5py.Dataset):
             there = ", ".join(itertools.islice(file, 10)) or "nothing"
             wanted = " or ".join(keys)
             return {"refused": f"expected a dataset {wanted}, found {there}. Is this an image tile, or a mask?"}, []
         if found.is_virtual or found.external:
-            return {"refused": f"{key} is kept in other files: expected the data themselves. Copy them into the file"}, []
+            return {
+                "refused": f"{key} is kept in other files: expected the data themselves. Copy them into the file"
+            }, []
         size = " x ".join(map(str, found.shape or ())) or "a single value"
         if found.shape is None or found.dtype.kind not in "fiub" or found.dtype.itemsize > 8 or found.size == 0:
             return {"refused": f"expected numbers in {key}, found {size} of {found.dtype}."}, []
         if found.size > most:
-            return {"refused": f"{key} of {size} is larger than a tile: {most:,} values at most. Cut it into tiles."}, []
+            return {
+                "refused": f"{key} of {size} is larger than a tile: {most:,} values at most. Cut it into tiles."
+            }, []
         if not found.id.get_storage_size():  # h5py would read zeros
             return {"refused": f"{key} was never written. Download or copy the file again."}, []
         creation = found.id.get_create_plist()

@@ -9,7 +9,16 @@ from typing import TypeVar
 import numpy as np
 
 from marsls_keras.data.formats.contents import Contents
-from marsls_keras.data.formats.png_chunks import GRAY, GRAY_ALPHA, PALETTE, RGB, RGB_ALPHA, Picture, read_header, read_picture
+from marsls_keras.data.formats.png_chunks import (
+    GRAY,
+    GRAY_ALPHA,
+    PALETTE,
+    RGB,
+    RGB_ALPHA,
+    Picture,
+    read_header,
+    read_picture,
+)
 from marsls_keras.data.formats.tiff import shape_only
 from marsls_keras.errors import InputError
 
@@ -22,8 +31,8 @@ _Found = TypeVar("_Found")
 def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
     """Return a picture as (H, W, 3) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
 
-    It is of the file's type; or float32 with NaN where it is transparent, by an alpha channel or by tRNS, for that is no data. A palette
-    is followed to its colours.
+    It is of the file's type; or float32 with NaN where it is transparent, by an alpha channel or by tRNS, for that is
+    no data. A palette is followed to its colours.
 
     Raises:
         InputError: If the file is missing, damaged, no PNG, not RGB or half transparent, or larger than a tile.
@@ -57,8 +66,8 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     Transparent pixels of 0 are background, as many programs save it.
 
     Raises:
-        InputError: If the file is missing, damaged, no PNG, in other colours or larger than a tile, or if what is transparent in it
-            contradicts or hides the labels.
+        InputError: If the file is missing, damaged, no PNG, in other colours or larger than a tile, or if what is
+            transparent in it contradicts or hides the labels.
 
     Example:
         >>> np.unique(read_mask(Path("landslide/mask/df001.png")))  # doctest: +SKIP
@@ -75,7 +84,9 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
             "Save the mask without transparency, 0 where there is no landslide and 1 or 255 where there is."
         )
     if hidden := np.count_nonzero((alpha == 0) & (mask != 0)):
-        raise InputError(f"{path}: {hidden} labelled pixels are transparent, and nobody knows what they are. Save the mask without alpha.")
+        raise InputError(
+            f"{path}: {hidden} labelled pixels are transparent, and nobody knows what they are. Save the mask without alpha."
+        )
     return mask
 
 

@@ -66,9 +66,11 @@ class Picture:
 
     Attributes:
         header: Its header.
-        samples: uint8 or uint16, as `Header.shape` says, as they are stored: of a palette the indices, of 4 bits values up to 15.
+        samples: uint8 or uint16, as `Header.shape` says, as they are stored: of a palette the indices, of 4 bits values
+            up to 15.
         palette: uint8 (N, 3), the colours of a palette.
-        transparency: The content of tRNS: of a palette N alphas or fewer, else the transparent sample, one a channel; None without.
+        transparency: The content of tRNS: of a palette N alphas or fewer, else the transparent sample, one a channel;
+            None without.
 
     Example:
         >>> read_picture(Path("landslide/image/df001.png")).alpha() is None  # doctest: +SKIP
@@ -171,7 +173,11 @@ def _header(kind: bytes, content: bytes) -> Header:
     if not 0 < values <= MAX_VALUES:
         raise ValueError(f"{height} x {width} pixels are no tile")
     # Each row of each pass begins with a byte that names its filter.
-    passes = [(len(range(r, height, dr)), len(range(c, width, dc))) for r, c, dr, dc in _PASSES] if interlaced else [(height, width)]
+    passes = (
+        [(len(range(r, height, dr)), len(range(c, width, dc))) for r, c, dr, dc in _PASSES]
+        if interlaced
+        else [(height, width)]
+    )
     size = sum(rows * (1 + (columns * _SAMPLES[colour] * bits + 7) // 8) for rows, columns in passes if columns)
     return Header(height, width, bits, colour, interlaced, size)
 

@@ -15,13 +15,22 @@ import tifffile
 from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.georeference import GEO_TAGS
 from marsls_keras.data.formats.pam import unread_values
-from marsls_keras.data.formats.tiff_chunks import JPEG, LOSSLESS, MAX_CHUNKS, chunk_bytes, largest_gap, require_apart, require_chunks
+from marsls_keras.data.formats.tiff_chunks import (
+    JPEG,
+    LOSSLESS,
+    MAX_CHUNKS,
+    chunk_bytes,
+    largest_gap,
+    require_apart,
+    require_chunks,
+)
 from marsls_keras.data.formats.tiff_meaning import MASK, REDUCED, alpha, foreign, no_data, scaling
 from marsls_keras.data.formats.tiff_structure import Page, Structure, walk
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 
-# tifffile logs what it survives (it cannot read GDAL's no-data tag, for one); what matters is raised here as an error that names the file.
+# tifffile logs what it survives (it cannot read GDAL's no-data tag, for one); what matters is raised here as an error
+# that names the file.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 MAX_BYTES = 1 << 30
@@ -34,14 +43,22 @@ _KINDS = ("lsm mmstack ome ndtiff fluoview stk sis svs scn qpi ndpi bif avs eer 
 PLAIN: Any = {f"is_{kind}": False for kind in _KINDS}
 """Microscopes' own formats, which tifffile knows by their tags: none holds tiles, and some lead to other files or have no bound."""
 
-_SHAPE_TAGS = (256, 257, 258, 259, 277, 284, 339)  # width, height, bits, compression, samples, their order and their type
+_SHAPE_TAGS = (
+    256,
+    257,
+    258,
+    259,
+    277,
+    284,
+    339,
+)  # width, height, bits, compression, samples, their order and their type
 
 
 def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str | None = None) -> tuple[int, int, int]:
     """Return which axes of the series are rows, columns and bands.
 
-    The axes' names decide. A stack of pages has no name for its bands: either each page is a band, or, as in mmls_v1, each page is an
-    image row whose width is the bands; the number of bands tells which, and what fits both is refused.
+    The axes' names decide. A stack of pages has no name for its bands: either each page is a band, or, as in mmls_v1,
+    each page is an image row whose width is the bands; the number of bands tells which, and what fits both is refused.
     """
     if axes == "YXS" and shape[2] == bands:
         return 0, 1, 2
@@ -134,10 +151,14 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
         raise InputError(f"{path}: {error}. Correct or remove it.") from None
     if reason := unread_values(path, empty):
         raise InputError(f"{path}: {reason}, or remove that file.")
-    absent = _verify(tif, series, structure, [tif.pages[i] for i in masks], pixels, width, 0 if empty is None else empty)
+    absent = _verify(
+        tif, series, structure, [tif.pages[i] for i in masks], pixels, width, 0 if empty is None else empty
+    )
     array = series.asarray() if pixels else shape_only(series.shape, series.dtype)
     if pixels and any(gone.any() for gone in absent):
-        array[np.stack([_spread(series.keyframe, gone) for gone in absent]).reshape(array.shape)] = 0 if empty is None else empty
+        array[np.stack([_spread(series.keyframe, gone) for gone in absent]).reshape(array.shape)] = (
+            0 if empty is None else empty
+        )
     tags = series.keyframe.tags
     geo = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in map(tags.get, GEO_TAGS) if tag is not None)
     valid = tif.pages[masks[0]].asarray() != 0 if masks and pixels else None
@@ -154,11 +175,18 @@ def _spread(page: tifffile.TiffPage, absent: np.ndarray) -> np.ndarray:
 
 
 def _verify(
-    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, structure: Structure, masks: list[Any], pixels: bool, width: int, fill: Any
+    tif: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    structure: Structure,
+    masks: list[Any],
+    pixels: bool,
+    width: int,
+    fill: Any,
 ) -> list[np.ndarray]:
     """Refuse what tifffile passes over: pages, strips or tiles that are cut off, absent, or not of the size the header tells.
 
-    tifffile reads a stack whose chain of pages is broken as a shorter one, pads strips that are too short, and believes any size.
+    tifffile reads a stack whose chain of pages is broken as a shorter one, pads strips that are too short, and believes
+    any size.
 
     Returns:
         Of each page, or of all together if they lie in one run: which strips or tiles GDAL left out, bool.
@@ -183,7 +211,9 @@ def _verify(
     absent = []
     for frame in [*(series.pages if run is None else [page]), *masks]:
         offsets, counts = ((), ()) if frame is None else (frame.dataoffsets, frame.databytecounts)
-        absent.append(require_chunks(frame if frame in masks else page, offsets, counts, pixels, 0 if frame in masks else fill))
+        absent.append(
+            require_chunks(frame if frame in masks else page, offsets, counts, pixels, 0 if frame in masks else fill)
+        )
         if frame is not None and absent[-1].any():
             frame.databytecounts = tuple(0 if gone else count for gone, count in zip(absent[-1], counts, strict=True))
         if run is None or frame in masks:
@@ -198,11 +228,15 @@ def _require_all_pages(structure: Structure) -> None:
     """Refuse a stack of pages that leaves a gap as large as a page: its chain was cut short."""
     taken, pages = [*structure.headers, *structure.values], []
     for page in structure.pages:
-        offsets, counts = (page.numbers(273), page.numbers(279)) if 273 in page.tags else (page.numbers(324), page.numbers(325))
+        offsets, counts = (
+            (page.numbers(273), page.numbers(279)) if 273 in page.tags else (page.numbers(324), page.numbers(325))
+        )
         taken += [(offset, offset + count) for offset, count in zip(offsets, counts, strict=False)]
         pages.append(sum(counts))
     if (left := largest_gap(taken, structure.size)) >= min(pages) > 0:
-        raise ValueError(f"{left} bytes in a row that none of the {len(pages)} pages refers to, as if pages had been lost")
+        raise ValueError(
+            f"{left} bytes in a row that none of the {len(pages)} pages refers to, as if pages had been lost"
+        )
 
 
 def _sidecar(path: Path, bands: int) -> np.ndarray | None:
@@ -245,8 +279,9 @@ def _invalid(path: Path, image: np.ndarray, found: _Image) -> np.ndarray:
 def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
     """Return an image and its GeoTIFF tags.
 
-    Contiguous, planar, multi-page and rows-as-pages layouts (mmls_v1) are read, plain or compressed by LZW, Deflate, ZSTD, PackBits, LZMA
-    or JPEG. What GDAL's no-data tag names, or a mask page or `.msk` file rules out, is masked; GDAL's scale and offset are applied.
+    Contiguous, planar, multi-page and rows-as-pages layouts (mmls_v1) are read, plain or compressed by LZW, Deflate,
+    ZSTD, PackBits, LZMA or JPEG. What GDAL's no-data tag names, or a mask page or `.msk` file rules out, is masked;
+    GDAL's scale and offset are applied.
 
     Args:
         path: TIFF file.
@@ -254,11 +289,12 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
         pixels: Whether they are wanted; if not, only the header is read and the array has no values.
 
     Returns:
-        (H, W, bands) of the file's type, a masked array if the file says that some values are no data; tags as (code, dtype, count, value).
+        (H, W, bands) of the file's type, a masked array if the file says that some values are no data; tags as (code,
+        dtype, count, value).
 
     Raises:
-        InputError: If the file is missing, truncated or has another number of bands, or its values are not what they seem: white is 0, a
-            palette, alpha, turned rows.
+        InputError: If the file is missing, truncated or has another number of bands, or its values are not what they
+            seem: white is 0, a palette, alpha, turned rows.
 
     Example:
         >>> array, tags = read_image(Path("train/images/col00001_row00007.tif"), [Contents(7)])  # doctest: +SKIP
@@ -297,7 +333,9 @@ def _scaling(path: Path, found: _Image, bands: int) -> tuple[np.ndarray, np.ndar
     except ValueError as error:
         raise InputError(f"{path}: {error}. Write the values themselves.") from None
     if change is not None and found.pages > 1:
-        raise InputError(f"{path}: GDAL's metadata tell scale or offset, but the bands are pages. Write the values themselves.")
+        raise InputError(
+            f"{path}: GDAL's metadata tell scale or offset, but the bands are pages. Write the values themselves."
+        )
     return change
 
 
@@ -307,8 +345,8 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     A no-data tag of 0 is of no account: it is the background, which many programs tag so that it is not drawn.
 
     Raises:
-        InputError: If the file is missing, truncated or has several bands, some of its pixels are no data, or its values are not what they
-            seem.
+        InputError: If the file is missing, truncated or has several bands, some of its pixels are no data, or its
+            values are not what they seem.
 
     Example:
         >>> np.unique(read_mask(Path("train/masks/col00001_row00007.tif")))  # doctest: +SKIP
@@ -322,7 +360,9 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
         shape, hint = "x".join(map(str, array.shape)), alpha(found.page) or "Is this a mask?"
         raise InputError(f"{path}: expected one band of H x W, found {shape} (axes {found.axes}). {hint}")
     if _scaling(path, found, 1) is not None:
-        raise InputError(f"{path}: GDAL's metadata tell a scale or offset, which a mask cannot have. Write 0 and 1 themselves.")
+        raise InputError(
+            f"{path}: GDAL's metadata tell a scale or offset, which a mask cannot have. Write 0 and 1 themselves."
+        )
     background = found.empty is not None and found.empty == 0
     invalid = _invalid(path, array[..., None], replace(found, empty=None) if background else found)
     if number := int(invalid.sum()):
@@ -345,5 +385,10 @@ def write_raster(path: str | Path, band: np.ndarray, geo: tuple = ()) -> None:
     """
     with atomic(path) as temporary:
         tifffile.imwrite(
-            temporary, band, photometric="minisblack", compression="zlib", metadata=None, extratags=[(*tag, True) for tag in geo]
+            temporary,
+            band,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=None,
+            extratags=[(*tag, True) for tag in geo],
         )

@@ -25,7 +25,11 @@ def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
         ...     chunk_bytes(tif.pages[0])
         (3584, 128)
     """
-    width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, min(page.rowsperstrip, page.imagelength))
+    width, rows = (
+        (page.tilewidth, page.tilelength)
+        if page.is_tiled
+        else (page.imagewidth, min(page.rowsperstrip, page.imagelength))
+    )
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     return -(-width * samples * page.bitspersample // 8), rows
 
@@ -35,16 +39,19 @@ def require_chunks(
 ) -> np.ndarray:
     """Return which strips or tiles hold nothing, bool (number,), having seen to it that the others have the size the header tells.
 
-    GDAL leaves blocks that were never written absent, with offset and size 0. Those that it fills when it closes a file are whole strips,
-    even where the last one reaches beyond the image; what is there is one value. Other bytes beyond the header's rows are pixels.
+    GDAL leaves blocks that were never written absent, with offset and size 0. Those that it fills when it closes a file
+    are whole strips, even where the last one reaches beyond the image; what is there is one value. Other bytes beyond
+    the header's rows are pixels.
 
     Args:
         page: The page, or the one that tells of the pages that are alike.
         offsets: Where the strips or tiles of the page lie.
         counts: Their sizes in bytes.
-        decode: Whether to decode compressed ones to learn their size: the last one from top to bottom, where an edited height shows and an
-            edited width as well. tifffile refuses those that are too short, and cuts those that are too long.
-        fill: What GDAL fills with. A compressed strip beyond the image that is full of it counts as absent: not every codec can cut it.
+        decode: Whether to decode compressed ones to learn their size: the last one from top to bottom, where an edited
+            height shows and an edited width as well. tifffile refuses those that are too short, and cuts those that are
+            too long.
+        fill: What GDAL fills with. A compressed strip beyond the image that is full of it counts as absent: not every
+            codec can cut it.
 
     Raises:
         ValueError: If strips or tiles are missing, or hold fewer or more pixels than the header tells.
@@ -75,7 +82,11 @@ def require_chunks(
         if count == needed if page.compression == 1 else not (decode and (last or page.compression == JPEG)):
             continue
         data = _decoded(page, offset, count, whole)
-        if data is not None and len(data) != needed and not (len(data) == whole and column > 1 and _blank(data, needed, width)):
+        if (
+            data is not None
+            and len(data) != needed
+            and not (len(data) == whole and column > 1 and _blank(data, needed, width))
+        ):
             raise ValueError(f"{len(data)} bytes of pixels instead of {needed} in strip or tile {i}")
         absent[i] = data is not None and page.compression != 1 and len(data) != needed and _filled(page, data, fill)
     return absent
@@ -91,7 +102,9 @@ def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> by
     if page.compression == JPEG:
         height, width = _jpeg_size(data)
         most = (chunk_bytes(page)[1], page.tilewidth if page.is_tiled else page.imagewidth)
-        if height > most[0] + 16 or width > most[1] + 16:  # whole blocks of 16 pixels at most; the decoder takes memory for all of them
+        if (
+            height > most[0] + 16 or width > most[1] + 16
+        ):  # whole blocks of 16 pixels at most; the decoder takes memory for all of them
             raise ValueError(f"a JPEG of {height} x {width} pixels in a strip or tile of {most[0]} x {most[1]}")
         return None
     if page.fillorder == 2:

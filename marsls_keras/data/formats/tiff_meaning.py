@@ -26,7 +26,8 @@ def foreign(page: Page) -> str | None:
 
     Example:
         >>> foreign(Page(8, 20, {262: (3, 1, b"\x00\x00")}, "<"))
-        'the file stores white as 0 (MINISWHITE), so that a reader may invert it; write the values themselves, with MINISBLACK (or RGB)'
+        'the file stores white as 0 (MINISWHITE), so that a reader may invert it; write the values themselves, with
+        MINISBLACK (or RGB)'
     """
     photometric, orientation = page.number(262, 1), page.number(274, 1)
     if photometric not in (1, 2) and not (photometric == 6 and page.number(259, 1) == _JPEG):
@@ -102,7 +103,9 @@ def scaling(page: Page, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
             if into is not None:
                 into[int(item.get("sample", "0"))] = float(item.text or "")
     except (ElementTree.ParseError, ValueError, IndexError) as error:
-        raise ValueError(f"GDAL's metadata (tag 42112) tell scale or offset in a way that cannot be read: {error}") from None
+        raise ValueError(
+            f"GDAL's metadata (tag 42112) tell scale or offset in a way that cannot be read: {error}"
+        ) from None
     if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
         raise ValueError("GDAL's metadata (tag 42112) tell a scale or offset that is no number")
     return None if (scale == 1).all() and (offset == 0).all() else (scale, offset)

@@ -12,7 +12,24 @@ MAX_PAGES = 2048
 
 _MAX_TAGS = 512
 _MAX_VALUES = 1 << 24  # bytes that the values of all tags take
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # of TIFF's types
+_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}  # of TIFF's types
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # those that hold whole numbers
 _BELOW, _CAMERA = 330, (34665, 34853, 40965)  # SubIFDs; single directories of Exif, GPS and interoperability
 
@@ -77,7 +94,8 @@ def walk(file: BinaryIO) -> Structure:
     """Return the structure of a TIFF, classic or BigTIFF, with the pages that pages refer to.
 
     Raises:
-        ValueError: If it is no TIFF, the chain is broken or a ring, a value lies outside of the file, or a bound is passed.
+        ValueError: If it is no TIFF, the chain is broken or a ring, a value lies outside of the file, or a bound is
+            passed.
 
     Example:
         >>> with open("train_partition/images/Image_patch_7_1.tif", "rb") as file:  # one page a row  # doctest: +SKIP
@@ -98,7 +116,9 @@ class _Walk:
             raise ValueError("it does not begin like a TIFF")
         big = version == 43
         self.start, self.first = (16, 8) if big else (8, 4)
-        self.pointer, self.number, self.short = ("Q", "Q", 8) if big else ("I", "H", 4)  # format of offsets, of tags' number; inline bytes
+        self.pointer, self.number, self.short = (
+            ("Q", "Q", 8) if big else ("I", "H", 4)
+        )  # format of offsets, of tags' number; inline bytes
         self.seen: set[int] = set()
         self.headers: list[tuple[int, int]] = [(0, self.start)]
         self.values: list[tuple[int, int]] = []
@@ -122,7 +142,9 @@ class _Walk:
             self.seen.add(offset)
             page = self._page(offset)
             pages.append(page)
-            children += [(child, code == _BELOW) for code in (_BELOW, *_CAMERA) for child in page.numbers(code) if child]
+            children += [
+                (child, code == _BELOW) for code in (_BELOW, *_CAMERA) for child in page.numbers(code) if child
+            ]
             offset = self._unpack(page.end - struct.calcsize(self.order + self.pointer), self.pointer) if follow else 0
         return pages, children
 

@@ -48,10 +48,12 @@ class Tile:
 
     Attributes:
         image: float32 (H, W, C), canonical order and scale, no-data filled from the nearest valid pixel of the band.
-        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file or its release says is none).
+        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file or its
+            release says is none).
         release: Name of the release the file is of.
         path: The file.
-        geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there is neither.
+        geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there
+            is neither.
 
     Example:
         >>> tile = read_tile("train/images/col00001_row00007.tif")  # doctest: +SKIP
@@ -69,8 +71,8 @@ class Tile:
 def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = None) -> str:
     """Return the release that a stored image is of, the first that has its ending, its number of bands, and claims it.
 
-    A data folder tells its release by its layout and does not ask here, unless several releases share that; and a tile that tells too
-    little follows the folder's others (`marsls_keras.data.decoded.load.examine`).
+    A data folder tells its release by its layout and does not ask here, unless several releases share that; and a tile
+    that tells too little follows the folder's others (`marsls_keras.data.decoded.load.examine`).
 
     Args:
         path: The file.
@@ -126,7 +128,8 @@ def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarr
         array: Pixels.
         height: Rows to have.
         width: Columns to have.
-        order: 1 for values between those of the nearest pixels (bilinear, without smoothing beforehand), 0 for the nearest pixel's own.
+        order: 1 for values between those of the nearest pixels (bilinear, without smoothing beforehand), 0 for the
+            nearest pixel's own.
 
     Example:
         >>> resample(np.array([[0.0, 1.0]]), 1, 4, order=0)
@@ -146,7 +149,8 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
         release: Name of a release, or "auto" to detect it.
 
     Raises:
-        InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release is unknown.
+        InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release
+            is unknown.
 
     Example:
         >>> read_tile("train/images/col00001_row00007.tif").valid.mean()  # doctest: +SKIP
@@ -172,8 +176,11 @@ def _read_tile(path: Path, release: str) -> Tile:
     valid &= ~found.missing(stored)
     stored[~valid] = np.nan
     if (far := np.abs(stored[valid]).max(initial=0)) > found.limit:
-        raise InputError(f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way.")
-    # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of height.
+        raise InputError(
+            f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way."
+        )
+    # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of
+    # height.
     bands = np.moveaxis(found.to_canonical(stored), -1, 0)
     filled = np.stack([fill_nearest(band, np.isfinite(band)) for band in bands], axis=-1)
     return Tile(filled, valid.all(-1), found.name, path, geo)
@@ -203,7 +210,9 @@ def read_mask(path: str | Path) -> np.ndarray:
         values = np.unique(mask)
     if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
         found = ", ".join(f"{value:g}" for value in values[:5])
-        raise InputError(f"{path}: a mask holds 0 and 1 (or 0 and 255), found {found}{', …' if len(values) > 5 else ''}.")
+        raise InputError(
+            f"{path}: a mask holds 0 and 1 (or 0 and 255), found {found}{', …' if len(values) > 5 else ''}."
+        )
     return (mask != 0).astype(np.uint8)
 
 
@@ -217,7 +226,9 @@ def _memory(path: Path) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise InputError(f"{path}: reading it takes more memory than there is. Is it a tile? Cut it, or free some memory.") from None
+        raise InputError(
+            f"{path}: reading it takes more memory than there is. Is it a tile? Cut it, or free some memory."
+        ) from None
 
 
 def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:

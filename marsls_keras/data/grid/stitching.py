@@ -17,9 +17,10 @@ PutBack = Callable[[np.ndarray], None]
 def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.ndarray, PutBack]]:
     """Yield the pieces of the pictures that tiles were cut from, one at a time, each with what puts it back into its tiles.
 
-    A piece is of tiles of one raster that hang together over sides or corners, so that nothing in one piece touches anything in another,
-    and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles, 0 where there is none: one piece is in memory
-    at a time, however far apart the pieces of a raster lie. A tile without a cell, whose neighbours are unknown, is a piece of its own.
+    A piece is of tiles of one raster that hang together over sides or corners, so that nothing in one piece touches
+    anything in another, and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles, 0
+    where there is none: one piece is in memory at a time, however far apart the pieces of a raster lie. A tile without
+    a cell, whose neighbours are unknown, is a piece of its own.
 
     Args:
         refs: The tiles, N of them.
@@ -67,6 +68,8 @@ def pieces(grid: TileGrid) -> list[np.ndarray]:
         both = (padded >= 0) & (beside >= 0)
         pairs.append(np.stack([padded[both], beside[both]]))
     first, second = np.concatenate(pairs, axis=1)
-    count, piece = connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(number, number)), directed=False)
+    count, piece = connected_components(
+        coo_array((np.ones(len(first)), (first, second)), shape=(number, number)), directed=False
+    )
     found = [np.flatnonzero(piece == label) for label in range(count)]
     return sorted(found, key=lambda members: int(members[0]))

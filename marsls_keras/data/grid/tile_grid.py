@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marsls_keras.data.decoded.disk_cache import Images
-from marsls_keras.data.index.dataset import TileRef
+from marsls_keras.data.index.tile_ref import TileRef
 from marsls_keras.data.normalization import Inputs
 
 
@@ -17,15 +17,16 @@ from marsls_keras.data.normalization import Inputs
 class TileGrid:
     """Where each tile lies in the plane of all pictures.
 
-    All rasters share one plane of pixels. They are so far apart, and so far from its border, that a window no larger than `reach`
-    which sees a pixel of one raster sees none of another and stays inside. Pixels are read from the array of tiles through the table;
-    the picture itself is never put together.
+    All rasters share one plane of pixels. They are so far apart, and so far from its border, that a window no larger
+    than `reach` which sees a pixel of one raster sees none of another and stays inside. Pixels are read from the array
+    of tiles through the table; the picture itself is never put together.
 
     Attributes:
         height: Height of a tile in pixels.
         width: Width of a tile in pixels.
         reach: Largest side in pixels of a window that may be read anywhere.
-        table: int32 (R, C), for each cell of height x width pixels the position of its tile in the array of tiles, or -1 for none.
+        table: int32 (R, C), for each cell of height x width pixels the position of its tile in the array of tiles, or
+            -1 for none.
         origins: int32 (N, 2), (top, left) in pixels of each tile's first pixel.
 
     Example:
@@ -44,7 +45,8 @@ class TileGrid:
     def of(cls, refs: Sequence[TileRef], height: int, width: int, reach: int = 512) -> TileGrid:
         """Lay out tiles by raster and grid cell; a tile without a cell, whose neighbours are unknown, lies by itself.
 
-        Within a raster, tiles keep their distances up to `reach`; wider gaps are shortened to it, since no window sees across them.
+        Within a raster, tiles keep their distances up to `reach`; wider gaps are shortened to it, since no window sees
+        across them.
 
         Args:
             refs: The tiles, in the order of their array.
@@ -61,7 +63,9 @@ class TileGrid:
         gap = -(-reach // min(height, width)) + 1
         cells = np.zeros((len(refs), 2), np.int32)
         for members in rasters.values():
-            place = np.stack([_closed_up(axis, gap) for axis in np.array([refs[i].cell or (0, 0) for i in members]).T], 1)
+            place = np.stack(
+                [_closed_up(axis, gap) for axis in np.array([refs[i].cell or (0, 0) for i in members]).T], 1
+            )
             place[:, 1] += cells[:, 1].max(initial=0)  # to the right of those before
             cells[members] = place + gap
         rows, columns = cells.max(axis=0, initial=0) + 1 + gap
@@ -69,7 +73,9 @@ class TileGrid:
         table[*cells.T] = np.arange(len(refs))
         hidden = [refs[i].id for i in range(len(refs)) if table[*cells[i]] != i]
         if hidden:
-            raise ValueError(f"Each tile needs a grid cell of its own. Received tiles in cells of others: {', '.join(hidden)}")
+            raise ValueError(
+                f"Each tile needs a grid cell of its own. Received tiles in cells of others: {', '.join(hidden)}"
+            )
         return cls(height, width, reach, table, cells * np.array([height, width], np.int32))
 
     @classmethod
@@ -127,11 +133,14 @@ class TileGrid:
         corner[1:, 1:] = (self.table >= 0).cumsum(0).cumsum(1) * self.height * self.width
 
         def before(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-            # Tiles are all or nothing, so the area above and left of a pixel is bilinear between the corners of its cell.
+            # Tiles are all or nothing, so the area above and left of a pixel is bilinear between the corners of its
+            # cell.
             (i, v), (j, u) = np.divmod(y, self.height), np.divmod(x, self.width)
             v, u = v / self.height, u / self.width
             k, m = np.minimum(i + 1, self.table.shape[0]), np.minimum(j + 1, self.table.shape[1])
-            return (1 - v) * ((1 - u) * corner[i, j] + u * corner[i, m]) + v * ((1 - u) * corner[k, j] + u * corner[k, m])
+            return (1 - v) * ((1 - u) * corner[i, j] + u * corner[i, m]) + v * (
+                (1 - u) * corner[k, j] + u * corner[k, m]
+            )
 
         bottom, right = top + side, left + side
         return before(bottom, right) - before(top, right) - before(bottom, left) + before(top, left)

@@ -41,7 +41,9 @@ def image_files(folder: str | Path) -> list[Path]:
     folder = next((folder / name for name in ("images", "image", "img") if (folder / name).is_dir()), folder)
     if not folder.is_dir():
         raise InputError(f"{no_folder(folder)} Give the folder that holds the image tiles.")
-    formats = [tuple(ending for ending, other in FORMATS.items() if other is form) for form in dict.fromkeys(FORMATS.values())]
+    formats = [
+        tuple(ending for ending, other in FORMATS.items() if other is form) for form in dict.fromkeys(FORMATS.values())
+    ]
     files = next((files for endings in formats if (files := list_files(folder, endings))), [])
     if not files:
         raise InputError(f"{folder} holds no .tif, .h5 or .png file.")
@@ -90,7 +92,9 @@ class Dataset:
         """
         root = Path(root)
         if not root.is_dir():
-            raise InputError(f"{no_folder(root, 'data folder').removesuffix('.')} (set it with --data or MARSLS_DATA).{_help()}")
+            raise InputError(
+                f"{no_folder(root, 'data folder').removesuffix('.')} (set it with --data or MARSLS_DATA).{_help()}"
+            )
         layout = detect_layout(root) if release == "auto" else RELEASES[release].layout
         tiles, problems = index_folder(root, layout, conflicts) if layout else ([], [])
         if not tiles and not problems:
@@ -109,7 +113,10 @@ class Dataset:
         files = image_files(folder)
         keys = raster_keys(f.stem for f in files)
         rasters = {f: f"images/{key}" if (key := keys.get(f.stem)) else "images" for f in files}
-        return cls(files[0].parent, tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files))
+        return cls(
+            files[0].parent,
+            tuple(TileRef(f"images/{f.stem}", f, None, "images", rasters[f], grid_key(f.stem)) for f in files),
+        )
 
     def located_in(self, other: Dataset) -> Dataset:
         """Return this dataset placed in the rasters of another one, followed by the other's tiles of these rasters.
@@ -142,5 +149,7 @@ class Dataset:
         for name in names:
             if not any(tile.split == name for tile in self.tiles):
                 there = sorted({tile.split for tile in self.tiles})
-                raise InputError(f"{self.root} has no tile in the split {name!r}; it has {', '.join(there) or 'none at all'}.{_help()}")
+                raise InputError(
+                    f"{self.root} has no tile in the split {name!r}; it has {', '.join(there) or 'none at all'}.{_help()}"
+                )
         return tuple(tile for tile in self.tiles if tile.split in names)

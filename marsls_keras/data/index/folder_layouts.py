@@ -37,7 +37,9 @@ def index_folder(root: Path, layout: Layout, conflicts: str = "error") -> tuple[
         claims[part.split, part.landslide].append(part)
     for (split, _), found in claims.items():
         if len(found) > 1:
-            problems.append(Problem("ambiguous split", f"{split} is there twice: {', '.join(str(part.folder) for part in found)}"))
+            problems.append(
+                Problem("ambiguous split", f"{split} is there twice: {', '.join(str(part.folder) for part in found)}")
+            )
         _index_part(found[0], layout, tiles, problems)
     if layout.grid:
         tiles, wrong = settle(_name_rasters(tiles), conflicts)
@@ -49,7 +51,9 @@ def _index_part(part: Part, layout: Layout, tiles: list[TileRef], problems: list
     """Add the tiles of one part and what is wrong with it."""
     images, masks = list_files(part.images, layout.images), list_files(part.masks, layout.masks)
     if not images:
-        problems.append(Problem("empty split", f"{part.images} holds no {layout.images[0]} file; fill it or remove {part.folder}"))
+        problems.append(
+            Problem("empty split", f"{part.images} holds no {layout.images[0]} file; fill it or remove {part.folder}")
+        )
         return
     pairing = Pairing.of(layout, images, masks)
     for kind, files in (("images", images), ("masks", masks)):
@@ -91,7 +95,10 @@ class Pairing:
         names = [raster_keys(file.stem for file in files) for files in (images, masks)]
         cells = [[cell for file in files if (cell := grid_key(file.stem)) is not None] for files in (images, masks)]
         both = all(len(set(known.values())) > 1 for known in names)
-        several = any(len(set(known.values())) > 1 and len(set(there)) < len(there) for known, there in zip(names, cells, strict=True))
+        several = any(
+            len(set(known.values())) > 1 and len(set(there)) < len(there)
+            for known, there in zip(names, cells, strict=True)
+        )
         return cls({**layout.keys, _CELL: _place if both or several else _cell})
 
     def twins(self, kind: str, files: list[Path]) -> list[Problem]:
@@ -107,12 +114,16 @@ class Pairing:
                 if what == "name" and others:
                     endings = " and ".join(file.suffix for file in twins)
                     problems.append(Problem("duplicate", f"{first.with_suffix('')} is there as {endings}"))
-                elif len({file.stem for file in twins}) > 1 and (kind == "masks" or what != _CELL):  # `settle` has those
+                elif len({file.stem for file in twins}) > 1 and (
+                    kind == "masks" or what != _CELL
+                ):  # `settle` has those
                     others = [file for file in others if file.stem != first.stem]
                     problems.append(Problem("duplicate", f"{others[0]} and {first.name} are {kind} of the same {what}"))
         return problems
 
-    def pair(self, images: list[Path], masks: list[Path], problems: list[Problem], needed: bool) -> dict[Path, Path | None]:
+    def pair(
+        self, images: list[Path], masks: list[Path], problems: list[Problem], needed: bool
+    ) -> dict[Path, Path | None]:
         """Return the mask of each image, found by the first key that both have in common; report what is left over."""
         tables = [{key(mask): mask for mask in masks if key(mask) is not None} for key in self.keys.values()]
         what = " or ".join(self.keys)
@@ -182,9 +193,17 @@ def detect_layout(root: Path) -> Layout | None:
         >>> detect_layout(Path("nowhere")) is None
         True
     """
-    found = [(layout, {part.folder for part in parts}) for layout in layouts() if (parts := layout.parts(root)) and layout.found(parts)]
+    found = [
+        (layout, {part.folder for part in parts})
+        for layout in layouts()
+        if (parts := layout.parts(root)) and layout.found(parts)
+    ]
     # Folders that a later, more special layout claims, such as splits with PNG, are not also those of an earlier one.
-    apart = [layout for i, (layout, folders) in enumerate(found) if not any(folders <= others for _, others in found[i + 1 :])]
+    apart = [
+        layout
+        for i, (layout, folders) in enumerate(found)
+        if not any(folders <= others for _, others in found[i + 1 :])
+    ]
     if len(apart) > 1:
         names = " and of ".join(layout.name for layout in apart)
         raise InputError(f"{root} holds folders of {names}. Keep one dataset to a folder, or choose with --release.")

@@ -10,7 +10,9 @@ from pathlib import Path
 from marsls_keras.datasets import grid_key
 from marsls_keras.datasets.registry import cell_match
 
-_NO_NAMES = frozenset(word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")) | {
+_NO_NAMES = frozenset(
+    word for name in ("image", "imaget", "img", "mask", "maskt", "label", "tile") for word in (name, f"{name}s")
+) | {
     "train",
     "training",
     "val",

@@ -43,16 +43,18 @@ def steps_per_epoch(tiles: int, batch_size: int) -> int:
 class TrainingBatches:
     """The batches of a whole training; it can begin at any step, with exactly the batches that would have come there.
 
-    Without a grid a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile comes equally
-    often; those that are not square are mirrored and turned by 180°, but not by quarter turns.
+    Without a grid a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile
+    comes equally often; those that are not square are mirrored and turned by 180°, but not by quarter turns.
 
-    With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t % len(sizes)] and there are
-    about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many steps and about as many pixels either way.
-    Where a window sees no tile of `images`, it is 0 (the band's mean after the z-score) with mask 0 and weight 0.
+    With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t %
+    len(sizes)] and there are about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many
+    steps and about as many pixels either way. Where a window sees no tile of `images`, it is 0 (the band's mean after
+    the z-score) with mask 0 and weight 0.
 
     Args:
-        images: float32 (N, H, W, C), normalised; the training tiles and no others. TensorFlow holds them, but for `Inputs` of tiles on
-            disk: of those only the tiles of a batch are made when it is their turn. The batches are the same.
+        images: float32 (N, H, W, C), normalised; the training tiles and no others. TensorFlow holds them, but for
+            `Inputs` of tiles on disk: of those only the tiles of a batch are made when it is their turn. The batches
+            are the same.
         masks: uint8 (N, H, W) of {0, 1}.
         batch_size: Tiles per batch.
         augmentation: What is changed, how often and how strongly.
@@ -101,7 +103,9 @@ class TrainingBatches:
         self._steps = epochs * self.steps_per_epoch
         self._seed = seed
         if grid is None:
-            self._windows = tile_windows(TileGrid.apart(number, height, width), self._steps, batch_size, augmentation, seed)
+            self._windows = tile_windows(
+                TileGrid.apart(number, height, width), self._steps, batch_size, augmentation, seed
+            )
         else:
             self._windows = picture_windows(grid, tuple(sizes), self._steps, batch_size, augmentation, seed)
         self._augment, self._finish = Augment(augmentation, bands, units), finish
@@ -123,8 +127,8 @@ class TrainingBatches:
         """Return the batches from a global step on, counted from the first step of the first epoch.
 
         Returns:
-            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1); of tiles (B, H, W, …). The shape is
-            known beforehand where all windows have one side.
+            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1); of tiles (B, H, W, …).
+            The shape is known beforehand where all windows have one side.
         """
         branches = [partial(self._batch, turn) for turn in range(len(self._windows.shapes))]
 
@@ -148,14 +152,17 @@ class TrainingBatches:
         else:
             empty = tf.shape(masks)[0] - windows.grid.height * windows.grid.width  # where the empty tile begins
             weight = tf.cast(index < empty, tf.float32)[..., None]
-        image, mask, weight = self._augment(image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)]))
+        image, mask, weight = self._augment(
+            image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)])
+        )
         return self._finish(image), mask, weight
 
     def _pixels(self, places: tf.Tensor, shape: tuple[int, int], cells: int) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return the source's pixels, and which goes where: int32 (B, *shape), positions in their flat arrays.
 
-        A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term depends on
-        the cell, the others on the row or column alone, so all are one product of two thin matrices per window.
+        A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The
+        first term depends on the cell, the others on the row or column alone, so all are one product of two thin
+        matrices per window.
 
         Args:
             places: int32 (B, 5), as in `Windows`.
@@ -169,7 +176,9 @@ class TrainingBatches:
         size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
         corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
         last = tf.constant(shape)[:, None] - 1
-        along = tf.minimum(tf.range(max(shape)), last)  # (2, longer side): the shorter side goes on with its last pixel, and is cut below
+        along = tf.minimum(
+            tf.range(max(shape)), last
+        )  # (2, longer side): the shorter side goes on with its last pixel, and is cut below
         position = corner + along + reverse * (last - 2 * along)  # (B, 2, longer side): rows, columns
         first = corner // size
         cell, offset = position // size - first, position % size * stride
@@ -181,7 +190,9 @@ class TrainingBatches:
         parts, tiles = self._source.fetch(tiles)
         tiles = tiles * (height * width)
         ones = tf.ones_like(offset[:, 0])
-        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)  # (B, longer side, cells + 2)
+        left = tf.concat(
+            [tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2
+        )  # (B, longer side, cells + 2)
         right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
         return parts, tf.matmul(left[:, : shape[0]], right[:, :, : shape[1]])
 
@@ -193,14 +204,17 @@ def _on_disk(images: np.ndarray | Inputs) -> TypeGuard[Inputs]:
 def _mapped(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple]) -> tf.data.Dataset:
     """Return the batches of these steps, made some at a time and ahead."""
     options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False  # they copy what is held, once for every iterator
+    options.experimental_optimization.apply_default_optimizations = (
+        False  # they copy what is held, once for every iterator
+    )
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _tensor(images: np.ndarray | Inputs, empty: int = 0) -> tf.Tensor:
     """Return images (N, H, W, C) as a tensor, with so many empty ones behind them.
 
-    They are put into it some at a time: `tf.constant` would copy them twice on the way, and normalising them all at once thrice.
+    They are put into it some at a time: `tf.constant` would copy them twice on the way, and normalising them all at
+    once thrice.
     """
     held = tf.zeros((len(images) + empty, *images.shape[1:]), images.dtype)
     for part in chunks(images):
@@ -244,10 +258,14 @@ class _Streamed:
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return those that are touched; see `_Source`."""
-        touched = tf.sort(tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y)  # (K + 1,), none is the last
+        touched = tf.sort(
+            tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y
+        )  # (K + 1,), none is the last
         slots = tf.reshape(tf.searchsorted(touched, tf.reshape(tiles, [-1])), tf.shape(tiles))
         found = [part(touched[:-1]) for part in self._parts]  # (K, H, W, C)
-        return [tf.reshape(tf.concat([part, tf.zeros_like(part[:1])], 0), (-1, part.shape[-1])) for part in found], slots
+        return [
+            tf.reshape(tf.concat([part, tf.zeros_like(part[:1])], 0), (-1, part.shape[-1])) for part in found
+        ], slots
 
 
 def evaluation_batches(

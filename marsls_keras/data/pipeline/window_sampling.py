@@ -23,9 +23,9 @@ class Windows:
         grid: Where the tiles lie.
         shapes: Heights and widths in pixels; step t has windows of the shape number t % len(shapes).
         cells: For each shape, how many cells of the table a window spans at most, along each axis.
-        places: For each shape, int32 (steps of that shape, windows per step, 5): top, left, transposed, rows reversed, columns reversed.
-            The pixel (i, j) of what training sees is the pixel (i, j) of the window, or (j, i) if transposed, with the rows and the
-            columns of the window reversed before. Only square windows are transposed.
+        places: For each shape, int32 (steps of that shape, windows per step, 5): top, left, transposed, rows reversed,
+            columns reversed. The pixel (i, j) of what training sees is the pixel (i, j) of the window, or (j, i) if
+            transposed, with the rows and the columns of the window reversed before. Only square windows are transposed.
 
     Example:
         >>> tile_windows(TileGrid.apart(4, 32, 32), 3, 2, Augmentation(), 0).tiles_at(0).size <= 2
@@ -41,14 +41,17 @@ class Windows:
         """Return the positions of the tiles that the windows of a step touch, sorted, each once."""
         turn, number = step % len(self.shapes), step // len(self.shapes)
         shape = self.shapes[turn]
-        return np.unique(np.concatenate([self.grid.tiles_in(top, left, *shape) for top, left in self.places[turn][number, :, :2]]))
+        return np.unique(
+            np.concatenate([self.grid.tiles_in(top, left, *shape) for top, left in self.places[turn][number, :, :2]])
+        )
 
 
 def window_sides(config: Data, refs: Sequence[TileRef], height: int, width: int) -> tuple[int, ...]:
     """Return the sides in pixels of the windows that training samples; none where it sees single tiles.
 
-    Windows larger than a tile need tiles side by side. Where the names of the tiles tell of none, as in Landslide4Sense, Bijie or a folder
-    of single pictures, most of such a window would be empty, so training sees single tiles, whatever `sampling` says.
+    Windows larger than a tile need tiles side by side. Where the names of the tiles tell of none, as in
+    Landslide4Sense, Bijie or a folder of single pictures, most of such a window would be empty, so training sees single
+    tiles, whatever `sampling` says.
 
     Args:
         config: The section `data` of the configuration.
@@ -90,7 +93,9 @@ def sampling_note(config: Data, sides: Sequence[int]) -> str | None:
 def _side_by_side(refs: Sequence[TileRef]) -> bool:
     """Return whether any two tiles are known to share a border."""
     places = {(ref.raster, *ref.cell) for ref in refs if ref.cell is not None}
-    return any((raster, row + 1, column) in places or (raster, row, column + 1) in places for raster, row, column in places)
+    return any(
+        (raster, row + 1, column) in places or (raster, row, column + 1) in places for raster, row, column in places
+    )
 
 
 def tile_windows(grid: TileGrid, steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
@@ -106,13 +111,16 @@ def tile_windows(grid: TileGrid, steps: int, batch_size: int, augmentation: Augm
     return Windows(grid, ((grid.height, grid.width),), (1,), (places.reshape(steps, batch_size, 5),))
 
 
-def picture_windows(grid: TileGrid, sides: tuple[int, ...], steps: int, batch_size: int, augmentation: Augmentation, seed: int) -> Windows:
+def picture_windows(
+    grid: TileGrid, sides: tuple[int, ...], steps: int, batch_size: int, augmentation: Augmentation, seed: int
+) -> Windows:
     """Return windows anywhere in the picture, flipped and turned.
 
-    Each window is centred on a random pixel of the next tile in a stream of permutations of all tiles, so all tiles are visited equally
-    often. If less than 85 % of it is published, it is moved, along one axis or both, until an edge of it meets the edge of that tile, to
-    where most of it is; it still holds the pixel. On MMLS v1 (five folds of blocks) windows of 128, 192 and 256 pixels thereby carry
-    weight on 99, 96 and 94 % of their pixels instead of 87, 81 and 76 %.
+    Each window is centred on a random pixel of the next tile in a stream of permutations of all tiles, so all tiles are
+    visited equally often. If less than 85 % of it is published, it is moved, along one axis or both, until an edge of
+    it meets the edge of that tile, to where most of it is; it still holds the pixel. On MMLS v1 (five folds of blocks)
+    windows of 128, 192 and 256 pixels thereby carry weight on 99, 96 and 94 % of their pixels instead of 87, 81 and 76
+    %.
 
     Args:
         grid: Where the tiles lie.
@@ -148,9 +156,11 @@ def picture_windows(grid: TileGrid, sides: tuple[int, ...], steps: int, batch_si
 def symmetries(config: Augmentation, number: int, seed: int, square: bool = True) -> np.ndarray:
     """Draw flips and quarter turns: int32 (number, 3) of {0, 1}, transposed, rows reversed, columns reversed.
 
-    Of what is not square a quarter turn has another shape: 0 and 1 of them become 0, 2 and 3 become 2, and nothing is transposed.
+    Of what is not square a quarter turn has another shape: 0 and 1 of them become 0, 2 and 3 become 2, and nothing is
+    transposed.
 
-    Turning a tile also turns the light in the gray band and the direction a slope faces; the slope band is a steepness and does not change.
+    Turning a tile also turns the light in the gray band and the direction a slope faces; the slope band is a steepness
+    and does not change.
 
     Example:
         >>> symmetries(Augmentation(horizontal_flip=0.0, vertical_flip=0.0, rot90=0.0), 1, 0).tolist()
@@ -162,7 +172,9 @@ def symmetries(config: Augmentation, number: int, seed: int, square: bool = True
     if not square:
         turns &= 2
     # np.rot90(a)[i, j] = a[j, -1 - i]
-    return np.stack([turns % 2 == 1, vertical ^ (turns >= 2), horizontal ^ ((turns == 1) | (turns == 2))], 1).astype(np.int32)
+    return np.stack([turns % 2 == 1, vertical ^ (turns >= 2), horizontal ^ ((turns == 1) | (turns == 2))], 1).astype(
+        np.int32
+    )
 
 
 def _permutations(number: int, length: int, seed: int) -> np.ndarray:
@@ -177,7 +189,9 @@ def _corners(grid: TileGrid, tiles: np.ndarray, sides: np.ndarray, seed: int) ->
     draw = np.random.default_rng([seed, 2]).random((len(tiles), 2))
     drawn = origin + (draw * size).astype(np.int32) - sides[:, None] // 2
     options = np.stack([drawn, origin, origin + size - sides[:, None]], 1).astype(np.int32)  # (n, 3, 2)
-    share = grid.area(options[:, :, None, 0], options[:, None, :, 1], sides[:, None, None]) / sides[:, None, None] ** 2  # (n, 3, 3)
+    share = (
+        grid.area(options[:, :, None, 0], options[:, None, :, 1], sides[:, None, None]) / sides[:, None, None] ** 2
+    )  # (n, 3, 3)
     moved = np.abs(options - options[:, :1]) / sides[:, None, None]
     merit = share - 0.01 * (moved[:, :, None, 0] + moved[:, None, :, 1])  # of equal windows the nearest
     merit[share[:, 0, 0] >= _ENOUGH, 0, 0] = 1

@@ -1,8 +1,9 @@
 """Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each dataset (`Release.synthetic`).
 
-The ground is made first and everything else follows from it: fractal relief, canyon walls with spurs and gullies, landslides that cut the
-wall and pile up below it, then slope and gray from that relief, and colour and temperature that hardly know of the landslides. A network
-can learn the masks from relief and texture; no threshold on one band gives them.
+The ground is made first and everything else follows from it: fractal relief, canyon walls with spurs and gullies,
+landslides that cut the wall and pile up below it, then slope and gray from that relief, and colour and temperature that
+hardly know of the landslides. A network can learn the masks from relief and texture; no threshold on one band gives
+them.
 """
 
 from __future__ import annotations
@@ -63,13 +64,19 @@ def make_mosaic(rows: int, cols: int, size: int = 128, seed: int = 0) -> tuple[n
 
 
 def write_dataset(
-    out: str | Path, release: str = "mmls_v2", train: int = 40, val: int = 8, test: int = 12, size: int = 128, seed: int = 0
+    out: str | Path,
+    release: str = "mmls_v2",
+    train: int = 40,
+    val: int = 8,
+    test: int = 12,
+    size: int = 128,
+    seed: int = 0,
 ) -> dict[str, int]:
     """Write a dataset of generated tiles; the folder appears whole or not at all.
 
-    Train and val are cut from one raster, val being its last rows, and test from another. As in the real data, a tile without landslide
-    is not published, and tiles that touch in the grid continue each other. The datasets of Earth hold tiles without landslide as well;
-    Bijie has no splits, so all its tiles are training tiles.
+    Train and val are cut from one raster, val being its last rows, and test from another. As in the real data, a tile
+    without landslide is not published, and tiles that touch in the grid continue each other. The datasets of Earth hold
+    tiles without landslide as well; Bijie has no splits, so all its tiles are training tiles.
 
     Args:
         out: Folder to write; it must not exist, or be empty.
@@ -93,7 +100,9 @@ def write_dataset(
     """
     out = Path(out)
     if release not in RELEASES:
-        raise InputError(f"Unknown release {release!r}.{did_you_mean(release, RELEASES)} Known releases: {', '.join(RELEASES)}.")
+        raise InputError(
+            f"Unknown release {release!r}.{did_you_mean(release, RELEASES)} Known releases: {', '.join(RELEASES)}."
+        )
     _check_numbers(size, seed, train=(train, 1), val=(val, 0), test=(test, 0))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
@@ -127,7 +136,9 @@ def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
             raise InputError(f"{name} must be at least {lowest}. Received: {value}.")
 
 
-def _published(number: int, size: int, seed: int, raster: int, corner: Cell, empty: bool) -> Iterator[tuple[Cell, np.ndarray, np.ndarray]]:
+def _published(
+    number: int, size: int, seed: int, raster: int, corner: Cell, empty: bool
+) -> Iterator[tuple[Cell, np.ndarray, np.ndarray]]:
     """Yield `number` tiles that hold landslide, or with `empty` any tiles, in the order of their grid, with their cell.
 
     A raster is a column of panels with an empty row of cells between them, so that its memory is that of one panel.
@@ -154,10 +165,13 @@ def _mosaic(rows: int, cols: int, size: int, rng: np.random.Generator) -> tuple[
     shape = (rows * size, cols * size)
     v, u = np.meshgrid(*(np.arange(n, dtype=np.float32) / size for n in shape), indexing="ij")
 
-    # Troughs trend east-west, a little tilted, and warped into embayments; distance > 0 on the plateau, < 0 inside the trough.
+    # Troughs trend east-west, a little tilted, and warped into embayments; distance > 0 on the plateau, < 0 inside the
+    # trough.
     tilt, width, period = rng.uniform(-0.2, 0.2), rng.uniform(1.7, 2.3), rng.uniform(4.0, 4.8)
     across = v - rows / 2 + (u - cols / 2) * tilt + 0.34 * _fractal(rng, shape, size, 3.6, 0.35, 4.0)
-    across += rng.choice((-1, 1)) * width / 2 + rng.uniform(-0.4, 0.4)  # one wall passes near the middle of any picture, however small
+    across += rng.choice((-1, 1)) * width / 2 + rng.uniform(
+        -0.4, 0.4
+    )  # one wall passes near the middle of any picture, however small
     distance = np.abs((across + period / 2) % period - period / 2) - width / 2
 
     # Gullies run down the wall: noise that is stretched along the fall line, sharp at its ridges.
@@ -165,11 +179,15 @@ def _mosaic(rows: int, cols: int, size: int, rng: np.random.Generator) -> tuple[
     gullies += 0.35 * (0.8 - np.abs(_fractal(rng, shape, size, 3.0, 5.0, size / 6, stretch=2.2)))
     drop = 5600.0 + 700.0 * _fractal(rng, shape, size, 4.0, 0.2, 1.0)
     retreat, lobes, cover = _landslides(distance, _activity(rng, shape, size), size, rng)
-    failed = _wall(distance - retreat, drop)  # the wall has gone back into the plateau: an amphitheatre, its gullies wiped out
+    failed = _wall(
+        distance - retreat, drop
+    )  # the wall has gone back into the plateau: an amphitheatre, its gullies wiped out
     eroded = _wall(distance + 0.14 * gullies * np.exp(-(((distance + 0.2) / 0.33) ** 2)), drop)
 
     unevenness = np.exp(0.7 * _fractal(rng, shape, size, 3.0, 0.5, 4.0))
-    relief = 220.0 * _fractal(rng, shape, size, 3.6, 0.3, size / 4) + 9.0 * unevenness * _fractal(rng, shape, size, 2.0, 6.0, size / 3)
+    relief = 220.0 * _fractal(rng, shape, size, 3.6, 0.3, size / 4) + 9.0 * unevenness * _fractal(
+        rng, shape, size, 2.0, 6.0, size / 3
+    )
     hummocks = 0.8 - np.abs(_fractal(rng, shape, size, 2.2, 5.0, size / 5))
     height = 3300.0 + relief + eroded + (failed - eroded) * cover + lobes
     height += (50.0 + 80.0 * np.clip(lobes / 250.0, 0, 1)) * cover * hummocks
@@ -186,11 +204,21 @@ def _wall(distance: np.ndarray, drop: np.ndarray) -> np.ndarray:
 
 
 def _fractal(
-    rng: np.random.Generator, shape: tuple[int, int], size: int, beta: float, low: float, high: float, stretch: float = 1.0
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    size: int,
+    beta: float,
+    low: float,
+    high: float,
+    stretch: float = 1.0,
 ) -> np.ndarray:
     """Return a random field of mean 0 and deviation 1 with power 1/f^beta between low and high cycles per tile, stretched along y."""
-    padded = tuple(fft.next_fast_len(n + size, real=True) for n in shape)  # the synthesis is periodic: what would repeat is cut off
-    frequency = np.hypot(fft.fftfreq(padded[0], 1 / size)[:, None] * stretch, fft.rfftfreq(padded[1], 1 / size)).astype(np.float32)
+    padded = tuple(
+        fft.next_fast_len(n + size, real=True) for n in shape
+    )  # the synthesis is periodic: what would repeat is cut off
+    frequency = np.hypot(fft.fftfreq(padded[0], 1 / size)[:, None] * stretch, fft.rfftfreq(padded[1], 1 / size)).astype(
+        np.float32
+    )
     gain = np.maximum(frequency, low) ** (-beta / 2) * (frequency < high)
     gain[0, 0] = 0
     spectrum = fft.rfft2(rng.standard_normal(padded, dtype=np.float32)) * gain
@@ -227,7 +255,8 @@ def _landslides(
         spread = half * (0.75 + 0.45 * np.clip(run, 0, 1))
         # Both ends are rounded: an amphitheatre at the crown, a lobe at the toe.
         spread *= np.sqrt(
-            np.clip(1 - np.clip(1 - run / 0.3, 0, None) ** 2, 0, 1) * np.clip(1 - np.clip((run - 0.7) / 0.3, 0, None) ** 2, 0, 1)
+            np.clip(1 - np.clip(1 - run / 0.3, 0, None) ** 2, 0, 1)
+            * np.clip(1 - np.clip((run - 0.7) / 0.3, 0, None) ** 2, 0, 1)
         )
         inside = np.clip(1 - np.abs(dy * down[1] - dx * down[0]) / np.maximum(spread, 1e-6), 0, 1).astype(np.float32)
         edge = np.tanh(inside / 0.35)
@@ -241,7 +270,10 @@ def _landslides(
 
 def _around(shape: tuple[int, ...], y: int, x: int, reach: int) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     """Return the part of a picture within reach of a pixel, and how far its rows and columns are from that pixel."""
-    rows, cols = slice(max(0, y - reach), min(shape[0], y + reach + 1)), slice(max(0, x - reach), min(shape[1], x + reach + 1))
+    rows, cols = (
+        slice(max(0, y - reach), min(shape[0], y + reach + 1)),
+        slice(max(0, x - reach), min(shape[1], x + reach + 1)),
+    )
     return (rows, cols), np.arange(rows.start, rows.stop)[:, None] - y, np.arange(cols.start, cols.stop)[None, :] - x
 
 
@@ -263,7 +295,9 @@ def _craters(shape: tuple[int, int], size: int, rng: np.random.Generator) -> np.
 
 def _bands(dem: np.ndarray, cover: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return the seven bands of a DEM."""
-    fall = np.array(np.gradient(dem * np.float32(DEM_METRES), TILE_METRES / size))  # metres per metre, downwards and to the right
+    fall = np.array(
+        np.gradient(dem * np.float32(DEM_METRES), TILE_METRES / size)
+    )  # metres per metre, downwards and to the right
     slope = np.degrees(np.arctan(np.hypot(*fall))) / SLOPE_DEGREES
 
     grain = _fractal(rng, dem.shape, size, 1.6, 8.0, size / 2)

@@ -25,8 +25,9 @@ class Candidates:
     Attributes:
         runs: Names of the runs, R of them.
         view_sets: Names of the candidate sets of views, the plain one first.
-        representative: Whether the share of landslide in the folds is like that of the tiles to predict: for tiles among labelled ones, and
-            where each fold is a region of its own. A threshold or an area that is chosen on other folds fits these alone.
+        representative: Whether the share of landslide in the folds is like that of the tiles to predict: for tiles
+            among labelled ones, and where each fold is a region of its own. A threshold or an area that is chosen on
+            other folds fits these alone.
 
     Example:
         >>> Candidates(runs=("base", "twin"), view_sets=("identity", "d4"))
@@ -60,16 +61,19 @@ class Card:
 class Element(ABC, Generic[Value]):
     """One thing that a decision says, such as the threshold.
 
-    A subclass is a file of this package, which registers its only instance. Search, decision.json, tables, report and text follow from it.
-    Values are hashable. In decision.json, and as an argument of `Decision`, they have the form that `form` tells.
+    A subclass is a file of this package, which registers its only instance. Search, decision.json, tables, report and
+    text follow from it. Values are hashable. In decision.json, and as an argument of `Decision`, they have the form
+    that `form` tells.
 
     Attributes:
         name: Key in decision.json, and name in tables.
         title: Name in the report.
-        default: Value of the plain decision, as decision.json has it; also what is meant by a file of an earlier version without the key.
+        default: Value of the plain decision, as decision.json has it; also what is meant by a file of an earlier
+            version without the key.
         form: Type of the value in decision.json, as pydantic checks it.
         place: Elements act, and are written and described, in this order.
-        turn: The search adds elements to the plain decision in this order; None for one that is never searched by itself.
+        turn: The search adds elements to the plain decision in this order; None for one that is never searched by
+            itself.
         required: Whether every decision.json has the key.
         averages: Whether it is one of the elements that make the mean probability, rather than the mask of it.
         always_said: Whether text and report name it even if it has the default value.
@@ -108,7 +112,7 @@ class Element(ABC, Generic[Value]):
 
     def from_json(self, value: Any) -> Value:
         """Return the value of a checked entry of decision.json."""
-        return value  # type: ignore[no-any-return]
+        return value
 
     def to_json(self, value: Value) -> Any:
         """Return a value as decision.json has it."""

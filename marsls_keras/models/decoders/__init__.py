@@ -44,8 +44,9 @@ def register_decoder(name: str) -> Callable[[Decoder], Decoder]:
         name: Its name, which no other decoder has.
 
     Returns:
-        A decorator for a function from maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W, bands), a number of
-        channels, and what the names of its layers begin with, to one map of any stride. Logits are resized to the images.
+        A decorator for a function from maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W,
+        bands), a number of channels, and what the names of its layers begin with, to one map of any stride. Logits are
+        resized to the images.
 
     Raises:
         ValueError: If the name is taken.

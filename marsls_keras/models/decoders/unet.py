@@ -40,7 +40,10 @@ def unet(maps: dict[str, Any], image: Any, channels: int, name: str) -> Any:
         >>> unet(pyramid, image, channels=16, name="decoder").shape
         (None, 64, 64, 2)
     """
-    skips = {0: _twice(image, max(1, round(channels * _INPUT)), f"{name}_input"), **{int(level[1]): x for level, x in maps.items()}}
+    skips = {
+        0: _twice(image, max(1, round(channels * _INPUT)), f"{name}_input"),
+        **{int(level[1]): x for level, x in maps.items()},
+    }
     x = conv_bn_relu(maps["P5"], channels, 1, f"{name}_p5")
     for n, share in _SHARES.items():
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_p{n}_up")(x)  # (B, H / 2^n, W / 2^n, …)

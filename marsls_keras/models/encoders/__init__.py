@@ -51,7 +51,9 @@ ENCODERS: dict[str, Encoder] = {
 }
 
 
-def register_encoder(name: str, levels: Sequence[str]) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
+def register_encoder(
+    name: str, levels: Sequence[str]
+) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
     """Register an encoder that is not of this package; `segmenter` and `dual_swin` then take it as `encoder`.
 
     The module that registers it must be imported before a run that uses it is trained or opened.
@@ -61,8 +63,9 @@ def register_encoder(name: str, levels: Sequence[str]) -> Callable[[Callable[...
         levels: Its levels, input first: what the names of its layers begin with. Learning rates by level go by them.
 
     Returns:
-        A decorator for a function from symbolic images (B, H, W, C), a group, and keyword options to symbolic maps {"P1"?, "P2", …, "P5"},
-        Pn (B, H / 2^n, W / 2^n, any channels). The group must be part of the layers' names, so that two groups of bands share none.
+        A decorator for a function from symbolic images (B, H, W, C), a group, and keyword options to symbolic maps
+        {"P1"?, "P2", …, "P5"}, Pn (B, H / 2^n, W / 2^n, any channels). The group must be part of the layers' names, so
+        that two groups of bands share none.
 
     Raises:
         ValueError: If the name is taken, or there is no level.
@@ -79,7 +82,9 @@ def register_encoder(name: str, levels: Sequence[str]) -> Callable[[Callable[...
         (None, None, None, 40)
     """
     if not levels:
-        raise ValueError(f"Encoder {name!r} needs levels: what the names of its layers begin with. Received: {levels!r}")
+        raise ValueError(
+            f"Encoder {name!r} needs levels: what the names of its layers begin with. Received: {levels!r}"
+        )
 
     def enter(apply: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         add_part("encoder", name, tuple(levels))
@@ -111,11 +116,12 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         name: One of `ENCODERS`.
         bands: Number of input bands C.
         group: Distinguishes the names of its layers from those of another encoder in the same network.
-        **options: Options of the encoder: those of `swin_v2`, `vit`, or drop_path of `mit` and `convnext`; the CNNs have none.
+        **options: Options of the encoder: those of `swin_v2`, `vit`, or drop_path of `mit` and `convnext`; the CNNs
+            have none.
 
     Returns:
-        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); EfficientNet-Lite and
-        the networks of keras.applications give "P1", too.
+        A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
+        EfficientNet-Lite and the networks of keras.applications give "P1", too.
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.

@@ -1,8 +1,9 @@
 """The networks of keras.applications as encoders: ResNet, DenseNet, EfficientNet V1 and V2, MobileNetV3. They come with Keras itself.
 
-keras-hub 0.32 has more (HGNetV2, DINOv2, DINOv3), but brings tensorflow-text, which fits one minor version of TensorFlow only: 72 MB to
-download, 250 MB on disk and 6 seconds at every import; its weights need a network; and its DINOv2 and DINOv3 want the size of the images
-when they are built, while networks here take tiles and windows of any size.
+keras-hub 0.32 has more (HGNetV2, DINOv2, DINOv3), but brings tensorflow-text, which fits one minor version of
+TensorFlow only: 72 MB to download, 250 MB on disk and 6 seconds at every import; its weights need a network; and its
+DINOv2 and DINOv3 want the size of the images when they are built, while networks here take tiles and windows of any
+size.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Application:
         builder: Name of its function there.
         ends: For P1 to P5, what the names of the layers begin with whose last one gives the map.
         options: Arguments of the function.
-        pixels: How pixels came in pretraining: "caffe" (blue, green, red, less their mean, of [0, 255]), "tf" ([-1, 1]), or "torch"
-            (z-scores of ImageNet).
+        pixels: How pixels came in pretraining: "caffe" (blue, green, red, less their mean, of [0, 255]), "tf" ([-1,
+            1]), or "torch" (z-scores of ImageNet).
 
     Example:
         >>> APPLICATIONS["keras_resnet50"].builder, APPLICATIONS["keras_resnet50"].pixels
@@ -48,7 +49,9 @@ def _resnet(depth: int) -> Application:
 
 
 def _densenet(depth: int) -> Application:
-    return Application(f"DenseNet{depth}", ("conv1_relu", "pool2_relu", "pool3_relu", "pool4_relu", "relu"), {}, "torch")
+    return Application(
+        f"DenseNet{depth}", ("conv1_relu", "pool2_relu", "pool3_relu", "pool4_relu", "relu"), {}, "torch"
+    )
 
 
 def _efficientnet(size: str) -> Application:
@@ -59,8 +62,20 @@ def _efficientnet_v2(size: str) -> Application:
     return Application(f"EfficientNetV2{size}", tuple(f"block{n}" for n in _BLOCKS_V2), _PREPROCESSING, "tf")
 
 
-_SMALL = ("activation", "expanded_conv_project_bn", "expanded_conv_2_add", "expanded_conv_7_add", "expanded_conv_10_add")
-_LARGE = ("expanded_conv_add", "expanded_conv_2_add", "expanded_conv_5_add", "expanded_conv_11_add", "expanded_conv_14_add")
+_SMALL = (
+    "activation",
+    "expanded_conv_project_bn",
+    "expanded_conv_2_add",
+    "expanded_conv_7_add",
+    "expanded_conv_10_add",
+)
+_LARGE = (
+    "expanded_conv_add",
+    "expanded_conv_2_add",
+    "expanded_conv_5_add",
+    "expanded_conv_11_add",
+    "expanded_conv_14_add",
+)
 
 APPLICATIONS: dict[str, Application] = {
     **{f"keras_resnet{depth}": _resnet(depth) for depth in (50, 101, 152)},
@@ -95,8 +110,9 @@ def build_application(name: str, bands: int, weights: str | None = None) -> kera
 def application(name: str, x: Any, group: str = "") -> dict[str, Any]:
     """Apply a network of keras.applications to images, with random weights, and without rescaling of pixels and classifier.
 
-    Parameters for 3 bands, with moving statistics: ResNet50 23,587,712; DenseNet121 7,037,504; EfficientNet-B0 3,634,844 and V2-B0
-    5,668,432, without the last convolution; MobileNetV3 small 881,520 and large 2,838,912, likewise.
+    Parameters for 3 bands, with moving statistics: ResNet50 23,587,712; DenseNet121 7,037,504; EfficientNet-B0
+    3,634,844 and V2-B0 5,668,432, without the last convolution; MobileNetV3 small 881,520 and large 2,838,912,
+    likewise.
 
     Args:
         name: One of `APPLICATIONS`.
@@ -104,11 +120,13 @@ def application(name: str, x: Any, group: str = "") -> dict[str, Any]:
         group: Distinguishes the layers' names from those of another encoder in the same network.
 
     Returns:
-        {"P1": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). Layers are named stage<n>[_<group>]__<name>__<Keras' own name>.
+        {"P1": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). Layers are named stage<n>[_<group>]__<name>__<Keras'
+        own name>.
 
     Reference:
-        He et al., "Deep Residual Learning", CVPR 2016; Huang et al., "Densely Connected Convolutional Networks", CVPR 2017; Tan & Le,
-        "EfficientNet", ICML 2019, and "EfficientNetV2", ICML 2021; Howard et al., "Searching for MobileNetV3", ICCV 2019.
+        He et al., "Deep Residual Learning", CVPR 2016; Huang et al., "Densely Connected Convolutional Networks", CVPR
+        2017; Tan & Le, "EfficientNet", ICML 2019, and "EfficientNetV2", ICML 2021; Howard et al., "Searching for
+        MobileNetV3", ICCV 2019.
 
     Example:
         >>> {level: x.shape[-1] for level, x in application("keras_resnet50", keras.Input((None, None, 7))).items()}

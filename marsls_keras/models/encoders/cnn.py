@@ -63,8 +63,8 @@ def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
         group: Distinguishes the layers' names from those of another encoder in the same network.
 
     Returns:
-        {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). A layer's name begins with the stage that it belongs to:
-        stage0 is all up to P2, stage1 all from there to P3, and so on.
+        {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). A layer's name begins with the stage
+        that it belongs to: stage0 is all up to P2, stage1 all from there to P3, and so on.
 
     Example:
         >>> import keras

@@ -27,19 +27,20 @@ CONVNEXT = {
 def convnext(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[str, Any]:
     """Apply a ConvNeXt to images.
 
-    A stem (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`ConvNeXtBlock`). Each stage but the first begins with
-    LayerNorm and a convolution 2 x 2 of stride 2, which doubles the channels. No normalisation at the end, no classifier. Tiny has
-    27,818,592 parameters for 3 bands, atto of the second version 3,387,400.
+    A stem (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`ConvNeXtBlock`). Each stage but the
+    first begins with LayerNorm and a convolution 2 x 2 of stride 2, which doubles the channels. No normalisation at the
+    end, no classifier. Tiny has 27,818,592 parameters for 3 bands, atto of the second version 3,387,400.
 
     Args:
         name: One of `CONVNEXT`.
         x: Symbolic images (B, H, W, bands), H and W of any size.
         group: Distinguishes the layers' names from those of another encoder in the same network.
-        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. The authors take 0.1 (tiny) to 0.5 (base).
+        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. The authors take 0.1 (tiny)
+            to 0.5 (base).
 
     Returns:
-        {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes that are no whole
-        numbers are rounded up.
+        {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes
+        that are no whole numbers are rounded up.
 
     Raises:
         ValueError: If drop_path is out of range.
@@ -50,7 +51,8 @@ def convnext(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> d
         {'P2': 40, 'P3': 80, 'P4': 160, 'P5': 320}
 
     Reference:
-        Liu et al., "A ConvNet for the 2020s", CVPR 2022; Woo et al., "ConvNeXt V2", CVPR 2023; names of weights as in timm.
+        Liu et al., "A ConvNet for the 2020s", CVPR 2022; Woo et al., "ConvNeXt V2", CVPR 2023; names of weights as in
+        timm.
     """
     response, depths, width = CONVNEXT[name]
     suffix = f"_{group}" if group else ""

@@ -10,7 +10,15 @@ from keras import layers
 from marsls_keras.layers import BatchNormalization
 
 _STEM = 32
-_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 """Blocks, kernel, stride, expansion and channels of each stage at width and depth 1."""
 _MAPS = {0: "P1", 1: "P2", 2: "P3", 4: "P4", 6: "P5"}
 """The stages whose outputs are maps of the pyramid."""
@@ -28,10 +36,10 @@ EFFICIENTNET_LITE = {
 def efficientnet_lite(name: str, x: Any, group: str = "") -> dict[str, Any]:
     """Apply an EfficientNet-Lite to images, without its last convolution and its classifier.
 
-    A convolution of stride 2 with 32 filters; then seven stages of inverted bottlenecks: 1 x 1 expansion, depthwise convolution, 1 x 1
-    projection, each with batch normalisation, the first two with ReLU6, and a residual connection where shapes allow. Padding is that of
-    TensorFlow, which pads strided convolutions below and on the right first. Lite0 has 2,998,304 parameters for 3 bands, with moving
-    statistics.
+    A convolution of stride 2 with 32 filters; then seven stages of inverted bottlenecks: 1 x 1 expansion, depthwise
+    convolution, 1 x 1 projection, each with batch normalisation, the first two with ReLU6, and a residual connection
+    where shapes allow. Padding is that of TensorFlow, which pads strided convolutions below and on the right first.
+    Lite0 has 2,998,304 parameters for 3 bands, with moving statistics.
 
     Args:
         name: One of `EFFICIENTNET_LITE`.
@@ -78,7 +86,9 @@ def _bottleneck(x: Any, kernel: int, stride: int, expansion: int, channels: int,
 
 def _conv_bn(x: Any, filters: int, kernel: int, stride: int, name: str, relu: bool) -> Any:
     initial = "he_normal"
-    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, kernel_initializer=initial, name=f"{name}_conv")(x)
+    x = layers.Conv2D(
+        filters, kernel, stride, padding="same", use_bias=False, kernel_initializer=initial, name=f"{name}_conv"
+    )(x)
     x = _norm(name)(x)
     return layers.ReLU(6, name=f"{name}_relu")(x) if relu else x
 

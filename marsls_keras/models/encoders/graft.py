@@ -11,17 +11,19 @@ import keras
 def graft(network: keras.Model, taps: Mapping[str, Any], x: Any, prefix: str) -> dict[str, Any]:
     """Copy a functional network onto images, up to the maps of a pyramid; what no map needs is left out.
 
-    Layers are copied because libraries name those of every network alike, while variables are known by their paths here. Rescaling and
-    normalisation of pixels are left out, since bands come normalised.
+    Layers are copied because libraries name those of every network alike, while variables are known by their paths
+    here. Rescaling and normalisation of pixels are left out, since bands come normalised.
 
     Args:
         network: Functional network with one input of any height and width, for as many bands as x has.
         taps: Its symbolic maps by level, the finest first; P1 is optional.
         x: Symbolic images (B, H, W, bands).
-        prefix: Format of what the name of a layer begins with, with a field for the number of its stage, such as "stage{}_rgb_".
+        prefix: Format of what the name of a layer begins with, with a field for the number of its stage, such as
+            "stage{}_rgb_".
 
     Returns:
-        The maps by level. Stage 0 holds all layers that P2, the map at stride 4, needs; stage n those that P(n + 2) needs besides.
+        The maps by level. Stage 0 holds all layers that P2, the map at stride 4, needs; stage n those that P(n + 2)
+        needs besides.
 
     Example:
         >>> network = keras.applications.MobileNetV3Small((None, None, 4), include_top=False, weights=None)

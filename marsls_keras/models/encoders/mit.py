@@ -26,9 +26,9 @@ MIT = {
 def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[str, Any]:
     """Apply a MiT to images.
 
-    Each of four stages begins with a convolution that overlaps (7 x 7 with stride 4, then 3 x 3 with stride 2) and LayerNorm; then come
-    blocks (`MixTransformerBlock`) and LayerNorm. Padding is symmetric, as in PyTorch. B0 has 3,319,392 parameters for 3 bands, B2
-    24,196,288.
+    Each of four stages begins with a convolution that overlaps (7 x 7 with stride 4, then 3 x 3 with stride 2) and
+    LayerNorm; then come blocks (`MixTransformerBlock`) and LayerNorm. Padding is symmetric, as in PyTorch. B0 has
+    3,319,392 parameters for 3 bands, B2 24,196,288.
 
     Args:
         name: One of `MIT`.
@@ -37,8 +37,8 @@ def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[s
         drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first.
 
     Returns:
-        {"P2": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels), of B0 with 32, 64, 160 and 256 channels, else with 64, 128, 320 and 512;
-        sizes that are no whole numbers are rounded up.
+        {"P2": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels), of B0 with 32, 64, 160 and 256 channels, else with
+        64, 128, 320 and 512; sizes that are no whole numbers are rounded up.
 
     Raises:
         ValueError: If drop_path is out of range.
@@ -59,7 +59,9 @@ def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[s
         kernel, stride = (3, 2) if i else (7, 4)
         x = layers.ZeroPadding2D(kernel // 2, name=f"{stage}_embed_pad")(x)
         fan_out = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-        x = layers.Conv2D(width, kernel, stride, kernel_initializer=fan_out, name=f"{stage}_embed_proj")(x)  # (B, H/2^(i+2), W/2^(i+2), C)
+        x = layers.Conv2D(width, kernel, stride, kernel_initializer=fan_out, name=f"{stage}_embed_proj")(
+            x
+        )  # (B, H/2^(i+2), W/2^(i+2), C)
         x = layers.LayerNormalization(epsilon=1e-5, name=f"{stage}_embed_norm")(x)
         for j in range(depth):
             rate = drop_path * done / (sum(depths) - 1)

@@ -24,12 +24,14 @@ def swin_v2(
 ) -> dict[str, Any]:
     """Apply a SwinV2 to images.
 
-    A patch embedding (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`SwinV2Block`), every other one with shifted
-    windows. Before each stage but the first, 2 x 2 tokens become one (linear from 4C to 2C, which is a convolution of stride 2, and
-    LayerNorm). No normalisation at the end, no classifier. With the defaults it is SwinV2-S, with 48,957,882 parameters for 3 bands.
+    A patch embedding (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`SwinV2Block`), every other
+    one with shifted windows. Before each stage but the first, 2 x 2 tokens become one (linear from 4C to 2C, which is a
+    convolution of stride 2, and LayerNorm). No normalisation at the end, no classifier. With the defaults it is
+    SwinV2-S, with 48,957,882 parameters for 3 bands.
 
-    The pretraining saw 256 x 256 pixels, tiles here have 128 x 128, where the last stage is one window of 4 x 4 tokens instead of 8 x 8.
-    Nothing needs to be interpolated for that: the position bias is computed from offsets, which are scaled to the window (`offsets`).
+    The pretraining saw 256 x 256 pixels, tiles here have 128 x 128, where the last stage is one window of 4 x 4 tokens
+    instead of 8 x 8. Nothing needs to be interpolated for that: the position bias is computed from offsets, which are
+    scaled to the window (`offsets`).
 
     Args:
         x: Symbolic images (B, H, W, bands), H and W of any size.
@@ -39,11 +41,12 @@ def swin_v2(
         heads: Heads of attention of the four stages; each must divide the stage's channels.
         window: Side of the windows in tokens.
         mlp_ratio: Width of the MLPs over that of the stage.
-        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. 0.1 is timm's default; the paper is silent.
+        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. 0.1 is timm's default; the
+            paper is silent.
 
     Returns:
-        {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes that are no whole
-        numbers are rounded up.
+        {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes
+        that are no whole numbers are rounded up.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -72,7 +75,9 @@ def swin_v2(
         name = f"stage{i}{suffix}"
         if i:
             x = layers.Conv2D(embed_dim * 2**i, 2, 2, padding="same", use_bias=False, name=f"{name}_merge")(x)
-            x = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_merge_norm")(x)  # (B, H/2^(i+2), W/2^(i+2), C 2^i)
+            x = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_merge_norm")(
+                x
+            )  # (B, H/2^(i+2), W/2^(i+2), C 2^i)
         for j in range(depth):
             x = SwinV2Block(
                 heads[i],

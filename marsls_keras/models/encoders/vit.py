@@ -20,16 +20,18 @@ VIT = {"vit_small": (12, 384, 6), "vit_base": (12, 768, 12), "vit_large": (24, 1
 def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float = 0.1) -> dict[str, Any]:
     """Apply a plain vision transformer to images.
 
-    Patches of 16 x 16 pixels become tokens with positions (`PositionedTokens`); then come blocks (`TransformerBlock`) and LayerNorm. Every
-    token attends to every other, so that cost grows with the square of the area. The last map, at stride 16, becomes four (Li et al.):
-    transposed convolutions for strides 4 and 8, max pooling for 32; each through convolutions 1 x 1 and 3 x 3 with LayerNorm. This pyramid
-    has no pretrained weights, and its layers learn at the decoder's rate. Without it base has 85,798,656 parameters for 3 bands.
+    Patches of 16 x 16 pixels become tokens with positions (`PositionedTokens`); then come blocks (`TransformerBlock`)
+    and LayerNorm. Every token attends to every other, so that cost grows with the square of the area. The last map, at
+    stride 16, becomes four (Li et al.): transposed convolutions for strides 4 and 8, max pooling for 32; each through
+    convolutions 1 x 1 and 3 x 3 with LayerNorm. This pyramid has no pretrained weights, and its layers learn at the
+    decoder's rate. Without it base has 85,798,656 parameters for 3 bands.
 
     Args:
         name: One of `VIT`.
         x: Symbolic images (B, H, W, bands), H and W multiples of 32.
         group: Distinguishes the layers' names from those of another encoder in the same network.
-        grid: Side of the grid of patches that the pretraining saw, its images' side over 16; embeddings are interpolated from there.
+        grid: Side of the grid of patches that the pretraining saw, its images' side over 16; embeddings are
+            interpolated from there.
         drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first.
 
     Returns:
@@ -44,12 +46,14 @@ def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float 
         {'P2': 256, 'P3': 256, 'P4': 256, 'P5': 256}
 
     Reference:
-        Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; Li et al., "Exploring Plain Vision Transformer Backbones for Object
-        Detection", ECCV 2022; names of weights as in Hugging Face's transformers.
+        Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; Li et al., "Exploring Plain Vision Transformer
+        Backbones for Object Detection", ECCV 2022; names of weights as in Hugging Face's transformers.
     """
     depth, width, heads = VIT[name]
     suffix = f"_{group}" if group else ""
-    patches = layers.Conv2D(width, _PATCH, _PATCH, kernel_initializer="glorot_uniform", padding="same", name=f"vit_embed{suffix}_proj")(x)
+    patches = layers.Conv2D(
+        width, _PATCH, _PATCH, kernel_initializer="glorot_uniform", padding="same", name=f"vit_embed{suffix}_proj"
+    )(x)
     x = PositionedTokens(grid, name=f"vit_embed{suffix}_tokens")(patches)  # (B, 1 + H/16 W/16, C)
     for i in range(depth):
         x = TransformerBlock(heads, drop_path * i / max(depth - 1, 1), name=f"vit_block{i}{suffix}")(x)
@@ -62,12 +66,16 @@ def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float 
     fine = keras.ops.gelu(fine, approximate=False)
     fine = layers.Conv2DTranspose(width // 4, 2, 2, name=f"{name}_P2_up2")(fine)
     coarse = layers.MaxPooling2D(2, padding="same", name=f"{name}_P5_pool")(x)
-    return {level: _lateral(y, f"{name}_{level}") for level, y in (("P2", fine), ("P3", half), ("P4", x), ("P5", coarse))}
+    return {
+        level: _lateral(y, f"{name}_{level}") for level, y in (("P2", fine), ("P3", half), ("P4", x), ("P5", coarse))
+    }
 
 
 def _lateral(x: Any, name: str) -> Any:
     for kernel in (1, 3):
         initial = keras.initializers.HeNormal()
-        conv = layers.Conv2D(_PYRAMID, kernel, padding="same", use_bias=False, kernel_initializer=initial, name=f"{name}_conv{kernel}")
+        conv = layers.Conv2D(
+            _PYRAMID, kernel, padding="same", use_bias=False, kernel_initializer=initial, name=f"{name}_conv{kernel}"
+        )
         x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm{kernel}")(conv(x))
     return x

@@ -14,7 +14,13 @@ from marsls_keras.models.weights.convnext import ConvNeXt
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign
 from marsls_keras.models.weights.mit import MiT
-from marsls_keras.models.weights.sources import AUTO, automatic_source, find_checkpoint, read_tensors, require_checkpoint
+from marsls_keras.models.weights.sources import (
+    AUTO,
+    automatic_source,
+    find_checkpoint,
+    read_tensors,
+    require_checkpoint,
+)
 from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.models.weights.vit import ViT
 
@@ -55,7 +61,8 @@ def load_pretrained(model: keras.Model, source: str, groups: Mapping[str, Sequen
 def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
     """Give all SwinV2 encoders of a network the weights of a checkpoint that timm wrote; each begins with the same.
 
-    Tiles of another size than the pretraining's need no change: the position bias is computed from offsets, scaled to the window.
+    Tiles of another size than the pretraining's need no change: the position bias is computed from offsets, scaled to
+    the window.
 
     Args:
         model: A network or encoder that `build_model` or `build_encoder` made.

@@ -33,7 +33,9 @@ class Applications(Family):
 
     def __init__(self, name: str) -> None:
         self.name, self.title = name, f"encoder {name}"
-        self.stem = {"r": "conv1_conv/kernel", "d": "conv1_conv/kernel", "e": "stem_conv/kernel", "m": "conv/kernel"}[name[len("keras_")]]
+        self.stem = {"r": "conv1_conv/kernel", "d": "conv1_conv/kernel", "e": "stem_conv/kernel", "m": "conv/kernel"}[
+            name[len("keras_")]
+        ]
 
     @classmethod
     def of(cls, model: keras.Model) -> list[Applications]:

@@ -9,7 +9,13 @@ import numpy as np
 
 from marsls_keras.models.weights.family import Family, convolution
 
-_PARTS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var", "kernel": "weight"}
+_PARTS = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "kernel": "weight",
+}
 _LAYERS = {
     "expand_conv": "_expand_conv",
     "expand_bn": "_bn0",
@@ -65,7 +71,9 @@ class EfficientNetLite(Family):
             channels = width
             places[str(block)] = f"{stage}.{number[stage]}"
             number[stage] += 1
-        return {re.sub(r"^_blocks\.(\d+)", lambda found: places[found[1]], name): tensor for name, tensor in kept.items()}
+        return {
+            re.sub(r"^_blocks\.(\d+)", lambda found: places[found[1]], name): tensor for name, tensor in kept.items()
+        }
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Return a tensor as Keras lays it out; see `Family`."""

@@ -60,8 +60,8 @@ class Family(ABC):
     def first_kernel(self, kernel: np.ndarray, bands: int, names: Sequence[str]) -> np.ndarray:
         """Return the kernel (h, w, 3, out) of the first convolution for other bands.
 
-        Red, green and blue take their own kernels, by name, and every other band their mean; all times 3 / C, so that the sum over C bands
-        that are alike stays as large as it was.
+        Red, green and blue take their own kernels, by name, and every other band their mean; all times 3 / C, so that
+        the sum over C bands that are alike stays as large as it was.
 
         Args:
             kernel: For red, green and blue.
@@ -74,7 +74,9 @@ class Family(ABC):
         return np.stack(parts, axis=2) * np.float32(3 / bands)
 
 
-def assign(model: keras.Model, family: Family, tensors: dict[str, np.ndarray], path: Path, groups: Mapping[str, Sequence[str]]) -> None:
+def assign(
+    model: keras.Model, family: Family, tensors: dict[str, np.ndarray], path: Path, groups: Mapping[str, Sequence[str]]
+) -> None:
     """Give all encoders of a family in a network the tensors of a checkpoint; each begins with the same.
 
     Args:
@@ -85,7 +87,8 @@ def assign(model: keras.Model, family: Family, tensors: dict[str, np.ndarray], p
         groups: Names of the bands of each encoder, by group.
 
     Raises:
-        InputError: If tensors are missing, left over or of another shape; the first of them are named. Nothing has been changed then.
+        InputError: If tensors are missing, left over or of another shape; the first of them are named. Nothing has been
+            changed then.
 
     Example:
         >>> from marsls_keras.models.weights import ViT, read_tensors  # doctest: +SKIP
@@ -107,10 +110,16 @@ def assign(model: keras.Model, family: Family, tensors: dict[str, np.ndarray], p
             if name == family.stem and value.ndim == 4 and value.shape[2] == len(RGB):
                 value = family.first_kernel(value, variable.shape[2], groups.get(group, ()))
             if value.shape != tuple(variable.shape):
-                troubles.append(f"{name}: {tensors[name].shape} in the file does not fit {variable.path} {tuple(variable.shape)}")
+                troubles.append(
+                    f"{name}: {tensors[name].shape} in the file does not fit {variable.path} {tuple(variable.shape)}"
+                )
             values.append((variable, value))
         wanted = {name for name, _ in pairs}
-        troubles += [f"{name}: {tensors[name].shape} in the file, unknown to the network" for name in tensors if name not in wanted]
+        troubles += [
+            f"{name}: {tensors[name].shape} in the file, unknown to the network"
+            for name in tensors
+            if name not in wanted
+        ]
         if troubles:  # those of another group would be the same
             raise InputError(
                 f"{path} is not a checkpoint of this network's {family.title} (encoder and encoder_options say which it is):"

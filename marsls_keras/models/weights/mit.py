@@ -49,7 +49,11 @@ class MiT(Family):
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the tensors of the encoder, without the classifier or the decoder; see `Family`."""
-        return {_PREFIX.sub("", name): tensor for name, tensor in tensors.items() if not re.match(r"(classifier|decode_head)\.", name)}
+        return {
+            _PREFIX.sub("", name): tensor
+            for name, tensor in tensors.items()
+            if not re.match(r"(classifier|decode_head)\.", name)
+        }
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Return a tensor as Keras lays it out; see `Family`."""

@@ -39,9 +39,9 @@ def find_checkpoint(source: str) -> Path:
     """Return the file that a source stands for.
 
     Args:
-        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin, such as
-            hf:nvidia/mit-b2, or name and file, such as hf:Mirali33/MOMO/vit-b-16/momo.pth; or "pip:" and a name, such as
-            pip:efficientnet_lite0, for a checkpoint that an installed package carries.
+        source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin,
+            such as hf:nvidia/mit-b2, or name and file, such as hf:Mirali33/MOMO/vit-b-16/momo.pth; or "pip:" and a
+            name, such as pip:efficientnet_lite0, for a checkpoint that an installed package carries.
 
     Raises:
         InputError: If there is no such file, or a package is missing.
@@ -161,7 +161,9 @@ def _download(source: str) -> Path:
     for file in files:
         try:
             return Path(hf_hub_download(repository, file))
-        except Exception as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
+        except (
+            Exception
+        ) as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
             first = first or error
             if not isinstance(error, EntryNotFoundError):
                 break

@@ -28,8 +28,8 @@ _NAMES = (
 class SwinV2(Family):
     """SwinV2 of any size.
 
-    Checkpoints of timm before 0.9, as the Hugging Face Hub still has them, count the downsampling to the stage before; they are recognised
-    by their downsampling at the end of the first stage.
+    Checkpoints of timm before 0.9, as the Hugging Face Hub still has them, count the downsampling to the stage before;
+    they are recognised by their downsampling at the end of the first stage.
 
     Example:
         >>> SwinV2().locate("stage2_aux_block3/attention/qkv/kernel")
@@ -52,7 +52,10 @@ class SwinV2(Family):
         """Return the tensors by timm's present names; see `Family`."""
         kept = {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
         if any(name.startswith("layers.0.downsample.") for name in kept):
-            kept = {re.sub(r"^layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", k): v for k, v in kept.items()}
+            kept = {
+                re.sub(r"^layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", k): v
+                for k, v in kept.items()
+            }
         return kept
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:

@@ -85,7 +85,9 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError("larger than 4 GiB")
-        file = io.BytesIO(path.read_bytes())  # reading from memory never takes more than there is, whatever a length says
+        file = io.BytesIO(
+            path.read_bytes()
+        )  # reading from memory never takes more than there is, whatever a length says
         found, storages = _zipped(file) if zipfile.is_zipfile(file) else _legacy(file)
         return {name: _values(tensor, storages) for name, tensor in _state(found).items()}
     except UnsafeError:
@@ -94,7 +96,7 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"damaged, or no checkpoint of PyTorch ({type(error).__name__}: {error})") from error
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _Unpickler(pickle._Unpickler):
     """Builds what a state dictionary consists of, with storages as names only.
 
     It is the one in Python: that in C takes memory for as many objects as a damaged file numbers.
@@ -102,7 +104,9 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
 
     _ALLOWED: Mapping[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _lazy(storage, offset, shape, strides),
+        ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _lazy(
+            storage, offset, shape, strides
+        ),
         ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
         ("torch", "Size"): tuple,
     }
@@ -118,14 +122,23 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
     def persistent_load(self, pid: Any) -> _Storage:
         """Return a storage by its description."""
         what, kind, key, _, number, *view = pid
-        if what != "storage" or not isinstance(kind, _Kind) or not isinstance(number, int) or (view and view[0] is not None):
+        if (
+            what != "storage"
+            or not isinstance(kind, _Kind)
+            or not isinstance(number, int)
+            or (view and view[0] is not None)
+        ):
             raise UnsafeError("it has a storage of an unknown kind")
         return _Storage(str(key), _TYPES[kind.name], number)
 
 
 def _lazy(storage: Any, offset: Any, shape: Any, strides: Any) -> _Lazy:
     numbers = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+    if (
+        not isinstance(storage, _Storage)
+        or len(shape) != len(strides)
+        or not all(type(n) is int and n >= 0 for n in numbers)
+    ):
         raise UnsafeError("a tensor is described by something else than numbers")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if math.prod(shape) and last >= storage.number:
@@ -149,7 +162,9 @@ def _zipped(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
             raise ValueError("written on a big-endian machine")
         unpickler = _Unpickler(io.BytesIO(archive.read(pickles[0])))
         found = unpickler.load()
-        storages = {s.key: np.frombuffer(archive.read(f"{root}data/{s.key}"), s.kind, s.number) for s in _storages(found)}
+        storages = {
+            s.key: np.frombuffer(archive.read(f"{root}data/{s.key}"), s.kind, s.number) for s in _storages(found)
+        }
     return found, storages
 
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from marsls_keras.models.weights.family import Family, convolution
 
-_IGNORED = re.compile(r"^(pooler|embeddings\.mask_token|classifier|decoder|head|head_dist|fc_norm|pre_logits)\b|^(decoder_|mask_token)")
+_IGNORED = re.compile(
+    r"^(pooler|embeddings\.mask_token|classifier|decoder|head|head_dist|fc_norm|pre_logits)\b|^(decoder_|mask_token)"
+)
 """The classifier and what prepares for it, and what rebuilds masked patches."""
 _PREFIX = re.compile(r"^(module\.)?(vit\.|backbone\.|encoder\.(?=patch_embed|cls_token|pos_embed|blocks|norm))?")
 """What networks around the transformer, and training on several GPUs, put before its names."""
@@ -90,7 +92,9 @@ def _from_timm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if found := _QKV.fullmatch(name):
             if len(tensor) % 3 == 0:
                 parts = zip(("query", "key", "value"), np.split(tensor, 3), strict=True)
-                renamed |= {f"encoder.layer.{found[1]}.attention.attention.{part}.{found[2]}": value for part, value in parts}
+                renamed |= {
+                    f"encoder.layer.{found[1]}.attention.attention.{part}.{found[2]}": value for part, value in parts
+                }
                 continue
         for pattern, replacement in _TIMM:
             if re.match(pattern, name):

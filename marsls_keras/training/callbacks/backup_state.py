@@ -61,11 +61,17 @@ class TrainingState:
         """
         variables = _variables(model)
         values = [self.arrays.get(f"variable_{i}") for i in range(len(variables))]
-        if [v is None or v.shape for v in values] != [tuple(v.shape) for v in variables] or f"variable_{len(values)}" in self.arrays:
-            raise RunError("The saved state is that of another network or optimiser. Begin the fold anew with --overwrite.")
+        if [v is None or v.shape for v in values] != [
+            tuple(v.shape) for v in variables
+        ] or f"variable_{len(values)}" in self.arrays:
+            raise RunError(
+                "The saved state is that of another network or optimiser. Begin the fold anew with --overwrite."
+            )
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        checkpoint.restore(self.checkpoint, {name[5:]: value for name, value in self.arrays.items() if name.startswith("keep_")})
+        checkpoint.restore(
+            self.checkpoint, {name[5:]: value for name, value in self.arrays.items() if name.startswith("keep_")}
+        )
 
     def restore_metrics(self, model: keras.Model, checkpoint: WeightCheckpoint) -> None:
         """Give the metrics what they had counted in the epoch that was stopped."""
@@ -97,7 +103,9 @@ class BackupState(keras.callbacks.Callback):
         >>> model.fit(batches, epochs=60, callbacks=[checkpoint, backup])  # doctest: +SKIP
     """
 
-    def __init__(self, folder: Path, checkpoint: WeightCheckpoint, rows: list[dict[str, float]], epochs: int, recovery: Recovery) -> None:
+    def __init__(
+        self, folder: Path, checkpoint: WeightCheckpoint, rows: list[dict[str, float]], epochs: int, recovery: Recovery
+    ) -> None:
         super().__init__()
         self.folder, self.checkpoint, self.rows, self.epochs, self.recovery = folder, checkpoint, rows, epochs, recovery
 
@@ -120,7 +128,10 @@ class BackupState(keras.callbacks.Callback):
         if not all(np.isfinite(value).all() for value in arrays.values() if value.dtype.kind == "f"):
             raise NotFinite
         if step:
-            arrays |= {f"metric_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_metric_variables(self.model, self.checkpoint))}
+            arrays |= {
+                f"metric_{i}": keras.ops.convert_to_numpy(v)
+                for i, v in enumerate(_metric_variables(self.model, self.checkpoint))
+            }
         arrays |= {f"keep_{name}": value for name, value in self.checkpoint.arrays().items()}
         state = {
             "epochs": epochs,

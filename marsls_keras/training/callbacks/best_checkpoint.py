@@ -15,11 +15,11 @@ from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 class BestCheckpoint(WeightCheckpoint):
     """Evaluate on the held-out tiles and save the weights with the highest pooled mIoU (DualSwinFusionSeg, section "Optimisation").
 
-    The sets of weights that `WeightCheckpoint` names compete. Of equal ones the first wins, and so does the earlier epoch. Weights whose
-    loss is no number are never kept.
+    The sets of weights that `WeightCheckpoint` names compete. Of equal ones the first wins, and so does the earlier
+    epoch. Weights whose loss is no number are never kept.
 
-    Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and miou_swa of each
-    (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.
+    Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and
+    miou_swa of each (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.
 
     Args:
         batches: Evaluation batches.

@@ -30,7 +30,12 @@ class LastCheckpoint(WeightCheckpoint):
     """
 
     def __init__(
-        self, weights: str, metric: SegmentationCounts, folder: Path, config: Training, training: TrainingBatches | None = None
+        self,
+        weights: str,
+        metric: SegmentationCounts,
+        folder: Path,
+        config: Training,
+        training: TrainingBatches | None = None,
     ) -> None:
         super().__init__(metric, folder, config, training)
         self.weights = weights

@@ -67,7 +67,9 @@ class ProgressDisplay(keras.callbacks.Callback):
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise RunError(f"Could not write {self.log}: {error.strerror}. Free some space or choose another place.") from error
+            raise RunError(
+                f"Could not write {self.log}: {error.strerror}. Free some space or choose another place."
+            ) from error
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Show the bar."""
@@ -88,7 +90,9 @@ class ProgressDisplay(keras.callbacks.Callback):
         if not self.bar.disable and logs:
             speed = (batch + 1) * self.batch_size / max(time.perf_counter() - self._epoch_start, 1e-9)
             memory = " + ".join(f"{gibibytes:.1f}" for gibibytes in peak_memory().values())
-            text = f"loss {float(logs['loss']):.4f} · mIoU {float(logs['miou']):.4f} · {speed:.0f} tiles/s · {memory} GiB"
+            text = (
+                f"loss {float(logs['loss']):.4f} · mIoU {float(logs['miou']):.4f} · {speed:.0f} tiles/s · {memory} GiB"
+            )
             self.bar.update(self.task, completed=self.first_step + batch + 1, status=text)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:

@@ -23,10 +23,11 @@ def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
 class StatisticsAverage(keras.callbacks.Callback):
     """Average the batches' statistics of batch normalisation as the optimiser averages the weights, with the same decay.
 
-    The network's moving statistics are those of the weights of the last few steps. Weights that are averaged over some hundred steps give
-    other activations, above all in the middle of a training, where the weights still move far. Here the statistics of each batch have the
-    share in the average that the weights they come from have in the other one; each of the batches of an update has its part of it.
-    To average the moving statistics, which are averages already, would lag behind the weights by the sum of both.
+    The network's moving statistics are those of the weights of the last few steps. Weights that are averaged over some
+    hundred steps give other activations, above all in the middle of a training, where the weights still move far. Here
+    the statistics of each batch have the share in the average that the weights they come from have in the other one;
+    each of the batches of an update has its part of it. To average the moving statistics, which are averages already,
+    would lag behind the weights by the sum of both.
 
     To be called before what saves the state.
 
@@ -49,7 +50,9 @@ class StatisticsAverage(keras.callbacks.Callback):
         self._variables = _statistics(layers)
         if not self._variables:
             return
-        self._optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # mixed_float16 wraps it
+        self._optimizer = getattr(
+            self.model.optimizer, "inner_optimizer", self.model.optimizer
+        )  # mixed_float16 wraps it
         self._step = _compiled(layers, self._optimizer.ema_decay, self._optimizer.gradient_accumulation_steps or 1)
         self._moving = np.concatenate([keras.ops.convert_to_numpy(variable) for variable in self._variables])
         self._updates = self._optimizer.updates(_number(self._optimizer._iterations))
@@ -58,7 +61,10 @@ class StatisticsAverage(keras.callbacks.Callback):
         """Take the batch's statistics into the average."""
         if not self._variables:
             return
-        counter, now = self._optimizer._iterations, None  # of batches: under accumulation, that of updates is no variable
+        counter, now = (
+            self._optimizer._iterations,
+            None,
+        )  # of batches: under accumulation, that of updates is no variable
         if keras.backend.backend() == "jax":  # within an epoch the variables are elsewhere
             state = self.model._jax_state
             (counter,) = _found([counter], self.model.optimizer.variables, state["optimizer_variables"])
@@ -92,7 +98,9 @@ def _found(variables: list[Any], among: list[Any], values: list[Any]) -> list[An
     return [values[places[id(variable)]] for variable in variables]
 
 
-def _compiled(layers: list[keras.layers.BatchNormalization], decay: Callable[[Any], Any], accumulate: int) -> Callable[..., Any]:
+def _compiled(
+    layers: list[keras.layers.BatchNormalization], decay: Callable[[Any], Any], accumulate: int
+) -> Callable[..., Any]:
     """Return one compiled call for a whole step: dozens of small variables, one at a time, would cost more than they are worth.
 
     Args:
@@ -103,7 +111,9 @@ def _compiled(layers: list[keras.layers.BatchNormalization], decay: Callable[[An
     variables = _statistics(layers)
     sizes = [variable.shape[0] for variable in variables]
     momentum = np.repeat(np.asarray([layer.momentum for layer in layers for _ in range(2)], np.float32), sizes)
-    least = np.repeat(np.asarray([-np.inf, 0] * len(layers), np.float32), sizes)  # rounding must not make a variance negative
+    least = np.repeat(
+        np.asarray([-np.inf, 0] * len(layers), np.float32), sizes
+    )  # rounding must not make a variance negative
 
     def step(average: Any, before: Any, now: list[Any] | None, done: Any) -> tuple[Any, Any]:
         parts = [ops.convert_to_tensor(variable) for variable in variables] if now is None else now

@@ -84,4 +84,6 @@ class StopOnTrouble(keras.callbacks.Callback):
                 self.backup.save(self.epoch, step + 1)
             except NotFinite:
                 raise Diverged(self.epoch, step) from None
-            raise Interrupted(self.signals.received, f"in epoch {self.epoch + 1}, after step {step + 1} of {self.steps}")
+            raise Interrupted(
+                self.signals.received, f"in epoch {self.epoch + 1}, after step {step + 1} of {self.steps}"
+            )

@@ -23,7 +23,8 @@ from marsls_keras.training.weight_averaging import WeightMean, averaged_weights
 class _Memory(io.BytesIO):
     """A file in memory under the name that Keras asks for.
 
-    HDF5 is not let near the disk: where a file of its own cannot grow, it prints hundreds of tracebacks and crashes the process.
+    HDF5 is not let near the disk: where a file of its own cannot grow, it prints hundreds of tracebacks and crashes the
+    process.
     """
 
     def __str__(self) -> str:
@@ -33,20 +34,22 @@ class _Memory(io.BytesIO):
 class WeightCheckpoint(keras.callbacks.Callback):
     """Base of the callbacks that keep weights: `BestCheckpoint` by the score on held-out tiles, `LastCheckpoint` those of the last epoch.
 
-    There are up to three sets of weights: `last`, those that are trained; `ema`, the optimiser's moving average, if it has one, with
-    statistics of batch normalisation that were averaged likewise; and `swa`, the mean over the ends of the last `swa_epochs` epochs so
-    far, with statistics that were estimated anew.
+    There are up to three sets of weights: `last`, those that are trained; `ema`, the optimiser's moving average, if it
+    has one, with statistics of batch normalisation that were averaged likewise; and `swa`, the mean over the ends of
+    the last `swa_epochs` epochs so far, with statistics that were estimated anew.
 
     Args:
         metric: The model's counting metric.
-        folder: Where the weights go, as best-<epoch>-<hash>.weights.h5. A file never changes, so a state that names one stays right.
+        folder: Where the weights go, as best-<epoch>-<hash>.weights.h5. A file never changes, so a state that names one
+            stays right.
         config: The section `training` of the configuration.
         training: The training batches; needed for `swa_epochs` only.
 
     Attributes:
         best: {"epoch", "miou", "weights", "file"} of what is kept so far; epoch is -1 if there is nothing.
         waited: Epochs since then.
-        statistics: What averages those of batch normalisation, to be called after each step, before a state is saved; None without `ema`.
+        statistics: What averages those of batch normalisation, to be called after each step, before a state is saved;
+            None without `ema`.
         sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
 
     Example:
@@ -55,7 +58,9 @@ class WeightCheckpoint(keras.callbacks.Callback):
         True
     """
 
-    def __init__(self, metric: SegmentationCounts, folder: Path, config: Training, training: TrainingBatches | None = None) -> None:
+    def __init__(
+        self, metric: SegmentationCounts, folder: Path, config: Training, training: TrainingBatches | None = None
+    ) -> None:
         super().__init__()
         if config.swa_epochs and training is None:
             raise ValueError("swa_epochs needs training batches, for the statistics of batch normalisation.")
@@ -87,7 +92,9 @@ class WeightCheckpoint(keras.callbacks.Callback):
 
     def _content(self) -> bytes:
         file = _Memory()
-        keras.saving.save_weights(self.model, file, objects_to_skip=[self.model.optimizer])  # inference has no use for its state
+        keras.saving.save_weights(
+            self.model, file, objects_to_skip=[self.model.optimizer]
+        )  # inference has no use for its state
         return file.getvalue()
 
     def _written(self, epoch: int, score: float | None, weights: str, content: bytes) -> dict[str, Any]:
@@ -130,4 +137,6 @@ class WeightCheckpoint(keras.callbacks.Callback):
             self._swa.count = state["swa"]["count"]
             self._swa.sums = [arrays[f"swa_{i}"] for i in range(sum(name.startswith("swa_") for name in arrays))]
         if self.statistics is not None:
-            self.statistics.values = arrays.get("ema_statistics")  # states of earlier versions have none: the average begins anew
+            self.statistics.values = arrays.get(
+                "ema_statistics"
+            )  # states of earlier versions have none: the average begins anew

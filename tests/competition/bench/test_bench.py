@@ -13,7 +13,7 @@ from competition.cli import main
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.models import build_model
 
-TINY = ["model={options: {base_filters: 2, depth: 2}}", "data.sampling=tiles", "training.encoder_learning_rate=null"]
+TINY = ["model={options: {base_filters: 2, depth: 1}}", "data.sampling=tiles", "training.encoder_learning_rate=null"]
 TINY += ["training.precision=float32", "training.batch_size=4", "data.folds=2", "inference.batch_size=3"]
 PRESETS = ["none", "flips", "dual_swin", "rmau_net", "strong"]
 
@@ -52,16 +52,28 @@ def test_everything_is_measured_on_generated_tiles_and_told_as_json(capsys, monk
         assert_speed(speed)
     assert result["training_with_data"]["tiles_per_second"] > 0 and 0 <= result["training_with_data"]["wait_share"] < 1
     assert 0.1 < result["memory"]["host"] < 100
-    model = build_model("unet", base_filters=2, depth=2)
+    model = build_model("unet", base_filters=2, depth=1)
     assert result["trainable"] == sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
 @pytest.mark.slow
 def test_the_table_is_for_people(data, capsys):
-    settings = [*TINY, "data.sampling=windows", "data.window_sizes=[16, 48]", "augmentation.noise.probability=0.5", "model.options.depth=3"]
+    settings = [
+        *TINY,
+        "data.sampling=windows",
+        "data.window_sizes=[16, 48]",
+        "augmentation.noise.probability=0.5",
+        "model.options.depth=3",
+    ]
     code, out, err = run(capsys, "--data", data, "--seconds", 0.2, settings=settings)
     assert code == 0, err
-    for row in ("decode", "training step", "inference step", "training with its data", *(f"pipeline, {name}" for name in PRESETS)):
+    for row in (
+        "decode",
+        "training step",
+        "inference step",
+        "training with its data",
+        *(f"pipeline, {name}" for name in PRESETS),
+    ):
         assert row in out
     assert "pipeline, recipe" in out and "pipeline, windows, recipe" in out  # noise is in no preset beside flips alone
     assert "16 tiles in" in out and "waits for data" in out and "GiB" in out and "float32, XLA off" in out

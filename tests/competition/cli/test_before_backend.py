@@ -41,9 +41,18 @@ CASES = {
     "unknown views in recipe": (["train", "--set", "inference.view_sets=[flip]"], "Did you mean flips?"),
     "unknown model": (["train", "--set", "model.name=unett"], "Did you mean unet?"),
     "unknown option": (["train", "--config", "unet", "--set", "model.options.filters=4"], "Did you mean base_filters?"),
-    "type of an option": (["train", "--config", "unet", "--set", "model.options.depth=deep"], "model.options.depth: expected int"),
-    "unknown encoder": (["train", "--config", "dual_swin", "--set", "model.options.encoder=resnet"], "encoder must be one of"),
-    "no levels": (["train", "--config", "mars_ls_net", "--set", "training.layer_decay=0.9"], "the network has no encoder with levels"),
+    "type of an option": (
+        ["train", "--config", "unet", "--set", "model.options.depth=deep"],
+        "model.options.depth: expected int",
+    ),
+    "unknown encoder": (
+        ["train", "--config", "dual_swin", "--set", "model.options.encoder=resnet"],
+        "encoder must be one of",
+    ),
+    "no levels": (
+        ["train", "--config", "mars_ls_net", "--set", "training.layer_decay=0.9"],
+        "the network has no encoder with levels",
+    ),
     "no checkpoint": (["train", "--pretrained", "nowhere.safetensors"], "There is no checkpoint nowhere.safetensors"),
     "no data": (["train", "--data", "nowhere"], "There is no data folder nowhere"),
     "data is a file": (["train", "--data", "tiny.yaml"], "tiny.yaml is a file, expected a data folder"),
@@ -72,14 +81,20 @@ CASES = {
     "submit: weights": (["submit", "--run", "tiny@ema"], "RUN@SET was removed"),
     "submit: folds": (["submit", "--run", "tiny", "--folds", "0;1"], "--folds 0;1"),
     "submit: no images": (["submit", "--run", "tiny", "--images", "nowhere"], "There is no folder nowhere"),
-    "submit: images a file": (["submit", "--run", "tiny", "--images", "tiny.yaml"], "tiny.yaml is a file, expected a folder"),
+    "submit: images a file": (
+        ["submit", "--run", "tiny", "--images", "tiny.yaml"],
+        "tiny.yaml is a file, expected a folder",
+    ),
     "submit: verify": (["submit", "--verify", "x.zip"], "--verify needs the test images"),
     "predict: no run": (["predict", "nope", "--images", "data/test", "--out", "o"], "There is no run 'nope'"),
     "predict: no images": (["predict", "tiny", "--images", "nowhere", "--out", "o"], "There is no folder nowhere"),
     "predict: out is a file": (["predict", "tiny", "--images", "data/test", "--out", "tiny.yaml"], "is a file"),
     "evaluate: no run": (["evaluate", "nope"], "There is no run 'nope'"),
     "evaluate: split": (["evaluate", "tiny", "--split", "nope"], "Invalid value"),
-    "evaluate: runs is a file": (["evaluate", "tiny", "--runs", "tiny.yaml"], "tiny.yaml is a file, expected a folder of runs"),
+    "evaluate: runs is a file": (
+        ["evaluate", "tiny", "--runs", "tiny.yaml"],
+        "tiny.yaml is a file, expected a folder of runs",
+    ),
     "score: no masks": (["score", "x.zip", "--masks", "nowhere"], "There is no folder nowhere"),
     "report: no run": (["report", "nope"], "There is no run 'nope'"),
     "report: no ledger": (["report", "tiny", "--ledger", "nope.csv"], "There is no ledger nope.csv"),
@@ -87,7 +102,10 @@ CASES = {
     "check: plot": (["check", "data", "--plot", "x.txt"], "--plot x.txt"),
     "bench: recipe": (["bench", "--config", "segmenter"], "--set model.name=segmenter"),
     "bench: model": (["bench", "--set", "model.name=unett"], "Did you mean unet?"),
-    "bench: size": (["bench", "--config", "tiny.yaml", "--data", "data", "--set", "model.options.depth=6"], "--set data.resize=64"),
+    "bench: size": (
+        ["bench", "--config", "tiny.yaml", "--data", "data", "--set", "model.options.depth=6"],
+        "--set data.resize=64",
+    ),
     "bench: seconds": (["bench", "--seconds", "0"], "--seconds 0"),
     "models: usage": (["models", "--nope"], "No such option"),
     "synth: number": (["synth", "made", "--size", "3"], "size must be at least"),
@@ -104,7 +122,9 @@ def answers(tmp_path_factory, tiny_run):
     shutil.copy(tiny_run.recipe, home / "tiny.yaml")
     environment = {name: value for name, value in os.environ.items() if name not in ("MARSLS_DATA", "MARSLS_RUNS")}
     arguments = json.dumps([case for case, _ in CASES.values()])
-    done = subprocess.run([sys.executable, "-c", RUNNER], input=arguments, capture_output=True, text=True, cwd=home, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=arguments, capture_output=True, text=True, cwd=home, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return dict(zip(CASES, json.loads(done.stdout), strict=False))
 
@@ -122,10 +142,18 @@ def test_what_needs_no_backend_imports_none():
     done = subprocess.run([sys.executable, "-c", RUNNER], input=arguments, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 4
-    assert {row["name"] for row in json.loads(found[0][1])} == {"dual_swin", "mars_ls_net", "rmau_net", "segmenter", "unet"}
+    assert {row["name"] for row in json.loads(found[0][1])} == {
+        "dual_swin",
+        "mars_ls_net",
+        "rmau_net",
+        "segmenter",
+        "unet",
+    }
 
 
 def test_the_list_of_commands_needs_no_arrays():
-    script = "import sys, competition.cli; print([name for name in ('numpy', 'pydantic', 'yaml') if name in sys.modules])"
+    script = (
+        "import sys, competition.cli; print([name for name in ('numpy', 'pydantic', 'yaml') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

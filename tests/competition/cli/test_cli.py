@@ -25,7 +25,21 @@ from scipy.special import expit, logit
 
 from marsls_keras import __version__
 
-COMMANDS = ("synth", "check", "models", "bench", "train", "evaluate", "predict", "tune", "submit", "score", "ledger", "report", "demo")
+COMMANDS = (
+    "synth",
+    "check",
+    "models",
+    "bench",
+    "train",
+    "evaluate",
+    "predict",
+    "tune",
+    "submit",
+    "score",
+    "ledger",
+    "report",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +162,9 @@ def test_check_json(home, monkeypatch):
         [thermal.min(), thermal.mean(), thermal.std(), thermal.max()], abs=1e-5
     )
     ratio = [mask.mean() for mask in test_masks("data/val").values()]
-    assert result["splits"]["val"]["foreground"] == pytest.approx({"min": min(ratio), "mean": np.mean(ratio), "max": max(ratio)})
+    assert result["splits"]["val"]["foreground"] == pytest.approx(
+        {"min": min(ratio), "mean": np.mean(ratio), "max": max(ratio)}
+    )
 
 
 def test_models():
@@ -162,13 +178,15 @@ def test_models():
 def held_out_scores(fold, threshold=0.5):
     """Return a fold's scores from its oof.npz and the masks on disk."""
     with np.load(f"runs/default/fold_{fold}/oof.npz") as arrays:
-        masks = [tifffile.imread(Path("data", *id.split("/")[:1], "masks", f"{Path(id).name}.tif")) for id in arrays["ids"]]
+        masks = [
+            tifffile.imread(Path("data", *id.split("/")[:1], "masks", f"{Path(id).name}.tif")) for id in arrays["ids"]
+        ]
         return scores(masks, arrays["view_identity"] >= threshold)
 
 
 def test_train_one_fold(trained):
     first, _ = trained
-    assert "Training unet (2,111 parameters) on " in first.err
+    assert "Training unet (587 parameters) on " in first.err
     assert re.search(r"^default fold 0 · epoch +1/1  loss ", first.err, re.M)
     assert "epoch   1/1" not in first.out and "Training" not in first.out  # progress is not a result
     assert numbers(first.out, "fold 0, epoch 1")[-6:] == pytest.approx(list(held_out_scores(0).values()), abs=1e-3)
@@ -186,7 +204,11 @@ def test_train_all_skips_what_is_finished(trained):
 def test_train_all_again_has_nothing_to_do(trained):
     before = snapshot("runs")
     result = succeed("train", *SETTINGS, "--set", "loss={bce: 1, dice: 1}")
-    assert result == (0, "Next: marsls tune\n", "Fold 0 of run default is finished already.\nFold 1 of run default is finished already.\n")
+    assert result == (
+        0,
+        "Next: marsls tune\n",
+        "Fold 0 of run default is finished already.\nFold 1 of run default is finished already.\n",
+    )
     assert snapshot("runs") == before
 
 
@@ -204,7 +226,8 @@ def test_interrupted_training_is_resumed(home):
     arguments = ["train", "--run", "long", "--fold", "0", *SETTINGS, "--set", "training.epochs=12"]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     command = [sys.executable, "-m", "competition.cli", *arguments]
-    # A shell starts its background jobs deaf to Ctrl-C, and they hand that on; where the tests are such a job, the training must not be.
+    # A shell starts its background jobs deaf to Ctrl-C, and they hand that on; where the tests are such a job, the
+    # training must not be.
     hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes, env=environment, preexec_fn=hear) as training:
@@ -217,7 +240,8 @@ def test_interrupted_training_is_resumed(home):
         rest, out = training.stderr.read(), training.stdout.read()
     assert training.returncode == 130, rest
     stopped = (
-        r"Stopped (in epoch \d+, after step 1 of 2|after epoch \d+); the state is saved\. Go on with the same command and --resume\.\n"
+        r"Stopped (in epoch \d+, after step 1 of 2|after epoch \d+); the state is saved\. "
+        r"Go on with the same command and --resume\.\n"
     )
     assert re.search(stopped + r"\Z", rest) and "Traceback" not in rest
     ours = ("Importing the backend", "Training unet", "long fold 0 · epoch")
@@ -225,7 +249,10 @@ def test_interrupted_training_is_resumed(home):
     assert out == ""
 
     unfinished = marsls("train", "--run", "long", "--fold", "0", *SETTINGS, "--set", "training.epochs=12")
-    assert unfinished.code == 2 and "fold 0 is unfinished: marsls train --run long --fold 0 --epochs 12 --resume" in unfinished.err
+    assert (
+        unfinished.code == 2
+        and "fold 0 is unfinished: marsls train --run long --fold 0 --epochs 12 --resume" in unfinished.err
+    )
     result = succeed(*arguments, "--resume")
     assert re.search(r"^Resuming after epoch \d+( and step 1 of the next)?\.$", result.err, re.M)
     assert "epoch  12/12" in result.err and "epoch   1/12" not in result.err
@@ -243,7 +270,9 @@ def test_tune_json(again):
     truth, probability = [], []
     for fold in (0, 1):
         with np.load(runs / name / f"fold_{fold}" / "oof.npz") as arrays:
-            truth += [tifffile.imread(Path("data", id.split("/")[0], "masks", f"{Path(id).name}.tif")) for id in arrays["ids"]]
+            truth += [
+                tifffile.imread(Path("data", id.split("/")[0], "masks", f"{Path(id).name}.tif")) for id in arrays["ids"]
+            ]
             probability += list(arrays["view_identity"])
     assert len(truth) == 16
     assert decision["baseline"]["scores"] == pytest.approx(scores(truth, np.stack(probability) >= 0.5))
@@ -276,11 +305,15 @@ def test_an_interrupted_tune_leaves_the_earlier_decision(again, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", interrupted)  # the last moment before the new decision takes the place of the old one
+    monkeypatch.setattr(
+        os, "replace", interrupted
+    )  # the last moment before the new decision takes the place of the old one
     assert marsls("tune", "--for", "published", "--run", name, "--runs", runs).code == 130
     assert path.read_bytes() == before and set((runs / name).rglob("*")) == files
     monkeypatch.undo()
-    assert "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err  # nor is anything predicted again
+    assert (
+        "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err
+    )  # nor is anything predicted again
 
 
 def test_tune_with_one_fold_says_that_it_is_optimistic(again):
@@ -303,11 +336,16 @@ def test_submit(submitted, predicted):
     for name, mask in masks.items():
         assert mask.dtype == np.uint8 and mask.shape == (32, 32)
         np.testing.assert_array_equal(mask, decided_masks(predicted[1])[name])
-    assert any((mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items())  # sizes matter here
+    assert any(
+        (mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items()
+    )  # sizes matter here
     ratio = np.mean(list(masks.values()))
     assert f"submissions/default.zip: 5 masks, {ratio:.1%} landslide, verified.\n" in submitted.out
     assert "Expected mIoU on tiles like those of training: 0." in submitted.out
-    assert re.search(r"^Run default, fold 0: 5 tiles in \d view", submitted.err, re.M) and "Run default, fold" not in submitted.out
+    assert (
+        re.search(r"^Run default, fold 0: 5 tiles in \d view", submitted.err, re.M)
+        and "Run default, fold" not in submitted.out
+    )
 
 
 def test_manifest_and_ledger(submitted):
@@ -329,7 +367,9 @@ def test_manifest_and_ledger(submitted):
     assert [float(row["low"]), float(row["high"])] == manifest["expected"]["interval"]
     decision = json.loads(Path("runs/default/decision.json").read_text())
     assert manifest["decision"] == decision and manifest["marsls_keras"] == __version__
-    assert manifest["runs"]["default"]["data"] == json.loads(Path("runs/default/fingerprint.json").read_text())["sha256"]
+    assert (
+        manifest["runs"]["default"]["data"] == json.loads(Path("runs/default/fingerprint.json").read_text())["sha256"]
+    )
     assert re.fullmatch("[0-9a-f]{64}", manifest["images_sha256"])
 
 
@@ -338,9 +378,16 @@ def test_submit_json_twice_gives_the_same_bytes(submitted, tmp_path):
     shown = strict_json(result.out)
     assert shown["path"] == str(tmp_path / "new" / "b.zip")
     assert shown["sha256"] == hashlib.sha256(Path("submissions/default.zip").read_bytes()).hexdigest()
-    assert {key: value for key, value in shown.items() if key != "path"} == json.loads((tmp_path / "new" / "b.json").read_text())
+    assert {key: value for key, value in shown.items() if key != "path"} == json.loads(
+        (tmp_path / "new" / "b.json").read_text()
+    )
     assert (tmp_path / "new" / "b.zip").read_bytes() == Path("submissions/default.zip").read_bytes()
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".ledger.csv.lock", "b.json", "b.zip", "ledger.csv"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        ".ledger.csv.lock",
+        "b.json",
+        "b.zip",
+        "ledger.csv",
+    ]
 
 
 def test_submit_untuned_says_so(again, tmp_path):
@@ -356,7 +403,11 @@ def test_submit_training_tiles_are_left_to_other_folds(again, tmp_path):
     assert "12 of 12 images were training tiles of some folds" in result.err
     masks = zip_masks(tmp_path / "a.zip")
     with np.load(runs / name / "fold_0" / "oof.npz") as arrays:
-        pairs = [(f"{Path(id).name}.tif", view) for id, view in zip(arrays["ids"], arrays["view_identity"], strict=True) if "train/" in id]
+        pairs = [
+            (f"{Path(id).name}.tif", view)
+            for id, view in zip(arrays["ids"], arrays["view_identity"], strict=True)
+            if "train/" in id
+        ]
     assert pairs
     for file, view in pairs:  # out-of-fold figures are kept in half precision
         assert (masks[file] != (view >= 0.5)).mean() < 0.01
@@ -399,7 +450,10 @@ def test_evaluate_out_of_fold(decided):
     truth, predicted = {}, {}
     for fold in (0, 1):
         with np.load(f"runs/default/fold_{fold}/oof.npz") as arrays:
-            views = [arrays[f"view_{name}"].astype(np.float32) for name in ("identity", "horizontal_flip", "vertical_flip", "rot180")]
+            views = [
+                arrays[f"view_{name}"].astype(np.float32)
+                for name in ("identity", "horizontal_flip", "vertical_flip", "rot180")
+            ]
             mean = expit(np.mean([logit(np.clip(view, 2**-11, 1 - 2**-11)) for view in views], axis=0))
             for i, id in enumerate(arrays["ids"]):
                 truth[str(id)] = tifffile.imread(Path("data", id.split("/")[0], "masks", f"{Path(id).name}.tif"))
@@ -419,7 +473,9 @@ def test_evaluate_test_split(predicted):
     _, probability = predicted
     truth = test_masks()
     result = strict_json(succeed("evaluate", "default", "--split", "test", "--json").out)
-    expected = scores([truth[name] for name in sorted(truth)], [decided_masks(probability)[name] for name in sorted(truth)])
+    expected = scores(
+        [truth[name] for name in sorted(truth)], [decided_masks(probability)[name] for name in sorted(truth)]
+    )
     assert (result["split"], result["tiles"]) == ("test", 5)
     assert result["scores"] == pytest.approx(expected)
     table = succeed("evaluate", "default", "--split", "test", "--worst", 1)
@@ -482,7 +538,17 @@ def test_predict_is_the_mean_of_the_folds(again, tmp_path):
     name, runs = again
     for folds in ("0", "1", "0,1"):
         shown = succeed(
-            "predict", name, "--runs", runs, "--images", "data/test/images", "--out", tmp_path / folds, "--folds", folds, "--json"
+            "predict",
+            name,
+            "--runs",
+            runs,
+            "--images",
+            "data/test/images",
+            "--out",
+            tmp_path / folds,
+            "--folds",
+            folds,
+            "--json",
         )
         assert strict_json(shown.out)["tiles"] == 5
         assert not (tmp_path / folds / "mask.tif").exists()
@@ -500,7 +566,9 @@ def test_predict_challenge_tiles_with_a_run_on_mmls_v2(again, tmp_path):
     whole = [path.name for path in (tmp_path / "raw/test/images").iterdir() if tifffile.imread(path).min() > -1e30]
     assert len(whole) == 4  # of the fifth the slope ends before its border, and the releases tell so in different ways
     for name in whole:
-        raw, canonical = (tifffile.imread(tmp_path / "out" / source / "probability" / name) for source in ("raw", "data"))
+        raw, canonical = (
+            tifffile.imread(tmp_path / "out" / source / "probability" / name) for source in ("raw", "data")
+        )
         np.testing.assert_allclose(raw, canonical, atol=1e-4)
 
 
@@ -519,14 +587,18 @@ def test_report(again, tmp_path):
 
 def test_the_report_has_the_leaderboards_answers(again, submitted, tmp_path, monkeypatch):
     name, runs = again
-    assert "<h2>Leaderboard</h2>" not in page_of(runs / name, succeed("report", name, "--runs", runs))  # no line has a score
+    assert "<h2>Leaderboard</h2>" not in page_of(
+        runs / name, succeed("report", name, "--runs", runs)
+    )  # no line has a score
     ledger = Path(shutil.copy("submissions/ledger.csv", tmp_path / "mine.csv"))
     succeed("ledger", "add", "submissions/default.zip", "--phase", 1, "--score", 0.4321, "--ledger", ledger)
     page = page_of(runs / name, succeed("report", name, "--runs", runs, "--ledger", ledger))
     assert "<h2>Leaderboard</h2>" in page and "<td>default.zip</td>" in page and "<b>0.4321</b>" in page
     before = snapshot(runs)
     missing = marsls("report", name, "--runs", runs, "--ledger", tmp_path / "none.csv")
-    assert missing.code == 2 and f"There is no ledger {tmp_path / 'none.csv'}" in missing.err and snapshot(runs) == before
+    assert (
+        missing.code == 2 and f"There is no ledger {tmp_path / 'none.csv'}" in missing.err and snapshot(runs) == before
+    )
 
 
 def page_of(run, result):
@@ -567,7 +639,9 @@ def test_without_arguments():
 
 def test_the_console_script(tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "torch"}))  # what another project may have left
-    environment = {key: value for key, value in os.environ.items() if key not in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("TF_CPP_MIN_LOG_LEVEL", "KERAS_BACKEND")
+    }
     script = Path(sys.executable).with_name("marsls")
     options = {"capture_output": True, "text": True, "env": environment | {"KERAS_HOME": str(tmp_path)}}
     done = subprocess.run([script, "models", "--json"], **options)
@@ -575,7 +649,19 @@ def test_the_console_script(tmp_path):
     assert "unet" in [row["name"] for row in strict_json(done.stdout)]
     succeed("synth", tmp_path / "data", "--size", 32, "--train", 16, "--val", 4, "--test", 0)
     done = subprocess.run(
-        [script, "train", "--data", tmp_path / "data", "--config", "unet", "--run", "new", "--set", "model.options.dropout=2"], **options
+        [
+            script,
+            "train",
+            "--data",
+            tmp_path / "data",
+            "--config",
+            "unet",
+            "--run",
+            "new",
+            "--set",
+            "model.options.dropout=2",
+        ],
+        **options,
     )
     *progress, said = done.stderr.splitlines()
     assert done.returncode == 2 and said.startswith("Error: model.options: unet needs")
@@ -608,6 +694,8 @@ def test_a_keras_backend_that_is_not_there(tmp_path):
 
 def test_a_full_disk_behind_stdout(home):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "competition.cli", "check", "data"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "competition.cli", "check", "data"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert done.returncode == 1
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr

@@ -165,7 +165,9 @@ def tile_twice(data):
     image = files(data / "train/images")[6]
     for kind in ("images", "masks"):
         shutil.copy(data / "train" / kind / image.name, data / "train" / kind / "col00900_row00900.tif")
-    return [("duplicate", f"the same tile is in train more than once: {image}, {data}/train/images/col00900_row00900.tif")]
+    return [
+        ("duplicate", f"the same tile is in train more than once: {image}, {data}/train/images/col00900_row00900.tif")
+    ]
 
 
 def mixed_releases(data):
@@ -189,7 +191,16 @@ def several_in_the_folders(data):
     return image_without_mask(data) + mask_without_image(data)
 
 
-DAMAGES = [empty_split, unreadable, truncated, truncated_mask, wrong_shape, wrong_mask_shape, wrong_bands, image_without_mask]
+DAMAGES = [
+    empty_split,
+    unreadable,
+    truncated,
+    truncated_mask,
+    wrong_shape,
+    wrong_mask_shape,
+    wrong_bands,
+    image_without_mask,
+]
 DAMAGES += [mask_without_image, no_masks, grey_mask, tile_in_train_and_test, tile_twice, mixed_releases, garbage_values]
 DAMAGES += [several, several_in_the_folders]
 
@@ -256,7 +267,9 @@ def test_synth_numbers(numbers):
 
 
 def test_synth_does_not_write_into_other_files(data):
-    assert "data already exists and is not an empty folder: choose another folder or remove it." in refused("synth", "data")
+    assert "data already exists and is not an empty folder: choose another folder or remove it." in refused(
+        "synth", "data"
+    )
     Path("file").write_text("mine")
     assert "file already exists and is not an empty folder" in refused("synth", "file")
 
@@ -275,13 +288,19 @@ def test_synth_does_not_write_into_other_files(data):
         (["--set", "training.epoch=1"], ["unknown key training.epoch, did you mean epochs?"]),
         (["--set", "trainig.epochs=1"], ["unknown key trainig, did you mean training?"]),
         (["--set", "training.zzz=1"], ["unknown key training.zzz; known here: epochs, batch_size"]),
-        (["--set", "training.epochs"], ["--set training.epochs: expected section.key=value, such as training.epochs=30."]),
+        (
+            ["--set", "training.epochs"],
+            ["--set training.epochs: expected section.key=value, such as training.epochs=30."],
+        ),
         (["--set", "=3"], ["--set =3: expected section.key=value"]),
         (["--set", "loss={bce: 1"], ["--set loss={bce: 1: the value is no valid YAML"]),
         (["--set", "training.epochs=many"], ["training.epochs: Input should be a valid integer", "Received: 'many'"]),
         (["--set", "training.epochs=0"], ["training.epochs: Input should be greater than or equal to 1. Received: 0"]),
         (["--set", "training.learning_rate=.nan"], ["training.learning_rate: Input should be a finite number"]),
-        (["--set", "data.bands=[red, infrared]"], ["data.bands: bands must be all, or one or more different ones of red, green"]),
+        (
+            ["--set", "data.bands=[red, infrared]"],
+            ["data.bands: bands must be all, or one or more different ones of red, green"],
+        ),
         (
             ["--set", "data.release=mmls_v3"],
             [
@@ -293,11 +312,23 @@ def test_synth_does_not_write_into_other_files(data):
         (["--set", "inference.view_sets=[all]"], ["There is no set of views 'all'. Known: identity, flips"]),
         (["--set", "loss={bce: 0}"], ["loss needs weights of 0 or more that do not sum to 0", "Received: {'bce': 0"]),
         (["--set", "loss={focale: 1}"], ["loss: unknown focale. Did you mean focal? Known:", "- bce", "- dice"]),
-        (["--set", "loss={focal: {gama: 1}}"], ["loss.focal has no parameter gama. Did you mean gamma? It has: weight, ", "gamma"]),
+        (
+            ["--set", "loss={focal: {gama: 1}}"],
+            ["loss.focal has no parameter gama. Did you mean gamma? It has: weight, ", "gamma"],
+        ),
         (["--set", "loss={focal: {gamma: -1}}"], ["loss.focal.gamma: ", "greater than or equal to 0. Received: -1"]),
-        (["--set", "augmentation.preset=weak"], ["there is no preset 'weak'; known: none, flips, dual_swin, rmau_net, strong"]),
-        (["--set", "augmentation.blur.sigma=[2, 1]"], ["augmentation.blur.sigma: expected two numbers, the lower one first"]),
-        (["--set", "data.sampling=windows", "--set", "data.window_sizes=[40]"], ["divisible by 32; the tiles or windows are 40 x 40."]),
+        (
+            ["--set", "augmentation.preset=weak"],
+            ["there is no preset 'weak'; known: none, flips, dual_swin, rmau_net, strong"],
+        ),
+        (
+            ["--set", "augmentation.blur.sigma=[2, 1]"],
+            ["augmentation.blur.sigma: expected two numbers, the lower one first"],
+        ),
+        (
+            ["--set", "data.sampling=windows", "--set", "data.window_sizes=[40]"],
+            ["divisible by 32; the tiles or windows are 40 x 40."],
+        ),
         (["--set", "training.schedule.name=linear"], ["training.schedule: ", "'linear'", "'cosine'"]),
         (["--set", "training.schedule.every=3"], ["training.schedule: the key 'name' is missing", "{name: cosine}"]),
         (["--set", "training.optimizer=adam"], ["adam has no weight decay: set weight_decay to 0"]),
@@ -311,7 +342,10 @@ def test_synth_does_not_write_into_other_files(data):
             ["--config", "unet", "--set", "model.options.base_filters=big"],
             ["model.options.base_filters: expected int, such as 16. Received: 'big'"],
         ),
-        (["--config", "unet", "--set", "model.options.base_filters=0"], ["model.options: unet needs", "Received: bands=7, base_filters=0"]),
+        (
+            ["--config", "unet", "--set", "model.options.base_filters=0"],
+            ["model.options: unet needs", "Received: bands=7, base_filters=0"],
+        ),
         (
             ["--config", "unet", "--set", "model.options.depth=6"],
             ["unet needs height and width divisible by 64; the tiles or windows are 32 x 32."],
@@ -325,7 +359,10 @@ def test_synth_does_not_write_into_other_files(data):
         (["--run", "a/b"], ["--run a/b: expected a plain name"]),
         (["--run", ".."], ["--run ..: expected a plain name"]),
         (["--run", "a+b"], ["--run a+b: expected a plain name"]),
-        (["--run", "a@ema"], ["--run a@ema: expected a plain name", "RUN@SET was removed", "a is the run with its best weights."]),
+        (
+            ["--run", "a@ema"],
+            ["--run a@ema: expected a plain name", "RUN@SET was removed", "a is the run with its best weights."],
+        ),
     ],
 )
 def test_train_arguments(home, arguments, parts):
@@ -336,17 +373,28 @@ def test_train_arguments(home, arguments, parts):
 
 
 def test_several_wrong_keys_at_once(home):
-    message = refused("train", "--data", home / "data", "--set", "training.epoch=1", "--set", "data.folds=1", "--set", "lost.bce=1")
-    for part in ("unknown key training.epoch, did you mean epochs?", "data.folds: Input should be greater", "unknown key lost"):
+    message = refused(
+        "train", "--data", home / "data", "--set", "training.epoch=1", "--set", "data.folds=1", "--set", "lost.bce=1"
+    )
+    for part in (
+        "unknown key training.epoch, did you mean epochs?",
+        "data.folds: Input should be greater",
+        "unknown key lost",
+    ):
         assert f"\n  - {part}" in message
 
 
 def test_a_run_keeps_its_configuration_and_data(home, run):
     arguments = ["train", "--config", home / "default.yaml"]
-    message = refused(*arguments, "--data", home / "data", "--set", "training.learning_rate=0.5", "--set", "training.seed=77")
+    message = refused(
+        *arguments, "--data", home / "data", "--set", "training.learning_rate=0.5", "--set", "training.seed=77"
+    )
     assert "Run runs/default has another configuration:" in message and "Choose another name with --run." in message
     had = read_config(home / "default.yaml").training
-    assert f"\n  - training.learning_rate: {had.learning_rate} → 0.5" in message and f"\n  - training.seed: {had.seed} → 77" in message
+    assert (
+        f"\n  - training.learning_rate: {had.learning_rate} → 0.5" in message
+        and f"\n  - training.seed: {had.seed} → 77" in message
+    )
     shutil.copytree(home / "data", "data")
     for kind in ("images", "masks"):
         files(f"data/train/{kind}")[0].unlink()
@@ -372,7 +420,9 @@ USES = [
 
 @pytest.mark.parametrize("use", [*USES, ["report", "default"]], ids=lambda use: use[0])
 def test_unknown_run(use):
-    arguments = ["other" if part == "default" else part for part in use] + (["--run", "other"] if use[0] in ("tune", "submit") else [])
+    arguments = ["other" if part == "default" else part for part in use] + (
+        ["--run", "other"] if use[0] in ("tune", "submit") else []
+    )
     assert "There is no run 'other' in runs. There is none yet: marsls train makes one." in refused(*arguments)
     for name in ("first", "second"):
         Path("runs", name).mkdir(parents=True)
@@ -455,7 +505,10 @@ def test_a_decision_about_other_weights(home, run):
     digest = json.loads((run / "fold_1/metrics.json").read_text())["weights_sha256"]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"weights_sha256": digest}))
     message = refused("submit")
-    assert f"{run}/decision.json was taken before fold 0 of run default was trained anew. Run marsls tune again." in message
+    assert (
+        f"{run}/decision.json was taken before fold 0 of run default was trained anew. Run marsls tune again."
+        in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -510,11 +563,18 @@ def test_names_that_clash(home, run, other):
         shutil.copy(file, Path("images", name))
     for use in (["submit", "--images", "images"], USES[3]):
         message = refused(*use)
-        assert "Names in images clash" in message and "- x.tif" in message and f"- {other}" in message and "y.tif" not in message
+        assert (
+            "Names in images clash" in message
+            and "- x.tif" in message
+            and f"- {other}" in message
+            and "y.tif" not in message
+        )
 
 
 def test_no_images(run):
-    assert "There is no folder images. Give the folder that holds the image tiles." in refused("submit", "--images", "images")
+    assert "There is no folder images. Give the folder that holds the image tiles." in refused(
+        "submit", "--images", "images"
+    )
     Path("images").mkdir()
     for use in (["submit", "--images", "images"], USES[3]):
         assert "images holds no .tif, .h5 or .png file" in refused(*use)
@@ -525,7 +585,9 @@ def test_data_without_test_images(home, run, data):
     path = run / "fingerprint.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data_root": str(data.resolve())}))
     message = refused("submit")
-    assert f"The data of run default in {data.resolve()} have no test images. Give their folder with --images." in message
+    assert (
+        f"The data of run default in {data.resolve()} have no test images. Give their folder with --images." in message
+    )
     assert "has no tile in the split 'test'" in refused("evaluate", "default", "--split", "test")
 
 
@@ -537,22 +599,29 @@ def test_damaged_images_are_all_listed(home, run):
     for use in (["submit", "--images", "images"], USES[3]):
         message = refused(*use)
         assert (
-            f"{first}: unreadable or truncated TIFF" in message and f"{second}: expected 7 bands" in message and str(third) not in message
+            f"{first}: unreadable or truncated TIFF" in message
+            and f"{second}: expected 7 bands" in message
+            and str(third) not in message
         )
 
 
 def test_images_that_are_too_small_for_the_network(run):
     Path("images").mkdir()
     Path("submissions").mkdir()
-    write("images/col00001_row00001.tif", np.random.default_rng(0).random((30, 32, 7), np.float32), planarconfig="contig")
+    write(
+        "images/col00001_row00001.tif", np.random.default_rng(0).random((31, 32, 7), np.float32), planarconfig="contig"
+    )
     for use in (["submit", "--images", "images"], USES[3]):
-        assert "unet needs height and width divisible by 4; the tiles or windows are 30 x 32." in refused(*use)
+        assert "unet needs height and width divisible by 2; the tiles or windows are 31 x 32." in refused(*use)
 
 
 def test_another_family_of_releases(home, run):
     succeed("synth", "old", "--release", "mmls_v1", "--size", 32, "--train", 4, "--val", 4, "--test", 2)
     part = "holds tiles of mmls_v1, but the run was trained on mmls_v2, whose bands have other scales."
-    for use in (["submit", "--images", "old/test_partition"], ["predict", "default", "--images", "old/test_partition", "--out", "out"]):
+    for use in (
+        ["submit", "--images", "old/test_partition"],
+        ["predict", "default", "--images", "old/test_partition", "--out", "out"],
+    ):
         message = refused(*use)
         assert f"old/test_partition {part}" in message and "--release" in message
     assert part in refused("evaluate", "default", "--split", "test", "--data", "old")
@@ -576,7 +645,11 @@ def test_unknown_release(run, command):
 def test_the_training_tiles_of_every_fold_are_submitted_with_a_warning_but_not_scored(home, run):
     images = home / "data" / "train" / "images"
     result = marsls("submit", "--images", images, "--folds", "0")
-    assert result.code == 0 and "Warning: " in result.err and "were in the training data of every fold that is used" in result.err
+    assert (
+        result.code == 0
+        and "Warning: " in result.err
+        and "were in the training data of every fold that is used" in result.err
+    )
     manifest = json.loads(Path("submissions/default.json").read_text())
     assert 0 < manifest["seen_by_every_fold"] == manifest["seen_in_training"] < len(files(images))
     message = refused("evaluate", "default", "--split", "train", "--folds", "0")
@@ -619,7 +692,10 @@ def test_submit_with_a_bad_ledger_keeps_the_zip(home, run, what):
     ledger.mkdir() if what == "folder" else ledger.write_text("my,notes\n")
     result = marsls("submit")
     assert result.code == 2 and "Traceback" not in result.err
-    assert "submissions/default.zip is written and verified, but not noted in the ledger: submissions/ledger.csv" in result.err
+    assert (
+        "submissions/default.zip is written and verified, but not noted in the ledger: submissions/ledger.csv"
+        in result.err
+    )
     if what == "text":
         assert "Move it away" in result.err and ledger.read_text() == "my,notes\n"
     assert marsls("score", "submissions/default.zip", "--masks", home / "data/test/masks").code == 0
@@ -637,17 +713,25 @@ def test_score_with_missing_and_extra_entries(home, submission):
     gone, *_, last = files(masks)
     gone.unlink()
     message = refused("score", submission, "--masks", masks)
-    assert f"a.zip cannot be scored against masks:\n  - {gone.name}: not expected, there is no such test image" in message
+    assert (
+        f"a.zip cannot be scored against masks:\n  - {gone.name}: not expected, there is no such test image" in message
+    )
     last.rename(masks / "col00900_row00900.tif")
     message = refused("score", submission, "--masks", masks)
-    assert f"{gone.name}, {last.name}: not expected" in message and "col00900_row00900.tif: missing (1 of 3 masks)" in message
+    assert (
+        f"{gone.name}, {last.name}: not expected" in message
+        and "col00900_row00900.tif: missing (1 of 3 masks)" in message
+    )
 
 
 def test_score_with_a_broken_zip(home, submission):
     masks = home / "data/test/masks"
     whole = submission.read_bytes()
     submission.write_bytes(whole[:-20])
-    assert "a.zip cannot be scored" in (message := refused("score", submission, "--masks", masks)) and "truncated or damaged zip" in message
+    assert (
+        "a.zip cannot be scored" in (message := refused("score", submission, "--masks", masks))
+        and "truncated or damaged zip" in message
+    )
     damaged = bytearray(whole)
     damaged[60:70] = bytes(10)
     submission.write_bytes(damaged)
@@ -659,7 +743,9 @@ def test_score_with_a_broken_zip(home, submission):
 
 
 def test_score_without_masks(submission):
-    assert "There is no folder masks. Give the folder that holds the true masks." in refused("score", submission, "--masks", "masks")
+    assert "There is no folder masks. Give the folder that holds the true masks." in refused(
+        "score", submission, "--masks", "masks"
+    )
     Path("masks").mkdir()
     assert "masks holds no .tif file, expected the true masks." in refused("score", submission, "--masks", "masks")
     Path("masks/a.tif").write_bytes(b"no TIFF")
@@ -696,7 +782,9 @@ def test_usage(arguments, parts):
 def test_usage_in_a_process():
     result = process("trian")
     assert (result.code, result.out) == (2, "")
-    assert "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err  # where to read on
+    assert (
+        "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err
+    )  # where to read on
 
 
 def test_debug_shows_the_traceback(data):
@@ -726,7 +814,10 @@ def test_disk_full_in_submit(run):
     before = snapshot(".")
     result = limited("submit", "--images", "many/test", "--out", "submissions/a.zip")
     assert (result.code, result.out) == (1, ""), result
-    assert "Error: Could not write submissions/a.zip: File too large." in result.err and "Nothing was changed" in result.err
+    assert (
+        "Error: Could not write submissions/a.zip: File too large." in result.err
+        and "Nothing was changed" in result.err
+    )
     assert "Traceback" not in result.err
     assert snapshot(".") == before
 

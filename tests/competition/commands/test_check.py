@@ -10,6 +10,8 @@ from scipy.stats import ks_2samp
 from competition.cli import main
 from competition.commands.check import check_data
 from marsls_keras.bands.names import BANDS
+from marsls_keras.data.decoded import disk_cache
+from marsls_keras.data.decoded import load as decoding
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
 from marsls_keras.report.distribution_shift import mean_differences
@@ -28,7 +30,9 @@ def folder(tmp_path, write_image, write_mask):
 
     def write(split, cells, images=None, masks=True, size=SIZE):
         images = rng.uniform(0.1, 0.9, (len(cells), size, size, 7)).astype(np.float32) if images is None else images
-        truth = (rng.random((len(cells), size, size)) < np.linspace(0.1, 0.7, len(cells))[:, None, None]).astype(np.uint8)
+        truth = (rng.random((len(cells), size, size)) < np.linspace(0.1, 0.7, len(cells))[:, None, None]).astype(
+            np.uint8
+        )
         for (row, col), image, mask in zip(cells, images, truth, strict=True):
             name = f"col{col:05d}_row{row:05d}.tif"
             write_image(tmp_path / split / "images" / name, image)
@@ -43,7 +47,12 @@ def test_counts_and_statistics_of_every_split(tmp_path, folder):
     written = {"train": folder("train", TRAIN), "val": folder("val", VAL), "test": folder("test", TEST, masks=False)}
     result = check_data(tmp_path)
     assert json.loads(json.dumps(result)) == result
-    assert (result["root"], result["release"], result["size"], result["problems"]) == (str(tmp_path), "mmls_v2", [SIZE, SIZE], [])
+    assert (result["root"], result["release"], result["size"], result["problems"]) == (
+        str(tmp_path),
+        "mmls_v2",
+        [SIZE, SIZE],
+        [],
+    )
     assert list(result["splits"]) == ["train", "val", "test"]
     for name, (images, masks) in written.items():
         split, ratio = result["splits"][name], masks.mean(axis=(1, 2))
@@ -56,7 +65,9 @@ def test_counts_and_statistics_of_every_split(tmp_path, folder):
             values = images[..., i].astype(np.float64)
             quantiles = np.quantile(values, [0, 0.01, 0.99, 1])
             assert [split["bands"][band][k] for k in ("min", "p1", "p99", "max")] == pytest.approx(quantiles, abs=2e-6)
-            assert [split["bands"][band][k] for k in ("mean", "std")] == pytest.approx([values.mean(), values.std()], abs=2e-6)
+            assert [split["bands"][band][k] for k in ("mean", "std")] == pytest.approx(
+                [values.mean(), values.std()], abs=2e-6
+            )
 
 
 def test_neighbours_and_touching_tiles_counted_by_hand(tmp_path, folder):
@@ -64,8 +75,13 @@ def test_neighbours_and_touching_tiles_counted_by_hand(tmp_path, folder):
     folder("val", VAL)
     folder("test", TEST, masks=False)
     result = check_data(tmp_path)
-    # In train: (0, 0) has two neighbours, (0, 1) two, (0, 2) one, (1, 0) one, (5, 5) none; in val none; in test (3, 0) and (2, 0).
-    assert {name: split["neighbours"] for name, split in result["splits"].items()} == {"train": 6 / 5, "val": 0, "test": 2 / 4}
+    # In train: (0, 0) has two neighbours, (0, 1) two, (0, 2) one, (1, 0) one, (5, 5) none; in val none; in test (3, 0)
+    # and (2, 0).
+    assert {name: split["neighbours"] for name, split in result["splits"].items()} == {
+        "train": 6 / 5,
+        "val": 0,
+        "test": 2 / 4,
+    }
     assert result["touching"] == {"train-val": 2, "train-test": 2}
 
 
@@ -148,7 +164,9 @@ def test_nothing_that_can_be_read(tmp_path):
     (tmp_path / "train" / "images").mkdir(parents=True)
     (tmp_path / "train" / "images" / "col00000_row00000.tif").write_bytes(b"")
     result = check_data(tmp_path)
-    assert result["release"] is result["size"] is None and result["splits"] == result["shift"] == result["touching"] == {}
+    assert (
+        result["release"] is result["size"] is None and result["splits"] == result["shift"] == result["touching"] == {}
+    )
     assert {problem["kind"] for problem in result["problems"]} == {"missing mask", "unreadable image"}
 
 
@@ -175,15 +193,23 @@ def test_images_of_another_folder_are_compared_with_the_data(tmp_path, folder):
     folder("other/test", TEST[:1], train[:1])
     folder("target/test", [(20 + row, col) for row, col in TRAIN], moved, masks=False)
     result = check_data(tmp_path, images=tmp_path / "target" / "test")
-    assert list(result["splits"]) == ["train", "images"] and result["splits"]["images"]["tiles"] == 5 and not result["problems"]
-    assert result["difference"]["train-images"] == pytest.approx({band: 0.5 if band == "blue" else 0 for band in BANDS}, abs=2e-3)
+    assert (
+        list(result["splits"]) == ["train", "images"]
+        and result["splits"]["images"]["tiles"] == 5
+        and not result["problems"]
+    )
+    assert result["difference"]["train-images"] == pytest.approx(
+        {band: 0.5 if band == "blue" else 0 for band in BANDS}, abs=2e-3
+    )
     for i, band in enumerate(BANDS):
         exact = ks_2samp(train[..., i].ravel(), moved[..., i].ravel()).statistic
         assert result["shift"]["train-images"][band] == pytest.approx(exact, abs=5.1e-5)
     assert result["touching"] == {}  # whether they touch is not known
     again = check_data(tmp_path, images=tmp_path / "train" / "images")
     (problem,) = again["problems"]
-    assert problem["severity"] == "warning" and "5 images" in problem["message"] and "labelled tiles" in problem["message"]
+    assert (
+        problem["severity"] == "warning" and "5 images" in problem["message"] and "labelled tiles" in problem["message"]
+    )
 
 
 def test_mean_differences_by_hand():
@@ -216,3 +242,12 @@ def test_the_distributions_are_drawn(tmp_path, folder, name):
 def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, capsys):
     assert main(["check", str(tmp_path / "nowhere"), "--plot", "shift.jpg"]) == 2
     assert "ending in .png or .svg" in capsys.readouterr().err
+
+
+def test_tiles_on_disk_are_told_the_same_of_as_tiles_in_memory(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
+    root = data_root(train=10, val=3, test=2)
+    expected = check_data(root)
+    monkeypatch.setattr(disk_cache, "_CHUNK", 2 * 32 * 32 * 7 * 4)
+    monkeypatch.setattr(decoding, "LARGE", 0)
+    assert check_data(root) == expected

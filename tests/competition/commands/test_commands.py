@@ -44,7 +44,10 @@ def test_a_run_that_an_earlier_version_trained_goes_on(tiny_run, tmp_path, capsy
         path.write_text(yaml.safe_dump(values))
     command = ["train", "--run", "tiny", "--runs", str(runs)]
     assert main([*command, "--set", "training.keep_each=false"]) == 2
-    assert "unknown key training.keep_each: it was removed, since members of one training gained nothing" in capsys.readouterr().err
+    assert (
+        "unknown key training.keep_each: it was removed, since members of one training gained nothing"
+        in capsys.readouterr().err
+    )
     assert main(command) == 0
     assert "Fold 0 of run tiny is finished already." in capsys.readouterr().err
     assert Run.open(runs / "tiny").finished_folds() == [0, 1]

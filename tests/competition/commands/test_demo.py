@@ -35,7 +35,11 @@ def test_a_step_that_fails_ends_the_tour():
     result = limited("demo", "--out", "tour")
     assert result.code == 1
     assert result.out == "\n$ marsls synth tour/data --train 48 --val 12 --test 16\n"
-    assert "\nError: Could not write " in f"\n{result.err}" and "File too large" in result.err and result.err.count("Error: ") == 1
+    assert (
+        "\nError: Could not write " in f"\n{result.err}"
+        and "File too large" in result.err
+        and result.err.count("Error: ") == 1
+    )
     assert not Path("tour/data").exists()
 
     # It is the tour's folder all the same, which the next one replaces.
@@ -71,7 +75,9 @@ def test_the_whole_tour():
         assert sorted(archive.namelist()) == sorted(path.name for path in Path("demo/data/test/images").iterdir())
     assert "demo" in Path("demo/runs/demo/report.html").read_text(encoding="utf-8")
     assert "The verified zip is demo/submissions/demo.zip, the page demo/runs/demo/report.html." in result.out
-    scored = next(line for line in result.out.split("$ marsls score")[1].splitlines() if line.strip().startswith("pooled"))
+    scored = next(
+        line for line in result.out.split("$ marsls score")[1].splitlines() if line.strip().startswith("pooled")
+    )
     assert float(scored.split()[1]) > 0.6  # it has learnt something: all background gives less than 0.5
 
     shutil.rmtree("demo/runs/demo/fold_0/tensorboard")

@@ -14,7 +14,7 @@ from marsls_keras.config import load_config
 from marsls_keras.data.synthetic.mars import write_dataset
 
 RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {folds: 2, bands: [all, aspect_sin, hillshade, tpi_large, canny]}
 augmentation: {preset: strong}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.03, ema_decay: null}
@@ -52,17 +52,26 @@ def test_tuned_submitted_scored_and_reported(trained, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_runs_that_see_other_bands_are_tuned_together_in_any_order(trained, capsys):
     paths = ["--data", str(trained / "data"), "--runs", str(trained / "runs")]
-    assert main(["train", "--config", str(trained / "bands.yaml"), "--run", "plain", "--set", "data.bands=all", *paths]) == 0
+    assert (
+        main(["train", "--config", str(trained / "bands.yaml"), "--run", "plain", "--set", "data.bands=all", *paths])
+        == 0
+    )
     for names in (("plain", "bands"), ("bands", "plain")):
         for path in (trained / "runs").glob("*/fold_*/oof.npz"):
             path.unlink()  # or a run that was tuned before would have its predictions already
-        assert main(["tune", "--for", "published", "--run", names[0], "--run", names[1], "--runs", str(trained / "runs")]) == 0, (
-            capsys.readouterr().err
-        )
-    decisions = [json.loads((trained / "runs" / name / "decision.json").read_text()) for name in ("plain+bands", "bands+plain")]
-    assert decisions[0]["expected"]["scores"]["miou"] == pytest.approx(decisions[1]["expected"]["scores"]["miou"], abs=1e-3)
+        assert (
+            main(["tune", "--for", "published", "--run", names[0], "--run", names[1], "--runs", str(trained / "runs")])
+            == 0
+        ), capsys.readouterr().err
+    decisions = [
+        json.loads((trained / "runs" / name / "decision.json").read_text()) for name in ("plain+bands", "bands+plain")
+    ]
+    assert decisions[0]["expected"]["scores"]["miou"] == pytest.approx(
+        decisions[1]["expected"]["scores"]["miou"], abs=1e-3
+    )
 
 
 def test_a_prediction_does_not_hang_on_how_many_tiles_are_read_at_once(trained, tmp_path, monkeypatch):
@@ -82,7 +91,10 @@ def test_a_prediction_does_not_hang_on_how_many_tiles_are_read_at_once(trained, 
 @pytest.mark.parametrize(
     "bands,message",
     [
-        ("[all, ndvi]", "data.bands: ndvi is derived from nir, and the tiles have red, green, blue, dem, slope, thermal, gray."),
+        (
+            "[all, ndvi]",
+            "data.bands: ndvi is derived from nir, and the tiles have red, green, blue, dem, slope, thermal, gray.",
+        ),
         ("[all, hillshades]", "data.bands: bands must be all, or one or more different ones of red, green"),
         ("[hillshade, hillshade]", "data.bands: bands must be all, or one or more different ones of"),
         ("[]", "data.bands: bands must be all"),
@@ -99,8 +111,8 @@ def test_the_terrain_recipe_trains(trained):
     _, config = load_config("terrain", [])
     assert len(config.data.bands) == 9 and config.data.bands[0] == "all"
     shutil.rmtree(trained / "runs_terrain", ignore_errors=True)
-    options = ["model.options.base_filters=2", "model.options.depth=2", "data.folds=2", "training.batch_size=4"]
+    options = ["model.options.base_filters=2", "model.options.depth=1", "data.folds=2", "training.batch_size=4"]
     settings = [word for option in options for word in ("--set", option)]
     paths = ["--data", str(trained / "data"), "--runs", str(trained / "runs_terrain")]
-    assert main(["train", "--config", "terrain", "--fold", "0", "--epochs", "4", *paths, *settings]) == 0
+    assert main(["train", "--config", "terrain", "--fold", "0", "--epochs", "1", *paths, *settings]) == 0
     assert len(json.loads((trained / "runs_terrain/terrain/fold_0/normalization.json").read_text())["bands"]) == 15

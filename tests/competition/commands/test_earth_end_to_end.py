@@ -13,7 +13,7 @@ import yaml
 from helpers.cli import marsls
 
 RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {cv: holdout, holdout: 0.3, normalization: {percentiles: [1, 99]}}
 augmentation: {preset: none}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0, ema_decay: null}
@@ -63,6 +63,7 @@ def test_landslide4sense_from_check_to_report() -> None:
     assert tifffile.imread("out/mask/image_1.tif").shape == (32, 32)
 
 
+@pytest.mark.slow
 def test_training_from_disk_gives_what_training_in_memory_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARSLS_CACHE", str(Path("cache").absolute()))
     done("synth", "l4s", "--release", "landslide4sense", "--size", 32, "--train", 12, "--val", 0, "--test", 3)
@@ -73,9 +74,13 @@ def test_training_from_disk_gives_what_training_in_memory_gives(monkeypatch: pyt
     assert metrics[0]["weights_sha256"] == metrics[1]["weights_sha256"] and metrics[0]["counts"] == metrics[1]["counts"]
     assert Path("runs/memory/fingerprint.json").read_text() == Path("runs/disk/fingerprint.json").read_text()
     assert [len(list(path.glob("*.bin"))) for path in Path("cache").iterdir() if path.is_dir()] == [15]
-    scores = [json.loads(done("evaluate", cache, "--split", "test", "--json"))["scores"] for cache in ("memory", "disk")]
+    scores = [
+        json.loads(done("evaluate", cache, "--split", "test", "--json"))["scores"] for cache in ("memory", "disk")
+    ]
     assert scores[0] == scores[1]
-    assert len([path for path in Path("cache").iterdir() if path.is_dir()]) == 2  # the test tiles have an entry of their own
+    assert (
+        len([path for path in Path("cache").iterdir() if path.is_dir()]) == 2
+    )  # the test tiles have an entry of their own
     done("report", "disk")
 
 
@@ -93,7 +98,9 @@ def test_bijie_in_several_sizes() -> None:
     for kind in ("mask", "probability"):
         assert tifffile.imread(f"out/{kind}/{other.stem}.tif").shape == (40, 56)
     done("synth", "nepal", "--release", "nepal", "--size", 32, "--train", 4, "--val", 2, "--test", 3)
-    assert json.loads(done("evaluate", "tiny", "--data", "nepal", "--split", "test", "--json"))["tiles"] == 3  # RGB as well
+    assert (
+        json.loads(done("evaluate", "tiny", "--data", "nepal", "--split", "test", "--json"))["tiles"] == 3
+    )  # RGB as well
     done("synth", "mars", "--size", 32, "--train", 4, "--val", 0, "--test", 2)
     assert "holds tiles of mmls_v2, but the run was trained on bijie" in refused(
         "predict", "tiny", "--images", "mars/test", "--out", "elsewhere"
@@ -139,7 +146,9 @@ def test_a_recipe_of_windows_falls_back_to_tiles_that_lie_nowhere(release: str) 
 
 
 def test_windows_within_a_tile_stay_windows_wherever_it_lies() -> None:
-    Path("windows.yaml").write_text(WINDOWS.replace("window_sizes: [48]", "window_sizes: [16]").replace("flips@48", "flips"))
+    Path("windows.yaml").write_text(
+        WINDOWS.replace("window_sizes: [48]", "window_sizes: [16]").replace("flips@48", "flips")
+    )
     done("synth", "data", "--release", "landslide4sense", "--size", 32, "--train", 8, "--val", 4, "--test", 1)
     trained = marsls("train", "--config", "windows.yaml")
     assert trained.code == 0 and "side by side" not in trained.out + trained.err

@@ -28,7 +28,15 @@ STUDY = {
     **{"name": "s", "folds": [0], "importance": {"training.learning_rate": 0.7}},
     "keys": {"training.learning_rate": {"low": 0.001, "high": 0.1, "log": True}, "loss": {"choices": ["bce", "dice"]}},
     "trials": [
-        {"number": i, "state": "complete", "miou": 0.5 + i / 10, "epochs": 2, "last_miou": 0.5, "seconds": 1.0, "reason": None}
+        {
+            "number": i,
+            "state": "complete",
+            "miou": 0.5 + i / 10,
+            "epochs": 2,
+            "last_miou": 0.5,
+            "seconds": 1.0,
+            "reason": None,
+        }
         | {"parameters": {"training.learning_rate": 0.01, "loss": "bce"}}
         for i in range(2)
     ],
@@ -36,8 +44,19 @@ STUDY = {
 FULL_PLAN = {
     **{"epochs": 3, "weights": "ema", "folds": [0, 1], "best_epochs": [1, 2], "best_weights": ["ema", "last"]},
     "pseudo": {
-        **{"folder": "/images", "images_sha256": "ab" * 32, "tiles": 3, "left_out": 0, "confidence": 0.9, "confident": 0.8},
-        **{"landslide": 0.1, "folds": {"0": "ab" * 32}, "decision": {"views": "d4", "weights": None, "averaging": "logit"}},
+        **{
+            "folder": "/images",
+            "images_sha256": "ab" * 32,
+            "tiles": 3,
+            "left_out": 0,
+            "confidence": 0.9,
+            "confident": 0.8,
+        },
+        **{
+            "landslide": 0.1,
+            "folds": {"0": "ab" * 32},
+            "decision": {"views": "d4", "weights": None, "averaging": "logit"},
+        },
     },
 }
 
@@ -58,7 +77,9 @@ def run(tiny_run, tmp_path_factory) -> Path:
 def decided(path: Path):
     run = Run.open(path)
     decision = read_decision([run], [0, 1])
-    return {key: value for key, value in decision.to_json().items() if key != "sha256"}  # without it, it is one of an earlier version
+    return {
+        key: value for key, value in decision.to_json().items() if key != "sha256"
+    }  # without it, it is one of an earlier version
 
 
 def gone_through(path: Path):
@@ -78,7 +99,9 @@ READERS = {
     ),
     "fold_1/environment.json": lambda path: read_record(path / "fold_1/environment.json", EnvironmentRecord),
     "fold_full/full.json": lambda path: RefitPlan.read(path / "fold_full/full.json"),
-    "search/study.json": lambda path: [title for title, *_ in study_plots(read_record(path / "search/study.json", StudyRecord))],
+    "search/study.json": lambda path: [
+        title for title, *_ in study_plots(read_record(path / "search/study.json", StudyRecord))
+    ],
 }
 OTHER = (None, -1, 10**30, "text", "", True, [], {}, 0.5)
 CONTENTS = [
@@ -146,7 +169,9 @@ def outcome(reader, path: Path, name: str, what: str, before):
 # What changes the result and may: paths that are looked up, and figures and words that are only shown.
 SHOWN = {
     "fingerprint.json": lambda value: json.dumps({key: value[key] for key in ("sha256", "release")}),
-    "fold_1/metrics.json": lambda value: json.dumps({key: value[key] for key in ("weights_sha256", "scores", "counts", "fold")}),
+    "fold_1/metrics.json": lambda value: json.dumps(
+        {key: value[key] for key in ("weights_sha256", "scores", "counts", "fold")}
+    ),
     "fold_1/environment.json": lambda value: "",
     "search/study.json": lambda value: "",
     "fold_full/full.json": lambda value: json.dumps({key: value[key] for key in ("folds", "best_weights")}),
@@ -190,7 +215,10 @@ def test_without_its_seal_a_decision_is_still_checked_key_by_key(run):
     try:
         for key in ("threshold", "views", "members", "folds", "runs"):
             path.write_text(json.dumps({name: inner for name, inner in value.items() if name != key}))
-            with pytest.raises(InputError, match=rf"decision\.json is damaged.*\n  - {key}: the key is missing\nRun marsls tune again\."):
+            with pytest.raises(
+                InputError,
+                match=rf"decision\.json is damaged.*\n  - {key}: the key is missing\nRun marsls tune again\.",
+            ):
                 Decision.read(path)
         wrong = {
             "threshold": (None, -1, 0, 1.5, "0.5", True),
@@ -203,9 +231,13 @@ def test_without_its_seal_a_decision_is_still_checked_key_by_key(run):
                 path.write_text(json.dumps(value | {key: other}))
                 with pytest.raises(InputError, match=key):
                     Decision.read(path)
-        path.write_text(json.dumps(value | {"expected": {**value["baseline"], "interval": None}}))  # where none can be given
+        path.write_text(
+            json.dumps(value | {"expected": {**value["baseline"], "interval": None}})
+        )  # where none can be given
         assert Decision.read(path).expected.interval is None
-        path.write_text(json.dumps({key: value[key] for key in ("runs", "folds", "members", "views", "threshold", "baseline")}))
+        path.write_text(
+            json.dumps({key: value[key] for key in ("runs", "folds", "members", "views", "threshold", "baseline")})
+        )
         assert decided(run)["averaging"] == "probability"
         path.write_text(json.dumps(value | {"threshold": 0.123}))  # meant so
         assert decided(run)["threshold"] == 0.123
@@ -229,7 +261,9 @@ def test_what_a_fold_was_trained_with_is_bound_to_it(run, tmp_path, name, folds)
     (copy / name).write_text(json.dumps(value))
     opened = Run.open(copy)
     assert [k for k in (0, 1) if not opened.fold(k).finished] == folds
-    with pytest.raises(InputError, match=rf"fold 1 was trained with another {Path(name).name} \(.*{name} is missing or changed\)"):
+    with pytest.raises(
+        InputError, match=rf"fold 1 was trained with another {Path(name).name} \(.*{name} is missing or changed\)"
+    ):
         opened.finished_folds()
     metrics = json.loads((copy / "fold_1/metrics.json").read_text())
     del metrics["files_sha256"]  # an earlier version
@@ -264,7 +298,13 @@ def test_a_damaged_cache_of_predictions_is_made_again(run, tmp_path, caplog):
     before = _gather(Run.open(copy), None).probability
     arrays = dict(np.load(path))
     views = [key for key in arrays if key.startswith("view_")]
-    for change in (lambda a: a[:, :-1], lambda a: a[:-1], lambda a: a.astype(np.float32), lambda a: a * np.float16(3), lambda a: a[0]):
+    for change in (
+        lambda a: a[:, :-1],
+        lambda a: a[:-1],
+        lambda a: a.astype(np.float32),
+        lambda a: a * np.float16(3),
+        lambda a: a[0],
+    ):
         np.savez(path, **{key: change(value) if key in views else value for key, value in arrays.items()})
         caplog.clear()
         assert np.allclose(_gather(Run.open(copy), None).probability, before, atol=1e-3)
@@ -278,7 +318,12 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     for command in (
-        *(["train", "--run", name], ["tune", "--run", name], ["tune", "training", "--run", name], ["submit", "--run", name]),
+        *(
+            ["train", "--run", name],
+            ["tune", "--run", name],
+            ["tune", "training", "--run", name],
+            ["submit", "--run", name],
+        ),
         *(["submit", "--verify", "a.zip", "--run", name], ["evaluate", name], ["report", name]),
         ["predict", name, "--images", "images", "--out", "out"],
     ):
@@ -289,9 +334,19 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("text", ["a\0b", "a\udc80b"])
 def test_arguments_that_are_no_text_are_refused(text, monkeypatch):
-    for command in (["check", text], ["train", "--run", text], ["score", text, "--masks", "x"], ["synth", text], ["train", "--set", text]):
+    for command in (
+        ["check", text],
+        ["train", "--run", text],
+        ["score", text, "--masks", "x"],
+        ["synth", text],
+        ["train", "--set", text],
+    ):
         result = marsls(*command)
-        assert result.code == 2 and "expected text in UTF-8, without NUL characters" in result.err and "bug" not in result.err
+        assert (
+            result.code == 2
+            and "expected text in UTF-8, without NUL characters" in result.err
+            and "bug" not in result.err
+        )
     if "\0" not in text:
         monkeypatch.setenv("MARSLS_DATA", text)
         assert "MARSLS_DATA=a\\udc80b: expected text" in marsls("check").err
@@ -300,7 +355,9 @@ def test_arguments_that_are_no_text_are_refused(text, monkeypatch):
 @pytest.mark.parametrize("command", ["--version", "--help", "ledger show --help"])
 def test_a_closed_pipe_is_no_error(command):
     code = f"import sys, time; sys.stdin.read(1); from competition.cli import main; sys.exit(main({command.split()!r}))"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         process.stdout.close()  # before it writes
         process.stdin.write(b"x")
         process.stdin.close()

@@ -23,7 +23,7 @@ from marsls_keras.inference.prediction_inputs import PredictionInputs
 from marsls_keras.runs.run import Run
 
 RECIPE = """\
-model: {options: {base_filters: 2, depth: 2}}
+model: {options: {base_filters: 2, depth: 1}}
 data: {folds: 2}
 augmentation: {preset: PRESET}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0.5, ema_decay: 0.5}
@@ -36,7 +36,9 @@ def test_a_test_tile_without_data_does_not_block_submit(tiny_run, tmp_path: Path
     write_dataset(tmp_path / "raw", "challenge", train=1, val=0, test=4, size=32)
     shutil.copytree(tmp_path / "raw" / "test" / "images", images)
     blank = sorted(images.iterdir())[1]
-    tifffile.imwrite(blank, np.full((32, 32, 7), np.finfo(np.float32).min), photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(
+        blank, np.full((32, 32, 7), np.finfo(np.float32).min), photometric="minisblack", planarconfig="contig"
+    )
     caplog.clear()
     manifest = submit(SubmitRequest(["tiny"], images, tmp_path / "out.zip", tiny_run.runs))
     assert manifest["release"] == "challenge"
@@ -55,7 +57,9 @@ def test_tiles_that_are_not_square_on_the_whole_road(preset: str, tmp_path: Path
     write_dataset(tmp_path / "data", "challenge", train=8, val=2, test=3, size=64)
     for path in (tmp_path / "data").rglob("*.tif"):
         array = tifffile.imread(path)[:32]
-        tifffile.imwrite(path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {}))
+        tifffile.imwrite(
+            path, array, photometric="minisblack", **({"planarconfig": "contig"} if array.ndim == 3 else {})
+        )
     (tmp_path / "flat.yaml").write_text(RECIPE.replace("PRESET", preset))
     caplog.clear()
     train(TrainRequest(str(tmp_path / "flat.yaml"), data=tmp_path / "data", runs=tmp_path / "runs"))

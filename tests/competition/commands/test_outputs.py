@@ -17,7 +17,21 @@ from marsls_keras.files import sha256
 
 
 def predict(tiny_run, images: Path, out: Path, *options: str) -> int:
-    return main(["predict", "tiny", "--runs", str(tiny_run.runs), "--images", str(images), "--out", str(out), "--folds", "0", *options])
+    return main(
+        [
+            "predict",
+            "tiny",
+            "--runs",
+            str(tiny_run.runs),
+            "--images",
+            str(images),
+            "--out",
+            str(out),
+            "--folds",
+            "0",
+            *options,
+        ]
+    )
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -76,7 +90,10 @@ def test_an_earlier_run_is_replaced_only_when_asked_and_never_a_users_file(tiny_
     mask.write_bytes(bytes_before)
     shutil.copy(mask, out / "mask" / "another.tif")
     assert predict(tiny_run, images, out, "--overwrite") == 2
-    assert "another.tif, which no earlier predict wrote" in capsys.readouterr().err and (out / "mask" / "another.tif").exists()
+    assert (
+        "another.tif, which no earlier predict wrote" in capsys.readouterr().err
+        and (out / "mask" / "another.tif").exists()
+    )
 
 
 def test_other_rasters_are_not_mixed_with(tmp_path):

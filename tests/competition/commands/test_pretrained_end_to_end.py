@@ -27,7 +27,14 @@ RECIPE = {
     },
     "data": {"bands": ["dem", "red", "green", "blue", "slope"], "folds": 2, "cv": "official"},
     # So small a rate leaves float32 weights of this size as they were.
-    "training": {"epochs": 1, "batch_size": 4, "warmup_epochs": 0, "learning_rate": 1e-20, "weight_decay": 0, "ema_decay": None},
+    "training": {
+        "epochs": 1,
+        "batch_size": 4,
+        "warmup_epochs": 0,
+        "learning_rate": 1e-20,
+        "weight_decay": 0,
+        "ema_decay": None,
+    },
 }
 
 
@@ -50,7 +57,9 @@ def checkpoint(tmp_path_factory):
 def run(tmp_path, *options, **changes):
     recipe = tmp_path / "dual.yaml"
     recipe.write_text(yaml.safe_dump({**RECIPE, **changes}))
-    return main(["train", "--config", str(recipe), "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs"), *options])
+    return main(
+        ["train", "--config", str(recipe), "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs"), *options]
+    )
 
 
 @pytest.mark.slow
@@ -94,16 +103,32 @@ def test_what_does_not_fit_is_refused_before_there_is_a_run(tmp_path, data_root,
             {},
             "- patch_embed.proj.weight: (4, 3, 4, 4) in",
         ),
-        (["--pretrained", str(checkpoint)], {"model": {"name": "unet"}}, "network unet has no encoder that could take pretrained weights"),
+        (
+            ["--pretrained", str(checkpoint)],
+            {"model": {"name": "unet"}},
+            "network unet has no encoder that could take pretrained weights",
+        ),
         (
             ["--set", "model.options.groups.aux=[dem]"],
             {},
             "model.options: groups leaves out input bands: slope. The input bands are dem, red",
         ),
-        (["--set", "model.options.groups.aux=[dem, slope, gray]"], {}, "groups names bands that are not among the input: gray"),
+        (
+            ["--set", "model.options.groups.aux=[dem, slope, gray]"],
+            {},
+            "groups names bands that are not among the input: gray",
+        ),
         (["--set", "model.options.groups.aux=[dem, slope, red]"], {}, "groups names bands more than once: red"),
-        ([], {"data": {**RECIPE["data"], "sampling": "windows", "window_sizes": [16]}}, "dual_swin needs height and width divisible by 32"),
-        ([], {"model": {"name": "dual_swin", "options": {**options, "encoder": "vit"}}}, "encoder must be one of swin_v2_tiny"),
+        (
+            [],
+            {"data": {**RECIPE["data"], "sampling": "windows", "window_sizes": [16]}},
+            "dual_swin needs height and width divisible by 32",
+        ),
+        (
+            [],
+            {"model": {"name": "dual_swin", "options": {**options, "encoder": "vit"}}},
+            "encoder must be one of swin_v2_tiny",
+        ),
     ]
     for given, changes, said in cases:
         capsys.readouterr()

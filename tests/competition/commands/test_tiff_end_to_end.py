@@ -21,14 +21,27 @@ def test_check_names_masks_and_images_that_are_not_what_they_seem(data_root):
     tifffile.imwrite(masks[0], label, photometric="miniswhite", metadata=None)
     tifffile.imwrite(masks[1], label, photometric="palette", colormap=np.zeros((3, 256), np.uint16), metadata=None)
     write_gdal(masks[2], label * 255, nodata=255)
-    turned = {"photometric": "minisblack", "planarconfig": "contig", "extratags": [(274, 3, 1, 6, True)], "metadata": None}
+    turned = {
+        "photometric": "minisblack",
+        "planarconfig": "contig",
+        "extratags": [(274, 3, 1, 6, True)],
+        "metadata": None,
+    }
     tifffile.imwrite(images[3], tifffile.imread(images[3]), **turned)
     image = tifffile.imread(images[4])
     image[:4] = -9999
     write_gdal(images[4], image, nodata=-9999)
     found = check_data(root)
-    said = {Path(problem["message"].split(":")[0]): (problem["severity"], problem["message"]) for problem in found["problems"]}
-    for path, reason in {masks[0]: "MINISWHITE", masks[1]: "palette", masks[2]: "no data", images[3]: "Orientation is 6"}.items():
+    said = {
+        Path(problem["message"].split(":")[0]): (problem["severity"], problem["message"])
+        for problem in found["problems"]
+    }
+    for path, reason in {
+        masks[0]: "MINISWHITE",
+        masks[1]: "palette",
+        masks[2]: "no data",
+        images[3]: "Orientation is 6",
+    }.items():
         assert said[path][0] == "error" and reason in said[path][1]
     assert said[images[4]] == ("warning", f"{images[4]}: 128 pixels without data in some band, filled from the nearest")
     assert found["release"] == "mmls_v2" and len(said) == 5 and found["splits"]["train"]["tiles"] == 2

@@ -32,6 +32,16 @@ def test_a_plain_train_after_a_trial_refuses_and_its_commands_work(tiny_run, tmp
 
 
 def test_a_warm_up_that_is_longer_than_the_training_shrinks_and_it_is_said(tiny_run, tmp_path, capsys):
-    begin = ["train", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data), "--runs", str(tmp_path), "--fold", "0"]
+    begin = [
+        "train",
+        "--config",
+        str(tiny_run.recipe),
+        "--data",
+        str(tiny_run.data),
+        "--runs",
+        str(tmp_path),
+        "--fold",
+        "0",
+    ]
     assert main([*begin, "--epochs", "1", "--set", "training.warmup_epochs=3"]) == 0
     assert "warm-up 0.25 epochs instead of 3" in capsys.readouterr().err

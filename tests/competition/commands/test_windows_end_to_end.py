@@ -87,7 +87,12 @@ def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
 def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_grid(run, tmp_path, capsys):
     assert tune(run) == 0
     path = run.path / "decision.json"
-    changed = json.loads(path.read_text()) | {"views": "identity@64", "min_area": 5, "across_borders": True, "threshold": 0.5}
+    changed = json.loads(path.read_text()) | {
+        "views": "identity@64",
+        "min_area": 5,
+        "across_borders": True,
+        "threshold": 0.5,
+    }
     del changed["sha256"]  # or it would be told that tune did not write it
     path.write_text(json.dumps(changed))
     images = run.data_root / "test" / "images"
@@ -120,7 +125,10 @@ def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_
     with open(tmp_path / "ledger.csv", newline="") as file:
         (line,) = csv.DictReader(file)
     assert line["views"] == "identity" and line["expected_miou"] == ""
-    first, second = ([tifffile.imread(f) for f in sorted((tmp_path / out / "probability").glob("*.tif"))] for out in ("windows", "alone"))
+    first, second = (
+        [tifffile.imread(f) for f in sorted((tmp_path / out / "probability").glob("*.tif"))]
+        for out in ("windows", "alone")
+    )
     assert len(first) == len(second) and max(np.abs(a - b).max() for a, b in zip(first, second, strict=True)) > 1e-4
 
 
@@ -175,12 +183,18 @@ def test_windows_of_images_see_labelled_tiles_around_them_where_the_picture_is_t
         assert all(np.abs(found[name] - values).max() < 1e-5 for name, values in zip(names, expected, strict=True))
     # One of the images is another one than the data's of its cell: a picture whose grid happens to meet.
     other = tifffile.imread(copied / names[0])
-    tifffile.imwrite(copied / names[0], np.roll(other, 5, axis=0), photometric="minisblack", planarconfig="contig", metadata=None)
+    tifffile.imwrite(
+        copied / names[0], np.roll(other, 5, axis=0), photometric="minisblack", planarconfig="contig", metadata=None
+    )
     found = predicted(run, copied, tmp_path / "apart")
     assert "Windows see these 4 images only" in capsys.readouterr().err
     own = tiles.subset(index)
-    alone = load_with_neighbours(folder := Dataset.from_images(copied), folder.tiles, run.config.data.bands, "auto", None)
-    expected_alone = dict(zip([ref.image.name for ref in alone.refs], by_hand(run, alone, np.arange(len(own))), strict=True))
+    alone = load_with_neighbours(
+        folder := Dataset.from_images(copied), folder.tiles, run.config.data.bands, "auto", None
+    )
+    expected_alone = dict(
+        zip([ref.image.name for ref in alone.refs], by_hand(run, alone, np.arange(len(own))), strict=True)
+    )
     assert all(np.abs(found[name] - expected_alone[name]).max() < 1e-5 for name in names)
     assert max(np.abs(found[name] - values).max() for name, values in zip(names[1:], expected[1:], strict=True)) > 1e-4
 
@@ -192,7 +206,8 @@ def test_submit_and_evaluate_predict_the_tiles_alone_and_see_those_around(run, t
     cells = np.array([tiles.refs[i].cell for i in index])
     sizes = {"min_area": 30, "max_hole": 60}
     tried = {
-        t: in_the_picture(probability >= t, cells, *sizes.values()) for t in np.quantile(probability, np.linspace(0.05, 0.95, 19)).round(3)
+        t: in_the_picture(probability >= t, cells, *sizes.values())
+        for t in np.quantile(probability, np.linspace(0.05, 0.95, 19)).round(3)
     }
     threshold = float(max(tried, key=lambda t: (tried[t] != (probability >= t)).sum()))
     masks = tried[threshold]
@@ -200,7 +215,12 @@ def test_submit_and_evaluate_predict_the_tiles_alone_and_see_those_around(run, t
     decided(run, threshold=threshold, **sizes, across_borders=True)
     out = tmp_path / "out.zip"
     where = ["--runs", str(run.path.parent)]
-    assert main(["submit", "--run", run.name, *where, "--images", str(run.data_root / "val" / "images"), "--out", str(out)]) == 0
+    assert (
+        main(
+            ["submit", "--run", run.name, *where, "--images", str(run.data_root / "val" / "images"), "--out", str(out)]
+        )
+        == 0
+    )
     manifest = json.loads(out.with_suffix(".json").read_text())
     cells = np.array([ref.cell for ref in tiles.refs])
     away = np.abs(cells[:, None] - cells[index]).max(-1).min(-1)  # cells to the nearest validation tile

@@ -22,9 +22,14 @@ COLUMNS = ",".join(LEDGER_COLUMNS)
 
 def test_ledger(tmp_path):
     path = tmp_path / "submissions" / "ledger.csv"
-    append_ledger(path, {"time": "2026-01-01T00:00:00", "zip": "a.zip", "runs": ["u", "v"], "expected_miou": 0.75, "views": None})
+    append_ledger(
+        path, {"time": "2026-01-01T00:00:00", "zip": "a.zip", "runs": ["u", "v"], "expected_miou": 0.75, "views": None}
+    )
     first = path.read_bytes()
-    assert first.splitlines()[0].decode() == "time,zip,sha256,runs,folds,views,threshold,expected_miou,low,high,images,tiles,phase,score"
+    assert (
+        first.splitlines()[0].decode()
+        == "time,zip,sha256,runs,folds,views,threshold,expected_miou,low,high,images,tiles,phase,score"
+    )
     append_ledger(path, {"zip": 'b, "final".zip', "tiles": 133})
     assert path.read_bytes().startswith(first)
     with open(path, newline="") as file:
@@ -146,7 +151,9 @@ def test_a_zip_from_elsewhere_gets_a_new_line():
         archive.writestr("x.tif", b"")
     out = succeed("ledger", "add", "theirs.zip", "--phase", 1, "--score", 0.4, "--name", "other team").out
     assert out == "submissions/ledger.csv: phase 1, score 0.4, noted for other team, which was not in it yet.\n"
-    found = strict_json(succeed("ledger", "add", "theirs.zip", "--phase", 2, "--score", 0.3, "--name", "other team", "--json").out)
+    found = strict_json(
+        succeed("ledger", "add", "theirs.zip", "--phase", 2, "--score", 0.3, "--name", "other team", "--json").out
+    )
     assert found == {
         **{"ledger": "submissions/ledger.csv", "phase": 2, "score": 0.3, "replaced": None, "new": False},
         "zip": "other team",
@@ -201,15 +208,27 @@ def test_the_cells_of_a_spreadsheet_stay():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.zip", "--phase", 1, "--score", 86], "--score 86: expected the mIoU as a number from 0 to 1. Did you mean 0.86?"),
+        (
+            ["a.zip", "--phase", 1, "--score", 86],
+            "--score 86: expected the mIoU as a number from 0 to 1. Did you mean 0.86?",
+        ),
         (["a.zip", "--phase", 1, "--score", 860], "--score 860: expected the mIoU as a number from 0 to 1.\n"),
         (["a.zip", "--phase", 1, "--score", "-0.1"], "--score -0.1: expected"),
         (["a.zip", "--phase", 1, "--score", "nan"], "--score nan: expected"),
         (["a.zip", "--phase", 3, "--score", 0.5], "--phase 3: there is no such phase. Expected 1 or 2."),
-        (["b.zip", "--phase", 1, "--score", 0.5], "There is no file b.zip, and no zip of that name in submissions/ledger.csv:\n  - a.zip"),
-        (["folder.zip", "--phase", 1, "--score", 0.5], "folder.zip is not a zip file. Give the zip that was submitted."),
+        (
+            ["b.zip", "--phase", 1, "--score", 0.5],
+            "There is no file b.zip, and no zip of that name in submissions/ledger.csv:\n  - a.zip",
+        ),
+        (
+            ["folder.zip", "--phase", 1, "--score", 0.5],
+            "folder.zip is not a zip file. Give the zip that was submitted.",
+        ),
         (["text.zip", "--phase", 1, "--score", 0.5], "text.zip is not a zip file."),
-        (["a.zip", "--phase", 1, "--score", 0.5, "--ledger", "text.zip"], "text.zip is not a ledger of submissions: no column time"),
+        (
+            ["a.zip", "--phase", 1, "--score", 0.5, "--ledger", "text.zip"],
+            "text.zip is not a ledger of submissions: no column time",
+        ),
         (["a.zip", "--phase", 1, "--score", 0.5, "--ledger", "folder.zip"], "folder.zip cannot be read as a ledger"),
     ],
 )
@@ -258,10 +277,19 @@ def test_expected_against_actual():
     }
     expected, actual = np.array([0.7, 0.72, 0.8]), np.array([0.6, 0.73, 0.71])
     pearson, spearman = np.corrcoef(expected, actual)[0, 1], np.corrcoef(rankdata(expected), rankdata(actual))[0, 1]
-    assert f"phase 1, 3 zips: correlation of expected and actual {pearson:+.4f} (Pearson), {spearman:+.4f} (Spearman).\n" in shown
+    assert (
+        f"phase 1, 3 zips: correlation of expected and actual {pearson:+.4f} (Pearson), {spearman:+.4f} (Spearman).\n"
+        in shown
+    )
     found = strict_json(succeed("ledger", "--json").out)
-    assert found["ledger"] == "submissions/ledger.csv" and [line["zip"] for line in found["lines"]] == [line[0] for line in FIVE]
-    assert found["lines"][3]["interval"] is None and found["lines"][1]["inside"] is True and found["lines"][4]["score"] is None
+    assert found["ledger"] == "submissions/ledger.csv" and [line["zip"] for line in found["lines"]] == [
+        line[0] for line in FIVE
+    ]
+    assert (
+        found["lines"][3]["interval"] is None
+        and found["lines"][1]["inside"] is True
+        and found["lines"][4]["score"] is None
+    )
     (one, all_phases) = found["correlations"]
     assert one == {"phase": "1", "lines": 3, "pearson": pytest.approx(pearson), "spearman": pytest.approx(spearman)}
     everything = np.corrcoef([*expected, 0.81], [*actual, 0.5])[0, 1]

@@ -39,7 +39,9 @@ def test_no_line_and_no_answer_is_lost():
     """One adds lines as submit does, the other changes those of a zip as ledger add does."""
     with zipfile.ZipFile("theirs.zip", "w") as archive:
         archive.writestr("x.tif", b"")
-    writers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for code in (SUBMIT, ADD)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for code in (SUBMIT, ADD)
+    ]
     assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 2
     Path("go").touch()
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
@@ -54,7 +56,10 @@ def test_a_ledger_that_stays_locked_is_left_alone(monkeypatch):
     append_ledger("ledger.csv", {"time": "2026", "zip": "a.zip"})
     before = Path("ledger.csv").read_bytes()
     monkeypatch.setattr(ledger, "_PATIENCE", 0.1)
-    with FileLock(".ledger.csv.lock"), pytest.raises(RunError, match="Could not write ledger.csv: .*lock.* Nothing was changed"):
+    with (
+        FileLock(".ledger.csv.lock"),
+        pytest.raises(RunError, match="Could not write ledger.csv: .*lock.* Nothing was changed"),
+    ):
         append_ledger("ledger.csv", {"zip": "b.zip"})
     assert Path("ledger.csv").read_bytes() == before
     append_ledger("ledger.csv", {"zip": "b.zip"})

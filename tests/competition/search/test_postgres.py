@@ -20,6 +20,8 @@ from competition.search.storage import open_storage, reason_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+pytestmark = pytest.mark.slow  # a server of its own, and workers that wait for each other's heartbeats
+
 
 @pytest.fixture(scope="module")
 def server():
@@ -80,20 +82,34 @@ def test_two_workers_of_which_one_is_killed(server, tmp_path, monkeypatch):
     study = search(plan(folders[1], 7, storage=server), opened, folders[1]).run()
     assert [trial.number for trial in study.trials] == list(range(7))
     failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
-    assert [f"trial_{trial.number}" for trial in failed] == [lost] and reason_of(failed[0]) == "its worker ended without a word"
+    assert [f"trial_{trial.number}" for trial in failed] == [lost] and reason_of(
+        failed[0]
+    ) == "its worker ended without a word"
     assert {trial.state.name for trial in study.trials if trial not in failed} == {"COMPLETE"}
     names = [name for folder in folders for name, _ in begun(folder)]
     assert sorted(names) == [f"trial_{i}" for i in range(7)]  # each trial was begun once
     assert len({trial.params["training.learning_rate"] for trial in study.trials}) == 7
 
 
-@pytest.mark.slow
 def test_the_command_on_postgresql(server, tiny_run, tmp_path):
-    command = [sys.executable, "-m", "competition.cli", "tune", "training", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data)]
+    command = [
+        sys.executable,
+        "-m",
+        "competition.cli",
+        "tune",
+        "training",
+        "--config",
+        str(tiny_run.recipe),
+        "--data",
+        str(tiny_run.data),
+    ]
     command += ["--runs", str(tmp_path), "--run", "pg", "--trials", "2", "--epochs", "1", "--storage", server]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "2 trials (2 complete)" in done.stdout and (tmp_path / "pg/search/best.yaml").exists()
     assert not (tmp_path / "pg/search/journal.log").exists()
     study = optuna.load_study(storage=open_storage(server), study_name="pg")
-    assert [len(trial.intermediate_values) for trial in study.trials] == [1, 1]  # reported from the trials' own processes
+    assert [len(trial.intermediate_values) for trial in study.trials] == [
+        1,
+        1,
+    ]  # reported from the trials' own processes

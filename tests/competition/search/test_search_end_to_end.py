@@ -14,7 +14,7 @@ from marsls_keras.config import load_config
 from marsls_keras.data.synthetic.mars import write_dataset
 
 RECIPE = """
-model: {name: unet, options: {base_filters: 2, depth: 2}}
+model: {name: unet, options: {base_filters: 2, depth: 1}}
 data: {folds: 2, block_size: 1}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0, ema_decay: null}
 search:
@@ -25,7 +25,17 @@ search:
 
 def search(root, *more: str) -> int:
     return main(
-        ["tune", "training", "--config", str(root / "tiny.yaml"), "--data", str(root / "data"), "--runs", str(root / "runs"), *more]
+        [
+            "tune",
+            "training",
+            "--config",
+            str(root / "tiny.yaml"),
+            "--data",
+            str(root / "data"),
+            "--runs",
+            str(root / "runs"),
+            *more,
+        ]
     )
 
 
@@ -48,12 +58,16 @@ def test_the_best_trial_is_a_recipe_of_its_own(searched):
     (trial,) = study_of(searched).trials
     _, best = load_config(str(searched / "runs" / "tiny" / "search" / "best.yaml"))
     assert trial.state.name == "COMPLETE" and 0 < trial.value < 1
-    assert 1e-4 <= best.training.learning_rate <= 1e-2 and best.training.learning_rate == trial.params["training.learning_rate"]
-    assert list(best.loss) in (["bce"], ["dice"]) and best.model.options == {"base_filters": 2, "depth": 2}
+    assert (
+        1e-4 <= best.training.learning_rate <= 1e-2
+        and best.training.learning_rate == trial.params["training.learning_rate"]
+    )
+    assert list(best.loss) in (["bce"], ["dice"]) and best.model.options == {"base_filters": 2, "depth": 1}
     metrics = list((searched / "runs" / "tiny" / "search").rglob("metrics.json"))
     assert json.loads(metrics[0].read_text())["scores"]["miou"] == pytest.approx(trial.value, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped_also_with_a_torn_journal(searched, tmp_path, capsys):
     root = tmp_path / "copy"
     shutil.copytree(searched, root)
@@ -62,7 +76,10 @@ def test_a_study_goes_on_where_it_stopped_also_with_a_torn_journal(searched, tmp
         file.write(b'{"op_code": 4, "worker')  # as a process leaves it that is killed while it writes
     assert search(root, "--trials", "2") == 0
     shown = capsys.readouterr()
-    assert "had a torn end: the last 22 bytes were cut off" in shown.err and len(list(journal.parent.glob("*damaged*"))) == 1
+    assert (
+        "had a torn end: the last 22 bytes were cut off" in shown.err
+        and len(list(journal.parent.glob("*damaged*"))) == 1
+    )
     assert re.search(r"Next: marsls train --config \S+best.yaml", shown.out)
     assert [trial.number for trial in study_of(root).trials] == [0, 1]
     assert search(root, "--trials", "2") == 0  # nothing is left to do

@@ -5,7 +5,16 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from competition.search.space import Space
-from marsls_keras.config import Config, Recipe, changed_keys, load_config, load_recipe, read_config, recipes, write_config
+from marsls_keras.config import (
+    Config,
+    Recipe,
+    changed_keys,
+    load_config,
+    load_recipe,
+    read_config,
+    recipes,
+    write_config,
+)
 from marsls_keras.errors import InputError
 
 
@@ -58,7 +67,9 @@ def test_sections_come_before_what_is_in_them_in_whatever_order_they_are_written
         "{loss.focal.gamma: {low: 1, high: 3}, augmentation.cutmix: [0.5], augmentation.preset: [none, strong], loss: [{focal: 1}]}"
     )
     assert list(made.keys) == ["loss", "augmentation.preset", "augmentation.cutmix", "loss.focal.gamma"]
-    config = made.configuration({"loss": {"focal": 1}, "augmentation.preset": "none", "augmentation.cutmix": 0.5, "loss.focal.gamma": 1.5})
+    config = made.configuration(
+        {"loss": {"focal": 1}, "augmentation.preset": "none", "augmentation.cutmix": 0.5, "loss.focal.gamma": 1.5}
+    )
     assert config.loss == {"focal": {"weight": 1, "gamma": 1.5}}  # the weight stays
     assert (config.augmentation.cutmix, config.augmentation.rot90, config.augmentation.mosaic) == (0.5, 0, 0)
 
@@ -66,7 +77,10 @@ def test_sections_come_before_what_is_in_them_in_whatever_order_they_are_written
 def test_a_parameter_of_a_loss_is_drawn_only_where_the_loss_is():
     made = space("{loss: [{bce: 1}, {tversky: 0.5, dice: 0.5}], loss.tversky.alpha: {low: 0.1, high: 0.9}}")
     chosen, _ = drawn(made)
-    assert {("loss.tversky.alpha" in values, "tversky" in values["loss"]) for values in chosen} == {(True, True), (False, False)}
+    assert {("loss.tversky.alpha" in values, "tversky" in values["loss"]) for values in chosen} == {
+        (True, True),
+        (False, False),
+    }
     assert made.configuration({"loss": {"bce": 1}}).loss == {"bce": 1}
 
 
@@ -84,22 +98,46 @@ def test_the_weight_of_a_term_may_be_searched_by_itself():
         ("{training.learning_rate: [0.1, 0.1]}", "training.learning_rate: the same value is listed twice"),
         ("{training.learning_rate: {low: 1}}", "training.learning_rate: high: Field required"),
         ("{training.learning_rate: {low: 2, high: 1}}", "training.learning_rate: low (2) must be less than high (1)"),
-        ("{training.learning_rate: {low: 0, high: 1, log: true}}", "training.learning_rate: low must be above 0 where log is true"),
+        (
+            "{training.learning_rate: {low: 0, high: 1, log: true}}",
+            "training.learning_rate: low must be above 0 where log is true",
+        ),
         ("{training.learning_rate: {low: 1, high: 2, log: true, step: 1}}", "log and step do not go together"),
-        ("{training.learning_rate: {low: 1, high: 2, logarithmic: true}}", "training.learning_rate: logarithmic: Extra inputs"),
-        ("{training.batch_size: {type: int, low: 1.5, high: 4}}", "training.batch_size: low, high and step must be whole numbers"),
+        (
+            "{training.learning_rate: {low: 1, high: 2, logarithmic: true}}",
+            "training.learning_rate: logarithmic: Extra inputs",
+        ),
+        (
+            "{training.batch_size: {type: int, low: 1.5, high: 4}}",
+            "training.batch_size: low, high and step must be whole numbers",
+        ),
         ("{training.batch_size: {type: int, low: 1, high: 4, step: 2}}", "step (2) must lead from low (1) to high (4)"),
-        ("{training.batch_size: {low: 1, high: 4, step: 0}}", "training.batch_size: step: Input should be greater than 0"),
+        (
+            "{training.batch_size: {low: 1, high: 4, step: 0}}",
+            "training.batch_size: step: Input should be greater than 0",
+        ),
         ("{3: [1, 2]}", "search.3.[key]: Input should be a valid string"),
         ("{training.learning_rat: [0.1]}", "training.learning_rat: Configuration with {training.learning_rat: 0.1}"),
         ("{training.learning_rat: [0.1]}", "did you mean learning_rate?"),
         ("{training..epochs: [1]}", "'training..epochs': expected a key"),
-        ("{training.learning_rate: {low: -0.1, high: 1}}", "training.learning_rate: Input should be greater than 0. Received: -0.1"),
-        ("{augmentation.cutmix: {low: 0, high: 1.5}}", "augmentation.cutmix: Input should be less than or equal to 1. Received: 1.5"),
+        (
+            "{training.learning_rate: {low: -0.1, high: 1}}",
+            "training.learning_rate: Input should be greater than 0. Received: -0.1",
+        ),
+        (
+            "{augmentation.cutmix: {low: 0, high: 1.5}}",
+            "augmentation.cutmix: Input should be less than or equal to 1. Received: 1.5",
+        ),
         ("{training.batch_size: {low: 2, high: 4.5}}", "training.batch_size: Input should be a valid integer"),
         ("{loss: [{bce: 1}, {bec: 1}]}", "search: loss: loss: unknown bec"),
-        ("{loss.focal.gamma: {low: 1, high: 2}}", "loss.focal.gamma: neither the recipe's loss nor one of the search has the term focal"),
-        ("{loss: [{focal: 1}], loss.focal.gamma: {low: -1, high: 2}}", "loss.focal.gamma: Input should be greater than or equal to 0"),
+        (
+            "{loss.focal.gamma: {low: 1, high: 2}}",
+            "loss.focal.gamma: neither the recipe's loss nor one of the search has the term focal",
+        ),
+        (
+            "{loss: [{focal: 1}], loss.focal.gamma: {low: -1, high: 2}}",
+            "loss.focal.gamma: Input should be greater than or equal to 0",
+        ),
         ("{model.name: [unet, net]}", "net"),
         ("{model.options.filters: [8]}", "unet has no option filters"),
         ("{augmentation.preset: [flips, wild]}", "there is no preset 'wild'"),

@@ -30,7 +30,9 @@ def fill(path, trials=3):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("tail", [b'{"op_code":8,"worker', b'{"op_code":8}x\n', b"\0" * 200, b"3\n", b'{"op_code":5,"trial_id":2'])
+@pytest.mark.parametrize(
+    "tail", [b'{"op_code":8,"worker', b'{"op_code":8}x\n', b"\0" * 200, b"3\n", b'{"op_code":5,"trial_id":2']
+)
 def test_a_torn_end_is_cut_off_and_the_damaged_file_kept(tmp_path, tail, caplog):
     path = tmp_path / "search" / "journal.log"
     whole = fill(path)
@@ -41,7 +43,8 @@ def test_a_torn_end_is_cut_off_and_the_damaged_file_kept(tmp_path, tail, caplog)
         aside = path.with_name(f"journal.damaged-{again}.log")
         assert aside.read_bytes() == whole + tail
         assert (
-            caplog.messages[-1] == f"{path} had a torn end: the last {len(tail)} bytes were cut off. The damaged file is kept as {aside}."
+            caplog.messages[-1]
+            == f"{path} had a torn end: the last {len(tail)} bytes were cut off. The damaged file is kept as {aside}."
         )
         assert [trial.number for trial in study.trials] == [0, 1, 2]
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)  # it goes on
@@ -89,7 +92,8 @@ def test_a_line_that_is_just_being_written_is_no_torn_end(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "content,expected", [(b'{"a":1}\nrubbish\n{"b":2}\n', "damaged in line 2, and lines follow"), (b"a: 1\n", "is no journal")]
+    "content,expected",
+    [(b'{"a":1}\nrubbish\n{"b":2}\n', "damaged in line 2, and lines follow"), (b"a: 1\n", "is no journal")],
 )
 def test_another_file_is_refused_and_left_alone(tmp_path, content, expected):
     path = tmp_path / "journal.log"
@@ -121,7 +125,10 @@ def test_a_trial_of_a_dead_worker_is_recorded_as_failed_and_that_of_a_living_one
     assert reason_of(study.trials[1]) == "its worker ended without a word"
     alive.tell(mine, 0.5)
     fail_stale_trials(study)
-    assert len(caplog.messages) == 1 and sorted(p.name for p in tmp_path.iterdir()) == [".journal.log.claim.lock", "journal.log"]
+    assert len(caplog.messages) == 1 and sorted(p.name for p in tmp_path.iterdir()) == [
+        ".journal.log.claim.lock",
+        "journal.log",
+    ]
 
 
 def test_a_trial_that_was_given_back_is_nobodys_until_it_is_asked_for_again(tmp_path, caplog):
@@ -140,7 +147,9 @@ def test_two_studies_may_share_a_journal(tmp_path, caplog):
     """Trial 0 of each has a lock of its own."""
     path = tmp_path / "journal.log"
     storages = [open_storage(str(path)) for _ in range(2)]
-    studies = [optuna.create_study(storage=opened, study_name=name) for opened, name in zip(storages, "ab", strict=True)]
+    studies = [
+        optuna.create_study(storage=opened, study_name=name) for opened, name in zip(storages, "ab", strict=True)
+    ]
     trials = [study.ask() for study in studies]
     assert [trial.number for trial in trials] == [0, 0]
     studies[0].tell(trials[0], 0.5)
@@ -167,10 +176,16 @@ def test_in_a_database_a_trial_without_heartbeat_is_recorded_as_failed(tmp_path,
 @pytest.mark.parametrize(
     "where,expected",
     [
-        ("sqlite:////nowhere/at/all/search.db", "--storage sqlite:////nowhere/at/all/search.db cannot be used: .*unable to open"),
+        (
+            "sqlite:////nowhere/at/all/search.db",
+            "--storage sqlite:////nowhere/at/all/search.db cannot be used: .*unable to open",
+        ),
         ("oracle+thing://x", "expected a file, or a URL such as postgresql"),
         ("mysql+nothing://user:secret@host/name", "--storage mysql.nothing://host/name"),
-        ("postgresql://user:secret@127.0.0.1:1/name", "--storage postgresql://127.0.0.1:1/name cannot be used: .*connect"),
+        (
+            "postgresql://user:secret@127.0.0.1:1/name",
+            "--storage postgresql://127.0.0.1:1/name cannot be used: .*connect",
+        ),
         ("redis://localhost", "Redis has no heartbeat"),
     ],
 )

@@ -79,7 +79,10 @@ def test_the_best_trial_is_a_recipe_and_of_the_others_small_files_stay(tmp_path)
     _, config = load_config(str(tmp_path / "best.yaml"))
     assert config.training.learning_rate == rates[best]
     spelled = yaml.safe_load((tmp_path / "best.yaml").read_text())
-    assert set(spelled) == {"model", "data", "augmentation", "loss", "training", "inference"} and len(spelled["training"]) > 15
+    assert (
+        set(spelled) == {"model", "data", "augmentation", "loss", "training", "inference"}
+        and len(spelled["training"]) > 15
+    )
     for number in range(5):
         for fold in ("fold_0", "fold_1"):
             kept = {
@@ -111,7 +114,9 @@ def test_another_search_does_not_go_on_with_the_study(tmp_path):
         ({"space": {"training.batch_size": [1, 2]}}, "search: .*batch_size"),
         ({"sha256": "others"}, "the tiles in the data folder"),
     ):
-        with pytest.raises(InputError, match=f"(?s)Study study was begun otherwise.*{expected}.*another name with --run"):
+        with pytest.raises(
+            InputError, match=f"(?s)Study study was begun otherwise.*{expected}.*another name with --run"
+        ):
             search(plan(tmp_path, **changes), open_storage(str(path)), tmp_path)
     path.unlink()  # the trials are still there, and another study must not write over them
     with pytest.raises(InputError, match="holds trials of another study, such as trial_0"):
@@ -191,11 +196,33 @@ def test_hopeless_trials_are_stopped_early_and_folds_are_counted_on(name):
 @pytest.mark.slow
 def test_a_real_trial_that_diverges_is_recorded_and_the_best_recipe_trains(tiny_run, tmp_path):
     def marsls(*arguments):
-        command = [sys.executable, "-m", "competition.cli", *arguments, "--data", str(tiny_run.data), "--runs", str(tmp_path)]
+        command = [
+            sys.executable,
+            "-m",
+            "competition.cli",
+            *arguments,
+            "--data",
+            str(tiny_run.data),
+            "--runs",
+            str(tmp_path),
+        ]
         return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
     keys = "search={training.learning_rate: [1e+30, 0.01]}"
-    done = marsls("tune", "training", "--config", str(tiny_run.recipe), "--set", keys, "--trials", "4", "--epochs", "1", "--run", "nan")
+    done = marsls(
+        "tune",
+        "training",
+        "--config",
+        str(tiny_run.recipe),
+        "--set",
+        keys,
+        "--trials",
+        "4",
+        "--epochs",
+        "1",
+        "--run",
+        "nan",
+    )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "nan/search/study.json").read_text())["trials"]
     ended = {(row["parameters"]["training.learning_rate"], row["state"]) for row in rows}
@@ -206,4 +233,6 @@ def test_a_real_trial_that_diverges_is_recorded_and_the_best_recipe_trains(tiny_
     trained = marsls("train", "--config", str(best), "--run", "nan", "--epochs", "2")
     assert trained.returncode == 0, trained.stderr
     report = marsls("report", "nan")
-    assert report.returncode == 0 and "Search over training" in (tmp_path / "nan/report.html").read_text(encoding="utf-8")
+    assert report.returncode == 0 and "Search over training" in (tmp_path / "nan/report.html").read_text(
+        encoding="utf-8"
+    )

@@ -30,11 +30,18 @@ NESTED = {"nested": {"scores": {}}, "expected": {}, "isolated": False}
 def test_a_score_outside_its_interval_is_said_with_reasons(tmp_path, interval, side):
     expected = {"miou": 0.7, "interval": interval, "measured_on": "tiles held out by folds 0, 1"}
     _, out = scored(tmp_path, {"views": "d4@256", "decision": NESTED, "expected": expected})
-    assert f"Expected was 0.7000 ({interval[0]:.4f}–{interval[1]:.4f})" in out and f"The score is {side} that interval." in out
+    assert (
+        f"Expected was 0.7000 ({interval[0]:.4f}–{interval[1]:.4f})" in out
+        and f"The score is {side} that interval." in out
+    )
     assert "(tiles held out by folds 0, 1). These may be of another region." in out and "tune --for region" in out
     found = strict_json(scored(tmp_path, {"views": "identity", "decision": NESTED, "expected": expected}, "--json")[1])
     assert found["scores"]["miou"] == pytest.approx(MIOU)
-    assert {key: found["expected"][key] for key in ("miou", "interval", "inside")} == {"miou": 0.7, "interval": interval, "inside": False}
+    assert {key: found["expected"][key] for key in ("miou", "interval", "inside")} == {
+        "miou": 0.7,
+        "interval": interval,
+        "inside": False,
+    }
     assert len(found["expected"]["why"]) == 2 and not any("windows" in why for why in found["expected"]["why"])
 
 
@@ -47,13 +54,20 @@ def test_an_expected_score_without_interval(tmp_path):
     manifest = {"expected": {"miou": 0.6, "interval": None}}
     _, out = scored(tmp_path, manifest)
     assert "Expected was 0.6000 (no interval: one block)" in out and "Why" not in out
-    assert strict_json(scored(tmp_path, manifest, "--json")[1])["expected"] == {"miou": 0.6, "interval": None, "inside": None, "why": []}
+    assert strict_json(scored(tmp_path, manifest, "--json")[1])["expected"] == {
+        "miou": 0.6,
+        "interval": None,
+        "inside": None,
+        "why": [],
+    }
     row = ledger_row(manifest)
     assert (row["expected_miou"], row["low"], row["high"]) == (0.6, "", "")
     assert (ledger_row({"expected": None})["expected_miou"], ledger_row({})["low"]) == ("", "")
 
 
-@pytest.mark.parametrize("expected", [None, {"miou": "much"}, {"interval": [0, 1]}, [], {"miou": 0.5, "interval": [0.1]}])
+@pytest.mark.parametrize(
+    "expected", [None, {"miou": "much"}, {"interval": [0, 1]}, [], {"miou": 0.5, "interval": [0.1]}]
+)
 def test_a_manifest_that_expects_nothing_is_no_trouble(tmp_path, expected):
     assert "Expected" not in scored(tmp_path, {"expected": expected})[1]
 

@@ -20,7 +20,9 @@ SIDE = (32, 24)
 
 def directory(path: Path, number: int, name: bytes) -> Path:
     """Write a zip of one header and a directory of so many entries, in the form for more than 65,535."""
-    entry = struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0) + name
+    entry = (
+        struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0) + name
+    )
     start, size = 30, len(entry) * number
     with path.open("wb") as file:
         file.write(b"PK\3\4" + bytes(26) + entry * number)
@@ -67,7 +69,10 @@ def pipe(path: Path) -> Path:
 
 
 HOSTILE = {
-    "a million entries": (lambda p: directory(p, 1_000_000, b"x.tif"), "a directory of 51000000 bytes, 8388608 at most"),
+    "a million entries": (
+        lambda p: directory(p, 1_000_000, b"x.tif"),
+        "a directory of 51000000 bytes, 8388608 at most",
+    ),
     "many entries of one name": (lambda p: directory(p, 80_000, B.encode()), "in the zip more than once"),
     "many entries that lead outside": (lambda p: directory(p, 25_000, b"../" + b"x" * 250), "path traversal"),
     "overlapping entries": (overlapping, "zip bomb"),
@@ -89,7 +94,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hostile")
     (root / "images").mkdir()
     for name in (A, B, C):
-        tifffile.imwrite(root / "images" / name, np.full((*SIDE, 7), 0.5, np.float32), photometric="minisblack", planarconfig="contig")
+        tifffile.imwrite(
+            root / "images" / name,
+            np.full((*SIDE, 7), 0.5, np.float32),
+            photometric="minisblack",
+            planarconfig="contig",
+        )
     for name, (make, _) in HOSTILE.items():
         make(root / f"{name}.zip")
     return root
@@ -110,7 +120,9 @@ for path in sorted(root.glob("*.zip")):
 
 
 def test_hostile_zips_end_with_an_error_in_time_and_in_bounds(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, timeout=120, check=True
+    )
     found = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
     assert set(found) == set(HOSTILE)
     for name, (good, problems, seconds, peak) in found.items():
@@ -120,7 +132,15 @@ def test_hostile_zips_end_with_an_error_in_time_and_in_bounds(folder: Path) -> N
 
 
 def test_the_command_says_so(folder: Path) -> None:
-    command = [sys.executable, "-m", "competition.cli", "submit", "--verify", str(folder / "a million entries.zip"), "--images"]
+    command = [
+        sys.executable,
+        "-m",
+        "competition.cli",
+        "submit",
+        "--verify",
+        str(folder / "a million entries.zip"),
+        "--images",
+    ]
     done = subprocess.run([*command, str(folder / "images")], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "a directory of 51000000 bytes" in done.stdout.replace("\n", " "), done
 

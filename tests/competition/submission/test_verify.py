@@ -26,7 +26,9 @@ def write_images(folder, expected):
     """Write seven-band images of these names and sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, size in expected.items():
-        tifffile.imwrite(folder / name, np.zeros((*size, 7), np.float32), photometric="minisblack", planarconfig="contig")
+        tifffile.imwrite(
+            folder / name, np.zeros((*size, 7), np.float32), photometric="minisblack", planarconfig="contig"
+        )
 
 
 def problems_of(path, expected):
@@ -50,7 +52,8 @@ def test_a_good_zip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"compression": "lzw"}, {"compression": "zlib"}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}]
+    "options",
+    [{"compression": "lzw"}, {"compression": "zlib"}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}],
 )
 def test_any_lossless_tiff_and_stored_entries_are_good(tmp_path, options):
     data = tiff(np.eye(*SIZE, dtype=np.uint8), **options)
@@ -71,7 +74,15 @@ def test_what_is_said_of_a_good_zip(tmp_path):
     assert shown == f"{path} is good: 3 masks, {share:.1%} landslide, 1 of them without any.\nSHA-256 {digest}\n"
     found = strict_json(succeed("submit", "--verify", path, "--images", tmp_path / "test", "--json").out)
     assert found.pop("foreground_ratio") == pytest.approx(share)
-    assert found == {"zip": str(path), "good": True, "problems": [], "tiles": 3, "sha256": digest, "manifest": None, "empty": 1}
+    assert found == {
+        "zip": str(path),
+        "good": True,
+        "problems": [],
+        "tiles": 3,
+        "sha256": digest,
+        "manifest": None,
+        "empty": 1,
+    }
 
 
 def test_json_of_a_broken_zip(tmp_path):
@@ -100,28 +111,41 @@ def test_the_manifest_beside_the_zip(tmp_path, manifest, said):
     write_images(tmp_path / "images", EXPECTED)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "a.json").write_text(manifest.replace("%s", digest))
-    assert succeed("submit", "--verify", path, "--images", tmp_path / "images").out.endswith(f"SHA-256 {digest}\n{said}")
+    assert succeed("submit", "--verify", path, "--images", tmp_path / "images").out.endswith(
+        f"SHA-256 {digest}\n{said}"
+    )
 
 
 def test_a_zip_that_was_written_here_agrees_with_its_manifest(tmp_path):
     path = write_submission([(n, np.eye(*SIZE, dtype=np.uint8)) for n in EXPECTED], tmp_path / "a.zip", EXPECTED, {})
     write_images(tmp_path / "images", EXPECTED)
-    assert strict_json(succeed("submit", "--verify", path, "--images", tmp_path / "images", "--json").out)["manifest"] == "agrees"
+    assert (
+        strict_json(succeed("submit", "--verify", path, "--images", tmp_path / "images", "--json").out)["manifest"]
+        == "agrees"
+    )
 
 
 def test_the_images_of_a_run(tiny_run, tmp_path):
     names = [path.name for path in (tiny_run.data / "test" / "images").iterdir()]
     path = make_zip(tmp_path / "a.zip", [(name, tiff(np.eye(32, dtype=np.uint8))) for name in names])
-    assert f"{path} is good: 4 masks" in succeed("submit", "--verify", path, "--run", "tiny", "--runs", tiny_run.runs).out
+    assert (
+        f"{path} is good: 4 masks" in succeed("submit", "--verify", path, "--run", "tiny", "--runs", tiny_run.runs).out
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME)."),
+        (
+            [],
+            "--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME).",
+        ),
         (["--images", "images", "--run", "a"], "--verify needs one set of test images"),
         (["--run", "a", "--run", "b"], "--verify needs one set of test images"),
-        (["--images", "images", "--out", "b.zip", "--folds", "0"], "--verify writes nothing: leave out --folds, --out."),
+        (
+            ["--images", "images", "--out", "b.zip", "--folds", "0"],
+            "--verify writes nothing: leave out --folds, --out.",
+        ),
         (["--images", "nowhere"], "There is no folder nowhere."),
         (["--run", "nowhere"], "nowhere"),
     ],
@@ -149,11 +173,16 @@ OUTSIDE = "leads outside the folder it is unpacked in (path traversal)"
 
 def test_nested(tmp_path):
     entries = [(with_mode("masks/", stat.S_IFDIR | 0o755), b"")] + [(f"masks/{n}", GOOD) for n in (A, B)]
-    check(make_zip(tmp_path / "a.zip", entries), f"masks/, masks/{A}, masks/{B}: {FOLDER}", f"{C}: missing (1 of 3 masks)")
+    check(
+        make_zip(tmp_path / "a.zip", entries), f"masks/, masks/{A}, masks/{B}: {FOLDER}", f"{C}: missing (1 of 3 masks)"
+    )
 
 
 def test_nested_by_windows(tmp_path):
-    check(make_zip(tmp_path / "a.zip", [(f"masks\\{n}", GOOD) for n in (A, B, C)]), f"masks\\{A}, masks\\{B}, masks\\{C}: {FOLDER}")
+    check(
+        make_zip(tmp_path / "a.zip", [(f"masks\\{n}", GOOD) for n in (A, B, C)]),
+        f"masks\\{A}, masks\\{B}, masks\\{C}: {FOLDER}",
+    )
 
 
 def test_missing_and_extra(tmp_path):
@@ -167,7 +196,9 @@ def test_missing_and_extra(tmp_path):
 def test_many_missing_are_not_all_named(tmp_path):
     expected = {f"{i:03}.tif": SIZE for i in range(276)}
     path = make_zip(tmp_path / "a.zip", [])
-    assert problems_of(path, expected) == ["000.tif, 001.tif, 002.tif, 003.tif and 272 more: missing (276 of 276 masks)"]
+    assert problems_of(path, expected) == [
+        "000.tif, 001.tif, 002.tif, 003.tif and 272 more: missing (276 of 276 masks)"
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -246,7 +277,10 @@ def test_name_with_nul(tmp_path):
             "landslide (1) is tagged as no data: write it without the no-data tag",
         ),
         (
-            tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(42112, 2, 0, '<G><Item sample="0" role="scale">2</Item></G>', True)]),
+            tiff(
+                np.eye(*SIZE, dtype=np.uint8),
+                extratags=[(42112, 2, 0, '<G><Item sample="0" role="scale">2</Item></G>', True)],
+            ),
             "GDAL's metadata tell a scale or offset: write it without",
         ),
     ],
@@ -279,7 +313,17 @@ def png():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no TIFF", png(), GOOD[:6], GOOD[:100], GOOD[:-1], b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0" + b"\xff" * 400]
+    "data",
+    [
+        b"",
+        b"no TIFF",
+        png(),
+        GOOD[:6],
+        GOOD[:100],
+        GOOD[:-1],
+        b"II*\0\xff\xff\xff\xff",
+        b"II*\0\x08\0\0\0" + b"\xff" * 400,
+    ],
 )
 def test_not_a_tiff(tmp_path, data, caplog):
     (problem,) = problems_of(replace_entry(tmp_path / "a.zip", data), EXPECTED)
@@ -358,7 +402,10 @@ def test_blocks_that_are_absent(tmp_path):
 
 def test_zip_bomb_by_its_declared_size(tmp_path):
     (problem,) = problems_of(replace_entry(tmp_path / "a.zip", bytes(50_000_000)), EXPECTED)
-    assert problem == f"{B}: unpacks to 50000000 bytes, a mask of 32 x 24 takes about 768; it may be a zip bomb and was not read"
+    assert (
+        problem
+        == f"{B}: unpacks to 50000000 bytes, a mask of 32 x 24 takes about 768; it may be a zip bomb and was not read"
+    )
 
 
 def test_zip_bomb_that_lies_about_its_size(tmp_path):

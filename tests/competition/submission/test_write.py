@@ -54,7 +54,9 @@ def test_the_zip_holds_what_was_given(tmp_path):
                 assert not {"Software", "DateTime", "ImageDescription"} & {tag.name for tag in tif.pages.first.tags}
                 assert tif.pages.first.dtype == np.uint8
                 np.testing.assert_array_equal(tif.pages.first.asarray(), mask)
-            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)  # another reader sees the same
+            np.testing.assert_array_equal(
+                np.asarray(Image.open(io.BytesIO(data))), mask
+            )  # another reader sees the same
 
 
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -94,7 +96,8 @@ def test_same_masks_same_bytes(tmp_path):
     assert first != write_submission(random_masks(1), tmp_path / "c.zip", EXPECTED, {}).read_bytes()
 
 
-# Writes the masks of a seed in the order that a set has, which differs from process to process; an earlier zip may be there.
+# Writes the masks of a seed in the order that a set has, which differs from process to process; an earlier zip may be
+# there.
 WRITER = """
 import sys
 import numpy as np
@@ -207,7 +210,9 @@ def test_expected_must_be_plain_names(tmp_path):
     with pytest.raises(InputError, match="no test image"):
         write_submission([], tmp_path / "run.zip", {}, {})
     with pytest.raises(InputError) as caught:
-        write_submission([], tmp_path / "run.zip", {"../a.tif": SIZE, "a\\b.tif": SIZE, "a.png": SIZE, "ok.TIF": SIZE}, {})
+        write_submission(
+            [], tmp_path / "run.zip", {"../a.tif": SIZE, "a\\b.tif": SIZE, "a.png": SIZE, "ok.TIF": SIZE}, {}
+        )
     assert "../a.tif" in str(caught.value) and "a.png" in str(caught.value) and "ok.TIF" not in str(caught.value)
 
 
@@ -263,13 +268,17 @@ def test_an_earlier_zip_survives_a_full_disk(tmp_path, limit):
 
 def write_image(path, shape=(32, 24, 7), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, np.zeros(shape, np.float32), **{"photometric": "minisblack", "planarconfig": "contig", **options})
+    tifffile.imwrite(
+        path, np.zeros(shape, np.float32), **{"photometric": "minisblack", "planarconfig": "contig", **options}
+    )
 
 
 def test_names_and_sizes(tmp_path):
     write_image(tmp_path / B)
     write_image(tmp_path / A, (7, 40, 32), planarconfig="separate")
-    write_image(tmp_path / "Image_patch_28_51.tiff", (128, 128, 7), planarconfig=None)  # 128 pages of 128 x 7, as in mmls_v1
+    write_image(
+        tmp_path / "Image_patch_28_51.tiff", (128, 128, 7), planarconfig=None
+    )  # 128 pages of 128 x 7, as in mmls_v1
     (tmp_path / "notes.txt").write_text("")
     assert expected_names(tmp_path) == {B: (32, 24), A: (40, 32), "Image_patch_28_51.tiff": (128, 128)}
 

@@ -31,7 +31,9 @@ def crop(height, width, tall, wide, top, left):
 
 
 @pytest.mark.parametrize("height,width", [(24, 24), (20, 28)])
-@pytest.mark.parametrize("scale,rotation,down,right", [(1.1, 0.3, 0.05, -0.05), (0.8, -2.9, -0.1, 0.02), (1.0, 0.7, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "scale,rotation,down,right", [(1.1, 0.3, 0.05, -0.05), (0.8, -2.9, -0.1, 0.02), (1.0, 0.7, 0.0, 0.0)]
+)
 def test_an_affine_change_is_that_of_scipy(height, width, scale, rotation, down, right):
     tile = batch(1, height, width)
     image, mask, weight = look_up(tile, affine(height, width, scale, rotation, down, right))
@@ -40,7 +42,10 @@ def test_an_affine_change_is_that_of_scipy(height, width, scale, rotation, down,
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
     back = np.linalg.inv(forward)
     offset = centre - back @ (centre + [down * height, right * width])
-    for values, result, order in [*((tile[0][0, ..., c], image[..., c], 1) for c in range(7)), (tile[1][0, ..., 0], mask[..., 0], 0)]:
+    for values, result, order in [
+        *((tile[0][0, ..., c], image[..., c], 1) for c in range(7)),
+        (tile[1][0, ..., 0], mask[..., 0], 0),
+    ]:
         expected = affine_transform(values, back, offset, order=order, mode="reflect")
         different = np.abs(result - expected) > 1e-4
         # A pixel half-way between two others may be taken from either; there are none of these in the bands.
@@ -105,7 +110,10 @@ def test_a_displacement_is_that_of_map_coordinates():
 
 def test_displacement_comes_before_crop_and_affine_change_when_a_pixel_is_looked_up():
     warp = Geometric(
-        Augmentation(affine={"probability": 1}, crop={"probability": 1, "area": (0.5, 0.5)}, elastic={"probability": 1}), BANDS
+        Augmentation(
+            affine={"probability": 1}, crop={"probability": 1, "area": (0.5, 0.5)}, elastic={"probability": 1}
+        ),
+        BANDS,
     )
     _, matrix, _, seed = (part[0].numpy() for part in warp.draw(tf.constant(1), 32, 32, SEED))
     tile = coded(1, 32, 32)
@@ -121,23 +129,31 @@ def test_displacement_comes_before_crop_and_affine_change_when_a_pixel_is_looked
 @pytest.mark.parametrize("height,width", [(96, 96), (40, 64)])
 def test_bands_masks_and_weights_move_together_whatever_is_drawn(height, width):
     tiles = coded(6, height, width)
-    warp = Geometric(Augmentation(affine={"probability": 0.7}, crop={"probability": 0.7}, elastic={"probability": 0.7}), BANDS)
+    warp = Geometric(
+        Augmentation(affine={"probability": 0.7}, crop={"probability": 0.7}, elastic={"probability": 0.7}), BANDS
+    )
     plans = warp.draw(tf.constant(6), height, width, SEED)
     for i in range(6):
-        image, mask, weight = (v.numpy() for v in warp(tuple(tf.constant(v[i]) for v in tiles), tuple(p[i] for p in plans), ()))
+        image, mask, weight = (
+            v.numpy() for v in warp(tuple(tf.constant(v[i]) for v in tiles), tuple(p[i] for p in plans), ())
+        )
         # Bilinear interpolation of rows and columns gives the very place that a pixel was taken from.
         assert np.allclose(image[..., 0], i, atol=1e-5)
         place = image[..., 1:]
         sure = (np.abs(place % 1 - 0.5) > 1e-3).all(-1)
         row, column = np.floor(place + 0.5).astype(int)[sure].T
         assert sure.mean() > 0.95
-        assert np.array_equal(mask[sure][:, 0], mask_of(i, row, column)) and np.array_equal(weight[sure][:, 0], weight_of(i, row, column))
+        assert np.array_equal(mask[sure][:, 0], mask_of(i, row, column)) and np.array_equal(
+            weight[sure][:, 0], weight_of(i, row, column)
+        )
     assert not np.allclose(place, np.stack(np.indices((height, width)), -1))
 
 
 def test_affine_changes_keep_to_their_bounds_and_fill_them():
     config = Augmentation(affine={"probability": 1, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 30})
-    drawn, matrix, displaced, _ = (part.numpy() for part in Geometric(config, BANDS).draw(tf.constant(4000), 50, 50, SEED))
+    drawn, matrix, displaced, _ = (
+        part.numpy() for part in Geometric(config, BANDS).draw(tf.constant(4000), 50, 50, SEED)
+    )
     assert drawn.all() and not displaced.any()
     scale = 1 / np.sqrt(np.linalg.det(matrix[:, :, :2]))
     turn = np.degrees(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))
@@ -185,8 +201,11 @@ def test_the_largest_default_displacement_folds_nothing_over():
 
 
 def test_what_is_cropped_is_the_tile_already_scaled_and_turned():
-    config = Augmentation(affine={"probability": 1, "rotation": 60}, crop={"probability": 1, "area": (0.3, 0.5), "aspect": (1.5, 2.0)})
+    config = Augmentation(
+        affine={"probability": 1, "rotation": 60}, crop={"probability": 1, "area": (0.3, 0.5), "aspect": (1.5, 2.0)}
+    )
     matrix = Geometric(config, BANDS).draw(tf.constant(50), 64, 64, SEED)[1].numpy()[:, :, :2]
-    # Rows and columns of the crop run at right angles through the tile: a pixel is first looked up in the crop, then turned.
+    # Rows and columns of the crop run at right angles through the tile: a pixel is first looked up in the crop, then
+    # turned.
     squares = np.swapaxes(matrix, 1, 2) @ matrix
     assert np.abs(squares[:, 0, 1]).max() < 1e-5 and np.abs((matrix @ np.swapaxes(matrix, 1, 2))[:, 0, 1]).max() > 0.1

@@ -28,7 +28,9 @@ def test_each_pixel_of_a_mosaic_comes_from_the_right_place_of_the_right_tile(hei
 
 def test_mosaics_begin_anywhere_and_are_made_of_others():
     drawn, members, corner = (part.numpy() for part in Mosaic(1).draw(tf.constant(6), 8, 10, SEED))
-    assert drawn.all() and np.array_equal(members[:, 0], np.arange(6)) and (members[:, 1:] != np.arange(6)[:, None]).all()
+    assert (
+        drawn.all() and np.array_equal(members[:, 0], np.arange(6)) and (members[:, 1:] != np.arange(6)[:, None]).all()
+    )
     _, members, corner = (part.numpy() for part in Mosaic(1).draw(tf.constant(5000), 8, 10, SEED))
     assert set(corner[:, 0]) == set(range(8)) and set(corner[:, 1]) == set(range(10))
     assert np.abs(np.bincount(corner[:, 0]) - 625).max() < 120  # five standard deviations

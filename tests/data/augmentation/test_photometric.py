@@ -11,7 +11,13 @@ from marsls_keras.config import Augmentation
 from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometric, gaussian_blur
 
 ALL = {"blur": {"probability": 1}, "light": {"probability": 1}, "noise": {"probability": 1}}
-ORDERS = [BANDS, ("gray", "green", "dem", "red", "slope"), ("blue",), ("thermal", "red", "green"), ("red", "green", "blue")]
+ORDERS = [
+    BANDS,
+    ("gray", "green", "dem", "red", "slope"),
+    ("blue",),
+    ("thermal", "red", "green"),
+    ("red", "green", "blue"),
+]
 
 
 def colours(bands):
@@ -57,16 +63,28 @@ def test_only_colours_are_blurred_each_by_itself(bands):
     change = Photometric(Augmentation(blur={"probability": 1}), bands, np.ones(len(bands)))
     blurred = change(one(tile), plan, ())[0].numpy()
     for c, coloured in enumerate(colours(bands)):
-        expected = gaussian_filter1d(gaussian_filter1d(tile[0][0, ..., c], 1.2, axis=0, radius=3), 1.2, axis=1, radius=3)
+        expected = gaussian_filter1d(
+            gaussian_filter1d(tile[0][0, ..., c], 1.2, axis=0, radius=3), 1.2, axis=1, radius=3
+        )
         np.testing.assert_allclose(blurred[..., c], expected if coloured else tile[0][0, ..., c], atol=1e-5)
 
 
 def test_light_by_hand_in_the_units_of_tiles():
     bands, mean, std = ("red", "dem", "blue"), np.array([0.4, 0.5, 0.3]), np.array([0.1, 0.2, 0.05])
     canonical = np.random.default_rng(0).random((1, 6, 6, 3)).astype(np.float32)
-    tile = ((canonical - mean) / std).astype(np.float32), np.zeros((1, 6, 6, 1), np.float32), np.ones((1, 6, 6, 1), np.float32)
+    tile = (
+        ((canonical - mean) / std).astype(np.float32),
+        np.zeros((1, 6, 6, 1), np.float32),
+        np.ones((1, 6, 6, 1), np.float32),
+    )
     change = Photometric(Augmentation(light={"probability": 1}), bands, 1 / std)
-    lit = change(one(tile), (False, 1.0, tf.constant(True), tf.constant(1.1), tf.constant(-0.15), False, SEED), ())[0].numpy() * std + mean
+    lit = (
+        change(one(tile), (False, 1.0, tf.constant(True), tf.constant(1.1), tf.constant(-0.15), False, SEED), ())[
+            0
+        ].numpy()
+        * std
+        + mean
+    )
     # Contrast about the band's mean, then 0.15 of the whole range darker.
     expected = (canonical[0] - mean) * 1.1 + mean - 0.15
     np.testing.assert_allclose(lit[..., [0, 2]], expected[..., [0, 2]], atol=1e-5)
@@ -74,7 +92,11 @@ def test_light_by_hand_in_the_units_of_tiles():
 
 
 def test_light_keeps_to_its_bounds_fills_them_and_is_one_for_all_colours():
-    tiles = np.zeros((2000, 2, 1, 7), np.float32), np.zeros((2000, 2, 1, 1), np.float32), np.ones((2000, 2, 1, 1), np.float32)
+    tiles = (
+        np.zeros((2000, 2, 1, 7), np.float32),
+        np.zeros((2000, 2, 1, 1), np.float32),
+        np.ones((2000, 2, 1, 1), np.float32),
+    )
     tiles[0][:, 1] = 1.0
     units = np.array([5.0, 2, 4, 1, 1, 1, 1])
     image = augment(tiles, units=units, light={"probability": 1, "brightness": 0.2, "contrast": 0.3})[0]

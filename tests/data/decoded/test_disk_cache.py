@@ -14,7 +14,6 @@ import pytest
 import tifffile
 from helpers.tiffs import write_gdal
 
-from competition.commands.check import check_data
 from marsls_keras.config import Augmentation, Data, Normalization
 from marsls_keras.data.decoded import disk_cache as store
 from marsls_keras.data.decoded import load as loading
@@ -80,7 +79,9 @@ def test_disk_has_what_memory_has(root: Path, cache: Path) -> None:
     np.testing.assert_array_equal(some.images[:], held.images[[14, 7]])
     np.testing.assert_array_equal(some.images[1], held.images[7])
     np.testing.assert_array_equal(some.images[np.array([1, 1])], held.images[[7, 7]])
-    np.testing.assert_array_equal(take_pixels(some.images, np.array([5, 1030])), held.images[[14, 7]].reshape(-1, 7)[[5, 1030]])
+    np.testing.assert_array_equal(
+        take_pixels(some.images, np.array([5, 1030])), held.images[[14, 7]].reshape(-1, 7)[[5, 1030]]
+    )
     with pytest.raises(TypeError, match="2 tiles on disk are not to be read at once"):
         np.asarray(some.images)
 
@@ -145,14 +146,10 @@ def test_percentiles_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marsls_keras.data.fingerprint._SAMPLE", 100_000)
     about = band_statistics(images, ("a", "b"))
     for band in ("a", "b"):
-        assert {k: v for k, v in about[band].items() if k[0] != "p"} == {k: v for k, v in exact[band].items() if k[0] != "p"}
+        assert {k: v for k, v in about[band].items() if k[0] != "p"} == {
+            k: v for k, v in exact[band].items() if k[0] != "p"
+        }
         assert about[band]["p1"] != exact[band]["p1"] and abs(about[band]["p1"] - exact[band]["p1"]) < 0.05
-
-
-def test_check_says_the_same(root: Path, monkeypatch: pytest.MonkeyPatch, small_chunks: None) -> None:
-    expected = check_data(root)
-    monkeypatch.setattr(loading, "LARGE", 0)
-    assert check_data(root) == expected
 
 
 # Batches
@@ -193,7 +190,12 @@ def test_weights_and_evaluation_batches_are_the_same(root: Path) -> None:
     held, stored = both(root)
     normalizer = Normalizer.fit(held.images, Data())
     weights = np.random.default_rng(0).random(held.masks.shape, np.float32)
-    options = {"batch_size": 4, "augmentation": Augmentation(preset="none"), "bands": normalizer.bands, "units": normalizer.units}
+    options = {
+        "batch_size": 4,
+        "augmentation": Augmentation(preset="none"),
+        "bands": normalizer.bands,
+        "units": normalizer.units,
+    }
     pairs = []
     for tiles in (held, stored):
         inputs = normalizer.inputs(tiles.images)
@@ -226,7 +228,9 @@ for _ in range(8):
 kept = iter(batches)
 print(next(kept)[0].shape)
 """
-    run = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, env=environment(), timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, env=environment(), timeout=120
+    )
     assert (run.returncode, run.stdout) == (0, "(4, 32, 32, 7)\n"), run.stderr
 
 
@@ -304,7 +308,8 @@ tiles = load(Dataset.open(sys.argv[1]), cache="disk")
 print(tiles.hashes[3], float(tiles.images[:].sum()))
 """
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, root], stdout=subprocess.PIPE, text=True, env=environment()) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code, root], stdout=subprocess.PIPE, text=True, env=environment())
+        for _ in range(3)
     ]
     found = {process.communicate(timeout=60)[0] for process in processes}
     expected = load(Dataset.open(root))
@@ -324,8 +329,12 @@ try:
 except RunError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True, env=environment())
-    assert f"Could not keep decoded tiles in {cache}: File too large." in run.stdout and "data.cache=memory" in run.stdout
+    run = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert (
+        f"Could not keep decoded tiles in {cache}: File too large." in run.stdout and "data.cache=memory" in run.stdout
+    )
     assert entries(cache) == []
 
 

@@ -24,14 +24,19 @@ def root(data_root, tmp_path, monkeypatch):
 @pytest.mark.parametrize("places", [("memory", "memory"), ("disk", "disk"), ("memory", "disk"), ("disk", "memory")])
 def test_the_tiles_of_the_second_follow_those_of_the_first(root, places):
     tiles, others = (
-        load(dataset, cache=place) for dataset, place in zip((Dataset.open(root), Dataset.from_images(root / "test")), places, strict=True)
+        load(dataset, cache=place)
+        for dataset, place in zip((Dataset.open(root), Dataset.from_images(root / "test")), places, strict=True)
     )
     others = others.subset([2, 0])
     joined = join(tiles, others)
     assert isinstance(joined.images, DiskImages) == ("disk" in places)
     assert np.array_equal(joined.images[:], np.concatenate([tiles.images[:], others.images[:]]))
     assert np.array_equal(joined.masks[9:], others.masks) and np.array_equal(joined.valid, np.ones((11, 32, 32), bool))
-    assert joined.refs == (*tiles.refs, *others.refs) and joined.hashes == (*tiles.hashes, *others.hashes) and len(joined.geo) == 11
+    assert (
+        joined.refs == (*tiles.refs, *others.refs)
+        and joined.hashes == (*tiles.hashes, *others.hashes)
+        and len(joined.geo) == 11
+    )
     # What the pipeline reads, be it with TensorFlow's own readers.
     normalizer = Normalizer.fit(tiles.images, Data())
     batches = TrainingBatches(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
+from helpers.copies import TURNS, turned_copy
 
-from competition.commands.check import check_data
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.leaks import Trace, content, groups, misplaced, overlaps
 from marsls_keras.data.decoded.load import examine, load
@@ -18,7 +16,6 @@ from marsls_keras.data.splits import Splits, make_splits
 from marsls_keras.errors import InputError
 
 RNG = np.random.default_rng(0)
-TURNS = [lambda x, k=k, m=m: np.rot90(x[:, ::-1] if m else x, k) for k in range(4) for m in (False, True)]
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
@@ -30,9 +27,18 @@ def test_the_content_is_that_of_all_eight_orientations_and_of_no_other(shape):
     filled = np.where(valid[..., None], image, np.float32(0.5))
     assert content(filled, valid) == known  # what was filled in does not count
     assert content(image, np.ones(shape, bool)) != known
-    for other in (image[..., ::-1], np.roll(image, 1, 0), image + np.float32(1e-6), image.transpose(1, 0, 2).reshape(image.shape)):
+    for other in (
+        image[..., ::-1],
+        np.roll(image, 1, 0),
+        image + np.float32(1e-6),
+        image.transpose(1, 0, 2).reshape(image.shape),
+    ):
         if not np.array_equal(other, image):
-            assert content(other, valid) != known or shape[0] == shape[1] and np.array_equal(other, image.transpose(1, 0, 2))
+            assert (
+                content(other, valid) != known
+                or shape[0] == shape[1]
+                and np.array_equal(other, image.transpose(1, 0, 2))
+            )
     changed = image.copy()
     changed[tuple(np.argwhere(valid)[3])] += 0.001
     assert content(changed, valid) != known
@@ -70,15 +76,6 @@ def test_groups_are_joined_by_way_of_others():
     assert groups((), list("abc")) == list("abc")
 
 
-def turned_copy(root: Path, source: str, target: str, turn: int = 3) -> None:
-    for kind in ("images", "masks"):
-        array = tifffile.imread(root / "train" / kind / source)
-        path = root / target.split("/")[0] / kind / target.split("/")[1]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        planar = {"planarconfig": "contig"} if kind == "images" else {}
-        tifffile.imwrite(path, np.ascontiguousarray(TURNS[turn](array)), photometric="minisblack", metadata=None, **planar)
-
-
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cache):
     monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
@@ -95,29 +92,9 @@ def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cac
     blocks = {tile["id"]: tile["block"] for tile in make_splits(tiles, Data(folds=4), 0).tiles}
     assert len(set(blocks.values())) == len({tile["block"] for tile in apart.tiles})  # no block of its own for any copy
     _, problems = examine(Dataset.open(root).tiles)
-    assert [(p.kind, p.severity) for p in problems] == [("copies", "warning")] and "1 tile(s) are there several times" in problems[
-        0
-    ].message
-
-
-def test_copies_of_train_in_val_and_test(data_root):
-    root = data_root(train=8, val=2, test=2)
-    turned_copy(root, "col00001_row00002.tif", "val/col00090_row00090.tif")
-    tiles = load(Dataset.open(root))
-    with pytest.raises(InputError, match=r"official: 1 tile\(s\) of val are copies .*val/images/col00090_row00090.tif \(with .*row00002"):
-        make_splits(tiles, Data(cv="official"), 0)
-    turned_copy(root, "col00000_row00003.tif", "test/col00070_row00090.tif", 6)
-    errors = [p for p in check_data(root)["problems"] if p["severity"] == "error"]
-    assert [p["kind"] for p in errors] == ["overlap"] and "turned or mirrored, is in test and train" in errors[0]["message"]
-    assert "col00070_row00090" in errors[0]["message"] and "col00000_row00003" in errors[0]["message"]
-
-
-def test_tiles_of_one_value_are_no_copies(data_root, write_image, write_mask):
-    root = data_root(train=4, val=2, test=2)
-    for split in ("train", "test"):
-        write_image(root / split / "images" / "col00050_row00050.tif", np.zeros((32, 32, 7)))
-        write_mask(root / split / "masks" / "col00050_row00050.tif", np.zeros((32, 32)))
-    assert not [p for p in check_data(root)["problems"] if p["severity"] == "error"]
+    assert [(p.kind, p.severity) for p in problems] == [
+        ("copies", "warning")
+    ] and "1 tile(s) are there several times" in problems[0].message
 
 
 @pytest.fixture
@@ -129,7 +106,10 @@ def georeferenced(tmp_path):
     def write(split, places, size=32):
         for y, x in places:
             transform = rasterio.transform.from_origin(1000 + 10 * x, 9000 - 10 * y, 10, 10)
-            for kind, bands in (("images", scene[:, y : y + size, x : x + size]), ("masks", np.eye(size, dtype=np.uint8)[None])):
+            for kind, bands in (
+                ("images", scene[:, y : y + size, x : x + size]),
+                ("masks", np.eye(size, dtype=np.uint8)[None]),
+            ):
                 path = tmp_path / "data" / split / kind / f"{split}_{y * 1000 + x}.tif"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 profile = {"driver": "GTiff", "count": len(bands), "height": size, "width": size, "dtype": bands.dtype}
@@ -150,12 +130,14 @@ def test_folds_keep_tiles_that_overlap_on_the_map_together(georeferenced):
     for n in range(5):
         assert len({folds[f"train/train_{y * 1000 + x}"] for y, x in places[3 * n : 3 * n + 3]}) == 1
     assert len({tile["block"] for tile in splits.tiles}) == 7
-    with pytest.raises(InputError, match=r"17 tiles in 7 block\(s\) cannot be divided into 8 folds\. 10 blocks .* overlap"):
+    with pytest.raises(
+        InputError, match=r"17 tiles in 7 block\(s\) cannot be divided into 8 folds\. 10 blocks .* overlap"
+    ):
         make_splits(tiles, Data(folds=8), 0)
     _, problems = examine(Dataset.open(root).tiles)
-    assert [(p.kind, p.severity) for p in problems] == [("shared ground", "warning")] and "10 pair(s) of tiles overlap" in problems[
-        0
-    ].message
+    assert [(p.kind, p.severity) for p in problems] == [
+        ("shared ground", "warning")
+    ] and "10 pair(s) of tiles overlap" in problems[0].message
 
 
 def test_overlap_with_val_and_test(georeferenced):
@@ -164,7 +146,10 @@ def test_overlap_with_val_and_test(georeferenced):
     root = georeferenced("test", [(0, 24), (200, 200)])
     tiles, problems = examine(Dataset.open(root).tiles)
     messages = [p.message for p in problems if p.kind == "shared ground"]
-    assert messages[0].startswith("1 pair(s) of a labelled and a test tile overlap on the map, such as ") and "test_24.tif" in messages[0]
+    assert (
+        messages[0].startswith("1 pair(s) of a labelled and a test tile overlap on the map, such as ")
+        and "test_24.tif" in messages[0]
+    )
     assert messages[1].startswith("1 pair(s) of tiles overlap") and "train_100.tif" in messages[1]
     with pytest.raises(InputError, match="share ground with them, such as .*val_20110.tif"):
         make_splits(tiles, Data(cv="official"), 0)
@@ -180,5 +165,7 @@ def test_splits_know_what_was_trained_on_in_any_orientation_and_old_ones_still_o
     assert old == splits and old.contents == ()
     trained = np.array([tile["fold"] != 0 for tile in splits.tiles])
     turned = replace(tiles, hashes=("other",) * len(tiles))
-    assert np.array_equal(splits.trained_on(0, tiles), trained) and np.array_equal(splits.trained_on(0, turned), trained)
+    assert np.array_equal(splits.trained_on(0, tiles), trained) and np.array_equal(
+        splits.trained_on(0, turned), trained
+    )
     assert np.array_equal(old.trained_on(0, tiles), trained) and not old.trained_on(0, turned).any()

@@ -95,14 +95,23 @@ def test_all_problems_are_listed_at_once(root: Path, write_image: Write, write_m
     ]
     duplicate, mixed, overlap, bands, cut, no_mask, values, small, other_size = (text for _, text in texts)
     assert duplicate == f"the same tile is in train more than once: {images / names[5]}, {images / names[6]}"
-    assert mixed.startswith("The tiles are of several releases: 1 of challenge (such as ") and "; 5 of mmls_v2 (such as " in mixed
+    assert (
+        mixed.startswith("The tiles are of several releases: 1 of challenge (such as ")
+        and "; 5 of mmls_v2 (such as " in mixed
+    )
     assert str(root / "val" / "images" / "col00000_row00004.tif") in mixed
-    assert overlap == f"the same tile is in test and train: {images / names[7]}, {root / 'test' / 'images' / 'col00000_row00005.tif'}"
+    assert (
+        overlap
+        == f"the same tile is in test and train: {images / names[7]}, {root / 'test' / 'images' / 'col00000_row00005.tif'}"
+    )
     assert str(root / "test" / "images" / "col00001_row00005.tif") in bands and "expected 7 bands" in bands
     assert cut.startswith(f"{images / names[0]}: unreadable or truncated TIFF")
     assert no_mask.startswith(f"{masks / names[1]}: unreadable or truncated TIFF")
     assert values.startswith(f"{masks / names[2]}: a mask holds 0 and 1") and "found 3" in values
-    assert small == f"{images / names[3]}: 16 x 16 pixels, expected 32 x 32 as the others have; data.resize brings all to one size"
+    assert (
+        small
+        == f"{images / names[3]}: 16 x 16 pixels, expected 32 x 32 as the others have; data.resize brings all to one size"
+    )
     assert other_size == f"{masks / names[4]}: 31 x 32 pixels, its image has 32 x 32"
     assert [ref.id for ref in tiles.refs] == [
         *(f"train/{Path(names[i]).stem}" for i in (5, 6, 7)),
@@ -122,7 +131,9 @@ def test_structural_problems_are_listed_too(root: Path) -> None:
     with pytest.raises(InputError) as error:
         load(Dataset.open(root, strict=False))
     assert "has 2 problem(s)" in str(error.value)
-    assert "col00000_row00004.tif has no mask" in str(error.value) and "col00001_row00004.tif: unreadable" in str(error.value)
+    assert "col00000_row00004.tif has no mask" in str(error.value) and "col00001_row00004.tif: unreadable" in str(
+        error.value
+    )
 
 
 def test_no_tile_is_left(root: Path, write_mask: Write) -> None:
@@ -143,7 +154,9 @@ def test_equal_tiles_are_found_whatever_their_file_looks_like(root: Path) -> Non
     image = tifffile.imread(root / "train" / "images" / "col00000_row00000.tif")
     other = root / "test" / "images" / "col00001_row00005.tif"
     planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-    tifffile.imwrite(other, planes, photometric="minisblack", planarconfig="separate", compression="zlib", byteorder=">")
+    tifffile.imwrite(
+        other, planes, photometric="minisblack", planarconfig="separate", compression="zlib", byteorder=">"
+    )
     _, problems = look(root)
     assert [(kind, severity) for kind, severity, _ in problems] == [("overlap", "error")]
 
@@ -168,7 +181,9 @@ def test_a_release_can_be_forced(root: Path) -> None:
     dataset = Dataset.open(root)
     tiles = load(dataset, release="challenge")
     assert tiles.release == "challenge"
-    np.testing.assert_array_equal(tiles.images[0], RELEASES["challenge"].to_canonical(tifffile.imread(dataset.tiles[0].image)))
+    np.testing.assert_array_equal(
+        tiles.images[0], RELEASES["challenge"].to_canonical(tifffile.imread(dataset.tiles[0].image))
+    )
 
 
 def test_families() -> None:
@@ -176,5 +191,7 @@ def test_families() -> None:
     require_same_family("challenge", "mmls_v2", "images")
     require_same_family("mmls_v1", "mmls_v1", "images")
     for pair in (("mmls_v1", "mmls_v2"), ("challenge", "mmls_v1")):
-        with pytest.raises(InputError, match=rf"my/tiles holds tiles of {pair[1]}, but the run was trained on {pair[0]}"):
+        with pytest.raises(
+            InputError, match=rf"my/tiles holds tiles of {pair[1]}, but the run was trained on {pair[0]}"
+        ):
             require_same_family(*pair, "my/tiles")

@@ -53,7 +53,9 @@ def of_the_picture(picture, names, reach=16):
     metres = np.pad(picture.astype(np.float64) * 12822, reach, constant_values=np.nan)
     top, left = (reach + place * SIZE for place in MISSING)
     metres[top : top + SIZE, left : left + SIZE] = np.nan
-    return {name: band[reach:-reach, reach:-reach] for name, band in terrain_bands(continued(metres), 232.0, names).items()}
+    return {
+        name: band[reach:-reach, reach:-reach] for name, band in terrain_bands(continued(metres), 232.0, names).items()
+    }
 
 
 @pytest.mark.parametrize("names", [TERRAIN, ["tpi_small"]])  # what else is asked for does not matter
@@ -65,14 +67,21 @@ def test_terrain_bands_of_tiles_are_those_of_the_picture(root, picture, names):
             row, column = ref.cell
             expected = whole[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE]
             found = image[..., tiles.bands.index(name)]
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * max(1, np.abs(whole).max()), err_msg=f"{name} {ref.id}")
+            np.testing.assert_allclose(
+                found, expected, rtol=1e-5, atol=1e-6 * max(1, np.abs(whole).max()), err_msg=f"{name} {ref.id}"
+            )
 
 
 def test_heights_are_continued_through_the_nearest_known_pixel():
     heights = np.full((5, 6), np.nan)
     heights[1:4, 1:5] = [[10, 11, 13, 20], [20, 22, 21, 30], [50, 40, 45, 41]]
     found = continued(heights)
-    assert (found[1:4, 1:5] == heights[1:4, 1:5]).all() and found[0, 2] == 0 and found[2, 5] == 39 and found[4, 5] == 2 * 41 - 21
+    assert (
+        (found[1:4, 1:5] == heights[1:4, 1:5]).all()
+        and found[0, 2] == 0
+        and found[2, 5] == 39
+        and found[4, 5] == 2 * 41 - 21
+    )
     assert continued(np.array([[7.0, np.nan, np.nan]])).tolist() == [[7, 7, 7]]  # nothing to be mirrored
 
 
@@ -83,8 +92,12 @@ def test_a_tile_alone_that_is_a_plane_has_no_border(root):
     alone = derive(tiles, TERRAIN)
     for name in TERRAIN:
         band = alone.images[0, ..., alone.bands.index(name)]
-        np.testing.assert_allclose(band, band[16, 16], atol=2e-3 if "tpi" in name or band[16, 16] > 2 else 1e-5, err_msg=name)
-    assert alone.images[0, ..., alone.bands.index("aspect_sin")].mean() == pytest.approx(-1 / np.hypot(1, 0.4), abs=1e-5)
+        np.testing.assert_allclose(
+            band, band[16, 16], atol=2e-3 if "tpi" in name or band[16, 16] > 2 else 1e-5, err_msg=name
+        )
+    assert alone.images[0, ..., alone.bands.index("aspect_sin")].mean() == pytest.approx(
+        -1 / np.hypot(1, 0.4), abs=1e-5
+    )
 
 
 def test_without_its_neighbours_a_tile_has_other_borders_and_the_same_middle(root, picture):
@@ -93,7 +106,10 @@ def test_without_its_neighbours_a_tile_has_other_borders_and_the_same_middle(roo
     assert alone.bands == together.bands
     first = load(Dataset.open(root)).subset([0])
     apart = derive(first, names)
-    near = [np.abs(apart.images[0] - together.images[0])[..., apart.bands.index(name)] for name in ("profile_curvature", "tpi_small")]
+    near = [
+        np.abs(apart.images[0] - together.images[0])[..., apart.bands.index(name)]
+        for name in ("profile_curvature", "tpi_small")
+    ]
     assert near[0][:, -1].max() > 0 and near[0][:-1, :-1].max() == 0
     assert near[1][:, -4:].max() > 1e-3 and near[1][:-4, :-4].max() < 1e-3
 
@@ -178,7 +194,9 @@ def test_tiles_without_heights_have_no_terrain():
 def test_the_terrain_of_real_tiles_has_no_step_at_their_borders(real_data):
     tiles = load_folder(real_data / "mmls_v1", Data(bands=["all", "tpi_large", "profile_curvature"]))
     at = {(ref.raster, *ref.cell): i for i, ref in enumerate(tiles.refs)}
-    pairs = [(i, at[raster, row, column + 1]) for (raster, row, column), i in at.items() if (raster, row, column + 1) in at]
+    pairs = [
+        (i, at[raster, row, column + 1]) for (raster, row, column), i in at.items() if (raster, row, column + 1) in at
+    ]
     assert len(pairs) > 100
     left, right = (tiles.images[[pair[side] for pair in pairs]] for side in (0, 1))
     for name in ("tpi_large", "profile_curvature"):

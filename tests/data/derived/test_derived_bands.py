@@ -10,7 +10,9 @@ from marsls_keras.data.derived.terrain import terrain_bands, topographic_positio
 
 PIXEL = 232.0
 SIZE = 41
-NORTH, EAST = (axis * PIXEL for axis in np.meshgrid(np.arange(SIZE)[::-1] - SIZE // 2, np.arange(SIZE) - SIZE // 2, indexing="ij"))
+NORTH, EAST = (
+    axis * PIXEL for axis in np.meshgrid(np.arange(SIZE)[::-1] - SIZE // 2, np.arange(SIZE) - SIZE // 2, indexing="ij")
+)
 INSIDE = (slice(1, -1), slice(1, -1))
 TERRAIN = [name for name in DERIVED if DERIVED[name].sources == ("dem",) and name not in LATE]
 
@@ -31,15 +33,39 @@ def test_every_derived_band_is_computed_somewhere_and_vectors_and_late_bands_are
 def test_a_plane_faces_one_way_does_not_bend_and_has_one_normal(azimuth):
     angle, steepness = np.radians(azimuth), 0.3
     heights = -steepness * (EAST * np.sin(angle) + NORTH * np.cos(angle)) + 1234
-    names = ("aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature", "normal_columns", "normal_rows", "normal_up")
+    names = (
+        "aspect_sin",
+        "aspect_cos",
+        "profile_curvature",
+        "plan_curvature",
+        "normal_columns",
+        "normal_rows",
+        "normal_up",
+    )
     size = np.hypot(1, steepness)
-    expected = (np.sin(angle), np.cos(angle), 0, 0, steepness * np.sin(angle) / size, -steepness * np.cos(angle) / size, 1 / size)
+    expected = (
+        np.sin(angle),
+        np.cos(angle),
+        0,
+        0,
+        steepness * np.sin(angle) / size,
+        -steepness * np.cos(angle) / size,
+        1 / size,
+    )
     for name, found, value in zip(names, terrain(heights, *names), expected, strict=True):
         np.testing.assert_allclose(found, value, atol=1e-9, err_msg=name)
 
 
 def test_level_ground_has_no_direction():
-    names = ("aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature", "tpi_small", "roughness", "local_relief")
+    names = (
+        "aspect_sin",
+        "aspect_cos",
+        "profile_curvature",
+        "plan_curvature",
+        "tpi_small",
+        "roughness",
+        "local_relief",
+    )
     for name, found in zip(names, terrain(np.full((SIZE, SIZE), -5000.0), *names), strict=True):
         assert (found == 0).all(), name
     assert (terrain(np.zeros((SIZE, SIZE)), "normal_up")[0] == 1).all()
@@ -64,7 +90,9 @@ def test_on_a_dome_slopes_become_steeper_downhill_and_run_apart():
 
 def test_a_cone_faces_away_from_its_top_and_bends_only_across():
     radius = np.hypot(EAST, NORTH)
-    sine, cosine, profile, plan = terrain(-0.4 * radius, "aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature")
+    sine, cosine, profile, plan = terrain(
+        -0.4 * radius, "aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature"
+    )
     far = radius[INSIDE] > 8 * PIXEL  # three pixels wide differences are not derivatives near the top
     np.testing.assert_allclose(sine[far], (EAST / np.maximum(radius, 1))[INSIDE][far], atol=6e-3)
     np.testing.assert_allclose(cosine[far], (NORTH / np.maximum(radius, 1))[INSIDE][far], atol=6e-3)

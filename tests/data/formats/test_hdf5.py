@@ -102,7 +102,9 @@ def test_the_value_that_means_no_data(tmp_path: Path, options: dict) -> None:
 def test_the_value_that_means_no_data_is_compared_as_it_is_stored(tmp_path: Path) -> None:
     values = VALUES.copy()
     values[3, 5, 7] = 0.1  # float32's 0.1, which float64's does not equal
-    assert np.argwhere(~read_tile(write(tmp_path / "a.h5", values, attributes={"_FillValue": 0.1})).valid).tolist() == [[3, 5]]
+    assert np.argwhere(~read_tile(write(tmp_path / "a.h5", values, attributes={"_FillValue": 0.1})).valid).tolist() == [
+        [3, 5]
+    ]
     whole = np.full(SHAPE, 241, np.uint8)  # -9999 cast to uint8 would be 241
     assert read_tile(write(tmp_path / "b.h5", whole, attributes={"_FillValue": -9999.0})).valid.all()
 
@@ -110,7 +112,11 @@ def test_the_value_that_means_no_data_is_compared_as_it_is_stored(tmp_path: Path
 def test_scale_and_offset_are_applied(tmp_path: Path) -> None:
     stored = np.round(VALUES * 1000).astype(np.int16)
     stored[0, 0, 0] = -1
-    path = write(tmp_path / "image_1.h5", stored, attributes={"scale_factor": 0.001, "add_offset": 5.0, "_FillValue": np.int16(-1)})
+    path = write(
+        tmp_path / "image_1.h5",
+        stored,
+        attributes={"scale_factor": 0.001, "add_offset": 5.0, "_FillValue": np.int16(-1)},
+    )
     tile = read_tile(path)
     assert np.argwhere(~tile.valid).tolist() == [[0, 0]]
     np.testing.assert_allclose(tile.image[1:], VALUES[1:] + 5, atol=6e-4)
@@ -134,7 +140,9 @@ def test_attributes_that_cannot_be_followed_are_refused(tmp_path: Path, attribut
 
 
 def test_other_attributes_are_nothing(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_tile(write(tmp_path / "a.h5", attributes={"units": "m", "fill": -1})).image, VALUES)
+    np.testing.assert_array_equal(
+        read_tile(write(tmp_path / "a.h5", attributes={"units": "m", "fill": -1})).image, VALUES
+    )
 
 
 def test_masks_with_pixels_without_data_are_refused(tmp_path: Path) -> None:
@@ -201,11 +209,15 @@ def test_more_values_than_a_tile_has_are_not_read(tmp_path: Path) -> None:
 def test_a_file_that_kills_the_library_is_named_and_the_next_is_read(tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good.h5"), killer(tmp_path / "bad.h5")
     # That it does kill is known only while this version of the library has the fault.
-    alone = subprocess.run([sys.executable, "-c", f"import h5py; h5py.File({str(bad)!r})['img'][()]"], capture_output=True, check=False)
+    alone = subprocess.run(
+        [sys.executable, "-c", f"import h5py; h5py.File({str(bad)!r})['img'][()]"], capture_output=True, check=False
+    )
     assert alone.returncode < 0
     for _ in range(2):
         np.testing.assert_array_equal(read_tile(good).image, VALUES)
-        with pytest.raises(InputError, match=r"bad\.h5: unreadable or truncated HDF5 \(the HDF5 library failed on it: signal \d+\)"):
+        with pytest.raises(
+            InputError, match=r"bad\.h5: unreadable or truncated HDF5 \(the HDF5 library failed on it: signal \d+\)"
+        ):
             read_tile(bad)
     assert len(children()) <= 1  # no zombie
 

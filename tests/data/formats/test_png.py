@@ -110,7 +110,9 @@ def test_a_gray_mask_of_few_bits(tmp_path: Path, bits: int, interlaced: bool) ->
     ],
 )
 def test_labels_that_lie_only_in_alpha_are_refused(tmp_path: Path, colour: int, samples: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"a\.png: its one value is \d+ and the labels lie only in how transparent it is"):
+    with pytest.raises(
+        InputError, match=r"a\.png: its one value is \d+ and the labels lie only in how transparent it is"
+    ):
         read_mask(save(tmp_path / "a.png", samples, colour))
 
 
@@ -136,7 +138,9 @@ def test_transparent_pixels_of_a_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("colour", "samples"), [(RGB, COLOURS), (PALETTE, LABELS)])
-def test_every_bit_that_is_flipped_is_noticed_or_means_nothing(tmp_path: Path, colour: int, samples: np.ndarray) -> None:
+def test_every_bit_that_is_flipped_is_noticed_or_means_nothing(
+    tmp_path: Path, colour: int, samples: np.ndarray
+) -> None:
     good = make_png(samples, colour, palette=PAIR if colour == PALETTE else None)
     path = tmp_path / "a.png"
     for place in range(0, len(good), max(1, len(good) // 150)):

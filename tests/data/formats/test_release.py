@@ -25,21 +25,33 @@ def image() -> np.ndarray:
 
 
 @pytest.mark.parametrize("stem", ["my_patch_1", "Image_patch_1_2_copy", "site_patch_3_4", "Mask_patch_1_2"])
-def test_part_of_a_name_decides_nothing(tmp_path: Path, write_image: Callable[..., Path], image: np.ndarray, stem: str) -> None:
+def test_part_of_a_name_decides_nothing(
+    tmp_path: Path, write_image: Callable[..., Path], image: np.ndarray, stem: str
+) -> None:
     assert read_tile(write_image(tmp_path / f"{stem}.tif", image)).release == "mmls_v2"
-    assert read_tile(write_image(tmp_path / f"{stem}.tif", RELEASES["challenge"].from_canonical(image))).release == "challenge"
+    assert (
+        read_tile(write_image(tmp_path / f"{stem}.tif", RELEASES["challenge"].from_canonical(image))).release
+        == "challenge"
+    )
 
 
-def test_values_that_contradict_the_name_are_refused(tmp_path: Path, write_image: Callable[..., Path], image: np.ndarray) -> None:
+def test_values_that_contradict_the_name_are_refused(
+    tmp_path: Path, write_image: Callable[..., Path], image: np.ndarray
+) -> None:
     path = write_image(tmp_path / "Image_patch_1_2.tif", RELEASES["challenge"].from_canonical(image))
-    with pytest.raises(InputError, match=r"Image_patch_1_2.tif: values from -\d+.* to \d+.*mmls_v1, as its name says.*\[0, 1\].*--release"):
+    with pytest.raises(
+        InputError,
+        match=r"Image_patch_1_2.tif: values from -\d+.* to \d+.*mmls_v1, as its name says.*\[0, 1\].*--release",
+    ):
         read_tile(path)
     assert read_tile(path, release="challenge").release == "challenge"
 
 
 def test_values_of_no_release_are_refused(tmp_path: Path, write_image: Callable[..., Path], image: np.ndarray) -> None:
     image[0, 0, 5] = -9999  # of the challenge this would be green
-    with pytest.raises(InputError, match=r"tile.tif: values from -9999 to 0\.\d+, of no Mars release.*band 6, green, found -9999 to"):
+    with pytest.raises(
+        InputError, match=r"tile.tif: values from -9999 to 0\.\d+, of no Mars release.*band 6, green, found -9999 to"
+    ):
         read_tile(write_image(tmp_path / "tile.tif", image))
 
 
@@ -49,7 +61,9 @@ def test_integers_are_refused_with_what_was_found(tmp_path: Path, dtype: type) -
     tifffile.imwrite(tmp_path / "tile.tif", stored, photometric="minisblack", planarconfig="contig")
     with pytest.raises(InputError, match=rf"tile.tif: values from 20 to 59 of {np.dtype(dtype)}; .*float32.*--release"):
         read_tile(tmp_path / "tile.tif")
-    np.testing.assert_allclose(read_tile(tmp_path / "tile.tif", "challenge").image[..., 5], stored[..., 0] / 254, rtol=1e-6)
+    np.testing.assert_allclose(
+        read_tile(tmp_path / "tile.tif", "challenge").image[..., 5], stored[..., 0] / 254, rtol=1e-6
+    )
 
 
 def test_a_tile_that_tells_too_little_follows_the_others(tmp_path: Path) -> None:
@@ -85,6 +99,10 @@ def test_pictures_in_folders_of_mars_are_not_taken_for_nepal(tmp_path: Path, wri
         tifffile.imwrite(folder / name, rng.integers(0, 255, (32, 32, 3)).astype(np.uint8), photometric="rgb")
         write_mask(tmp_path / "train" / "masks" / name, rng.integers(0, 2, (32, 32)))
     tiles, problems = examine(Dataset.open(tmp_path).tiles)
-    assert tiles is None and "3 bands of 8 bits, as Nepal has them" in problems[0].message and "--release nepal" in problems[0].message
+    assert (
+        tiles is None
+        and "3 bands of 8 bits, as Nepal has them" in problems[0].message
+        and "--release nepal" in problems[0].message
+    )
     tiles, problems = examine(Dataset.open(tmp_path, release="nepal").tiles)
     assert tiles is not None and tiles.release == "nepal" and not problems

@@ -32,7 +32,9 @@ def one_page(**options) -> Write:
 
 def planar(**options) -> Write:
     """Return a writer of one page with a plane per band (axes SYX)."""
-    return lambda path, image: tifffile.imwrite(path, bands_first(image), photometric="minisblack", planarconfig="separate", **options)
+    return lambda path, image: tifffile.imwrite(
+        path, bands_first(image), photometric="minisblack", planarconfig="separate", **options
+    )
 
 
 def page_per_band(**options) -> Write:
@@ -61,7 +63,9 @@ def gdal(**options) -> Write:
 
     def write(path: Path, image: np.ndarray) -> None:
         height, width, bands = image.shape
-        with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=image.dtype, **options) as file:
+        with rasterio.open(
+            path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=image.dtype, **options
+        ) as file:
             file.write(bands_first(image))
 
     return write
@@ -172,9 +176,19 @@ def test_seven_by_seven_pixels_in_one_page_are_no_riddle(tmp_path: Path) -> None
 
 
 def test_challenge_order_and_scale(tmp_path: Path) -> None:
-    stored = {"thermal": 127, "slope": 15.700652175, "dem": 6988, "gray": 25.4, "red": 37.8 + 18, "green": 159.75 + 18, "blue": 18}
+    stored = {
+        "thermal": 127,
+        "slope": 15.700652175,
+        "dem": 6988,
+        "gray": 25.4,
+        "red": 37.8 + 18,
+        "green": 159.75 + 18,
+        "blue": 18,
+    }
     canonical = {"red": 0.2, "green": 0.75, "blue": 0.0, "dem": 1.0, "slope": 0.25, "thermal": 0.5, "gray": 0.1}
-    one_page(compression="lzw")(tmp_path / "col00051_row00028.tif", np.tile(np.float32(list(stored.values())), (8, 8, 1)))
+    one_page(compression="lzw")(
+        tmp_path / "col00051_row00028.tif", np.tile(np.float32(list(stored.values())), (8, 8, 1))
+    )
     tile = read_tile(tmp_path / "col00051_row00028.tif")
     assert tile.release == "challenge"
     np.testing.assert_allclose(tile.image, np.tile(np.float32(list(canonical.values())), (8, 8, 1)), atol=1e-6)
@@ -187,7 +201,9 @@ def test_release_is_detected_and_can_be_forced(tmp_path: Path, image: np.ndarray
     assert read_tile(tmp_path / "ImageT_patch_1_2.tif").release == "mmls_v1"
     forced = read_tile(tmp_path / "col00001_row00002.tif", release="challenge")
     assert forced.release == "challenge"
-    np.testing.assert_allclose(forced.image[..., 3], (image[..., 2] + 5834) / 12822, rtol=1e-6)  # DEM is the third band of the file
+    np.testing.assert_allclose(
+        forced.image[..., 3], (image[..., 2] + 5834) / 12822, rtol=1e-6
+    )  # DEM is the third band of the file
     with pytest.raises(InputError, match=r"(?s)Unknown release 'mmls_v3'.*auto.*mmls_v1.*mmls_v2.*challenge"):
         read_tile(tmp_path / "col00001_row00002.tif", release="mmls_v3")
 
@@ -319,8 +335,12 @@ def test_a_truncated_file_is_never_read_to_other_pixels(tmp_path: Path, image: n
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize("name", ["one page, bare", "planar", "LZW", "ZSTD", "tiled, Deflate", "GDAL, LZW by pixel, no-data"])
-def test_a_flipped_bit_in_the_header_is_never_read_to_other_pixels(tmp_path: Path, image: np.ndarray, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["one page, bare", "planar", "LZW", "ZSTD", "tiled, Deflate", "GDAL, LZW by pixel, no-data"]
+)
+def test_a_flipped_bit_in_the_header_is_never_read_to_other_pixels(
+    tmp_path: Path, image: np.ndarray, name: str
+) -> None:
     path, flipped = tmp_path / "whole.tif", tmp_path / "flipped.tif"
     FLAVOURS[name](path, image)
     content = path.read_bytes()
@@ -340,7 +360,8 @@ def test_a_flipped_bit_in_the_header_is_never_read_to_other_pixels(tmp_path: Pat
         changed[position] ^= 1 << number % 8
         flipped.write_bytes(changed)
         found = read_or_none(flipped)
-        # Of tiles another width within the same number of them shows nowhere; beside its neighbours the integrity check reports it.
+        # Of tiles another width within the same number of them shows nowhere; beside its neighbours the integrity check
+        # reports it.
         if found is not None and (found.shape == image.shape or "tiled" not in name):
             np.testing.assert_array_equal(found, image, err_msg=f"byte {position}, bit {number % 8}")
 
@@ -423,8 +444,12 @@ def test_an_image_is_no_mask(tmp_path: Path, image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib", "zstd"])
-def test_a_truncated_mask_is_never_read_to_other_pixels(tmp_path: Path, labels: np.ndarray, compression: str | None) -> None:
-    tifffile.imwrite(tmp_path / "whole.tif", labels.astype(np.uint8), compression=compression, rowsperstrip=7, metadata=None)
+def test_a_truncated_mask_is_never_read_to_other_pixels(
+    tmp_path: Path, labels: np.ndarray, compression: str | None
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "whole.tif", labels.astype(np.uint8), compression=compression, rowsperstrip=7, metadata=None
+    )
     content = (tmp_path / "whole.tif").read_bytes()
     for end in range(0, len(content), 3):
         (tmp_path / "cut.tif").write_bytes(content[:end])

@@ -43,13 +43,19 @@ def assert_as_gdal(path: Path, release: str = "auto") -> None:
     assert not known.all()
 
 
-@pytest.mark.parametrize("options", [{}, {"interleave": "pixel", "compress": "lzw"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+@pytest.mark.parametrize(
+    "options", [{}, {"interleave": "pixel", "compress": "lzw"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}]
+)
 @pytest.mark.parametrize("value", [-9999, -32768, 255, 65535, -3.4028234663852886e38, 1e20, 0.1, 0, np.nan])
-def test_the_no_data_tag_decides_before_the_release(tmp_path: Path, image: np.ndarray, value: float, options: dict) -> None:
+def test_the_no_data_tag_decides_before_the_release(
+    tmp_path: Path, image: np.ndarray, value: float, options: dict
+) -> None:
     path = write_gdal(tmp_path / "tile.tif", holes(image, value), nodata=value, **options)
     assert_as_gdal(path)
     assert read_tile(path).release == "mmls_v2"
-    np.testing.assert_array_equal(read_tile(path).valid, read_tile(write_gdal(tmp_path / "nan.tif", holes(image, np.nan))).valid)
+    np.testing.assert_array_equal(
+        read_tile(path).valid, read_tile(write_gdal(tmp_path / "nan.tif", holes(image, np.nan))).valid
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.float64])
@@ -94,7 +100,9 @@ def test_a_tag_that_is_no_number_is_refused(tmp_path: Path, image: np.ndarray) -
 
 
 @pytest.mark.parametrize("internal", [True, False])
-@pytest.mark.parametrize("options", [{}, {"interleave": "pixel", "compress": "lzw"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+@pytest.mark.parametrize(
+    "options", [{}, {"interleave": "pixel", "compress": "lzw"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}]
+)
 def test_masks_of_valid_pixels(tmp_path: Path, image: np.ndarray, internal: bool, options: dict) -> None:
     valid = np.ones((HEIGHT, WIDTH), bool)
     valid[WHERE] = False
@@ -134,12 +142,15 @@ def test_scale_and_offset_are_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<GDALMetadata><Item role='scale' sample='9'>2</Item></GDALMetadata>", "<Item role='scale'", "<!DOCTYPE role=>"]
+    "text",
+    ["<GDALMetadata><Item role='scale' sample='9'>2</Item></GDALMetadata>", "<Item role='scale'", "<!DOCTYPE role=>"],
 )
 def test_a_scale_that_cannot_be_read_is_refused(tmp_path: Path, image: np.ndarray, text: str) -> None:
     options = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None}
     tifffile.imwrite(tmp_path / "tile.tif", image, extratags=[(42112, 2, 0, text, True)], **options)
-    with pytest.raises(InputError, match=r"tile\.tif: GDAL's metadata \(tag 42112\) tell scale or offset in a way that cannot be read"):
+    with pytest.raises(
+        InputError, match=r"tile\.tif: GDAL's metadata \(tag 42112\) tell scale or offset in a way that cannot be read"
+    ):
         read_tile(tmp_path / "tile.tif")
 
 
@@ -149,14 +160,18 @@ def test_a_scale_that_cannot_be_read_is_refused(tmp_path: Path, image: np.ndarra
 def write_top(path: Path, image: np.ndarray, rows: int, **options: object) -> None:
     """Write the first rows of an image and close the file."""
     height, width, bands = image.shape
-    with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=image.dtype, **options) as file:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=image.dtype, **options
+    ) as file:
         file.write(np.moveaxis(image, -1, 0)[:, :rows], window=rasterio.windows.Window(0, 0, width, rows))
 
 
 @pytest.mark.parametrize("sparse", ["TRUE", "FALSE"])
 @pytest.mark.parametrize("nodata", [None, -9999])
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
-@pytest.mark.parametrize("options", [{}, {"compress": "lzw", "predictor": 3}, {"compress": "deflate"}], ids=["plain", "lzw", "deflate"])
+@pytest.mark.parametrize(
+    "options", [{}, {"compress": "lzw", "predictor": 3}, {"compress": "deflate"}], ids=["plain", "lzw", "deflate"]
+)
 def test_blocks_that_were_never_written(
     tmp_path: Path, image: np.ndarray, sparse: str, nodata: int | None, interleave: str, options: dict
 ) -> None:
@@ -203,7 +218,15 @@ def test_no_data_in_a_mask_is_no_landslide(tmp_path: Path) -> None:
     valid = np.ones((HEIGHT, WIDTH), bool)
     valid[WHERE] = False
     number = int((~valid).sum())
-    options = {"driver": "GTiff", "height": HEIGHT, "width": WIDTH, "count": 1, "dtype": "uint8", "blockysize": 5, "SPARSE_OK": "TRUE"}
+    options = {
+        "driver": "GTiff",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "count": 1,
+        "dtype": "uint8",
+        "blockysize": 5,
+        "SPARSE_OK": "TRUE",
+    }
     write_gdal(tmp_path / "tagged.tif", gaps * (gaps == 255), nodata=255)
     write_gdal(tmp_path / "three.tif", gaps, nodata=255)
     write_gdal(tmp_path / "one.tif", labels, nodata=1)
@@ -219,7 +242,9 @@ def test_no_data_in_a_mask_is_no_landslide(tmp_path: Path) -> None:
         "beside": number,
         "absent": 380,
     }.items():
-        with pytest.raises(InputError, match=rf"{name}\.tif: {expected} pixels are no data .*nobody knows whether they are landslide"):
+        with pytest.raises(
+            InputError, match=rf"{name}\.tif: {expected} pixels are no data .*nobody knows whether they are landslide"
+        ):
             read_mask(tmp_path / f"{name}.tif")
 
 
@@ -249,7 +274,10 @@ def test_masks_that_are_whole_are_read_whatever_their_tag(tmp_path: Path) -> Non
     labels = (np.random.default_rng(5).random((HEIGHT, WIDTH)) < 0.3).astype(np.uint8)
     whole = np.ones((HEIGHT, WIDTH), bool)
     files = [write_gdal(tmp_path / f"{value}.tif", labels, nodata=value) for value in (0, 2, 255)]
-    files += [write_gdal(tmp_path / "high.tif", labels * 255, nodata=0), write_gdal(tmp_path / "masked.tif", labels, whole)]
+    files += [
+        write_gdal(tmp_path / "high.tif", labels * 255, nodata=0),
+        write_gdal(tmp_path / "masked.tif", labels, whole),
+    ]
     files += [write_gdal(tmp_path / "beside.tif", labels, whole, internal=False)]
     for path in files:
         np.testing.assert_array_equal(read_mask(path), labels, err_msg=path.name)
@@ -266,7 +294,9 @@ def test_absent_blocks_of_a_mask_are_background(tmp_path: Path) -> None:
 
 def test_a_scaled_mask_is_refused(tmp_path: Path) -> None:
     write_gdal(tmp_path / "mask.tif", np.ones((8, 8), np.uint8), scales=[2], offsets=[0])
-    with pytest.raises(InputError, match=r"mask\.tif: GDAL's metadata tell a scale or offset, which a mask cannot have"):
+    with pytest.raises(
+        InputError, match=r"mask\.tif: GDAL's metadata tell a scale or offset, which a mask cannot have"
+    ):
         read_mask(tmp_path / "mask.tif")
 
 
@@ -279,9 +309,16 @@ def foreign_files(folder: Path, array: np.ndarray) -> dict[str, Path]:
     extra = array if array.ndim == 3 else np.stack([array, array], -1)
     write = {
         "MINISWHITE": lambda path: tifffile.imwrite(path, array, photometric="miniswhite", **bits),
-        "Orientation is 3": lambda path: tifffile.imwrite(path, array, photometric="minisblack", extratags=[(274, 3, 1, 3, True)], **bits),
+        "Orientation is 3": lambda path: tifffile.imwrite(
+            path, array, photometric="minisblack", extratags=[(274, 3, 1, 3, True)], **bits
+        ),
         "alpha": lambda path: tifffile.imwrite(
-            path, extra, photometric="minisblack", planarconfig="contig", metadata=None, extrasamples=[0] * (extra.shape[-1] - 2) + [2]
+            path,
+            extra,
+            photometric="minisblack",
+            planarconfig="contig",
+            metadata=None,
+            extrasamples=[0] * (extra.shape[-1] - 2) + [2],
         ),
     }
     if array.ndim == 2:
@@ -302,7 +339,9 @@ def test_values_that_are_not_what_they_seem(tmp_path: Path, image: np.ndarray) -
                 read(path)
     with_alpha = np.concatenate([image, image[..., :1]], -1)
     path = foreign_files(tmp_path / "image", with_alpha)["alpha"]
-    with pytest.raises(InputError, match=r"expected 7 bands of H x W, found 24x20x8 \(axes YXS\)\. One of its bands is alpha"):
+    with pytest.raises(
+        InputError, match=r"expected 7 bands of H x W, found 24x20x8 \(axes YXS\)\. One of its bands is alpha"
+    ):
         read_tile(path)
     (tmp_path / "mask").mkdir()
     files = foreign_files(tmp_path / "mask", np.ones((8, 8), np.uint8))
@@ -314,7 +353,9 @@ def test_values_that_are_not_what_they_seem(tmp_path: Path, image: np.ndarray) -
 
 def test_compressions_that_no_tile_has_are_named(tmp_path: Path, image: np.ndarray) -> None:
     write_gdal(tmp_path / "tile.tif", image, compress="lerc")
-    with pytest.raises(InputError, match=r"tile\.tif: compressed by LERC; write it plain, or with LZW, Deflate, ZSTD or JPEG"):
+    with pytest.raises(
+        InputError, match=r"tile\.tif: compressed by LERC; write it plain, or with LZW, Deflate, ZSTD or JPEG"
+    ):
         read_tile(tmp_path / "tile.tif")
 
 

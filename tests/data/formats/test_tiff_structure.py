@@ -15,7 +15,19 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from helpers.tiffs import empty_ring, gray, long_chain, own_child, page, page_size, ring, shared_values, start, sub_ring, write_gdal
+from helpers.tiffs import (
+    empty_ring,
+    gray,
+    long_chain,
+    own_child,
+    page,
+    page_size,
+    ring,
+    shared_values,
+    start,
+    sub_ring,
+    write_gdal,
+)
 
 from marsls_keras.data.formats.tiff_structure import MAX_PAGES, walk
 from marsls_keras.data.formats.tile import read_mask, read_shape, read_tile
@@ -79,7 +91,9 @@ def test_files_that_once_hung(name: str, tmp_path: Path) -> None:
 def test_the_structure_of_files_that_are_good(tmp_path: Path) -> None:
     for number, options in enumerate([{}, {"bigtiff": True}, {"byteorder": ">"}, {"byteorder": ">", "bigtiff": True}]):
         path = tmp_path / f"{number}.tif"
-        tifffile.imwrite(path, np.zeros((3, 8, 5), np.uint16), photometric="minisblack", software="a long name of it", **options)
+        tifffile.imwrite(
+            path, np.zeros((3, 8, 5), np.uint16), photometric="minisblack", software="a long name of it", **options
+        )
         structure = walk(io.BytesIO(path.read_bytes()))
         with tifffile.TiffFile(path) as tif:
             assert [header.offset for header in structure.pages] == [header.offset for header in tif.pages]
@@ -107,13 +121,21 @@ def test_what_follows_a_camera_directory_is_of_no_account(tmp_path: Path) -> Non
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])
 def test_pixels_of_far_more_bytes_than_the_file(tmp_path: Path, compression: str) -> None:
     with tifffile.TiffWriter(tmp_path / "bomb.tif") as tif:
-        tif.write(np.zeros((9000, 9000), np.uint8), photometric="minisblack", compression=compression, rowsperstrip=9000, metadata=None)
+        tif.write(
+            np.zeros((9000, 9000), np.uint8),
+            photometric="minisblack",
+            compression=compression,
+            rowsperstrip=9000,
+            metadata=None,
+        )
     assert (tmp_path / "bomb.tif").stat().st_size < 9000**2 / 100
     refused((tmp_path / "bomb.tif").read_bytes(), tmp_path / "bomb.tif", "9000x9000 is no tile")
 
 
 def test_a_jpeg_that_says_it_is_far_larger_than_its_strip(tmp_path: Path) -> None:
-    path = write_gdal(tmp_path / "tile.tif", np.full((64, 64, 3), 99, np.uint8), compress="jpeg", photometric="ycbcr", blockysize=16)
+    path = write_gdal(
+        tmp_path / "tile.tif", np.full((64, 64, 3), 99, np.uint8), compress="jpeg", photometric="ycbcr", blockysize=16
+    )
     content = path.read_bytes()
     with tifffile.TiffFile(path) as tif:
         first = tif.pages.first.dataoffsets[0]
@@ -124,12 +146,20 @@ def test_a_jpeg_that_says_it_is_far_larger_than_its_strip(tmp_path: Path) -> Non
 
 
 def test_an_empty_mask_that_compresses_well_is_no_bomb(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "mask.tif", np.zeros((4096, 4096), np.uint8), photometric="minisblack", compression="zstd", metadata=None)
+    tifffile.imwrite(
+        tmp_path / "mask.tif",
+        np.zeros((4096, 4096), np.uint8),
+        photometric="minisblack",
+        compression="zstd",
+        metadata=None,
+    )
     assert read_mask(tmp_path / "mask.tif").shape == (4096, 4096)
 
 
 def test_too_little_memory_names_the_file(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "tile.tif", np.zeros((1200, 1200, 7), np.float32), photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(
+        tmp_path / "tile.tif", np.zeros((1200, 1200, 7), np.float32), photometric="minisblack", planarconfig="contig"
+    )
     code = """
 import resource, sys
 from marsls_keras.data.formats.tile import read_tile
@@ -163,7 +193,12 @@ def rows_as_pages(path: Path, image: np.ndarray, contiguous: bool, **options: ob
 @pytest.mark.parametrize("kept", [2, 7, 31])
 @pytest.mark.parametrize(
     "options",
-    [{"contiguous": True}, {"contiguous": True, "metadata": None}, {"contiguous": False}, {"contiguous": False, "compression": "zlib"}],
+    [
+        {"contiguous": True},
+        {"contiguous": True, "metadata": None},
+        {"contiguous": False},
+        {"contiguous": False, "compression": "zlib"},
+    ],
 )
 def test_a_chain_of_pages_that_was_cut(tmp_path: Path, kept: int, options: dict) -> None:
     path = tmp_path / "Image_patch_1_2.tif"
@@ -195,7 +230,9 @@ def test_a_height_that_was_edited(tmp_path: Path, height: int, options: dict) ->
     image = np.random.default_rng(1).random((128, 16, 7), np.float32)
     if options.get("planarconfig") == "separate":
         image = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-    tifffile.imwrite(path, image, **{"photometric": "minisblack", "planarconfig": "contig", "metadata": None, **options})
+    tifffile.imwrite(
+        path, image, **{"photometric": "minisblack", "planarconfig": "contig", "metadata": None, **options}
+    )
     assert read_tile(path).image.shape == (128, 16, 7)
     with tifffile.TiffFile(path, mode="r+b") as tif:
         tif.pages.first.tags["ImageLength"].overwrite(height)

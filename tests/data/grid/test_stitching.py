@@ -19,7 +19,16 @@ def refs(*places: tuple[str, tuple[int, int] | None]) -> list[TileRef]:
 
 
 def test_tiles_that_touch_are_one_piece_and_are_put_back_into_their_places():
-    tiles = refs(("a", (7, 3)), ("b", (7, 4)), ("a", (8, 4)), ("a", (90, 3)), ("a", None), ("b", (8, 4)), ("a", (8, 5)), ("a", (7, 1)))
+    tiles = refs(
+        ("a", (7, 3)),
+        ("b", (7, 4)),
+        ("a", (8, 4)),
+        ("a", (90, 3)),
+        ("a", None),
+        ("b", (8, 4)),
+        ("a", (8, 5)),
+        ("a", (7, 1)),
+    )
     values = np.random.default_rng(0).random((8, H, W, 2))
     before = values.copy()
     found = []
@@ -29,7 +38,11 @@ def test_tiles_that_touch_are_one_piece_and_are_put_back_into_their_places():
     assert np.array_equal(values, before * 2)
     assert [picture.shape[:2] for picture in found] == [(2 * H, 3 * W), (2 * H, W), (H, W), (H, W), (H, W)]
     large = np.zeros((2 * H, 3 * W, 2))
-    large[:H, :W], large[H:, W : 2 * W], large[H:, 2 * W :] = before[0], before[2], before[6]  # 0 and 2 touch at a corner
+    large[:H, :W], large[H:, W : 2 * W], large[H:, 2 * W :] = (
+        before[0],
+        before[2],
+        before[6],
+    )  # 0 and 2 touch at a corner
     assert np.array_equal(found[0], large)
     assert np.array_equal(found[1], np.concatenate(before[[1, 5]]))
     for picture, tile in zip(found[2:], (3, 4, 7), strict=True):

@@ -22,7 +22,15 @@ def coded(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 # Two rasters whose cells meet, with holes, and two tiles that do not tell where they are.
 TILES = refs(
-    *[("base", (5, 2)), ("base", (5, 3)), ("base", (6, 3)), ("base", (8, 4)), ("test", (5, 2)), ("test", (6, 2)), ("base", None)],
+    *[
+        ("base", (5, 2)),
+        ("base", (5, 3)),
+        ("base", (6, 3)),
+        ("base", (8, 4)),
+        ("test", (5, 2)),
+        ("test", (6, 2)),
+        ("base", None),
+    ],
     *[("base", None), ("base", (7, 2))],
 )
 
@@ -81,7 +89,9 @@ def test_reading_keeps_type_and_trailing_axes():
 
 
 def test_wide_gaps_are_closed_up_so_that_scattered_tiles_need_no_large_table():
-    scattered = refs(*[("base", (1000 * i, 70_000 - 900 * i)) for i in range(40)], ("base", (0, 70_002)), ("base", (2, 70_000)))
+    scattered = refs(
+        *[("base", (1000 * i, 70_000 - 900 * i)) for i in range(40)], ("base", (0, 70_002)), ("base", (2, 70_000))
+    )
     mosaic = TileGrid.of(scattered, HEIGHT, WIDTH, reach=8)
     assert mosaic.table.size < 100_000
     for i in range(len(scattered)):
@@ -121,7 +131,9 @@ def test_the_real_tiles_continue_each_other(real_data):
     for i in range(306):
         top, left = mosaic.origin(i)
         for turn, (down, right) in enumerate(((0, size), (size, 0))):
-            pair = mosaic.read(tiles.images, top + down - bool(down), left + right - bool(right), *((size, 2), (2, size))[turn], np.nan)
+            pair = mosaic.read(
+                tiles.images, top + down - bool(down), left + right - bool(right), *((size, 2), (2, size))[turn], np.nan
+            )
             step = np.abs(np.diff(pair, axis=1 - turn)).mean()
             if np.isfinite(step):
                 across.append(step)

@@ -62,7 +62,9 @@ def test_mmls_v1_layout_pairs_by_cell(root: Path) -> None:
         touch(root / folder / "images", (f"Image{prefix}_patch_{row}_{col}.tif" for row, col in cells))
         touch(root / folder / "masks", (f"Mask{prefix}_patch_{row}_{col}.tif" for row, col in cells))
     dataset = Dataset.open(root)
-    assert [(tile.split, tile.raster, tile.cell, tile.image.name, tile.mask.name) for tile in dataset.tiles if tile.mask] == [
+    assert [
+        (tile.split, tile.raster, tile.cell, tile.image.name, tile.mask.name) for tile in dataset.tiles if tile.mask
+    ] == [
         ("train", "base", (10, 7), "Image_patch_10_7.tif", "Mask_patch_10_7.tif"),
         ("train", "base", (7, 10), "Image_patch_7_10.tif", "Mask_patch_7_10.tif"),
         ("val", "base", (28, 51), "Image_patch_28_51.tif", "Mask_patch_28_51.tif"),
@@ -70,7 +72,9 @@ def test_mmls_v1_layout_pairs_by_cell(root: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("train", "val"), [("train", "val"), ("training", "validation"), ("train_partition", "val_partition")])
+@pytest.mark.parametrize(
+    ("train", "val"), [("train", "val"), ("training", "validation"), ("train_partition", "val_partition")]
+)
 def test_names_of_split_folders(root: Path, train: str, val: str) -> None:
     for folder in (train, val):
         touch(root / folder / "images", [f"{folder}.TIFF"])
@@ -80,7 +84,10 @@ def test_names_of_split_folders(root: Path, train: str, val: str) -> None:
 
 def test_a_stem_beats_a_cell_and_endings_may_differ(root: Path) -> None:
     touch(root / "train" / "images", ["col00002_row00001.tif", "Image_patch_3_4.tif", "crater.tif"])
-    touch(root / "train" / "masks", ["col00002_row00001.tiff", "col00004_row00003.tif", "crater.TIF", ".hidden.tif", "notes.txt"])
+    touch(
+        root / "train" / "masks",
+        ["col00002_row00001.tiff", "col00004_row00003.tif", "crater.TIF", ".hidden.tif", "notes.txt"],
+    )
     dataset = Dataset.open(root)
     assert {tile.image.name: tile.mask.name for tile in dataset.tiles if tile.mask} == {
         "col00002_row00001.tif": "col00002_row00001.tiff",
@@ -109,14 +116,18 @@ def test_unlabelled_splits(root: Path) -> None:
     for split in ("val", "test"):
         touch(root / split / "images", ["a.tif", "b.tif"])
     dataset = Dataset.open(root)
-    assert [(tile.id, tile.mask) for tile in dataset.tiles] == [(f"{s}/{n}", None) for s in ("val", "test") for n in "ab"]
+    assert [(tile.id, tile.mask) for tile in dataset.tiles] == [
+        (f"{s}/{n}", None) for s in ("val", "test") for n in "ab"
+    ]
 
 
 # Rasters
 
 
 @pytest.mark.parametrize(("test_row", "raster"), [(5, "base"), (1, "test")])
-def test_test_tiles_are_of_another_raster_if_their_cells_meet_those_of_training(root: Path, test_row: int, raster: str) -> None:
+def test_test_tiles_are_of_another_raster_if_their_cells_meet_those_of_training(
+    root: Path, test_row: int, raster: str
+) -> None:
     touch(root / "train" / "images", [f"col{col:05d}_row00001.tif" for col in range(3)])
     touch(root / "train" / "masks", [f"col{col:05d}_row00001.tif" for col in range(3)])
     touch(root / "test" / "images", [f"col{col:05d}_row{test_row:05d}.tif" for col in range(2, 4)])
@@ -131,7 +142,10 @@ def test_test_tiles_are_of_another_raster_if_their_cells_meet_those_of_training(
 def test_all_problems_are_listed_at_once(root: Path) -> None:
     train, val, test = root / "train", root / "val", root / "test"
     touch(train / "images", ["Image_patch_1_1.tif", "Image_patch_1_2.tif", "twin.tif", "twin.tiff", "lonely.tif"])
-    touch(train / "masks", ["Mask_patch_1_1.tif", "col00001_row00001.tif", "Mask_patch_1_2.tif", "twin.tif", "Mask_patch_9_9.tif"])
+    touch(
+        train / "masks",
+        ["Mask_patch_1_1.tif", "col00001_row00001.tif", "Mask_patch_1_2.tif", "twin.tif", "Mask_patch_9_9.tif"],
+    )
     touch(val / "images", ["a.tif", "b.tif"])
     touch(val / "masks", ["a.tif", "a.tiff"])
     touch(test / "images", ["readme.txt"])
@@ -140,7 +154,10 @@ def test_all_problems_are_listed_at_once(root: Path) -> None:
         ("missing mask", f"{val / 'images' / 'b.tif'} has no mask of the same name or grid cell"),
         ("missing image", f"{train / 'masks' / 'Mask_patch_9_9.tif'} has no image of the same name or grid cell"),
         ("duplicate", f"{train / 'images' / 'twin'} is there as .tif and .tiff"),
-        ("duplicate", f"{train / 'masks' / 'col00001_row00001.tif'} and Mask_patch_1_1.tif are masks of the same grid cell"),
+        (
+            "duplicate",
+            f"{train / 'masks' / 'col00001_row00001.tif'} and Mask_patch_1_1.tif are masks of the same grid cell",
+        ),
         ("duplicate", f"{val / 'masks' / 'a'} is there as .tif and .tiff"),
         ("empty split", f"{test / 'images'} holds no .tif file; fill it or remove {test}"),
     }
@@ -153,7 +170,11 @@ def test_all_problems_are_listed_at_once(root: Path) -> None:
 
 
 def test_one_cell_claimed_twice(root: Path) -> None:
-    for split, name in (("train", "Image_patch_3_4.tif"), ("train", "col00004_row00003.tif"), ("val", "col00004_row00003.tif")):
+    for split, name in (
+        ("train", "Image_patch_3_4.tif"),
+        ("train", "col00004_row00003.tif"),
+        ("val", "col00004_row00003.tif"),
+    ):
         touch(root / split / "images", [name])
         touch(root / split / "masks", [name.replace("Image", "Mask")])
     paths = [
@@ -209,7 +230,9 @@ def test_no_data_there_says_where_to_get_it(root: Path, made: str) -> None:
     assert str(root) in message
     told = {"missing": "There is no data folder", "file": "is a file, expected a data folder"}
     assert told.get(made, "holds none of the folders train, val, test") in message
-    assert all(hint in message for hint in ("MMLSv2", "https://github.com/MAIN-Lab/MMLS_v2", "CodaBench", "marsls synth data"))
+    assert all(
+        hint in message for hint in ("MMLSv2", "https://github.com/MAIN-Lab/MMLS_v2", "CodaBench", "marsls synth data")
+    )
 
 
 # Splits and plain folders

@@ -13,7 +13,11 @@ STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
 def coded(number: int, size: int = 4, width: int | None = None):
     """Images with the channels tile, row, column; masks and weights that follow from those."""
     tile, row, column = np.meshgrid(np.arange(number), np.arange(size), np.arange(width or size), indexing="ij")
-    return np.stack([tile, row, column], -1).astype(np.float32), mask_of(tile, row, column), weight_of(tile, row, column)
+    return (
+        np.stack([tile, row, column], -1).astype(np.float32),
+        mask_of(tile, row, column),
+        weight_of(tile, row, column),
+    )
 
 
 def mask_of(tile, row, column):
@@ -30,13 +34,24 @@ def take(batches, *start) -> list[tuple[np.ndarray, ...]]:
 
 
 def same(a, b) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+    return len(a) == len(b) and all(
+        np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)
+    )
 
 
 def training(number=7, weights=False, augmentation=None, **options):
     images, masks, w = coded(number)
-    settings = {"batch_size": 3, "seed": 1, "epochs": 4, "bands": ("red", "dem", "gray"), "units": np.ones(3, np.float32), **options}
-    return TrainingBatches(images, masks, augmentation=augmentation or Augmentation(), weights=w if weights else None, **settings)
+    settings = {
+        "batch_size": 3,
+        "seed": 1,
+        "epochs": 4,
+        "bands": ("red", "dem", "gray"),
+        "units": np.ones(3, np.float32),
+        **options,
+    }
+    return TrainingBatches(
+        images, masks, augmentation=augmentation or Augmentation(), weights=w if weights else None, **settings
+    )
 
 
 @pytest.mark.parametrize("tiles,size,steps", [(400, 16, 25), (7, 3, 2), (8, 3, 3), (2, 16, 1), (1, 1, 1), (5, 5, 1)])
@@ -75,10 +90,16 @@ def test_masks_stay_zero_and_one_and_weights_are_one_by_default():
 
 
 def test_the_shapes_are_known_beforehand():
-    assert [tuple(spec.shape) for spec in training().dataset().element_spec] == [(3, 4, 4, 3), (3, 4, 4, 1), (3, 4, 4, 1)]
+    assert [tuple(spec.shape) for spec in training().dataset().element_spec] == [
+        (3, 4, 4, 3),
+        (3, 4, 4, 1),
+        (3, 4, 4, 1),
+    ]
     images, masks, _ = coded(5)
     spec = evaluation_batches(images, masks, batch_size=2).element_spec
-    assert [tuple(s.shape) for s in spec] == [(2, 4, 4, 3), (2, 4, 4, 1), (2, 4, 4, 1)] and {s.dtype for s in spec} == {tf.float32}
+    assert [tuple(s.shape) for s in spec] == [(2, 4, 4, 3), (2, 4, 4, 1), (2, 4, 4, 1)] and {s.dtype for s in spec} == {
+        tf.float32
+    }
 
 
 def test_the_seed_alone_decides():

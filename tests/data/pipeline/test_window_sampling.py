@@ -100,11 +100,20 @@ def test_more_steps_do_not_change_the_first_ones(sides):
 
 @pytest.mark.parametrize(
     "sides,batch_size,counts",
-    [((8,), 4, [4]), ((8, 12, 16), 4, [4, 2, 1]), ((4,), 3, [12]), ((16,), 1, [1]), ((24, 8), 2, [1, 2]), ((12,), 16, [7])],
+    [
+        ((8,), 4, [4]),
+        ((8, 12, 16), 4, [4, 2, 1]),
+        ((4,), 3, [12]),
+        ((16,), 1, [1]),
+        ((24, 8), 2, [1, 2]),
+        ((12,), 16, [7]),
+    ],
 )
 def test_a_step_has_about_the_pixels_of_its_tiles_and_sides_take_turns(sides, batch_size, counts):
     drawn = windows(grid(2, 3), sides, steps=31, batch_size=batch_size)
-    assert drawn.shapes == tuple((side, side) for side in sides) and [p.shape[1:] for p in drawn.places] == [(count, 5) for count in counts]
+    assert drawn.shapes == tuple((side, side) for side in sides) and [p.shape[1:] for p in drawn.places] == [
+        (count, 5) for count in counts
+    ]
     assert [len(p) for p in drawn.places] == [len(range(turn, 31, len(sides))) for turn in range(len(sides))]
 
 
@@ -112,7 +121,9 @@ def test_a_step_has_about_the_pixels_of_its_tiles_and_sides_take_turns(sides, ba
 def test_tiles_are_visited_equally_often(side):
     # Tiles without neighbours, so a window of at most their size sees one tile only.
     drawn = windows(apart(7), (side,), steps=100)
-    counts = np.bincount([tile for step in drawn.places[0] for y, x, *_ in step for tile in drawn.grid.tiles_in(y, x, side, side)])
+    counts = np.bincount(
+        [tile for step in drawn.places[0] for y, x, *_ in step for tile in drawn.grid.tiles_in(y, x, side, side)]
+    )
     assert counts.max() - counts.min() <= 1
 
 

@@ -38,7 +38,14 @@ def batches(sizes=(6, 9, 12), weighted=False, augmentation=None, height=SIZE, wi
         grid=TileGrid.of(REFS, height, width, max(sizes)),
         sizes=sizes,
         weights=weights if weighted else None,
-        **{"batch_size": 4, "seed": 1, "epochs": 5, "bands": ("red", "dem", "gray"), "units": np.ones(3, np.float32), **options},
+        **{
+            "batch_size": 4,
+            "seed": 1,
+            "epochs": 5,
+            "bands": ("red", "dem", "gray"),
+            "units": np.ones(3, np.float32),
+            **options,
+        },
     )
 
 
@@ -47,7 +54,9 @@ def take(given: TrainingBatches, *start: int) -> list[tuple[np.ndarray, ...]]:
 
 
 def same(a, b) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+    return len(a) == len(b) and all(
+        np.array_equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)
+    )
 
 
 def corner(mosaic: TileGrid, image: np.ndarray) -> tuple[int, int]:
@@ -110,8 +119,16 @@ def test_flips_are_those_of_numpy(probabilities, expected, sizes):
     images, masks, _ = coded(len(REFS))
     mosaic = TileGrid.of(REFS, SIZE, SIZE) if sizes else TileGrid.apart(len(REFS), SIZE, SIZE)
     options = {"grid": mosaic, "sizes": sizes} if sizes else {}
-    settings = {"batch_size": 4, "seed": 1, "epochs": 2, "bands": ("red", "dem", "gray"), "units": np.ones(3, np.float32)}
-    for image, _, _ in take(TrainingBatches(images, masks, augmentation=Augmentation(**probabilities), **settings, **options)):
+    settings = {
+        "batch_size": 4,
+        "seed": 1,
+        "epochs": 2,
+        "bands": ("red", "dem", "gray"),
+        "units": np.ones(3, np.float32),
+    }
+    for image, _, _ in take(
+        TrainingBatches(images, masks, augmentation=Augmentation(**probabilities), **settings, **options)
+    ):
         for x in image:
             top, left = corner(mosaic, expected(x))  # each of these is its own inverse
             assert np.array_equal(mosaic.read(images, top, left, *x.shape[:2]), expected(x))
@@ -144,8 +161,14 @@ def test_an_epoch_has_the_steps_and_pixels_of_tiles():
 
 
 def test_windows_know_their_shape_beforehand_where_there_is_one_side():
-    assert [tuple(spec.shape) for spec in batches((12,), batch_size=8).dataset().element_spec] == [(2, 12, 12, 3), *[(2, 12, 12, 1)] * 2]
-    assert [tuple(spec.shape) for spec in batches().dataset().element_spec] == [(None, None, None, 3), *[(None, None, None, 1)] * 2]
+    assert [tuple(spec.shape) for spec in batches((12,), batch_size=8).dataset().element_spec] == [
+        (2, 12, 12, 3),
+        *[(2, 12, 12, 1)] * 2,
+    ]
+    assert [tuple(spec.shape) for spec in batches().dataset().element_spec] == [
+        (None, None, None, 3),
+        *[(None, None, None, 1)] * 2,
+    ]
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), STILL])
@@ -177,9 +200,9 @@ def held_out_are_never_seen(tiles, config: Data, sizes: tuple[int, ...], augment
     size = tiles.images.shape[1]
     held_out = make_splits(tiles, config, 0).held_out(0)
     row, column = np.mgrid[:size, :size]
-    images = np.stack([np.stack([r.cell[0] * size + row, r.cell[1] * size + column, 0 * row + 1], -1) for r in tiles.refs]).astype(
-        np.float32
-    )
+    images = np.stack(
+        [np.stack([r.cell[0] * size + row, r.cell[1] * size + column, 0 * row + 1], -1) for r in tiles.refs]
+    ).astype(np.float32)
     out = np.array([ref.id in held_out for ref in tiles.refs])
     assert 0 < out.sum() < len(out)
     images[out], masks = np.nan, np.where(out[:, None, None], 77, tiles.masks)
@@ -209,7 +232,9 @@ def held_out_are_never_seen(tiles, config: Data, sizes: tuple[int, ...], augment
         # Neighbours in the window are neighbours on Mars, also where tiles meet.
         for axis in (1, 2):
             step = np.abs(np.diff(image[..., :2], axis=axis)).sum(-1)
-            both = np.take(inside, range(1, inside.shape[axis]), axis) & np.take(inside, range(inside.shape[axis] - 1), axis)
+            both = np.take(inside, range(1, inside.shape[axis]), axis) & np.take(
+                inside, range(inside.shape[axis] - 1), axis
+            )
             assert (step[both] == 1).all()
         pixels += inside.sum()
     return pixels

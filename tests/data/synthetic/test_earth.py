@@ -48,7 +48,9 @@ def look(root: Path, release: str = "auto", resize: int | None = None) -> list[t
     """Return kind and message of all that `check` reports as errors, sorted."""
     dataset = Dataset.open(root, strict=False, release=release)
     _, problems = examine(dataset.tiles, release, resize)
-    return sorted((problem.kind, problem.message) for problem in (*dataset.problems, *problems) if problem.severity == "error")
+    return sorted(
+        (problem.kind, problem.message) for problem in (*dataset.problems, *problems) if problem.severity == "error"
+    )
 
 
 def h5(path: Path, key: str, array: np.ndarray, **options) -> Path:
@@ -90,9 +92,15 @@ def test_bijie_is_what_matplotlib_reads(written: dict[str, Path]) -> None:
     found = {(ref.split, ref.landslide) for ref in tiles.refs}
     assert found == {("train", True), ("train", False)}
     for ref, image, mask in zip(tiles.refs, tiles.images, tiles.masks, strict=True):
-        np.testing.assert_allclose(image, pictures.imread(ref.image)[..., :3], atol=1e-7)  # matplotlib brings PNG to [0, 1]
+        np.testing.assert_allclose(
+            image, pictures.imread(ref.image)[..., :3], atol=1e-7
+        )  # matplotlib brings PNG to [0, 1]
         folder = "landslide" if ref.landslide else "non-landslide"
-        assert ref.id == f"train/{folder}/{ref.image.stem}" and ref.labelled and ref.image.parent == root / folder / "image"
+        assert (
+            ref.id == f"train/{folder}/{ref.image.stem}"
+            and ref.labelled
+            and ref.image.parent == root / folder / "image"
+        )
         if ref.landslide:
             np.testing.assert_array_equal(mask, pictures.imread(root / folder / "mask" / ref.image.name))
         else:
@@ -115,7 +123,9 @@ def test_nepal_is_what_tifffile_reads(written: dict[str, Path]) -> None:
 @pytest.mark.parametrize("release", ["landslide4sense", "bijie", "nepal"])
 def test_equal_arguments_give_identical_files(written: dict[str, Path], tmp_path: Path, release: str) -> None:
     def hashes(root: Path) -> dict[str, str]:
-        return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*") if p.is_file()}
+        return {
+            str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*") if p.is_file()
+        }
 
     counts = write_dataset(tmp_path / "again", release, **COUNTS, size=SIZE, seed=2)
     assert hashes(tmp_path / "again") == hashes(written[release])
@@ -202,7 +212,9 @@ def test_pictures_of_several_sizes(copies: Callable[[str], Path]) -> None:
     labels = np.repeat(np.repeat(rng.random((12, 10)) < 0.5, 4, 0), 4, 1)
     png(first, large)
     mask = root / "landslide" / "mask" / first.name
-    message = f"{first}: 48 x 40 pixels, expected {SIZE} x {SIZE} as the others have; data.resize brings all to one size"
+    message = (
+        f"{first}: 48 x 40 pixels, expected {SIZE} x {SIZE} as the others have; data.resize brings all to one size"
+    )
     assert look(root) == [("wrong shape", message)]
     assert look(root, resize=24) == [("wrong shape", f"{mask}: {SIZE} x {SIZE} pixels, its image has 48 x 40")]
     png(mask, labels * np.uint8(255))
@@ -213,10 +225,14 @@ def test_pictures_of_several_sizes(copies: Callable[[str], Path]) -> None:
     # Pixel i of n has its middle at (i + 0.5) / n of the side, whatever n is.
     rows, columns = ((np.arange(24) + 0.5) / 24 * side - 0.5 for side in (48, 40))
     grid = np.meshgrid(rows, columns, indexing="ij")
-    expected = np.stack([map_coordinates(large[..., band] / 255, grid, order=1, mode="nearest") for band in range(3)], -1)
+    expected = np.stack(
+        [map_coordinates(large[..., band] / 255, grid, order=1, mode="nearest") for band in range(3)], -1
+    )
     np.testing.assert_allclose(tiles.images[position], expected, atol=1e-5)
     nearest = labels[np.floor(rows + 0.5).astype(int)][:, np.floor(columns + 0.5).astype(int)]
-    assert (tiles.masks[position] != nearest).mean() < 0.1  # where a middle falls on a border between pixels, either may be taken
+    assert (
+        tiles.masks[position] != nearest
+    ).mean() < 0.1  # where a middle falls on a border between pixels, either may be taken
     assert set(np.unique(tiles.masks)) == {0, 1}
 
 
@@ -285,13 +301,19 @@ def test_all_damage_of_bijie_is_listed_at_once(copies: Callable[[str], Path]) ->
     other = min((without / "image").iterdir()).name
     png(without / "mask" / other, np.eye(SIZE, dtype=np.uint8) * 255)
     expected = [
-        ("contradictory mask", f"{without}/mask/{other}: {SIZE} pixels of landslide in the mask of a tile that is filed as having none"),
+        (
+            "contradictory mask",
+            f"{without}/mask/{other}: {SIZE} pixels of landslide in the mask of a tile that is filed as having none",
+        ),
         ("missing image", f"{mask}/other.png has no image of the same name"),
         ("missing mask", f"{image}/{names[6]} has no mask of the same name"),
         ("unreadable image", f"{image}/{names[0]}: expected RGB, found gray. Is this an image tile?"),
         ("unreadable image", f"{image}/{names[1]}: expected RGB of 8 bits, found uint16. Write it with 8 bits a band."),
         ("unreadable image", f"{image}/{names[2]}: unreadable or truncated PNG"),
-        ("unreadable image", f"{image}/{names[3]}: expected RGB, found {half} half-transparent pixels. Is this an image tile?"),
+        (
+            "unreadable image",
+            f"{image}/{names[3]}: expected RGB, found {half} half-transparent pixels. Is this an image tile?",
+        ),
         ("unreadable mask", f"{mask}/{names[4]}: a mask holds 0 and 1 (or 0 and 255), found 128."),
         ("unreadable mask", f"{mask}/{names[5]}: expected a gray mask, found colours. Is this a mask?"),
     ]

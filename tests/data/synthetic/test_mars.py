@@ -25,7 +25,11 @@ MARS = ("mmls_v1", "mmls_v2", "challenge")
 
 def hashes(root: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below a folder."""
-    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 def cells(folder: Path) -> dict[tuple[int, int], np.ndarray]:
@@ -89,7 +93,12 @@ def test_slope_is_that_of_the_dem(mosaic):
     down, right = np.gradient(height, 29_696 / 64)
     degrees = np.degrees(np.arctan(np.hypot(down, right)))
     np.testing.assert_allclose(image[..., SLOPE], np.clip(degrees / 62.8026087, 0, 1), atol=2e-4)
-    assert (synth.DEM_METRES, synth.DEM_LOWEST, synth.SLOPE_DEGREES, synth.TILE_METRES) == (12822, -5834, 62.8026087, 29_696)
+    assert (synth.DEM_METRES, synth.DEM_LOWEST, synth.SLOPE_DEGREES, synth.TILE_METRES) == (
+        12822,
+        -5834,
+        62.8026087,
+        29_696,
+    )
     assert 5 < degrees.mean() < 20 and np.quantile(degrees, 0.98) > 30, "no canyon has such walls"
 
 
@@ -171,7 +180,11 @@ def test_equal_arguments_give_identical_files(roots, tmp_path):
 
 
 def test_mmls_v1_files_are_as_the_authors_publish_them(roots):
-    for folder, letter, number in (("train_partition", "", 20), ("validation_partition", "", 5), ("test_partition", "T", 10)):
+    for folder, letter, number in (
+        ("train_partition", "", 20),
+        ("validation_partition", "", 5),
+        ("test_partition", "T", 10),
+    ):
         images = sorted((roots["mmls_v1"] / folder / "images").iterdir())
         masks = sorted((roots["mmls_v1"] / folder / "masks").iterdir())
         assert len(images) == number
@@ -188,7 +201,10 @@ def test_mmls_v1_files_are_as_the_authors_publish_them(roots):
 
 
 def test_mmls_v1_has_thermal_with_gaps_before_slope(roots):
-    files = sorted((roots["mmls_v1"] / "train_partition" / "images").iterdir(), key=lambda path: [*map(int, re.findall(r"\d+", path.name))])
+    files = sorted(
+        (roots["mmls_v1"] / "train_partition" / "images").iterdir(),
+        key=lambda path: [*map(int, re.findall(r"\d+", path.name))],
+    )
     images = np.stack([tifffile.imread(path) for path in files])
     thermal, slope = images[..., 4], images[..., 5]
     gaps = (thermal == 0).mean((1, 2))
@@ -224,7 +240,10 @@ def test_geotiff_files_are_as_the_releases_have_them(roots, release):
                 tags = file.pages[0].tags
                 kind = ("YX", np.uint8) if path in masks else ("YXS", np.float32)
                 assert (file.series[0].axes, file.series[0].dtype) == kind and len(file.pages) == 1
-                assert tags["Compression"].value == tifffile.COMPRESSION.LZW and tags.valueof("PlanarConfiguration", 1) == 1
+                assert (
+                    tags["Compression"].value == tifffile.COMPRESSION.LZW
+                    and tags.valueof("PlanarConfiguration", 1) == 1
+                )
                 pixel = 29_696 / SIZE
                 assert tags["ModelPixelScaleTag"].value == (pixel, pixel, 0)
                 corner = (-4_500_000 + int(name[1]) * 29_696, -200_000 - int(name[2]) * 29_696)
@@ -331,7 +350,9 @@ def test_nothing_half_written_remains(cause, exists, tmp_path, monkeypatch):
     out = tmp_path / "set"
     if exists:
         out.mkdir()
-    expected, message = (RunError, "No space left on device") if isinstance(cause, OSError) else (KeyboardInterrupt, None)
+    expected, message = (
+        (RunError, "No space left on device") if isinstance(cause, OSError) else (KeyboardInterrupt, None)
+    )
     with pytest.raises(expected, match=message):
         synth.write_dataset(out, train=8, val=0, test=0, size=SIZE)
     assert len(written) == 9

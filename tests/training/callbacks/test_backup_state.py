@@ -1,4 +1,4 @@
-"""The state of a training: what is saved, what is restored, and what damage does to it. Real processes are killed in test_kill.py."""
+"""The state of a training: what is saved, what is restored, and what damage does to it. Commands are killed in test_train_killed.py."""
 
 import json
 from pathlib import Path
@@ -30,9 +30,22 @@ def network(seed: int, filters: int = 2) -> tuple[keras.Model, SegmentationCount
     """A small network with everything that has a state: weights, moving statistics, dropout, gradients not yet applied."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
-    hidden = [layers.Conv2D(filters, 3, padding="same"), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.3)]
-    model, metric = keras.Sequential([keras.Input((None, None, 2)), *hidden, layers.Conv2D(1, 1, dtype="float32")]), SegmentationCounts()
-    model.compile(build_optimizer(CONFIG, 2), loss=build_loss({"bce": 0.5, "dice": 0.5}), weighted_metrics=[metric], jit_compile=False)
+    hidden = [
+        layers.Conv2D(filters, 3, padding="same"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Dropout(0.3),
+    ]
+    model, metric = (
+        keras.Sequential([keras.Input((None, None, 2)), *hidden, layers.Conv2D(1, 1, dtype="float32")]),
+        SegmentationCounts(),
+    )
+    model.compile(
+        build_optimizer(CONFIG, 2),
+        loss=build_loss({"bce": 0.5, "dice": 0.5}),
+        weighted_metrics=[metric],
+        jit_compile=False,
+    )
     model.optimizer.build(model.trainable_variables)
     return model, metric
 
@@ -139,11 +152,22 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(tmp_path):
     whole = newest.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
-    # The archive's directory says how each part is packed (two bytes, 10 after its mark) and whether it is locked (8 after it).
+    # The archive's directory says how each part is packed (two bytes, 10 after its mark) and whether it is locked (8
+    # after it).
     packing, locked = bytearray(whole), bytearray(whole)
     packing[whole.index(b"PK\x01\x02") + 10] ^= 0xFF
     locked[whole.index(b"PK\x01\x02") + 8] ^= 0x01
-    damages = [b"", whole[:1], whole[: len(whole) // 3], whole[:-1], b"no archive", bytes(len(whole)), bytes(flipped), packing, locked]
+    damages = [
+        b"",
+        whole[:1],
+        whole[: len(whole) // 3],
+        whole[:-1],
+        b"no archive",
+        bytes(len(whole)),
+        bytes(flipped),
+        packing,
+        locked,
+    ]
     for damage in damages:
         newest.write_bytes(damage)
         state, model, _ = restored(folder)

@@ -62,8 +62,17 @@ def test_the_better_of_weights_and_average_is_kept(tmp_path, last, average, kept
 
     scores = confusion(MASKS, np.float32(kept[0]) * IMAGES[..., 0] + np.float32(kept[1]) >= 0).scores()
     assert {name: logs[f"val_{name}"] for name in scores} == pytest.approx(scores)
-    assert (logs["miou_last"], logs["miou_ema"], logs["ema"]) == pytest.approx((miou(last), miou(average), float(winner == "ema")))
-    assert logs["loss"] == 0.3 and set(logs) == {"loss", "val_loss", "miou_last", "miou_ema", "ema", *(f"val_{name}" for name in scores)}
+    assert (logs["miou_last"], logs["miou_ema"], logs["ema"]) == pytest.approx(
+        (miou(last), miou(average), float(winner == "ema"))
+    )
+    assert logs["loss"] == 0.3 and set(logs) == {
+        "loss",
+        "val_loss",
+        "miou_last",
+        "miou_ema",
+        "ema",
+        *(f"val_{name}" for name in scores),
+    }
 
 
 def test_the_loss_is_that_of_the_weights_that_were_chosen(tmp_path):
@@ -77,7 +86,9 @@ def test_the_loss_is_that_of_the_weights_that_were_chosen(tmp_path):
 def test_only_a_better_epoch_replaces_the_best(tmp_path):
     keep = keeper(tmp_path, training(ema_decay=0.9))
     history = []
-    for number, (last, average) in enumerate([(BAD, FAIR), (FAIR, BAD), (GOOD, FAIR), (BAD, FAIR), ((3.0, 0.6), GOOD), (PERFECT, GOOD)]):
+    for number, (last, average) in enumerate(
+        [(BAD, FAIR), (FAIR, BAD), (GOOD, FAIR), (BAD, FAIR), ((3.0, 0.6), GOOD), (PERFECT, GOOD)]
+    ):
         epoch(keep, number, last, average)
         history.append((keep.best["epoch"], keep.best["weights"], saved(keep)))
     assert miou((3.0, 0.6)) == miou(GOOD)  # equal to the best so far, by last and by average: the earlier one stays
@@ -130,10 +141,18 @@ def test_nothing_but_the_best_is_kept(tmp_path):
     best = 0, -1.0, "", (0.0, 0.0)
     for number, (last, average) in enumerate(path):
         epoch(keep, number, last, average)
-        for name, weights in {"last": last, "ema": average, **({"swa": means[number]} if number in means else {})}.items():
+        for name, weights in {
+            "last": last,
+            "ema": average,
+            **({"swa": means[number]} if number in means else {}),
+        }.items():
             if not math.isnan(weights[0]) and miou(weights) > best[1]:
                 best = number, miou(weights), name, weights
-        assert (keep.best["epoch"], keep.best["miou"], keep.best["weights"]) == (best[0], pytest.approx(best[1]), best[2])
+        assert (keep.best["epoch"], keep.best["miou"], keep.best["weights"]) == (
+            best[0],
+            pytest.approx(best[1]),
+            best[2],
+        )
         assert content(tmp_path, keep.best) == pytest.approx(best[3], abs=1e-6)
         keep.tidy()
     keep.tidy()
@@ -147,9 +166,13 @@ def test_the_mean_of_the_last_epochs_competes(tmp_path):
     rows = [epoch(keep, number, last) for number, last in ((2, ABOVE), (3, BELOW), (4, GOOD))]
     means = [ABOVE, (1.0, 0.0), (1.0, 0.2 / 3)]
     assert [row["miou_swa"] for row in rows] == pytest.approx([miou(mean) for mean in means])
-    assert [row["swa"] for row in rows] == [0, 1, 1] and [row["val_miou"] for row in rows[1:]] == [row["miou_swa"] for row in rows[1:]]
+    assert [row["swa"] for row in rows] == [0, 1, 1] and [row["val_miou"] for row in rows[1:]] == [
+        row["miou_swa"] for row in rows[1:]
+    ]
     assert (keep.best["epoch"], keep.best["weights"], saved(keep)) == (3, "swa", pytest.approx((1, 0), abs=1e-6))
-    assert [list(row) for row in rows] == [list(first)] * 3  # history.csv has the columns of the first epoch, in that order
+    assert [list(row) for row in rows] == [
+        list(first)
+    ] * 3  # history.csv has the columns of the first epoch, in that order
 
 
 def test_the_mean_is_evaluated_with_statistics_of_its_own(tmp_path):
@@ -178,7 +201,9 @@ def test_a_file_stays_until_two_states_do_without_it(tmp_path):
     names = []
     for number, last in enumerate((BAD, FAIR, GOOD, FAIR, BAD)):
         epoch(keep, number, last)
-        assert {*names[-2:], keep.best["file"]} <= set(files(tmp_path))  # until the state is saved, that before refers to its own
+        assert {*names[-2:], keep.best["file"]} <= set(
+            files(tmp_path)
+        )  # until the state is saved, that before refers to its own
         names.append(keep.best["file"])
         keep.tidy()
         assert set(files(tmp_path)) == {*names[-2:]}
@@ -247,7 +272,9 @@ def test_with_more_epochs_the_mean_begins_anew(tmp_path):
 def test_fit_ends_where_patience_does(tmp_path):
     config = training(epochs=9, patience=3, learning_rate=1e-9, weight_decay=0)
     keep = keeper(tmp_path, config)
-    history = keep.model.fit(evaluation_batches(IMAGES, MASKS, batch_size=2), epochs=9, verbose=0, shuffle=False, callbacks=[keep])
+    history = keep.model.fit(
+        evaluation_batches(IMAGES, MASKS, batch_size=2), epochs=9, verbose=0, shuffle=False, callbacks=[keep]
+    )
     assert len(history.history["loss"]) == 4 and keep.best["epoch"] == 0 and keep.waited == 3
 
 
@@ -256,7 +283,9 @@ def close(found, expected) -> bool:
         return found.keys() == expected.keys() and all(close(found[key], expected[key]) for key in expected)
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(close, found, expected))
-    return found == (pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True) if isinstance(expected, float) else expected)
+    return found == (
+        pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True) if isinstance(expected, float) else expected
+    )
 
 
 def test_training_goes_on_undisturbed(tmp_path):
@@ -267,7 +296,11 @@ def test_training_goes_on_undisturbed(tmp_path):
     assert watched["ends"] == alone["ends"] and watched["history"]["loss"] == alone["history"]["loss"]
     history = watched["history"]
     assert [math.isnan(value) for value in history["miou_swa"]] == [True, True, False, False]
-    sets = (history["miou_last"], history["miou_ema"], [0 if math.isnan(value) else value for value in history["miou_swa"]])
+    sets = (
+        history["miou_last"],
+        history["miou_ema"],
+        [0 if math.isnan(value) else value for value in history["miou_swa"]],
+    )
     assert history["val_miou"] == [max(values) for values in zip(*sets, strict=True)]
     assert np.array(watched["arrays"][0]) == pytest.approx(np.sum([end[0] for end in watched["ends"][2:]], 0), rel=1e-6)
 
@@ -282,7 +315,12 @@ print(json.dumps({**tiny_fit(Path(sys.argv[1])), "error": failing_fit()}))
 
 @pytest.mark.slow
 def test_jax_gives_the_same(tmp_path):
-    options = {"env": {**os.environ, "KERAS_BACKEND": "jax"}, "cwd": Path(__file__).parents[2], "capture_output": True, "text": True}
+    options = {
+        "env": {**os.environ, "KERAS_BACKEND": "jax"},
+        "cwd": Path(__file__).parents[2],
+        "capture_output": True,
+        "text": True,
+    }
     result = subprocess.run([sys.executable, "-c", CODE, tmp_path / "jax"], **options)
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])

@@ -19,7 +19,10 @@ from marsls_keras.training.callbacks.progress import ProgressDisplay
 def test_the_history_keeps_every_digit(tmp_path):
     rng = np.random.default_rng(0)
     rows = [
-        {"epoch": epoch, **{f"x{i}": float(v) for i, v in enumerate(rng.normal(size=5) * 10.0 ** rng.integers(-300, 300, 5))}}
+        {
+            "epoch": epoch,
+            **{f"x{i}": float(v) for i, v in enumerate(rng.normal(size=5) * 10.0 ** rng.integers(-300, 300, 5))},
+        }
         for epoch in range(20)
     ]
     rows.append({"epoch": 20, "x0": 0.1 + 0.2, "x1": 5e-324, "x2": math.inf, "x3": 1.7976931348623157e308, "x4": -0.0})
@@ -53,11 +56,15 @@ def train(folder: Path, rows: list, epochs: int, first: int = 0) -> ProgressDisp
     x = np.linspace(-1, 1, 12, dtype=np.float32)[:, None]
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([3, 6], [0.5, 0.25, 0.125])
-    model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse", metrics=[keras.metrics.MeanAbsoluteError(name="miou")])
+    model.compile(
+        optimizer=keras.optimizers.SGD(rate), loss="mse", metrics=[keras.metrics.MeanAbsoluteError(name="miou")]
+    )
     model.optimizer.iterations.assign(3 * first)
     progress = ProgressDisplay("a [run] fold 0", epochs, folder / "log.txt")
     progress.follow(rows, 3, 4)
-    scores = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(val_loss=0.25, val_miou=0.5, ema=epoch % 2))
+    scores = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(val_loss=0.25, val_miou=0.5, ema=epoch % 2)
+    )
     callbacks = [scores, HistoryLog(folder / "history.csv", rows, 12), progress]
     try:
         model.fit(x, 2 * x, batch_size=4, epochs=epochs, initial_epoch=first, verbose=0, callbacks=callbacks)
@@ -75,16 +82,28 @@ def test_history_and_log_have_a_line_per_epoch(tmp_path, capsys):
     assert read_history(tmp_path / "history.csv") == rows
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert [row["learning_rate"] for row in rows] == [0.5, 0.25, 0.125]
-    assert list(rows[0]) == ["epoch", "loss", "miou", "val_loss", "val_miou", "ema", "learning_rate", "seconds", "tiles_per_second"]
+    assert list(rows[0]) == [
+        "epoch",
+        "loss",
+        "miou",
+        "val_loss",
+        "val_miou",
+        "ema",
+        "learning_rate",
+        "seconds",
+        "tiles_per_second",
+    ]
     assert rows[0]["loss"] > rows[1]["loss"] > rows[2]["loss"]
-    # All twelve tiles were trained on within the epoch's seconds; a third of it is other work at most where nothing is evaluated.
+    # All twelve tiles were trained on within the epoch's seconds; a third of it is other work at most where nothing is
+    # evaluated.
     assert all(0 < 12 / row["tiles_per_second"] <= row["seconds"] + 0.001 for row in rows)
 
     log = (tmp_path / "log.txt").read_text()
     assert capsys.readouterr().err == log
     found = [re.fullmatch(LINE, line).groups() for line in log.splitlines()]
     assert [
-        (int(epoch), int(of), float(loss), float(val_loss), float(miou), ema) for epoch, of, loss, val_loss, miou, ema, _, _ in found
+        (int(epoch), int(of), float(loss), float(val_loss), float(miou), ema)
+        for epoch, of, loss, val_loss, miou, ema, _, _ in found
     ] == [(i + 1, 3, round(row["loss"], 4), 0.25, 0.5, " (EMA)" if i % 2 else None) for i, row in enumerate(rows)]
     assert [int(speed) for *_, speed, _ in found] == [round(row["tiles_per_second"]) for row in rows]
     assert found[-1][-1] == "0:00"
@@ -114,7 +133,9 @@ def test_time_left_is_told_from_the_epochs_of_this_process(tmp_path, monkeypatch
         # Epochs left times the mean of those that were timed.
         expected = (39 - epoch) * (now[0] - 100) / epoch
         assert (tmp_path / "log.txt").read_text().splitlines()[-1].endswith(f"  {left.removeprefix('0:')} left")
-        assert sum(int(part) * 60**i for i, part in enumerate(reversed(left.split(":")))) == pytest.approx(expected, abs=0.5)
+        assert sum(int(part) * 60**i for i, part in enumerate(reversed(left.split(":")))) == pytest.approx(
+            expected, abs=0.5
+        )
 
 
 def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(tmp_path, monkeypatch):
@@ -130,7 +151,9 @@ def test_a_terminal_shows_a_bar_and_gets_its_cursor_back(tmp_path, monkeypatch):
         and "3/3" in shown
         and re.search(r"loss \d\.\d{4} · mIoU \d\.\d{4} · \d+ tiles/s · \d+\.\d GiB", shown)
     )
-    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1 and shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1 and shown.rindex("\x1b[?25h") > shown.rindex(
+        "\x1b[?25l"
+    )
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
 
 
@@ -145,7 +168,7 @@ def test_the_log_of_a_whole_training(tiny_run):
     for result in tiny_run.results:
         folder = tiny_run.path / f"fold_{result['fold']}"
         first, *lines = (folder / "log.txt").read_text().splitlines()
-        assert first.startswith("Training unet (2,111 parameters) on ") and f" {result['tiles']} held out" in first
+        assert first.startswith("Training unet (587 parameters) on ") and f" {result['tiles']} held out" in first
         rows = read_history(folder / "history.csv")
         assert len(lines) == len(rows) == 2
         for row, line in zip(rows, lines, strict=True):

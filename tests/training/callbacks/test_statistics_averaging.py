@@ -73,7 +73,11 @@ def train(config: Training, data, callbacks, **options) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize(("precision", "accumulate"), [("float32", 1), ("float32", 3), ("mixed_bfloat16", 1), ("mixed_float16", 2)])
+SLOW = [("float32", 3), ("mixed_float16", 2)]
+CASES = [("float32", 1), ("mixed_bfloat16", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+
+
+@pytest.mark.parametrize(("precision", "accumulate"), CASES)
 def test_the_statistics_of_the_batches_are_averaged_as_the_weights_are(policy, precision, accumulate):
     policy(precision)
     config = Training(ema_decay=0.7, ema_warmup=True, accumulate=accumulate, warmup_epochs=0, learning_rate=0.01)
@@ -132,6 +136,20 @@ def test_a_training_that_goes_on_within_an_epoch_has_the_same_average(tmp_path):
 @pytest.mark.slow
 def test_all_of_it_under_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", __file__, "-m", "not slow"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-m",
+        "slow or not slow",
+        "-k",
+        "not jax",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout[-3000:]

@@ -55,7 +55,13 @@ def test_a_threshold_for_a_region_needs_regions_that_agree():
 def test_folds_that_are_no_regions_leave_threshold_and_sizes_alone():
     oof = made_up(7)
     assert [row["element"] for row in decide(oof, ["flips"], purpose=REGION)["elements"]] == ["views", "averaging"]
-    assert [row["element"] for row in decide(oof, ["flips"])["elements"]] == ["threshold", "views", "averaging", "min_area", "max_hole"]
+    assert [row["element"] for row in decide(oof, ["flips"])["elements"]] == [
+        "threshold",
+        "views",
+        "averaging",
+        "min_area",
+        "max_hole",
+    ]
 
 
 def test_the_plain_decision_has_the_views_of_the_recipe():
@@ -89,7 +95,10 @@ def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_pat
     with pytest.raises(ValueError, match="'nowhere' is not a valid Purpose"):
         read_decision([run], [0, 1], "nowhere")
     assert main(["tune", "--run", run.name, "--runs", str(runs), "--for", "published"]) == 0
-    assert (read_decision([run], [0, 1], PUBLISHED).purpose, read_decision([run], [0, 1]).purpose) == (PUBLISHED, REGION)
+    assert (read_decision([run], [0, 1], PUBLISHED).purpose, read_decision([run], [0, 1]).purpose) == (
+        PUBLISHED,
+        REGION,
+    )
     assert decision_path([run], REGION).name == "decision_region.json" and decision_path([run]).name == "decision.json"
     # Earlier versions wrote no "for".
     decision_path([run], REGION).unlink()
@@ -135,7 +144,22 @@ def test_submit_takes_the_decision_of_where_its_images_lie(tiny_run, tmp_path, c
         path.write_text(json.dumps({**edited, "threshold": threshold}))
     for images, threshold in ((tiny_run.data / "val", 0.6), (tiny_run.data / "test", 0.4)):
         capsys.readouterr()
-        assert main(["submit", "--run", run.name, "--runs", str(runs), "--images", str(images), "--out", f"{images.name}.zip"]) == 0
+        assert (
+            main(
+                [
+                    "submit",
+                    "--run",
+                    run.name,
+                    "--runs",
+                    str(runs),
+                    "--images",
+                    str(images),
+                    "--out",
+                    f"{images.name}.zip",
+                ]
+            )
+            == 0
+        )
         assert ("outside the pictures" in capsys.readouterr().err) == (threshold == 0.4)
         assert json.loads(Path(f"{images.name}.json").read_text())["threshold"] == threshold
 

@@ -44,7 +44,9 @@ def judge(jobs: Sequence[tuple[str, int]], folder: Path, script: Path = HERE / "
         (folder / "jobs").write_text("".join(f"{seed}\t{flavour}\n" for flavour, seed in left))
         command = [sys.executable, str(script), str(folder), str(folder / "jobs")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
             assert process.stdout is not None and process.stderr is not None
             done = 0
             while True:
@@ -92,7 +94,9 @@ def test_undamaged_files_are_read(tmp_path: Path, name: str) -> None:
     path.write_bytes(flavour.make())
     if flavour.read == "image":
         tile = read_tile(path)
-        expected = COLOURS / 255 if "RGB" in name else {"tif": BANDS, "png": COLOURS / 255, "h5": SENTINEL}[path.suffix[1:]]
+        expected = (
+            COLOURS / 255 if "RGB" in name else {"tif": BANDS, "png": COLOURS / 255, "h5": SENTINEL}[path.suffix[1:]]
+        )
         if not any(word in name for word in ("RGB, tRNS", "palette", "scale")):
             np.testing.assert_allclose(tile.image[tile.valid], expected[tile.valid], rtol=1e-6)
         assert tile.image.shape == expected.shape

@@ -47,12 +47,21 @@ def command(run: Run, *options: object) -> list[str]:
 
 @pytest.mark.parametrize(
     ("best", "warmup", "swa", "epochs"),
-    [((4, 7), 3, 0, 6), ((4, 10), 3, 0, 8), ((0, 0), 0, 0, 1), ((0, 1), 3, 0, 4), ((0, 1), 2.5, 0, 3), ((1, 1), 0, 5, 5)],
+    [
+        ((4, 7), 3, 0, 6),
+        ((4, 10), 3, 0, 8),
+        ((0, 0), 0, 0, 1),
+        ((0, 1), 3, 0, 4),
+        ((0, 1), 2.5, 0, 3),
+        ((1, 1), 0, 5, 5),
+    ],
 )
 def test_the_epochs_are_the_rounded_mean_of_the_folds_but_more_than_the_warm_up(run, best, warmup, swa, epochs):
     """Best epochs are counted from 0: (5 + 11) / 2 is 8; (5 + 8) / 2 is 6.5, of which Python makes the even 6."""
     text = (run.path / "config.yaml").read_text()
-    text = re.sub("warmup_epochs: [0-9.]+", f"warmup_epochs: {warmup}", re.sub("swa_epochs: 0", f"swa_epochs: {swa}", text))
+    text = re.sub(
+        "warmup_epochs: [0-9.]+", f"warmup_epochs: {warmup}", re.sub("swa_epochs: 0", f"swa_epochs: {swa}", text)
+    )
     text = re.sub(r"\bepochs: 2\b", "epochs: 20", text)
     for folder in (run.path, run.fold_path(0), run.fold_path(1)):
         (folder / "config.yaml").write_text(text)
@@ -63,7 +72,9 @@ def test_the_epochs_are_the_rounded_mean_of_the_folds_but_more_than_the_warm_up(
     assert plan_refit(Run.open(run.path), 17).epochs == 17
 
 
-@pytest.mark.parametrize(("kept", "expected"), [(("last", "last"), "last"), (("last", "ema"), "ema"), (("ema", "ema"), "ema")])
+@pytest.mark.parametrize(
+    ("kept", "expected"), [(("last", "last"), "last"), (("last", "ema"), "ema"), (("ema", "ema"), "ema")]
+)
 def test_the_weights_are_those_of_most_folds(run, kept, expected):
     for fold in (0, 1):
         change(run.fold_path(fold) / "metrics.json", best_weights=kept[fold])
@@ -130,7 +141,9 @@ def test_a_refit_is_a_finished_fold_without_scores(tiny_run, refit):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["fold"], metrics["epochs"], metrics["best_epoch"], metrics["tiles"]) == ("full", 3, 2, 0)
     assert metrics["scores"] is None and metrics["counts"] is None and not (folder / "oof.npz").exists()
-    assert refit.fold("full").finished and refit.finished_folds(["full"]) == ["full"] and refit.finished_folds() == [0, 1]
+    assert (
+        refit.fold("full").finished and refit.finished_folds(["full"]) == ["full"] and refit.finished_folds() == [0, 1]
+    )
     assert json.loads((folder / "full.json").read_text())["folds"] == [0, 1]
     assert [row["epoch"] for row in read_history(folder / "history.csv")] == [0, 1, 2]
     assert "val_loss" not in read_history(folder / "history.csv")[0]
@@ -147,7 +160,9 @@ def test_a_refit_is_a_finished_fold_without_scores(tiny_run, refit):
 
 def test_every_tile_of_the_pool_was_seen_by_it(refit):
     tiles = pool_tiles(refit).subset([0, 5])
-    assert predict_ensemble([refit], ["full"], PredictionInputs.alone(tiles), ["identity"]).leaked == [str(ref.image) for ref in tiles.refs]
+    assert predict_ensemble([refit], ["full"], PredictionInputs.alone(tiles), ["identity"]).leaked == [
+        str(ref.image) for ref in tiles.refs
+    ]
     assert not predict_ensemble([refit], [0, 1], PredictionInputs.alone(tiles), ["identity"]).leaked
 
 
@@ -157,12 +172,26 @@ def test_what_is_finished_is_not_trained_again(refit, capsys):
 
 
 def test_nothing_is_measured_or_decided_on_it(refit, tiny_run, capsys):
-    search = ["tune", "training", "--config", tiny_run.recipe, "--data", tiny_run.data, "--trials", 1, "--run", "search"]
+    search = [
+        "tune",
+        "training",
+        "--config",
+        tiny_run.recipe,
+        "--data",
+        tiny_run.data,
+        "--trials",
+        1,
+        "--run",
+        "search",
+    ]
     for arguments in (["tune", "--run", "tiny"], ["evaluate", "tiny"], map(str, search)):
         assert main([*arguments, "--runs", str(refit.path.parent), "--folds", "full"]) == 2
         assert "Fold full was trained on all labelled tiles" in capsys.readouterr().err
     assert not (refit.path.parent / "search").exists()
-    assert main(["predict", "tiny", "--runs", str(refit.path.parent), "--folds", "full,0", "--images", "x", "--out", "y"]) == 2
+    assert (
+        main(["predict", "tiny", "--runs", str(refit.path.parent), "--folds", "full,0", "--images", "x", "--out", "y"])
+        == 2
+    )
     assert "such as 0,1, or full" in capsys.readouterr().err
 
 
@@ -194,7 +223,11 @@ def test_a_refit_killed_and_resumed_ends_as_an_undisturbed_one(run, refit, momen
     assert run.fold("full").status == "unfinished"
     for fold in (0, 1):  # a plan that was made is kept to, whatever becomes of the folds
         (run.fold_path(fold) / "metrics.json").unlink()
-    subprocess.run([sys.executable, "-m", "competition.cli", *command(run, "--resume")], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "competition.cli", *command(run, "--resume")], check=True, capture_output=True
+    )
     one, other = run.fold_path("full"), refit.fold_path("full")
     assert (one / "best.weights.h5").read_bytes() == (other / "best.weights.h5").read_bytes()
-    assert [row["loss"] for row in read_history(one / "history.csv")] == [row["loss"] for row in read_history(other / "history.csv")]
+    assert [row["loss"] for row in read_history(one / "history.csv")] == [
+        row["loss"] for row in read_history(other / "history.csv")
+    ]

@@ -150,7 +150,10 @@ def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     assert "1 of 5 images" in said[1] and "need no pseudo-labels" in said[1]
     tiles = read_images(images, "auto", [run], "identity").tiles
     new = [i for i, digest in enumerate(tiles.hashes) if digest not in pool_tiles(run).hashes]
-    each = [next(iter(predict_views(load_member(run, fold), tiles.images[new], ["identity"]))).probability for fold in (0, 1)]
+    each = [
+        next(iter(predict_views(load_member(run, fold), tiles.images[new], ["identity"]))).probability
+        for fold in (0, 1)
+    ]
     mean = np.mean(each, axis=0)
     with np.load(folder / "pseudo_labels.npz") as saved:
         labels = saved["labels"]
@@ -158,14 +161,22 @@ def test_the_folds_label_what_is_no_labelled_tile(refit, images):
     assert labels.dtype == np.uint8 and set(np.unique(labels)) == {0, 1, 255}
     clear = np.abs(np.abs(mean - 0.5) - (CONFIDENCE - 0.5)) > 1e-5
     assert clear.mean() > 0.99
-    assert np.array_equal(labels[clear], np.where(mean >= CONFIDENCE, 1, np.where(mean <= 1 - CONFIDENCE, 0, 255))[clear])
+    assert np.array_equal(
+        labels[clear], np.where(mean >= CONFIDENCE, 1, np.where(mean <= 1 - CONFIDENCE, 0, 255))[clear]
+    )
     record = json.loads((folder / "full.json").read_text())["pseudo"]
-    assert (record["folder"], record["tiles"], record["left_out"], record["confidence"]) == (str(images), 4, 1, CONFIDENCE)
+    assert (record["folder"], record["tiles"], record["left_out"], record["confidence"]) == (
+        str(images),
+        4,
+        1,
+        CONFIDENCE,
+    )
     assert record["images_sha256"] == images_digest(tiles) and record["folds"] == run.digest([0, 1])
     certain = labels != UNCERTAIN
     assert record["confident"] == certain.mean() and record["landslide"] == (labels[certain] == 1).mean()
     assert record["decision"] == {"views": "identity", "weights": None, "averaging": "probability"}
-    # Six steps of four tiles: each of the 24 tiles once an epoch, and of those that were labelled here the certain pixels alone.
+    # Six steps of four tiles: each of the 24 tiles once an epoch, and of those that were labelled here the certain
+    # pixels alone.
     assert pixels == [20 * 32 * 32 + certain.sum()] * 3
     assert "on 24 tiles (4 of them pseudo-labelled), none held out" in (folder / "log.txt").read_text()
     # The statistics are those of the labelled tiles, and these alone count as seen in training.
@@ -179,12 +190,21 @@ def test_a_submission_says_what_its_weights_have_seen(refit, tiny_run, tmp_path,
     arguments = ["submit", "--run", run.name, "--runs", run.path.parent, "--images", tiny_run.data / "test"]
     assert main([*map(str, arguments), "--folds", "full", "--out", str(tmp_path / "a.zip")]) == 0
     error = capsys.readouterr().err
-    assert "Run tiny was also trained on pseudo-labels of 4 images in" in error and "(transductive)" in error and "Warning" not in error
+    assert (
+        "Run tiny was also trained on pseudo-labels of 4 images in" in error
+        and "(transductive)" in error
+        and "Warning" not in error
+    )
     manifest = json.loads((tmp_path / "a.json").read_text())
-    assert manifest["pseudo_labels"] == {"tiny": json.loads((run.fold_path("full") / "full.json").read_text())["pseudo"]}
+    assert manifest["pseudo_labels"] == {
+        "tiny": json.loads((run.fold_path("full") / "full.json").read_text())["pseudo"]
+    }
     assert manifest["seen_in_training"] == manifest["seen_by_every_fold"] == 0
     assert main([*map(str, arguments), "--out", str(tmp_path / "b.zip")]) == 0
-    assert json.loads((tmp_path / "b.json").read_text())["pseudo_labels"] is None and "pseudo" not in capsys.readouterr().err
+    assert (
+        json.loads((tmp_path / "b.json").read_text())["pseudo_labels"] is None
+        and "pseudo" not in capsys.readouterr().err
+    )
     assert main(["predict", *map(str, arguments[2:]), "--folds", "full", "--out", str(tmp_path / "c"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pseudo_labels"] == manifest["pseudo_labels"]
 
@@ -210,7 +230,9 @@ def test_a_stopped_refit_goes_on_with_the_labels_that_it_began_with(refit, tiny_
     assert main(command(run, "--fold", "full", "--resume", "--pseudo", tmp_path / "elsewhere")) == 0
     one, other = run.fold_path("full"), refit[0].fold_path("full")
     assert (one / "best.weights.h5").read_bytes() == (other / "best.weights.h5").read_bytes()
-    assert [row["loss"] for row in read_history(one / "history.csv")] == [row["loss"] for row in read_history(other / "history.csv")]
+    assert [row["loss"] for row in read_history(one / "history.csv")] == [
+        row["loss"] for row in read_history(other / "history.csv")
+    ]
     assert "Resuming after epoch 2" in (one / "log.txt").read_text()
 
 
@@ -228,11 +250,18 @@ def test_windows_see_the_labelled_tiles_around(tiny_run, tmp_path, caplog):
         shutil.copy(tiny_run.data / "train/images" / name, tmp_path / "images" / name)
     pool = pool_tiles(run)
     labelled = pool.subset([i for i, ref in enumerate(pool.refs) if ref.image.name in (names[1], names[4])])
-    plan, pseudo = pseudo_labelled(run, replace(plan_refit(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False)
+    plan, pseudo = pseudo_labelled(
+        run, replace(plan_refit(run), folds=(0,)), labelled, tmp_path / "images", CONFIDENCE, False
+    )
     assert plan.pseudo.decision == {"views": view, **own}
-    assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any("windows see those around them" in line for line in caplog.messages)
+    assert (plan.pseudo.tiles, plan.pseudo.left_out) == (4, 2) and any(
+        "windows see those around them" in line for line in caplog.messages
+    )
     inputs = read_images(tmp_path / "images", "auto", [run], view)
-    assert inputs.number == len(inputs.wanted) == len(inputs.refs) == 6 and inputs.surroundings == len(inputs.tiles) - 6 > 0
+    assert (
+        inputs.number == len(inputs.wanted) == len(inputs.refs) == 6
+        and inputs.surroundings == len(inputs.tiles) - 6 > 0
+    )
     assert inputs.wanted.hashes == inputs.tiles.hashes[:6]
     expected = predict_ensemble([run], [0], inputs, [view], averaging="logit").probability[[0, 2, 3, 5]]
     assert np.mean(to_labels(expected, CONFIDENCE) == pseudo.labels) > 0.999
@@ -264,15 +293,30 @@ def refused(arguments: list[str], capsys) -> str:
     [
         (["--pseudo", "{test}"], "only the refit on all tiles trains on pseudo-labels. Add --fold full. Received: all"),
         (["--fold", "0", "--pseudo", "{test}"], "Received: 0"),
-        (["--fold", "full", "--confidence", "0.8"], "--confidence 0.8 is that of pseudo-labels. Give the folder of images with --pseudo."),
-        (["--fold", "full", "--pseudo", "{test}", "--confidence", "0.5"], "above 0.5 and below 1, such as 0.9. Received: 0.5"),
+        (
+            ["--fold", "full", "--confidence", "0.8"],
+            "--confidence 0.8 is that of pseudo-labels. Give the folder of images with --pseudo.",
+        ),
+        (
+            ["--fold", "full", "--pseudo", "{test}", "--confidence", "0.5"],
+            "above 0.5 and below 1, such as 0.9. Received: 0.5",
+        ),
         (["--fold", "full", "--pseudo", "{test}", "--confidence", "1"], "Received: 1"),
         (["--fold", "full", "--pseudo", "{test}", "--confidence", "nan"], "Received: nan"),
-        (["--fold", "full", "--pseudo", "{test}", "--confidence", "0.99999"], "none of the 4,096 pixels is as certain as 0.99999"),
+        (
+            ["--fold", "full", "--pseudo", "{test}", "--confidence", "0.99999"],
+            "none of the 4,096 pixels is as certain as 0.99999",
+        ),
         (["--fold", "full", "--pseudo", "{train}"], "all of the 16 images are labelled tiles of run tiny"),
         (["--fold", "full", "--pseudo", "{train}/nowhere"], "There is no folder"),
-        (["--fold", "full", "--pseudo", "{other}"], "holds tiles of landslide4sense, but the run was trained on mmls_v2"),
-        (["--fold", "full", "--pseudo", "{large}"], "holds tiles of 48 x 48 pixels, but the labelled ones have 32 x 32"),
+        (
+            ["--fold", "full", "--pseudo", "{other}"],
+            "holds tiles of landslide4sense, but the run was trained on mmls_v2",
+        ),
+        (
+            ["--fold", "full", "--pseudo", "{large}"],
+            "holds tiles of 48 x 48 pixels, but the labelled ones have 32 x 32",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(tiny_run, others, options, message, capsys):
@@ -295,7 +339,16 @@ def others(tmp_path_factory) -> dict[str, Path]:
 
 def test_a_run_without_a_finished_fold_labels_nothing(tiny_run, tmp_path, capsys):
     options = ["--fold", "full", "--epochs", "2", "--pseudo", str(tiny_run.data / "test")]
-    new = ["train", "--config", str(tiny_run.recipe), "--data", str(tiny_run.data), "--runs", str(tmp_path / "runs"), *options]
+    new = [
+        "train",
+        "--config",
+        str(tiny_run.recipe),
+        "--data",
+        str(tiny_run.data),
+        "--runs",
+        str(tmp_path / "runs"),
+        *options,
+    ]
     assert "run tiny has no finished fold that could label images" in refused(new, capsys)
     assert not (tmp_path / "runs").exists()
 
@@ -308,7 +361,9 @@ def test_a_refit_goes_on_with_nothing_else(refit, tiny_run, images, tmp_path, ca
     before = sorted(run.path.rglob("*"))
     test = str(tiny_run.data / "test")
     assert "began with other images, those that were in" in refused([*again, "--pseudo", test], capsys)
-    assert "--confidence 0.8: the refit of run tiny began with 0.55" in refused([*again, "--pseudo", test, "--confidence", "0.8"], capsys)
+    assert "--confidence 0.8: the refit of run tiny began with 0.55" in refused(
+        [*again, "--pseudo", test, "--confidence", "0.8"], capsys
+    )
     labels = run.fold_path("full") / "pseudo_labels.npz"
     content = labels.read_bytes()
     labels.write_bytes(content[:200])

@@ -71,7 +71,12 @@ def test_a_fold_keeps_the_probabilities_and_their_scores(trained):
     true, said = truth(trained, ids), landslide >= 0.5
     assert 0 < true.sum() < len(true)
     assert found["scores"] == pytest.approx(by_scikit_learn(true, said)) and found["threshold"] == 0.5
-    assert found["counts"] == {"tp": sum(true & said), "fp": sum(~true & said), "fn": sum(true & ~said), "tn": sum(~true & ~said)}
+    assert found["counts"] == {
+        "tp": sum(true & said),
+        "fp": sum(~true & said),
+        "fn": sum(true & ~said),
+        "tn": sum(~true & ~said),
+    }
 
 
 def test_evaluate_reports_it_with_the_views_of_the_decision(trained, capsys):
@@ -97,7 +102,9 @@ def test_evaluate_reports_it_with_the_views_of_the_decision(trained, capsys):
     table = shown[shown.index("Tiles with landslide, threshold 0.5") :].splitlines()
     assert table[2].split() == ["F1", "accuracy", "precision", "recall"]
     assert f"{counts['tp'] + counts['tn']} of {len(ids)} right" in table[4]
-    assert [float(cell) for cell in table[4].split()[-4:]] == pytest.approx(list(result["detection"]["scores"].values()), abs=1e-4)
+    assert [float(cell) for cell in table[4].split()[-4:]] == pytest.approx(
+        list(result["detection"]["scores"].values()), abs=1e-4
+    )
 
 
 def test_other_splits_are_detected_by_the_ensemble_and_masks_are_predicted_as_ever(trained, capsys):
@@ -106,7 +113,9 @@ def test_other_splits_are_detected_by_the_ensemble_and_masks_are_predicted_as_ev
     result = json.loads(capsys.readouterr().out)
     said = np.array([tile["landslide"] >= 0.5 for tile in result["per_tile"]])
     assert result["tiles"] == 6
-    assert result["detection"]["scores"] == pytest.approx(by_scikit_learn(truth(trained, [t["tile"] for t in result["per_tile"]]), said))
+    assert result["detection"]["scores"] == pytest.approx(
+        by_scikit_learn(truth(trained, [t["tile"] for t in result["per_tile"]]), said)
+    )
     out = trained / "out"
     assert main(["predict", "d", "--images", str(trained / "data" / "test" / "images"), "--out", str(out), *runs]) == 0
     probability = tifffile.imread(sorted((out / "probability").glob("*.tif"))[0])
@@ -147,7 +156,20 @@ def test_detection_is_refused_where_there_is_no_mask_or_no_head(trained, capsys)
     assert main(train(trained, "--set", "data.pool=[val]", runs="other")) == 2
     assert "val" in capsys.readouterr().err
     (trained / "unet.yaml").write_text("model: {name: unet, options: {detection: true}}\n")
-    assert main(["train", "--config", str(trained / "unet.yaml"), "--data", str(trained / "data"), "--runs", str(trained / "other")]) == 2
+    assert (
+        main(
+            [
+                "train",
+                "--config",
+                str(trained / "unet.yaml"),
+                "--data",
+                str(trained / "data"),
+                "--runs",
+                str(trained / "other"),
+            ]
+        )
+        == 2
+    )
     assert "unet has no option detection. It has: base_filters" in capsys.readouterr().err
     for path in list((trained / "data" / "train" / "masks").glob("*.tif"))[:1]:
         content = path.read_bytes()

@@ -55,7 +55,10 @@ def runs(tiny_run, tmp_path_factory) -> Path:
 def each_of(runs: Path, tiles: Tiles, folds: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return what every member predicts for all tiles under each view, float64 (members, views, N, H, W), and the members' weights."""
     members = [(name, fold) for name in WEIGHTS for fold in folds]
-    found = [[seen.probability for seen in predict_views(load_member(Run.open(runs / n), k), tiles.images, VIEWS)] for n, k in members]
+    found = [
+        [seen.probability for seen in predict_views(load_member(Run.open(runs / n), k), tiles.images, VIEWS)]
+        for n, k in members
+    ]
     return np.array(found, np.float64), np.array([WEIGHTS[name] for name, _ in members])
 
 
@@ -73,14 +76,17 @@ def test_variance_over_the_members_that_predict_a_tile(tiny_run, runs):
     everything = load(Dataset.open(tiny_run.data))
     kinds = [held_by.get(ref.id, "new") for ref in everything.refs]
     tiles = everything.subset([kinds.index(kind) for kind in ("new", -1, 0, 1)])
-    prediction = predict_ensemble(opened, [0, 1], PredictionInputs.alone(tiles), VIEWS, run_weights=WEIGHTS, uncertainty=True)
+    prediction = predict_ensemble(
+        opened, [0, 1], PredictionInputs.alone(tiles), VIEWS, run_weights=WEIGHTS, uncertainty=True
+    )
     each, weights = each_of(runs, tiles, [0, 1])
     assert prediction.leaked == [str(tiles.refs[1].image)] and prediction.seen == 3
     for i, members in enumerate(([0, 1, 2, 3], [0, 1, 2, 3], [0, 2], [1, 3])):
         expected = variance_of(each[members][:, :, i], weights[members])
         assert np.abs(prediction.variance[i] - expected).max() < 1e-6 and expected.max() > 1e-3
         equal = variance_of(each[members][:, :, i], np.ones(len(members)))
-        # Of two members it shows whether weights count; of four it cannot, since those of the one run are those of the other.
+        # Of two members it shows whether weights count; of four it cannot, since those of the one run are those of the
+        # other.
         assert len(members) == 4 or np.abs(expected - equal).max() > 1e-4
         mean = np.average(each[members][:, :, i].mean(1), axis=0, weights=weights[members])
         assert np.abs(prediction.probability[i] - mean).max() < 1e-6
@@ -95,10 +101,13 @@ def test_variance_of_what_is_nearly_the_same():
     running = RunningVariance((3, 8, 8))
     for values, weight in zip(each, weights, strict=True):
         running.add(np.arange(3), values, weight)
-    expected = np.average((each - np.average(each.astype(np.float64), axis=0, weights=weights)) ** 2, axis=0, weights=weights)
+    expected = np.average(
+        (each - np.average(each.astype(np.float64), axis=0, weights=weights)) ** 2, axis=0, weights=weights
+    )
     assert np.allclose(running.result(), expected, rtol=1e-2, atol=0) and running.result().min() > 0
     naive = (
-        np.average(each**2, axis=0, weights=weights.astype(np.float32)) - np.average(each, axis=0, weights=weights.astype(np.float32)) ** 2
+        np.average(each**2, axis=0, weights=weights.astype(np.float32))
+        - np.average(each, axis=0, weights=weights.astype(np.float32)) ** 2
     )
     assert not np.allclose(naive.astype(np.float32), expected, rtol=0.5, atol=0)
     alone = RunningVariance((2, 1, 1))
@@ -127,7 +136,9 @@ def test_rasters(tiny_run, runs, tmp_path):
     shown = succeed("predict", *WEIGHTS, *common, "--uncertainty", "--mosaic", "--json")
     result = strict_json(shown.out)
     kinds = ["probability", "mask", "variance", "entropy"]
-    assert result["folders"] == [str(out / kind) for kind in kinds] and result["mosaics"] == [str(out / f"{kind}.tif") for kind in kinds]
+    assert result["folders"] == [str(out / kind) for kind in kinds] and result["mosaics"] == [
+        str(out / f"{kind}.tif") for kind in kinds
+    ]
     assert "the variance there is 0" not in shown.err
     tiles = load(Dataset.from_images(images), resize=16)
     assert tiles.images.shape[1:3] == (16, 16)
@@ -148,7 +159,12 @@ def test_rasters(tiny_run, runs, tmp_path):
             }
             for kind, values in expected.items():
                 with rasterio.open(ref.image) as image, rasterio.open(out / kind / ref.image.name) as raster:
-                    assert (raster.count, raster.dtypes[0], raster.crs, raster.transform) == (1, "float32", image.crs, image.transform)
+                    assert (raster.count, raster.dtypes[0], raster.crs, raster.transform) == (
+                        1,
+                        "float32",
+                        image.crs,
+                        image.transform,
+                    )
                     found = raster.read(1)
                     row, col = variance.index(*(image.transform * (0.5, 0.5)))
                 assert found.shape == (32, 32) and np.abs(found - values).max() < (2e-6 if kind == "variance" else 2e-5)
@@ -162,7 +178,17 @@ def test_rasters(tiny_run, runs, tmp_path):
 def test_one_member_in_one_view_has_no_variance(tiny_run, tmp_path):
     out = tmp_path / "out"
     shown = succeed(
-        "predict", "tiny", "--runs", tiny_run.runs, "--images", tiny_run.data / "test", "--out", out, "--folds", 0, "--uncertainty"
+        "predict",
+        "tiny",
+        "--runs",
+        tiny_run.runs,
+        "--images",
+        tiny_run.data / "test",
+        "--out",
+        out,
+        "--folds",
+        0,
+        "--uncertainty",
     )
     assert "One member in one view predicts 4 of 4 tiles, so the variance there is 0.\n" in shown.err
     assert shown.out.startswith(f"4 tiles to {out}/probability, {out}/mask, {out}/variance and {out}/entropy, ")

@@ -46,7 +46,11 @@ def fits(name: str, shape: tuple[int, ...], good: tuple[int, ...]) -> bool:
 def wrong(name: str, found: object, good: object, exact: bool) -> str | None:
     """Return why what was read of a damaged file is neither what its undamaged form holds nor, unless `exact`, something plausible."""
     if isinstance(found, Tile) and isinstance(good, Tile):
-        same = found.image.shape == good.image.shape and np.array_equal(found.image, good.image) and np.array_equal(found.valid, good.valid)
+        same = (
+            found.image.shape == good.image.shape
+            and np.array_equal(found.image, good.image)
+            and np.array_equal(found.valid, good.valid)
+        )
         if same:
             return None
         if exact:
@@ -57,7 +61,9 @@ def wrong(name: str, found: object, good: object, exact: bool) -> str | None:
         if image.dtype != np.float32 or valid.dtype != bool or not np.isfinite(image).all():
             return "a tile that is none"
         return None
-    pairs = list(zip(found, good, strict=True)) if isinstance(found, list) and isinstance(good, list) else [(found, good)]
+    pairs = (
+        list(zip(found, good, strict=True)) if isinstance(found, list) and isinstance(good, list) else [(found, good)]
+    )
     for mask, other in pairs:
         if exact and not np.array_equal(mask, other):
             return "a mask of other values"

@@ -15,8 +15,17 @@ from helpers.killing import KILLER
 
 from marsls_keras.runs.run import read_history
 
+# A training that is killed after its first and its last epoch is in test_train.py, among the tests that always run.
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
-    *("training.epochs=4", "model.options.dropout=0.3", "training.patience=3", "training.swa_epochs=2", "training.ema_warmup=true"),
+    *(
+        "training.epochs=4",
+        "model.options.dropout=0.3",
+        "training.patience=3",
+        "training.swa_epochs=2",
+        "training.ema_warmup=true",
+    ),
     *("training.accumulate=2", "augmentation.preset=strong", "data.sampling=windows", "data.window_sizes=[32,48]"),
 ]
 """Everything that has a state: dropout, patience, both averages, gradients not yet applied, and augmented windows of two sizes."""
@@ -51,11 +60,19 @@ def same(one: Path, other: Path) -> None:
     """Check that two folds are the same but for the time they took."""
     timing = ("seconds", "tiles_per_second")
     first, second = (
-        [{k: repr(v) for k, v in row.items() if k not in timing} for row in read_history(f / "history.csv")] for f in (one, other)
+        [{k: repr(v) for k, v in row.items() if k not in timing} for row in read_history(f / "history.csv")]
+        for f in (one, other)
     )
     assert first == second and len(first) == 4
-    weights, predictions = ([sorted(path.name for path in folder.glob(kind)) for folder in (one, other)] for kind in ("*.h5", "*.npz"))
-    assert weights[0] == weights[1] and len(weights[0]) == 1 and predictions[0] == predictions[1] and len(predictions[0]) == 1
+    weights, predictions = (
+        [sorted(path.name for path in folder.glob(kind)) for folder in (one, other)] for kind in ("*.h5", "*.npz")
+    )
+    assert (
+        weights[0] == weights[1]
+        and len(weights[0]) == 1
+        and predictions[0] == predictions[1]
+        and len(predictions[0]) == 1
+    )
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in weights[0])
     for file in predictions[0]:
         with np.load(one / file) as a, np.load(other / file) as b:
@@ -67,7 +84,7 @@ def same(one: Path, other: Path) -> None:
     assert figures[0] == figures[1]
 
 
-@pytest.mark.parametrize("moments", [MOMENTS[1::2], pytest.param(MOMENTS[::2], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [MOMENTS[1::2], MOMENTS[::2]])
 def test_a_training_killed_again_and_again_ends_as_an_undisturbed_one(tiny_run, undisturbed, tmp_path, moments):
     folder = tmp_path / "runs" / "tiny" / "fold_0"
     for event, pattern, times in moments:
@@ -75,12 +92,16 @@ def test_a_training_killed_again_and_again_ends_as_an_undisturbed_one(tiny_run, 
         done = subprocess.run([sys.executable, "-c", KILLER + COMMAND, *arguments], capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, (pattern, done.stderr)
         assert not (folder / "metrics.json").exists()
-    subprocess.run([sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "runs")], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "runs")],
+        check=True,
+        capture_output=True,
+    )
     same(folder, undisturbed)
     assert not [path for path in folder.rglob(".*")]  # what was half written is gone
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_within_the_epoch_and_the_rest_is_the_same(tiny_run, undisturbed, tmp_path, number):
     arguments = [sys.executable, "-c", STOPPER, str(int(number)), *command(tiny_run, tmp_path / "runs")]
     done = subprocess.run(arguments, capture_output=True, text=True)
@@ -88,7 +109,9 @@ def test_a_signal_saves_within_the_epoch_and_the_rest_is_the_same(tiny_run, undi
     assert "Stopped in epoch 2, after step 1 of" in done.stderr and done.stderr.rstrip().endswith("--resume.")
     folder = tmp_path / "runs" / "tiny" / "fold_0"
     assert sorted(path.name for path in (folder / "state").iterdir()) == ["00001_000000.npz", "00001_000001.npz"]
-    rest = subprocess.run([sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "runs")], capture_output=True, text=True)
+    rest = subprocess.run(
+        [sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "runs")], capture_output=True, text=True
+    )
     assert rest.returncode == 0 and "Resuming after epoch 1 and step 1 of the next." in rest.stderr
     same(folder, undisturbed)
 
@@ -113,7 +136,6 @@ sys.exit(main(arguments))
 """
 
 
-@pytest.mark.slow
 def test_a_signal_during_evaluation_is_obeyed_before_the_next_epoch(tiny_run, undisturbed, tmp_path):
     # The history is renamed into place after the evaluation of an epoch.
     script = (KILLER + COMMAND).replace("SIGKILL", "SIGTERM")
@@ -130,6 +152,10 @@ def test_a_signal_during_evaluation_is_obeyed_before_the_next_epoch(tiny_run, un
     newest = folder / "state" / "00002_000000.npz"
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     shutil.copytree(tmp_path / "runs", tmp_path / "again")
-    rest = subprocess.run([sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "again")], capture_output=True, text=True)
+    rest = subprocess.run(
+        [sys.executable, "-m", "competition.cli", *command(tiny_run, tmp_path / "again")],
+        capture_output=True,
+        text=True,
+    )
     assert rest.returncode == 0 and "Resuming after epoch 1." in rest.stderr
     same(tmp_path / "again" / "tiny" / "fold_0", undisturbed)

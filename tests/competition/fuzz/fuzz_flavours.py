@@ -69,12 +69,23 @@ def _png(samples: np.ndarray, colour: int, bits: int = 8, palette: bytes = b"", 
     digits = (samples.reshape(height, -1, 1) >> np.arange(bits - 1, -1, -1)) & 1
     rows = np.packbits(digits.reshape(height, -1).astype(np.uint8), axis=1)
     raw = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)), (b"PLTE", palette), (b"tRNS", trns)]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)),
+        (b"PLTE", palette),
+        (b"tRNS", trns),
+    ]
     parts += [(b"tEXt", b"Comment\0a remark"), (b"IDAT", raw[:99]), (b"IDAT", raw[99:])]
     return b"\x89PNG\r\n\x1a\n" + b"".join(part(*one) for one in parts if one[1]) + part(b"IEND", b"")
 
 
-def _h5(key: str, array: np.ndarray, attributes: dict | None = None, rows: int | None = None, newest: bool = False, **options) -> bytes:
+def _h5(
+    key: str,
+    array: np.ndarray,
+    attributes: dict | None = None,
+    rows: int | None = None,
+    newest: bool = False,
+    **options,
+) -> bytes:
     """Return an HDF5 file of one dataset, of which the first rows alone are written."""
     creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     creation.set_obj_track_times(False)
@@ -117,7 +128,9 @@ def _flavours() -> dict[str, Flavour]:
             "contiguous, strips": lambda: _image(rowsperstrip=5),
             "contiguous, LZW": lambda: _image(compression="lzw", rowsperstrip=8),
             "contiguous, deflate, predictor": lambda: _image(compression="zlib", predictor=3),
-            "contiguous, no-data tag": lambda: _tiff(np.where(BANDS < 0.1, -9999, BANDS), planarconfig="contig", extratags=nodata),
+            "contiguous, no-data tag": lambda: _tiff(
+                np.where(BANDS < 0.1, -9999, BANDS), planarconfig="contig", extratags=nodata
+            ),
             "planar": _planes,
             "planar, deflate": lambda: _planes(compression="zlib", rowsperstrip=8),
             "tiled": lambda: _image(tile=(16, 16)),
@@ -182,7 +195,10 @@ def _flavours() -> dict[str, Flavour]:
     add(
         "mask",
         "h5",
-        {"contiguous": lambda: _h5("mask", LABELS), "gzip": lambda: _h5("mask", LABELS, compression="gzip", chunks=(8, 8))},
+        {
+            "contiguous": lambda: _h5("mask", LABELS),
+            "gzip": lambda: _h5("mask", LABELS, compression="gzip", chunks=(8, 8)),
+        },
     )
     made["zip: stored"] = Flavour("zip", "masks.zip", lambda: _zip(zipfile.ZIP_STORED))
     made["zip: deflated"] = Flavour("zip", "masks.zip", lambda: _zip(zipfile.ZIP_DEFLATED))

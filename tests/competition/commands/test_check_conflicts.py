@@ -25,7 +25,9 @@ SIX = ["14_24", "15_24", "19_23", "21_44", "24_44", "25_42"]
 
 def mars(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, image, photometric="minisblack", metadata=None, **({"planarconfig": "contig"} if image.ndim == 3 else {}))
+    tifffile.imwrite(
+        path, image, photometric="minisblack", metadata=None, **({"planarconfig": "contig"} if image.ndim == 3 else {})
+    )
     return path
 
 
@@ -98,7 +100,9 @@ def test_equal_masks_are_a_plain_overlap_and_other_images_another_picture(twice,
 def test_a_copy_that_was_stored_in_another_way_is_the_same_image(twice):
     root, *_ = twice
     path = root / "test" / "images" / "col00001_row00001.tif"
-    tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack", planarconfig="contig", compression="zlib", metadata=None)
+    tifffile.imwrite(
+        path, tifffile.imread(path), photometric="minisblack", planarconfig="contig", compression="zlib", metadata=None
+    )
     with pytest.raises(InputError, match="0 in common"):
         Dataset.open(root)
 
@@ -112,7 +116,9 @@ def test_other_images_are_compared_with_the_data_in_any_orientation_and_with_the
         mars(other / "masks" / name.replace("Image", "Mask"), second)
     shutil.rmtree(root / "test")
     problems = {problem["kind"]: problem for problem in check_data(root, images=other, release="mmls_v2")["problems"]}
-    assert set(problems) == {"overlap", "conflict", "copies"} and all(p["severity"] == "warning" for p in problems.values())
+    assert set(problems) == {"overlap", "conflict", "copies"} and all(
+        p["severity"] == "warning" for p in problems.values()
+    )
     overlap, conflict = problems["overlap"], problems["conflict"]
     assert "2 images" in overlap["message"] and "(1 of them turned or mirrored)" in overlap["message"]
     assert "1 of these have another mask there" in conflict["message"] and "MaskT_patch_1_1.tif" in conflict["message"]
@@ -129,7 +135,8 @@ def test_the_six_tiles_of_mmls_v1_that_are_published_twice(real_data, tmp_path):
     truth = {}
     for cell in SIX:
         image, mask = (
-            real_data / "mmls_v1" / "train_partition" / f"{kind.lower()}s" / f"{kind}_patch_{cell}.tif" for kind in ("Image", "Mask")
+            real_data / "mmls_v1" / "train_partition" / f"{kind.lower()}s" / f"{kind}_patch_{cell}.tif"
+            for kind in ("Image", "Mask")
         )
         there = tifffile.imread(mask)
         other = np.zeros_like(there)
@@ -166,7 +173,11 @@ def test_two_sites_with_equal_cells_are_two_rasters(tmp_path, kind):
         scene(tmp_path, "train", site, rng, kind=kind)
     scene(tmp_path, "test", "siteB", rng)
     dataset = Dataset.open(tmp_path)
-    assert {(ref.split, ref.raster) for ref in dataset.tiles} == {("train", "siteA"), ("train", "siteB"), ("test", "siteB test")}
+    assert {(ref.split, ref.raster) for ref in dataset.tiles} == {
+        ("train", "siteA"),
+        ("train", "siteB"),
+        ("test", "siteB test"),
+    }
     for ref in dataset.tiles:
         assert ref.mask.name.replace("mask_", "") == ref.image.name.replace("img_", "")
     tiles = load(dataset)
@@ -182,7 +193,9 @@ def test_two_sites_with_equal_cells_are_two_rasters(tmp_path, kind):
     assert problem.kind == "missing mask" and "siteA" in problem.message
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("0001", "0002", "0003", "0004"), ("train", "val", "train", "val"), ("x", "x", "x", "x")])
+@pytest.mark.parametrize(
+    "names", [("a", "b"), ("0001", "0002", "0003", "0004"), ("train", "val", "train", "val"), ("x", "x", "x", "x")]
+)
 def test_words_that_do_not_tell_pictures_apart(tmp_path, names):
     for i, name in enumerate(names):
         for kind in ("images", "masks"):

@@ -9,17 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from competition.cli import main
-from marsls_keras import runtime as device
-from marsls_keras.config import Training
-from marsls_keras.errors import InputError
-from marsls_keras.models import is_depthwise
 from marsls_keras.runs.run import read_history
-from marsls_keras.runtime import accelerators, effective_precision, out_of_memory, peak_memory, require_precision, use_xla
 
-# Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch is under way.
+# Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch
+# is under way.
 COMMANDS = """
 import json, os, signal, sys
 import tensorflow as tf
@@ -45,7 +40,12 @@ print(json.dumps(codes))
 
 SETTINGS = [
     *("training.learning_rate=0.002", "training.swa_epochs=1", "training.ema_warmup=true", "training.accumulate=2"),
-    *("training.clip_norm=0.1", "data.sampling=windows", "data.window_sizes=[32,48]", "loss={weighted_bce: 0.5, iou: 0.5}"),
+    *(
+        "training.clip_norm=0.1",
+        "data.sampling=windows",
+        "data.window_sizes=[32,48]",
+        "loss={weighted_bce: 0.5, iou: 0.5}",
+    ),
 ]
 """Steps of 4 and of 2 windows."""
 
@@ -82,7 +82,18 @@ def alike(one: Path, other: Path, tolerance: float, pixels: float) -> None:
 def test_two_devices_do_what_one_does_and_go_on_where_the_other_stopped(tiny_run, tmp_path):
     def command(runs: str, devices: int, *more: str) -> list[str]:
         settings = [part for setting in SETTINGS for part in ("--set", setting)]
-        named = ["--config", tiny_run.recipe, "--data", tiny_run.data, "--runs", tmp_path / runs, "--fold", "1", "--devices", devices]
+        named = [
+            "--config",
+            tiny_run.recipe,
+            "--data",
+            tiny_run.data,
+            "--runs",
+            tmp_path / runs,
+            "--fold",
+            "1",
+            "--devices",
+            devices,
+        ]
         return ["train", *map(str, named), *settings, *more]
 
     codes, said = run(
@@ -97,13 +108,17 @@ def test_two_devices_do_what_one_does_and_go_on_where_the_other_stopped(tiny_run
     assert "tensorflow on /device:CPU:0, /device:CPU:1, float32, XLA off, deterministic." in said
     alike(tmp_path / "two-one" / "tiny" / "fold_1", tmp_path / "one-two" / "tiny" / "fold_1", 2e-5, 1e-4)
     environment = json.loads((tmp_path / "one-two" / "tiny" / "fold_1" / "environment.json").read_text())
-    assert environment["replicas"] == 2 and environment["devices"] == ["/device:CPU:0", "/device:CPU:1"] and not environment["xla"]
+    assert (
+        environment["replicas"] == 2
+        and environment["devices"] == ["/device:CPU:0", "/device:CPU:1"]
+        and not environment["xla"]
+    )
 
 
 @pytest.mark.slow
 def test_all_folds_on_two_devices_are_those_of_one(tiny_run, tmp_path):
-    # Adam's first update moves each weight by the whole learning rate, whichever way the rounding of a tiny gradient points; small steps
-    # keep that small.
+    # Adam's first update moves each weight by the whole learning rate, whichever way the rounding of a tiny gradient
+    # points; small steps keep that small.
     def command(runs: str, devices: int) -> list[str]:
         named = ["--config", tiny_run.recipe, "--data", tiny_run.data, "--runs", tmp_path / runs, "--devices", devices]
         return ["train", *map(str, named), "--set", "training.learning_rate=0.0003"]
@@ -117,7 +132,16 @@ def test_all_folds_on_two_devices_are_those_of_one(tiny_run, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16"])  # a CPU is refused mixed_float16
 def test_two_devices_in_half_precision_come_close_to_one(tiny_run, tmp_path, precision):
-    named = ["--config", tiny_run.recipe, "--data", tiny_run.data, "--fold", 0, "--set", f"training.precision={precision}"]
+    named = [
+        "--config",
+        tiny_run.recipe,
+        "--data",
+        tiny_run.data,
+        "--fold",
+        0,
+        "--set",
+        f"training.precision={precision}",
+    ]
     one, two = (["train", *map(str, named), "--runs", str(tmp_path / str(n)), "--devices", str(n)] for n in (1, 2))
     codes, said = run(one, two)
     assert codes == [0, 0] and said.count(f"{precision}, XLA off") == 2
@@ -186,87 +210,34 @@ def test_counts_are_divided_among_devices_without_losing_any(parts):
 @pytest.mark.parametrize(
     ("settings", "options", "message"),
     [
-        (["training.batch_size=3"], ["--devices", "2"], "batch_size 3 cannot be shared evenly by 2 devices. Choose a multiple of 2"),
-        (["inference.batch_size=1"], ["--devices", "2"], "inference.batch_size 1 cannot be shared evenly by 2 devices."),
-        ([*SETTINGS, "training.batch_size=6"], ["--devices", "2"], "so many windows: 6 of 32 pixels, 3 of 48 pixels. 2 devices can share"),
-        (["training.xla=on", "training.deterministic=false"], ["--devices", "2"], "training.xla on does not go together with --devices 2"),
+        (
+            ["training.batch_size=3"],
+            ["--devices", "2"],
+            "batch_size 3 cannot be shared evenly by 2 devices. Choose a multiple of 2",
+        ),
+        (
+            ["inference.batch_size=1"],
+            ["--devices", "2"],
+            "inference.batch_size 1 cannot be shared evenly by 2 devices.",
+        ),
+        (
+            [*SETTINGS, "training.batch_size=6"],
+            ["--devices", "2"],
+            "so many windows: 6 of 32 pixels, 3 of 48 pixels. 2 devices can share",
+        ),
+        (
+            ["training.xla=on", "training.deterministic=false"],
+            ["--devices", "2"],
+            "training.xla on does not go together with --devices 2",
+        ),
         (["training.xla=on"], [], "training.xla on does not go together with training.deterministic"),
         ([], ["--devices", "2"], "--devices 2: there is only one device here, /device:CPU:0"),
     ],
 )
-def test_what_devices_cannot_do_is_refused_before_there_is_a_run(tiny_run, tmp_path, capsys, settings, options, message):
+def test_what_devices_cannot_do_is_refused_before_there_is_a_run(
+    tiny_run, tmp_path, capsys, settings, options, message
+):
     given = [part for setting in settings for part in ("--set", setting)]
     named = ["--config", str(tiny_run.recipe), "--data", str(tiny_run.data), "--runs", str(tmp_path)]
     assert main(["train", *named, *given, *options]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
-
-
-def test_a_precision_that_the_device_cannot_compute_in_is_refused():
-    for precision in ("float32", "mixed_bfloat16"):
-        require_precision(precision)
-    if not accelerators():
-        with pytest.raises(InputError, match=r"mixed_float16: a CPU emulates float16.* Use float32, or .* mixed_bfloat16\."):
-            require_precision("mixed_float16")
-    with pytest.raises(InputError, match=r"training.precision complex64: .* cannot compute in complex64 \(.+\)\. Use float32\."):
-        require_precision("complex64")  # none that the configuration knows fails on a CPU
-
-
-def test_the_automatic_precision_is_bfloat16_where_the_processor_has_it(monkeypatch):
-    assert effective_precision("mixed_float16") == "mixed_float16" and effective_precision("float32") == "float32"
-    if accelerators():
-        pytest.skip("there is a GPU, which decides")
-    for flags, expected in (
-        ("avx2 avx512_bf16 amx", "mixed_bfloat16"),
-        ("amx_bf16", "mixed_bfloat16"),
-        ("avx512f avx512_bf16x", "float32"),
-    ):
-        monkeypatch.setattr(device, "_cpu_information", lambda flags=flags: f"processor : 0\nflags\t\t: fpu {flags}\nbugs : none\n")
-        assert effective_precision("auto") == expected
-    monkeypatch.setattr(device, "_cpu_information", lambda: "")
-    assert effective_precision("auto") == "float32"
-
-
-def test_networks_of_depthwise_convolutions_compute_in_float32_on_a_processor(monkeypatch):
-    monkeypatch.setattr(device, "_cpu_information", lambda: "flags\t\t: fpu amx_bf16\n")
-    monkeypatch.setattr(device, "accelerators", list)
-    assert effective_precision("auto") == "mixed_bfloat16" and effective_precision("auto", depthwise=True) == "float32"
-    assert effective_precision("mixed_bfloat16", depthwise=True) == "mixed_bfloat16"
-    monkeypatch.setattr(device, "accelerators", lambda: ["GPU:0"])
-    monkeypatch.setattr(device, "_has_bfloat16", lambda: True)
-    assert effective_precision("auto", depthwise=True) == "mixed_bfloat16"
-
-
-def test_only_encoders_of_inverted_bottlenecks_are_depthwise():
-    assert is_depthwise("segmenter", {}) and is_depthwise("dual_swin", {"encoder": "efficientnet_lite2"})
-    assert not is_depthwise("segmenter", {"encoder": "mit_b0"}) and not is_depthwise("dual_swin", {}) and not is_depthwise("unet", {})
-
-
-def test_xla_is_on_by_itself_only_on_one_gpu_and_not_deterministically():
-    gpu = bool(accelerators())
-    assert use_xla(Training()) == gpu
-    assert not use_xla(Training(), devices=2) and not use_xla(Training(deterministic=True))
-    assert use_xla(Training(xla="on")) and not use_xla(Training(xla="off"))
-
-
-def test_the_peak_of_memory_grows_with_what_is_held():
-    before = peak_memory()["host"]
-    held = np.ones(int((before + 0.5) * 2**30), np.uint8)
-    # All of it is new, and what the process held already was no more than its peak so far.
-    assert before + 0.4 < peak_memory()["host"] < 2 * before + 0.6 and held.all()
-
-
-@pytest.mark.slow  # TensorFlow waits for ten seconds whether somebody gives memory back
-def test_memory_that_ran_out_is_recognised():
-    with pytest.raises(tf.errors.ResourceExhaustedError) as memory:
-        tf.raw_ops.Empty(shape=[2**24, 2**20], dtype=tf.float32)
-    told = out_of_memory(memory.value)
-    assert told and "OOM when allocating tensor with shape[16777216,1048576]" in told and "\n" not in told
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a device that is always full")
-def test_a_full_disk_is_not_taken_for_memory_that_ran_out():
-    with pytest.raises(tf.errors.ResourceExhaustedError) as disk:
-        tf.io.write_file("/dev/full", "x" * 10_000_000)
-    assert out_of_memory(disk.value) is None
-    assert out_of_memory(tf.errors.InvalidArgumentError(None, None, "in ROOM 12")) is None
-    assert out_of_memory(ValueError("a bad\nvalue")) is None

@@ -10,7 +10,28 @@ import numpy as np
 import tifffile
 from fuzz_flavours import FLAVOURS, NAMES, zip_of
 
-_NUMBERS = (0, 1, 2, 3, 4, 7, 8, 16, 255, 256, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
+_NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    16,
+    255,
+    256,
+    32767,
+    32768,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**63 - 1,
+    2**64 - 1,
+)
 
 
 def damaged(flavour: str, seed: int) -> tuple[bytes, bool]:
@@ -46,7 +67,9 @@ def _mutate(data: bytes, rng: np.random.Generator) -> bytes:
 
 def _damage(data: bytearray, rng: np.random.Generator, place: int, hot: list[int]) -> bytes:
     length = int(rng.choice([1, 2, 4, 8, 16, 64, 256, 1024]))
-    kind = rng.choice(["bits", "bytes", "field", "field", "field", "cut", "insert", "remove", "zeros", "ones", "splice", "foreign"])
+    kind = rng.choice(
+        ["bits", "bytes", "field", "field", "field", "cut", "insert", "remove", "zeros", "ones", "splice", "foreign"]
+    )
     if not data:
         return b""
     if kind == "bits":
@@ -58,7 +81,9 @@ def _damage(data: bytearray, rng: np.random.Generator, place: int, hot: list[int
         size, order = int(rng.choice([2, 4, 8])), "big" if data[:2] in (b"MM", b"\x89P") else "little"
         now = int.from_bytes(data[place : place + size], order)
         near = [now - 1, now + 1, now // 2, now * 2]  # a height, a count, a length that is a little wrong
-        pool = [[*_NUMBERS, len(data), place], near, near, hot or near][int(rng.integers(4))]  # hot: a pointer to another header, or a ring
+        pool = [[*_NUMBERS, len(data), place], near, near, hot or near][
+            int(rng.integers(4))
+        ]  # hot: a pointer to another header, or a ring
         number = pool[int(rng.integers(len(pool)))] % 256**size
         data[place : place + size] = number.to_bytes(size, order)[: len(data) - place]
     elif kind == "cut":
@@ -92,7 +117,9 @@ def _headers(data: bytes) -> list[int]:
             number = int.from_bytes(data[start : start + head], "little" if data[:1] == b"I" else "big")
             end = start + head + number * step
             found += [start, end, end]
-            found += [start + head + i * step + field for i in range(number) for field in (0, 2, 4, step - (8 if big else 4))]
+            found += [
+                start + head + i * step + field for i in range(number) for field in (0, 2, 4, step - (8 if big else 4))
+            ]
         return found
     if data[:2] == b"PK":
         return [*range(30), *range(max(len(data) - 250, 0), len(data))]

@@ -1,0 +1,16 @@
+"""The stored references of PyTorch, and the scripts that made them."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+REFERENCES = Path(__file__).resolve().parents[1] / "references"
+
+
+def script(name: str) -> ModuleType:
+    """Return a script of tests/references as a module: its inputs, shapes and weights are those that the references were computed with."""
+    spec = importlib.util.spec_from_file_location(name, REFERENCES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,28 @@
+"""Training a run by the library alone, as the command does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from marsls_keras.config import load_config
+from marsls_keras.data.fingerprint import fingerprint
+from marsls_keras.data.load_folder import load_folder
+from marsls_keras.data.splits import make_splits
+from marsls_keras.runs.run import Run
+
+
+def train_run(
+    recipe: Path, data: Path, path: Path, settings: Sequence[str] = (), folds: Sequence[int] = (0,)
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Train folds of a new run in a folder, and return it and the content of each fold's metrics.json."""
+    from marsls_keras.training.train_fold import train_fold
+
+    _, config = load_config(str(recipe), list(settings))
+    tiles = load_folder(data, config.data)
+    splits = make_splits(tiles, config.data, config.training.seed)
+    pool = {tile["id"] for tile in splits.tiles}
+    tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
+    run = Run.create(path, config, splits, fingerprint(tiles, data), False)
+    return run, [train_fold(run, fold, tiles) for fold in folds]

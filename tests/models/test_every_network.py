@@ -1,0 +1,78 @@
+"""Every network: gradient, configuration and weights, calls, sizes, one fit, mixed precision; counts are in its own file."""
+
+import pytest
+from helpers import model_case
+from helpers.model_case import ModelCase
+
+from marsls_keras.models import model_names
+
+SWIN = {"embed_dim": 4, "depths": [2, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 4, "drop_path": 0.0}
+# Biases of convolutions before a normalisation with the batch's own statistics, and of keys, which the softmax takes
+# away.
+DEAD = ("branches/bias", "merge/bias", "shortcut/bias", "conv1/bias", "conv3/bias", "conv5/bias", "key/bias")
+
+CASES = [
+    ModelCase("unet", {"base_filters": 4, "depth": 2, "dropout": 0.3}, (16, 12), ((4, 8), (48, 20))),
+    ModelCase(
+        "mars_ls_net", {"filters": 4, "kernel_size": 3, "levels": 2}, (16, 12), ((9, 14), (3, 5), (32, 20)), DEAD
+    ),
+    ModelCase(
+        "rmau_net",
+        {"filters": 2, "poolings": 2, "tile_size": 16, "detection": True, "head": "conv"},
+        (16, 16),
+        ((24, 12), (4, 8), (16, 48)),
+        DEAD,
+    ),
+    ModelCase(
+        "dual_swin",
+        {"encoder_options": SWIN, "decoder": "segformer_mlp", "decoder_channels": 4},
+        (64, 64),
+        ((32, 96), (96, 160)),
+    ),
+    ModelCase("segmenter", {"decoder_channels": 8, "dropout": 0.1}, (64, 64), ((32, 96),)),
+]
+EVERY = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Return a function that builds the network of a case once; tests leave it as it is but for its loss and moving statistics."""
+    found = {}
+    return lambda case: found[case.name] if case.name in found else found.setdefault(case.name, case.build())
+
+
+def test_no_network_is_left_out():
+    assert sorted(case.name for case in CASES) == model_names()
+
+
+@EVERY
+def test_a_gradient_reaches_every_trainable_variable(case, built):
+    model_case.check_gradient(case, built(case))
+
+
+@EVERY
+def test_configuration_and_weights(case, built, tmp_path):
+    model_case.check_round_trip(case, built(case), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "case", [c if c.name != "segmenter" else pytest.param(c, marks=pytest.mark.slow) for c in CASES], ids=str
+)
+def test_calls(case, built):
+    model_case.check_calls(case, built(case))
+
+
+@EVERY
+def test_sizes(case, built):
+    model_case.check_sizes(case, built(case))
+
+
+@EVERY
+def test_one_fit(case):
+    model_case.check_fit(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+def test_half_precision(case, built, policy):
+    model_case.check_half_precision(case, built(case), policy)
