@@ -96,9 +96,9 @@ def data_root(tmp_path: Path, write_image: Callable[..., Path], write_mask: Call
 
 
 TINY_RECIPE = """\
-model: {options: {base_filters: 2, depth: 1}}
+model: {options: {base_filters: 4, depth: 1}}
 data: {folds: 2}
-training: {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.03, ema_decay: 0.5, deterministic: true, seed: 4}
+training: {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.1, ema_decay: 0.5, deterministic: true, seed: 4}
 inference: {batch_size: 4}
 """
 

@@ -9,6 +9,7 @@ import doctest
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,15 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def registered() -> list[dict[str, Any]]:
+    """Return the registries that examples enter names in."""
+    from marsls_keras.models import networks, registry
+    from marsls_keras.models.decoders import DECODERS
+    from marsls_keras.models.encoders import ENCODERS
+
+    return [registry._ENTRIES, ENCODERS, DECODERS, *networks.REGISTERED.values()]
+
+
 def run_examples(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Run the examples of a module, each docstring's in a folder of its own; return their number and what went wrong."""
     import keras
@@ -68,11 +78,17 @@ def run_examples(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPat
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     report: list[str] = []
     found = doctest.DocTestFinder().find(module, extraglobs={"np": np, "keras": keras})
-    for number, test in enumerate(found):
-        place = folder / str(number)
-        place.mkdir()
-        monkeypatch.chdir(place)
-        runner.run(test, out=report.append)
+    registries = [(entries, dict(entries)) for entries in registered()]
+    try:
+        for number, test in enumerate(found):
+            place = folder / str(number)
+            place.mkdir()
+            monkeypatch.chdir(place)
+            runner.run(test, out=report.append)
+    finally:  # what examples of `register` entered is taken out again
+        for entries, before in registries:
+            entries.clear()
+            entries.update(before)
     return sum(len(test.examples) for test in found), "".join(report)
 
 

@@ -37,7 +37,7 @@ def keras_steps(config: Any, batch: int) -> dict[str, Callable[[], Any]]:
     network = build_model(config.model.name, bands=7, **config.model.options)
     images = np.random.default_rng(0).normal(size=(batch, 128, 128, 7)).astype(np.float32)
     masks = (images[..., :1] > 0).astype(np.float32)
-    loss = build_loss(config.loss, positive_weight=2.0)
+    loss = build_loss(config.loss, masks)
     network.compile(optimizer=build_optimizer(config.training, 100), loss=loss, jit_compile=xla)
     network.optimizer.build(network.trainable_variables)
     network.make_train_function()

@@ -140,4 +140,5 @@ def test_no_figure_is_a_negative_zero(capsys):
         elements_table("Elements", [ElementGain(element="threshold", value=0.5, gain=tiny, alone=nothing, kept=False)])
     )
     out = capsys.readouterr().out
+    assert ["threshold", "0.5"] in [line.split()[:2] for line in out.splitlines()]
     assert "-0.0000" not in out and out.count("+0.0000") == 3 and "+0.0100" in out and "–" in out

@@ -10,7 +10,8 @@ from marsls_keras.config import load_config
 from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.load_folder import load_folder
 from marsls_keras.data.splits import make_splits
-from marsls_keras.runs.run import Run
+from marsls_keras.report import save_curves
+from marsls_keras.runs.run import Run, read_history
 
 
 def train_run(
@@ -25,4 +26,8 @@ def train_run(
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     run = Run.create(path, config, splits, fingerprint(tiles, data), False)
-    return run, [train_fold(run, fold, tiles) for fold in folds]
+    metrics = [train_fold(run, fold, tiles) for fold in folds]
+    for fold in folds:
+        folder = run.fold_path(fold)
+        save_curves(folder / "curves.png", read_history(folder / "history.csv"), f"{run.name}, fold {fold}")
+    return run, metrics

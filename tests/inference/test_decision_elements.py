@@ -13,7 +13,6 @@ from pydantic import Field
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 from scipy.special import comb
 
-from competition.console import elements_table, show
 from marsls_keras.inference.decision import Decision, DecisionError
 from marsls_keras.inference.decision_elements import ELEMENTS, Candidates, MaskStep, in_order, register
 from marsls_keras.inference.decision_elements.views import VIEWS
@@ -88,7 +87,7 @@ def test_an_element_that_is_added_is_searched_and_applied(grow):
     assert decision.tuning.tuned.scores.miou == pytest.approx(counts.scores()["miou"], abs=1e-12)
 
 
-def test_an_element_that_is_added_is_written_read_described_and_shown(grow, tmp_path, capsys):
+def test_an_element_that_is_added_is_written_read_described_and_shown(grow, tmp_path):
     decision = decide(shrunken(), ["identity"])
     decision.write(tmp_path / "decision.json")
     content = json.loads((tmp_path / "decision.json").read_text())
@@ -96,8 +95,7 @@ def test_an_element_that_is_added_is_written_read_described_and_shown(grow, tmp_
     read = Decision.read(tmp_path / "decision.json")
     assert read[grow] == 2 and read == decision.sealed()
     assert "masks grown by 2 pixels" in read.describe() and "grown" not in Decision().describe()
-    show(elements_table("Elements", read.tuning.elements))
-    assert ["grow", "2"] in [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ("grow", "2") in [(row.element, row.cell) for row in read.tuning.elements]
     page = render([make_run(decision=edited(make_run().decision, grow=2, elements=content["elements"]))])
     assert ["growth of masks, pixels", "2"] in [row[:2] for row in rows_of(page, "<th>value</th>")]
     assert "growth of masks, pixels 2" in Page(page).text

@@ -29,7 +29,7 @@ def values_and_gradients(truth, logits, weight) -> dict[str, list]:
     result = {}
     for name in LOSSES:
         for reduction in BOTH:
-            loss, x = build_loss({name: {"reduction": reduction}}, 3), tf.constant(logits)
+            loss, x = build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1])), tf.constant(logits)
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = loss(truth, x, weight)
@@ -62,7 +62,7 @@ from marsls_keras.losses import LOSSES, build_loss
 
 truth, logits, weight = np.load("batch.npz").values()
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-losses = {f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, 3) for name in LOSSES for reduction in ("pooled", "per_tile")}
+losses = {f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1])) for name in LOSSES for reduction in ("pooled", "per_tile")}
 
 
 def part(context, values):  # three tiles on the one device, one on the other
@@ -145,7 +145,7 @@ from marsls_keras.losses import LOSSES, build_loss
 
 assert keras.backend.backend() == "jax"
 truth, logits, weight = np.load("batch.npz").values()
-losses = {f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, 3) for name in LOSSES for reduction in ("pooled", "per_tile")}
+losses = {f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1])) for name in LOSSES for reduction in ("pooled", "per_tile")}
 compute = jax.jit(lambda x: {name: jax.value_and_grad(lambda x, loss=loss: loss(truth, x, weight))(x) for name, loss in losses.items()})
 print(json.dumps({name: [float(value), np.ravel(gradient).tolist()] for name, (value, gradient) in compute(logits).items()}))
 """

@@ -38,8 +38,12 @@ def batch(seed: int = 0, shape=(3, 6, 5, 1)):
     return truth, rng.normal(0, 3, shape).astype(np.float32), weight
 
 
+QUARTER = np.array([0, 0, 0, 1], np.uint8)
+"""Masks with three pixels of the rest for one of landslide, so that the positive weight is 3."""
+
+
 def loss_of(name: str, **parameters):
-    return build_loss({name: parameters}, positive_weight=3.0)
+    return build_loss({name: parameters}, QUARTER)
 
 
 def complete(name: str, parameters: dict) -> dict:
@@ -277,7 +281,7 @@ def test_half_precision_logits_are_computed_in_float32(name, dtype):
 
 def test_masks_may_be_integers():
     truth, logits, weight = batch(6)
-    loss = build_loss(dict.fromkeys(NAMES, 1), 3)
+    loss = build_loss(dict.fromkeys(NAMES, 1), QUARTER)
     assert value(loss, truth.astype(np.uint8), logits, weight) == value(loss, truth, logits, weight)
 
 
@@ -287,7 +291,7 @@ def test_masks_may_be_integers():
 def test_compiled_steps_and_unknown_sizes_give_the_same(options):
     args = batch(8)
     for spec in (dict.fromkeys(NAMES, 1), dict.fromkeys(NAMES, {"reduction": "per_tile"})):
-        loss = build_loss(spec, 3)
+        loss = build_loss(spec, QUARTER)
 
         @tf.function(**options)
         def step(truth, logits, weight, loss=loss):

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from helpers.training import train_run
 from keras import layers
 
-from competition.commands.train import train
 from marsls_keras.errors import InputError
 from marsls_keras.inference.member import load_member, predict_views
 from marsls_keras.models import build_model, encoder_levels, networks
@@ -86,17 +86,7 @@ def test_an_encoder_that_breaks_the_contract_is_refused(parts):
 def test_a_run_of_theirs_trains_and_opens(parts, tiny_run, tmp_path):
     settings = ["model.name=segmenter", "model.options={encoder: test_pool, decoder: test_sum, decoder_channels: 4}"]
     settings.append("training.encoder_learning_rate=1e-4")
-    train(
-        str(tiny_run.recipe),
-        settings,
-        tiny_run.data,
-        "0",
-        tmp_path,
-        name="own",
-        resume=False,
-        overwrite=False,
-        say=print,
-    )
+    train_run(tiny_run.recipe, tiny_run.data, tmp_path / "own", settings)
     run = Run.open(tmp_path / "own")
     member = load_member(run, 0)
     assert {"first__conv", "level5__conv"} <= {layer.name for layer in member.model._flatten_layers()}

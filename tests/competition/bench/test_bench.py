@@ -88,7 +88,7 @@ def test_the_table_is_for_people(data, capsys):
         (["--config", "fastest"], TINY, "There is no configuration 'fastest'"),
         ([], [*TINY, "model.name=resnet"], "resnet"),
         ([], [*TINY, "model.options.depth=6"], "divisible by 64"),
-        ([], [*TINY, "data.sampling=windows", "data.window_sizes=[32, 50]"], "50 x 50"),
+        ([], [*TINY, "data.sampling=windows", "data.window_sizes=[32, 51]"], "51 x 51"),
     ],
 )
 def test_bad_input_is_named(data, capsys, arguments, settings, message):

@@ -27,6 +27,7 @@ from competition.commands.train import TrainRequest
 from competition.commands.train import train as train_command
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.models import build_model, registry
+from marsls_keras.models.networks import Network
 from marsls_keras.runs.run import Run
 
 FILES = {
@@ -518,7 +519,7 @@ def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network
     """Adam moves the weight by the learning rate at each step, of which an epoch has four: seven of 0.06 are too much, as the eighth
     step finds out; four of 0.06 and four of 0.03 are not."""
 
-    @network("brittle", stride=lambda **_: 1)
+    @network("brittle", Network(stride=lambda **_: 1))
     def brittle(bands: int = 7) -> keras.Model:
         inputs = keras.Input((None, None, bands))
         return keras.Model(inputs, Brittle(dtype="float32")(inputs))
@@ -564,7 +565,7 @@ class Hungry(keras.layers.Layer):
 
 
 def hungry(network, fits: int) -> None:
-    @network("hungry", stride=lambda **_: 1)
+    @network("hungry", Network(stride=lambda **_: 1))
     def build(bands: int = 7) -> keras.Model:
         inputs = keras.Input((None, None, bands))
         return keras.Model(inputs, keras.layers.Conv2D(1, 1, dtype="float32")(Hungry(fits)(inputs)))
