@@ -326,7 +326,7 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
 
 
 def _bands(array: np.ndarray, axes: str, expected: Sequence[Contents]) -> int:
-    """Return the first expected number of bands that matches the file's samples or pages, else the first expected one."""
+    """Return the first expected number of bands that fits the file's samples or pages, else the first expected one."""
     if len(expected) > 1 and "S" in axes:
         samples = array.shape[axes.index("S")]
         numbers = [c.bands for c in expected if c.bands == samples and (array.dtype == np.uint8 or not c.eight_bits)]

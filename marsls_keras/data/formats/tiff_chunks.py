@@ -103,9 +103,8 @@ def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> by
     if page.compression == JPEG:
         height, width = _jpeg_size(data)
         most = (chunk_bytes(page)[1], page.tilewidth if page.is_tiled else page.imagewidth)
-        if (
-            height > most[0] + 16 or width > most[1] + 16
-        ):  # whole blocks of 16 pixels at most; the decoder takes memory for all of them
+        # A JPEG holds whole blocks of up to 16 pixels, and the decoder takes memory for all of them.
+        if height > most[0] + 16 or width > most[1] + 16:
             raise ValueError(f"a JPEG of {height} x {width} pixels in a strip or tile of {most[0]} x {most[1]}")
         return None
     if page.fillorder == 2:
@@ -161,7 +160,7 @@ def require_apart(taken: list[tuple[int, int]], size: int) -> None:
 
 
 def largest_gap(taken: list[tuple[int, int]], size: int) -> int:
-    """Return the length of the longest byte range of a file outside of all given ranges (start, end), which may overlap.
+    """Return the length of the longest byte range of a file outside the given ranges (start, end), which may overlap.
 
     Example:
         >>> largest_gap([(0, 8), (20, 30)], 30)
