@@ -68,11 +68,8 @@ class Normalizer:
         """Return the same bands and stretch with the statistics of these tiles; args as in `fit`."""
         bare = replace(self, mean=None, std=None)
         mean, std = moments_of_valid(images, valid, lambda part: bare.select(bare.apply(part, stored), bare._columns))
-        for (
-            row,
-            column,
-            _,
-        ) in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
+        # Vectors must have the same normalisation before and after a rotation.
+        for row, column, _ in bare.directions.vectors:
             both = [row, column]
             std[both] = np.sqrt((std[both] ** 2 + mean[both] ** 2).mean())
             mean[both] = 0

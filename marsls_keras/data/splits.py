@@ -310,9 +310,8 @@ def _require_apart(pool: Tiles) -> None:
 
 
 def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import (
-        StratifiedGroupKFold,
-    )  # takes a second, which a wrong number of a fold need not wait for
+    # Imported here because it takes a second.
+    from sklearn.model_selection import StratifiedGroupKFold
 
     # No more bins than each fold can have a tile of.
     edges = np.quantile(ratio, np.linspace(0, 1, min(_RATIO_BINS, len(ratio) // folds) + 1)[1:-1])

@@ -174,9 +174,8 @@ def test_normalised_tiles_of_both_releases_agree(tiles: Tiles, at: dict, challen
 
 
 def test_statistics_of_thermal_are_those_of_its_data(tiles: Tiles) -> None:
-    files = [
-        tifffile.imread(ref.image)[..., 4].astype(np.float64) for ref in tiles.refs
-    ]  # the fifth band as it is stored
+    # The fifth band as stored.
+    files = [tifffile.imread(ref.image)[..., 4].astype(np.float64) for ref in tiles.refs]
     known = np.concatenate([band[band != 0] for band in files])
     assert (known.mean(), known.std()) == (pytest.approx(0.895, abs=5e-4), pytest.approx(0.010, abs=5e-4))
     normalizer = Normalizer.fit(tiles.images, Data(), valid=tiles.valid)

@@ -46,15 +46,8 @@ PLAIN: Any = {f"is_{kind}": False for kind in _KINDS}
 None of them holds tiles, and some lead to other files or have no size limit.
 """
 
-_SHAPE_TAGS = (
-    256,
-    257,
-    258,
-    259,
-    277,
-    284,
-    339,
-)  # width, height, bits, compression, samples, planar configuration, sample format
+# Width, height, bits, compression, samples, planar configuration, sample format.
+_SHAPE_TAGS = (256, 257, 258, 259, 277, 284, 339)
 
 
 def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str | None = None) -> tuple[int, int, int]:

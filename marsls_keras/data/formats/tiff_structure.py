@@ -12,24 +12,8 @@ MAX_PAGES = 2048
 
 _MAX_TAGS = 512
 _MAX_VALUES = 1 << 24  # bytes of the values of all tags together
-_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}  # bytes of a value, by TIFF data type
+# Bytes per value of each TIFF data type.
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # `struct` formats of TIFF's integer types
 _BELOW, _CAMERA = 330, (34665, 34853, 40965)  # SubIFDs; Exif, GPS and interoperability directories
 

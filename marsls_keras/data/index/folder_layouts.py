@@ -114,9 +114,8 @@ class Pairing:
                 if what == "name" and others:
                     endings = " and ".join(file.suffix for file in twins)
                     problems.append(Problem("duplicate", f"{first.with_suffix('')} is there as {endings}"))
-                elif len({file.stem for file in twins}) > 1 and (
-                    kind == "masks" or what != _CELL
-                ):  # `settle` has those
+                elif len({file.stem for file in twins}) > 1 and (kind == "masks" or what != _CELL):
+                    # `settle` reports images in the same grid cell.
                     others = [file for file in others if file.stem != first.stem]
                     problems.append(Problem("duplicate", f"{others[0]} and {first.name} are {kind} of the same {what}"))
         return problems

@@ -176,9 +176,8 @@ class TrainingBatches:
         size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
         corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
         last = tf.constant(shape)[:, None] - 1
-        along = tf.minimum(
-            tf.range(max(shape)), last
-        )  # (2, longer side): the shorter side goes on with its last pixel, and is cut below
+        # (2, longer side): along the shorter side the last pixel is repeated, and cut off below.
+        along = tf.minimum(tf.range(max(shape)), last)
         position = corner + along + reverse * (last - 2 * along)  # (B, 2, longer side): rows, columns
         first = corner // size
         cell, offset = position // size - first, position % size * stride
@@ -190,9 +189,8 @@ class TrainingBatches:
         parts, tiles = self._source.fetch(tiles)
         tiles = tiles * (height * width)
         ones = tf.ones_like(offset[:, 0])
-        left = tf.concat(
-            [tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2
-        )  # (B, longer side, cells + 2)
+        # (B, longer side, cells + 2)
+        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)
         right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
         return parts, tf.matmul(left[:, : shape[0]], right[:, :, : shape[1]])
 
@@ -258,9 +256,8 @@ class _Streamed:
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return those that are touched; see `_Source`."""
-        touched = tf.sort(
-            tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y
-        )  # (K + 1,), none is the last
+        # (K + 1,); the last one stands for no tile.
+        touched = tf.sort(tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y)
         slots = tf.reshape(tf.searchsorted(touched, tf.reshape(tiles, [-1])), tf.shape(tiles))
         found = [part(touched[:-1]) for part in self._parts]  # (K, H, W, C)
         return [

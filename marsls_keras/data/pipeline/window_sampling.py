@@ -189,9 +189,8 @@ def _corners(grid: TileGrid, tiles: np.ndarray, sides: np.ndarray, seed: int) ->
     draw = np.random.default_rng([seed, 2]).random((len(tiles), 2))
     drawn = origin + (draw * size).astype(np.int32) - sides[:, None] // 2
     options = np.stack([drawn, origin, origin + size - sides[:, None]], 1).astype(np.int32)  # (n, 3, 2)
-    share = (
-        grid.area(options[:, :, None, 0], options[:, None, :, 1], sides[:, None, None]) / sides[:, None, None] ** 2
-    )  # (n, 3, 3)
+    # Share of each window that lies in tiles, (n, 3, 3).
+    share = grid.area(options[:, :, None, 0], options[:, None, :, 1], sides[:, None, None]) / sides[:, None, None] ** 2
     moved = np.abs(options - options[:, :1]) / sides[:, None, None]
     merit = share - 0.01 * (moved[:, :, None, 0] + moved[:, None, :, 1])  # of equal windows the nearest
     merit[share[:, 0, 0] >= _ENOUGH, 0, 0] = 1

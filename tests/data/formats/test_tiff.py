@@ -201,9 +201,8 @@ def test_release_is_detected_and_can_be_forced(tmp_path: Path, image: np.ndarray
     assert read_tile(tmp_path / "ImageT_patch_1_2.tif").release == "mmls_v1"
     forced = read_tile(tmp_path / "col00001_row00002.tif", release="challenge")
     assert forced.release == "challenge"
-    np.testing.assert_allclose(
-        forced.image[..., 3], (image[..., 2] + 5834) / 12822, rtol=1e-6
-    )  # DEM is the third band of the file
+    # DEM is the third band of the file.
+    np.testing.assert_allclose(forced.image[..., 3], (image[..., 2] + 5834) / 12822, rtol=1e-6)
     with pytest.raises(InputError, match=r"(?s)Unknown release 'mmls_v3'.*auto.*mmls_v1.*mmls_v2.*challenge"):
         read_tile(tmp_path / "col00001_row00002.tif", release="mmls_v3")
 

@@ -92,9 +92,8 @@ def test_bijie_is_what_matplotlib_reads(written: dict[str, Path]) -> None:
     found = {(ref.split, ref.landslide) for ref in tiles.refs}
     assert found == {("train", True), ("train", False)}
     for ref, image, mask in zip(tiles.refs, tiles.images, tiles.masks, strict=True):
-        np.testing.assert_allclose(
-            image, pictures.imread(ref.image)[..., :3], atol=1e-7
-        )  # matplotlib brings PNG to [0, 1]
+        # matplotlib scales PNG to [0, 1].
+        np.testing.assert_allclose(image, pictures.imread(ref.image)[..., :3], atol=1e-7)
         folder = "landslide" if ref.landslide else "non-landslide"
         assert (
             ref.id == f"train/{folder}/{ref.image.stem}"
@@ -230,9 +229,8 @@ def test_pictures_of_several_sizes(copies: Callable[[str], Path]) -> None:
     )
     np.testing.assert_allclose(tiles.images[position], expected, atol=1e-5)
     nearest = labels[np.floor(rows + 0.5).astype(int)][:, np.floor(columns + 0.5).astype(int)]
-    assert (
-        tiles.masks[position] != nearest
-    ).mean() < 0.1  # where a middle falls on a border between pixels, either may be taken
+    # Where the centre of a pixel falls on a border between pixels, either may be taken.
+    assert (tiles.masks[position] != nearest).mean() < 0.1
     assert set(np.unique(tiles.masks)) == {0, 1}
 
 
