@@ -166,9 +166,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
       by foreground ratio (no landslide, and quantile bins of the others).
     - official: one fold, which trains on train and holds out val.
 
-    Tiles without a grid cell are a group each.
-    Copies of a tile in any orientation, and tiles that overlap on the map, are always in one group; the blocks they are
-    in are merged.
+    Tiles without a grid cell are a group each. Copies of a tile in any orientation, and tiles that overlap on the map,
+    are always in one group, since the blocks they are in are merged.
 
     Args:
         tiles: Decoded tiles; those of splits outside the pool are ignored.

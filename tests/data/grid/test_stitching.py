@@ -1,4 +1,4 @@
-"""Pieces of pictures by hand, and post-processing across borders against a picture that was never cut."""
+"""Stitched components built by hand, and post-processing across borders compared with an uncut raster."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_every_tile_is_in_one_piece_and_pieces_do_not_touch():
         label[tiles] = i
     distance = np.abs(cells[:, None] - cells).max(-1)
     assert (label[:, None] == label)[distance == 1].all()
-    # Flood filled from the first tile of each, a piece is reached as a whole.
+    # A flood fill from its first tile reaches each whole component.
     for tiles in members:
         reached = {int(tiles[0])}
         while more := {int(j) for i in reached for j in np.flatnonzero(distance[i] == 1)} - reached:
