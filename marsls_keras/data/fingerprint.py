@@ -37,7 +37,7 @@ class _Spread(Record):
 
 
 class _Band(Record):
-    """Statistics of a band."""
+    """Statistics of a band's values over all tiles; p1 and p99 are percentiles."""
 
     min: float
     p1: float
@@ -48,7 +48,7 @@ class _Band(Record):
 
 
 class FingerprintRecord(Record):
-    """The form of fingerprint.json; see `fingerprint`.
+    """Schema of fingerprint.json; see `fingerprint`.
 
     Example:
         >>> read_record(Path("runs/default/fingerprint.json"), FingerprintRecord)["release"]  # doctest: +SKIP
@@ -149,4 +149,5 @@ def images_digest(tiles: Tiles) -> str:
 
 
 def _by_id(tiles: Tiles) -> list[int]:
+    """Return the positions of the tiles in the order of their ids."""
     return sorted(range(len(tiles)), key=lambda i: tiles.refs[i].id)

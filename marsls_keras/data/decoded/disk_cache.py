@@ -169,6 +169,7 @@ class TileWriter:
 
 
 def _file(folder: Path, tile: int) -> Path:
+    """Return the path of a tile's pixels in a folder of the cache."""
     return folder / f"{tile}.bin"
 
 
@@ -264,6 +265,7 @@ def _stat(file: str) -> tuple[int, int]:
 
 
 def _digest(value: Any) -> str:
+    """Return 24 hexadecimal digits of the SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 

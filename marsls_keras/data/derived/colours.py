@@ -26,10 +26,12 @@ def _index(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _gray(tile: Bands) -> np.ndarray:
+    """Return the mean of red, green and blue."""
     return (tile["red"] + tile["green"] + tile["blue"]) / 3
 
 
 def _canny(tile: Bands) -> np.ndarray:
+    """Return the Canny edges of gray: 1 on an edge, else 0."""
     from skimage.feature import canny
 
     return canny(_stretched(_gray(tile)), sigma=1.0, low_threshold=0.1, high_threshold=0.2, mode="nearest").astype(

@@ -98,6 +98,7 @@ def _spread(heights: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _aspect(heights: np.ndarray, pixel: float) -> dict[str, np.ndarray]:
+    """Return sine and cosine of the aspect, which are the components of the downhill unit vector."""
     return dict(zip(("aspect_sin", "aspect_cos"), Surface(heights, pixel).downhill(), strict=True))
 
 

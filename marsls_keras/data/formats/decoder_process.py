@@ -68,7 +68,7 @@ class Decoder:
         """Send a request; return the reply and the bytes that follow it, as uint8.
 
         Raises:
-            Crash: If a signal kills the process, or it does not answer in time.
+            Crash: If a signal kills the process, it does not answer in time, or its answer is invalid.
             RunError: If the process cannot be started, or exits by itself.
         """
         with self._lock:
@@ -88,10 +88,12 @@ class Decoder:
             self._end()
 
     def _forget(self) -> None:
+        """Start without a process and with a new lock; a fork must not use its parent's."""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+        """Send one request with a time limit; after any failure the process is ended."""
         process = self._start() if self._process is None else self._process
         assert process.stdin is not None and process.stdout is not None
         late = threading.Event()
@@ -135,6 +137,7 @@ class Decoder:
             timer.cancel()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """Start the script in a child process that can import what this process can."""
         # -P: modules beside the script have common names and must not be imported. One thread: more would only reserve
         # memory.
         command = [sys.executable, "-P", str(self._script)]
@@ -149,6 +152,7 @@ class Decoder:
         return self._process
 
     def _end(self) -> None:
+        """Kill the process, wait for it, and close its pipes."""
         process, self._process = self._process, None
         if process is None:
             return

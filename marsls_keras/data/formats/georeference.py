@@ -125,6 +125,7 @@ def georeference(tags: Tags) -> Georeference:
 
 
 def _numbers(value: Any) -> list[float]:
+    """Return the numbers in a tag's value as a flat list; empty for None."""
     return [float(v) for v in np.ravel(value).tolist() if isinstance(v, int | float)] if value is not None else []
 
 
@@ -253,7 +254,7 @@ def difference(
         one: Georeference to check, such as a mask's.
         other: Georeference to compare with, such as the image's.
         size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without it, positions
-        are not compared.
+            are not compared.
         expected: (height, width) of the other.
 
     Example:

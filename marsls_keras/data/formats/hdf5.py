@@ -112,7 +112,7 @@ def _load(
     missing = np.zeros(shape, bool) if not reply["gaps"] else ~data[number * dtype.itemsize :].view(bool).reshape(shape)
     # Many programs set a fill value of 0, which may be data; any other fill value marks no-data.
     for value in [*none, *([reply["fill"]] if reply["fill"] else [])]:
-        # The value is rounded to the file's type before it is compared.
+        # In float data the value was rounded to the file's type, so it is compared in that type.
         missing |= array == np.float64(value).astype(dtype if dtype.kind == "f" else float)
     return key, array, missing, scaling
 

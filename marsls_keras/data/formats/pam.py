@@ -29,6 +29,7 @@ def sidecar(path: Path) -> Path:
 
 
 def _text(path: Path) -> bytes:
+    """Return up to `_LARGEST` bytes of an image's sidecar file; empty if it cannot be read."""
     try:
         with open(sidecar(path), "rb") as file:
             return file.read(_LARGEST)
@@ -77,6 +78,7 @@ def unread_place(path: Path) -> Path | None:
 
 
 def _equal(text: bytes, value: float) -> bool:
+    """Return whether a text is this number, where NaN equals NaN."""
     try:
         number = float(text)
     except ValueError:

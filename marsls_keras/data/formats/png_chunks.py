@@ -167,6 +167,7 @@ def _chunk(file: BinaryIO, most: int) -> tuple[bytes, bytes]:
 
 
 def _header(kind: bytes, content: bytes) -> Header:
+    """Parse and check the IHDR chunk."""
     if kind != b"IHDR" or len(content) != _HEADER.size:
         raise ValueError("it does not begin like a PNG")
     width, height, bits, colour, *method, interlaced = _HEADER.unpack(content)
@@ -196,6 +197,7 @@ def _palette(header: Header, parts: list[bytes]) -> np.ndarray | None:
 
 
 def _transparency(header: Header, palette: np.ndarray | None, parts: list[bytes]) -> np.ndarray | None:
+    """Parse the tRNS chunk as in `Picture.transparency`; None without one."""
     if not parts:
         return None
     if palette is not None and len(parts[0]) <= len(palette):
@@ -229,4 +231,5 @@ def _samples(header: Header, parts: list[bytes], palette: np.ndarray | None) -> 
 
 
 def _part(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
     return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big")

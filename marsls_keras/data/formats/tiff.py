@@ -128,6 +128,7 @@ def shape_only(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: bool, width: int) -> _Image:
+    """Check that a file holds one usable image, and read it; args as in `_load`."""
     kinds = [page.number(254, 0) & (REDUCED | MASK) for page in structure.pages]
     main, masks = [i for i, kind in enumerate(kinds) if not kind], [i for i, kind in enumerate(kinds) if kind == MASK]
     for i in main or masks:
@@ -329,6 +330,7 @@ def _bands(array: np.ndarray, axes: str, expected: Sequence[Contents]) -> int:
 
 
 def _scaling(path: Path, found: _Image, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return scale and offset of each band as in `scaling`, with errors as InputError."""
     try:
         change = scaling(found.page, bands)
     except ValueError as error:

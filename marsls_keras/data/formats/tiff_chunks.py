@@ -47,9 +47,9 @@ def require_chunks(
         page: The page, or the first of several pages of equal layout.
         offsets: Where the strips or tiles of the page begin in the file.
         counts: Their sizes in bytes.
-        decode: Whether to decompress the last strip or tile of each column to learn its size (of JPEG, all of them): an
-            edited height or width shows there. tifffile refuses those that are too short and cuts those that are too
-            long.
+        decode: Whether to decompress the last tile, or the last strip of each plane, to learn its size (of JPEG, all of
+            them): an edited height or width shows there. tifffile refuses those that are too short and cuts those that
+            are too long.
         fill: GDAL's fill value. A compressed strip that extends beyond the image and holds nothing else counts as
             absent, since not every codec can cut it.
             codec can cut it.

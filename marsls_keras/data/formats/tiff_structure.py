@@ -110,6 +110,7 @@ class _Walk:
         self.taken = 0
 
     def structure(self) -> Structure:
+        """Parse the main chain of pages and all sub-pages."""
         chain, children = self._chain(self._unpack(self.first, self.pointer))
         while children:
             children += self._chain(*children.pop())[1]
@@ -134,6 +135,7 @@ class _Walk:
         return pages, children
 
     def _page(self, offset: int) -> Page:
+        """Parse the page header at an offset, with the values of its tags."""
         number = self._unpack(offset, self.number)
         if not 0 < number <= _MAX_TAGS:
             raise ValueError(f"the chain of pages is broken: {number} tags in one page")
@@ -160,6 +162,7 @@ class _Walk:
         return Page(offset, end, tags, self.order)
 
     def _unpack(self, offset: int, form: str) -> int:
+        """Return the integer at an offset, in a `struct` format without byte order."""
         return int(struct.unpack(self.order + form, self._read(offset, struct.calcsize(self.order + form)))[0])
 
     def _read(self, offset: int, size: int) -> bytes:

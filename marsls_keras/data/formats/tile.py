@@ -161,6 +161,7 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
 
 def _read_tile(path: Path, release: str) -> Tile:
+    """Read a tile as `read_tile` does; running out of memory raises MemoryError."""
     stored, geo = _stored(path, release, pixels=True)
     geo = with_world_file(path, geo)
     kind = stored.dtype
@@ -247,6 +248,7 @@ def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
 
 
 def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:
+    """Return the image as stored and its GeoTIFF tags, checked against what the release expects."""
     if release != "auto" and release not in RELEASES:
         raise InputError(f"Unknown release {release!r}. Known:{listing(['auto', *RELEASES])}")
     known = _releases(path) if release == "auto" else [RELEASES[release]]
@@ -255,6 +257,11 @@ def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:
 
 
 def _format(path: Path) -> Format:
+    """Return the reader module for a file's extension.
+
+    Raises:
+        InputError: If the extension is unknown.
+    """
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: expected a file that ends in {', '.join(FORMATS)}.")
     return FORMATS[path.suffix.lower()]

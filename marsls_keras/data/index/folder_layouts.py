@@ -140,10 +140,12 @@ class Pairing:
 
 
 def _cell(file: Path) -> tuple[int, int] | None:
+    """Return the grid cell in a file's name; None without one."""
     return grid_key(file.stem)
 
 
 def _place(file: Path) -> tuple[str, tuple[int, int]] | None:
+    """Return the raster's name and the grid cell in a file's name; None without a cell."""
     cell = grid_key(file.stem)
     return None if cell is None else (raster_key(file.stem), cell)
 

@@ -204,9 +204,8 @@ def _on_disk(images: np.ndarray | Inputs) -> TypeGuard[Inputs]:
 def _mapped(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple]) -> tf.data.Dataset:
     """Return a dataset of the batches of these steps, made in parallel and prefetched."""
     options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = (
-        False  # they copy what is held, once for every iterator
-    )
+    # The default optimisations would copy the held tensors once for every iterator.
+    options.experimental_optimization.apply_default_optimizations = False
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 

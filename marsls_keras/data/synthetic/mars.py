@@ -130,6 +130,7 @@ def write_dataset(
 
 
 def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
+    """Raise an InputError if a number is too small; `least` are (value, lowest allowed) by name."""
     for name, (value, lowest) in (least | {"size": (size, 32), "seed": (seed, 0)}).items():
         if value < lowest:
             raise InputError(f"{name} must be at least {lowest}. Received: {value}.")
