@@ -21,6 +21,7 @@ DONE = [
     "marsls_keras/backend.py",
     "marsls_keras/config",
     "marsls_keras/counts.py",
+    "marsls_keras/data",
     "marsls_keras/errors.py",
     "marsls_keras/files.py",
     "marsls_keras/intervals.py",

@@ -1,4 +1,4 @@
-"""From files to batches: one reader, one index, one order of the bands."""
+"""Data: read tile files, index data folders, normalise, split into folds, and batch for training."""
 
 from marsls_keras.data.formats.tile import Tile, read_mask, read_tile
 from marsls_keras.data.index.dataset import Dataset

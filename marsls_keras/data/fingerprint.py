@@ -1,4 +1,4 @@
-"""What a run was trained on: release, counts, band statistics, and a digest that tells whether data are the same."""
+"""Fingerprint of a run's data: release, tile counts, band statistics and a SHA-256 digest to compare data by."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marsls_keras.json_records import Digest, Name, Number, Positive, Record, Sh
 
 _EXACT = 1 << 27
 _SAMPLE = 1 << 24
-"""Of more than the first number of values, percentiles are those of about the second number, evenly spread."""
+"""Above `_EXACT` values, percentiles are computed from about `_SAMPLE` evenly spaced values."""
 
 
 def _known(release: str) -> str:
@@ -29,7 +29,7 @@ def _known(release: str) -> str:
 
 
 class _Spread(Record):
-    """Range of a share over tiles."""
+    """Minimum, mean and maximum of a ratio over tiles."""
 
     min: Share
     mean: Share
@@ -37,7 +37,7 @@ class _Spread(Record):
 
 
 class _Band(Record):
-    """Statistics of a band."""
+    """Statistics of a band's values over all tiles; p1 and p99 are percentiles."""
 
     min: float
     p1: float
@@ -48,7 +48,7 @@ class _Band(Record):
 
 
 class FingerprintRecord(Record):
-    """The form of fingerprint.json; see `fingerprint`.
+    """Schema of fingerprint.json; see `fingerprint`.
 
     Example:
         >>> read_record(Path("runs/default/fingerprint.json"), FingerprintRecord)["release"]  # doctest: +SKIP
@@ -73,10 +73,12 @@ class FingerprintRecord(Record):
 def band_statistics(
     images: Images, bands: Sequence[str], valid: np.ndarray | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return minimum, 1st percentile, mean, standard deviation, 99th percentile and maximum per band of images (N, H, W, C).
+    """Return statistics per band of images (N, H, W, C).
 
-    Pixels that are not valid, bool (N, H, W), do not count, unless none is (see `moments_of_valid`).
-    Percentiles of more than 134 million values, 512 MiB, are those of every k-th pixel, 17 million values in all.
+    These are minimum, 1st percentile, mean, standard deviation, 99th percentile and maximum.
+
+    Pixels where `valid`, bool (N, H, W), is False are left out, unless it is False everywhere (see `moments_of_valid`).
+    Percentiles of more than 134 million values (512 MiB) are taken from every k-th pixel, 17 million values in all.
 
     Example:
         >>> band_statistics(np.ones((2, 4, 4, 1), np.float32), ["dem"])["dem"]["mean"]
@@ -109,9 +111,9 @@ def band_statistics(
 
 
 def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
-    """Return the content of fingerprint.json for the labelled tiles a run uses.
+    """Return the content of fingerprint.json for the labelled tiles that a run uses.
 
-    The digest covers names, pixels and masks, not paths: it is the same for a copy of the data in another place.
+    The digest covers names, pixels and masks but no paths, so a copy of the data elsewhere has the same digest.
 
     Example:
         >>> fingerprint(tiles, Path("data"))["tiles"]  # doctest: +SKIP
@@ -137,7 +139,7 @@ def fingerprint(tiles: Tiles, root: Path) -> dict[str, Any]:
 
 
 def images_digest(tiles: Tiles) -> str:
-    """Return one SHA-256 of the names and pixels of tiles, whatever their masks and wherever they lie.
+    """Return one SHA-256 digest of the names and pixels of all tiles; masks and paths do not change it.
 
     Example:
         >>> len(images_digest(tiles))  # doctest: +SKIP
@@ -147,4 +149,5 @@ def images_digest(tiles: Tiles) -> str:
 
 
 def _by_id(tiles: Tiles) -> list[int]:
+    """Return the positions of the tiles in the order of their ids."""
     return sorted(range(len(tiles)), key=lambda i: tiles.refs[i].id)

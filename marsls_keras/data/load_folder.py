@@ -1,4 +1,4 @@
-"""Decoding a data folder, or some of its tiles, with derived bands."""
+"""Decode a data folder, or some of its tiles, and add derived bands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.data.index.tile_ref import TileRef
 
 
 def load_folder(root: Path, config: Data) -> Tiles:
-    """Decode all tiles of a data folder, with derived bands, as the configuration's section `data` says.
+    """Decode all tiles of a data folder and add derived bands, as set in the configuration's section `data`.
 
     Raises:
         InputError: If the folder is missing or anything in it has an error; all are listed.
@@ -39,7 +39,7 @@ def load_with_neighbours(
     cache: str = "memory",
     sight: int = 0,
 ) -> Tiles:
-    """Decode some tiles of a dataset, with derived bands that are the same as if all had been decoded.
+    """Decode some tiles of a dataset; their derived bands are the same as if all tiles had been decoded.
 
     Args:
         dataset: The dataset.
@@ -48,10 +48,10 @@ def load_with_neighbours(
         release: As in `marsls_keras.data.decoded.load.examine`.
         resize: Likewise.
         cache: Likewise.
-        sight: Tiles up to this many cells from a chosen one follow the chosen ones, without their masks.
+        sight: Tiles up to this many grid cells from a chosen tile are appended to the result, without their masks.
 
     Raises:
-        InputError: If any of the tiles, or of their neighbours if they are needed, has an error.
+        InputError: If any of the tiles, or a neighbour that is needed, has an error.
         RunError: If decoded tiles cannot be kept on disk.
 
     Example:
@@ -68,7 +68,10 @@ def load_with_neighbours(
 
 
 def _neighbours(refs: Sequence[TileRef], chosen: Sequence[TileRef], sight: int) -> list[TileRef]:
-    """Return the tiles up to so many cells from the chosen ones, also diagonally, that are none of them, without their masks."""
+    """Return the tiles within `sight` grid cells of the chosen tiles, diagonals included.
+
+    The chosen tiles themselves are left out. The masks of the returned tiles are set to None.
+    """
     around = {
         (ref.raster, ref.cell[0] + down, ref.cell[1] + right)
         for ref in chosen

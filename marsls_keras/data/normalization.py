@@ -1,4 +1,4 @@
-"""From canonical values to network input: a choice of bands, an optional percentile stretch, z-scores."""
+"""Normalise canonical bands to network input: selection of bands, optional percentile stretch, z-score."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Normalizer:
-    """The normalisation of one fold; kept as normalization.json.
+    """Normalisation of one fold, stored as normalization.json.
 
     Attributes:
-        bands: The network's bands, in order.
-        percentiles: Percentiles that a tile's band is stretched between, or None (DualSwinFusionSeg, section
-            "Preprocessing", stage 1).
-        mean: Subtracted, for each of the bands that are carried and then of those that are computed late
-            (`Directions`), which together are `bands` if none of them has a direction; None for no z-score.
-        std: Divided by, likewise.
+        bands: The network's input bands, in order.
+        percentiles: Percentiles between which each band of a tile is stretched to [0, 1] (DualSwinFusionSeg, section
+            "Preprocessing", stage 1); None for no stretch.
+        mean: Means that the z-score subtracts, first those of the carried bands, then those of the late bands (see
+            `Directions`), which together are `bands` if none of them has a direction; None for no z-score.
+        std: Standard deviations that the z-score divides by, in the same order.
 
     Example:
         >>> images = np.random.default_rng(0).normal(5, 2, (2, 8, 8, 1)).astype(np.float32)
@@ -49,44 +49,42 @@ class Normalizer:
     def fit(
         cls, images: Images, config: Data, stored: Sequence[str] = BANDS, valid: np.ndarray | None = None
     ) -> Normalizer:
-        """Return the normalisation with the statistics of these training tiles, which are looked at some at a time.
+        """Compute the normalisation from the statistics of training tiles, which are read in chunks.
 
         Args:
             images: float32 (N, H, W, C), canonical.
             config: The section `data` of the configuration.
             stored: Names of the C bands; those of a Mars tile by default.
-            valid: bool (N, H, W), which pixels count (see `moments_of_valid`); None for all.
+            valid: bool (N, H, W), which pixels to use (see `moments_of_valid`); None for all.
 
         Raises:
-            InputError: If the images do not have a band that is asked for.
+            InputError: If the images lack a requested band.
         """
         bands = expand_bands(config.bands, stored)
         bare = cls(bands, config.normalization.percentiles, None, None)
         return bare.refitted(images, stored, valid) if config.normalization.zscore else bare
 
     def refitted(self, images: Images, stored: Sequence[str] = BANDS, valid: np.ndarray | None = None) -> Normalizer:
-        """Return the same bands and stretch with the statistics of these tiles; args as in `fit`."""
+        """Return a copy with the same bands and stretch, and the statistics of these tiles; args as in `fit`."""
         bare = replace(self, mean=None, std=None)
         mean, std = moments_of_valid(images, valid, lambda part: bare.select(bare.apply(part, stored), bare._columns))
-        for (
-            row,
-            column,
-            _,
-        ) in bare.directions.vectors:  # turned vectors must have the normalisation of those that are not
+        # Vectors must have the same normalisation before and after a rotation.
+        for row, column, _ in bare.directions.vectors:
             both = [row, column]
             std[both] = np.sqrt((std[both] ** 2 + mean[both] ** 2).mean())
             mean[both] = 0
-        # A band that is constant over all training tiles carries nothing; it must not be blown up elsewhere either.
+        # A band that is constant over all training tiles carries no information, and must not be amplified in other
+        # tiles.
         std = np.where(std < _EPSILON, 1.0, std)
         return replace(bare, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
     @cached_property
     def directions(self) -> Directions:
-        """Which bands are carried while tiles are moved, and which of them turn."""
+        """Which bands are carried through augmentation, and which of them are vectors."""
         return Directions(self.bands)
 
     def apply(self, images: np.ndarray, stored: Sequence[str] = BANDS) -> np.ndarray:
-        """Return the bands that are carried, normalised, float32 (N, H, W, len(directions.carried)), of canonical images.
+        """Return the carried bands of canonical images, normalised: float32 (N, H, W, len(directions.carried)).
 
         Args:
             images: float32 (N, H, W, C).
@@ -104,11 +102,19 @@ class Normalizer:
         return values.astype(np.float32)
 
     def inputs(self, images: Images, stored: Sequence[str] = BANDS) -> np.ndarray | Inputs:
-        """Return `apply` of all tiles: an array, or of images on disk what makes those that are asked for."""
+        """Return `apply` of all tiles as an array; for images on disk, an `Inputs` that computes it on demand."""
         return Inputs(images, self, tuple(stored)) if isinstance(images, DiskImages) else self.apply(images, stored)
 
     def select(self, carried: Any, names: Sequence[str]) -> Any:
-        """Return bands (..., len(names)) by name, carried or late, from carried bands (..., C); normalised; an array or a tensor."""
+        """Select normalised bands by name from carried bands; late bands are computed.
+
+        Args:
+            carried: Normalised carried bands (..., C), an array or a tensor.
+            names: Names of carried or late bands.
+
+        Returns:
+            The bands, (..., len(names)), of the same kind.
+        """
         position = {band: i for i, band in enumerate(self.directions.carried)}
         found = take(carried, [position.get(name, 0) for name in names])
         scales = dict(zip(self._columns, zip(*(scale.tolist() for scale in self._scales), strict=True), strict=True))
@@ -123,36 +129,37 @@ class Normalizer:
         return found
 
     def assemble(self, carried: Any) -> Any:
-        """Return network input, float32 (..., len(bands)), from carried bands in their final position; an array or a tensor."""
+        """Compute network input, float32 (..., len(bands)), from augmented carried bands, an array or a tensor."""
         if self.directions.carried == self.bands:
             return carried
         select = partial(self.select, names=self.bands)
         if isinstance(carried, np.ndarray):
             return select(carried)
-        from marsls_keras.data.augmentation.transform import fused  # imports TensorFlow
+        from marsls_keras.data.augmentation.transform import fused  # imports TensorFlow, so not at the top
 
         return fused(select)(carried)
 
     @property
     def _columns(self) -> tuple[str, ...]:
+        """Names of the carried bands, then of the late bands."""
         return (*self.directions.carried, *self.directions.late)
 
     @property
     def _scales(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of `_columns`, 0 and 1 without z-score."""
+        """Mean and standard deviation of each of `_columns`; 0 and 1 without z-score."""
         number = len(self._columns)
         return (
             (np.zeros(number), np.ones(number)) if self.mean is None else (np.asarray(self.mean), np.asarray(self.std))
         )
 
     def restore(self, inputs: np.ndarray) -> np.ndarray:
-        """Return network input (..., len(bands)) in the scale of tiles; a percentile stretch stays."""
+        """Undo the z-score of network input (..., len(bands)); a percentile stretch is not undone."""
         mean, std = (scale[[self._columns.index(band) for band in self.bands]] for scale in self._scales)
         return inputs * std + mean
 
     @property
     def units(self) -> tuple[float, ...]:
-        """How much a carried band changes where that band of tiles in [0, 1] changes by 1: 1 / std of the z-score, or 1 without it."""
+        """Change of each carried band for a change of 1 in the scale of tiles: 1 / std, or 1 without z-score."""
         return tuple(1 / self._scales[1][: len(self.directions.carried)])
 
     def to_json(self) -> dict[str, Any]:
@@ -161,7 +168,7 @@ class Normalizer:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Normalizer:
-        """Return the normalisation that `to_json` gave."""
+        """Create a normalisation from the content of normalization.json."""
         fields = {
             name: tuple(value[name]) if value[name] is not None else None for name in ("percentiles", "mean", "std")
         }
@@ -169,7 +176,7 @@ class Normalizer:
 
 
 class NormalizationRecord(Record):
-    """The form of normalization.json; see `Normalizer`.
+    """Schema of normalization.json; see `Normalizer`.
 
     Example:
         >>> read_record(Path("runs/default/fold_0/normalization.json"), NormalizationRecord)["bands"]  # doctest: +SKIP
@@ -200,7 +207,7 @@ class NormalizationRecord(Record):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Carried bands that are made, from tiles in memory or on disk, where they are asked for.
+    """Carried bands that are computed on demand from tiles in memory or on disk.
 
     Attributes:
         images: Canonical images, (N, H, W, C).
@@ -219,17 +226,20 @@ class Inputs:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, carried bands)."""
+        """Shape of all tiles: (N, H, W, carried bands)."""
         return (*self.images.shape[:3], len(self.normalizer.directions.carried))
 
     @property
     def places(self) -> list[int]:
-        """Where in the C bands those that are carried are."""
+        """Positions of the carried bands among the C bands."""
         return [self.stored.index(band) for band in self.normalizer.directions.carried]
 
     @cached_property
     def stretch(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Per tile and band the value that becomes 0 and the distance that becomes 1, float32 (N, 1, 1, C); None without percentiles."""
+        """Offset and width of the percentile stretch per tile and band, float32 (N, 1, 1, C); None without percentiles.
+
+        A stretched value is (value - offset) / width.
+        """
         if self.normalizer.percentiles is None:
             return None
         parts = [
@@ -242,27 +252,35 @@ class Inputs:
         return len(self.images)
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        """Return the bands, float32 (n, H, W, carried bands), of a slice of the tiles or of those at n positions; (H, W, …) of one."""
+        """Return the carried bands of selected tiles.
+
+        Args:
+            which: Position of one tile, a slice, or n positions.
+
+        Returns:
+            float32 (H, W, carried bands) for one position, else (n, H, W, carried bands).
+        """
         if isinstance(which, int | np.integer):
             return self[[which]][0]
         return self.normalizer.apply(self.images[which], self.stored)
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the bands."""
+        """Data type of the bands."""
         return np.dtype(np.float32)
 
 
 def _stretch(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower percentile and distance of the percentiles for each tile and band: float32 (N, 1, 1, C)."""
     low, high = np.percentile(values, percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
     return low, np.maximum(high - low, np.float32(_EPSILON))
 
 
 def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation per band, float64 (C,), of images (n, H, W, C) that come in parts.
+    """Compute mean and standard deviation per band, float64 (C,), of images (n, H, W, C) given in chunks.
 
-    Each part's own are joined by the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm
-    for computing sample variances", 1979), which do not lose digits where the mean is far from zero.
+    The moments of the chunks are merged by the formulas of Chan, Golub and LeVeque ("Updating formulae and a pairwise
+    algorithm for computing sample variances", 1979), which are accurate even if the mean is far from zero.
 
     Example:
         >>> mean, std = moments([np.array([[[[1.0]], [[3.0]]]])])
@@ -283,13 +301,13 @@ def moments(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def moments_of_valid(
     images: Images, valid: np.ndarray | None, change: Callable[[np.ndarray], np.ndarray] = lambda part: part
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `moments` of those pixels of images (N, H, W, C) that have data in every band.
+    """Compute `moments` of the pixels of images (N, H, W, C) that have data in every band.
 
     Args:
-        images: The images, looked at some at a time.
+        images: The images, which are read in chunks.
         valid: bool (N, H, W), False where a band had no data and was filled; None if none was. If no pixel is valid, as
-            where one band is missing from all tiles, all of them count.
-        change: What is done to images (n, H, W, C) before their pixels are chosen.
+            when one band is missing from all tiles, all pixels are used.
+        change: Function applied to images (n, H, W, C) before their pixels are selected.
 
     Example:
         >>> images, valid = np.array([[[[1.0], [9.0]]]]), np.array([[[True, False]]])

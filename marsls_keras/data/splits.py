@@ -1,4 +1,4 @@
-"""Dividing the pool into folds whose neighbours stay together, so that an out-of-fold score means something."""
+"""Divide the labelled tiles into cross-validation folds that keep neighbouring tiles together."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from marsls_keras.errors import InputError
 from marsls_keras.json_records import Digest, Name, Positive, Record
 
 FULL: Final = "full"
-"""The fold that trains on all tiles of the pool and holds out none."""
+"""Name of the fold that trains on all tiles of the pool and holds out none."""
 
 Fold = int | Literal["full"]
-"""Number of a fold, or `FULL`."""
+"""Index of a fold, or `FULL`."""
 
 _RATIO_BINS = 5
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Which fold holds out which tile; kept as splits.json in a run.
+    """Assignment of tiles to folds, stored as splits.json in a run.
 
     Attributes:
         cv: "blocks", "geographic", "areas", "holdout" or "official".
         folds: Number of folds.
-        tiles: Per tile of the pool: id, content hash, block, and the fold that holds it out (-1: never, it always
-            trains).
-        contents: Per tile its content in whatever orientation (`marsls_keras.data.decoded.leaks`); empty in runs of
-            before it was kept.
+        tiles: For each tile of the pool: id, content hash, block, and the fold that holds it out (-1: none, it is
+            always used for training).
+        contents: For each tile, its content digest in any orientation (`marsls_keras.data.decoded.leaks`); empty in
+            runs of versions that did not store it.
 
     Example:
         >>> splits = make_splits(tiles, Data(), seed=0)  # doctest: +SKIP
@@ -51,7 +51,7 @@ class Splits:
     contents: tuple[str, ...] = field(default=(), compare=False)
 
     def held_out(self, fold: Fold) -> set[str]:
-        """Return the ids of the tiles that the fold does not train on."""
+        """Return the ids of the tiles that the fold holds out."""
         return {tile["id"] for tile in self.tiles if tile["fold"] == fold}
 
     def training_hashes(self, fold: Fold) -> set[str]:
@@ -59,7 +59,7 @@ class Splits:
         return {tile["sha256"] for tile in self.tiles if tile["fold"] != fold}
 
     def trained_on(self, fold: Fold, tiles: Tiles) -> np.ndarray:
-        """Return which tiles the fold trains on, bool (N,): whatever their names, and in whatever orientation."""
+        """Return which tiles the fold trains on, bool (N,), recognised by content in any orientation, not by name."""
         hashes = self.training_hashes(fold)
         contents = {known for tile, known in zip(self.tiles, self.contents, strict=False) if tile["fold"] != fold} - {
             ""
@@ -68,7 +68,7 @@ class Splits:
         return seen | np.array([known.content in contents for known in tiles.traces], bool) if tiles.traces else seen
 
     def require_fold(self, fold: Fold) -> None:
-        """Refuse a fold that does not exist.
+        """Raise an error if a fold does not exist.
 
         Raises:
             InputError: If the fold is out of range.
@@ -82,12 +82,12 @@ class Splits:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Splits:
-        """Return the splits that `to_json` gave."""
+        """Create splits from the content of splits.json."""
         return cls(value["cv"], value["folds"], tuple(value["tiles"]), tuple(value.get("contents", ())))
 
 
 class _Tile(Record):
-    """A tile of the pool in splits.json."""
+    """Entry of a tile in splits.json."""
 
     id: Name
     sha256: Digest
@@ -96,7 +96,7 @@ class _Tile(Record):
 
 
 class SplitsRecord(Record):
-    """The form of splits.json; see `Splits`.
+    """Schema of splits.json; see `Splits`.
 
     Example:
         >>> read_record(Path("runs/default/splits.json"), SplitsRecord)["cv"]  # doctest: +SKIP
@@ -124,23 +124,24 @@ class SplitsRecord(Record):
 
 
 def require_held_out(folds: Sequence[Fold] | None) -> None:
-    """Refuse to look for out-of-fold predictions of the refit on all tiles.
+    """Raise an error if `FULL` is among the folds, since it has no out-of-fold predictions.
 
     Raises:
-        InputError: If it is among the folds.
+        InputError: If `FULL` is among the folds.
 
     Example:
         >>> require_held_out([0, 1])
     """
     if FULL in (folds or ()):
         raise InputError(
-            "Fold full was trained on all labelled tiles, so it has no out-of-fold predictions and nothing can be measured or decided on "
-            "them. Leave --folds out, or give numbers; marsls predict and submit take --folds full."
+            "Fold full was trained on all labelled tiles, so it has no out-of-fold predictions "
+            "and nothing can be measured or decided on them. "
+            "Leave --folds out, or give numbers; marsls predict and submit take --folds full."
         )
 
 
 def require_fold(fold: Fold, config: Data) -> None:
-    """Refuse a fold that no division by this configuration has, whatever the tiles are.
+    """Raise an error if a fold cannot exist with this configuration.
 
     Raises:
         InputError: If the fold is out of range.
@@ -154,23 +155,28 @@ def require_fold(fold: Fold, config: Data) -> None:
 def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     """Divide the labelled tiles of the pool into folds.
 
-    blocks: block_size x block_size grid cells are one group of a stratified group k-fold on quantile bins of the
-    foreground ratio. geographic: groups are cut, in the order of the raster's longer side, into contiguous regions of
-    about equal numbers of tiles. holdout: one fold, which holds out the share data.holdout of the groups of blocks,
-    drawn at random from those without landslide and from quantile bins of the foreground ratio of the others alike.
-    Tiles without a grid cell are a group each. official: one fold, which trains on train and holds out val.
+    The folds follow data.cv:
 
-    Copies of a tile in any orientation, and tiles that overlap on the map, are in one group, as the blocks they lie in
-    are.
+    - blocks: stratified group k-fold. Block_size x block_size grid cells form a group; strata are quantile bins of the
+      foreground ratio.
+    - geographic: the groups of blocks, ordered along the raster's longer side, are cut into contiguous regions with
+      about equal numbers of tiles.
+    - areas: whole connected areas are held out in turn.
+    - holdout: one fold, which holds out the share data.holdout of the groups of blocks, drawn at random and stratified
+      by foreground ratio (no landslide, and quantile bins of the others).
+    - official: one fold, which trains on train and holds out val.
+
+    Tiles without a grid cell are a group each. Copies of a tile in any orientation, and tiles that overlap on the map,
+    are always in one group, since the blocks they are in are merged.
 
     Args:
-        tiles: Decoded tiles; those of other splits than the pool's are left out.
+        tiles: Decoded tiles; those of splits outside the pool are ignored.
         config: The section `data` of the configuration.
-        seed: Seed of the shuffling.
+        seed: Random seed.
 
     Raises:
-        InputError: If the pool is empty or lacks masks, there are fewer groups than folds, or train and val share a
-            group where they are the folds.
+        InputError: If the pool is empty or lacks masks, there are fewer groups than folds, positions are needed but
+            unknown, or train and val of an official split share ground.
 
     Example:
         >>> make_splits(tiles, Data(cv="holdout", holdout=0.3), seed=0).folds  # doctest: +SKIP
@@ -184,7 +190,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
     unlabelled = [str(tiles.refs[i].image) for i in chosen if not tiles.refs[i].labelled]
     if unlabelled:
         raise InputError(
-            f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. Leave their split out of data.pool."
+            f"{len(unlabelled)} tiles of the pool have no mask, such as {unlabelled[0]}. "
+            "Leave their split out of data.pool."
         )
     refs = [tiles.refs[i] for i in chosen]
     if config.cv in ("geographic", "areas") and not RELEASES[tiles.release].layout.grid:
@@ -212,7 +219,8 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
                 else ""
             )
             raise InputError(
-                f"{len(refs)} tiles in {number} block(s) cannot be divided into {config.folds} folds.{why} Lower data.folds or block_size."
+                f"{len(refs)} tiles in {number} block(s) cannot be divided into {config.folds} folds.{why} "
+                "Lower data.folds or block_size."
             )
         if config.cv == "blocks":
             folds = _block_folds(ratio, blocks, config.folds, seed)
@@ -231,13 +239,13 @@ def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:
 
 
 def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
-    """Return a fold for each tile, whole connected areas held out in turn: int (N,).
+    """Assign whole connected areas to folds: int (N,), the fold of each tile.
 
-    An area is all tiles that are linked by neighbours, also across corners, or that share a block. Where there are more
-    areas than folds, the largest goes first, each to the fold with the fewest tiles so far.
+    An area consists of tiles linked by adjacency, diagonals included, or by a common block. If there are more areas
+    than folds, areas are assigned from the largest on, each to the fold with the fewest tiles so far.
 
     Raises:
-        InputError: If a tile has no grid cell, or all are one area.
+        InputError: If a tile has no grid cell, or all tiles are one area.
     """
     if any(ref.cell is None for ref in refs):
         raise InputError(
@@ -248,7 +256,7 @@ def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
     from scipy.spatial import KDTree
 
     rasters = {name: i for i, name in enumerate(dict.fromkeys(ref.raster for ref in refs))}
-    # Rasters as far apart as no two cells of one are.
+    # Rasters are 2 apart along a third axis, so that cells of different rasters are never adjacent.
     cells = np.array([(ref.cell[0], ref.cell[1], 2 * rasters[ref.raster]) for ref in refs if ref.cell is not None])
     near = KDTree(cells).query_pairs(1, p=np.inf, output_type="ndarray")
     first = {block: i for i, block in reversed(list(enumerate(blocks)))}
@@ -268,7 +276,7 @@ def _areas(refs: list[TileRef], blocks: list[str], folds: int) -> np.ndarray:
 
 
 def block_of(ref: TileRef, size: int) -> str:
-    """Return the block a tile lies in; a tile without a grid cell is a block of its own.
+    """Return the block of a tile; a tile without a grid cell is a block of its own.
 
     Example:
         >>> from pathlib import Path
@@ -279,7 +287,7 @@ def block_of(ref: TileRef, size: int) -> str:
 
 
 def blocks_of(refs: Sequence[TileRef], traces: Sequence[Trace], size: int) -> list[str]:
-    """Return the block of each tile; copies of one tile, and tiles that overlap on the map, make one block of those they lie in.
+    """Return the block of each tile; blocks that share copies of a tile or overlapping tiles are merged.
 
     Example:
         >>> blocks_of(tiles.refs, tiles.traces, 2)[0]  # doctest: +SKIP
@@ -289,10 +297,10 @@ def blocks_of(refs: Sequence[TileRef], traces: Sequence[Trace], size: int) -> li
 
 
 def _require_apart(pool: Tiles) -> None:
-    """Refuse to validate on ground that is trained on.
+    """Raise an error if tiles of val show ground of train.
 
     Raises:
-        InputError: If a tile of val is a copy of one of train, turned or mirrored, or overlaps it on the map.
+        InputError: If a tile of val is a copy of one of train in any orientation, or overlaps one on the map.
     """
     ids = groups(pool.traces, [ref.id for ref in pool.refs])
     train = {known: ref for known, ref in zip(ids, pool.refs, strict=True) if ref.split == "train"}
@@ -303,24 +311,24 @@ def _require_apart(pool: Tiles) -> None:
     ]
     if shared:
         raise InputError(
-            f"data.cv official: {len(shared)} tile(s) of val are copies of tiles of train or share ground with them, such as "
-            f"{shared[0][1]} (with {shared[0][0]}, or by way of others), so a score on val says nothing. Take data.cv blocks, which keeps "
-            "such tiles in one fold, or take them out of one split."
+            f"data.cv official: {len(shared)} tile(s) of val are copies of tiles of train or share ground with them, "
+            f"such as {shared[0][1]} (with {shared[0][0]}, or by way of others), so a score on val says nothing. "
+            "Take data.cv blocks, which keeps such tiles in one fold, or take them out of one split."
         )
 
 
 def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import (
-        StratifiedGroupKFold,
-    )  # takes a second, which a wrong number of a fold need not wait for
+    """Assign blocks to folds, stratified by foreground ratio: int (N,), the fold of each tile."""
+    # Imported here because it takes a second.
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    # No more bins than each fold can have a tile of.
+    # At most so many bins that each fold can have a tile of each.
     edges = np.quantile(ratio, np.linspace(0, 1, min(_RATIO_BINS, len(ratio) // folds) + 1)[1:-1])
     bins = np.digitize(ratio, edges)
     assigned = np.empty(len(blocks), int)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # Ties in the ratio make some bins smaller than the number of folds; then they are spread as far as they go.
+        # Ties in the ratio can make bins smaller than the number of folds; these are spread as far as possible.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(blocks), 1)), bins, blocks)):
             assigned[held_out] = fold
@@ -328,7 +336,7 @@ def _block_folds(ratio: np.ndarray, blocks: list[str], folds: int, seed: int) ->
 
 
 def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> np.ndarray:
-    """Return 0 for the tiles of a random share of the blocks and -1 for the others."""
+    """Draw a stratified random share of the blocks: int (N,), 0 for held-out tiles and -1 for the others."""
     from sklearn.model_selection import StratifiedShuffleSplit
 
     names, member = np.unique(blocks, return_inverse=True)
@@ -339,7 +347,7 @@ def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> 
             f"data.holdout {share:g} of {len(names)} block(s) leaves none to train on or none to hold out."
         )
     strata = np.zeros(len(names), int)
-    for bins in range(_RATIO_BINS, 0, -1):  # as many as let each be on both sides
+    for bins in range(_RATIO_BINS, 0, -1):  # the largest number with which each bin can be on both sides
         edges = np.quantile(mean[mean > 0], np.linspace(0, 1, bins + 1)[1:-1]) if mean.any() else np.empty(0)
         tried = np.where(mean > 0, 1 + np.digitize(mean, edges), 0)
         _, numbers = np.unique(tried, return_counts=True)
@@ -352,11 +360,11 @@ def _held_out(ratio: np.ndarray, blocks: list[str], share: float, seed: int) -> 
 
 
 def _regions(refs: list[TileRef], blocks: list[str], folds: int, size: int) -> np.ndarray:
-    """Cut the blocks into contiguous regions along the longer side of the grid; a block is never cut."""
+    """Cut the blocks into contiguous regions along the grid's longer side: int (N,), the region of each tile."""
     cells = np.array([ref.cell if ref.cell is not None else (0, i) for i, ref in enumerate(refs)])
     longer = int(np.argmax(np.ptp(cells, axis=0)))
     members = {block: [i for i, name in enumerate(blocks) if name == block] for block in dict.fromkeys(blocks)}
-    # Blocks in the order of their raster, then along the longer side, then across it.
+    # Blocks ordered by raster, then along the longer side, then across it.
     order = sorted(
         members, key=lambda b: (refs[members[b][0]].raster, *(cells[members[b][0]] // size)[[longer, 1 - longer]])
     )
@@ -364,7 +372,7 @@ def _regions(refs: list[TileRef], blocks: list[str], folds: int, size: int) -> n
     before, last = 0, -1
     for i, block in enumerate(order):
         share = int((before + len(members[block]) / 2) / len(refs) * folds)
-        # Never past an empty region, and never so late that too few blocks are left for those that follow.
+        # No region is skipped, and enough blocks are left for the regions that follow.
         last = region[block] = min(max(share, folds - len(order) + i), last + 1)
         before += len(members[block])
     return np.array([region[block] for block in blocks])

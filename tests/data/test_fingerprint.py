@@ -1,4 +1,4 @@
-"""The fingerprint: equal for equal data wherever they lie, different for one pixel; statistics against NumPy."""
+"""The fingerprint: equal for equal data in any folder, different for one pixel; statistics compared with NumPy."""
 
 from __future__ import annotations
 

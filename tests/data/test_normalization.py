@@ -1,4 +1,4 @@
-"""Normalisation against NumPy."""
+"""Normalisation compared with NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RED, GREEN, BLUE, DEM, SLOPE, THERMAL, GRAY = range(7)
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """Return tiles whose bands have clearly different places and widths."""
+    """Return tiles whose bands have clearly different means and ranges."""
     noise = np.random.default_rng(0).normal(size=(9, 12, 10, 7))
     return (noise * [0.1, 0.2, 0.3, 0.4, 0.05, 2, 1] + [0, 1, -1, 0.5, 0.9, 10, 3]).astype(np.float32)
 
@@ -92,7 +92,7 @@ def test_a_constant_band_becomes_zero_and_is_not_blown_up_elsewhere(images: np.n
 
 
 def test_statistics_of_large_values_are_exact() -> None:
-    """Float32 sums over many pixels would lose the mean of heights in metres."""
+    """Check the precision: float32 sums over many pixels would lose the mean of heights in metres."""
     images = np.full((40, 128, 128, 7), 4000.1, np.float32)
     images[::2] += 0.5
     normalizer = Normalizer.fit(images, config(bands=("dem",)))
@@ -118,7 +118,7 @@ def test_units_tell_how_far_a_step_of_1_carries(
     assert len(normalizer.units) == 2
     if percentiles is None:
         raised = normalizer.apply(images + np.float32(1)) - normalizer.apply(images)
-    else:  # the step is taken on what the percentiles give
+    else:  # the z-score follows the percentile stretch
         scaled = Normalizer.fit(images, config(percentiles, False, bands=("slope", "red"))).apply(images)
         mean, std = (scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))) if zscore else (0, 1)
         raised = (scaled + 1 - mean) / std - normalizer.apply(images)

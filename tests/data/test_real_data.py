@@ -1,4 +1,4 @@
-"""The tiles of MMLS as its authors publish them, and some of them as the challenge distributes its own; skipped where they are not."""
+"""Real tiles of MMLS as published by the authors and by the challenge; skipped where they are missing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 
 SLOPE, THERMAL = 4, 5
 STORED = [0, 1, 2, 3, 5, 4, 6]
-"""Where the canonical bands are in the files of mmls_v1."""
+"""Positions of the canonical bands in the files of mmls_v1."""
 
 
 TOLERANCE = np.array([1e-6, 1e-6, 1e-6, 1e-6, 1e-6, 0.5 / 254 + 1e-6, 0.5 / 254 + 1e-6])
-"""How far tiles of the challenge may be from those of mmls_v1: thermal and gray are whole numbers there."""
+"""Tolerance between tiles of the challenge and of mmls_v1: the challenge stores thermal and gray as integers."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def tiles(real_data: Path) -> Tiles:
 
 @pytest.fixture(scope="module")
 def at(tiles: Tiles) -> dict[tuple[int, int], int]:
-    """Return where each cell's tile is."""
+    """Return the position of each cell's tile among the tiles."""
     return {ref.cell: i for i, ref in enumerate(tiles.refs) if ref.cell is not None}
 
 
@@ -113,8 +113,7 @@ def test_training_and_validation_share_one_raster(tiles: Tiles, at: dict) -> Non
 def test_challenge_tiles_are_the_same_picture(tiles: Tiles, at: dict, challenge: Dataset) -> None:
     read, problems = examine(challenge.tiles)
     assert read is not None and len(read) == 12 and read.release == "challenge"
-    # Thermal and gray are whole numbers of 254 in the challenge; the other bands are kept to the last digits of
-    # float32.
+    # Thermal and gray are stored as integers up to 254 in the challenge; other bands agree to float32 precision.
     tolerance = TOLERANCE
     for i, ref in enumerate(read.refs):
         assert ref.cell is not None
@@ -174,9 +173,8 @@ def test_normalised_tiles_of_both_releases_agree(tiles: Tiles, at: dict, challen
 
 
 def test_statistics_of_thermal_are_those_of_its_data(tiles: Tiles) -> None:
-    files = [
-        tifffile.imread(ref.image)[..., 4].astype(np.float64) for ref in tiles.refs
-    ]  # the fifth band as it is stored
+    # The fifth band as stored.
+    files = [tifffile.imread(ref.image)[..., 4].astype(np.float64) for ref in tiles.refs]
     known = np.concatenate([band[band != 0] for band in files])
     assert (known.mean(), known.std()) == (pytest.approx(0.895, abs=5e-4), pytest.approx(0.010, abs=5e-4))
     normalizer = Normalizer.fit(tiles.images, Data(), valid=tiles.valid)

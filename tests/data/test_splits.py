@@ -1,4 +1,4 @@
-"""Folds: every tile once, blocks whole, folds alike (or regions apart), and the same again for the same seed."""
+"""Folds: each tile is held out once, blocks stay whole, folds are balanced (or contiguous), seeds reproduce them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_tiles(
 
 
 def grid(rows: int, columns: int, share: float = 1, seed: int = 0) -> tuple[list[Cell], np.ndarray]:
-    """Return the cells of a grid with gaps, and foreground ratios that are smooth over it, as real ones are."""
+    """Return the cells of a grid with gaps, and foreground ratios that vary smoothly over it, as real ones do."""
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.random((rows, columns)), 1)
     smooth = (smooth - smooth.min()) / np.ptp(smooth)
@@ -57,11 +57,11 @@ def fold_of(splits: Splits) -> np.ndarray:
     return np.array([tile["fold"] for tile in splits.tiles])
 
 
-# What holds for every way of dividing
+# Properties of every kind of cross-validation
 
 
 def test_areas_are_held_out_whole() -> None:
-    """Three areas: one of 6 tiles linked across a corner, one of 4, one of 2; labelled by scipy on the picture of the cells."""
+    """Three areas of 6 (linked across a corner), 4 and 2 tiles; the reference is scipy's labelling of the cells."""
     picture = np.zeros((12, 14), bool)
     for cell in [(0, 0), (0, 1), (1, 2), (2, 2), (2, 3), (3, 4), (0, 8), (1, 8), (0, 9), (1, 9), (8, 0), (9, 0)]:
         picture[cell] = True
@@ -73,7 +73,7 @@ def test_areas_are_held_out_whole() -> None:
     assert {frozenset(np.flatnonzero(fold_of(three) == k)) for k in range(3)} == {
         frozenset(np.flatnonzero(area == k)) for k in (1, 2, 3)
     }
-    two = make_splits(tiles, Data(cv="areas", folds=2), seed=0)  # the two smaller ones together
+    two = make_splits(tiles, Data(cv="areas", folds=2), seed=0)  # the two smaller areas together
     assert two.folds == 2 and sorted(np.bincount(fold_of(two))) == [6, 6]
     assert all(len(set(fold_of(two)[area == k])) == 1 for k in (1, 2, 3))
 
@@ -174,7 +174,7 @@ def test_folds_are_alike() -> None:
         assert abs(ratios[held_out].mean() - ratios.mean()) < 0.02
         shares = np.bincount(fifths[held_out], minlength=5) / held_out.sum()
         assert np.abs(shares - 0.2).max() < 0.06
-    # The measure can fail: the regions, which are not stratified, differ more.
+    # The measure can fail: regions, which are not stratified, differ more.
     regions = fold_of(make_splits(tiles, Data(cv="geographic"), seed=0))
     assert max(abs(ratios[regions == fold].mean() - ratios.mean()) for fold in range(5)) > 0.03
 
@@ -198,7 +198,7 @@ def test_regions_are_contiguous_and_of_about_equal_size(rows: int, columns: int,
     assert np.abs(np.bincount(folds) / len(cells) - 0.2).max() < 4 / len(cells)
     blocks = order // 2
     for before in range(4):
-        # A region may end within a line of blocks; the next one then begins in the same line, further across.
+        # A region may end within a line of blocks; the next one then starts in the same line.
         last = blocks[folds == before][:, along].max()
         first = blocks[folds == before + 1][:, along].min()
         assert first >= last

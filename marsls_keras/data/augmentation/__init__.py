@@ -1,1 +1,1 @@
-"""Random changes of training batches inside tf.data."""
+"""Random augmentation of training batches inside tf.data."""

@@ -1,4 +1,4 @@
-"""Random changes of whole batches of training tiles inside tf.data."""
+"""Apply all augmentations to batches of training tiles inside tf.data."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ AUGMENTATIONS: dict[str, Callable[[Augmentation, Sequence[str], Sequence[float]]
     "photometric": lambda config, bands, units: Photometric(config, bands, units),
     "channel_dropout": lambda config, bands, units: ChannelDropout(config.channel_dropout, bands),
 }
-"""The transforms in the order in which they are applied, by name; each is built from configuration, names of bands, and
-units as `Augment` takes them."""
+"""Transforms by name, in order of application, as functions of configuration, band names and units (see `Augment`)."""
 
 _STREAMS = {
     name: number for number, name in enumerate(("mosaic", "cutmix", "geometric", "photometric", "channel_dropout"))
 }
-"""Streams that were once numbered by position; they stay, so that a training that goes on draws as before."""
+"""Fixed numbers of the first transforms' random streams, so that a resumed training draws as before."""
 
 
 def stream(name: str) -> int:
-    """Return the number of a transform's random stream, which hangs on its name alone.
+    """Return the number of a transform's random stream, which depends on its name alone.
 
-    A transform that is switched on, off, or inserted thereby leaves the draws of the others as they are.
+    Switching a transform on or off, or adding one, therefore leaves the draws of the others unchanged.
 
     Example:
         >>> stream("cutmix"), stream("fog")
@@ -44,17 +43,16 @@ def stream(name: str) -> int:
 class Augment:
     """Augment a batch of training tiles: mosaic, CutMix, geometric, photometric, channel dropout, in this order.
 
-    Each tile draws for itself, and only what is drawn is computed. Transforms of probability 0 add nothing to the
-    graph. Flips and quarter turns are not among them: they cost next to nothing where tiles are fetched, so the
-    pipeline does them there.
+    Each tile draws its own transforms, and only those are computed. Transforms of probability 0 are not part of the
+    graph. Flips and quarter turns are done by the pipeline when it fetches tiles, where they cost almost nothing.
 
-    `Geometric` moves bands and mask together, `Photometric` changes red, green and blue only.
+    `Geometric` transforms bands and mask together; `Photometric` changes red, green and blue only.
 
     Args:
-        config: What is changed, how often and how strongly.
+        config: Probabilities and strengths of the transforms.
         bands: Names of the C bands, in order.
-        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is (`Normalizer.units`), so
-            that a brightness of 0.2 means the same with and without z-score.
+        units: Change of network input for a change of 1 in the scale of tiles, [0, 1], per band (`Normalizer.units`),
+            so that a brightness of 0.2 means the same with and without z-score.
 
     Example:
         >>> augment = Augment(Augmentation(cutmix=0.5), ("red", "dem"), (1.0, 1.0))
@@ -70,16 +68,16 @@ class Augment:
     def __call__(
         self, image: tf.Tensor, mask: tf.Tensor, weight: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Change a batch.
+        """Augment a batch.
 
         Args:
-            image: float32 (B, H, W, C), of known H, W and C.
+            image: float32 (B, H, W, C) with static H, W and C.
             mask: float32 (B, H, W, 1) of {0, 1}.
             weight: float32 (B, H, W, 1).
             seed: int32 (2,); equal seeds give equal results.
 
         Returns:
-            image, mask and weight of the same shapes; mask and weight have no values that they did not have before.
+            Image, mask and weight of the same shapes; no new values occur in mask and weight.
         """
         batch = image, mask, weight
         if not self._transforms:
@@ -98,8 +96,7 @@ class Augment:
                 tile = transform(tile, drawn, batch)
             return tile
 
-        # Tile by tile, so that what lies in between stays in the processor's cache; tf.data makes several batches side
-        # by side.
+        # Tile by tile, so that intermediate results stay in the CPU's cache; tf.data makes several batches in parallel.
         signature = tuple(tf.TensorSpec(values.shape[1:]) for values in batch)
         result = tf.map_fn(changed, (tf.range(tiles), draws), fn_output_signature=signature, parallel_iterations=2)
         return tuple(tf.ensure_shape(new, old.shape) for new, old in zip(result, batch, strict=True))

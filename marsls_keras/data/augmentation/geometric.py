@@ -1,4 +1,4 @@
-"""Geometric augmentation: affine, random resized crop and elastic displacement in one resampling of a tile."""
+"""Geometric augmentation: affine transform, random resized crop and elastic deformation in one resampling."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from marsls_keras.data.augmentation.transform import Draws, Sample, between, fus
 
 
 class Geometric:
-    """Resample tiles by random affine changes, crops and elastic displacement; masks by the nearest pixel.
+    """Resample tiles by random affine transforms, crops and elastic deformation.
 
-    What lies beyond a border is the tile mirrored there, bands, mask and weight alike, so that every pixel has its true
-    label.
+    Bands are interpolated bilinearly, masks and weights by the nearest pixel. Tiles are mirrored at their borders,
+    bands, mask and weight alike, so that every pixel has its true label.
 
-    Turning a tile also turns the light in the gray band and the direction that a slope faces: bands that are components
-    of a vector turn with it, by the rotation that is nearest to the change, and are mirrored where the tile is; elastic
-    displacement leaves them as they are. The slope band is a steepness: turning does not change it. A larger picture of
-    the same terrain would be less steep per pixel, but zooming here leaves the values of all bands as they are.
+    Bands that are components of a vector are rotated by the rotation nearest to the transform, and reflected where the
+    tile is mirrored; elastic deformation does not change them. Two effects are ignored: rotation also turns the
+    direction of light in the gray band, and enlarged terrain would be less steep per pixel, but the values of all bands
+    (such as slope, which is a steepness) are kept.
 
     Args:
-        config: The sections affine, crop and elastic count.
+        config: Augmentation settings; the sections affine, crop and elastic are used.
         bands: Names of the C bands; by default none of them has a direction.
 
     Example:
@@ -42,11 +42,11 @@ class Geometric:
         self._resample, self._turn = fused(partial(resample, directions=self._directions)), fused(self._directions.turn)
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
-        """Draw for each tile.
+        """Draw the random transform of each tile.
 
         Returns:
-            bool (number,), whether it is moved; float32 (number, 2, 3), its matrix as in `resample`; bool (number,),
-            whether it is displaced as well; int32 (number, 2), the seed of its displacement.
+            bool (number,), whether it is resampled; float32 (number, 2, 3), its matrix as in `resample`; bool
+            (number,), whether it is deformed as well; int32 (number, 2), the seed of its displacement field.
         """
         seed, fields = tf.unstack(tf.random.experimental.stateless_split(seed))
         affine, crop, elastic, *u = tf.unstack(tf.random.stateless_uniform((11, number), seed))
@@ -65,7 +65,7 @@ class Geometric:
             width,
         )
         area = between(self._crop.area, u[4])
-        # Evenly on a logarithmic scale, so that wide crops are as likely as tall ones.
+        # Uniform on a logarithmic scale, so that wide crops are as likely as tall ones.
         low, high = map(math.log, self._crop.aspect)
         aspect = tf.exp(between((low, high), u[5]))
         tall, wide = (tf.where(crop, tf.minimum(tf.sqrt(share), 1.0), 1.0) for share in (area / aspect, area * aspect))
@@ -74,7 +74,7 @@ class Geometric:
         return affine | crop | elastic, _compose(matrix, cropped), elastic, seeds
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
-        """Return one tile changed; see `Transform`."""
+        """Return one transformed tile; see `Transform`."""
         moved, matrix, displaced, seed = draws
         height, width = tile[0].shape[:2]
 
@@ -92,8 +92,8 @@ class Geometric:
         return where_drawn(moved, move, tile)
 
     def _turned(self, tile: Sample, matrix: tf.Tensor) -> Sample:
-        """Turn the vectors among the bands of a tile that was moved by a matrix."""
-        # Not in the function that resamples: XLA would interpolate twice.
+        """Rotate the vector bands of a tile that was resampled by a matrix."""
+        # Not inside the compiled `resample`: XLA would then interpolate twice.
         image, mask, weight = tile
         return self._turn(image, _turn(matrix)) if self._directions.vectors else image, mask, weight
 
@@ -101,13 +101,13 @@ class Geometric:
 def affine_matrix(
     scale: tf.Tensor, rotation: tf.Tensor, down: tf.Tensor, right: tf.Tensor, height: int, width: int
 ) -> tf.Tensor:
-    """Return matrices that show the tile scaled, then turned about its centre, then shifted.
+    """Return matrices that scale the tile, rotate it about its centre, then shift it.
 
     Args:
-        scale: float32 (B,); above 1 things become larger.
-        rotation: float32 (B,), radians, counterclockwise as seen on a map.
-        down: float32 (B,), shift as a share of the height.
-        right: float32 (B,), shift as a share of the width.
+        scale: float32 (B,); above 1 enlarges.
+        rotation: float32 (B,), radians, counterclockwise in the image.
+        down: float32 (B,), downward shift as a share of the height.
+        right: float32 (B,), shift to the right as a share of the width.
         height: Height of the tile in pixels.
         width: Its width.
 
@@ -129,13 +129,13 @@ def affine_matrix(
 def crop_matrix(
     tall: tf.Tensor, wide: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: int, width: int
 ) -> tf.Tensor:
-    """Return matrices that enlarge a part of the tile to its full size.
+    """Return matrices that enlarge a crop of the tile to its full size.
 
     Args:
-        tall: float32 (B,), height of the part as a share of the tile's.
-        wide: float32 (B,), its width.
-        top: float32 (B,), what lies above it, as a share of the height.
-        left: float32 (B,), what lies to the left of it.
+        tall: float32 (B,), height of the crop as a share of the tile's height.
+        wide: float32 (B,), width of the crop as a share of the tile's width.
+        top: float32 (B,), first row of the crop as a share of the tile's height.
+        left: float32 (B,), first column of the crop as a share of the tile's width.
         height: Height of the tile in pixels.
         width: Its width.
 
@@ -147,34 +147,33 @@ def crop_matrix(
         TensorShape([1, 2, 3])
     """
     share = tf.stack([tall, wide], -1)
-    # Pixels are squares whose middles are at whole numbers.
+    # Pixels are squares whose centres have integer coordinates.
     start = tf.stack([top * height, left * width], -1) + (share - 1) / 2
     return tf.concat([tf.linalg.diag(share), start[..., None]], -1)
 
 
 def _compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """Return the product of two affine maps, float32 (B, 2, 3): `second` is applied first."""
+    """Return the composition of two affine maps, float32 (B, 2, 3); `second` is applied first."""
     turn, shift = first[..., :2], first[..., 2:]
     return tf.concat([turn @ second[..., :2], turn @ second[..., 2:] + shift], -1)
 
 
 def smooth_field(height: int, width: int, amplitude: float, distance: float, seed: tf.Tensor) -> tf.Tensor:
-    """Draw a smooth random displacement.
+    """Draw a smooth random displacement field.
 
-    Simard et al., "Best practices for convolutional neural networks", ICDAR 2003.
-
-    Normal numbers, smoothed by a Gaussian. Everywhere its standard deviation is `amplitude`; between pixels r apart its
-    correlation is exp(-(r / distance)²).
+    It is white Gaussian noise smoothed by a Gaussian (Simard et al., "Best practices for convolutional neural
+    networks", ICDAR 2003). Its standard deviation is `amplitude` everywhere, and the correlation between pixels r apart
+    is exp(-(r / distance)²).
 
     Args:
         height: Rows.
         width: Columns.
-        amplitude: In pixels.
-        distance: In pixels.
+        amplitude: Standard deviation in pixels.
+        distance: Correlation length in pixels.
         seed: int32 (2,).
 
     Returns:
-        float32 (2, height, width), how many rows and columns away each pixel is taken from.
+        float32 (2, height, width): row and column offset from each pixel to its source.
 
     Example:
         >>> smooth_field(32, 32, 4.0, 32.0, tf.constant([0, 1])).shape
@@ -186,9 +185,9 @@ def smooth_field(height: int, width: int, amplitude: float, distance: float, see
 
 
 def _smoothing(size: int, distance: float) -> np.ndarray:
-    """Return the weights that smooth independent numbers: float32 (size, nodes), squares of a row adding up to 1."""
-    # White noise after a Gaussian of deviation s has the correlation exp(-r² / 4s²). Numbers s apart are as good as one
-    # a pixel.
+    """Return weights that smooth white noise at nodes to pixels: float32 (size, nodes), rows of unit norm."""
+    # White noise smoothed by a Gaussian of standard deviation s has the correlation exp(-r² / 4s²). Nodes s apart are
+    # as good as one per pixel.
     deviation = distance / 2
     nodes = np.arange(-4 * deviation, size - 1 + 4 * deviation + deviation, deviation)
     kernel = np.exp(-(((np.arange(size)[:, None] - nodes) / deviation) ** 2) / 2)
@@ -203,19 +202,19 @@ def resample(
     displacement: tf.Tensor | None = None,
     directions: Directions | None = None,
 ) -> Sample:
-    """Look up each pixel of the new tile in the old one.
+    """Resample a tile by an affine matrix and an optional displacement field.
 
-    The pixel in row i and column j is found at `matrix` @ (i + down, j + right, 1), down and right being its
+    The new pixel (i, j) is taken from the old position `matrix` @ (i + down, j + right, 1), where (down, right) is its
     displacement.
 
     Args:
         image: float32 (H, W, C), interpolated bilinearly.
-        mask: float32 (H, W, 1), of which the nearest pixel is taken.
+        mask: float32 (H, W, 1), resampled by the nearest pixel.
         weight: float32 (H, W, 1), likewise.
         matrix: float32 (2, 3).
         displacement: float32 (2, H, W) in pixels, or None.
-        directions: What the bands are; vectors among them are mirrored where the tile is, but not turned. None if there
-            is none.
+        directions: Which bands are vectors; these are reflected where the tile is mirrored, but not rotated. None if
+            there are none.
 
     Example:
         >>> image, mask = tf.random.normal((8, 8, 2)), tf.zeros((8, 8, 1))
@@ -249,25 +248,25 @@ def resample(
 
 
 def _mirrored(position: tf.Tensor, size: int) -> tf.Tensor:
-    """Return positions in [0, size - 1] from any; beyond a border, its last pixel comes first, then the one before."""
+    """Map any position into [0, size - 1] by mirroring at the borders, where the last pixel is repeated once."""
     around = tf.math.floormod(position + 0.5, 2.0 * size)
     return tf.clip_by_value(tf.minimum(around, 2.0 * size - around) - 0.5, 0, size - 1)
 
 
 def _side(position: tf.Tensor, size: int) -> tf.Tensor:
-    """Return -1 where `_mirrored` shows the tile mirrored, else 1."""
+    """Return -1 where `_mirrored` reflects the position, else 1."""
     return 1 - 2 * tf.cast(tf.math.floormod(position + 0.5, 2.0 * size) >= size, tf.float32)
 
 
 def _turn(matrix: tf.Tensor) -> tf.Tensor:
-    """Return what a vector (down the rows, along the columns) becomes: float32 (2, 2), a rotation.
+    """Return the rotation, float32 (2, 2), of vectors (down the rows, along the columns) for a matrix, float32 (2, 3).
 
-    The matrix, float32 (2, 3), leads from the new tile to the old one, vectors the other way: by the transpose of its
-    rotation.
+    The matrix maps the new tile to the old one, so vectors are rotated by the transpose of its rotation.
     """
     angle = tf.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
     return tf.stack([tf.stack([tf.cos(angle), tf.sin(angle)]), tf.stack([-tf.sin(angle), tf.cos(angle)])])
 
 
 def _whole(value: tf.Tensor) -> tf.Tensor:
+    """Convert to int32."""
     return tf.cast(value, tf.int32)

@@ -1,7 +1,7 @@
-"""Several tiles of a batch in one: mosaics of four, and landslides pasted from one tile into another.
+"""Augmentations that mix tiles of a batch: mosaics of four tiles, and CutMix of landslides.
 
-Partners are drawn evenly from the other tiles of the batch, as they were before any change; a tile alone in its batch
-is its own.
+Partners are drawn uniformly from the other tiles of the batch, before any augmentation. A tile that is alone in its
+batch is its own partner.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from marsls_keras.data.augmentation.transform import Draws, Sample, fused, where
 
 
 class Mosaic:
-    """Mosaic: a random window of four tiles put together in a square, the tile itself at the top left.
+    """Mosaic: a random window of a square of four tiles, the tile itself at the top left.
 
     Args:
-        probability: How often per tile.
+        probability: Probability per tile.
 
     Example:
         >>> [part.shape for part in Mosaic(0.5).draw(tf.constant(4), 32, 32, tf.constant([0, 1]))]
@@ -27,10 +27,10 @@ class Mosaic:
         self.active = probability > 0
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
-        """Draw for each tile.
+        """Draw the mosaic of each tile.
 
         Returns:
-            bool (number,), whether it becomes a mosaic; int32 (number, 4), of which tiles, row by row; int32 (number,
+            bool (number,), whether it becomes a mosaic; int32 (number, 4), its four tiles, row by row; int32 (number,
             2), the window's first row and column.
         """
         drawn, *partners, top, left = tf.unstack(tf.random.stateless_uniform((6, number), seed))
@@ -38,7 +38,7 @@ class Mosaic:
         return drawn < self._probability, members, tf.cast(tf.stack([top * height, left * width], -1), tf.int32)
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
-        """Return one tile changed; see `Transform`."""
+        """Return one transformed tile; see `Transform`."""
         drawn, members, corner = draws
         height, width, _ = tile[0].shape
 
@@ -52,12 +52,12 @@ class Mosaic:
 
 
 class CutMix:
-    """CutMix of landslides: where another tile has landslide, its bands, mask and weight are taken.
+    """CutMix of landslides: bands, mask and weight of another tile are pasted where that tile has landslide.
 
-    CutMix (Yun et al., ICCV 2019) in the form of RMAU-Net, section III-A.
+    CutMix (Yun et al., ICCV 2019) in the variant of RMAU-Net, section III-A.
 
     Args:
-        probability: How often per tile.
+        probability: Probability per tile.
 
     Example:
         >>> [part.shape for part in CutMix(0.5).draw(tf.constant(4), 32, 32, tf.constant([0, 1]))]
@@ -70,18 +70,18 @@ class CutMix:
         self._paste = fused(paste)
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
-        """Draw for each tile: bool (number,), whether something is pasted; int32 (number,), from which tile."""
+        """Draw for each tile: bool (number,), whether landslides are pasted; int32 (number,), from which tile."""
         drawn, partner = tf.unstack(tf.random.stateless_uniform((2, number), seed))
         return drawn < self._probability, _others(number, partner)
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
-        """Return one tile changed; see `Transform`."""
+        """Return one transformed tile; see `Transform`."""
         drawn, partner = draws
         return where_drawn(drawn, lambda onto: self._paste(onto, tuple(values[partner] for values in batch)), tile)
 
 
 def paste(onto: Sample, donor: Sample) -> Sample:
-    """Return a tile with the landslides of another one.
+    """Paste the landslides of a donor tile onto a tile.
 
     Example:
         >>> onto, donor = (tuple(tf.fill((2, 2, 1), value) for _ in range(3)) for value in (0.0, 1.0))
@@ -93,5 +93,5 @@ def paste(onto: Sample, donor: Sample) -> Sample:
 
 
 def _others(number: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-    """Return for each of the tiles another one by u, float32 (number,) in [0, 1); itself if there is no other."""
+    """Choose another tile for each tile by u, float32 (number,) in [0, 1); itself if there is no other."""
     return (tf.range(number) + 1 + tf.cast(u * tf.cast(number - 1, tf.float32), tf.int32)) % number

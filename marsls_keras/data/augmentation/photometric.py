@@ -1,4 +1,4 @@
-"""Blur, brightness, contrast and noise, of red, green and blue only; and the loss of a whole modality."""
+"""Photometric augmentation of red, green and blue (blur, light, noise), and dropout of whole modalities."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from marsls_keras.data.augmentation.transform import Draws, Sample, between, fus
 
 COLOURS = ("red", "green", "blue")
 MODALITIES = (COLOURS, ("dem", "slope"), ("thermal",), ("gray",))
-"""Bands of one origin, which go missing together."""
+"""Groups of bands of the same origin, which are dropped together."""
 
 
 class Photometric:
-    """Random blur, brightness, contrast and noise of red, green and blue, as of another camera on another day.
+    """Random blur, brightness, contrast and noise of red, green and blue, to simulate other imaging conditions.
 
-    The other bands are physical quantities (height, steepness, thermal inertia), or, as gray, the picture by which
-    landslides are told; they stay as they are, to the bit (DualSwinFusionSeg, Table 4).
+    The other bands are physical quantities (height, slope, thermal inertia), or gray, the image by which landslides are
+    recognised; they are bit-identical afterwards (DualSwinFusionSeg, Table 4).
 
-    Light turns v into contrast · v + brightness · unit, with the same two numbers for red, green and blue. v is network
-    input, so contrast is about 0: the band's mean after the z-score, black without one. Nothing is clipped.
+    Light changes v to contrast · v + brightness · unit, with the same two numbers for red, green and blue. v is network
+    input, so contrast is about 0, which is the band's mean with z-score and black without. Nothing is clipped.
 
     Args:
-        config: The sections blur, light and noise count.
+        config: Augmentation settings; the sections blur, light and noise are used.
         bands: Names of the C bands.
-        units: For each band, how much of network input 1 in the scale of tiles, [0, 1], is.
+        units: Change of network input for a change of 1 in the scale of tiles, [0, 1], per band.
 
     Example:
         >>> Photometric(Augmentation(light={"probability": 0.3}), ("dem", "slope"), (1.0, 1.0)).active  # no colours
@@ -48,7 +48,8 @@ class Photometric:
         ]
 
         def blur(image: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-            # Runs of neighbouring colours, mostly one, since bands are a tensor's last and closest dimension.
+            # Blurred in runs of adjacent colour bands, usually one run: bands are a tensor's last dimension, so a run
+            # is one slice.
             parts = [(is_colour, image[..., run[0] : run[-1] + 1]) for is_colour, run in runs]
             return tf.concat(
                 [gaussian_blur(part, sigma, self._blur.sigma[1]) if is_colour else part for is_colour, part in parts],
@@ -65,12 +66,12 @@ class Photometric:
         self._blurred, self._lit, self._disturbed = fused(blur), fused(light), fused(disturb)
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
-        """Draw for each tile.
+        """Draw the random changes of each tile.
 
         Returns:
-            bool (number,), whether it is blurred; float32 (number,), sigma; bool (number,), whether it is lit; float32
-            (number,) and (number,), contrast and brightness; bool (number,), whether it gets noise; int32 (number, 2),
-            the seed of that.
+            bool (number,), whether it is blurred; float32 (number,), sigma; bool (number,), whether its light changes;
+            float32 (number,) and (number,), contrast and brightness; bool (number,), whether noise is added; int32
+            (number, 2), the seed of the noise.
         """
         seed, noises = tf.unstack(tf.random.experimental.stateless_split(seed))
         blur, light, noise, *u = tf.unstack(tf.random.stateless_uniform((6, number), seed))
@@ -85,12 +86,12 @@ class Photometric:
         )
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
-        """Return one tile changed; see `Transform`."""
+        """Return one transformed tile; see `Transform`."""
         image, mask, weight = tile
         blurred, sigma, lit, contrast, brightness, disturbed, seed = draws
 
         def noise() -> tf.Tensor:
-            # Drawn outside of the fused part: XLA draws other numbers, and several times as slowly.
+            # Drawn outside the compiled function: XLA draws other numbers and takes several times as long.
             return tf.random.stateless_normal((*image.shape[:2], self._colours), seed, stddev=self._noise.deviation)
 
         if self._blur.probability:
@@ -103,12 +104,13 @@ class Photometric:
 
 
 def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tensor:
-    """Blur a picture by a Gaussian that is mirrored at the borders.
+    """Blur an image by a Gaussian, with mirrored borders.
 
     Args:
         image: float32 (H, W, C).
         sigma: float32 (), in pixels.
-        largest: Largest possible sigma; the kernel reaches twice as far, as those of 3 to 7 pixels in the paper do.
+        largest: Largest possible sigma; the kernel's radius is twice that, as for the kernels of 3 to 7 pixels in the
+            paper.
 
     Example:
         >>> gaussian_blur(tf.ones((8, 8, 3)), tf.constant(1.0), 1.4).shape
@@ -126,15 +128,14 @@ def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor, largest: float) -> tf.Tens
 
 
 class ChannelDropout:
-    """Set the bands of one modality to 0, their mean after the z-score, so that no modality is relied on alone.
+    """Set the bands of one random modality to 0, so that the network does not rely on a single modality.
 
-    Derived bands go missing with what they are derived from.
-
-    Each modality (red, green and blue; dem and slope; thermal; gray) is as likely as another. Where all bands are of
-    one, it is kept.
+    0 is the bands' mean after the z-score. Derived bands are dropped with the bands they are derived from. All
+    modalities (red, green and blue; dem and slope; thermal; gray) are equally likely. If all bands are of one modality,
+    nothing is dropped.
 
     Args:
-        probability: How often per tile.
+        probability: Probability per tile.
         bands: Names of the C bands.
 
     Example:
@@ -150,11 +151,11 @@ class ChannelDropout:
         self._without = fused(lambda image, lost: tf.where(lost, 0.0, image))
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
-        """Draw for each tile: bool (number,), whether it loses bands; bool (number, C), which."""
+        """Draw for each tile: bool (number,), whether bands are dropped; bool (number, C), which ones."""
         u = tf.random.stateless_uniform((2, number), seed)
         return u[0] < self._probability, tf.gather(self._lost, tf.cast(u[1] * len(self._lost), tf.int32))
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
-        """Return one tile changed; see `Transform`."""
+        """Return one transformed tile; see `Transform`."""
         (image, mask, weight), (drawn, lost) = tile, draws
         return where_drawn(drawn, lambda old: self._without(old, lost), image), mask, weight

@@ -1,4 +1,4 @@
-"""What all random changes of tiles share."""
+"""Interface of augmentations of single tiles, and helpers that they share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 Sample = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-"""Image, mask and weight: float32 (H, W, C), (H, W, 1), (H, W, 1), H, W and C known when the graph is made."""
+"""Image, mask and weight: float32 (H, W, C), (H, W, 1), (H, W, 1), with static H, W and C."""
 
 Draws = tuple[tf.Tensor, ...]
-"""What was drawn, for all tiles of a batch (their number is the first dimension) or for one of them."""
+"""Random draws of a transform, for all tiles of a batch (first dimension) or for one of them."""
 
 
 class Transform(Protocol):
-    """A random transform of training tiles.
+    """Interface of a random transform of training tiles.
 
     Attributes:
-        active: Whether anything may happen at all; if not, it is left out of the graph.
+        active: Whether it can have any effect; if not, it is left out of the graph.
 
     Example:
         >>> draws = transform.draw(tf.constant(4), 32, 32, tf.constant([0, 1]))  # doctest: +SKIP
@@ -28,24 +28,24 @@ class Transform(Protocol):
     active: bool
 
     def draw(self, number: tf.Tensor, height: int, width: int, seed: tf.Tensor) -> Draws:
-        """Draw what happens to each of `number`, int32 (), tiles; equal seeds, int32 (2,), draw the same."""
+        """Draw the transform of each of `number`, int32 (), tiles; equal seeds, int32 (2,), give equal draws."""
 
     def __call__(self, tile: Sample, draws: Draws, batch: Sample) -> Sample:
-        """Return one tile changed.
+        """Return one transformed tile.
 
         Args:
-            tile: The tile, perhaps changed before.
-            draws: Its part of what `draw` returned.
-            batch: All tiles as they were before any change: float32 (B, H, W, C), (B, H, W, 1), (B, H, W, 1).
+            tile: The tile, possibly changed by earlier transforms.
+            draws: Its part of the result of `draw`.
+            batch: All tiles before augmentation: float32 (B, H, W, C), (B, H, W, 1), (B, H, W, 1).
         """
 
 
 def fused(function: Callable) -> Callable:
-    """Return a function of tensors of known shapes, compiled by XLA where this TensorFlow has it.
+    """Compile a function of tensors of static shape, by XLA if this TensorFlow has it.
 
-    Changing a tile is bound by memory: each operation on its own reads and writes the whole tile. In one loop, without
-    arrays in between, most changes take a half to a third of the time. The result is the same but for rounding, and
-    from run to run to the bit.
+    Augmentation is bound by memory bandwidth: each separate operation reads and writes the whole tile. Fused to one
+    loop without intermediate arrays, most transforms take a half to a third of the time. Results differ only by
+    rounding, and are bit-identical from run to run.
 
     Example:
         >>> float(fused(lambda x: 2 * x + 1)(tf.constant(3.0)))
@@ -55,7 +55,7 @@ def fused(function: Callable) -> Callable:
 
 
 def where_drawn(drawn: tf.Tensor, change: Callable[[Any], Any], value: Any) -> Any:
-    """Return `change(value)` if bool () `drawn`, else the value; only what is drawn is computed.
+    """Return `change(value)` if `drawn`, bool (), is true, else `value`; `change` is computed only if needed.
 
     Example:
         >>> int(where_drawn(tf.constant(True), lambda x: x + 1, tf.constant(1)))
@@ -65,7 +65,7 @@ def where_drawn(drawn: tf.Tensor, change: Callable[[Any], Any], value: Any) -> A
 
 
 def between(bounds: tuple[float, float], u: tf.Tensor) -> tf.Tensor:
-    """Return u of [0, 1) brought to [low, high).
+    """Scale u from [0, 1) to [low, high).
 
     Example:
         >>> float(between((0.5, 1.5), tf.constant(0.25)))

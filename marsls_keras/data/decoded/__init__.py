@@ -1,1 +1,1 @@
-"""Decoded tiles: loading with all problems at once, the cache on disk, leaks between splits."""
+"""Decoded tiles: loading with a full list of problems, disk cache, and detection of leaks between splits."""

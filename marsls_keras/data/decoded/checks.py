@@ -1,4 +1,4 @@
-"""Checks of decoded tiles: shape, place, masks, gaps, release."""
+"""Checks of decoded tiles: shape, georeference, masks, no-data, release."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marsls_keras.errors import InputError
 
 
 def wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[int, ...]) -> Problem | None:
-    """Report a tile that differs in size or bands from the others, or from its mask.
+    """Return a problem if a tile differs in size or bands from the others, or in size from its mask; else None.
 
     Example:
         >>> wrong_shape(ref, read_tile(ref.image), None, (128, 128, 7)) is None  # doctest: +SKIP
@@ -33,7 +33,7 @@ def wrong_shape(ref: TileRef, tile: Tile, mask: np.ndarray | None, shape: tuple[
 
 
 def wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | None:
-    """Report a mask that differs in size from its image.
+    """Return a problem if a mask differs in size from its image; else None.
 
     Example:
         >>> wrong_mask(ref, read_tile(ref.image), read_mask(ref.mask)) is None  # doctest: +SKIP
@@ -48,7 +48,7 @@ def wrong_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> Problem | N
 
 
 def without_data(tiles: Tiles, tile: int) -> bool:
-    """Return whether a tile has no data in any band: nothing is valid, and every band was filled with 0.
+    """Return whether a tile has no data in any band: no pixel is valid, and every band was filled with 0.
 
     Example:
         >>> [i for i in range(len(tiles)) if without_data(tiles, i)]  # doctest: +SKIP
@@ -59,7 +59,7 @@ def without_data(tiles: Tiles, tile: int) -> bool:
 
 
 def require_same_family(trained: str, found: str, what: str) -> None:
-    """Refuse tiles whose values mean something else than those a run was trained on.
+    """Raise an error if tiles are of a release whose values have another meaning than those of a run.
 
     Raises:
         InputError: If the releases are of different families.
@@ -75,7 +75,9 @@ def require_same_family(trained: str, found: str, what: str) -> None:
 
 
 def barren(tiles: Tiles) -> list[Problem]:
-    """Warn of labelled tiles of which none holds landslide: nothing can be learnt, and often the masks were written wrongly.
+    """Return a warning if no labelled tile holds landslide.
+
+    Nothing can be learnt from such data, and often the masks were written wrongly.
 
     Example:
         >>> barren(tiles)  # doctest: +SKIP
@@ -84,12 +86,15 @@ def barren(tiles: Tiles) -> list[Problem]:
     labelled = [i for i, ref in enumerate(tiles.refs) if ref.labelled]
     if not labelled or tiles.masks[labelled].any():
         return []
-    what = f"none of the {len(labelled)} labelled tiles holds any landslide, such as {tiles.refs[labelled[0]].image}. Are the masks right?"
+    what = (
+        f"none of the {len(labelled)} labelled tiles holds any landslide, such as {tiles.refs[labelled[0]].image}. "
+        "Are the masks right?"
+    )
     return [Problem("no landslide", what, "warning")]
 
 
 def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
-    """Report a mask that lies elsewhere than its image, and georeferencing that cannot be used.
+    """Return problems of georeferencing: a mask at another place than its image, or georeferencing that is not read.
 
     Example:
         >>> misplaced_mask(ref, read_tile(ref.image), read_mask(ref.mask))  # doctest: +SKIP
@@ -98,7 +103,10 @@ def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Pr
     problems = []
     place = georeference(tile.geo)
     if place.control:
-        what = f"{ref.image}: placed by {place.control}, which results keep; which tiles overlap, or --mosaic, cannot be told from them"
+        what = (
+            f"{ref.image}: placed by {place.control}, which results keep; "
+            "which tiles overlap, or --mosaic, cannot be told from them"
+        )
         problems.append(Problem("georeference", what, "warning"))
     for path in (ref.image, ref.mask, *ref.more_masks):
         if path is not None and (aux := unread_place(path)) is not None:
@@ -123,7 +131,10 @@ def misplaced_mask(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Pr
 
 
 def suspicious(ref: TileRef, tile: Tile, mask: np.ndarray | None) -> list[Problem]:
-    """Report a mask that contradicts its folder, and warn of what is legal but worth a look: constant bands, filled pixels, empty masks.
+    """Return problems of a tile's content.
+
+    A mask that contradicts its folder is an error. Constant bands, filled pixels and empty masks in a folder of
+    landslides are warnings.
 
     Example:
         >>> [problem.kind for problem in suspicious(ref, read_tile(ref.image), read_mask(ref.mask))]  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Decoded tiles that are too many for memory: in files of the cache folder, mapped and read where they are asked for."""
+"""Disk cache of decoded tiles: memory-mapped files that are read on demand, for data larger than memory."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import read_json, write_json
 
 LARGE = 1 << 30
-"""Bytes of images beyond which `data.cache` auto keeps tiles on disk; training holds about four times as much in memory."""
+"""Bytes of images above which data.cache "auto" keeps tiles on disk; training in memory takes about four times this."""
 
 _FORM = 3
-"""To be raised when the files of an entry, or what tiles are decoded to, change."""
+"""Version of cache entries; increase it when their files, or the decoding of tiles, change."""
 
 _CHUNK = 1 << 26
 
 
 class DiskImages:
-    """Tiles on disk, (N, H, W, C), each mapped from a file of its own; those that are asked for are copied into memory, and no others.
+    """Tiles on disk as an array-like (N, H, W, C); indexing reads only the selected tiles into memory.
 
     Args:
-        files: Their N files, in order, float32 and little-endian, row by row.
+        files: N files, one per tile: little-endian float32 in C order.
         tile: Shape of a tile, (H, W, C).
 
     Attributes:
@@ -55,7 +55,7 @@ class DiskImages:
         return len(self.files)
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        """Return a tile (H, W, C) by its position, or (n, H, W, C) by a slice or by n positions."""
+        """Return one tile (H, W, C) by its position, or (n, H, W, C) by a slice or n positions."""
         chosen = self.files[which]
         if isinstance(chosen, str):
             return np.array(self._map(chosen))
@@ -72,7 +72,7 @@ class DiskImages:
         return DiskImages(self.files[which], self.shape[1:])
 
     def pixels(self, tile: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-        """Return n pixels (n, C), by the positions of their tiles and, row by row, in them."""
+        """Return n pixels (n, C), given the position of each one's tile and its row-major index in that tile."""
         values = np.empty((len(tile), self.shape[3]), np.float32)
         order = np.argsort(tile, kind="stable")
         for places in np.split(order, np.flatnonzero(np.diff(tile[order])) + 1):
@@ -85,11 +85,11 @@ class DiskImages:
 
 
 Images = np.ndarray | DiskImages
-"""Images of tiles, (N, H, W, C), in memory or on disk."""
+"""Images (N, H, W, C) in memory or on disk."""
 
 
 def select(images: Images, which: np.ndarray) -> Images:
-    """Return the images at these positions: a copy of those in memory; of those on disk, none.
+    """Return the images at these positions: a copy in memory, or a reference to the same files on disk.
 
     Example:
         >>> select(np.arange(3), np.array([2, 0]))
@@ -99,7 +99,9 @@ def select(images: Images, which: np.ndarray) -> Images:
 
 
 def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
-    """Yield slices of up to 64 MiB of images that cover all of them; all but the last are multiples of so many tiles.
+    """Yield consecutive slices that cover all images, each of up to 64 MiB or of `multiple` tiles if those are larger.
+
+    The length of each slice but the last is a multiple of `multiple`.
 
     Example:
         >>> list(chunks(np.zeros((3, 8, 8, 7), np.float32)))
@@ -112,7 +114,7 @@ def chunks(images: Any, multiple: int = 1) -> Iterator[slice]:
 
 
 def take_pixels(images: Images, positions: np.ndarray) -> np.ndarray:
-    """Return the pixels (n, C) at n positions in the row of all pixels of all images.
+    """Return the pixels (n, C) at n positions in the flattened sequence of all images' pixels.
 
     Example:
         >>> take_pixels(np.arange(8.0).reshape(1, 2, 2, 2), np.array([3]))
@@ -125,12 +127,14 @@ def take_pixels(images: Images, positions: np.ndarray) -> np.ndarray:
 
 
 class TileWriter:
-    """Where decoded tiles are put one after another: arrays, or, but for masks and validity, which take little room, files.
+    """Collect decoded tiles one after another, in arrays or in files.
+
+    Masks and validity take little room and are held in memory in both cases.
 
     Args:
-        number: How many there are at most.
-        shape: Their shape, (H, W, C).
-        folder: Where the files are made; None for arrays.
+        number: Largest number of tiles.
+        shape: Shape of a tile, (H, W, C).
+        folder: Folder of the files; None for arrays.
 
     Example:
         >>> writer = TileWriter(2, (4, 4, 1), folder=None)
@@ -145,17 +149,17 @@ class TileWriter:
         self._images = np.empty((number if folder is None else 0, *shape), np.float32)
 
     def add(self, image: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> None:
-        """Add a tile: float32 (H, W, C), uint8 (H, W) and bool (H, W)."""
+        """Append a tile: image float32 (H, W, C), mask uint8 (H, W) and validity bool (H, W)."""
         self._masks[self.number], self._valid[self.number] = mask, valid
         if self._folder is None:
             self._images[self.number] = image
         else:
-            # Written, not mapped: on a full disk writing fails, but a mapped page kills the process.
+            # Written, not mapped: on a full disk writing raises an error, but a mapped page kills the process.
             _file(self._folder, self.number).write_bytes(np.ascontiguousarray(image, "<f4").data)
         self.number += 1
 
     def arrays(self) -> dict[str, Any]:
-        """Return "images", "masks" and "valid", cut to the tiles that were added; masks and validity are put into the folder too."""
+        """Return "images", "masks" and "valid" of the tiles added; a folder also gets masks and validity as files."""
         masks, valid = self._masks[: self.number], self._valid[: self.number]
         if self._folder is None:
             return {"images": self._images[: self.number], "masks": masks, "valid": valid}
@@ -165,16 +169,17 @@ class TileWriter:
 
 
 def _file(folder: Path, tile: int) -> Path:
+    """Return the path of a tile's pixels in a folder of the cache."""
     return folder / f"{tile}.bin"
 
 
 def _stored(folder: Path, shape: Sequence[int]) -> DiskImages:
-    """Return the tiles in a folder that a `TileWriter` has filled, by their shape (N, H, W, C)."""
+    """Return the tiles in a folder filled by a `TileWriter`, given their shape (N, H, W, C)."""
     return DiskImages([_file(folder, i) for i in range(shape[0])], tuple(shape[1:]))
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded tiles: MARSLS_CACHE, or marsls in the user's cache folder.
+    """Return the cache folder: the variable MARSLS_CACHE, or marsls in the user's cache folder.
 
     Example:
         >>> cache_folder()  # doctest: +SKIP
@@ -187,18 +192,18 @@ def cache_folder() -> Path:
 def cached(
     refs: Sequence[TileRef], settings: Sequence[Any], make: Callable[[Path], dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what was decoded of these tiles with these settings, from the cache folder, where it is made if it is not there yet.
+    """Return decoded tiles from the cache folder; decode them first if they are not there.
 
-    An entry is found by the names, sizes and modification times of its files, and is there whole or not at all; one
-    that is damaged is made again. A process that needs one that another is making waits for it. A new entry takes the
-    place of that of the same folder, splits and settings before it changed, and what killed processes left unfinished
-    is removed.
+    An entry is identified by the names, sizes and modification times of its files and by the settings. It appears
+    whole or not at all, and a damaged one is made again. If another process is making the same entry, this one waits. A
+    new entry replaces the older one of the same folder, splits and settings, and entries left unfinished by killed
+    processes are removed.
 
     Args:
         refs: The tiles.
-        settings: What else decides on the result.
-        make: Fills a folder through a `TileWriter`, and returns facts as JSON, with the tiles' shape (N, H, W, C) as
-            "shape".
+        settings: Everything else that the result depends on, as JSON values.
+        make: Fills a folder through a `TileWriter` and returns facts that can be written as JSON, with the shape
+            (N, H, W, C) of the tiles as "shape".
 
     Returns:
         The facts, and "images" on disk (`DiskImages`), "masks" and "valid" in memory.
@@ -245,13 +250,13 @@ def cached(
     except OSError as error:
         reason = error.strerror or error
         raise RunError(
-            f"Could not keep decoded tiles in {root}: {reason}. Free some space, name another folder with MARSLS_CACHE, or set "
-            "data.cache=memory."
+            f"Could not keep decoded tiles in {root}: {reason}. "
+            "Free some space, name another folder with MARSLS_CACHE, or set data.cache=memory."
         ) from error
 
 
 def _stat(file: str) -> tuple[int, int]:
-    """Return size and modification time, or zeros if the file is gone (reading it will say so)."""
+    """Return size and modification time of a file, or zeros if it is gone (reading it will raise the error)."""
     try:
         found = os.stat(file)
     except OSError:
@@ -260,11 +265,12 @@ def _stat(file: str) -> tuple[int, int]:
 
 
 def _digest(value: Any) -> str:
+    """Return 24 hexadecimal digits of the SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _entry(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return what an entry holds, None if it is not there, or is damaged: it can always be made again."""
+    """Read a cache entry; None if it is missing or damaged, since it can be made again."""
     if not (path / "facts.json").is_file():
         return None
     try:
@@ -283,7 +289,7 @@ def _entry(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def _sweep(root: Path, own: Path) -> None:
-    """Remove the entries, but for our own, that killed processes left unfinished: those whose lock nobody holds."""
+    """Remove unfinished entries of killed processes (nobody holds their lock), except `own`."""
     for left in set(root.glob(".*.unfinished")) - {own}:
         with suppress(Timeout), FileLock(left.with_suffix(".lock"), timeout=0):
             shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Tiles of two folders as one set of tiles."""
+"""Join the decoded tiles of two folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marsls_keras.errors import InputError
 
 
 def require_alike(tiles: Tiles, others: Tiles, what: str) -> None:
-    """Refuse tiles that differ from others in size or bands, so that they cannot be in one array.
+    """Raise an error if tiles differ from others in size or bands, so that they cannot share an array.
 
     Raises:
         InputError: If they do.
@@ -29,12 +29,13 @@ def require_alike(tiles: Tiles, others: Tiles, what: str) -> None:
         )
     if tiles.bands != others.bands:
         raise InputError(
-            f"{what} holds tiles of the bands {', '.join(others.bands)}; the labelled ones have {', '.join(tiles.bands)}."
+            f"{what} holds tiles of the bands {', '.join(others.bands)}; "
+            f"the labelled ones have {', '.join(tiles.bands)}."
         )
 
 
 def join(tiles: Tiles, others: Tiles) -> Tiles:
-    """Return tiles and others like them after them; if the images of either are on disk, all are.
+    """Concatenate two sets of tiles; if the images of either are on disk, all are.
 
     Raises:
         RunError: If images cannot be written to disk.
@@ -61,6 +62,7 @@ def join(tiles: Tiles, others: Tiles) -> Tiles:
 
 
 def _on_disk(tiles: Tiles) -> DiskImages:
+    """Return the images of tiles on disk; images in memory are written to the cache first."""
     if isinstance(tiles.images, DiskImages):
         return tiles.images
 

@@ -1,4 +1,4 @@
-"""Tiles that show the same ground whatever their names say: copies in any orientation, and tiles that overlap on the map."""
+"""Find tiles that show the same ground: copies in any orientation, and tiles that overlap on the map."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from marsls_keras.data.formats.georeference import Tags, georeference
 from marsls_keras.data.index.tile_ref import Problem, TileRef
 
 _EDGE = 1.0
-"""Pixels by which neighbours may overlap, since places are rounded."""
+"""Overlap in pixels that is tolerated between neighbours, since coordinates are rounded."""
 
 
 class Trace(NamedTuple):
-    """By what a tile is known again.
+    """Properties by which copies and overlaps of a tile are recognised.
 
     Attributes:
-        content: Digest of its valid pixels, the same for each of the eight turns and mirrorings; "" if all its pixels
-            are alike.
-        crs: Digest of its coordinate system, "" if its place on the map is not known.
-        box: The rectangle that it covers on the map, (left, bottom, right, top) in map units.
+        content: Digest of its valid pixels, the same for all eight rotations and reflections; "" if all pixels are
+            equal.
+        crs: Digest of its coordinate system; "" if its position on the map is unknown.
+        box: Its bounding box on the map, (left, bottom, right, top) in map units.
         pixel: Width and height of a pixel in map units.
 
     Example:
@@ -43,8 +43,8 @@ def trace(image: np.ndarray, valid: np.ndarray, tags: Tags = ()) -> Trace:
     """Return the trace of a tile.
 
     Args:
-        image: float32 (H, W, C), as it is read, not resampled.
-        valid: bool (H, W); what is not valid was filled, which hangs on the orientation, and does not count.
+        image: float32 (H, W, C), as read, not resampled.
+        valid: bool (H, W); invalid pixels were filled, which depends on the orientation, so they are ignored.
         tags: GeoTIFF tags.
 
     Example:
@@ -53,26 +53,25 @@ def trace(image: np.ndarray, valid: np.ndarray, tags: Tags = ()) -> Trace:
         True
     """
     place = georeference(tags)
-    if (
-        not place.crs or place.affine is None
-    ):  # without a coordinate system, places of different files have nothing in common
+    # Without a coordinate system, positions in different files cannot be compared.
+    if not place.crs or place.affine is None:
         return Trace(content(image, valid))
     crs = hashlib.sha256(repr(place.crs).encode()).hexdigest()[:16]
     return Trace(content(image, valid), crs, place.box(*image.shape[:2]), place.pixel())
 
 
 def content(image: np.ndarray, valid: np.ndarray) -> str:
-    """Return the `content` of a trace.
+    """Return a digest of a tile's valid pixels that does not depend on orientation; "" if all pixels are equal.
 
-    Each pixel's bands become one number first, so that eight orientations take little; the one that sorts first is
-    digested.
+    Each pixel's bands are reduced to one integer first, so that eight orientations are cheap; the one that sorts first
+    is hashed.
 
     Example:
         >>> content(np.zeros((4, 4, 1), np.float32), np.ones((4, 4), bool))
         ''
     """
     bits = np.ascontiguousarray(image, "<f4").view("<u4")
-    # Every band by a number of its own, modulo 2 ** 64, so that bands do not make up for one another.
+    # Each band is multiplied by a different odd number modulo 2 ** 64, so that exchanged bands change the sum.
     pixels = np.zeros(image.shape[:2], np.uint64)
     for band in range(bits.shape[2]):
         pixels += bits[..., band] * np.uint64(pow(0x9E3779B97F4A7C15, band + 1, 1 << 64))
@@ -85,10 +84,12 @@ def content(image: np.ndarray, valid: np.ndarray) -> str:
 
 
 def groups(traces: Sequence[Trace], blocks: Sequence[str]) -> list[str]:
-    """Return the block of each tile, blocks that copies or overlapping tiles join becoming one, named as the first of them.
+    """Return the block of each tile after merging blocks that share copies or overlapping tiles.
+
+    A merged block has the name of the first of its blocks.
 
     Args:
-        traces: Traces of N tiles; none if nothing is known of them.
+        traces: Traces of N tiles; empty if they are unknown.
         blocks: Names of their blocks.
 
     Example:
@@ -111,7 +112,7 @@ def groups(traces: Sequence[Trace], blocks: Sequence[str]) -> list[str]:
 
 
 def copies(traces: Sequence[Trace]) -> list[list[int]]:
-    """Return the positions of tiles that are the same in some orientation, those of each group together.
+    """Return groups of positions of tiles that are copies of one another, in any orientation.
 
     Example:
         >>> copies([Trace("a"), Trace("b"), Trace("a")])
@@ -125,7 +126,7 @@ def copies(traces: Sequence[Trace]) -> list[list[int]]:
 
 
 def overlaps(traces: Sequence[Trace]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of positions (i < k) of tiles that share ground on the map, by more than a pixel both ways.
+    """Yield pairs of positions (i < k) of tiles that overlap on the map by more than a pixel along both axes.
 
     Example:
         >>> boxes = [(0.0, 0.0, 10.0, 10.0), (5.0, 5.0, 15.0, 15.0), (10.0, 0.0, 20.0, 10.0)]
@@ -140,7 +141,8 @@ def overlaps(traces: Sequence[Trace]) -> Iterator[tuple[int, int]]:
         left, bottom, right, top = np.array([traces[i].box for i in index]).T
         width, height = np.array([traces[i].pixel for i in index]).T * _EDGE
         for n, i in enumerate(index[:-1].tolist()):
-            end = int(np.searchsorted(left, right[n] - width[n]))  # from there on, all begin behind this one
+            # Tiles from `end` on begin beyond the right edge of this one.
+            end = int(np.searchsorted(left, right[n] - width[n]))
             near = slice(n + 1, max(end, n + 1))
             across = np.minimum(right[near], right[n]) - left[near] > np.minimum(width[near], width[n])
             down = np.minimum(top[near], top[n]) - np.maximum(bottom[near], bottom[n]) > np.minimum(
@@ -151,7 +153,9 @@ def overlaps(traces: Sequence[Trace]) -> Iterator[tuple[int, int]]:
 
 
 def misplaced(traces: Sequence[Trace]) -> int:
-    """Return how many tiles claim one and the same place, if most do: their georeferencing is that of the picture they were cut from.
+    """Return the number of tiles with identical position on the map if these are the majority, else 0.
+
+    Their georeferencing is then that of the raster they were cut from.
 
     Example:
         >>> misplaced([])
@@ -163,14 +167,14 @@ def misplaced(traces: Sequence[Trace]) -> int:
 
 
 def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace]) -> list[Problem]:
-    """Report tiles that show the same ground; between labelled tiles and test they make every score a lie.
+    """Return problems of tiles that show the same ground; between labelled and test tiles they invalidate every score.
 
-    Copies of equal orientation are errors, and so are all copies in test. Folds keep other copies, and tiles that
-    overlap, together.
+    Copies of equal orientation are errors, and so are copies of labelled tiles in test. Other copies and overlapping
+    tiles are warnings: folds keep them together.
 
     Args:
         refs: The tiles.
-        hashes: Digests of their pixels as they are.
+        hashes: Digests of their pixels, which depend on the orientation.
         traces: Their traces.
 
     Example:
@@ -188,10 +192,16 @@ def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace
             turned.append([found[0] for found in equal.values()])
     for found in turned:
         if len({ref.split == "test" for ref in found}) > 1:
-            what = f"the same tile, turned or mirrored, is in {' and '.join(sorted({ref.split for ref in found}))}: {_named(found)}"
+            what = (
+                f"the same tile, turned or mirrored, is in {' and '.join(sorted({ref.split for ref in found}))}: "
+                f"{_named(found)}"
+            )
             problems.append(Problem("overlap", what))
     if kept := [found for found in turned if len({ref.split == "test" for ref in found}) == 1]:
-        what = f"{len(kept)} tile(s) are there several times, turned or mirrored, such as {_named(kept[0])}; folds keep copies together"
+        what = (
+            f"{len(kept)} tile(s) are there several times, turned or mirrored, such as {_named(kept[0])}; "
+            "folds keep copies together"
+        )
         problems.append(Problem("copies", what, "warning"))
     if number := misplaced(traces):
         what = (
@@ -219,7 +229,7 @@ def leaks(refs: Sequence[TileRef], hashes: Sequence[str], traces: Sequence[Trace
 
 
 def _equal(refs: Sequence[TileRef]) -> Problem:
-    """Report tiles of equal pixels."""
+    """Return the problem of tiles with equal pixels."""
     splits = sorted({ref.split for ref in refs})
     where = (
         f"the same tile is in {' and '.join(splits)}"

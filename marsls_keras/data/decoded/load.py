@@ -1,4 +1,4 @@
-"""Reading all tiles of a dataset once, and finding everything that is wrong with them at once."""
+"""Decode all tiles of a dataset in one pass and report all problems together."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from marsls_keras.progress import tracked
 def examine(
     refs: Sequence[TileRef], release: str = "auto", resize: int | None = None, cache: str = "auto"
 ) -> tuple[Tiles | None, list[Problem]]:
-    """Decode tiles and report all that is wrong with them.
+    """Decode tiles and return them with a list of all problems found.
 
     Args:
         refs: The tiles to read.
-        release: Name of a release, or "auto" to detect it: each tile tells, but one whose values tell too little, as
-            without any data, follows most of the others; tiles of several releases are a problem.
-        resize: Height and width to bring all tiles to, bands bilinear and masks by the nearest pixel; None to take them
-            as they are.
-        cache: Where the decoded images are: "memory", "disk" (see `marsls_keras.data.decoded.disk_cache.cached`), or
-            "auto" for disk if they are many.
+        release: Name of a release, or "auto" to detect it for each tile. A tile whose values do not identify a release,
+            such as one without data, gets the release of most other tiles. Tiles of several releases are a problem.
+        resize: Height and width to resize all tiles to, bilinear for bands and nearest neighbour for masks; None to
+            leave them as they are.
+        cache: Where to keep the decoded images: "memory", "disk" (see
+            `marsls_keras.data.decoded.disk_cache.cached`), or "auto" for disk if they take more than `LARGE` bytes.
 
     Returns:
-        The tiles that could be read (None if there is none), and the problems.
+        The tiles that could be read (None if there are none), and the problems.
 
     Raises:
         RunError: If decoded tiles cannot be kept on disk.
@@ -71,12 +71,12 @@ def examine(
 
 
 def _tuples(value: Any) -> Any:
-    """Return a value with tuples where JSON has lists."""
+    """Convert nested lists, as JSON has them, to tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _expected_bytes(refs: Sequence[TileRef], release: str, resize: int | None) -> int:
-    """Return how much room the decoded images take, if all are as the first one that can be read."""
+    """Return the bytes that the decoded images take if all are as large as the first readable one."""
     shape = next(_shapes(refs, release, resize), (0,))
     return len(refs) * math.prod(shape) * np.dtype(np.float32).itemsize
 
@@ -94,11 +94,14 @@ def _shapes(refs: Sequence[TileRef], release: str, resize: int | None) -> Iterat
 def _decode(
     refs: Sequence[TileRef], release: str, resize: int | None, folder: Path | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what there is to know of the tiles, as JSON, and their arrays; with a folder, they are in its files instead."""
+    """Decode tiles; return facts about them that can be written as JSON, and their arrays.
+
+    With a folder, the images are written to files in it instead of memory.
+    """
     problems: list[Problem] = []
     facts: dict[str, Any] = {"shape": (0, 0, 0, 0), "kept": [], "hashes": [], "geo": [], "traces": [], "release": ""}
-    # What most tiles have is to be known before the first is put away: to keep all of them until then would take their
-    # room twice.
+    # The most frequent shape must be known before the first tile is stored: keeping all tiles until then would take
+    # twice the memory.
     sizes = Counter(_shapes(refs, release, resize))
     shape = sizes.most_common(1)[0][0] if sizes else (0, 0, 0)
     by_release = defaultdict(list)
@@ -128,7 +131,7 @@ def _decode(
 def _read(
     refs: Sequence[TileRef], release: str, resize: int | None, problems: list[Problem]
 ) -> Iterator[tuple[int, Tile, np.ndarray | None, Trace]]:
-    """Yield position, tile, mask and trace of what can be read; what cannot is added to the problems."""
+    """Yield position, tile, mask and trace of each readable tile; add the others to the problems."""
     most: str | None = None
     for i, ref in enumerate(tracked("Reading tiles", refs)):
         try:
@@ -145,7 +148,7 @@ def _read(
         if ref.mask is not None:
             try:
                 mask = read_mask(ref.mask)
-                for more in ref.more_masks:  # of the same image
+                for more in ref.more_masks:  # masks of the same image
                     mask = np.maximum(mask, read_mask(more))
             except InputError as error:
                 problems.append(Problem("unreadable mask", str(error)))
@@ -163,10 +166,10 @@ def _read(
 
 
 def _require_of_folder(ref: TileRef, tile: Tile) -> None:
-    """Refuse a tile of a release whose folders are others: the layout of these is shared by several, and it is of none of them.
+    """Raise an error if a tile's release does not use the layout of the folder it is in.
 
     Raises:
-        InputError: If so.
+        InputError: If several releases share the folder's layout, but the tile's release has a layout of its own.
     """
     layout = RELEASES[tile.release].layout
     if ref.split != "images" and len(releases_of(layout)) == 1:
@@ -179,17 +182,17 @@ def _require_of_folder(ref: TileRef, tile: Tile) -> None:
 
 
 def _telling(tile: Tile) -> bool:
-    """Return whether a tile tells its release."""
+    """Return whether a tile's values identify its release."""
     return RELEASES[tile.release].certain(tile.image)
 
 
 def _release_of_most(refs: Sequence[TileRef]) -> str | None:
-    """Return the release of most of those tiles that tell it; None if none does."""
+    """Return the most frequent release among tiles whose values identify it; None if there are none."""
     found: Counter[str] = Counter()
     for ref in refs:
         try:
             tile = read_tile(ref.image)
-        except InputError:  # told where it is read
+        except InputError:  # reported when the tile itself is read
             continue
         if _telling(tile):
             found[tile.release] += 1

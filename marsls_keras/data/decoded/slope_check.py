@@ -1,4 +1,4 @@
-"""Whether the band called slope is one: the gradient of the DEM, which it must follow, tells."""
+"""Check that the slope band is a slope, by its correlation with the gradient of the DEM."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from marsls_keras.data.normalization import moments_of_valid
 from marsls_keras.datasets import RELEASES
 
 FOLLOWS = 0.7
-"""A band that correlates with the gradient at least so well is a slope (0.96 in MMLS); grey, colour and temperature stay below 0.5."""
+"""Least correlation with the gradient of a slope band: 0.96 in MMLS; gray, colours and thermal stay below 0.5."""
 
 STRAYS = 0.35
-"""One that correlates less is none."""
+"""Correlation below which a band is certainly no slope."""
 
 
 def slope_correlations(tiles: Tiles) -> dict[str, float]:
-    """Return Pearson's correlation of each band with the gradient of the DEM, in degrees, over all pixels with data in every band.
+    """Return the Pearson correlation of each band with the gradient of the DEM in degrees.
 
-    The gradient is that of central differences inside each tile. A band that is constant has correlation 0. Empty if
-    the tiles do not hold both slope and dem.
+    All pixels count that have data in every band. The gradient is computed by central differences within each tile. A
+    constant band has correlation 0. The result is empty if the tiles lack slope or dem.
 
     Example:
         >>> slope_correlations(tiles)["slope"]  # doctest: +SKIP
@@ -32,7 +32,7 @@ def slope_correlations(tiles: Tiles) -> dict[str, float]:
     dem = bands.index("dem")
 
     def compared(part: np.ndarray) -> np.ndarray:
-        """Return z-scores of the bands and, last, of the gradient, then the products with it: float64 (n, H, W, …)."""
+        """Return the bands and, last, the gradient of the DEM in degrees: float64 (n, H, W, bands + 1)."""
         heights = part[..., dem].astype(np.float64) * release.relief
         rise = np.hypot(*np.gradient(heights, release.pixel, axis=(1, 2)))
         return np.concatenate([part[..., : len(bands)], np.degrees(np.arctan(rise))[..., None]], -1)
@@ -49,7 +49,7 @@ def slope_correlations(tiles: Tiles) -> dict[str, float]:
 
 
 def slope_problems(correlations: dict[str, float]) -> list[Problem]:
-    """Return a warning if the band slope does not follow the gradient of the DEM, naming another band that does.
+    """Return a warning if the slope band does not follow the gradient of the DEM; it names a band that does.
 
     Example:
         >>> slope_problems({"slope": 0.96, "thermal": 0.22})
@@ -62,7 +62,7 @@ def slope_problems(correlations: dict[str, float]) -> list[Problem]:
     slope = correlations["slope"]
     if slope >= FOLLOWS:
         return []
-    if abs(slope) < STRAYS and others[best] < FOLLOWS:  # nothing follows the gradient: bands that were made up, say
+    if abs(slope) < STRAYS and others[best] < FOLLOWS:  # no band follows the gradient, as in artificial data
         return []
     if slope >= STRAYS or others[best] < FOLLOWS:
         what = f"slope does not follow the gradient of dem (r = {slope:.2f}, next is {best} with {others[best]:.2f})"

@@ -1,7 +1,7 @@
-"""Network input that TensorFlow reads from disk and normalises itself.
+"""Read and normalise network input from disk with TensorFlow operations.
 
-No Python runs in it: a pipeline that is given up, as when training stops early, waits for the steps it has begun, and
-if those in turn waited for the interpreter neither would go on.
+No Python runs in the pipeline. When a pipeline is abandoned, as by early stopping, it waits for the steps under way;
+if those waited for the Python interpreter, both would block.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from marsls_keras.data.normalization import Inputs
 
 
 class TfReader:
-    """What reads tiles of network input; the values are those of `Inputs`, to the bit.
+    """Read tiles of network input from disk; the values are bit-identical to those of `Inputs`.
 
     Args:
         inputs: The tiles, on disk.
@@ -34,14 +34,14 @@ class TfReader:
         self._fixed = [band in normalizer.directions.fixed for band in normalizer.directions.carried]
         self._scale = None
         if normalizer.mean is not None and normalizer.std is not None:
-            number = len(self._places)  # the late bands' own come after them
+            number = len(self._places)  # statistics of late bands follow after these
             self._scale = (
                 np.asarray(normalizer.mean[:number], np.float32),
                 np.asarray(normalizer.std[:number], np.float32),
             )
 
     def __call__(self, positions: tf.Tensor) -> tf.Tensor:
-        """Return the tiles at n positions: float32 (n, H, W, C), H, W and C known."""
+        """Return the tiles at n positions: float32 (n, H, W, C) with static H, W and C."""
         data = tf.map_fn(
             tf.io.read_file, tf.gather(self._files, positions), fn_output_signature=tf.string, parallel_iterations=4
         )

@@ -1,4 +1,4 @@
-"""Decoded tiles as arrays, with what is known of each."""
+"""Container of decoded tiles: images, masks, validity and metadata."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from marsls_keras.datasets import RELEASES
 
 @dataclass(frozen=True)
 class Tiles:
-    """Decoded tiles.
+    """Decoded tiles as arrays, with the metadata of each tile.
 
     Attributes:
         refs: The tiles, N of them.
-        images: float32 (N, H, W, C), canonical bands, not normalised; in memory, or on disk if they are many.
+        images: float32 (N, H, W, C), canonical bands, not normalised; in memory or on disk.
         masks: uint8 (N, H, W) of {0, 1}; zeros for unlabelled tiles.
         valid: bool (N, H, W), False where a band was no-data and has been filled.
         hashes: SHA-256 of each tile's canonical pixels, the same for two files of equal content.
         geo: GeoTIFF tags of each tile.
-        release: Their release.
-        derived: Names of the bands that were computed, which follow those of the release.
-        traces: By what each tile is known again (`marsls_keras.data.decoded.leaks`).
+        release: Name of their release.
+        derived: Names of the derived bands, which follow the bands of the release.
+        traces: Properties to find copies and overlaps by (`marsls_keras.data.decoded.leaks`).
 
     Example:
         >>> tiles = load(Dataset.open("data"))  # doctest: +SKIP
@@ -54,7 +54,7 @@ class Tiles:
         return len(self.refs)
 
     def subset(self, chosen: Sequence[int] | np.ndarray) -> Tiles:
-        """Return the tiles at the given positions; of images on disk no copy is made."""
+        """Return the tiles at the given positions; images on disk are not copied."""
         index = np.asarray(chosen, dtype=int)
 
         def pick(values: tuple) -> tuple:

@@ -1,1 +1,1 @@
-"""Bands computed from those that a tile holds: indices and filters of its colours, derivatives of its terrain."""
+"""Derived bands: spectral indices and image filters of the colours, and derivatives of the terrain."""

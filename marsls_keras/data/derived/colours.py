@@ -1,4 +1,4 @@
-"""Derived bands of RMAU-Net, Table V: indices, filters and edges of the colours, each tile by itself."""
+"""Derived bands of RMAU-Net, Table V: spectral indices, filters and edges, computed for each tile by itself."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ def _stretched(band: np.ndarray) -> np.ndarray:
 
 
 def _index(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return (a - b) / (a + b), clipped to [-1, 1], where it always lies for reflectances; 0 where the sum is 0."""
+    """Return the normalised difference (a - b) / (a + b); 0 where the sum is 0.
+
+    It is clipped to [-1, 1], its range for reflectances.
+    """
     total = first + second
     return np.clip(np.divide(first - second, total, out=np.zeros_like(total), where=total != 0), -1, 1)
 
 
 def _gray(tile: Bands) -> np.ndarray:
+    """Return the mean of red, green and blue."""
     return (tile["red"] + tile["green"] + tile["blue"]) / 3
 
 
 def _canny(tile: Bands) -> np.ndarray:
+    """Return the Canny edges of gray: 1 on an edge, else 0."""
     from skimage.feature import canny
 
     return canny(_stretched(_gray(tile)), sigma=1.0, low_threshold=0.1, high_threshold=0.2, mode="nearest").astype(
@@ -48,12 +53,15 @@ COLOURS: dict[str, Callable[[Bands], np.ndarray]] = {
     "gradient_columns": lambda tile: np.gradient(_gray(tile), axis=1),
     "canny": _canny,
 }
-"""From bands float64 (H, W) by name to the derived band (H, W).
+"""Functions from a tile's bands, float64 (H, W) by name, to a derived band (H, W).
 
-The bands 15 to 26 of Table V for Landslide4Sense, where B2, B3, B4, B8, B11, B12 are blue, green, red, nir, swir1,
-swir2; on tiles of Mars, which have no infrared, those of the colours exist. gray_rgb is the table's gray; a tile of
-Mars has a band gray of its own, another picture. What the table leaves open: minimum and maximum are those of the tile.
-"Kernel size 10 x 10" has no middle, so that a mirrored tile would get another result than the mirrored band; here it is
-11 x 11, the Gaussian with a deviation of 10 / 6 pixels (three of them on each side). The gradient is that of central
-differences, its components are a vector. Canny (deviation 1 pixel, thresholds 0.1 and 0.2) sees gray brought to [0, 1];
-Canny, "A computational approach to edge detection", IEEE TPAMI 8, 1986. """
+They are the bands 15 to 26 of Table V for Landslide4Sense, where B2, B3, B4, B8, B11, B12 are blue, green, red, nir,
+swir1, swir2. Tiles of Mars have no infrared, so only the bands of the colours exist there. gray_rgb is the table's
+gray; it differs from the band gray of Mars tiles, which is another image.
+
+Choices where the table is not specific: minimum and maximum are those of the tile. A kernel of 10 x 10 has no centre
+pixel, so filtering would not commute with mirroring; 11 x 11 is used instead, with a standard deviation of 10 / 6
+pixels for the Gaussian (three of them on each side). Gradients are central differences, and their components form a
+vector. Canny (standard deviation 1 pixel, thresholds 0.1 and 0.2) is applied to gray scaled to [0, 1]; Canny, "A
+computational approach to edge detection", IEEE TPAMI 8, 1986.
+"""

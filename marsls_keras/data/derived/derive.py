@@ -1,4 +1,4 @@
-"""Adding derived bands to decoded tiles, those of the terrain from the picture that the tiles were cut from."""
+"""Add derived bands to decoded tiles; terrain bands are computed across tile borders."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from marsls_keras.progress import tracked
 
 
 def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
-    """Return tiles that also hold what a list of bands needs: derived bands, and the other components of vectors.
+    """Add the derived bands that a list of bands needs, including all components of vectors.
 
-    Bands of the terrain are computed from the picture that the tiles were cut from, so that a tile's border leaves no
-    trace: beyond it lie the heights of the neighbours among `tiles`, whatever their split or fold (their images only,
-    never their masks), and beyond those the terrain as `continued` has it. Images on disk stay there, the new ones
-    beside them.
+    Terrain bands are computed on the raster that the tiles were cut from, so that tile borders leave no artefacts.
+    Beyond a tile's border lie the heights of its neighbours among `tiles`, of any split or fold (only their images are
+    used, never their masks); beyond those the terrain is extrapolated by `continued`. Images on disk stay there, and
+    the result is written to disk, too.
 
     Args:
-        tiles: The tiles, all of those that may be neighbours.
-        bands: Names as in the configuration's `data.bands`.
+        tiles: The tiles, including all possible neighbours.
+        bands: Names of bands, as in the configuration's `data.bands`.
 
     Raises:
-        InputError: If the tiles do not hold what a band is computed from.
+        InputError: If the tiles lack a band that another one is computed from.
         RunError: If images on disk cannot be written.
 
     Example:
@@ -46,9 +46,8 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
     if not names:
         return tiles
     number, height, width, _ = tiles.images.shape
-    reach = 1 + max(
-        (DERIVED[name].reach or 0 for name in names), default=0
-    )  # one more, to mirror at a neighbour's last pixel
+    # One pixel more, to mirror at a neighbour's last pixel.
+    reach = 1 + max((DERIVED[name].reach or 0 for name in names), default=0)
     grid = TileGrid.of(tiles.refs, height, width, max(height, width) + 2 * reach)
     shape = (height, width, len(tiles.bands) + len(names))
 
@@ -64,7 +63,7 @@ def derive(tiles: Tiles, bands: Sequence[str]) -> Tiles:
         def make(folder: Path) -> dict:
             return {"shape": pile(folder).shape}
 
-        # The digests of the pixels stand for whatever else decided what the tiles are decoded to.
+        # The digests of the pixels cover everything else that the decoded tiles depend on.
         _, arrays = cached(tiles.refs, ("derived", list(names), tiles.bands, list(tiles.hashes)), make)
         images = arrays["images"]
     else:
@@ -94,11 +93,11 @@ def _derived(tiles: Tiles, grid: TileGrid, tile: int, names: Sequence[str], reac
 
 
 def continued(heights: np.ndarray) -> np.ndarray:
-    """Return heights (H, W) with unknown ones, NaN, continued from the known: mirrored at the nearest known pixel, through that point.
+    """Extrapolate heights (H, W) into unknown pixels (NaN) by point reflection at the nearest known pixel.
 
-    A slope thereby goes on as steep as it is, a plane as a plane: nearest + (nearest - mirrored). Repeating the nearest
-    pixel would make borders flat and bend the terrain there. Where the mirrored pixel is unknown as well, the nearest
-    is repeated.
+    The value is nearest + (nearest - mirrored), so that slopes keep their steepness and planes stay planes. Repeating
+    the nearest pixel would flatten the borders and add curvature there. Where the mirrored pixel is unknown as well,
+    the nearest is repeated.
 
     Example:
         >>> continued(np.array([[1.0, 2.0, 3.0, np.nan]]))
@@ -107,8 +106,8 @@ def continued(heights: np.ndarray) -> np.ndarray:
     known = np.isfinite(heights)
     if known.all():
         return heights
-    # A column is a hair wider than a row, so that of two pixels that are as near the choice does not hang on what else
-    # is in the array.
+    # A column is slightly wider than a row, so that the choice between two equally near pixels does not depend on the
+    # rest of the array.
     nearest = ndimage.distance_transform_edt(
         ~known, sampling=(1, 1 + 1e-6), return_distances=False, return_indices=True
     )

@@ -1,4 +1,4 @@
-"""Derived bands of the terrain: where slopes face, how they bend, and how a place lies among its surroundings."""
+"""Derived bands of the terrain: aspect, curvature, surface normal, topographic position, roughness and relief."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scipy import ndimage
 from marsls_keras.bands.derived import RELIEF_REACH, TPI_RADII
 
 _FLAT = 1e-6
-"""Gradients below this, in metres per metre, have no direction: a thousandth of a millimetre per metre."""
+"""Gradient in metres per metre below which ground is flat, without aspect: a thousandth of a millimetre per metre."""
 
 
 class Surface:
-    """A surface fitted to the 3 x 3 pixels around each pixel, and what follows from its derivatives.
+    """Partial quartic surface fitted to the 3 x 3 pixels around each pixel, and its derivatives.
 
     z = D x² + E y² + F x y + G x + H y + …, x to the east (right) and y to the north (up), as in Zevenbergen & Thorne,
     "Quantitative analysis of land surface topography", Earth Surface Processes and Landforms 12, 1987, equations 4 to
@@ -45,7 +45,7 @@ class Surface:
         self._steepness = np.hypot(self.east, self.north)
 
     def downhill(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the unit vector that points downhill, to the east and to the north; 0 where it is flat."""
+        """Return the east and north components of the downhill unit vector; 0 where it is flat."""
         steep = self._steepness > _FLAT
         size = np.where(steep, self._steepness, 1.0)
         return np.where(steep, -self.east / size, 0.0), np.where(steep, -self.north / size, 0.0)
@@ -63,17 +63,19 @@ class Surface:
         )
 
     def normal(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the unit normal, which points up: its components to the east, to the north and upwards."""
+        """Return the east, north and up components of the unit normal."""
         size = np.sqrt(1 + self.east**2 + self.north**2)
         return -self.east / size, -self.north / size, 1 / size
 
 
 def topographic_position(heights: np.ndarray, radius: int) -> np.ndarray:
-    """Return how far a pixel lies above the mean of the others within so many pixels (Weiss, "Topographic position and landforms", 2001).
+    """Return the topographic position index: height minus the mean of the other pixels within a radius.
+
+    Weiss, "Topographic position and landforms analysis", 2001.
 
     Args:
         heights: float64 (H, W), metres.
-        radius: In pixels.
+        radius: Radius of the disc in pixels.
 
     Example:
         >>> float(np.abs(topographic_position(np.ones((40, 40)), 4)).max())
@@ -82,21 +84,21 @@ def topographic_position(heights: np.ndarray, radius: int) -> np.ndarray:
     offset = np.arange(-radius, radius + 1)
     disc = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(float)
     disc[radius, radius] = 0
-    padded = np.pad(
-        heights - heights.mean(), radius, mode="edge"
-    )  # about 0, where the transform loses the fewest digits
+    # Centred on 0, where the Fourier transform loses the fewest digits.
+    padded = np.pad(heights - heights.mean(), radius, mode="edge")
     from scipy.signal import fftconvolve  # takes a while, and few ask for this band
 
     return heights - heights.mean() - fftconvolve(padded, disc / disc.sum(), mode="valid")
 
 
 def _spread(heights: np.ndarray, reach: int) -> np.ndarray:
-    """Return the largest minus the smallest height within a square that reaches so many pixels to each side."""
+    """Return the range of heights in a square window of 2 `reach` + 1 pixels a side."""
     size = 2 * reach + 1
     return ndimage.maximum_filter(heights, size, mode="nearest") - ndimage.minimum_filter(heights, size, mode="nearest")
 
 
 def _aspect(heights: np.ndarray, pixel: float) -> dict[str, np.ndarray]:
+    """Return sine and cosine of the aspect, which are the components of the downhill unit vector."""
     return dict(zip(("aspect_sin", "aspect_cos"), Surface(heights, pixel).downhill(), strict=True))
 
 
@@ -121,21 +123,21 @@ _TERRAIN: dict[tuple[str, ...], Callable[[np.ndarray, float], dict[str, np.ndarr
 
 
 def terrain_bands(heights: np.ndarray, pixel: float, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return bands of a terrain.
+    """Compute derived bands of a terrain.
 
-    aspect_sin, aspect_cos: sine and cosine of the azimuth that the slope faces, clockwise from north; 0 and 0 where it
-    is flat. profile_curvature, plan_curvature: in 1 / m, see `Surface.curvatures`. tpi_small, tpi_large: topographic
-    position in metres, within 4 and 16 pixels, see `topographic_position`. roughness: largest minus smallest height of
-    3 x 3 pixels, in metres. local_relief: the same of 17 x 17 pixels. normal_rows, normal_columns, normal_up: the unit
-    normal, down the rows (to the south), along the columns (to the east), upwards.
+    aspect_sin, aspect_cos: sine and cosine of the slope's azimuth, clockwise from north; both 0 where it is flat.
+    profile_curvature, plan_curvature: in 1 / m, see `Surface.curvatures`. tpi_small, tpi_large: topographic position in
+    metres, within 4 and 16 pixels, see `topographic_position`. roughness: range of heights in 3 x 3 pixels, in metres.
+    local_relief: the same in 17 x 17 pixels. normal_rows, normal_columns, normal_up: components of the unit normal to
+    the south (down the rows), to the east (along the columns) and up.
 
     Args:
         heights: float64 (H, W), metres.
         pixel: Side of a pixel in metres.
-        names: Which ones.
+        names: Names of the bands to return.
 
     Returns:
-        float64 (H, W), by name.
+        The bands, float64 (H, W), by name.
 
     Example:
         >>> steps = np.arange(5.0) * np.ones((5, 1))  # rises to the east by 1 m a pixel

@@ -1,1 +1,1 @@
-"""Readers of one file: TIFF, PNG and HDF5 to canonical bands and a validity mask."""
+"""Readers of TIFF, PNG and HDF5 files, which return canonical bands and a validity mask."""

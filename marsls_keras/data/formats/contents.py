@@ -1,4 +1,4 @@
-"""What a reader has to know of a release to read its files."""
+"""Expected content of an image file, by which a reader checks and interprets it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Contents(NamedTuple):
-    """What an image file may hold.
+    """Number of bands, bit depth and HDF5 dataset name that a release expects in an image file.
 
     Attributes:
         bands: Number of bands.
-        eight_bits: Whether it is a picture of 8 bits a band.
-        key: Name of the dataset, where the container is HDF5.
+        eight_bits: Whether the bands are 8-bit.
+        key: Name of the dataset, if the file is HDF5.
 
     Example:
         >>> Contents(14)

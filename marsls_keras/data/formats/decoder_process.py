@@ -1,4 +1,4 @@
-"""A child process that decodes files which could kill it, kept for many files and started again after a crash."""
+"""Run a decoder of untrusted files in a child process, which is reused and restarted after a crash."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ import numpy as np
 from marsls_keras.errors import RunError
 
 WALL_SECONDS = 60.0
-"""After so long a process that does not answer is ended; it bounds its own processor time to less, but a disk may stall."""
+"""Seconds after which a process that does not answer is killed.
 
-_SIGXCPU = 24  # on every system that has it
+The process limits its own CPU time to less, but a disk may stall.
+"""
+
+_SIGXCPU = 24  # the same number on every system that has this signal
 
 
 class Crash(Exception):
-    """The process ended while it read the file; the text says how.
+    """Error: the decoder process ended while it read a file; the message says how.
 
     Example:
         >>> raise Crash("signal 11")
@@ -32,7 +35,7 @@ class Crash(Exception):
 
 
 class Slow(Crash):
-    """The process was ended, since it took too long.
+    """Error: the decoder process was killed because it exceeded its time limit.
 
     Example:
         >>> issubclass(Slow, Crash)
@@ -41,13 +44,13 @@ class Slow(Crash):
 
 
 class Decoder:
-    """A process that runs a script, and is asked for one file after another.
+    """Child process that runs a decoder script and answers one request after another.
 
-    It starts with the first request and ends with this process, however that ends. A process that was forked from this
-    one, and threads, may ask as well.
+    It starts with the first request and ends when this process ends for any reason. Threads and forked processes may
+    send requests, too.
 
     Args:
-        script: A script that answers a line of JSON by a line of JSON with "bytes", and so many bytes after it.
+        script: Script that answers each line of JSON with a line of JSON, whose "bytes" says how many bytes follow it.
 
     Example:
         >>> decoder = Decoder(Path("hdf5_decoder.py"))  # doctest: +SKIP
@@ -62,11 +65,11 @@ class Decoder:
         atexit.register(self.close)
 
     def ask(self, **request: Any) -> tuple[dict[str, Any], np.ndarray]:
-        """Return the answer to a request, and its bytes as uint8.
+        """Send a request; return the reply and the bytes that follow it, as uint8.
 
         Raises:
-            Crash: If the process ends, or does not answer in time.
-            RunError: If it cannot be started, or ends by itself.
+            Crash: If a signal kills the process, it does not answer in time, or its answer is invalid.
+            RunError: If the process cannot be started, or exits by itself.
         """
         with self._lock:
             fresh = self._process is None
@@ -77,18 +80,20 @@ class Decoder:
             except Crash:
                 if fresh:
                     raise
-            return self._ask(request)  # what the files before did to the process is not this one's fault
+            return self._ask(request)  # an earlier file may have damaged the process, so try a new one
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """Kill the process if it is running."""
         with self._lock:
             self._end()
 
     def _forget(self) -> None:
+        """Start without a process and with a new lock; a fork must not use its parent's."""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+        """Send one request with a time limit; after any failure the process is ended."""
         process = self._start() if self._process is None else self._process
         assert process.stdin is not None and process.stdout is not None
         late = threading.Event()
@@ -105,7 +110,7 @@ class Decoder:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
                 answer = process.stdout.readline()
-            except OSError:  # it ended before it read the request
+            except OSError:  # the process ended before it read the request
                 answer = b""
             if answer.endswith(b"\n"):
                 reply = json.loads(answer)
@@ -115,7 +120,7 @@ class Decoder:
             self._end()
             if late.is_set() or process.returncode == -_SIGXCPU:
                 raise Slow("it took too long")
-            if process.returncode >= 0:  # it did not begin, or not to the end: a file kills it by a signal
+            if process.returncode >= 0:  # it failed to start or exited: a bad file kills it by a signal
                 raise RunError(
                     f"The process that reads HDF5 ended with exit code {process.returncode}. Does `import h5py` work?"
                 )
@@ -125,14 +130,16 @@ class Decoder:
         except (ValueError, KeyError, TypeError) as error:
             self._end()
             raise Crash(f"an answer that makes no sense, {error}") from error
-        except BaseException:  # as Ctrl-C: what is left of the answer would be taken for the next one
+        except BaseException:  # such as Ctrl-C: the rest of this answer would be taken for the next one
             self._end()
             raise
         finally:
             timer.cancel()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # -P: the folder of the script holds modules of common names. One thread: more would only reserve memory.
+        """Start the script in a child process that can import what this process can."""
+        # -P: modules beside the script have common names and must not be imported. One thread: more would only reserve
+        # memory.
         command = [sys.executable, "-P", str(self._script)]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         pipe = subprocess.PIPE
@@ -145,6 +152,7 @@ class Decoder:
         return self._process
 
     def _end(self) -> None:
+        """Kill the process, wait for it, and close its pipes."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -154,5 +162,5 @@ class Decoder:
         for stream in (process.stdin, process.stdout):
             try:
                 stream.close()
-            except OSError:  # a request that could not be written
+            except OSError:  # part of a request was not written
                 pass

@@ -1,4 +1,4 @@
-"""Where a tile lies on the map, as the GeoTIFF tags of its file tell (OGC 19-008r4), or the world file beside it."""
+"""Read and compare georeferencing of tiles: GeoTIFF tags (OGC 19-008r4) or a world file beside the image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import tifffile
 from marsls_keras.errors import InputError, listing
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
-"""Pixel scale, tie points, transformation, the three GeoKey tags, and rational polynomial coefficients."""
+"""Tag codes of pixel scale, tie points, transformation, the three GeoKey tags, and rational polynomial coefficients."""
 
 _TOLERANCE = 0.05
-"""Pixels by which places may differ: world files are rounded, but half a pixel is a mistake."""
+"""Tolerance of positions in pixels: world files are rounded, but an error of half a pixel must be found."""
 
 _SCALE, _TIES, _MATRIX, _KEYS, _NUMBERS, _TEXTS, _RPC = GEO_TAGS
 _MODEL, _RASTER = 1024, 1025
@@ -39,15 +39,14 @@ Tags = tuple[tuple[int, int, int, Any], ...]
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where pixels lie on the map.
+    """Coordinate system of an image and the transformation from its pixels to map coordinates.
 
     Attributes:
-        crs: Identity of the coordinate system: its GeoKeys and their values, sorted, without names; empty if the file
-            has none.
+        crs: The coordinate system: its GeoKeys and their values, sorted, without names; empty if the file has none.
         affine: (a, b, c, d, e, f), such that the point (column, row), counted from the upper left corner of the upper
-            left pixel, is at x = a column + b row + c and y = d column + e row + f; None if the file does not tell, or
-            tells it in another way.
-        control: What else ties pixels to the map: "ground control points", "rational polynomial coefficients", or ""
+            left pixel, is at x = a column + b row + c and y = d column + e row + f; None if the file has no affine
+            transformation.
+        control: What else relates pixels to the map: "ground control points", "rational polynomial coefficients", or ""
             for nothing.
 
     Example:
@@ -66,22 +65,22 @@ class Georeference:
         return "degrees" if keys.get(_MODEL) == 2 else _UNITS.get(keys.get(3076, 0), "map units")
 
     def at(self, column: float, row: float) -> tuple[float, float]:
-        """Return the map coordinates (x, y) of a point in pixels; there must be an affine transformation."""
+        """Return the map coordinates (x, y) of a point in pixels; `affine` must not be None."""
         a, b, c, d, e, f = self.affine or ()
         return a * column + b * row + c, d * column + e * row + f
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Return the rectangle (left, bottom, right, top) on the map that holds an image; there must be an affine transformation."""
+        """Return the bounding box (left, bottom, right, top) of an image on the map; `affine` must not be None."""
         xs, ys = zip(*(self.at(column, row) for column in (0, width) for row in (0, height)), strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
     def pixel(self) -> tuple[float, float]:
-        """Return width and height of a pixel in map units; there must be an affine transformation."""
+        """Return width and height of a pixel in map units; `affine` must not be None."""
         a, b, _, d, e, _ = self.affine or ()
         return math.hypot(a, d), math.hypot(b, e)
 
     def axes(self) -> str:
-        """Return how columns and rows run on the map: "north-up", "south-up", "mirrored" or "rotated"."""
+        """Return the orientation of the image on the map: "north-up", "south-up", "mirrored" or "rotated"."""
         a, b, _, d, e, _ = self.affine or ()
         if abs(b) > 1e-6 * abs(e) or abs(d) > 1e-6 * abs(a):
             return "rotated"
@@ -89,7 +88,7 @@ class Georeference:
 
 
 def georeference(tags: Tags) -> Georeference:
-    """Return what GeoTIFF tags tell; tags that contradict the standard tell nothing.
+    """Return the georeference that GeoTIFF tags describe; tags that contradict the standard are ignored.
 
     Example:
         >>> scale, tie = (33550, 12, 3, (10.0, 10.0, 0.0)), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 800.0, 0.0))
@@ -102,12 +101,12 @@ def georeference(tags: Tags) -> Georeference:
         (key, value)
         for key, value in sorted(keys.items())
         if key != _RASTER
-        and (key not in _CITATIONS or str(value).startswith("ESRI PE String"))  # that is a definition, not a name
+        and (key not in _CITATIONS or str(value).startswith("ESRI PE String"))  # a definition, not a name
     )
     scale, ties, matrix = (_numbers(values.get(code)) for code in (_SCALE, _TIES, _MATRIX))
     affine: tuple[float, ...] | None = None
     if len(scale) >= 2 and len(ties) >= 6 and scale[0] and scale[1]:
-        width, height = scale[0], abs(scale[1])  # signs as GDAL has them
+        width, height = scale[0], abs(scale[1])  # signs as in GDAL
         affine = (width, 0.0, ties[3] - ties[0] * width, 0.0, -height, ties[4] + ties[1] * height)
     elif len(matrix) == 16:
         affine = tuple(matrix[i] for i in (0, 1, 3, 4, 5, 7))
@@ -126,11 +125,12 @@ def georeference(tags: Tags) -> Georeference:
 
 
 def _numbers(value: Any) -> list[float]:
+    """Return the numbers in a tag's value as a flat list; empty for None."""
     return [float(v) for v in np.ravel(value).tolist() if isinstance(v, int | float)] if value is not None else []
 
 
 def _geo_keys(values: dict[int, Any]) -> dict[int, Any]:
-    """Return the GeoKeys of tags by their numbers."""
+    """Return the values of the GeoKeys in GeoTIFF tags, by key number."""
     entries = [int(v) for v in _numbers(values.get(_KEYS))]
     numbers, texts = _numbers(values.get(_NUMBERS)), values.get(_TEXTS)
     texts = texts if isinstance(texts, str) else ""
@@ -146,11 +146,13 @@ def _geo_keys(values: dict[int, Any]) -> dict[int, Any]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------------------ files
+# ----------------------------------------------------------------------------------------------------------- files
 
 
 def file_tags(path: Path) -> Tags:
-    """Return the GeoTIFF tags of a file, from its header alone, or of the world file beside it; none if it has neither, or is damaged.
+    """Return the GeoTIFF tags from a file's header, or those equivalent to the world file beside it.
+
+    The result is empty if the file has neither, or is damaged.
 
     Example:
         >>> file_tags(Path("train/images/col00001_row00007.tif"))[0]  # doctest: +SKIP
@@ -162,13 +164,13 @@ def file_tags(path: Path) -> Tags:
             with tifffile.TiffFile(path) as tif:
                 found = map(tif.pages.first.tags.get, GEO_TAGS)
                 tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in found if tag is not None)
-        except Exception:  # whoever reads the pixels says what is wrong
+        except Exception:  # the reader of the pixels reports what is wrong
             return ()
     return with_world_file(path, tags)
 
 
 def world_file(path: Path) -> Path | None:
-    """Return the world file of an image, such as x.tfw, x.tifw or x.wld of x.tif, if there is one.
+    """Return the path of an image's world file, such as x.tfw, x.tifw or x.wld of x.tif; None if there is none.
 
     Example:
         >>> world_file(Path("nowhere/tile.tif")) is None
@@ -182,10 +184,10 @@ def world_file(path: Path) -> Path | None:
 
 
 def with_world_file(path: Path, tags: Tags) -> Tags:
-    """Return the tags of an image with those that its world file stands for, if the tags themselves place no pixel.
+    """Return the tags of an image; if they do not place its pixels, add tags equivalent to its world file.
 
     Raises:
-        InputError: If the world file is not one.
+        InputError: If the world file is invalid.
 
     Example:
         >>> with_world_file(Path("nowhere/tile.tif"), ())
@@ -202,7 +204,7 @@ def with_world_file(path: Path, tags: Tags) -> Tags:
         a = math.nan
     if not math.isfinite(a) or not all(map(math.isfinite, (b, d, e, x, y))) or a * e == b * d:
         raise InputError(f"{world}: a world file holds six numbers, one a line. Mend it, or remove it.")
-    # The numbers are of the centre of the first pixel; the tags are of its corner, unless they say otherwise.
+    # A world file gives the centre of the first pixel, tags give its corner, unless they say otherwise.
     point = _geo_keys({code: value for code, _, _, value in tags}).get(_RASTER) == _PIXEL_IS_POINT
     c, f = (x, y) if point else (x - (a + b) / 2, y - (d + e) / 2)
     kept = tuple(tag for tag in tags if tag[0] not in (_SCALE, _TIES, _MATRIX))
@@ -211,11 +213,11 @@ def with_world_file(path: Path, tags: Tags) -> Tags:
     return ((_MATRIX, _DOUBLE, 16, (a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0)), *kept)
 
 
-# ------------------------------------------------------------------------------------------------------------------- comparison
+# ------------------------------------------------------------------------------------------------------ comparison
 
 
 def crs_difference(one: Georeference, other: Georeference) -> str:
-    """Return by what the coordinate system of the first differs from that of the other, "" if by nothing that both tell.
+    """Describe how the coordinate system of `one` differs from that of `other`; "" if no GeoKey that both have differs.
 
     Example:
         >>> crs_difference(Georeference(crs=((2048, 4326),)), Georeference(crs=((2048, 4326),)))
@@ -246,13 +248,13 @@ def _shown(value: Any) -> str:
 def difference(
     one: Georeference, other: Georeference, size: Sequence[int] | None = None, expected: Sequence[int] | None = None
 ) -> list[str]:
-    """Return by what the first differs from the other, of what both have; empty if they fit.
+    """Describe the differences between two georeferences, in what both have; empty if they match.
 
     Args:
-        one: Georeference that is judged, such as a mask's.
-        other: What it should be, such as the image's.
-        size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without, places are
-            not compared.
+        one: Georeference to check, such as a mask's.
+        other: Georeference to compare with, such as the image's.
+        size: (height, width) of the first in pixels; with it, both have to cover the same ground. Without it, positions
+            are not compared.
         expected: (height, width) of the other.
 
     Example:
@@ -268,31 +270,32 @@ def difference(
     if (axes := one.axes()) != (right := other.axes()):
         found.append(f"{axes} instead of {right}")
     (width, height), (w, h), unit = one.pixel(), other.pixel(), other.unit
-    reach = max(size[:2]) if size else 10_000  # pixels over which a difference adds up
+    reach = max(size[:2]) if size else 10_000  # number of pixels over which a difference of pixel size adds up
     if max(abs(width / w - 1), abs(height / h - 1)) * reach > _TOLERANCE:
         found.append(f"pixels of {width:.6g} x {height:.6g} {unit} instead of {w:.6g} x {h:.6g}")
     if size is None or expected is None:
         return found
     if tuple(size) != tuple(expected):
         found.append(f"{size[0]} x {size[1]} pixels instead of {expected[0]} x {expected[1]}")
-    if crs:  # places in different systems cannot be compared
+    if crs:  # coordinates in different systems cannot be compared
         return found
     (left, _, _, top), (west, _, _, north) = one.box(*size[:2]), other.box(*expected[:2])
     east, south = left - west, north - top
     if max(abs(east) / w, abs(south) / h) > _TOLERANCE:
         found.append(
-            f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south ({east:.6g} and {south:.6g} {unit})"
+            f"shifted by {east / w:.2f} pixels to the east and {south / h:.2f} to the south "
+            f"({east:.6g} and {south:.6g} {unit})"
         )
     return found
 
 
 def require_one_grid(files: Sequence[Path]) -> None:
-    """Refuse tiles that cannot be joined to one raster pixel by pixel; nothing is ever resampled.
+    """Raise an error if tiles cannot be joined to one raster without resampling.
 
     Raises:
-        InputError: If a tile has no georeferencing or no coordinate system, is placed by ground control points, is not
-            north-up, or has another coordinate system, other pixels, or lies a part of a pixel beside those of the
-            first tile; some are named.
+        InputError: If a tile has no georeferencing or no coordinate system, has ground control points only, is not
+            north-up, or differs from the first tile in its coordinate system, pixel size or pixel grid; some tiles are
+            named.
 
     Example:
         >>> require_one_grid(sorted(Path("test/images").iterdir()))  # doctest: +SKIP
@@ -307,7 +310,7 @@ def require_one_grid(files: Sequence[Path]) -> None:
 
 
 def _off_grid(place: Georeference, first: Georeference) -> str:
-    """Return why a tile is not on the grid of the first one; "" if it is."""
+    """Describe why a tile is not on the pixel grid of the first one; "" if it is."""
     if place.control:
         return f"is placed by {place.control}, which tell no grid of pixels. Warp it to one first (gdalwarp)."
     if not place.crs:

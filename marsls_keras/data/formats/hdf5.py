@@ -1,4 +1,7 @@
-"""HDF5 files: one tile or one mask to a file, in a dataset whose name the release tells (`img` and `mask` in Landslide4Sense)."""
+"""Read HDF5 files of one tile or one mask.
+
+The release gives the name of the dataset, such as `img` and `mask` in Landslide4Sense.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,15 @@ _decoder = Decoder(Path(__file__).with_name("hdf5_decoder.py"))
 
 
 def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
-    """Return an image's dataset as (H, W, bands) and no tags; args as in `marsls_keras.data.formats.tiff.read_image`.
+    """Return an image's dataset as (H, W, bands) and no tags.
 
-    It is of the file's type; or float32 with NaN for values that its maker marked as no data or that were never
-    written, and of physical values where the dataset has a scale or an offset.
+    Args are as in `marsls_keras.data.formats.tiff.read_image`. The array has the type stored in the file; or float32
+    if values are no-data or were never written (they become NaN), or if the dataset has a scale or an offset, which is
+    applied.
 
     Raises:
-        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape or is kept
-            in other files.
+        InputError: If the file is missing, damaged or no HDF5, or the dataset is missing, has another shape or is
+            stored in other files.
 
     Example:
         >>> array, tags = read_image(Path("TrainData/img/image_1.h5"), [Contents(14)])  # doctest: +SKIP
@@ -48,11 +52,11 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
 
 
 def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
-    """Return a mask's dataset, (H, W) of the file's type, which has the first of these names that is there.
+    """Return a mask's dataset (H, W), of the type stored in the file; `keys` are its possible names.
 
     Raises:
-        InputError: If the file is missing, damaged, no HDF5 or without that dataset, or it has another shape, a scale,
-            or pixels of which is said that they have no data.
+        InputError: If the file is missing, damaged or no HDF5, or the dataset is missing, has another shape, a scale or
+            an offset, or pixels without data.
 
     Example:
         >>> read_mask(Path("TrainData/mask/mask_1.h5"), ["mask"]).dtype  # doctest: +SKIP
@@ -63,7 +67,8 @@ def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
         raise InputError(f"{path}: expected {key} of H x W, found {_size(array)}. Is this a mask?")
     if scaling is not None:
         raise InputError(
-            f"{path}: {key} has a scale_factor or add_offset, so its values are no classes. Write it as 0 and 1 without."
+            f"{path}: {key} has a scale_factor or add_offset, so its values are no classes. "
+            "Write it as 0 and 1 without."
         )
     if missing.any():
         raise InputError(
@@ -76,15 +81,15 @@ def read_mask(path: Path, keys: Sequence[str]) -> np.ndarray:
 def _load(
     path: Path, keys: Sequence[str], pixels: bool
 ) -> tuple[str, np.ndarray, np.ndarray, tuple[float, float] | None]:
-    """Return what a dataset of numbers holds.
+    """Read a numeric dataset.
 
     Args:
         path: HDF5 file.
-        keys: Names that the dataset may have.
-        pixels: Whether values are wanted; if not, the arrays have their shape alone.
+        keys: Possible names of the dataset.
+        pixels: Whether to read values; if not, the arrays have a shape but no values.
 
     Returns:
-        The dataset's name, its values, which of them have no data, and scale and offset (None for 1 and 0).
+        The dataset's name, its values, a bool array of no-data, and scale and offset (None for 1 and 0).
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file.")
@@ -105,14 +110,18 @@ def _load(
     number = int(np.prod(shape))
     array = data[: number * dtype.itemsize].view(dtype).reshape(shape)
     missing = np.zeros(shape, bool) if not reply["gaps"] else ~data[number * dtype.itemsize :].view(bool).reshape(shape)
-    # Many programs define 0, which is a value like others; who defines another means no data by it.
+    # Many programs set a fill value of 0, which may be data; any other fill value marks no-data.
     for value in [*none, *([reply["fill"]] if reply["fill"] else [])]:
-        missing |= array == np.float64(value).astype(dtype if dtype.kind == "f" else float)  # as the file's type has it
+        # In float data the value was rounded to the file's type, so it is compared in that type.
+        missing |= array == np.float64(value).astype(dtype if dtype.kind == "f" else float)
     return key, array, missing, scaling
 
 
 def _attributes(path: Path, key: str, attributes: dict[str, Any]) -> tuple[tuple[float, float] | None, list[float]]:
-    """Return scale and offset, None if there are none, and the values that mean no data, of a dataset's attributes (netCDF's names)."""
+    """Return scale and offset of a dataset and its no-data values, from its attributes (named as in netCDF).
+
+    The first item is None if they change nothing.
+    """
     known = {
         name: attributes[name]
         for name in ("_FillValue", "missing_value", "scale_factor", "add_offset")
@@ -128,7 +137,8 @@ def _attributes(path: Path, key: str, attributes: dict[str, Any]) -> tuple[tuple
     none = [value for name in ("_FillValue", "missing_value") for value in known.get(name, [])]
     if not np.isfinite([scale, offset]).all():
         raise InputError(
-            f"{path}: scale_factor {scale} and add_offset {offset} of {key} are no finite numbers. Correct or remove them."
+            f"{path}: scale_factor {scale} and add_offset {offset} of {key} are no finite numbers. "
+            "Correct or remove them."
         )
     return (None if (scale, offset) == (1, 0) else (scale, offset)), none
 

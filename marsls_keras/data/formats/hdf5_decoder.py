@@ -1,9 +1,9 @@
-"""The process that opens HDF5 files: a file made to harm, or damaged, can kill it, but not the program that asks.
+"""Script of the child process that opens HDF5 files; a damaged or malicious file can crash it, but not its parent.
 
-It is run as a script by `marsls_keras.data.formats.decoder_process`, and imports nothing of this package, so that it
-starts in a moment. A request is a line of JSON: path, key and limit. A reply is a line of JSON, followed by so many
-bytes as it says: the dataset, and of a dataset of which chunks were never written, one byte a value that says whether
-it was.
+`marsls_keras.data.formats.decoder_process` starts it as a script. It imports nothing from this package, so that it
+starts quickly. A request is one line of JSON with the arguments of `read`. The reply is one line of JSON, whose field
+"bytes" says how many bytes follow: the values of the dataset and, if some of its chunks were never written, one byte a
+value that says whether it was.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ import h5py
 import numpy as np
 
 SECONDS, MEMORY = 4, 1 << 30
-"""Processor time that a file may take, and bytes that the process may have beside what it begins with."""
+"""CPU seconds allowed per file, and memory in bytes that the process may use for data."""
 
 
 def main() -> None:
-    """Answer requests until there are no more.
+    """Answer requests from standard input until it is closed.
 
     Example:
         >>> main()  # in a process of its own  # doctest: +SKIP
     """
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the program that asks; when it ends, so do the requests
-    # What libraries print must not get into the replies.
+    # Ctrl-C stops the parent; its end closes standard input, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Standard output is redirected, so that text printed by libraries does not mix with the replies.
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     for stream in (0, 1):
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
@@ -53,26 +52,28 @@ def main() -> None:
 
 
 def _limits() -> Any:
-    """Bound the memory of this process, where the system can; return a function that gives the next file its processor time."""
+    """Limit the memory of this process, where the system can, and return a function that limits its CPU time.
+
+    The function is called before each file and grants it `SECONDS`.
+    """
     try:
         import resource
-    except ImportError:  # Windows: the program that asks has a bound on the time
+    except ImportError:  # Windows: only the parent's limit on the time applies
         return lambda: None
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kind = (
-        resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
-    )  # of address space much is only reserved
+    # On Linux the data segment: address space is mostly only reserved.
+    kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
     hard = resource.getrlimit(kind)[1]
     if hard == resource.RLIM_INFINITY or hard > MEMORY:
         try:
             resource.setrlimit(kind, (MEMORY, hard))
-        except (ValueError, OSError):  # macOS refuses a limit below what is reserved already
+        except (ValueError, OSError):  # macOS refuses a limit below what is already reserved
             pass
     ceiling = resource.getrlimit(resource.RLIMIT_CPU)[1]
 
     def limit() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + 1 + SECONDS  # whole seconds, so up to one more
+        soft = int(used.ru_utime + used.ru_stime) + 1 + SECONDS  # in whole seconds, so up to one second more
         resource.setrlimit(
             resource.RLIMIT_CPU, (soft if ceiling == resource.RLIM_INFINITY else min(soft, ceiling), ceiling)
         )
@@ -81,19 +82,18 @@ def _limits() -> Any:
 
 
 def read(path: str, keys: list[str], most: int, pixels: bool) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return what a dataset is, as JSON, and its values.
+    """Return a description of a dataset, to be sent as JSON, and its values.
 
     Args:
         path: HDF5 file.
-        keys: Names that the dataset may have, in the root; the first that is there is read.
-        most: How many values it may have.
-        pixels: Whether they are wanted.
+        keys: Possible names of the dataset in the root group; the first one found is read.
+        most: Largest number of values allowed.
+        pixels: Whether to read the values.
 
     Returns:
-        {"damage": …} or {"refused": …}, with the reason; or "key" (the name that was found), "shape", "dtype", "fill"
-        (the value that its maker defined for what is never written, or None), "attributes" (those of numbers as lists,
-        of others as text) and "gaps", whether a second array follows the values, which says of each whether it was
-        written.
+        {"refused": reason}; or "key" (the name found), "shape", "dtype", "fill" (the user-defined fill value, or None),
+        "attributes" (numeric ones as lists, others as text) and "gaps": whether a second array follows the values,
+        which says for each value whether it was written.
 
     Example:
         >>> reply, parts = read("TrainData/img/image_1.h5", ["img"], 1 << 24, pixels=False)  # doctest: +SKIP
@@ -143,7 +143,7 @@ def read(path: str, keys: list[str], most: int, pixels: bool) -> tuple[dict[str,
 
 
 def _attribute(found: h5py.Dataset, name: str) -> Any:
-    """Return the numbers of an attribute as a list, or as text what else it is."""
+    """Return the numbers of an attribute as a list; of other attributes, the name of their type."""
     kind = found.attrs.get_id(name)
     if kind.dtype.kind not in "fiub" or kind.get_storage_size() > 4096:
         return str(kind.dtype)
@@ -151,10 +151,10 @@ def _attribute(found: h5py.Dataset, name: str) -> Any:
 
 
 def _written(found: h5py.Dataset) -> np.ndarray | None:
-    """Return bool of the dataset's shape, False in chunks that are not in the file; None if all are there.
+    """Return a bool array of the dataset's shape, False in chunks missing from the file; None if no chunk is missing.
 
     Raises:
-        ValueError: If the file holds more or less than the shape takes.
+        ValueError: If the size of the stored data does not match the shape.
     """
     if found.chunks is None:
         if (stored := found.id.get_storage_size()) != found.nbytes:

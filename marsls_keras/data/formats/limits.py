@@ -1,6 +1,6 @@
-"""How large a tile may be."""
+"""Size limit of tiles."""
 
 from __future__ import annotations
 
 MAX_VALUES = 1 << 25
-"""A picture or dataset of more values is no tile, and must not take the memory: reading takes up to thirty bytes a value."""
+"""Largest number of values of an image. Reading takes up to thirty bytes a value, so more could exhaust the memory."""

@@ -1,4 +1,8 @@
-"""What GDAL writes beside an image (`<name>.aux.xml`) and nobody reads here: told, so that it is not silently lost."""
+"""Detect metadata in GDAL's sidecar files (`<name>.aux.xml`).
+
+They are not applied, so the caller is told about them: otherwise no-data values, scales or georeferencing would be
+lost silently.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ _NOTHING = {b"Scale": 1.0, b"Offset": 0.0}
 
 
 def sidecar(path: Path) -> Path:
-    """Return where GDAL puts what it cannot write into an image (its persistent auxiliary metadata).
+    """Return the path of GDAL's sidecar file (persistent auxiliary metadata) of an image.
 
     Example:
         >>> sidecar(Path("a/tile.tif")).name
@@ -25,6 +29,7 @@ def sidecar(path: Path) -> Path:
 
 
 def _text(path: Path) -> bytes:
+    """Return up to `_LARGEST` bytes of an image's sidecar file; empty if it cannot be read."""
     try:
         with open(sidecar(path), "rb") as file:
             return file.read(_LARGEST)
@@ -33,11 +38,11 @@ def _text(path: Path) -> bytes:
 
 
 def unread_values(path: Path, empty: np.generic | None) -> str | None:
-    """Return what the file beside an image says of its values that the image itself does not say; None if nothing.
+    """Return a message about a no-data value, scale or offset that only the sidecar file holds; None if there is none.
 
     Args:
         path: The image.
-        empty: The value that the image's own tag says is no data; None without.
+        empty: The no-data value of the image's own tag; None without a tag.
 
     Example:
         >>> unread_values(Path("nowhere/tile.tif"), None) is None
@@ -47,16 +52,22 @@ def unread_values(path: Path, empty: np.generic | None) -> str | None:
     for found in _NO_DATA.findall(text):
         if empty is None or not _equal(found, float(empty)):
             value = found.decode("ascii", "replace")[:40]
-            return f"{sidecar(path)} says that {value} is no data; write it into the TIFF (gdal_translate -a_nodata {value})"
+            return (
+                f"{sidecar(path)} says that {value} is no data; "
+                f"write it into the TIFF (gdal_translate -a_nodata {value})"
+            )
     for kind, found in _SCALING.findall(text):
         if not _equal(found, _NOTHING[kind]):
             what = "a scale" if kind == b"Scale" else "an offset"
-            return f"{sidecar(path)} says that the values have {what}; write the values themselves (gdal_translate -unscale)"
+            return (
+                f"{sidecar(path)} says that the values have {what}; "
+                "write the values themselves (gdal_translate -unscale)"
+            )
     return None
 
 
 def unread_place(path: Path) -> Path | None:
-    """Return the file beside an image if it holds georeferencing.
+    """Return the path of an image's sidecar file if that holds georeferencing, else None.
 
     Example:
         >>> unread_place(Path("nowhere/tile.tif")) is None
@@ -67,6 +78,7 @@ def unread_place(path: Path) -> Path | None:
 
 
 def _equal(text: bytes, value: float) -> bool:
+    """Return whether a text is this number, where NaN equals NaN."""
     try:
         number = float(text)
     except ValueError:

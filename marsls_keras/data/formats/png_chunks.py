@@ -1,4 +1,4 @@
-"""The samples in a PNG file, read with every check that the format allows and no more memory than a tile takes."""
+"""Read the stored samples of a PNG file with full validation and bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from marsls_keras.data.formats.limits import MAX_VALUES
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-"""Colour types."""
+"""Colour types of PNG."""
 
 _SAMPLES = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGB_ALPHA: 4}
 _BITS = {GRAY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GRAY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
@@ -23,23 +23,23 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
 
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-"""First row, first column, and steps of each pass of an interlaced picture."""
+"""First row, first column, row step and column step of each pass of an interlaced picture."""
 
 _REMARKS = 1 << 24
-"""Bytes that a file may have beside its pixels: colour profiles, camera data, texts."""
+"""Largest number of bytes beside the pixels: colour profiles, camera data, texts."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a PNG says of itself before its pixels.
+    """Header of a PNG file.
 
     Attributes:
         height: Rows.
         width: Columns.
-        bits: Bits a sample.
+        bits: Bits per sample.
         colour: Colour type.
-        interlaced: 1 if its rows come in seven passes, else 0.
-        size: Bytes that its pixels take before compression.
+        interlaced: 1 if the rows are stored in seven passes, else 0.
+        size: Bytes of the pixels before compression.
 
     Example:
         >>> read_header(Path("landslide/image/df001.png")).bits  # doctest: +SKIP
@@ -55,22 +55,21 @@ class Header:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the samples: (H, W), or (H, W, C) of colour or alpha."""
+        """Shape of the samples: (H, W), or (H, W, C) if there are colour or alpha channels."""
         samples = _SAMPLES[self.colour]
         return (self.height, self.width, samples) if samples > 1 else (self.height, self.width)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, decoded.
+    """Decoded PNG file.
 
     Attributes:
         header: Its header.
-        samples: uint8 or uint16, as `Header.shape` says, as they are stored: of a palette the indices, of 4 bits values
-            up to 15.
+        samples: uint8 or uint16 of the shape `Header.shape`, as stored: palette indices, or values up to 15 for 4 bits.
         palette: uint8 (N, 3), the colours of a palette.
-        transparency: The content of tRNS: of a palette N alphas or fewer, else the transparent sample, one a channel;
-            None without.
+        transparency: The content of tRNS: up to N alpha values of a palette, else the transparent sample, one value per
+            channel; None without tRNS.
 
     Example:
         >>> read_picture(Path("landslide/image/df001.png")).alpha() is None  # doctest: +SKIP
@@ -83,7 +82,7 @@ class Picture:
     transparency: np.ndarray | None
 
     def alpha(self) -> np.ndarray | None:
-        """Return the opacity of each pixel, float64 (H, W) in [0, 1], from an alpha channel or tRNS; None if there is neither."""
+        """Return the opacity of each pixel, float64 (H, W) in [0, 1]; None without alpha channel and tRNS."""
         if self.header.colour in (GRAY_ALPHA, RGB_ALPHA):
             return self.samples[..., -1] / (2**self.header.bits - 1)
         if self.transparency is None:
@@ -96,11 +95,11 @@ class Picture:
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of a PNG.
+    """Return the header of a PNG file.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no PNG, or larger than a tile.
+        ValueError: If it is no PNG, or larger than a tile may be.
 
     Example:
         >>> read_header(Path("landslide/image/df001.png")).colour == RGB  # doctest: +SKIP
@@ -111,11 +110,11 @@ def read_header(path: Path) -> Header:
 
 
 def read_picture(path: Path) -> Picture:
-    """Return the picture in a PNG; data after its end are passed over.
+    """Decode a PNG file; data after its end are ignored.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no PNG, damaged, truncated, or larger than a tile.
+        ValueError: If it is no PNG, damaged, truncated, or larger than a tile may be.
 
     Example:
         >>> read_picture(Path("landslide/image/df001.png")).samples.shape  # doctest: +SKIP
@@ -150,7 +149,11 @@ def _start(file: BinaryIO) -> Header:
 
 
 def _chunk(file: BinaryIO, most: int) -> tuple[bytes, bytes]:
-    """Return kind and content of the next part of the file, of which the checksum is right."""
+    """Return type and content of the next chunk of the file.
+
+    Raises:
+        ValueError: If it is cut off, longer than `most` bytes, or its checksum is wrong.
+    """
     start = file.read(8)
     length = int.from_bytes(start[:4], "big")
     if len(start) < 8 or length > most:
@@ -164,6 +167,7 @@ def _chunk(file: BinaryIO, most: int) -> tuple[bytes, bytes]:
 
 
 def _header(kind: bytes, content: bytes) -> Header:
+    """Parse and check the IHDR chunk."""
     if kind != b"IHDR" or len(content) != _HEADER.size:
         raise ValueError("it does not begin like a PNG")
     width, height, bits, colour, *method, interlaced = _HEADER.unpack(content)
@@ -183,7 +187,7 @@ def _header(kind: bytes, content: bytes) -> Header:
 
 
 def _palette(header: Header, parts: list[bytes]) -> np.ndarray | None:
-    """Return the colours of a palette (N, 3); that of other pictures is a suggestion for screens of few colours."""
+    """Return the colours of a palette (N, 3); None for other colour types, where a palette is only a suggestion."""
     if header.colour != PALETTE:
         return None
     colours = parts[0] if parts else b""
@@ -193,6 +197,7 @@ def _palette(header: Header, parts: list[bytes]) -> np.ndarray | None:
 
 
 def _transparency(header: Header, palette: np.ndarray | None, parts: list[bytes]) -> np.ndarray | None:
+    """Parse the tRNS chunk as in `Picture.transparency`; None without one."""
     if not parts:
         return None
     if palette is not None and len(parts[0]) <= len(palette):
@@ -203,13 +208,14 @@ def _transparency(header: Header, palette: np.ndarray | None, parts: list[bytes]
 
 
 def _samples(header: Header, parts: list[bytes], palette: np.ndarray | None) -> np.ndarray:
-    """Return the samples as they are stored.
+    """Return the stored samples.
 
-    The codec is given a picture without palette and transparency, which it would apply.
+    The codec would apply palette and transparency, so it gets a copy of the file without them.
     """
     data = b"".join(parts)
     unpacker = zlib.decompressobj()
-    if len(unpacker.decompress(data, header.size + 1)) != header.size or not unpacker.eof:  # the codec passes over more
+    # The codec ignores surplus data.
+    if len(unpacker.decompress(data, header.size + 1)) != header.size or not unpacker.eof:
         raise ValueError(f"its pixels are not the {header.size} bytes that its header tells")
     colour = GRAY if palette is not None else header.colour
     start = _HEADER.pack(header.width, header.height, header.bits, colour, 0, 0, header.interlaced)
@@ -218,11 +224,12 @@ def _samples(header: Header, parts: list[bytes], palette: np.ndarray | None) -> 
     if samples.shape != header.shape:
         raise ValueError(f"{samples.shape} instead of {header.shape}")
     if header.bits < 8:
-        samples //= 255 // (2**header.bits - 1)  # libpng spreads them over 8 bits
+        samples //= 255 // (2**header.bits - 1)  # libpng scales them to 8 bits
     if palette is not None and samples.max() >= len(palette):
         raise ValueError(f"pixels of colour {samples.max()} in a palette of {len(palette)}")
     return samples
 
 
 def _part(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
     return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""TIFF files: tiles and masks of every layout that TIFF has, and the writer of georeferenced results."""
+"""Read TIFF tiles and masks in any layout, and write georeferenced results."""
 
 from __future__ import annotations
 
@@ -29,36 +29,33 @@ from marsls_keras.data.formats.tiff_structure import Page, Structure, walk
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 
-# tifffile logs what it survives (it cannot read GDAL's no-data tag, for one); what matters is raised here as an error
-# that names the file.
+# tifffile logs what it can recover from, such as GDAL's no-data tag, which it cannot read. What matters is raised here
+# as an error that names the file.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 MAX_BYTES = 1 << 30
-"""A header that tells of more than this is damaged, and must not take the memory."""
+"""Largest size of an image in memory; a header that says more is taken as damaged."""
 
 _SMALL, _RATIO = 1 << 26, 100
-"""Pixels that take more bytes than this, and so many times as many as the file, are a bomb."""
+"""Pixels of more than `_SMALL` bytes and `_RATIO` times the file's size are refused as a decompression bomb."""
 
 _KINDS = ("lsm mmstack ome ndtiff fluoview stk sis svs scn qpi ndpi bif avs eer philips scanimage nih mdgel").split()
 PLAIN: Any = {f"is_{kind}": False for kind in _KINDS}
-"""Microscopes' own formats, which tifffile knows by their tags: none holds tiles, and some lead to other files or have no bound."""
+"""Options of `tifffile.TiffFile` that switch off formats of microscopes.
 
-_SHAPE_TAGS = (
-    256,
-    257,
-    258,
-    259,
-    277,
-    284,
-    339,
-)  # width, height, bits, compression, samples, their order and their type
+None of them holds tiles, and some lead to other files or have no size limit.
+"""
+
+# Width, height, bits, compression, samples, planar configuration, sample format.
+_SHAPE_TAGS = (256, 257, 258, 259, 277, 284, 339)
 
 
 def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str | None = None) -> tuple[int, int, int]:
-    """Return which axes of the series are rows, columns and bands.
+    """Return the positions of rows, columns and bands among the axes of the series.
 
-    The axes' names decide. A stack of pages has no name for its bands: either each page is a band, or, as in mmls_v1,
-    each page is an image row whose width is the bands; the number of bands tells which, and what fits both is refused.
+    They follow from the names of the axes. In a stack of pages bands have no name: either each page is a band or, as in
+    mmls_v1, each page is an image row whose width is the number of bands. The number of bands decides which, and a
+    stack that fits both is refused.
     """
     if axes == "YXS" and shape[2] == bands:
         return 0, 1, 2
@@ -67,7 +64,8 @@ def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str
     if len(axes) == 3 and axes.endswith("YX") and "S" not in axes:
         if shape[0] == bands and shape[2] == bands:
             raise InputError(
-                f"{path}: cannot tell rows from bands in {shape[0]} pages of {shape[1]} x {shape[2]}. Write one page with {bands} samples."
+                f"{path}: cannot tell rows from bands in {shape[0]} pages of {shape[1]} x {shape[2]}. "
+                f"Write one page with {bands} samples."
             )
         if shape[0] == bands:
             return 1, 2, 0
@@ -79,16 +77,16 @@ def _layout(path: Path, axes: str, shape: tuple[int, ...], bands: int, hint: str
 
 @dataclass(frozen=True)
 class _Image:
-    """What a file holds: pixels, their axes, GeoTIFF tags, and which of them are no data.
+    """Content of a TIFF file: pixels, their axes, GeoTIFF tags and no-data.
 
     Attributes:
-        array: The pixels in the file's order and type, or an array of that shape alone.
-        axes: Names of its axes, as tifffile has them.
+        array: The pixels in the file's axis order and data type, or an array of that shape without values.
+        axes: Names of its axes, as in tifffile.
         geo: Tags as (code, dtype, count, value).
         page: Header of the first page.
-        pages: How many pages hold the pixels.
-        empty: The value that is no data, None if there is none.
-        valid: bool (H, W) or (H, W, bands), what the file's mask page or its sidecar say; None without.
+        pages: Number of pages that hold the pixels.
+        empty: The no-data value; None if there is none.
+        valid: bool (H, W) or (H, W, bands) from the file's mask page; None without one.
     """
 
     array: np.ndarray
@@ -101,7 +99,10 @@ class _Image:
 
 
 def _load(path: Path, pixels: bool, width: int) -> _Image:
-    """Return what a file holds; without `pixels` only what the header tells. `width` is how many bytes a value takes later, at least."""
+    """Read a TIFF file; without `pixels`, only its header.
+
+    `width` is the least number of bytes that a value takes later; the limit on memory counts it.
+    """
     try:
         with open(path, "rb") as file:
             structure = walk(file)
@@ -111,12 +112,12 @@ def _load(path: Path, pixels: bool, width: int) -> _Image:
         raise InputError(f"{path} does not exist or is not a file.") from None
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # a damaged file makes tifffile and its codecs raise nearly anything
+    except Exception as error:  # a damaged file can make tifffile and its codecs raise almost any exception
         raise InputError(f"{path}: unreadable or truncated TIFF ({error}). Download or copy the file again.") from error
 
 
 def shape_only(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return an array of zeros that has this shape and type and takes no memory.
+    """Return an array of zeros of this shape and type that takes almost no memory.
 
     Example:
         >>> array = shape_only((128, 128, 7), np.float32)
@@ -127,19 +128,20 @@ def shape_only(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: bool, width: int) -> _Image:
+    """Check that a file holds one usable image, and read it; args as in `_load`."""
     kinds = [page.number(254, 0) & (REDUCED | MASK) for page in structure.pages]
     main, masks = [i for i, kind in enumerate(kinds) if not kind], [i for i, kind in enumerate(kinds) if kind == MASK]
     for i in main or masks:
         if reason := foreign(structure.pages[i]):
             raise InputError(f"{path}: {reason}.")
-    for i in main + masks:  # other codecs take as much memory as their own headers tell
+    for i in main + masks:  # other codecs take as much memory as their own headers ask for
         if (codec := structure.pages[i].number(259, 1)) not in (*LOSSLESS, JPEG):
             name = {known.value: known.name for known in tifffile.COMPRESSION}.get(codec, codec)
             raise InputError(f"{path}: compressed by {name}; write it plain, or with LZW, Deflate, ZSTD or JPEG.")
     shapes = {tuple(structure.pages[i].numbers(code) for code in _SHAPE_TAGS) for i in main}
-    if len(shapes) > 1:  # before tifffile takes its time to tell so
+    if len(shapes) > 1:  # checked here because tifffile takes long to find out
         raise InputError(f"{path}: expected one image, found {len(shapes)} of different shapes.")
-    # Beside an image there may be its mask and smaller copies of both; beside a stack of pages nothing.
+    # A file with one image may also hold its mask and smaller copies of both; a stack of pages holds nothing else.
     series, alone = tif.series[0], len(main) == len(kinds)
     if (alone and len(tif.series) != 1) or not (alone or (main == [0] and len(series.pages) == 1 and len(masks) < 2)):
         what = f"{len(tif.series)} of different shapes" if alone else f"{len(main)} with {len(masks)} masks"
@@ -166,7 +168,7 @@ def _image(path: Path, tif: tifffile.TiffFile, structure: Structure, pixels: boo
 
 
 def _spread(page: tifffile.TiffPage, absent: np.ndarray) -> np.ndarray:
-    """Return, bool and of the page's shape, which of its values lie in strips or tiles that are absent."""
+    """Return a bool array of the page's shape that is True in absent strips or tiles."""
     values = absent.reshape(page.chunked)
     steps = (1,) * (len(page.chunked) - len(page.chunks)) + page.chunks
     for axis, step in enumerate(steps):
@@ -183,16 +185,16 @@ def _verify(
     width: int,
     fill: Any,
 ) -> list[np.ndarray]:
-    """Refuse what tifffile passes over: pages, strips or tiles that are cut off, absent, or not of the size the header tells.
+    """Raise an error for defects that tifffile ignores: cut off or missing pages, and strips or tiles of wrong size.
 
-    tifffile reads a stack whose chain of pages is broken as a shorter one, pads strips that are too short, and believes
-    any size.
+    tifffile reads a stack with a broken chain of pages as a shorter stack, pads strips that are too short, and does
+    not check sizes.
 
     Returns:
-        Of each page, or of all together if they lie in one run: which strips or tiles GDAL left out, bool.
+        For each page, or once for all pages if they are contiguous: which strips or tiles GDAL left out, bool.
 
     Raises:
-        ValueError: If the file does not hold what its header tells.
+        ValueError: If the file does not hold what its header says.
     """
     page, limit = series.keyframe, min(MAX_BYTES, max(_SMALL, _RATIO * structure.size))
     if sum(len(header.numbers(273) or header.numbers(324)) for header in structure.pages) > MAX_CHUNKS:
@@ -205,7 +207,7 @@ def _verify(
         raise ValueError(f"{'x'.join(map(str, series.shape))} is no tile")
     if page.samplesperpixel > 1 and page.planarconfig not in (1, 2):
         raise ValueError(f"PlanarConfiguration {page.planarconfig}")
-    # Pages that follow one another are read as one run of bytes from the first one's offset.
+    # Contiguous pages are read as one run of bytes from the first page's offset.
     run = series.dataoffset
     taken = [*structure.headers, *([] if run is None else [(run, run + series.nbytes)])]
     absent = []
@@ -225,7 +227,7 @@ def _verify(
 
 
 def _require_all_pages(structure: Structure) -> None:
-    """Refuse a stack of pages that leaves a gap as large as a page: its chain was cut short."""
+    """Raise an error if a stack of pages leaves a gap as large as a page, since then its chain was cut short."""
     taken, pages = [*structure.headers, *structure.values], []
     for page in structure.pages:
         offsets, counts = (
@@ -240,7 +242,7 @@ def _require_all_pages(structure: Structure) -> None:
 
 
 def _sidecar(path: Path, bands: int) -> np.ndarray | None:
-    """Return what the file `<name>.msk` beside an image says is valid, bool (H, W, 1 or bands); None if there is none."""
+    """Return the validity mask in the file `<name>.msk`, bool (H, W, 1 or bands); None without such a file."""
     beside = mask_beside(path)
     if not beside.is_file():
         return None
@@ -251,7 +253,7 @@ def _sidecar(path: Path, bands: int) -> np.ndarray | None:
 
 
 def mask_beside(path: Path) -> Path:
-    """Return where GDAL puts the mask of an image that has none in it.
+    """Return the path of GDAL's external mask file of an image.
 
     Example:
         >>> mask_beside(Path("a/tile.tif")).name
@@ -261,7 +263,7 @@ def mask_beside(path: Path) -> Path:
 
 
 def _invalid(path: Path, image: np.ndarray, found: _Image) -> np.ndarray:
-    """Return which values (H, W, bands) are no data: by the tag, by the file's mask, or by the mask beside it."""
+    """Return which values (H, W, bands) are no-data by the no-data tag, the mask page or the external mask."""
     invalid = np.zeros(image.shape, bool)
     if found.empty is not None:
         invalid |= np.isnan(image) if np.isnan(found.empty) else image == found.empty
@@ -277,24 +279,24 @@ def _invalid(path: Path, image: np.ndarray, found: _Image) -> np.ndarray:
 
 
 def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
-    """Return an image and its GeoTIFF tags.
+    """Read an image and its GeoTIFF tags.
 
-    Contiguous, planar, multi-page and rows-as-pages layouts (mmls_v1) are read, plain or compressed by LZW, Deflate,
-    ZSTD, PackBits, LZMA or JPEG. What GDAL's no-data tag names, or a mask page or `.msk` file rules out, is masked;
-    GDAL's scale and offset are applied.
+    Contiguous, planar, multi-page and rows-as-pages layouts (mmls_v1) are read, uncompressed or compressed by LZW,
+    Deflate, ZSTD, PackBits, LZMA or JPEG. Values are masked if they equal GDAL's no-data tag, or if a mask page or
+    `.msk` file excludes them. GDAL's scale and offset are applied.
 
     Args:
         path: TIFF file.
-        expected: What it may hold; of several numbers of bands its axes and type tell which.
-        pixels: Whether they are wanted; if not, only the header is read and the array has no values.
+        expected: Contents that are accepted; if they differ in number of bands, axes and type of the file decide.
+        pixels: Whether to read the pixels; if not, only the header is read and the array has no values.
 
     Returns:
-        (H, W, bands) of the file's type, a masked array if the file says that some values are no data; tags as (code,
+        (H, W, bands) of the file's type (float if scaled), a masked array if some values are no-data; tags as (code,
         dtype, count, value).
 
     Raises:
-        InputError: If the file is missing, truncated or has another number of bands, or its values are not what they
-            seem: white is 0, a palette, alpha, turned rows.
+        InputError: If the file is missing or truncated, has an unexpected number of bands, or its values need an
+            interpretation that is not supported: white as 0, a palette, alpha, turned rows.
 
     Example:
         >>> array, tags = read_image(Path("train/images/col00001_row00007.tif"), [Contents(7)])  # doctest: +SKIP
@@ -318,7 +320,7 @@ def read_image(path: Path, expected: Sequence[Contents], pixels: bool = True) ->
 
 
 def _bands(array: np.ndarray, axes: str, expected: Sequence[Contents]) -> int:
-    """Return how many bands a file seems to have: as many as it has samples, or pages, if it may; else the first of what it may have."""
+    """Return the first expected number of bands that fits the file's samples or pages, else the first expected one."""
     if len(expected) > 1 and "S" in axes:
         samples = array.shape[axes.index("S")]
         numbers = [c.bands for c in expected if c.bands == samples and (array.dtype == np.uint8 or not c.eight_bits)]
@@ -328,6 +330,7 @@ def _bands(array: np.ndarray, axes: str, expected: Sequence[Contents]) -> int:
 
 
 def _scaling(path: Path, found: _Image, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return scale and offset of each band as in `scaling`, with errors as InputError."""
     try:
         change = scaling(found.page, bands)
     except ValueError as error:
@@ -340,13 +343,13 @@ def _scaling(path: Path, found: _Image, bands: int) -> tuple[np.ndarray, np.ndar
 
 
 def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
-    """Return the one band (H, W) of a mask, of the file's type.
+    """Read the single band (H, W) of a mask, of the file's type.
 
-    A no-data tag of 0 is of no account: it is the background, which many programs tag so that it is not drawn.
+    A no-data tag of 0 is ignored: many programs set it so that the background is not drawn.
 
     Raises:
-        InputError: If the file is missing, truncated or has several bands, some of its pixels are no data, or its
-            values are not what they seem.
+        InputError: If the file is missing or truncated, has several bands, a scale or an offset, or pixels that are
+            no-data, or its values need an interpretation that is not supported.
 
     Example:
         >>> np.unique(read_mask(Path("train/masks/col00001_row00007.tif")))  # doctest: +SKIP
@@ -368,14 +371,14 @@ def read_mask(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     if number := int(invalid.sum()):
         how = "a mask" if found.empty is None or background else f"a mask or the no-data tag, {float(found.empty):g}"
         raise InputError(
-            f"{path}: {number} pixels are no data (by {how}), so nobody knows whether they are landslide. Write 0 or 1 there and remove "
-            "the tag or mask, or leave the tile out."
+            f"{path}: {number} pixels are no data (by {how}), so nobody knows whether they are landslide. "
+            "Write 0 or 1 there and remove the tag or mask, or leave the tile out."
         )
     return array
 
 
 def write_raster(path: str | Path, band: np.ndarray, geo: tuple = ()) -> None:
-    """Write one band (H, W) as a deflated TIFF, atomically, with the GeoTIFF tags of the tile it belongs to.
+    """Write one band (H, W) and GeoTIFF tags as a Deflate-compressed TIFF, atomically.
 
     Raises:
         RunError: If the file cannot be written.

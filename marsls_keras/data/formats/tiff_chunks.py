@@ -1,4 +1,4 @@
-"""Strips and tiles of a TIFF page: all are there, and each holds as many pixels as the header tells."""
+"""Check that all strips and tiles of a TIFF page are present and as large as the header says."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import tifffile
 
 LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)
-"""Compressions that give the bytes of the pixels: none, LZW, Deflate, PackBits, old Deflate, LZMA, ZSTD."""
+"""Codes of lossless compressions: none, LZW, Deflate, PackBits, old Deflate, LZMA, ZSTD."""
 
 JPEG = 7
 MAX_CHUNKS = 1 << 16
-"""Strips and tiles of a file, so that reading them takes seconds at most."""
+"""Largest number of strips and tiles of a file, so that reading takes seconds at most."""
 
 
 def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Return the bytes of a row of a strip or tile, and the rows of one that is whole.
+    """Return the bytes per row of a strip or tile, and the number of rows of a full one.
 
     Example:
         >>> with tifffile.TiffFile("tile.tif") as tif:  # doctest: +SKIP
@@ -37,29 +37,30 @@ def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
 def require_chunks(
     page: tifffile.TiffPage, offsets: tuple[int, ...], counts: tuple[int, ...], decode: bool, fill: np.generic | int = 0
 ) -> np.ndarray:
-    """Return which strips or tiles hold nothing, bool (number,), having seen to it that the others have the size the header tells.
+    """Check the size of strips or tiles, and return which of them are absent, bool (number,).
 
-    GDAL leaves blocks that were never written absent, with offset and size 0. Those that it fills when it closes a file
-    are whole strips, even where the last one reaches beyond the image; what is there is one value. Other bytes beyond
-    the header's rows are pixels.
+    GDAL leaves blocks that were never written absent, with offset and size 0. When it closes a file it may fill others
+    with one value; those are full strips, even where the last one extends beyond the image. Other bytes beyond the
+    header's rows are pixels, which is an error.
 
     Args:
-        page: The page, or the one that tells of the pages that are alike.
-        offsets: Where the strips or tiles of the page lie.
+        page: The page, or the first of several pages of equal layout.
+        offsets: Where the strips or tiles of the page begin in the file.
         counts: Their sizes in bytes.
-        decode: Whether to decode compressed ones to learn their size: the last one from top to bottom, where an edited
-            height shows and an edited width as well. tifffile refuses those that are too short, and cuts those that are
-            too long.
-        fill: What GDAL fills with. A compressed strip beyond the image that is full of it counts as absent: not every
+        decode: Whether to decompress the last tile, or the last strip of each plane, to learn its size (of JPEG, all of
+            them): an edited height or width shows there. tifffile refuses those that are too short and cuts those that
+            are too long.
+        fill: GDAL's fill value. A compressed strip that extends beyond the image and holds nothing else counts as
+            absent, since not every codec can cut it.
             codec can cut it.
 
     Raises:
-        ValueError: If strips or tiles are missing, or hold fewer or more pixels than the header tells.
+        ValueError: If strips or tiles are missing, or hold fewer or more pixels than the header says.
 
     Example:
         >>> with tifffile.TiffFile("tile.tif") as tif:  # doctest: +SKIP
         ...     page = tif.pages[0]
-        ...     require_chunks(page, page.dataoffsets, page.databytecounts, pixels=True)
+        ...     require_chunks(page, page.dataoffsets, page.databytecounts, decode=True)
         array([False])
     """
     number = math.prod(page.chunked)
@@ -72,7 +73,7 @@ def require_chunks(
     if not all(count for count, gone in zip(counts, absent, strict=True) if not gone):
         raise ValueError("strips or tiles are absent")
     width, rows = chunk_bytes(page)
-    column = -(-page.imagelength // rows)  # strips from the top to the bottom
+    column = -(-page.imagelength // rows)  # number of strips from top to bottom
     for i, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
         if absent[i]:
             continue
@@ -93,7 +94,7 @@ def require_chunks(
 
 
 def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> bytes | None:
-    """Return the bytes of a strip's pixels, at most one more than a whole one has; None if the codec counts in pixels."""
+    """Return the decompressed bytes of a strip, at most one more than a full strip has; None for JPEG."""
     file = page.parent.filehandle
     file.seek(offset)
     data = file.read(min(count, whole + 1) if page.compression == 1 else count)
@@ -102,9 +103,8 @@ def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> by
     if page.compression == JPEG:
         height, width = _jpeg_size(data)
         most = (chunk_bytes(page)[1], page.tilewidth if page.is_tiled else page.imagewidth)
-        if (
-            height > most[0] + 16 or width > most[1] + 16
-        ):  # whole blocks of 16 pixels at most; the decoder takes memory for all of them
+        # A JPEG holds whole blocks of up to 16 pixels, and the decoder takes memory for all of them.
+        if height > most[0] + 16 or width > most[1] + 16:
             raise ValueError(f"a JPEG of {height} x {width} pixels in a strip or tile of {most[0]} x {most[1]}")
         return None
     if page.fillorder == 2:
@@ -113,13 +113,13 @@ def _decoded(page: tifffile.TiffPage, offset: int, count: int, whole: int) -> by
 
 
 def _blank(data: bytes, needed: int, width: int) -> bool:
-    """Return whether a strip holds no pixels beyond those that are needed: zeros, or one row over and over as GDAL fills it."""
+    """Return whether the rows beyond the image hold no pixels: zeros, or one row repeated, as GDAL fills them."""
     rows = np.frombuffer(data, np.uint8).reshape(-1, width)
     return not any(data[needed:]) or bool((rows == rows[0]).all())
 
 
 def _filled(page: tifffile.TiffPage, data: bytes, fill: np.generic | int) -> bool:
-    """Return whether the decompressed bytes of a strip are one value everywhere."""
+    """Return whether all values of a decompressed strip equal the fill value."""
     if page.dtype is None or page.bitspersample % 8:
         return not any(data) and fill == 0
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
@@ -130,7 +130,7 @@ def _filled(page: tifffile.TiffPage, data: bytes, fill: np.generic | int) -> boo
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return height and width that a JPEG's frame header tells."""
+    """Return height and width from the frame header of a JPEG."""
     at = 2
     while data[at : at + 1] == b"\xff":
         marker = data[at + 1]
@@ -141,7 +141,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def require_apart(taken: list[tuple[int, int]], size: int) -> None:
-    """Refuse parts of a file, as (start, end), that overlap or reach beyond its size.
+    """Raise an error if byte ranges (start, end) of a file overlap or extend beyond its size.
 
     Raises:
         ValueError: If they do.
@@ -160,7 +160,7 @@ def require_apart(taken: list[tuple[int, int]], size: int) -> None:
 
 
 def largest_gap(taken: list[tuple[int, int]], size: int) -> int:
-    """Return the most bytes in a row of a file that lie in none of these parts, (start, end), which may overlap.
+    """Return the length of the longest byte range of a file outside the given ranges (start, end), which may overlap.
 
     Example:
         >>> largest_gap([(0, 8), (20, 30)], 30)

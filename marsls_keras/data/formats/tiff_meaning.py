@@ -1,4 +1,4 @@
-"""What the tags of a TIFF say of its values: how they are to be seen, which of them are no data, and their scale."""
+"""Interpret TIFF tags that change the meaning of pixel values: colour model, orientation, no-data and scale."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from marsls_keras.data.formats.tiff_structure import Page
 
 REDUCED, MASK = 1, 4
-"""Bits of NewSubfileType: a smaller copy of another page, and a page that says where another one is valid."""
+"""Bits of NewSubfileType: a reduced copy of another page, and a validity mask of another page."""
 
 _PHOTOMETRIC = {
     0: "stores white as 0 (MINISWHITE), so that a reader may invert it",
@@ -22,7 +22,7 @@ _JPEG = 7
 
 
 def foreign(page: Page) -> str | None:
-    r"""Return why the pixels of a page do not mean what they say in rows from the top, and what to do; None if they do.
+    r"""Describe why a page's values cannot be used as stored (colour model, orientation), and the remedy; else None.
 
     Example:
         >>> foreign(Page(8, 20, {262: (3, 1, b"\x00\x00")}, "<"))
@@ -34,12 +34,15 @@ def foreign(page: Page) -> str | None:
         how = _PHOTOMETRIC.get(photometric, f"has PhotometricInterpretation {photometric}")
         return f"the file {how}; write the values themselves, with MINISBLACK (or RGB)"
     if orientation != 1:
-        return f"its Orientation is {orientation}, so the rows or columns are turned; write it upright, from the top left (Orientation 1)"
+        return (
+            f"its Orientation is {orientation}, so the rows or columns are turned; "
+            "write it upright, from the top left (Orientation 1)"
+        )
     return None
 
 
 def alpha(page: Page) -> str | None:
-    """Return that a band is transparency (ExtraSamples), and what to do; None if all are values.
+    """Return a message if a band is transparency (ExtraSamples), else None.
 
     Example:
         >>> alpha(Page(8, 20, {}, "<")) is None
@@ -51,7 +54,9 @@ def alpha(page: Page) -> str | None:
 
 
 def no_data(page: Page, dtype: np.dtype) -> np.generic | None:
-    r"""Return the value that GDAL's no-data tag (42113) names, as the file's type has it; None without a tag, or if the type has no such.
+    r"""Return the value of GDAL's no-data tag (42113), converted to the file's data type.
+
+    None without the tag, or if the type cannot represent the value.
 
     Raises:
         ValueError: If the tag holds no number.
@@ -63,16 +68,17 @@ def no_data(page: Page, dtype: np.dtype) -> np.generic | None:
     text = page.text(42113)
     if text is None:
         return None
-    if "#QNAN" in text or "#IND" in text:  # as Windows once wrote it
+    if "#QNAN" in text or "#IND" in text:  # old notations of NaN on Windows
         text = "nan"
     try:
         if dtype.kind == "f":
-            with np.errstate(over="ignore"):  # beyond the type it is infinite, and infinite values are no data anyway
+            with np.errstate(over="ignore"):  # out of range becomes infinite, and infinite values are no-data anyway
                 return np.float64(text).astype(dtype)
         value = float(text)
-        if not value.is_integer():  # NaN and infinity are none either
+        if not value.is_integer():  # also excludes NaN and infinity
             return None
-        whole = int(text) if text.strip().lstrip("+-").isdecimal() else int(value)  # 64 bits are more than a float has
+        # A float cannot hold every 64-bit integer, so the text is converted where it is one.
+        whole = int(text) if text.strip().lstrip("+-").isdecimal() else int(value)
     except ValueError:
         raise ValueError(f"GDAL's no-data tag says {text[:40]!r}, which is no number") from None
     if dtype.kind == "b":
@@ -82,7 +88,7 @@ def no_data(page: Page, dtype: np.dtype) -> np.generic | None:
 
 
 def scaling(page: Page, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return scale and offset of each band, float64 (bands,), that GDAL's metadata (tag 42112) tell; None if they change nothing.
+    """Return scale and offset of each band from GDAL's metadata (tag 42112), float64 (bands,); None if they do nothing.
 
     Raises:
         ValueError: If they cannot be read.
@@ -97,7 +103,7 @@ def scaling(page: Page, bands: int) -> tuple[np.ndarray, np.ndarray] | None:
     scale, offset = np.ones(bands), np.zeros(bands)
     try:
         if "<!" in text.replace("<!--", ""):
-            raise ValueError("a document type")  # nothing that GDAL writes, and a way to expand to gigabytes
+            raise ValueError("a document type")  # GDAL writes none, and its entities can expand to gigabytes
         for item in ElementTree.fromstring(text).iter("Item"):
             into = {"scale": scale, "offset": offset}.get(item.get("role", ""))
             if into is not None:

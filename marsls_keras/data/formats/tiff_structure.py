@@ -1,4 +1,4 @@
-"""The structure of a TIFF file, walked within bounds before a library that follows every pointer opens it."""
+"""Parse the page structure of a TIFF file with bounds on its size, before tifffile follows its pointers."""
 
 from __future__ import annotations
 
@@ -8,41 +8,25 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_PAGES = 2048
-"""Pages of a file, all its levels together; mmls_v1 has one for each image row."""
+"""Largest number of pages of a file, sub-pages included; mmls_v1 has one page for each image row."""
 
 _MAX_TAGS = 512
-_MAX_VALUES = 1 << 24  # bytes that the values of all tags take
-_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}  # of TIFF's types
-_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # those that hold whole numbers
-_BELOW, _CAMERA = 330, (34665, 34853, 40965)  # SubIFDs; single directories of Exif, GPS and interoperability
+_MAX_VALUES = 1 << 24  # bytes of the values of all tags together
+# Bytes per value of each TIFF data type.
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # `struct` formats of TIFF's integer types
+_BELOW, _CAMERA = 330, (34665, 34853, 40965)  # SubIFDs; Exif, GPS and interoperability directories
 
 
 @dataclass(frozen=True)
 class Page:
-    r"""A page's header (image file directory).
+    r"""Header of a TIFF page (image file directory).
 
     Attributes:
-        offset: Where it lies in the file.
-        end: Where it ends.
-        tags: By code: type, number of values, and their bytes.
-        order: Byte order as in `struct`.
+        offset: First byte of the header in the file.
+        end: Byte after its last one.
+        tags: By tag code: data type, number of values, and the values' bytes.
+        order: Byte order, as `struct` writes it.
 
     Example:
         >>> Page(8, 20, {256: (3, 1, b"\x80\x00")}, "<").number(256, 0)
@@ -55,28 +39,28 @@ class Page:
     order: str
 
     def numbers(self, code: int) -> tuple[int, ...]:
-        """Return a tag's whole numbers; none where it is absent or holds something else."""
+        """Return the integers of a tag; empty if the tag is absent or of another type."""
         kind, count, data = self.tags.get(code, (0, 0, b""))
         return struct.unpack(f"{self.order}{count}{_WHOLE[kind]}", data) if kind in _WHOLE else ()
 
     def number(self, code: int, default: int) -> int:
-        """Return a tag's first whole number."""
+        """Return the first integer of a tag, or the default if there is none."""
         return next(iter(self.numbers(code)), default)
 
     def text(self, code: int) -> str | None:
-        """Return a tag's text up to its first NUL, or None where it is absent."""
+        """Return the text of a tag up to its first NUL byte; None if the tag is absent."""
         return self.tags[code][2].split(b"\0")[0].decode("utf-8", "replace") if code in self.tags else None
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What a file is made of.
+    """Pages of a TIFF file and the byte ranges of its headers and tag values.
 
     Attributes:
-        pages: The chain of pages.
-        headers: (start, end) of the header and of all pages' headers.
-        values: (start, end) of tags' values that lie outside of them.
-        size: Bytes of the file.
+        pages: The main chain of pages.
+        headers: (start, end) of the file header and of all page headers.
+        values: (start, end) of tag values stored outside the page headers.
+        size: Size of the file in bytes.
 
     Example:
         >>> with open("tile.tif", "rb") as file:  # doctest: +SKIP
@@ -91,11 +75,11 @@ class Structure:
 
 
 def walk(file: BinaryIO) -> Structure:
-    """Return the structure of a TIFF, classic or BigTIFF, with the pages that pages refer to.
+    """Return the structure of a classic TIFF or BigTIFF; sub-pages are checked as well.
 
     Raises:
-        ValueError: If it is no TIFF, the chain is broken or a ring, a value lies outside of the file, or a bound is
-            passed.
+        ValueError: If the file is no TIFF, the chain of pages is broken or cyclic, a value lies outside the file, or a
+            limit is exceeded.
 
     Example:
         >>> with open("train_partition/images/Image_patch_7_1.tif", "rb") as file:  # one page a row  # doctest: +SKIP
@@ -106,6 +90,8 @@ def walk(file: BinaryIO) -> Structure:
 
 
 class _Walk:
+    """Parser of one TIFF file; it counts pages and tag bytes against the limits."""
+
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.size = file.seek(0, os.SEEK_END)
@@ -116,22 +102,22 @@ class _Walk:
             raise ValueError("it does not begin like a TIFF")
         big = version == 43
         self.start, self.first = (16, 8) if big else (8, 4)
-        self.pointer, self.number, self.short = (
-            ("Q", "Q", 8) if big else ("I", "H", 4)
-        )  # format of offsets, of tags' number; inline bytes
+        # `struct` formats of an offset and of the number of tags, and the bytes that a value may have inside its tag.
+        self.pointer, self.number, self.short = ("Q", "Q", 8) if big else ("I", "H", 4)
         self.seen: set[int] = set()
         self.headers: list[tuple[int, int]] = [(0, self.start)]
         self.values: list[tuple[int, int]] = []
         self.taken = 0
 
     def structure(self) -> Structure:
+        """Parse the main chain of pages and all sub-pages."""
         chain, children = self._chain(self._unpack(self.first, self.pointer))
         while children:
             children += self._chain(*children.pop())[1]
         return Structure(tuple(chain), tuple(self.headers), tuple(self.values), self.size)
 
     def _chain(self, offset: int, follow: bool = True) -> tuple[list[Page], list[tuple[int, bool]]]:
-        """Return the pages from an offset on, and of those that they refer to: the offset, and whether another may follow it."""
+        """Return the chain of pages from an offset on, and its sub-pages as (offset, whether a chain follows)."""
         pages: list[Page] = []
         children: list[tuple[int, bool]] = []
         while offset:
@@ -149,6 +135,7 @@ class _Walk:
         return pages, children
 
     def _page(self, offset: int) -> Page:
+        """Parse the page header at an offset, with the values of its tags."""
         number = self._unpack(offset, self.number)
         if not 0 < number <= _MAX_TAGS:
             raise ValueError(f"the chain of pages is broken: {number} tags in one page")
@@ -175,10 +162,15 @@ class _Walk:
         return Page(offset, end, tags, self.order)
 
     def _unpack(self, offset: int, form: str) -> int:
+        """Return the integer at an offset, in a `struct` format without byte order."""
         return int(struct.unpack(self.order + form, self._read(offset, struct.calcsize(self.order + form)))[0])
 
     def _read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the file, all that are asked for."""
+        """Return `size` bytes of the file from an offset on.
+
+        Raises:
+            ValueError: If the file is shorter.
+        """
         if offset + size > self.size:
             raise ValueError("cut off, or a pointer in it leads beyond its end")
         self.file.seek(offset)

@@ -1,4 +1,4 @@
-"""The one reader of tiles and masks: from a file of any release to canonical bands."""
+"""Read image tiles and masks of any release, and convert images to canonical bands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_DATA = -1e30
 
 
 class Format(Protocol):
-    """What a module that reads one file format has.
+    """Interface of a module that reads one file format.
 
     Example:
         >>> FORMATS[".png"].read_mask.__name__
@@ -32,14 +32,14 @@ class Format(Protocol):
     """
 
     def read_image(self, path: Path, expected: Sequence[Contents], pixels: bool = True) -> tuple[np.ndarray, tuple]:
-        """Return an image (H, W, bands), or without `pixels` an array of its shape alone, and GeoTIFF tags."""
+        """Return an image (H, W, bands) and its GeoTIFF tags; without `pixels` the array has a shape but no values."""
 
     def read_mask(self, path: Path, keys: Sequence[str]) -> np.ndarray:
-        """Return a mask (H, W) with whatever values it has; `keys` are the names that its dataset may have in HDF5."""
+        """Return the stored values of a mask (H, W); `keys` are possible names of its HDF5 dataset."""
 
 
 FORMATS: dict[str, Format] = {".tif": tiff, ".tiff": tiff, ".h5": hdf5, ".png": png}
-"""Which module reads the files of an ending."""
+"""Reader module of each file extension."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Tile:
 
     Attributes:
         image: float32 (H, W, C), canonical order and scale, no-data filled from the nearest valid pixel of the band.
-        valid: bool (H, W), False where any band was no-data (below -1e30, NaN, infinite, or what the file or its
-            release says is none).
-        release: Name of the release the file is of.
+        valid: bool (H, W), False where any band was no-data: below -1e30, NaN, infinite, or marked as no-data by the
+            file or its release.
+        release: Name of the file's release.
         path: The file.
-        geo: GeoTIFF tags as (code, dtype, count, value), or what the world file beside it says as such; empty if there
-            is neither.
+        geo: GeoTIFF tags as (code, dtype, count, value), or those equivalent to the world file beside the image; empty
+            if there is neither.
 
     Example:
         >>> tile = read_tile("train/images/col00001_row00007.tif")  # doctest: +SKIP
@@ -69,18 +69,19 @@ class Tile:
 
 
 def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = None) -> str:
-    """Return the release that a stored image is of, the first that has its ending, its number of bands, and claims it.
+    """Return the first release that matches a stored image's file extension and number of bands and accepts its values.
 
-    A data folder tells its release by its layout and does not ask here, unless several releases share that; and a tile
-    that tells too little follows the folder's others (`marsls_keras.data.decoded.load.examine`).
+    The release of a data folder follows from its layout. This function decides only if several releases share a
+    layout. A tile whose values do not identify a release gets that of most other tiles in the folder
+    (`marsls_keras.data.decoded.load.examine`).
 
     Args:
         path: The file.
-        image: Its values, (H, W, C), NaN or below `NO_DATA` where there are none.
-        kind: The file's type, if not the image's.
+        image: Its values, (H, W, C); no-data is NaN or below `NO_DATA`.
+        kind: Data type in the file, if it differs from the image's.
 
     Raises:
-        InputError: If the values contradict the name, or are those of no release.
+        InputError: If the values contradict the file name or match no release.
 
     Example:
         >>> detect_release("col00001_row00002.tif", np.full((32, 32, 7), 0.5, np.float32))
@@ -94,7 +95,7 @@ def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = 
         try:
             if len(release.order) == image.shape[2] and release.claims(tile):
                 return release.name
-        except InputError as error:  # another release may still claim it
+        except InputError as error:  # another release may still match
             refusals.append(error)
     low, high = tile.span
     found = f"{path}: {image.shape[2]} bands of {tile.kind}, values from {low:g} to {high:g}, of no known release."
@@ -102,12 +103,12 @@ def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = 
 
 
 def _releases(path: Path) -> list[Release]:
-    """Return the releases whose images have a file's ending."""
+    """Return the releases whose images have the extension of this file."""
     return [release for release in RELEASES.values() if path.suffix.lower() in release.layout.images]
 
 
 def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return a band (H, W) whose invalid pixels have the value of the nearest valid one; 0 everywhere if none is valid.
+    """Replace invalid pixels of a band (H, W) by the nearest valid pixel; by 0 if no pixel is valid.
 
     Example:
         >>> fill_nearest(np.array([[1.0, np.nan, 5.0, 6.0]]), np.array([[True, False, True, True]]))[0, 2:]
@@ -122,14 +123,13 @@ def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarray:
-    """Return an array (H, W, …) brought to another height and width, its borders where they were.
+    """Resize an array (H, W, …) to another height and width, with the outer pixel edges aligned.
 
     Args:
         array: Pixels.
-        height: Rows to have.
-        width: Columns to have.
-        order: 1 for values between those of the nearest pixels (bilinear, without smoothing beforehand), 0 for the
-            nearest pixel's own.
+        height: New number of rows.
+        width: New number of columns.
+        order: 1 for bilinear interpolation without prior smoothing, 0 for nearest neighbour.
 
     Example:
         >>> resample(np.array([[0.0, 1.0]]), 1, 4, order=0)
@@ -142,15 +142,15 @@ def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarr
 
 
 def read_tile(path: str | Path, release: str = "auto") -> Tile:
-    """Read an image tile.
+    """Read an image tile and convert it to canonical bands.
 
     Args:
-        path: File of an ending in `FORMATS`.
+        path: File with an extension of `FORMATS`.
         release: Name of a release, or "auto" to detect it.
 
     Raises:
-        InputError: If the file is missing, truncated, has another number of bands or values of no band, or the release
-            is unknown.
+        InputError: If the file is missing or truncated, has an unexpected number of bands or impossible values, or the
+            release is unknown.
 
     Example:
         >>> read_tile("train/images/col00001_row00007.tif").valid.mean()  # doctest: +SKIP
@@ -161,6 +161,7 @@ def read_tile(path: str | Path, release: str = "auto") -> Tile:
 
 
 def _read_tile(path: Path, release: str) -> Tile:
+    """Read a tile as `read_tile` does; running out of memory raises MemoryError."""
     stored, geo = _stored(path, release, pixels=True)
     geo = with_world_file(path, geo)
     kind = stored.dtype
@@ -171,7 +172,8 @@ def _read_tile(path: Path, release: str) -> Tile:
     found = RELEASES[detect_release(path, stored, kind) if release == "auto" else release]
     if found.eight_bits and kind != np.uint8 and not _eight_bits(stored, valid):
         raise InputError(
-            f"{path}: expected {'RGB' if found.bands == RGB else 'bands'} of 8 bits, found {kind}. Write it with 8 bits a band."
+            f"{path}: expected {'RGB' if found.bands == RGB else 'bands'} of 8 bits, found {kind}. "
+            "Write it with 8 bits a band."
         )
     valid &= ~found.missing(stored)
     stored[~valid] = np.nan
@@ -179,15 +181,15 @@ def _read_tile(path: Path, release: str) -> Tile:
         raise InputError(
             f"{path}: values up to {far:g}, which no band has. The file is damaged, or marks no-data in an unknown way."
         )
-    # Filled after the scaling: a band without any data is 0 in canonical values, as in the public copy, not 0 metres of
-    # height.
+    # Filled after scaling, so that a band without any data is 0 in canonical values, as in the public copy, and not 0
+    # metres of height.
     bands = np.moveaxis(found.to_canonical(stored), -1, 0)
     filled = np.stack([fill_nearest(band, np.isfinite(band)) for band in bands], axis=-1)
     return Tile(filled, valid.all(-1), found.name, path, geo)
 
 
 def _eight_bits(stored: np.ndarray, valid: np.ndarray) -> bool:
-    """Return whether an image (H, W, C) was of 8 bits before its reader put NaN where it has no data."""
+    """Return whether an image (H, W, C) held 8-bit integers before the reader put NaN at no-data pixels."""
     values = stored[valid]
     return not valid.all() and bool(((values >= 0) & (values <= 255) & (values == np.round(values))).all())
 
@@ -199,7 +201,7 @@ def read_mask(path: str | Path) -> np.ndarray:
         path: File with one band of {0, 1} or {0, 255}, integer or float.
 
     Raises:
-        InputError: If the file is missing, truncated, has several bands or other values.
+        InputError: If the file is missing or truncated, or has several bands or other values.
 
     Example:
         >>> np.unique(read_mask("train/masks/col00001_row00007.tif"))  # doctest: +SKIP
@@ -218,7 +220,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 @contextmanager
 def _memory(path: Path) -> Iterator[None]:
-    """Name the file that takes more memory than there is.
+    """Convert a MemoryError into an InputError that names the file.
 
     Raises:
         InputError: Instead of MemoryError.
@@ -232,10 +234,10 @@ def _memory(path: Path) -> Iterator[None]:
 
 
 def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
-    """Return height, width and number of bands of a tile from the header alone.
+    """Return height, width and number of bands of a tile; only the header is read.
 
     Raises:
-        InputError: If the file is missing, damaged or has other bands, or the release is unknown.
+        InputError: If the file is missing or damaged, has an unexpected number of bands, or the release is unknown.
 
     Example:
         >>> read_shape("train/images/col00001_row00007.tif")  # doctest: +SKIP
@@ -246,6 +248,7 @@ def read_shape(path: str | Path, release: str = "auto") -> tuple[int, int, int]:
 
 
 def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:
+    """Return the image as stored and its GeoTIFF tags, checked against what the release expects."""
     if release != "auto" and release not in RELEASES:
         raise InputError(f"Unknown release {release!r}. Known:{listing(['auto', *RELEASES])}")
     known = _releases(path) if release == "auto" else [RELEASES[release]]
@@ -254,6 +257,11 @@ def _stored(path: Path, release: str, pixels: bool) -> tuple[np.ndarray, tuple]:
 
 
 def _format(path: Path) -> Format:
+    """Return the reader module for a file's extension.
+
+    Raises:
+        InputError: If the extension is unknown.
+    """
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: expected a file that ends in {', '.join(FORMATS)}.")
     return FORMATS[path.suffix.lower()]

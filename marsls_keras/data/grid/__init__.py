@@ -1,1 +1,1 @@
-"""The picture that tiles were cut from: where each tile lies, and putting tiles together."""
+"""Tile grid: the position of each tile in its raster, and stitching tiles to larger arrays."""

@@ -1,4 +1,4 @@
-"""Pieces of the picture that hang together, put together from tiles and cut back: for what looks at masks across tile borders."""
+"""Stitch connected tiles to arrays and cut them back, for operations on masks across tile borders."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PutBack = Callable[[np.ndarray], None]
 
 
 def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.ndarray, PutBack]]:
-    """Yield the pieces of the pictures that tiles were cut from, one at a time, each with what puts it back into its tiles.
+    """Yield the stitched arrays of connected tiles, each with a function that writes it back into its tiles.
 
-    A piece is of tiles of one raster that hang together over sides or corners, so that nothing in one piece touches
-    anything in another, and each tile is in one piece. It is the smallest rectangle of cells that holds its tiles, 0
-    where there is none: one piece is in memory at a time, however far apart the pieces of a raster lie. A tile without
-    a cell, whose neighbours are unknown, is a piece of its own.
+    A connected component consists of tiles of one raster that touch at sides or corners. Each tile is in exactly one,
+    and nothing in one touches anything in another. Its array is the bounding rectangle of its tiles, 0 where there is
+    none. Only one array is in memory at a time, however far apart the components of a raster lie. A tile without a grid
+    cell, whose neighbours are unknown, is a component of its own.
 
     Args:
         refs: The tiles, N of them.
-        arrays: (N, H, W, …), such as masks or probabilities; `put_back(picture)` writes into them.
+        arrays: (N, H, W, …), such as masks or probabilities; `put_back(picture)` changes them in place.
 
     Raises:
-        ValueError: If two tiles claim the same cell of a raster, or there is not one array for each tile.
+        ValueError: If two tiles have the same cell of a raster, or the numbers of arrays and tiles differ.
 
     Example:
         >>> for picture, put_back in stitch(tiles.refs, masks):  # doctest: +SKIP
@@ -54,7 +54,7 @@ def stitch(refs: Sequence[TileRef], arrays: np.ndarray) -> Iterator[tuple[np.nda
 
 
 def pieces(grid: TileGrid) -> list[np.ndarray]:
-    """Return the positions of the tiles of each piece, in the order of their first ones; what a piece is, `stitch` says.
+    """Return the positions of the tiles of each connected component (see `stitch`), ordered by their first tiles.
 
     Example:
         >>> pieces(TileGrid.apart(1, 32, 32))

@@ -1,4 +1,4 @@
-"""The picture that tiles were cut from: which tile lies where, and reading across tile borders without stitching it."""
+"""Positions of tiles in their rasters, and reading of windows across tile borders without stitching a raster."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from marsls_keras.data.normalization import Inputs
 
 @dataclass(frozen=True, eq=False)
 class TileGrid:
-    """Where each tile lies in the plane of all pictures.
+    """Positions of tiles in one plane of pixels that holds all rasters.
 
-    All rasters share one plane of pixels. They are so far apart, and so far from its border, that a window no larger
-    than `reach` which sees a pixel of one raster sees none of another and stays inside. Pixels are read from the array
-    of tiles through the table; the picture itself is never put together.
+    The rasters are so far apart, and so far from the border of the plane, that a window no larger than `reach` that
+    overlaps one raster overlaps no other and stays inside the plane. Pixels are looked up in the array of tiles through
+    the table; the plane itself is never stored.
 
     Attributes:
         height: Height of a tile in pixels.
         width: Width of a tile in pixels.
         reach: Largest side in pixels of a window that may be read anywhere.
-        table: int32 (R, C), for each cell of height x width pixels the position of its tile in the array of tiles, or
-            -1 for none.
-        origins: int32 (N, 2), (top, left) in pixels of each tile's first pixel.
+        table: int32 (R, C), position in the array of tiles of the tile in each cell of height x width pixels, or -1 for
+            none.
+        origins: int32 (N, 2), (top, left) of each tile's first pixel, in pixels.
 
     Example:
         >>> grid = TileGrid.apart(3, 32, 32)
@@ -43,10 +43,10 @@ class TileGrid:
 
     @classmethod
     def of(cls, refs: Sequence[TileRef], height: int, width: int, reach: int = 512) -> TileGrid:
-        """Lay out tiles by raster and grid cell; a tile without a cell, whose neighbours are unknown, lies by itself.
+        """Lay out tiles by raster and grid cell; a tile without a cell, whose neighbours are unknown, is placed alone.
 
-        Within a raster, tiles keep their distances up to `reach`; wider gaps are shortened to it, since no window sees
-        across them.
+        Within a raster, distances of tiles up to `reach` are kept; wider gaps are shortened to it, since no window
+        spans them.
 
         Args:
             refs: The tiles, in the order of their array.
@@ -55,7 +55,7 @@ class TileGrid:
             reach: Largest side of a window in pixels.
 
         Raises:
-            ValueError: If two tiles claim the same cell of a raster.
+            ValueError: If two tiles have the same cell of a raster.
         """
         rasters: dict[Hashable, list[int]] = defaultdict(list)
         for i, ref in enumerate(refs):
@@ -66,7 +66,7 @@ class TileGrid:
             place = np.stack(
                 [_closed_up(axis, gap) for axis in np.array([refs[i].cell or (0, 0) for i in members]).T], 1
             )
-            place[:, 1] += cells[:, 1].max(initial=0)  # to the right of those before
+            place[:, 1] += cells[:, 1].max(initial=0)  # to the right of the rasters before
             cells[members] = place + gap
         rows, columns = cells.max(axis=0, initial=0) + 1 + gap
         table = np.full((rows, columns), -1, np.int32)
@@ -80,7 +80,7 @@ class TileGrid:
 
     @classmethod
     def apart(cls, number: int, height: int, width: int) -> TileGrid:
-        """Return tiles below one another with nothing between, for reading whole tiles only."""
+        """Lay out tiles in one column without gaps, for reading whole tiles only."""
         origins = np.stack([np.arange(number, dtype=np.int32) * height, np.zeros(number, np.int32)], 1)
         return cls(height, width, 0, np.arange(number, dtype=np.int32)[:, None], origins)
 
@@ -90,17 +90,17 @@ class TileGrid:
         return int(top), int(left)
 
     def tiles_in(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Return the positions of the tiles that a rectangle touches, sorted."""
+        """Return the sorted positions of the tiles that a rectangle overlaps."""
         rows = slice(max(top // self.height, 0), max((top + height - 1) // self.height + 1, 0))
         columns = slice(max(left // self.width, 0), max((left + width - 1) // self.width + 1, 0))
         found = self.table[rows, columns]
         return np.sort(found[found >= 0])
 
     def read(self, array: Images | Inputs, top: int, left: int, height: int, width: int, fill: float = 0) -> np.ndarray:
-        """Return a rectangle of the picture.
+        """Read a rectangle of the plane from the tiles.
 
         Args:
-            array: (N, height of a tile, width of a tile, …), the tiles, in memory or on disk.
+            array: The tiles, (N, height of a tile, width of a tile, …), in memory or on disk.
             top: First row in pixels; the rectangle may reach beyond the plane.
             left: First column in pixels.
             height: Rows.
@@ -108,7 +108,7 @@ class TileGrid:
             fill: Value where there is no tile.
 
         Returns:
-            (height, width, …), of the array's type.
+            (height, width, …) of the array's type.
         """
         picture = np.full((height, width, *array.shape[3:]), fill, array.dtype)
         for tile in self.tiles_in(top, left, height, width):
@@ -119,10 +119,10 @@ class TileGrid:
         return picture
 
     def area(self, top: np.ndarray, left: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """Return how many pixels of square windows lie in tiles.
+        """Return the number of pixels of square windows that lie in tiles.
 
         Args:
-            top: Integer array, first rows; the windows lie inside the plane.
+            top: Integer array, first rows; the windows must lie inside the plane.
             left: Integer array, first columns.
             side: Sides in pixels.
 
@@ -133,8 +133,7 @@ class TileGrid:
         corner[1:, 1:] = (self.table >= 0).cumsum(0).cumsum(1) * self.height * self.width
 
         def before(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-            # Tiles are all or nothing, so the area above and left of a pixel is bilinear between the corners of its
-            # cell.
+            # Cells are full or empty, so the area above and left of a pixel is bilinear between the cell's corners.
             (i, v), (j, u) = np.divmod(y, self.height), np.divmod(x, self.width)
             v, u = v / self.height, u / self.width
             k, m = np.minimum(i + 1, self.table.shape[0]), np.minimum(j + 1, self.table.shape[1])
@@ -147,6 +146,6 @@ class TileGrid:
 
 
 def _closed_up(values: np.ndarray, gap: int) -> np.ndarray:
-    """Return grid positions from 0 on, with at most `gap` empty ones between one that is used and the next."""
+    """Renumber grid positions from 0 on, with at most `gap` unused ones between two used ones."""
     used, inverse = np.unique(values, return_inverse=True)
     return np.concatenate([[0], np.minimum(np.diff(used), gap + 1).cumsum()]).astype(np.int32)[inverse]

@@ -1,1 +1,1 @@
-"""Which tiles a folder holds: layouts of folders, pairing of images and masks, duplicates."""
+"""Index of a data folder: layouts, pairing of images and masks, duplicates."""

@@ -1,4 +1,4 @@
-"""Tiles that are published twice: the same image in the same grid cell, with masks that may differ."""
+"""Resolve tiles that are published twice: the same image in the same grid cell, with masks that may differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.errors import InputError
 
 
 def same_image(one: Path, other: Path) -> bool:
-    """Return whether two files hold the same image; damaged and empty ones do not.
+    """Return whether two files hold the same image; False if one is damaged or empty.
 
     Example:
         >>> same_image(Path("nowhere/a.tif"), Path("nowhere/b.tif"))
@@ -32,16 +32,16 @@ def same_image(one: Path, other: Path) -> bool:
 
 
 def settle(tiles: Sequence[TileRef], conflicts: str = "error") -> tuple[list[TileRef], list[Problem]]:
-    """Resolve copies of a tile in one grid cell whose masks differ; return the tiles left and the problems.
+    """Resolve copies of a tile in one grid cell whose masks differ; return the remaining tiles and the problems.
 
-    Each inventory of landslides ends somewhere: where two partitions of a picture hold the same tile, each mask shows
-    the landslides of its own partition alone, and the truth is their union.
+    A landslide inventory covers only its own partition of the raster. Where two partitions hold the same tile, each
+    mask shows only the landslides of its own partition, and the complete labels are their union.
 
     Args:
         tiles: The tiles, ordered by split.
-        conflicts: "error" makes a problem of such copies. "union" keeps the first one alone, with the landslides of all
-            masks. "ignore" leaves all copies out of train and val, so that nothing is trained or decided on them; one
-            in test stays as published.
+        conflicts: "error" reports such copies as a problem. "union" keeps only the first one, with the landslides of
+            all masks. "ignore" removes all copies from train and val, so that they influence neither training nor
+            decisions; a copy in test is kept unchanged.
 
     Example:
         >>> tile = TileRef("train/a", Path("a.tif"), None, "train", "base", (3, 4))
@@ -64,7 +64,7 @@ def settle(tiles: Sequence[TileRef], conflicts: str = "error") -> tuple[list[Til
             continue
         masked = [ref for ref in refs if ref.mask is not None]
         if not (differs := differing(masked)):
-            continue  # copies are told by their content, wherever they lie
+            continue  # copies with equal masks are found later by their content, also in other cells
         if conflicts == "ignore":
             instead |= {ref.id: None for ref in refs if ref.split != "test"}
             continue
@@ -79,13 +79,13 @@ def settle(tiles: Sequence[TileRef], conflicts: str = "error") -> tuple[list[Til
 
 
 _WAY_ON = (
-    "choose with data.conflicts: union keeps the tile in {split} alone, with the landslides of both masks, and ignore trains on no copy, "
-    "but leaves one in test as it is"
+    "choose with data.conflicts: union keeps the tile in {split} alone, with the landslides of both masks, "
+    "and ignore trains on no copy, but leaves one in test as it is"
 )
 
 
 def differing(refs: Sequence[TileRef]) -> str:
-    """Return which masks of one image differ and by how much; "" if none do, or if they cannot be read.
+    """Describe which masks of one image differ and by how much; "" if none does, or if they cannot be read.
 
     Example:
         >>> differing([TileRef("train/a", Path("a.tif"), None, "train", "base", (3, 4))])
@@ -101,6 +101,9 @@ def differing(refs: Sequence[TileRef]) -> str:
     for ref, mask in zip(refs[1:], masks[1:], strict=True):
         if not np.array_equal(mask, masks[0]):
             common = int(np.count_nonzero((mask == 1) & (masks[0] == 1)))
-            numbers = f"{np.count_nonzero(masks[0] == 1)} and {np.count_nonzero(mask == 1)} pixels of landslide, {common} in common"
+            numbers = (
+                f"{np.count_nonzero(masks[0] == 1)} and {np.count_nonzero(mask == 1)} pixels of landslide, "
+                f"{common} in common"
+            )
             return f"{refs[0].mask} and {ref.mask} are different masks ({numbers}) of the same image"
     return ""

@@ -1,4 +1,4 @@
-"""The index of a data folder: which tiles there are, which mask belongs to which image, and where each tile lies."""
+"""Index of a data folder: its tiles, the mask of each image, and each tile's raster and grid cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marsls_keras.files import no_folder
 
 
 def _help() -> str:
-    """Return which folders are expected and how to get data, for errors about a data folder."""
+    """Return the part of error messages that names the expected folders and how to get data."""
     first, *others = layouts()
     more = ", ".join(f"{RELEASES[releases_of(layout)[0]].title} has {layout.example}" for layout in others)
     origins = "".join(f"\n{layout.origin}" for layout in layouts() if layout.origin)
@@ -25,13 +25,13 @@ def _help() -> str:
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Return the image tiles of a plain folder, or of its sub-folder `images`, `image` or `img`.
+    """Return the image files of a plain folder, or of its sub-folder `images`, `image` or `img`.
 
-    They are of one format: TIFF, if there is any, else HDF5, else PNG.
+    All are of one format: TIFF if there is any, else HDF5, else PNG.
 
     Raises:
-        InputError: If the folder is missing or empty, or two names would clash in the output (x.tif and x.tiff, or
-            a.tif and A.tif).
+        InputError: If the folder is missing or empty, or two images would have the same output name (x.tif and x.tiff,
+            or a.tif and A.tif).
 
     Example:
         >>> len(image_files("data/test"))  # doctest: +SKIP
@@ -51,7 +51,8 @@ def image_files(folder: str | Path) -> list[Path]:
     clashing = [file.name for file in files if stems[file.stem.lower()] > 1]
     if clashing:
         raise InputError(
-            f"Names in {folder} clash: predictions are named after the image, so each needs a name of its own.{listing(clashing)}"
+            f"Names in {folder} clash: predictions are named after the image, "
+            f"so each needs a name of its own.{listing(clashing)}"
         )
     return files
 
@@ -77,18 +78,17 @@ class Dataset:
 
     @classmethod
     def open(cls, root: str | Path, strict: bool = True, release: str = "auto", conflicts: str = "error") -> Dataset:
-        """Index a data folder without reading pixels, but for those of tiles in one grid cell.
+        """Index a data folder; pixels are read only of tiles that share a grid cell.
 
         Args:
             root: Folder that holds the dataset.
-            strict: Raise if there are problems; otherwise they are listed in `problems`.
-            release: The release it is of, which tells the layout; "auto" tells it by the names of the folders.
-            conflicts: What is done with copies of a tile whose masks differ, as data.conflicts: "error", "union" or
-                "ignore".
+            strict: Raise an error if there are problems; otherwise only list them in `problems`.
+            release: Release of the data, which determines the folder layout; "auto" detects the layout by folder names.
+            conflicts: Treatment of copies of a tile whose masks differ (data.conflicts): "error", "union" or "ignore".
 
         Raises:
-            InputError: If the folder is missing or holds no split, or, if strict, has any structural problem; all are
-                listed.
+            InputError: If the folder is missing or holds no split; with `strict`, also if its structure has any
+                problem. All problems are listed.
         """
         root = Path(root)
         if not root.is_dir():
@@ -108,7 +108,7 @@ class Dataset:
         """Index a plain folder of image tiles, without masks, as the split "images".
 
         Raises:
-            InputError: If the folder is missing or empty, or names clash.
+            InputError: If the folder is missing or empty, or output names would be equal.
         """
         files = image_files(folder)
         keys = raster_keys(f.stem for f in files)
@@ -119,11 +119,11 @@ class Dataset:
         )
 
     def located_in(self, other: Dataset) -> Dataset:
-        """Return this dataset placed in the rasters of another one, followed by the other's tiles of these rasters.
+        """Match this dataset's rasters with those of another dataset, and append the other's tiles of these rasters.
 
-        Names alone do not prove it, since grids of different pictures meet. It is proven of a raster where at least one
-        tile is, byte for byte, the other's of the same cell, and none is another one than the other's of its cell.
-        Tiles of which that holds are not repeated. If it holds of no raster, this dataset is returned as it is.
+        Equal names and cells do not prove a match, since grids of different rasters overlap. Two rasters match if they
+        have at least one grid cell in common and the images in all common cells are identical byte for byte. Tiles in
+        common cells are not repeated. If no raster matches, this dataset is returned unchanged.
         """
         tiles: list[TileRef] = list(self.tiles)
         around: list[TileRef] = []
@@ -144,12 +144,13 @@ class Dataset:
         """Return the tiles of the named splits.
 
         Raises:
-            InputError: If one of them has no tile.
+            InputError: If one of these splits has no tile.
         """
         for name in names:
             if not any(tile.split == name for tile in self.tiles):
                 there = sorted({tile.split for tile in self.tiles})
                 raise InputError(
-                    f"{self.root} has no tile in the split {name!r}; it has {', '.join(there) or 'none at all'}.{_help()}"
+                    f"{self.root} has no tile in the split {name!r}; "
+                    f"it has {', '.join(there) or 'none at all'}.{_help()}"
                 )
         return tuple(tile for tile in self.tiles if tile.split in names)

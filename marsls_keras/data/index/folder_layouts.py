@@ -1,4 +1,4 @@
-"""Index of a data folder: its layout, pairs of image and mask, and problems of its structure."""
+"""Detect the layout of a data folder, pair images with masks, and find structural problems."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CELL = "grid cell"
 
 
 def index_folder(root: Path, layout: Layout, conflicts: str = "error") -> tuple[list[TileRef], list[Problem]]:
-    """Return the tiles of a data folder, ordered by split and name, and what is wrong with its structure.
+    """Return the tiles of a data folder, ordered by split and name, and its structural problems.
 
-    Pixels are read of tiles in one grid cell only.
+    Pixels are read only of tiles that share a grid cell.
 
     Args:
         root: The data folder.
-        layout: The layout that it has.
-        conflicts: What is done with copies of a tile whose masks differ (`marsls_keras.data.index.conflicts.settle`).
+        layout: Its layout.
+        conflicts: Treatment of copies of a tile whose masks differ (`marsls_keras.data.index.conflicts.settle`).
 
     Example:
         >>> index_folder(Path("nowhere"), layouts()[0])
@@ -48,7 +48,7 @@ def index_folder(root: Path, layout: Layout, conflicts: str = "error") -> tuple[
 
 
 def _index_part(part: Part, layout: Layout, tiles: list[TileRef], problems: list[Problem]) -> None:
-    """Add the tiles of one part and what is wrong with it."""
+    """Append the tiles and the problems of one part of the layout to the given lists."""
     images, masks = list_files(part.images, layout.images), list_files(part.masks, layout.masks)
     if not images:
         problems.append(
@@ -61,24 +61,24 @@ def _index_part(part: Part, layout: Layout, tiles: list[TileRef], problems: list
     labelled = part.masks.is_dir()
     if part.split == "train" and not labelled and part.landslide is not False:
         problems.append(Problem("missing mask", f"{part.folder} has images but no folder {part.masks.name}"))
-    # Tiles without landslide need no masks; if there are some they are checked.
+    # Tiles without landslide need no masks, but existing masks are checked.
     pairs = pairing.pair(images, masks, problems, labelled and part.landslide is not False)
     label = "" if part.landslide is None else f"/{part.folder.name}"
     names = releases_of(layout)
     release = names[0] if len(names) == 1 else "auto"
     for image in images:
-        name = f"{part.split}{label}/{image.stem}"  # a raster of its own
+        name = f"{part.split}{label}/{image.stem}"  # also the raster: without a grid each tile is its own
         cell = grid_key(image.stem) if layout.grid else None
         tiles.append(TileRef(name, image, pairs[image], part.split, name, cell, part.landslide, release))
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which mask belongs to which image of one part.
+    """Rules by which masks are matched to images.
 
     Attributes:
-        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and
-            how a file has it.
+        keys: Functions from a file to a value that is equal for an image and its mask, in order of priority, by the
+            name of that value in messages; None matches nothing.
 
     Example:
         >>> Pairing({"name": lambda file: file.stem}).pair([Path("images/1.tif")], [Path("masks/1.png")], [], True)
@@ -89,7 +89,7 @@ class Pairing:
 
     @classmethod
     def of(cls, layout: Layout, images: list[Path], masks: list[Path]) -> Pairing:
-        """Return the keys of a layout; the grid cell alone, unless both images and masks tell of several pictures."""
+        """Return the pairing by a layout's keys; grid cells are compared within rasters only if there are several."""
         if not layout.grid:
             return cls(layout.keys)
         names = [raster_keys(file.stem for file in files) for files in (images, masks)]
@@ -102,7 +102,7 @@ class Pairing:
         return cls({**layout.keys, _CELL: _place if both or several else _cell})
 
     def twins(self, kind: str, files: list[Path]) -> list[Problem]:
-        """Report files that cannot be told from one another."""
+        """Report files of which several have the same key."""
         problems = []
         for what, key in self.keys.items():
             groups = defaultdict(list)
@@ -114,9 +114,8 @@ class Pairing:
                 if what == "name" and others:
                     endings = " and ".join(file.suffix for file in twins)
                     problems.append(Problem("duplicate", f"{first.with_suffix('')} is there as {endings}"))
-                elif len({file.stem for file in twins}) > 1 and (
-                    kind == "masks" or what != _CELL
-                ):  # `settle` has those
+                elif len({file.stem for file in twins}) > 1 and (kind == "masks" or what != _CELL):
+                    # `settle` reports images in the same grid cell.
                     others = [file for file in others if file.stem != first.stem]
                     problems.append(Problem("duplicate", f"{others[0]} and {first.name} are {kind} of the same {what}"))
         return problems
@@ -124,7 +123,7 @@ class Pairing:
     def pair(
         self, images: list[Path], masks: list[Path], problems: list[Problem], needed: bool
     ) -> dict[Path, Path | None]:
-        """Return the mask of each image, found by the first key that both have in common; report what is left over."""
+        """Match each image with a mask by the first key that both have; report missing and surplus masks."""
         tables = [{key(mask): mask for mask in masks if key(mask) is not None} for key in self.keys.values()]
         what = " or ".join(self.keys)
         pairs: dict[Path, Path | None] = {}
@@ -141,19 +140,22 @@ class Pairing:
 
 
 def _cell(file: Path) -> tuple[int, int] | None:
+    """Return the grid cell in a file's name; None without one."""
     return grid_key(file.stem)
 
 
 def _place(file: Path) -> tuple[str, tuple[int, int]] | None:
+    """Return the raster's name and the grid cell in a file's name; None without a cell."""
     cell = grid_key(file.stem)
     return None if cell is None else (raster_key(file.stem), cell)
 
 
 def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
-    """Tell which picture each tile was cut from: names such as siteA_col00001_row00002 tell, else there is one.
+    """Set the raster of each tile: from names such as siteA_col00001_row00002 if they have one, else "base".
 
-    In every release train and val are cut from one raster, and in MMLS v1, MMLSv2 and phase 1 of the challenge test is,
-    too. In phase 2 it is another one, whose grid cells meet those of the training tiles with other images.
+    In every release train and val are cut from one raster; in MMLS v1, MMLSv2 and phase 1 of the challenge test is,
+    too. In phase 2, test has another raster, whose grid cells overlap those of the training tiles but hold other
+    images: then the raster of the test tiles is named "test", or has " test" after its name.
     """
     tiles = list(tiles)
     keys = raster_keys(tile.image.stem for tile in tiles)
@@ -173,7 +175,7 @@ def _name_rasters(tiles: Iterable[TileRef]) -> list[TileRef]:
 
 
 def masks_beside(images: list[Path], layout: Layout) -> dict[Path, Path | None]:
-    """Return the mask of each image of one folder from the folder `masks` beside it, None where there is none.
+    """Return the mask of each image of a folder, from the folder `masks` beside it; None where there is none.
 
     Example:
         >>> masks_beside([Path("nowhere/images/1.tif")], layouts()[0])
@@ -184,10 +186,10 @@ def masks_beside(images: list[Path], layout: Layout) -> dict[Path, Path | None]:
 
 
 def detect_layout(root: Path) -> Layout | None:
-    """Return the layout that a data folder has, or None if it holds nothing that is known.
+    """Return the layout of a data folder, or None if no layout matches.
 
     Raises:
-        InputError: If it has several.
+        InputError: If several layouts match.
 
     Example:
         >>> detect_layout(Path("nowhere")) is None
@@ -198,7 +200,7 @@ def detect_layout(root: Path) -> Layout | None:
         for layout in layouts()
         if (parts := layout.parts(root)) and layout.found(parts)
     ]
-    # Folders that a later, more special layout claims, such as splits with PNG, are not also those of an earlier one.
+    # Folders of a later, more specific layout, such as splits with PNG, do not also count for an earlier one.
     apart = [
         layout
         for i, (layout, folders) in enumerate(found)

@@ -1,4 +1,4 @@
-"""Where a tile is and what may be wrong with it: what the index, the layouts and the readers of a data folder share."""
+"""References to tiles, problems of a data folder, and raster names derived from file names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NO_NAMES = frozenset(
     "test",
     "partition",
 }
-"""Words that say what a file is, not which picture it was cut from."""
+"""Words in file names that describe the kind of file, not the raster it was cut from."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a data folder.
+    """Problem found in a data folder.
 
     Attributes:
         kind: Short name, such as "missing mask".
@@ -45,20 +45,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class TileRef:
-    """Where a tile is, on disk and on its planet.
+    """Files of a tile and its position in a raster.
 
     Attributes:
-        id: Unique name within the dataset, "<split>/<file stem>"; of Bijie "train/<landslide or non-landslide>/<file
+        id: Unique name within the dataset, "<split>/<file stem>"; in Bijie "train/<landslide or non-landslide>/<file
             stem>".
         image: Image file.
         mask: Mask file, None in an unlabelled split and where `landslide` is False.
         split: "train", "val", "test", or "images" for a plain folder.
-        raster: Name of the picture the tile was cut from; grid cells are comparable within one raster only.
-        cell: (row, column) in the raster's grid, None if the name does not tell.
-        landslide: Whether the folder that the tile lies in says that it holds landslide; None if only the mask tells.
-        release: Name of the release if the folder's layout tells it, "auto" if the file has to.
-        more_masks: Masks of copies of the tile that are left out for it, whose landslides it has, too (data.conflicts
-            union).
+        raster: Name of the raster the tile was cut from; grid cells are comparable only within one raster.
+        cell: (row, column) in the raster's grid; None if the file name does not contain it.
+        landslide: Whether the tile's folder is for tiles with landslide; None if only the mask says so.
+        release: Name of the release if the folder's layout determines it, "auto" if the file has to.
+        more_masks: Masks of copies of the tile that were left out; their landslides are added to the mask's
+            (data.conflicts union).
 
     Example:
         >>> TileRef("train/no001", Path("no001.png"), None, "train", "train/no001", None, landslide=False).labelled
@@ -77,12 +77,12 @@ class TileRef:
 
     @property
     def labelled(self) -> bool:
-        """Whether it is known where the tile holds landslide: by a mask, or because it holds none."""
+        """Whether the tile has labels: a mask, or a folder that says it holds no landslide."""
         return self.mask is not None or self.landslide is False
 
 
 def raster_key(stem: str) -> str:
-    """Return the name of the raster that a file was cut from: what precedes its grid cell, without words such as image.
+    """Return the raster's name in a file stem: what precedes the grid cell, without words such as "image".
 
     Example:
         >>> raster_key("siteA_col00001_row00002"), raster_key("ImageT_patch_3_4")
@@ -94,9 +94,9 @@ def raster_key(stem: str) -> str:
 
 
 def raster_keys(stems: Iterable[str]) -> dict[str, str]:
-    """Return the name of each file's raster by stem; "" for all if what precedes the grid cells only numbers tiles.
+    """Return the raster's name of each file, by stem; "" for all if the prefixes do not name rasters.
 
-    They tell pictures if one is there several times, or if files of different names have the same cell.
+    Different prefixes name rasters if one occurs several times, or if files with different prefixes have the same cell.
 
     Example:
         >>> raster_keys(["siteA_col1_row2", "siteA_col1_row3", "siteB_col1_row2"])

@@ -1,1 +1,1 @@
-"""tf.data pipelines: which windows training sees, and batches of them."""
+"""tf.data pipelines: sampling of training windows, and batches for training and evaluation."""

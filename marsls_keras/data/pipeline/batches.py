@@ -1,4 +1,4 @@
-"""tf.data pipelines: choose, fetch, batch, augment, prefetch; what comes at a step depends on (seed, step) alone."""
+"""Build tf.data pipelines of training and evaluation batches; the batch of a step depends only on (seed, step)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ _TURNS = np.array(
     ],
     np.float32,
 )
-"""What a vector (down the rows, along the columns) becomes where a window's rows and columns are reversed and it is then transposed."""
+"""Matrices of vectors (down the rows, along the columns) for each symmetry of a window.
+
+The index is 4 transposed + 2 rows reversed + columns reversed; rows and columns are reversed before transposing.
+"""
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
-    """Return how many batches an epoch has: as many as hold about every tile once.
+    """Return the number of batches per epoch, such that each tile is seen about once.
 
     Example:
         >>> steps_per_epoch(372, 16)
@@ -41,34 +44,33 @@ def steps_per_epoch(tiles: int, batch_size: int) -> int:
 
 
 class TrainingBatches:
-    """The batches of a whole training; it can begin at any step, with exactly the batches that would have come there.
+    """Batches of a whole training, which can start at any step with the same batches as an uninterrupted run.
 
-    Without a grid a batch is `batch_size` tiles from a stream of permutations, so every batch is full and every tile
-    comes equally often; those that are not square are mirrored and turned by 180°, but not by quarter turns.
+    Without a grid, a batch is `batch_size` tiles from a stream of permutations, so every batch is full and all tiles
+    occur equally often. Tiles that are not square are mirrored and rotated by 180°, but not by 90°.
 
-    With one it is square windows from anywhere in the picture: all windows of step t have the side sizes[t %
-    len(sizes)] and there are about as many of them as have the pixels of `batch_size` tiles, so an epoch has as many
-    steps and about as many pixels either way. Where a window sees no tile of `images`, it is 0 (the band's mean after
-    the z-score) with mask 0 and weight 0.
+    With a grid, a batch is square windows from anywhere in the rasters. All windows of step t have the side sizes[t %
+    len(sizes)]. Their number is chosen so that a batch has about as many pixels as `batch_size` tiles; so epochs have
+    the same number of steps either way. Where a window covers no tile of `images`, the input is 0 (the band's mean
+    after the z-score) with mask 0 and weight 0.
 
     Args:
-        images: float32 (N, H, W, C), normalised; the training tiles and no others. TensorFlow holds them, but for
-            `Inputs` of tiles on disk: of those only the tiles of a batch are made when it is their turn. The batches
-            are the same.
+        images: float32 (N, H, W, C), normalised training tiles, and no other tiles. They are held as tensors; `Inputs`
+            on disk are read and normalised per batch instead, with the same result.
         masks: uint8 (N, H, W) of {0, 1}.
         batch_size: Tiles per batch.
-        augmentation: What is changed, how often and how strongly.
-        bands: Names of the C bands; vectors among them turn as the tiles do.
-        units: For each band, how much of it 1 in the scale of tiles is (`Normalizer.units`).
-        seed: Seed of order, places and augmentation.
-        epochs: Number of epochs in all; more of them do not change the first ones.
-        grid: Where the tiles lie, for windows; None for tiles.
+        augmentation: Probabilities and strengths of the augmentations.
+        bands: Names of the C bands; vectors among them rotate with the tiles.
+        units: Change of each band for a change of 1 in the scale of tiles (`Normalizer.units`).
+        seed: Seed of order, window positions and augmentation.
+        epochs: Total number of epochs; a larger number does not change the first epochs.
+        grid: Positions of the tiles, to sample windows; None to sample tiles.
         sizes: Sides of the windows in pixels, smaller or larger than tiles, up to the grid's reach.
-        weights: Optional float32 (N, H, W); pixels of weight 0 count neither in losses nor in metrics. Default 1.
-        finish: From images (B, S, S, C) in their final position to network input (`Normalizer.assemble`).
+        weights: Optional float32 (N, H, W), default 1; pixels of weight 0 count neither in losses nor in metrics.
+        finish: Converts augmented images (B, S, S, C) to network input (`Normalizer.assemble`).
 
     Attributes:
-        steps_per_epoch: Batches per epoch.
+        steps_per_epoch: Number of batches per epoch.
 
     Raises:
         ValueError: If the sizes do not fit the grid.
@@ -120,15 +122,15 @@ class TrainingBatches:
                 self._source = _Held([images, *parts])
 
     def tiles_at(self, step: int) -> np.ndarray:
-        """Return the positions of the tiles that the batch of a global step touches, sorted, each once."""
+        """Return the sorted positions of the tiles that the batch of a global step uses."""
         return self._windows.tiles_at(step)
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
-        """Return the batches from a global step on, counted from the first step of the first epoch.
+        """Return the batches from a global step on; step 0 is the first step of the first epoch.
 
         Returns:
-            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1); of tiles (B, H, W, …).
-            The shape is known beforehand where all windows have one side.
+            A dataset of (image, mask, weight): float32 (B, S, S, C), (B, S, S, 1), (B, S, S, 1); for tiles (B, H, W,
+            …). The shape is static if all windows have the same side.
         """
         branches = [partial(self._batch, turn) for turn in range(len(self._windows.shapes))]
 
@@ -139,7 +141,7 @@ class TrainingBatches:
         return _mapped(tf.data.Dataset.range(start_step, self._steps), batch)
 
     def _batch(self, turn: int, step: tf.Tensor) -> tuple:
-        """Return the batch of a step at which windows of the side number `turn` come."""
+        """Return the batch of a step whose windows have the side number `turn`."""
         windows = self._windows
         places = tf.gather(self._places[turn], step // len(windows.shapes))
         (images, masks, *weights), index = self._pixels(places, windows.shapes[turn], windows.cells[turn])
@@ -150,7 +152,7 @@ class TrainingBatches:
         if weights:
             weight = tf.gather(weights[0], index)
         else:
-            empty = tf.shape(masks)[0] - windows.grid.height * windows.grid.width  # where the empty tile begins
+            empty = tf.shape(masks)[0] - windows.grid.height * windows.grid.width  # first pixel of the empty tile
             weight = tf.cast(index < empty, tf.float32)[..., None]
         image, mask, weight = self._augment(
             image, mask, weight, tf.stack([tf.constant(self._seed, tf.int32), tf.cast(step, tf.int32)])
@@ -158,27 +160,26 @@ class TrainingBatches:
         return self._finish(image), mask, weight
 
     def _pixels(self, places: tf.Tensor, shape: tuple[int, int], cells: int) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the source's pixels, and which goes where: int32 (B, *shape), positions in their flat arrays.
+        """Return the pixels of the source, flattened, and the index of each pixel of the windows: int32 (B, *shape).
 
-        A pixel's position is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The
-        first term depends on the cell, the others on the row or column alone, so all are one product of two thin
-        matrices per window.
+        The index is (tile) x (pixels of a tile) + (row in the tile) x (width) + (column in the tile). The first term
+        depends only on the cell, the others only on the row or column, so each window's indices are one product of two
+        thin matrices.
 
         Args:
             places: int32 (B, 5), as in `Windows`.
             shape: Height and width of the windows.
-            cells: Cells that a window spans at most, along each axis.
+            cells: Largest number of cells that a window spans along each axis.
         """
         grid = self._windows.grid
         height, width = grid.height, grid.width
-        absent = len(grid.origins)  # the empty tile behind all others
+        absent = len(grid.origins)  # index of the empty tile after all others
         table = np.where(grid.table < 0, absent, grid.table).astype(np.int32)
         size, stride = tf.constant([[height], [width]]), tf.constant([[width], [1]])
         corner, transposed, reverse = places[:, :2, None], places[:, 2, None, None] > 0, places[:, 3:, None]
         last = tf.constant(shape)[:, None] - 1
-        along = tf.minimum(
-            tf.range(max(shape)), last
-        )  # (2, longer side): the shorter side goes on with its last pixel, and is cut below
+        # (2, longer side): along the shorter side the last pixel is repeated, and cut off below.
+        along = tf.minimum(tf.range(max(shape)), last)
         position = corner + along + reverse * (last - 2 * along)  # (B, 2, longer side): rows, columns
         first = corner // size
         cell, offset = position // size - first, position % size * stride
@@ -190,9 +191,8 @@ class TrainingBatches:
         parts, tiles = self._source.fetch(tiles)
         tiles = tiles * (height * width)
         ones = tf.ones_like(offset[:, 0])
-        left = tf.concat(
-            [tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2
-        )  # (B, longer side, cells + 2)
+        # (B, longer side, cells + 2)
+        left = tf.concat([tf.gather(tiles, cell[:, 0], batch_dims=1), tf.stack([offset[:, 0], ones], 2)], 2)
         right = tf.concat([tf.one_hot(cell[:, 1], cells, axis=1, dtype=tf.int32), tf.stack([ones, offset[:, 1]], 1)], 1)
         return parts, tf.matmul(left[:, : shape[0]], right[:, :, : shape[1]])
 
@@ -202,19 +202,17 @@ def _on_disk(images: np.ndarray | Inputs) -> TypeGuard[Inputs]:
 
 
 def _mapped(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple]) -> tf.data.Dataset:
-    """Return the batches of these steps, made some at a time and ahead."""
+    """Return a dataset of the batches of these steps, made in parallel and prefetched."""
     options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = (
-        False  # they copy what is held, once for every iterator
-    )
+    # The default optimisations would copy the held tensors once for every iterator.
+    options.experimental_optimization.apply_default_optimizations = False
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _tensor(images: np.ndarray | Inputs, empty: int = 0) -> tf.Tensor:
-    """Return images (N, H, W, C) as a tensor, with so many empty ones behind them.
+    """Copy images (N, H, W, C) to a tensor, followed by `empty` tiles of zeros.
 
-    They are put into it some at a time: `tf.constant` would copy them twice on the way, and normalising them all at
-    once thrice.
+    They are copied in chunks: `tf.constant` would make two more copies, and normalising all at once three.
     """
     held = tf.zeros((len(images) + empty, *images.shape[1:]), images.dtype)
     for part in chunks(images):
@@ -223,33 +221,40 @@ def _tensor(images: np.ndarray | Inputs, empty: int = 0) -> tf.Tensor:
 
 
 class _Source(Protocol):
-    """Where pixels come from."""
+    """Interface of a source of pixels for batches."""
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return for each part the pixels ((K + 1) H W, C) of K tiles and of an empty one behind them, and which of them each tile is.
+        """Return the pixels of the tiles needed, followed by an empty tile, and the index of each tile among them.
 
         Args:
-            tiles: int32, of any shape, positions of tiles; N stands for none.
+            tiles: int32 of any shape, positions of tiles; N stands for no tile.
+
+        Returns:
+            For each part the pixels ((K + 1) H W, C) of K tiles and the empty one; int32 of the shape of `tiles`.
         """
 
 
 class _Held:
-    """All tiles, as tensors; args: for each part an array (N, H, W, C)."""
+    """Source that holds all tiles as tensors.
+
+    Args:
+        parts: For each part an array (N, H, W, C).
+    """
 
     def __init__(self, parts: Sequence[np.ndarray | Inputs]) -> None:
         self._parts = [tf.reshape(_tensor(part, empty=1), (-1, part.shape[-1])) for part in parts]
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return them all; see `_Source`."""
+        """Return all tiles; see `_Source`."""
         return self._parts, tiles
 
 
 class _Streamed:
-    """Images that are read from disk when it is their turn.
+    """Source that reads the images of a batch from disk.
 
     Args:
-        images: The images.
-        others: For each other part an array (N, H, W, C).
+        images: The images, on disk.
+        others: For each other part an array (N, H, W, C), held as a tensor.
     """
 
     def __init__(self, images: Inputs, others: list[np.ndarray]) -> None:
@@ -257,10 +262,9 @@ class _Streamed:
         self._parts: list[Callable] = [TfReader(images), *(partial(tf.gather, tf.constant(part)) for part in others)]
 
     def fetch(self, tiles: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return those that are touched; see `_Source`."""
-        touched = tf.sort(
-            tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y
-        )  # (K + 1,), none is the last
+        """Return the tiles that are used; see `_Source`."""
+        # (K + 1,); the last one stands for no tile.
+        touched = tf.sort(tf.unique(tf.concat([tf.reshape(tiles, [-1]), [self._number]], 0)).y)
         slots = tf.reshape(tf.searchsorted(touched, tf.reshape(tiles, [-1])), tf.shape(tiles))
         found = [part(touched[:-1]) for part in self._parts]  # (K, H, W, C)
         return [
@@ -276,9 +280,10 @@ def evaluation_batches(
     weights: np.ndarray | None = None,
     finish: Callable[[tf.Tensor], tf.Tensor] = lambda image: image,
 ) -> tf.data.Dataset:
-    """Return the tiles in order, each once; the last batch is filled up with tiles of weight 0, so that all batches have one shape.
+    """Return batches of all tiles in order, each tile once.
 
-    Args and elements are as in `TrainingBatches`, without a grid.
+    The last batch is filled up with tiles of weight 0, so that all batches have the same shape. Args and elements are
+    as in `TrainingBatches` without a grid.
 
     Example:
         >>> images, masks = np.zeros((5, 32, 32, 1), np.float32), np.zeros((5, 32, 32), np.uint8)

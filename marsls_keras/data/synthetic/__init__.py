@@ -1,1 +1,1 @@
-"""Generated tiles in the layout of each release, for tests and the demo."""
+"""Synthetic tiles in the file layout of each release, for tests and the demo."""

@@ -1,9 +1,8 @@
-"""Seeded, plausible tiles of Valles Marineris, written in the true on-disk form of each dataset (`Release.synthetic`).
+"""Generate synthetic tiles of Valles Marineris and write them in the file format of each dataset.
 
-The ground is made first and everything else follows from it: fractal relief, canyon walls with spurs and gullies,
-landslides that cut the wall and pile up below it, then slope and gray from that relief, and colour and temperature that
-hardly know of the landslides. A network can learn the masks from relief and texture; no threshold on one band gives
-them.
+The terrain is generated first: fractal relief, canyon walls with spurs and gullies, and landslides that cut the wall
+and are deposited below it. Slope and gray follow from the terrain; colours and temperature depend little on the
+landslides. A network can learn the masks from relief and texture, but no threshold on one band finds them.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ from marsls_keras.suggestions import did_you_mean
 
 _RAW = RELEASES["challenge"]
 DEM_METRES = _RAW.scale[_RAW.order.index("dem")]
-"""Height in metres = canonical DEM × DEM_METRES + DEM_LOWEST."""
+"""Scale of heights in metres: height = canonical DEM × DEM_METRES + DEM_LOWEST."""
 DEM_LOWEST = _RAW.offset[_RAW.order.index("dem")]
 
-_PANEL = 1536  # pixels a side: under 800 MB while it is built, however many tiles are asked for
-_PUBLISHED = 0.7  # share of the tiles of a panel that hold landslide, about
-_VISIBLE = 0.1  # how far ground must have failed to be mapped as landslide
+_PANEL = 1536  # pixels per side; generating a panel takes less than 800 MB, however many tiles are requested
+_PUBLISHED = 0.7  # approximate share of tiles in a panel that hold landslide
+_VISIBLE = 0.1  # degree of failure, in [0, 1], from which ground is labelled as landslide
 
 Cell = tuple[int, int]
 
 
 def make_mosaic(rows: int, cols: int, size: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return one continuous picture of rows × cols tiles and its landslides.
+    """Generate one continuous image of rows × cols tiles and its landslide mask.
 
     Args:
         rows: Height in tiles.
         cols: Width in tiles.
         size: Pixels per side of a tile, at least 32.
-        seed: The picture is fully determined by the arguments.
+        seed: Random seed; equal arguments give equal results.
 
     Returns:
         The image, float32 (rows × size, cols × size, 7) in canonical order and [0, 1], and the mask, uint8 {0, 1}
@@ -72,18 +71,18 @@ def write_dataset(
     size: int = 128,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Write a dataset of generated tiles; the folder appears whole or not at all.
+    """Write a dataset of synthetic tiles; the folder appears whole or not at all.
 
-    Train and val are cut from one raster, val being its last rows, and test from another. As in the real data, a tile
-    without landslide is not published, and tiles that touch in the grid continue each other. The datasets of Earth hold
-    tiles without landslide as well; Bijie has no splits, so all its tiles are training tiles.
+    Train and val are cut from one raster, of which val has the last rows, and test from another. As in the real data,
+    tiles without landslide are not published, and tiles that are adjacent in the grid are continuous. Datasets of Earth
+    also hold tiles without landslide. Bijie has no splits, so all its tiles are training tiles.
 
     Args:
-        out: Folder to write; it must not exist, or be empty.
+        out: Folder to write; it must not exist or must be empty.
         release: Name of the release whose files are imitated.
         train: Number of training tiles.
-        val: Number of validation tiles, may be 0.
-        test: Number of test tiles, may be 0.
+        val: Number of validation tiles; may be 0.
+        test: Number of test tiles; may be 0.
         size: Pixels per side of a tile, at least 32.
         seed: Equal arguments give byte-identical files.
 
@@ -108,7 +107,7 @@ def write_dataset(
         raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
 
     form = RELEASES[release].synthetic
-    # An empty folder is filled, not replaced: it may be a mount point, or the folder the user stands in.
+    # An empty folder is filled, not replaced: it may be a mount point or the user's current folder.
     filled = out.exists()
     temporary = (out if filled else out.parent) / f".{os.getpid()}.{out.name or 'synth'}"
     try:
@@ -122,7 +121,7 @@ def write_dataset(
                         write_file(temporary, file)
         for source in list(temporary.iterdir()) if filled else [temporary]:
             os.rename(source, out / source.name if filled else out)
-    except (OSError, RunError) as error:  # a RunError names the temporary file, which nobody knows
+    except (OSError, RunError) as error:  # a RunError names a temporary file that the user does not know
         reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
     finally:
@@ -131,6 +130,7 @@ def write_dataset(
 
 
 def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
+    """Raise an InputError if a number is too small; `least` are (value, lowest allowed) by name."""
     for name, (value, lowest) in (least | {"size": (size, 32), "seed": (seed, 0)}).items():
         if value < lowest:
             raise InputError(f"{name} must be at least {lowest}. Received: {value}.")
@@ -139,9 +139,9 @@ def _check_numbers(size: int, seed: int, **least: tuple[int, int]) -> None:
 def _published(
     number: int, size: int, seed: int, raster: int, corner: Cell, empty: bool
 ) -> Iterator[tuple[Cell, np.ndarray, np.ndarray]]:
-    """Yield `number` tiles that hold landslide, or with `empty` any tiles, in the order of their grid, with their cell.
+    """Yield `number` tiles with landslide (with `empty`, any tiles) in grid order, as (cell, image, mask).
 
-    A raster is a column of panels with an empty row of cells between them, so that its memory is that of one panel.
+    A raster is a column of panels separated by an empty row of cells, so that only one panel is in memory.
     """
     top, left = corner
     for panel in count():
@@ -157,31 +157,28 @@ def _published(
         top += side + 1
 
 
-# --- The ground -------------------------------------------------------------------------------------------------------------------------
+# --- Terrain ----------------------------------------------------------------------------------------------------------
 
 
 def _mosaic(rows: int, cols: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return image and mask of one panel. Lengths are in tiles, heights in metres."""
+    """Generate image and mask of one panel; lengths are in tiles, heights in metres."""
     shape = (rows * size, cols * size)
     v, u = np.meshgrid(*(np.arange(n, dtype=np.float32) / size for n in shape), indexing="ij")
 
-    # Troughs trend east-west, a little tilted, and warped into embayments; distance > 0 on the plateau, < 0 inside the
-    # trough.
+    # Troughs run roughly east-west and are warped into embayments; distance > 0 on the plateau, < 0 inside a trough.
     tilt, width, period = rng.uniform(-0.2, 0.2), rng.uniform(1.7, 2.3), rng.uniform(4.0, 4.8)
     across = v - rows / 2 + (u - cols / 2) * tilt + 0.34 * _fractal(rng, shape, size, 3.6, 0.35, 4.0)
-    across += rng.choice((-1, 1)) * width / 2 + rng.uniform(
-        -0.4, 0.4
-    )  # one wall passes near the middle of any picture, however small
+    # One wall passes near the middle of any picture, however small.
+    across += rng.choice((-1, 1)) * width / 2 + rng.uniform(-0.4, 0.4)
     distance = np.abs((across + period / 2) % period - period / 2) - width / 2
 
-    # Gullies run down the wall: noise that is stretched along the fall line, sharp at its ridges.
+    # Gullies: noise stretched along the fall line, with sharp ridges.
     gullies = 0.8 - np.abs(_fractal(rng, shape, size, 3.6, 1.6, size / 8, stretch=2.2))
     gullies += 0.35 * (0.8 - np.abs(_fractal(rng, shape, size, 3.0, 5.0, size / 6, stretch=2.2)))
     drop = 5600.0 + 700.0 * _fractal(rng, shape, size, 4.0, 0.2, 1.0)
     retreat, lobes, cover = _landslides(distance, _activity(rng, shape, size), size, rng)
-    failed = _wall(
-        distance - retreat, drop
-    )  # the wall has gone back into the plateau: an amphitheatre, its gullies wiped out
+    # The wall has moved back into the plateau: an amphitheatre without gullies.
+    failed = _wall(distance - retreat, drop)
     eroded = _wall(distance + 0.14 * gullies * np.exp(-(((distance + 0.2) / 0.33) ** 2)), drop)
 
     unevenness = np.exp(0.7 * _fractal(rng, shape, size, 3.0, 0.5, 4.0))
@@ -199,7 +196,7 @@ def _mosaic(rows: int, cols: int, size: int, rng: np.random.Generator) -> tuple[
 
 
 def _wall(distance: np.ndarray, drop: np.ndarray) -> np.ndarray:
-    """Return the fall below the plateau: steepest below the sharp rim, flattening towards the floor."""
+    """Return the height relative to the plateau: steepest below the sharp rim, flattening towards the floor."""
     return -drop * np.tanh(np.maximum(-distance, 0) / 0.42)
 
 
@@ -212,10 +209,13 @@ def _fractal(
     high: float,
     stretch: float = 1.0,
 ) -> np.ndarray:
-    """Return a random field of mean 0 and deviation 1 with power 1/f^beta between low and high cycles per tile, stretched along y."""
-    padded = tuple(
-        fft.next_fast_len(n + size, real=True) for n in shape
-    )  # the synthesis is periodic: what would repeat is cut off
+    """Return a random field of mean 0 and standard deviation 1 with a power-law spectrum.
+
+    Power is proportional to 1/f^beta between `low` and `high` cycles per tile, constant below `low`, and 0 above
+    `high`. Features are stretched along y by `stretch`.
+    """
+    # The synthesis is periodic, so it is made larger and the repeating part is cut off.
+    padded = tuple(fft.next_fast_len(n + size, real=True) for n in shape)
     frequency = np.hypot(fft.fftfreq(padded[0], 1 / size)[:, None] * stretch, fft.rfftfreq(padded[1], 1 / size)).astype(
         np.float32
     )
@@ -227,14 +227,19 @@ def _fractal(
 
 
 def _activity(rng: np.random.Generator, shape: tuple[int, int], size: int) -> np.ndarray:
-    """Return how readily each place fails; whole stretches of wall stay intact."""
+    """Return the relative probability of landslides at each pixel; it is low along whole stretches of wall."""
     return 1 / (1 + np.exp(-5 * _fractal(rng, shape, size, 3.0, 0.3, 1.5)))
 
 
 def _landslides(
     distance: np.ndarray, activity: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return how far the wall went back (in tiles), how thick the deposits lie, and how fully the ground has failed, in [0, 1]."""
+    """Generate landslides.
+
+    Returns:
+        Retreat of the wall in tiles, thickness of the deposits in metres, and degree of failure in [0, 1], each of
+        the shape of `distance`.
+    """
     retreat, lobes, cover = (np.zeros_like(distance) for _ in range(3))
     bend = 0.045 * np.stack([_fractal(rng, distance.shape, size, 3.4, 1.2, size / 8) for _ in range(2)])
     slope_y, slope_x = np.gradient(ndimage.gaussian_filter(distance, 0.08 * size))
@@ -253,7 +258,7 @@ def _landslides(
         dy, dx = dy / size + bend[0][window], dx / size + bend[1][window]
         run = (dy * down[0] + dx * down[1]) / length + 0.15  # 0 at the crown, 1 at the toe
         spread = half * (0.75 + 0.45 * np.clip(run, 0, 1))
-        # Both ends are rounded: an amphitheatre at the crown, a lobe at the toe.
+        # Both ends are rounded, an amphitheatre at the crown and a lobe at the toe.
         spread *= np.sqrt(
             np.clip(1 - np.clip(1 - run / 0.3, 0, None) ** 2, 0, 1)
             * np.clip(1 - np.clip((run - 0.7) / 0.3, 0, None) ** 2, 0, 1)
@@ -264,12 +269,12 @@ def _landslides(
         retreat[window] = np.maximum(retreat[window], 0.16 * length * edge * np.exp(-(((run - 0.15) / 0.25) ** 2)))
         lobes[window] = np.maximum(lobes[window], thick * edge * np.exp(-(((run - 0.85) / 0.25) ** 2)))
         cover[window] = np.maximum(cover[window], edge)
-    cover *= np.clip((retreat - distance) / 0.03, 0, 1)  # what still stands as plateau has not failed
+    cover *= np.clip((retreat - distance) / 0.03, 0, 1)  # the remaining plateau has not failed
     return retreat, lobes * (cover > 0), cover
 
 
 def _around(shape: tuple[int, ...], y: int, x: int, reach: int) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """Return the part of a picture within reach of a pixel, and how far its rows and columns are from that pixel."""
+    """Return the window of an image within reach of a pixel, and the row and column offsets from that pixel."""
     rows, cols = (
         slice(max(0, y - reach), min(shape[0], y + reach + 1)),
         slice(max(0, x - reach), min(shape[1], x + reach + 1)),
@@ -278,7 +283,7 @@ def _around(shape: tuple[int, ...], y: int, x: int, reach: int) -> tuple[tuple[s
 
 
 def _craters(shape: tuple[int, int], size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the relief of small impact craters: steep, rough places that are no landslides."""
+    """Return the relief of small impact craters in metres: steep, rough places that are no landslides."""
     relief = np.zeros(shape, dtype=np.float32)
     for _ in range(round(0.8 * shape[0] * shape[1] / size**2)):
         y, x = int(rng.integers(0, shape[0])), int(rng.integers(0, shape[1]))
@@ -290,33 +295,32 @@ def _craters(shape: tuple[int, int], size: int, rng: np.random.Generator) -> np.
     return relief
 
 
-# --- What the instruments see -----------------------------------------------------------------------------------------------------------
+# --- Bands ------------------------------------------------------------------------------------------------------------
 
 
 def _bands(dem: np.ndarray, cover: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the seven bands of a DEM."""
-    fall = np.array(
-        np.gradient(dem * np.float32(DEM_METRES), TILE_METRES / size)
-    )  # metres per metre, downwards and to the right
+    """Compute the seven canonical bands from a DEM and the landslides' degree of failure."""
+    # In metres per metre, down the rows and along the columns.
+    fall = np.array(np.gradient(dem * np.float32(DEM_METRES), TILE_METRES / size))
     slope = np.degrees(np.arctan(np.hypot(*fall))) / SLOPE_DEGREES
 
     grain = _fractal(rng, dem.shape, size, 1.6, 8.0, size / 2)
     gray = 0.52 + 0.95 * (_hillshade(fall, azimuth=280.0) - 0.7) + (0.02 + 0.016 * cover) * grain
 
-    # The colour mosaic is coarse, taken under another sun, and shows dust more than relief.
+    # The colour mosaic is coarse, taken under another sun azimuth, and shows dust more than relief.
     dust = _fractal(rng, dem.shape, size, 3.0, 0.3, size / 8)
     light = ndimage.gaussian_filter(_hillshade(fall, azimuth=60.0) - 0.7, size / 50)
     colour = 1.3 * light + 0.07 * dust
     tints = [tint * _fractal(rng, dem.shape, size, 3.0, 0.3, size / 8) for tint in (0.009, 0.022)]
     red, green, blue = 0.36 + 1.15 * colour, 0.37 + colour + tints[0], 0.46 + 0.8 * colour + tints[1]
 
-    # Low, dusty ground keeps warm; the rock of fresh deposits a little too.
+    # Low, dusty ground stays warm, and so does, less, the rock of fresh deposits.
     thermal = 0.47 - 0.2 * (dem - 0.5) + 0.11 * _fractal(rng, dem.shape, size, 3.8, 0.4, size / 10)
     thermal += 0.05 * ndimage.gaussian_filter(cover, size / 20)
     return np.clip(np.stack([red, green, blue, dem, slope, thermal, gray], axis=-1), 0, 1).astype(np.float32)
 
 
 def _hillshade(fall: np.ndarray, azimuth: float) -> np.ndarray:
-    """Return the brightness of the ground under a sun 45° high; azimuth clockwise from the top of the picture."""
+    """Return the brightness of the ground under a sun 45° high; azimuth clockwise from the top of the image."""
     toward_y, toward_x = -np.cos(np.radians(azimuth)), np.sin(np.radians(azimuth))
     return np.clip((1 - fall[0] * toward_y - fall[1] * toward_x) / np.sqrt(2 * (1 + (fall**2).sum(axis=0))), 0, 1)

@@ -1,4 +1,4 @@
-"""Writing the files of generated tiles: TIFF, HDF5 and PNG."""
+"""Write files of synthetic tiles: TIFF, HDF5 and PNG."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from marsls_keras.files import atomic
 
 
 def write_file(root: Path, file: SyntheticFile) -> None:
-    """Write a file below a folder, atomically, in the container that its ending tells.
+    """Write one file below a folder atomically; its extension decides the format.
 
     Raises:
-        RunError: If it cannot be written.
-        ValueError: If there is no writer of that ending.
+        RunError: If the file cannot be written.
+        ValueError: If the extension is not supported.
 
     Example:
         >>> write_file(Path("data"), SyntheticFile("train/masks/1.png", np.zeros((32, 32), np.uint8)))  # doctest: +SKIP

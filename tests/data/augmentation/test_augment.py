@@ -1,4 +1,4 @@
-"""The changes together: chance, seeds, order, shapes, and what the presets do to tiles."""
+"""All augmentations together: probabilities, seeds, order, shapes, and the presets' effect on tiles."""
 
 import numpy as np
 import pytest
@@ -25,21 +25,21 @@ EVERYTHING = {key: value for change in CHANGES.values() for key, value in change
 
 
 def changed(tiles, **changes):
-    """Which tiles are no longer what they were."""
+    """Return which tiles have changed."""
     return (augment(tiles, **changes)[0] != tiles[0]).any((1, 2, 3))
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_comes_as_often_as_configured_and_tiles_draw_for_themselves(name):
     tiles = batch(1000)
-    assert changed(tiles, **CHANGES[name](1.0)).mean() > 0.98  # a mosaic or a partner may happen to be the tile itself
+    assert changed(tiles, **CHANGES[name](1.0)).mean() > 0.98  # a mosaic or a partner can be the tile itself
     drawn = changed(tiles, **CHANGES[name](0.3))
     assert drawn.mean() == pytest.approx(0.3, abs=0.06)  # four standard deviations of 1,000 draws
     assert (drawn[1:] & drawn[:-1]).mean() == pytest.approx(0.09, abs=0.04)
 
 
 def test_without_changes_nothing_is_added_to_the_graph():
-    change = Augment(Augmentation(), BANDS, np.ones(7))  # flips and turns are the pipeline's
+    change = Augment(Augmentation(), BANDS, np.ones(7))  # flips and quarter turns are done by the pipeline
     tiles = tuple(map(tf.constant, batch(2)))
     assert all(new is old for new, old in zip(change(*tiles, SEED), tiles, strict=True))
 
@@ -65,7 +65,7 @@ def test_changes_of_probability_0_are_not_in_the_graph(names):
 def test_equal_seeds_give_equal_batches_eagerly_in_a_graph_and_in_a_pipeline():
     tiles = batch(6)
     change = Augment(Augmentation(**OFF, **EVERYTHING), BANDS, np.ones(7))
-    run = tf.function(change)  # traced once: that is what takes long
+    run = tf.function(change)  # traced once, since tracing is slow
     first = [values.numpy() for values in run(*map(tf.constant, tiles), SEED)]
 
     def at(step):
@@ -111,12 +111,12 @@ def test_masks_stay_zero_and_one_and_weights_keep_to_their_values_with_every_pre
     assert set(np.unique(mask)) == {0.0, 1.0} and set(np.unique(weight)) == {0.5, 1.0}
     assert image.dtype == mask.dtype == weight.dtype == np.float32 and np.isfinite(image).all()
     assert np.array_equal(image, tiles[0]) == (preset in ("none", "flips"))
-    # About as much landslide as before, but for CutMix, which adds some.
+    # About as much landslide as before, except with CutMix, which adds some.
     assert mask.mean() - tiles[1].mean() == pytest.approx(0.15 if preset in ("rmau_net", "strong") else 0, abs=0.12)
 
 
 def test_pixels_of_weight_0_stay_without_weight():
-    # A window that reaches beyond the published tiles: nothing may make its empty part count.
+    # A window that extends beyond the published tiles: no transform may give weight to its empty part.
     tiles = batch(16, 24, 24)
     tiles[0][:, :, :12], tiles[2][:, :, :12] = 5, 1
     for values in tiles:
@@ -125,7 +125,7 @@ def test_pixels_of_weight_0_stay_without_weight():
     image, _, weight = augment(tiles, **changes)
     gray = image[..., 6]
     counted = weight[..., 0] == 1
-    # The nearest of four pixels has at least a quarter of the say.
+    # The nearest of four pixels has at least a quarter of the weight.
     assert ((gray >= 1.25 - 1e-4) | (gray == 0).all((1, 2), keepdims=True))[counted].all() and counted.mean() > 0.3
 
 
@@ -150,7 +150,7 @@ def test_shapes_are_known_beforehand(number):
 
 def test_a_new_transform_leaves_the_draws_of_the_others_as_they_are(monkeypatch):
     class Fog:
-        """Draws, and changes nothing."""
+        """Transform that draws numbers and changes nothing."""
 
         active = True
 

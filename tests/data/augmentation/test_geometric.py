@@ -1,4 +1,4 @@
-"""Geometry against scipy.ndimage and by hand."""
+"""Geometric augmentation compared with scipy.ndimage and NumPy."""
 
 import math
 
@@ -17,7 +17,7 @@ FUSED = fused(resample)
 
 
 def look_up(tile, matrix, displacement=None):
-    """One tile, resampled as it is in a pipeline."""
+    """Resample one tile as in a pipeline."""
     field = () if displacement is None else (tf.constant(displacement, tf.float32),)
     return tuple(v.numpy() for v in FUSED(*one(tile), tf.constant(matrix, tf.float32), *field))
 
@@ -37,7 +37,7 @@ def crop(height, width, tall, wide, top, left):
 def test_an_affine_change_is_that_of_scipy(height, width, scale, rotation, down, right):
     tile = batch(1, height, width)
     image, mask, weight = look_up(tile, affine(height, width, scale, rotation, down, right))
-    # Where a pixel goes: about the centre, enlarged, turned counterclockwise with rows counted downwards, then shifted.
+    # New position of a pixel: scaled about the centre, rotated counterclockwise (rows count downwards), then shifted.
     forward = scale * np.array([[np.cos(rotation), -np.sin(rotation)], [np.sin(rotation), np.cos(rotation)]])
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
     back = np.linalg.inv(forward)
@@ -62,7 +62,7 @@ def test_a_quarter_turn_a_shift_and_a_doubling_by_hand():
     assert same(look_up(tile, affine(16, 16, rotation=math.pi / 2)), [np.rot90(v[0]) for v in tile])
     down = look_up(tile, affine(16, 16, down=3 / 16, right=-2 / 16))
     assert same([v[3:, :-2] for v in down], [v[0, :-3, 2:] for v in tile])
-    # What leaves on one side comes back mirrored.
+    # Pixels that leave on one side come back mirrored.
     assert same([v[:3, :-2] for v in down], [v[0, 2::-1, 2:] for v in tile])
     twice = look_up(tile, affine(16, 16, scale=2))
     assert np.array_equal(twice[1], tile[1][0, 4:12, 4:12].repeat(2, 0).repeat(2, 1))
@@ -85,7 +85,7 @@ def test_a_crop_fills_the_tile():
     tile = batch(1, 20, 28)
     tall, wide, top, left = 0.5, 0.75, 0.3, 0.2
     image, mask, _ = look_up(tile, crop(20, 28, tall, wide, top, left))
-    rows = top * 20 + (np.arange(20) + 0.5) * tall - 0.5  # the middles of twenty pixels, spread over ten
+    rows = top * 20 + (np.arange(20) + 0.5) * tall - 0.5  # centres of twenty pixels, spread over ten
     columns = left * 28 + (np.arange(28) + 0.5) * wide - 0.5
     where = np.meshgrid(rows, columns, indexing="ij")
     for band in range(7):
@@ -137,7 +137,7 @@ def test_bands_masks_and_weights_move_together_whatever_is_drawn(height, width):
         image, mask, weight = (
             v.numpy() for v in warp(tuple(tf.constant(v[i]) for v in tiles), tuple(p[i] for p in plans), ())
         )
-        # Bilinear interpolation of rows and columns gives the very place that a pixel was taken from.
+        # Bilinear interpolation of the row and column bands gives the exact source position.
         assert np.allclose(image[..., 0], i, atol=1e-5)
         place = image[..., 1:]
         sure = (np.abs(place % 1 - 0.5) > 1e-3).all(-1)
@@ -157,7 +157,7 @@ def test_affine_changes_keep_to_their_bounds_and_fill_them():
     assert drawn.all() and not displaced.any()
     scale = 1 / np.sqrt(np.linalg.det(matrix[:, :, :2]))
     turn = np.degrees(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))
-    # The centre of the picture comes from where the shift went.
+    # The centre of the tile comes from the shifted position.
     centre = np.array([24.5, 24.5])
     shift = centre - np.linalg.solve(matrix[:, :, :2], (centre - matrix[:, :, 2])[..., None])[..., 0]
     for values, low, high in ((scale, 0.8, 1.25), (turn, -30, 30), (shift[:, 0], -5, 5), (shift[:, 1], -5, 5)):
@@ -182,7 +182,7 @@ def test_crops_keep_to_their_area_and_stay_inside():
 @pytest.mark.parametrize("amplitude,distance", [(2.0, 12.0), (4.0, 24.0)])
 def test_the_displacement_is_as_large_and_as_smooth_as_said(amplitude, distance):
     fields = np.stack([smooth_field(60, 60, amplitude, distance, tf.constant([1, i])).numpy() for i in range(300)])
-    # 600 fields: the standard error of a pixel's deviation is 3 %, that of the mean over a field far less.
+    # 600 fields: the standard error of a pixel's standard deviation is 3 %, that of the mean over a field far less.
     assert fields.std(0).mean() == pytest.approx(amplitude, rel=0.03)
     assert fields.std((0, 1)).min() > 0.85 * amplitude and fields.std((0, 1)).max() < 1.15 * amplitude
     step = int(distance)
@@ -193,7 +193,7 @@ def test_the_displacement_is_as_large_and_as_smooth_as_said(amplitude, distance)
 
 
 def test_the_largest_default_displacement_folds_nothing_over():
-    # A pixel never changes places with its neighbour.
+    # Neighbouring pixels never swap places.
     elastic = Augmentation().elastic
     for i in range(50):
         field = smooth_field(128, 128, elastic.amplitude, elastic.distance, tf.constant([2, i])).numpy()
@@ -205,7 +205,7 @@ def test_what_is_cropped_is_the_tile_already_scaled_and_turned():
         affine={"probability": 1, "rotation": 60}, crop={"probability": 1, "area": (0.3, 0.5), "aspect": (1.5, 2.0)}
     )
     matrix = Geometric(config, BANDS).draw(tf.constant(50), 64, 64, SEED)[1].numpy()[:, :, :2]
-    # Rows and columns of the crop run at right angles through the tile: a pixel is first looked up in the crop, then
-    # turned.
+    # Rows and columns of the crop are perpendicular in the tile: the position in the crop is computed first, then
+    # rotated.
     squares = np.swapaxes(matrix, 1, 2) @ matrix
     assert np.abs(squares[:, 0, 1]).max() < 1e-5 and np.abs((matrix @ np.swapaxes(matrix, 1, 2))[:, 0, 1]).max() > 0.1

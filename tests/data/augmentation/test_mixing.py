@@ -1,4 +1,4 @@
-"""Mosaic and CutMix by hand."""
+"""Mosaic and CutMix compared with results computed in NumPy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_each_pixel_of_a_mosaic_comes_from_the_right_place_of_the_right_tile(hei
         for left in range(0, width, 3):
             plan = (tf.constant(True), tf.constant(members), tf.constant([top, left]))
             image, mask, weight = (v.numpy() for v in Mosaic(1)(tuple(v[3] for v in tiles), plan, tiles))
-            # The square of four tiles, of which a window is seen.
+            # The square of four tiles from which the window is cut.
             square = np.vstack([np.hstack([tiles[0][a], tiles[0][b]]) for a, b in members.reshape(2, 2)])
             expected = square[top : top + height, left : left + width]
             assert np.array_equal(image, expected)

@@ -1,4 +1,4 @@
-"""Photometric against SciPy and by hand: colours only, physical bands to the bit."""
+"""Photometric augmentation compared with SciPy and NumPy: only colours change, other bands are bit-identical."""
 
 import numpy as np
 import pytest
@@ -113,7 +113,7 @@ def test_noise_has_its_deviation_in_the_units_of_tiles_and_differs_everywhere():
     noise = augment(tiles, units=units, noise={"probability": 1, "deviation": 0.03})[0]
     assert not noise[..., 3:].any()
     noise = noise[..., :3] / units[:3]
-    # 16,384 numbers each: a standard error of 0.6 % of the deviation.
+    # 16,384 numbers each: the standard error is 0.6 % of the standard deviation.
     np.testing.assert_allclose(noise.std((0, 1, 2)), 0.03, rtol=0.03)
     np.testing.assert_allclose(noise.mean((0, 1, 2)), 0, atol=0.001)
     tail = np.abs(noise) > 2 * 0.03

@@ -1,4 +1,4 @@
-"""Tiles on disk: the same content and batches as in memory, found again, made anew when files change, whole or absent."""
+"""Disk cache: same content and batches as in memory, reused, rebuilt when files change, complete or absent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from marsls_keras.errors import RunError
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the cache folder of a test."""
+    """Return the cache folder for a test."""
     monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -42,7 +42,7 @@ def root(data_root: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make chunks of two tiles of 32 x 32 x 7."""
+    """Set the chunk size to two tiles of 32 x 32 x 7."""
     monkeypatch.setattr(store, "_CHUNK", 2 * 32 * 32 * 7 * 4)
 
 
@@ -158,7 +158,7 @@ def test_percentiles_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("windows", "percentiles"), [(False, (1, 99)), (True, None)])
 def test_batches_are_the_same(root: Path, windows: bool, percentiles: tuple[float, float] | None) -> None:
     held, stored = (tiles.subset(range(10)) for tiles in both(root))
-    # Bands in another order, or as they are.
+    # Bands in another order, or in the original one.
     bands = ("gray", "slope", "red") if percentiles else ("all",)
     normalizer = Normalizer.fit(held.images, Data(bands=bands, normalization=Normalization(percentiles=percentiles)))
     mosaic, sizes = (TileGrid.of(held.refs, 32, 32, 48), (24, 48)) if windows else (None, ())
@@ -210,7 +210,7 @@ def test_weights_and_evaluation_batches_are_the_same(root: Path) -> None:
 
 
 def test_a_pipeline_that_is_given_up_does_not_hang(root: Path) -> None:
-    # Where Python reads the tiles, giving up waits for steps that wait for the interpreter.
+    # If Python read the tiles, stopping a pipeline would wait for steps that wait for the interpreter.
     code = """
 import gc, sys
 from marsls_keras.config import Augmentation, Data
@@ -220,7 +220,8 @@ from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.batches import TrainingBatches
 tiles = load(Dataset.open(sys.argv[1]), cache="disk")
 normalizer = Normalizer.fit(tiles.images, Data())
-options = {"bands": normalizer.bands, "units": normalizer.units, "augmentation": Augmentation(preset="flips"), "seed": 0}
+options = {"bands": normalizer.bands, "units": normalizer.units, "seed": 0}
+options["augmentation"] = Augmentation(preset="flips")
 batches = TrainingBatches(normalizer.inputs(tiles.images), tiles.masks, batch_size=4, epochs=1000, **options).dataset()
 for _ in range(8):
     batch = next(iter(batches))
@@ -253,7 +254,7 @@ def test_changed_files_are_decoded_again(root: Path, cache: Path) -> None:
     path = dataset.tiles[4].image
     stat = path.stat()
     image = tifffile.imread(path)
-    image[0, 0, 0] += 0.125  # a file of the same size
+    image[0, 0, 0] += 0.125  # the file keeps its size
     tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig", compression="lzw", metadata=None)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     after = load(dataset, cache="disk")
@@ -317,7 +318,7 @@ print(tiles.hashes[3], float(tiles.images[:].sum()))
 
 
 def test_a_full_disk(root: Path, cache: Path) -> None:
-    # A limit on the size of files fails a write as a full disk does, half-way.
+    # A limit on file sizes makes a write fail half-way, as a full disk does.
     code = """
 import resource, sys
 from marsls_keras.data.index.dataset import Dataset

@@ -1,4 +1,4 @@
-"""Two sets of tiles as one, in memory, on disk, or half of each."""
+"""Joined tiles, with images in memory, on disk, or one set in each."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_the_tiles_of_the_second_follow_those_of_the_first(root, places):
         and joined.hashes == (*tiles.hashes, *others.hashes)
         and len(joined.geo) == 11
     )
-    # What the pipeline reads, be it with TensorFlow's own readers.
+    # What the pipeline reads, also with TensorFlow's own readers.
     normalizer = Normalizer.fit(tiles.images, Data())
     batches = TrainingBatches(
         normalizer.inputs(joined.images),

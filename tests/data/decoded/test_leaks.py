@@ -1,4 +1,4 @@
-"""Tiles that show the same ground: copies in eight orientations, overlaps on the map, and the folds that keep them together."""
+"""Tiles of the same ground: copies in eight orientations, overlaps on the map, and folds that keep them together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_content_is_that_of_all_eight_orientations_and_of_no_other(shape):
     known = content(image, valid)
     assert known and {content(turn(image), turn(valid)) for turn in TURNS} == {known}
     filled = np.where(valid[..., None], image, np.float32(0.5))
-    assert content(filled, valid) == known  # what was filled in does not count
+    assert content(filled, valid) == known  # filled pixels do not count
     assert content(image, np.ones(shape, bool)) != known
     for other in (
         image[..., ::-1],
@@ -56,7 +56,7 @@ def test_overlaps_against_all_pairs():
         (i, k)
         for i, (one, x, y) in enumerate(places)
         for k, (other, u, v) in enumerate(places)
-        if i < k and one == other != "" and abs(x - u) < 9 and abs(y - v) < 9  # of 10, more than one is shared
+        if i < k and one == other != "" and abs(x - u) < 9 and abs(y - v) < 9  # more than one of 10 pixels in common
     }
     assert set(overlaps(traces)) == expected and len(expected) > 100
 
@@ -83,14 +83,14 @@ def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cac
     apart = make_splits(load(Dataset.open(root)), Data(folds=4), 0)
     for k in range(1, 8):
         turned_copy(root, "col00000_row00000.tif", f"train/col{40 * k:05d}_row00000.tif", k)
-    for _ in range(2):  # made, then found in the cache
+    for _ in range(2):  # computed first, then read from the cache
         tiles = load(Dataset.open(root), cache=cache)
         for cv in ("blocks", "geographic", "holdout"):
             splits = make_splits(tiles, Data(folds=4, cv=cv), 0)
             found = {tile["fold"] for tile in splits.tiles if "row00000" in tile["id"] and "col00001" not in tile["id"]}
             assert len(found) == 1
     blocks = {tile["id"]: tile["block"] for tile in make_splits(tiles, Data(folds=4), 0).tiles}
-    assert len(set(blocks.values())) == len({tile["block"] for tile in apart.tiles})  # no block of its own for any copy
+    assert len(set(blocks.values())) == len({tile["block"] for tile in apart.tiles})  # copies add no block
     _, problems = examine(Dataset.open(root).tiles)
     assert [(p.kind, p.severity) for p in problems] == [
         ("copies", "warning")
@@ -99,7 +99,7 @@ def test_folds_keep_turned_copies_together(data_root, tmp_path, monkeypatch, cac
 
 @pytest.fixture
 def georeferenced(tmp_path):
-    """Return a function that writes tiles of a larger picture at pixel places, georeferenced, under names that tell nothing."""
+    """Return a function that writes georeferenced tiles of a larger raster, whose names contain no grid cell."""
     rasterio = pytest.importorskip("rasterio")
     scene = RNG.random((7, 400, 400), dtype=np.float32)
 
@@ -121,7 +121,7 @@ def georeferenced(tmp_path):
 
 
 def test_folds_keep_tiles_that_overlap_on_the_map_together(georeferenced):
-    # Five clusters of three tiles that overlap in a chain, and neighbours of them that only touch.
+    # Five clusters of three tiles that overlap in a chain, and neighbours that only touch them.
     places = [(y, x + 16 * i) for y, x in ((0, 0), (0, 100), (0, 200), (100, 0), (100, 100)) for i in range(3)]
     root = georeferenced("train", [*places, (32, 0), (32, 100)])
     tiles = load(Dataset.open(root))

@@ -1,4 +1,4 @@
-"""Decoding a whole dataset, and finding everything that is wrong with it at once."""
+"""Decoding of a whole dataset, with all problems reported together."""
 
 from __future__ import annotations
 
@@ -101,16 +101,16 @@ def test_all_problems_are_listed_at_once(root: Path, write_image: Write, write_m
     )
     assert str(root / "val" / "images" / "col00000_row00004.tif") in mixed
     assert (
-        overlap
-        == f"the same tile is in test and train: {images / names[7]}, {root / 'test' / 'images' / 'col00000_row00005.tif'}"
+        overlap == f"the same tile is in test and train: {images / names[7]}, "
+        f"{root / 'test' / 'images' / 'col00000_row00005.tif'}"
     )
     assert str(root / "test" / "images" / "col00001_row00005.tif") in bands and "expected 7 bands" in bands
     assert cut.startswith(f"{images / names[0]}: unreadable or truncated TIFF")
     assert no_mask.startswith(f"{masks / names[1]}: unreadable or truncated TIFF")
     assert values.startswith(f"{masks / names[2]}: a mask holds 0 and 1") and "found 3" in values
     assert (
-        small
-        == f"{images / names[3]}: 16 x 16 pixels, expected 32 x 32 as the others have; data.resize brings all to one size"
+        small == f"{images / names[3]}: 16 x 16 pixels, expected 32 x 32 as the others have; "
+        "data.resize brings all to one size"
     )
     assert other_size == f"{masks / names[4]}: 31 x 32 pixels, its image has 32 x 32"
     assert [ref.id for ref in tiles.refs] == [
@@ -174,7 +174,7 @@ def test_suspicious_tiles_are_warnings(root: Path, write_image: Write) -> None:
         ("no-data", "warning", f"{path}: 65 pixels without data in some band, filled from the nearest"),
     }
     assert (~tiles.valid).sum() == 65
-    np.testing.assert_array_equal(load(Dataset.open(root)).images, tiles.images)  # a warning does not stop
+    np.testing.assert_array_equal(load(Dataset.open(root)).images, tiles.images)  # warnings do not stop loading
 
 
 def test_a_release_can_be_forced(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Derived bands of decoded tiles: those of terrain are those of the whole picture, however the tiles are read."""
+"""Derived bands of decoded tiles: terrain bands equal those of the whole raster, however the tiles are read."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 
 TERRAIN = [name for name in DERIVED if DERIVED[name].sources == ("dem",) and name not in LATE]
-SIZE = 32  # twice the largest reach: from the middle of a missing tile, both sides are as far
+SIZE = 32  # twice the largest reach, so that both sides are equally near from the centre of a missing tile
 MISSING = (1, 2)
 
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """Return heights as a picture of 3 x 4 tiles, float32 in [0, 1]."""
+    """Return the heights of a raster of 3 x 4 tiles, float32 in [0, 1]."""
     y, x = np.meshgrid(np.linspace(0, 3, 3 * SIZE), np.linspace(0, 4, 4 * SIZE), indexing="ij")
     noise = np.random.default_rng(0).normal(0, 0.003, y.shape)
     return (0.5 + 0.2 * np.sin(2 * x + y) + 0.1 * np.cos(3 * y - x) + noise).astype(np.float32)
@@ -34,7 +34,7 @@ def picture() -> np.ndarray:
 
 @pytest.fixture
 def root(tmp_path, picture, write_image, write_mask) -> Path:
-    """Return a data folder with the tiles of the picture but one, a tile without a cell among the test tiles."""
+    """Return a data folder with all tiles of the raster but `MISSING`, in train and val."""
     rng = np.random.default_rng(1)
     for row in range(3):
         for column in range(4):
@@ -49,7 +49,7 @@ def root(tmp_path, picture, write_image, write_mask) -> Path:
 
 
 def of_the_picture(picture, names, reach=16):
-    """Return bands of the whole picture, the missing tile and what lies around the picture continued."""
+    """Return bands of the whole raster, with the missing tile and the surroundings extrapolated."""
     metres = np.pad(picture.astype(np.float64) * 12822, reach, constant_values=np.nan)
     top, left = (reach + place * SIZE for place in MISSING)
     metres[top : top + SIZE, left : left + SIZE] = np.nan
@@ -58,7 +58,7 @@ def of_the_picture(picture, names, reach=16):
     }
 
 
-@pytest.mark.parametrize("names", [TERRAIN, ["tpi_small"]])  # what else is asked for does not matter
+@pytest.mark.parametrize("names", [TERRAIN, ["tpi_small"]])  # other requested bands must not matter
 def test_terrain_bands_of_tiles_are_those_of_the_picture(root, picture, names):
     tiles = derive(load(Dataset.open(root)), ["all", *names])
     assert tiles.bands == (*BANDS, *names)
@@ -82,7 +82,7 @@ def test_heights_are_continued_through_the_nearest_known_pixel():
         and found[2, 5] == 39
         and found[4, 5] == 2 * 41 - 21
     )
-    assert continued(np.array([[7.0, np.nan, np.nan]])).tolist() == [[7, 7, 7]]  # nothing to be mirrored
+    assert continued(np.array([[7.0, np.nan, np.nan]])).tolist() == [[7, 7, 7]]  # no pixel to mirror
 
 
 def test_a_tile_alone_that_is_a_plane_has_no_border(root):
@@ -163,7 +163,7 @@ def test_tiles_on_disk_get_the_same_bands(root, tmp_path, monkeypatch):
     monkeypatch.setenv("MARSLS_CACHE", str(tmp_path / "cache"))
     bands = ["all", "tpi_small", "hillshade", "min_max_red"]
     held = load_folder(root, Data(bands=bands))
-    for _ in range(2):  # made, then found
+    for _ in range(2):  # computed first, then read from the cache
         kept = load_folder(root, Data(bands=bands, cache="disk"))
         assert isinstance(kept.images, DiskImages) and kept.bands == held.bands and kept.hashes == held.hashes
         np.testing.assert_array_equal(kept.images[np.arange(len(kept))], held.images)

@@ -1,4 +1,4 @@
-"""Derived bands against formulas for surfaces that have them, and against brute force."""
+"""Derived bands compared with formulas of analytic surfaces, and with brute force."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_a_cone_faces_away_from_its_top_and_bends_only_across():
     sine, cosine, profile, plan = terrain(
         -0.4 * radius, "aspect_sin", "aspect_cos", "profile_curvature", "plan_curvature"
     )
-    far = radius[INSIDE] > 8 * PIXEL  # three pixels wide differences are not derivatives near the top
+    far = radius[INSIDE] > 8 * PIXEL  # near the top, differences over three pixels are not derivatives
     np.testing.assert_allclose(sine[far], (EAST / np.maximum(radius, 1))[INSIDE][far], atol=6e-3)
     np.testing.assert_allclose(cosine[far], (NORTH / np.maximum(radius, 1))[INSIDE][far], atol=6e-3)
     np.testing.assert_allclose(plan[far], (-0.4 / np.maximum(radius, 1))[INSIDE][far], rtol=0.02)
@@ -141,7 +141,7 @@ def test_degenerate_colours_give_zeros():
     tile = {name: np.zeros((8, 8)) for name in colours()}
     for name, compute in COLOURS.items():
         assert (compute(tile) == 0).all(), name
-    tile["nir"], tile["red"] = np.full((8, 8), 0.5), np.full((8, 8), -0.49)  # a negative reflectance does happen
+    tile["nir"], tile["red"] = np.full((8, 8), 0.5), np.full((8, 8), -0.49)  # negative reflectances occur
     assert (COLOURS["ndvi"](tile) == 1).all()
 
 

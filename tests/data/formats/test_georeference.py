@@ -1,4 +1,4 @@
-"""Places on the map, compared with what rasterio reads of the same files, and masks that lie elsewhere than their images."""
+"""Georeferencing compared with rasterio's reading of the same files, and masks placed elsewhere than their images."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def test_rational_polynomial_coefficients_are_kept(tmp_path):
         (Affine(20, 0, 5000, 0, -20, 8000), MARS, "pixels of 20 x 20 m instead of 10 x 10"),
         (PLACE, "EPSG:32633", "another coordinate system (EPSG code 32633 instead of user-defined"),
         (PLACE, MARS, None),
-        (Affine(10, 0, 5000.2, 0, -10, 8000), MARS, None),  # rounding
-        (None, None, None),  # not both have it
+        (Affine(10, 0, 5000.2, 0, -10, 8000), MARS, None),  # rounding is tolerated
+        (None, None, None),  # the mask has no georeferencing
     ],
 )
 def test_a_mask_that_lies_elsewhere_than_its_image(data_root, transform, crs, message):

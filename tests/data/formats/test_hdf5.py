@@ -1,4 +1,4 @@
-"""HDF5 files: what they say of no data and scales, data that lie elsewhere, and files that kill the library."""
+"""HDF5 files: no-data and scale attributes, data stored in other files, and files that crash the library."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def write(path: Path, array: np.ndarray = VALUES, key: str = "img", attributes: 
 
 
 def killer(path: Path) -> Path:
-    """Write a file whose chunk is shorter than its checksum: HDF5 reads before the beginning of the chunk, far before."""
+    """Write a file whose chunk is shorter than its checksum, so that HDF5 reads far before the chunk's start."""
     with h5py.File(path, "w") as file:
         file.create_dataset("img", SHAPE, "f4", chunks=SHAPE, fletcher32=True).id.write_direct_chunk((0, 0, 0), b"ab")
     return path
 
 
 def children() -> set[int]:
-    """Return the decoders of this process; one that is dead, but was not waited for, has no arguments."""
+    """Return the decoder processes of this process; a zombie has no arguments."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -71,7 +71,7 @@ def test_chunks_never_written_have_no_data(tmp_path: Path) -> None:
     expected[:, 16:] = False
     np.testing.assert_array_equal(tile.valid, expected)
     np.testing.assert_array_equal(tile.image[:, :16], VALUES[:, :16])
-    np.testing.assert_array_equal(tile.image[:, 16:], VALUES[:, 15:16].repeat(8, 1))  # of the nearest pixel
+    np.testing.assert_array_equal(tile.image[:, 16:], VALUES[:, 15:16].repeat(8, 1))  # nearest valid pixel
 
 
 def test_a_zero_that_was_written_is_a_value(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_value_that_means_no_data(tmp_path: Path, options: dict) -> None:
 
 def test_the_value_that_means_no_data_is_compared_as_it_is_stored(tmp_path: Path) -> None:
     values = VALUES.copy()
-    values[3, 5, 7] = 0.1  # float32's 0.1, which float64's does not equal
+    values[3, 5, 7] = 0.1  # as float32, which differs from 0.1 as float64
     assert np.argwhere(~read_tile(write(tmp_path / "a.h5", values, attributes={"_FillValue": 0.1})).valid).tolist() == [
         [3, 5]
     ]
@@ -165,14 +165,14 @@ def test_a_shape_that_was_edited_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "mask_1.h5"
     for options in ({}, {"chunks": (8, 8), "compression": "gzip"}):
         made = bytearray(write(path, LABELS, "mask", **options).read_bytes())
-        place = made.index(np.array(SHAPE[:2], "<u8").tobytes())  # the first is the shape, behind it the largest shape
+        place = made.index(np.array(SHAPE[:2], "<u8").tobytes())  # first the shape, then the largest shape
         made[place + 8] = 12
         path.write_bytes(made)
         with pytest.raises(InputError, match=r"mask_1\.h5: unreadable or truncated HDF5"):
             read_mask(path)
 
 
-# Data that lie elsewhere
+# Data stored in other files
 
 
 def test_data_in_other_files_are_refused(tmp_path: Path) -> None:
@@ -203,12 +203,12 @@ def test_more_values_than_a_tile_has_are_not_read(tmp_path: Path) -> None:
             read(path)
 
 
-# Files that kill
+# Files that crash the library
 
 
 def test_a_file_that_kills_the_library_is_named_and_the_next_is_read(tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good.h5"), killer(tmp_path / "bad.h5")
-    # That it does kill is known only while this version of the library has the fault.
+    # Whether the file crashes HDF5 depends on the version of the library.
     alone = subprocess.run(
         [sys.executable, "-c", f"import h5py; h5py.File({str(bad)!r})['img'][()]"], capture_output=True, check=False
     )

@@ -1,4 +1,4 @@
-"""PNG files of every kind against Pillow: palettes, transparency, depths, interlacing; and damage and bombs."""
+"""PNG files of all kinds compared with Pillow: palettes, transparency, depths, interlacing; damage and bombs."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ def test_labels_that_lie_only_in_alpha_are_refused(tmp_path: Path, colour: int, 
 
 def test_transparent_pixels_of_a_mask(tmp_path: Path) -> None:
     white, path = LABELS * np.uint8(255), tmp_path / "a.png"
-    # Background that is transparent, in all the ways to say so.
+    # Transparent background in all encodings
     np.testing.assert_array_equal(read_mask(save(path, np.dstack([white] * 4), RGB_ALPHA)), LABELS)
     np.testing.assert_array_equal(read_mask(save(path, np.dstack([white, white]), GRAY_ALPHA)), LABELS)
     np.testing.assert_array_equal(read_mask(save(path, white, GRAY, trns=b"\0\0")), LABELS)
     np.testing.assert_array_equal(read_mask(save(path, LABELS, PALETTE, 1, PAIR, trns=b"\0")), LABELS)
-    # Labels that are: whether they are meant nobody knows.
+    # Transparent labels, which are ambiguous
     for made in (
         make_png(np.dstack([white, 255 - white]), GRAY_ALPHA),
         make_png(white, GRAY, trns=b"\0\xff"),
@@ -180,7 +180,7 @@ def test_parts_that_do_not_fit(tmp_path: Path, made: bytes, message: str) -> Non
 
 
 def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
-    """A megabyte that says it is 30,000 x 30,000 pixels, one that is more than it says, and one with a gigabyte of remarks."""
+    """Check three bombs: a huge size in the header, more pixel data than declared, and a gigabyte of metadata."""
 
     def bomb(height: int, width: int, raw: int) -> bytes:
         packer = zlib.compressobj(9)
@@ -192,7 +192,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "hides.png").write_bytes(bomb(16, 16, 1 << 27))
     with (tmp_path / "long.png").open("wb") as file:
         file.write(make_png(COLOURS, RGB))
-        file.truncate(1 << 31)  # of which nothing lies on the disk
+        file.truncate(1 << 31)  # a sparse file
     script = f"""
 import pathlib, resource
 from marsls_keras.data.formats.tile import read_tile

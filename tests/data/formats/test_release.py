@@ -1,4 +1,4 @@
-"""Which release tiles are of: what values and names tell, what a folder tells, and what is refused."""
+"""Detection of releases: by values, file names and folders; and refused files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_values_that_contradict_the_name_are_refused(
 
 
 def test_values_of_no_release_are_refused(tmp_path: Path, write_image: Callable[..., Path], image: np.ndarray) -> None:
-    image[0, 0, 5] = -9999  # of the challenge this would be green
+    image[0, 0, 5] = -9999  # in the challenge's order this band is green
     with pytest.raises(
         InputError, match=r"tile.tif: values from -9999 to 0\.\d+, of no Mars release.*band 6, green, found -9999 to"
     ):
@@ -71,7 +71,7 @@ def test_a_tile_that_tells_too_little_follows_the_others(tmp_path: Path) -> None
     first, second = sorted((tmp_path / "data" / "train" / "images").iterdir())[:2]
     empty = np.full((32, 32, 7), MINIMUM)
     flat = empty.copy()
-    flat[..., 1] = 0.5  # half a degree of slope, and nothing else is known
+    flat[..., 1] = 0.5  # half a degree of slope; the other bands have no data
     for path, stored in ((first, empty), (second, flat)):
         tifffile.imwrite(path, stored, photometric="minisblack", planarconfig="contig")
     tiles, problems = examine(Dataset.open(tmp_path / "data").tiles)

@@ -1,4 +1,4 @@
-"""The reader of tiles and masks on every layout, every release and every kind of damage; the writer of georeferenced results."""
+"""Reader of TIFF tiles and masks on all layouts, releases and kinds of damage; writer of georeferenced results."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def planar(**options) -> Write:
 
 
 def page_per_band(**options) -> Write:
-    """Return a writer of seven pages; tifffile says their shape in ImageDescription unless metadata=None."""
+    """Return a writer of seven pages; tifffile stores their shape in ImageDescription unless metadata=None."""
     return lambda path, image: tifffile.imwrite(path, bands_first(image), photometric="minisblack", **options)
 
 
 def page_per_row(**options) -> Write:
-    """Return a writer of a page of W x 7 for each image row, as mmls_v1 is."""
+    """Return a writer of one page of W x 7 per image row, the layout of mmls_v1."""
     return lambda path, image: tifffile.imwrite(path, image, photometric="minisblack", **options)
 
 
 def scattered(per_row: bool, **options) -> Write:
-    """Return a writer of pages that do not lie one after another in the file and have no description."""
+    """Return a writer of pages that are not contiguous in the file and have no description."""
 
     def write(path: Path, image: np.ndarray) -> None:
         with tifffile.TiffWriter(path) as tif:
@@ -59,7 +59,7 @@ def scattered(per_row: bool, **options) -> Write:
 
 
 def gdal(**options) -> Write:
-    """Return a writer by GDAL."""
+    """Return a writer that uses GDAL."""
 
     def write(path: Path, image: np.ndarray) -> None:
         height, width, bands = image.shape
@@ -114,7 +114,7 @@ every_flavour = pytest.mark.parametrize("write", FLAVOURS.values(), ids=FLAVOURS
 
 @pytest.fixture
 def image() -> np.ndarray:
-    """Return an image in [0, 1) whose values are all different, so that any mix-up of axes shows."""
+    """Return an image in [0, 1) with distinct values, so that any exchange of axes shows."""
     values = np.random.default_rng(1).permutation(HEIGHT * WIDTH * 7) / (HEIGHT * WIDTH * 7)
     return values.reshape(HEIGHT, WIDTH, 7).astype(np.float32)
 
@@ -201,9 +201,8 @@ def test_release_is_detected_and_can_be_forced(tmp_path: Path, image: np.ndarray
     assert read_tile(tmp_path / "ImageT_patch_1_2.tif").release == "mmls_v1"
     forced = read_tile(tmp_path / "col00001_row00002.tif", release="challenge")
     assert forced.release == "challenge"
-    np.testing.assert_allclose(
-        forced.image[..., 3], (image[..., 2] + 5834) / 12822, rtol=1e-6
-    )  # DEM is the third band of the file
+    # DEM is the third band of the file.
+    np.testing.assert_allclose(forced.image[..., 3], (image[..., 2] + 5834) / 12822, rtol=1e-6)
     with pytest.raises(InputError, match=r"(?s)Unknown release 'mmls_v3'.*auto.*mmls_v1.*mmls_v2.*challenge"):
         read_tile(tmp_path / "col00001_row00002.tif", release="mmls_v3")
 
@@ -305,7 +304,7 @@ def test_files_that_are_no_tiff(tmp_path: Path) -> None:
 def read_or_none(path: Path, read: Callable = read_tile) -> np.ndarray | None:
     """Return the pixels, or None if the file is refused by a message that names it."""
     try:
-        read_shape(path)  # must not fail in another way either
+        read_shape(path)  # must not raise another error either
     except InputError:
         pass
     try:
@@ -329,7 +328,7 @@ def test_a_truncated_file_is_never_read_to_other_pixels(tmp_path: Path, image: n
         cut.write_bytes(content[:end])
         if (found := read_or_none(cut)) is None:
             refused += 1
-        else:  # what is missing are no pixels, but the last words of a header
+        else:  # only the end of a header is missing, no pixels
             np.testing.assert_array_equal(found, image)
     assert refused >= len(ends) - 20
 
@@ -360,8 +359,8 @@ def test_a_flipped_bit_in_the_header_is_never_read_to_other_pixels(
         changed[position] ^= 1 << number % 8
         flipped.write_bytes(changed)
         found = read_or_none(flipped)
-        # Of tiles another width within the same number of them shows nowhere; beside its neighbours the integrity check
-        # reports it.
+        # A wrong width that gives the same number of TIFF tiles cannot be detected here; the integrity check compares
+        # the tile with its neighbours.
         if found is not None and (found.shape == image.shape or "tiled" not in name):
             np.testing.assert_array_equal(found, image, err_msg=f"byte {position}, bit {number % 8}")
 
@@ -376,7 +375,7 @@ def test_a_header_that_tells_of_a_huge_image_does_not_take_the_memory(tmp_path: 
 
 
 def test_values_that_no_band_has_are_refused(tmp_path: Path, image: np.ndarray) -> None:
-    image[3, 4, 5] = np.finfo(np.float32).max  # another convention of no-data, or a damaged type
+    image[3, 4, 5] = np.finfo(np.float32).max  # no-data of another convention, or a damaged type
     one_page()(tmp_path / "tile.tif", image)
     with pytest.raises(InputError, match=r"tile\.tif: values up to 3\.40282e\+38, which no band has"):
         read_tile(tmp_path / "tile.tif")
@@ -491,7 +490,7 @@ def test_a_raster_without_a_place_is_a_plain_tiff(tmp_path: Path, labels: np.nda
 def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path, labels: np.ndarray) -> None:
     write_raster(tmp_path / "mask.tif", labels.astype(np.uint8))
     before = (tmp_path / "mask.tif").read_bytes()
-    # A limit on the size of files fails a write as a full disk does, half-way.
+    # A limit on file sizes makes a write fail half-way, as a full disk does.
     code = """
 import resource, sys
 import numpy as np

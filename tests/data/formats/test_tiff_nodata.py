@@ -1,4 +1,4 @@
-"""What a TIFF says of its own values: no-data tags, masks, scale and offset, absent blocks; compared with what GDAL makes of them."""
+"""TIFF no-data tags, masks, scale and offset, and absent blocks, compared with GDAL's reading."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def holes(image: np.ndarray, value: float) -> np.ndarray:
 
 
 def assert_as_gdal(path: Path, release: str = "auto") -> None:
-    """Check values and validity against GDAL's own; the release has to leave values and order as they are."""
+    """Compare values and validity with GDAL's; the release must leave values and band order unchanged."""
     expected, tile = read_gdal(path), read_tile(path, release)
     known = ~np.ma.getmaskarray(expected)
     np.testing.assert_array_equal(tile.valid, known.all(-1))
@@ -183,7 +183,7 @@ def test_blocks_that_were_never_written(
         assert tile.valid.all() and not tile.image[7:].any()
     else:
         np.testing.assert_array_equal(tile.valid.all(-1), np.arange(HEIGHT) < 7)
-    if options.get("compress") != "deflate":  # of a last strip that is padded GDAL 3.10 reads the end wrongly
+    if options.get("compress") != "deflate":  # GDAL 3.10 reads the end of a padded last strip wrongly
         known = ~np.ma.getmaskarray(read_gdal(path))
         np.testing.assert_array_equal(tile.valid, known.all(-1))
         np.testing.assert_array_equal(tile.image[known], read_gdal(path).data[known])
@@ -195,7 +195,7 @@ def test_a_last_strip_padded_to_full_size(tmp_path: Path, image: np.ndarray) -> 
         assert tif.pages.first.databytecounts[-1] == 5 * WIDTH * 7 * 4 > 4 * WIDTH * 7 * 4
     np.testing.assert_array_equal(read_tile(tmp_path / "tile.tif").image[:7], image[:7])
     content = bytearray((tmp_path / "tile.tif").read_bytes())
-    content[-3] = 1  # something is there after all
+    content[-3] = 1  # the block is not empty
     (tmp_path / "tile.tif").write_bytes(content)
     with pytest.raises(InputError, match=r"tile\.tif: .*2800 bytes of pixels instead of 2240"):
         read_tile(tmp_path / "tile.tif")
@@ -300,11 +300,11 @@ def test_a_scaled_mask_is_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "mask.tif")
 
 
-# Values that are not what they seem
+# Values that need interpretation
 
 
 def foreign_files(folder: Path, array: np.ndarray) -> dict[str, Path]:
-    """Write an array in ways that change what its values mean; the key is what the message has to say."""
+    """Write an array with tags that change the meaning of its values; the key is the expected text of the message."""
     bits = {"metadata": None, "planarconfig": "contig"} if array.ndim == 3 else {"metadata": None}
     extra = array if array.ndim == 3 else np.stack([array, array], -1)
     write = {
@@ -368,7 +368,7 @@ def test_jpeg_pictures_are_read_as_gdal_reads_them(tmp_path: Path) -> None:
     np.testing.assert_allclose(tile.image * 255, read_gdal(path).data, atol=4)
 
 
-# What GDAL writes beside a file
+# GDAL's sidecar files
 
 
 def pam(path: Path, *bands: str) -> None:

@@ -1,4 +1,4 @@
-"""Files whose structure is hostile or damaged: read within bounds of time and memory, or refused by a message that names them."""
+"""TIFF files of malicious or damaged structure: read with bounded time and memory, or refused by name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ BOMBS = {
 
 
 def refused(content: bytes, path: Path, message: str) -> None:
-    """Check that all readers refuse a file by a message that names it, quickly and without much memory."""
+    """Check that all readers refuse a file quickly, with little memory, and with a message that names it."""
     path.write_bytes(content)
     for read in (read_mask, read_tile, read_shape):
         began = time.process_time()
@@ -115,7 +115,7 @@ def test_what_follows_a_camera_directory_is_of_no_account(tmp_path: Path) -> Non
     assert not read_mask(tmp_path / "mask.tif").any()
 
 
-# Pixels that decompress to too much
+# Decompression bombs
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])
@@ -177,11 +177,11 @@ except InputError as error:
     assert said.startswith(f"{tmp_path / 'tile.tif'}: reading it takes more memory than there is.")
 
 
-# Pages that are lost, headers that were edited
+# Lost pages, edited headers
 
 
 def rows_as_pages(path: Path, image: np.ndarray, contiguous: bool, **options: object) -> None:
-    """Write an image as mmls_v1 is, its pixels in one run or page by page."""
+    """Write an image in the layout of mmls_v1, its pixels contiguous or page by page."""
     if contiguous:
         tifffile.imwrite(path, image, photometric="minisblack", **options)
         return
@@ -246,7 +246,7 @@ def test_blocks_that_gdal_wrote_anew_leave_gaps_that_are_no_damage(tmp_path: Pat
     image = rng.random((7, 24, 20), np.float32)
     with rasterio.open(path, "r+") as file:
         file.write(image)
-        file.update_tags(NOTE="x" * 2000)  # the header is written anew at the end as well
+        file.update_tags(NOTE="x" * 2000)  # GDAL also rewrites the header at the end of the file
     assert path.stat().st_size > 7 * 24 * 20 * 4
     np.testing.assert_array_equal(np.moveaxis(read_tile(path).image, -1, 0), image)
 

@@ -1,4 +1,4 @@
-"""Pieces of pictures by hand, and post-processing across borders against a picture that was never cut."""
+"""Stitched components built by hand, and post-processing across borders compared with an uncut raster."""
 
 from pathlib import Path
 
@@ -38,11 +38,8 @@ def test_tiles_that_touch_are_one_piece_and_are_put_back_into_their_places():
     assert np.array_equal(values, before * 2)
     assert [picture.shape[:2] for picture in found] == [(2 * H, 3 * W), (2 * H, W), (H, W), (H, W), (H, W)]
     large = np.zeros((2 * H, 3 * W, 2))
-    large[:H, :W], large[H:, W : 2 * W], large[H:, 2 * W :] = (
-        before[0],
-        before[2],
-        before[6],
-    )  # 0 and 2 touch at a corner
+    # Tiles 0 and 2 touch at a corner.
+    large[:H, :W], large[H:, W : 2 * W], large[H:, 2 * W :] = (before[0], before[2], before[6])
     assert np.array_equal(found[0], large)
     assert np.array_equal(found[1], np.concatenate(before[[1, 5]]))
     for picture, tile in zip(found[2:], (3, 4, 7), strict=True):
@@ -60,7 +57,7 @@ def test_every_tile_is_in_one_piece_and_pieces_do_not_touch():
         label[tiles] = i
     distance = np.abs(cells[:, None] - cells).max(-1)
     assert (label[:, None] == label)[distance == 1].all()
-    # Flood filled from the first tile of each, a piece is reached as a whole.
+    # A flood fill from its first tile reaches each whole component.
     for tiles in members:
         reached = {int(tiles[0])}
         while more := {int(j) for i in reached for j in np.flatnonzero(distance[i] == 1)} - reached:

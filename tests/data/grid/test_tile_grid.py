@@ -1,4 +1,4 @@
-"""The picture that tiles were cut from, against a slow one put together pixel by pixel."""
+"""The tile grid compared with a raster stitched pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ def refs(*places: tuple[str, tuple[int, int] | None]) -> list[TileRef]:
 
 
 def coded(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Pixels that tell their tile (from 1 on), row and column."""
+    """Return pixels that encode their tile (from 1 on), row and column."""
     return np.stack(np.meshgrid(np.arange(1, number + 1), np.arange(height), np.arange(width), indexing="ij"), -1)
 
 
-# Two rasters whose cells meet, with holes, and two tiles that do not tell where they are.
+# Two rasters with overlapping cells and holes, and two tiles without a cell.
 TILES = refs(
     *[
         ("base", (5, 2)),
@@ -36,7 +36,7 @@ TILES = refs(
 
 
 def around(mosaic: TileGrid, of: list[TileRef], i: int, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is read around a tile, and what lies there by the cells alone."""
+    """Return what is read around a tile, and the expected content computed from the cells alone."""
     top, left = mosaic.origin(i)
     read = mosaic.read(coded(len(of)), top - margin, left - margin, HEIGHT + 2 * margin, WIDTH + 2 * margin, fill=-1)
     expected = np.full_like(read, -1)

@@ -1,4 +1,4 @@
-"""The index of a data folder: layouts, pairs, grid cells, and every structural problem at once."""
+"""Index of a data folder: layouts, pairs, grid cells, and all structural problems together."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_the_index_follows_the_folder(data_root: Callable[..., Path], tmp_path: 
     assert "col00000_row00004.tif has no mask" in refusal(copy)
 
 
-# A folder of images in the picture of a dataset
+# A folder of images located in the raster of a dataset
 
 
 def test_images_lie_in_another_datasets_picture_only_if_their_bytes_prove_it(data_root, tmp_path) -> None:
@@ -294,10 +294,10 @@ def test_images_lie_in_another_datasets_picture_only_if_their_bytes_prove_it(dat
     assert [tile.image for tile in within.tiles[:2]] == [tile.image for tile in copied.tiles]
     assert {tile.raster for tile in within.tiles} == {"base"}
     assert [tile.id for tile in within.tiles[2:]] == [tile.id for tile in data.tiles if tile.split != "test"]
-    # What the data do not have, such as a new tile, takes nothing away.
+    # A tile that the data do not have is kept.
     shutil.copy(folder / "col00000_row00005.tif", folder / "col00007_row00005.tif")
     assert len(Dataset.from_images(folder).located_in(data).tiles) == 3 + 10
-    # A tile that is another one than the data's of its cell: the grid of another picture.
+    # A tile that differs from the data's tile of its cell: the grid of another raster.
     shutil.copy(folder / "col00000_row00005.tif", folder / "col00001_row00002.tif")
     other = Dataset.from_images(folder)
     assert other.located_in(data) is other

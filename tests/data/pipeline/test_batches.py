@@ -1,4 +1,4 @@
-"""The tf.data pipelines, read back through tiles whose pixels tell where they come from."""
+"""The tf.data pipelines, checked with tiles whose pixels encode their position."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ STILL = Augmentation(horizontal_flip=0, vertical_flip=0, rot90=0)
 
 
 def coded(number: int, size: int = 4, width: int | None = None):
-    """Images with the channels tile, row, column; masks and weights that follow from those."""
+    """Return images with the channels tile, row, column; and masks and weights computed from those."""
     tile, row, column = np.meshgrid(np.arange(number), np.arange(size), np.arange(width or size), indexing="ij")
     return (
         np.stack([tile, row, column], -1).astype(np.float32),
@@ -65,7 +65,7 @@ def test_image_mask_and_weight_move_together():
         tile, row, column = image[..., :1], image[..., 1:2], image[..., 2:]
         assert image.dtype == mask.dtype == weight.dtype == np.float32
         assert np.array_equal(mask, mask_of(tile, row, column)) and np.array_equal(weight, weight_of(tile, row, column))
-        # Whole tiles, every pixel of them once.
+        # Whole tiles, each pixel once.
         assert (tile == tile[:, :1, :1]).all()
         assert [sorted(places) for places in (4 * row + column).reshape(3, 16).tolist()] == [list(range(16))] * 3
         turned += (row[:, 0, 0] + column[:, 0, 0] > 0).sum()
@@ -181,7 +181,7 @@ def test_tiles_that_are_not_square_are_mirrored_and_turned_by_180(height, width)
 @pytest.mark.parametrize("number,size", [(5, 2), (4, 2), (3, 8), (1, 1)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_evaluation_gives_every_tile_once_in_order(number, size, weighted):
-    images, masks, weights = coded(number, 4, 6)  # need not be square
+    images, masks, weights = coded(number, 4, 6)  # tiles need not be square
     batches = take(evaluation_batches(images, masks, batch_size=size, weights=weights if weighted else None))
     assert len(batches) == -(-number // size) and all(len(image) == size for image, _, _ in batches)
     image, mask, weight = (np.concatenate([batch[i] for batch in batches]) for i in range(3))

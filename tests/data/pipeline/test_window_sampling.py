@@ -1,4 +1,4 @@
-"""Which windows come at which step: order, places, flips and turns."""
+"""Sampled windows of each step: order, positions, flips and rotations."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def windows(refs, sides=(SIZE,), steps=200, batch_size=4, augmentation=STILL, se
 
 
 def drawn(number: int, **probabilities: float) -> dict[str, int]:
-    """How often each symmetry comes."""
+    """Return how often each symmetry occurs."""
     rows = symmetries(Augmentation(**probabilities), number, 5).tolist()
     counts = {name: rows.count(list(code)) for name, code in NAMES.items()}
     assert sum(counts.values()) == number
@@ -131,7 +131,7 @@ def test_windows_lie_anywhere_where_all_is_published():
     drawn = windows(grid(9, 9), (12,), steps=3000)
     places = drawn.places[0].reshape(-1, 5)[:, :2] - drawn.grid.origins[0]
     inner = places[(places >= 16).all(1) & (places < 48).all(1)]
-    # All 64 places relative to the tiles; chi-square with 63 degrees of freedom: 103 is exceeded once in a thousand.
+    # All 64 offsets from the tiles; chi-square with 63 degrees of freedom: 103 is exceeded once in a thousand.
     counts = np.bincount((inner % SIZE) @ (SIZE, 1), minlength=64)
     expected = len(inner) / 64
     assert expected > 10 and ((counts - expected) ** 2 / expected).sum() < 103
@@ -145,7 +145,7 @@ def test_windows_do_not_waste_weight_and_every_pixel_of_a_tile_is_seen(side):
     share = drawn.grid.area(top, left, np.full(len(top), side)) / side**2
     if side <= SIZE:
         assert share.min() >= 0.85
-    # Centres drawn evenly from the tiles, and left there.
+    # Centres are drawn uniformly from the tiles and not moved.
     generator = np.random.default_rng(0)
     tile = generator.integers(0, len(refs), 20_000)
     y, x = (drawn.grid.origins[tile] + generator.integers(0, SIZE, (20_000, 2)) - side // 2).T

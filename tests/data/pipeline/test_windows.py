@@ -1,4 +1,4 @@
-"""Batches of windows, read back through tiles whose pixels tell where they come from."""
+"""Batches of windows, checked with tiles whose pixels encode their position."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ SYMMETRIES = [lambda a, k=k, m=m: np.rot90(np.fliplr(a) if m else a, k) for k in
 
 
 def coded(number: int, height: int = SIZE, width: int = SIZE):
-    """Images with the channels tile (from 1 on), row, column; masks and weights that follow from those."""
+    """Return images with the channels tile (from 1 on), row, column; and masks and weights computed from those."""
     tile, row, column = np.meshgrid(np.arange(1, number + 1), np.arange(height), np.arange(width), indexing="ij")
     masks, weights = (3 * row + 5 * column + tile) % 3 == 0, (tile + row * column) % 4 / 2 + 0.5
     return np.stack([tile, row, column], -1).astype(np.float32), masks.astype(np.uint8), weights.astype(np.float32)
@@ -60,14 +60,14 @@ def same(a, b) -> bool:
 
 
 def corner(mosaic: TileGrid, image: np.ndarray) -> tuple[int, int]:
-    """Where an upright window begins, from any pixel of a tile in it."""
+    """Return the corner of an upright window, computed from any tile pixel in it."""
     i, j = np.argwhere(image[..., 0] > 0)[0]
     tile, row, column = image[i, j].astype(int)
     return mosaic.origins[tile - 1][0] + row - i, mosaic.origins[tile - 1][1] + column - j
 
 
 def upright(mosaic: TileGrid, images: np.ndarray, seen: np.ndarray) -> list[tuple[int, int, int]]:
-    """Which symmetries of a window of the picture, and which window, a training window is."""
+    """Return the symmetries of a window of the raster that a training window matches, and that window."""
     found = []
     for number, turn in enumerate(SYMMETRIES):
         straight = SYMMETRIES[(8 - number) % 8 if number % 2 == 0 else number](seen)  # the inverse
@@ -196,7 +196,7 @@ def test_the_tiles_of_a_step_can_be_named():
 
 
 def held_out_are_never_seen(tiles, config: Data, sizes: tuple[int, ...], augmentation: Augmentation) -> int:
-    """Train on pixels that tell where on Mars they lie, with held-out tiles that would spoil whatever they touch; count pixels."""
+    """Train on pixels that encode their position, with held-out tiles that would spoil any result; count pixels."""
     size = tiles.images.shape[1]
     held_out = make_splits(tiles, config, 0).held_out(0)
     row, column = np.mgrid[:size, :size]
@@ -229,7 +229,7 @@ def held_out_are_never_seen(tiles, config: Data, sizes: tuple[int, ...], augment
         for cell in {*zip((y // size).tolist(), (x // size).tolist(), strict=True)}:
             here = (y // size == cell[0]) & (x // size == cell[1])
             assert np.array_equal(masks_at[cell][y[here] % size, x[here] % size], m[here])
-        # Neighbours in the window are neighbours on Mars, also where tiles meet.
+        # Adjacent pixels of the window are adjacent in the raster, also across tile borders.
         for axis in (1, 2):
             step = np.abs(np.diff(image[..., :2], axis=axis)).sum(-1)
             both = np.take(inside, range(1, inside.shape[axis]), axis) & np.take(

@@ -1,4 +1,4 @@
-"""Landslide4Sense, Bijie and Nepal: their files against other readers, their layouts, and every kind of damage."""
+"""Landslide4Sense, Bijie and Nepal: files compared with other readers, folder layouts, and damaged files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE = 32
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return a folder of each release."""
+    """Return a data folder of each release."""
     root = tmp_path_factory.mktemp("earth")
     for release in ("landslide4sense", "bijie", "nepal"):
         write_dataset(root / release, release, **COUNTS, size=SIZE, seed=2)
@@ -40,12 +40,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def copies(written: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    """Return a function that gives a copy of a release's folder, to be damaged."""
+    """Return a function that copies a release's folder, so that a test may damage the copy."""
     return lambda release: Path(shutil.copytree(written[release], tmp_path / release))
 
 
 def look(root: Path, release: str = "auto", resize: int | None = None) -> list[tuple[str, str]]:
-    """Return kind and message of all that `check` reports as errors, sorted."""
+    """Return kind and message of all errors that `check` reports, sorted."""
     dataset = Dataset.open(root, strict=False, release=release)
     _, problems = examine(dataset.tiles, release, resize)
     return sorted(
@@ -92,9 +92,8 @@ def test_bijie_is_what_matplotlib_reads(written: dict[str, Path]) -> None:
     found = {(ref.split, ref.landslide) for ref in tiles.refs}
     assert found == {("train", True), ("train", False)}
     for ref, image, mask in zip(tiles.refs, tiles.images, tiles.masks, strict=True):
-        np.testing.assert_allclose(
-            image, pictures.imread(ref.image)[..., :3], atol=1e-7
-        )  # matplotlib brings PNG to [0, 1]
+        # matplotlib scales PNG to [0, 1].
+        np.testing.assert_allclose(image, pictures.imread(ref.image)[..., :3], atol=1e-7)
         folder = "landslide" if ref.landslide else "non-landslide"
         assert (
             ref.id == f"train/{folder}/{ref.image.stem}"
@@ -115,7 +114,7 @@ def test_nepal_is_what_tifffile_reads(written: dict[str, Path]) -> None:
     for ref, image, mask in zip(tiles.refs, tiles.images, tiles.masks, strict=True):
         np.testing.assert_allclose(image, tifffile.imread(ref.image) / 255, atol=1e-7)
         np.testing.assert_array_equal(mask, pictures.imread(ref.mask))
-    splits = make_splits(tiles, Data(cv="official"), seed=0)  # its own
+    splits = make_splits(tiles, Data(cv="official"), seed=0)  # the dataset's own split
     assert [(tile["id"].split("/")[0], tile["fold"]) for tile in splits.tiles] == [("train", -1)] * 9 + [("val", 0)] * 3
     assert make_splits(tiles, Data(folds=3), seed=0).folds == 3
 
@@ -173,7 +172,7 @@ def test_other_names_of_nepals_folders(copies: Callable[[str], Path]) -> None:
     for split, name in (("train", "training"), ("val", "valid"), ("test", "test")):
         (root / split / "images").rename(root / split / "image")
         (root / split / "masks").rename(root / split / "label")
-        for file in (root / split / "image").iterdir():  # and the images as PNG, as copies have them
+        for file in (root / split / "image").iterdir():  # images as PNG, too, as in some copies of the dataset
             png(file.with_suffix(".png"), tifffile.imread(file))
             file.unlink()
         (root / split).rename(root / name)
@@ -222,7 +221,7 @@ def test_pictures_of_several_sizes(copies: Callable[[str], Path]) -> None:
     tiles = load(Dataset.open(root), resize=24)
     assert tiles.images.shape == (14, 24, 24, 3)
     position = [ref.image for ref in tiles.refs].index(first)
-    # Pixel i of n has its middle at (i + 0.5) / n of the side, whatever n is.
+    # The centre of pixel i of n lies at (i + 0.5) / n of the side, for any n.
     rows, columns = ((np.arange(24) + 0.5) / 24 * side - 0.5 for side in (48, 40))
     grid = np.meshgrid(rows, columns, indexing="ij")
     expected = np.stack(
@@ -230,9 +229,8 @@ def test_pictures_of_several_sizes(copies: Callable[[str], Path]) -> None:
     )
     np.testing.assert_allclose(tiles.images[position], expected, atol=1e-5)
     nearest = labels[np.floor(rows + 0.5).astype(int)][:, np.floor(columns + 0.5).astype(int)]
-    assert (
-        tiles.masks[position] != nearest
-    ).mean() < 0.1  # where a middle falls on a border between pixels, either may be taken
+    # Where the centre of a pixel falls on a border between pixels, either may be taken.
+    assert (tiles.masks[position] != nearest).mean() < 0.1
     assert set(np.unique(tiles.masks)) == {0, 1}
 
 

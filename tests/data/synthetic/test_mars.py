@@ -1,4 +1,4 @@
-"""Generated tiles: what they look like as pictures, and what they are on disk."""
+"""Synthetic tiles of Mars: their images and masks, and their files."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def cells(folder: Path) -> dict[tuple[int, int], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def mosaic() -> tuple[np.ndarray, np.ndarray]:
-    """Return one picture of 5 × 5 tiles of 64 pixels."""
+    """Return one mosaic of 5 × 5 tiles of 64 pixels."""
     return synth.make_mosaic(5, 5, size=64, seed=3)
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return a small dataset of every release, all of one seed."""
+    """Return a small dataset of every release, all with the same seed."""
     root = tmp_path_factory.mktemp("synth")
     for release in MARS:
         assert synth.write_dataset(root / release, release, **COUNTS, size=SIZE, seed=4) == COUNTS
@@ -62,7 +62,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
 
 
 def auc(score: np.ndarray, mask: np.ndarray) -> float:
-    """Return how well a score orders landslide above the rest: 0.5 is chance, whichever the direction."""
+    """Return the AUC of a score for landslide against the rest, in either direction: 0.5 is chance."""
     ranks = score.ravel().argsort().argsort()
     inside = mask.ravel() > 0
     positives, negatives = int(inside.sum()), int((~inside).sum())
@@ -71,11 +71,11 @@ def auc(score: np.ndarray, mask: np.ndarray) -> float:
 
 
 def texture(band: np.ndarray) -> np.ndarray:
-    """Return how strongly a band varies from pixel to pixel, averaged over a few pixels."""
+    """Return the local roughness of a band: pixel-to-pixel variation, averaged over a few pixels."""
     return ndimage.gaussian_filter(np.abs(ndimage.laplace(band)), 3)
 
 
-# --- The picture ------------------------------------------------------------------------------------------------------------------------
+# --- The mosaic -------------------------------------------------------------------------------------------------------
 
 
 def test_mosaic_has_the_promised_form(mosaic):
@@ -168,7 +168,7 @@ def test_mosaic_follows_its_seed():
     assert np.abs(first[0] - other[0]).mean() > 0.01
 
 
-# --- The files --------------------------------------------------------------------------------------------------------------------------
+# --- The files --------------------------------------------------------------------------------------------------------
 
 
 def test_equal_arguments_give_identical_files(roots, tmp_path):
@@ -292,7 +292,7 @@ def test_more_tiles_than_one_panel_holds(tmp_path, monkeypatch):
     assert not {row for row in rows if (row - 7) % 4 == 3}, "panels touch, so that strangers look like neighbours"
 
 
-# --- What can go wrong ------------------------------------------------------------------------------------------------------------------
+# --- Errors -----------------------------------------------------------------------------------------------------------
 
 
 def test_existing_folder_is_refused_and_untouched(tmp_path):
