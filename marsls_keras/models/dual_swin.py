@@ -24,7 +24,7 @@ def dual_swin(
     decoder_channels: int = 256,
     dropout: float = 0.1,
 ) -> keras.Model:
-    """Build DualSwinFusionSeg: an encoder for each group of bands, fusion at every scale, and a decoder.
+    """Build DualSwinFusionSeg: one encoder per group of bands, fusion at every scale, and a decoder.
 
     Args:
         bands: Names of the input bands, in the order of the channels.

@@ -1,4 +1,4 @@
-"""Numbers as text on the report's page, with a dash for None; the filters of its template."""
+"""Filters of the report's template that format numbers as text, with a dash for None."""
 
 from __future__ import annotations
 

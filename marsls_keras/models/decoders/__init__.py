@@ -1,4 +1,4 @@
-"""Decoders by name: from a feature pyramid to one feature map, at stride 4 or at the size of the image."""
+"""Decoders by name: functions from a feature pyramid to one feature map, at stride 4 or 1."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DECODERS: dict[str, Decoder] = {
 
 
 def register_decoder(name: str) -> Callable[[Decoder], Decoder]:
-    """Register a decoder that is not of this package; `segmenter` and `dual_swin` then take it as `decoder`.
+    """Register a decoder from outside this package, for the option `decoder` of `segmenter` and `dual_swin`.
 
     The module that registers it must be imported before a run that uses it is trained or opened.
 

@@ -1,4 +1,4 @@
-"""DeepLabV3+ decoder: atrous spatial pyramid pooling of the coarsest map, refined with the finest."""
+"""DeepLabV3+ decoder: atrous spatial pyramid pooling of the coarsest map, refined by the finest map."""
 
 from __future__ import annotations
 
