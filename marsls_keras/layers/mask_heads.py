@@ -15,7 +15,7 @@ _LARGEST = 80.0
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ChannelMean(keras.layers.Layer):
-    """Average the channels of a feature map to one logit a pixel.
+    """Average the channels of a feature map to one logit per pixel.
 
     It is RMAU-Net's head ("a global average pooling layer across the channel dimension", section III.C).
 

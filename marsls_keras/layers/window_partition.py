@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 _MASKED = -1e9
-"""Added to the score of a masked pair of tokens; its exponential is 0 in float32."""
+"""Value that is added to the score of a masked pair of tokens; its exponential is 0 in float32."""
 
 
 @dataclass(frozen=True)

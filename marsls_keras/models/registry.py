@@ -200,9 +200,7 @@ def require_size(name: str, options: dict[str, Any], height: int, width: int) ->
     """
     stride = entry(name).stride(**all_options(name, options))
     if height % stride or width % stride:
-        side = (
-            max(round(max(height, width) / stride), -(-16 // stride)) * stride
-        )  # data.resize is at least 16 pixels
+        side = max(round(max(height, width) / stride), -(-16 // stride)) * stride  # data.resize is at least 16 pixels
         raise InputError(
             f"{name} needs height and width divisible by {stride}; the tiles or windows are {height} x {width}. "
             f"data.resize brings tiles to another size: --set data.resize={side}"

@@ -41,12 +41,12 @@ def register_decoder(name: str) -> Callable[[Decoder], Decoder]:
     The module that registers it must be imported before a run that uses it is trained or opened.
 
     Args:
-        name: Its name, which no other decoder has.
+        name: Unique name of the decoder.
 
     Returns:
-        A decorator for a function from maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W,
-        bands), a number of channels, and what the names of its layers begin with, to one map of any stride. Logits are
-        resized to the images.
+        A decorator for a function of maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W,
+        bands), a number of channels, and a prefix of the names of its layers. It returns one map of any stride. Logits
+        are resized to the images.
 
     Raises:
         ValueError: If the name is taken.
