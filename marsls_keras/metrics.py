@@ -14,8 +14,8 @@ from marsls_keras.counts import Counts
 class SegmentationCounts(keras.metrics.Metric):
     """Accumulate pooled confusion counts over batches; the result is the mIoU.
 
-    The counts are integers, int64 under TensorFlow, else int32, which is exact up to 2 billion pixels. The result is not
-    a mean over batches. `counts` returns all four counts.
+    The counts are integers, int64 under TensorFlow, else int32, which is exact up to 2 billion pixels. The result is
+    not a mean over batches. `counts` returns all four counts.
 
     Args:
         threshold: Least probability of a pixel that becomes landslide.

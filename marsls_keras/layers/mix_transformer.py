@@ -51,7 +51,8 @@ class ReducedAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         if heads < 1 or reduction < 1:
             raise ValueError(
-                f"ReducedAttention needs heads and reduction of at least 1. Received: heads={heads}, reduction={reduction}"
+                "ReducedAttention needs heads and reduction of at least 1. "
+                f"Received: heads={heads}, reduction={reduction}"
             )
         self.heads, self.reduction = heads, reduction
 

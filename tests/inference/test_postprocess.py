@@ -1,4 +1,4 @@
-"""Post-processing against scikit-image, and the counts of all sizes at once against doing it."""
+"""Post-processing against scikit-image, and the counts of all sizes against post-processed masks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from marsls_keras.tuning.component_counts import positives_by_area
 
 
 def blotches(seed: int, number: int = 6, size: int = 40, sigma: float = 0.9) -> np.ndarray:
-    """Return masks full of components in holes in components."""
+    """Return masks with components inside holes inside components."""
     fields = np.random.default_rng(seed).normal(size=(number, size, size))
     return np.stack([gaussian_filter(field, sigma) for field in fields]) > 0
 

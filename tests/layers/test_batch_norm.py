@@ -1,4 +1,4 @@
-"""The fused batch normalisation against NumPy and against Keras' own, on both backends."""
+"""The fused batch normalisation against NumPy and keras.layers.BatchNormalization, on both backends."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The registry: names, options, sizes, and what a wrong one is answered."""
+"""Registry of networks: names, options, sizes, and error messages for wrong ones."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""What training sees, in the report."""
+"""Preview of augmented training inputs in the report."""
 
 import io
 
@@ -128,8 +128,8 @@ def test_the_page_has_the_pictures_with_alternative_text(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     parsed = Page(page)
     assert (
-        "What training sees Tiles are changed at random each time they come. Here: horizontal_flip 50%; vertical_flip 50%;"
-        in parsed.text
+        "What training sees Tiles are changed at random each time they come. "
+        "Here: horizontal_flip 50%; vertical_flip 50%;" in parsed.text
     )
     alts = [alt for alt in parsed.attributes("img", "alt") if "draw" in alt]
     assert len(alts) == 3 * 2 * 5 and all("% landslide" in alt for alt in alts)

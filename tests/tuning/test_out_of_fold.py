@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of a trained run: each tile once, by the fold that did not train on it, and computed once."""
+"""Out-of-fold predictions of a trained run: each tile is predicted once, by the fold that held it out, and cached."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def edit(path, change) -> None:
 
 
 def exchange_weights(run: Run) -> None:
-    """Give both folds the weights of the other, as finished ones, so that their predictions are others."""
+    """Exchange the weights of both folds, with valid records, so that their predictions change."""
     folders = [run.fold_path(fold) for fold in (0, 1)]
     weights = [(folder / "best.weights.h5").read_bytes() for folder in folders]
     for folder, other in zip(folders, weights[::-1], strict=True):

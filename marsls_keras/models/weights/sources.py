@@ -111,7 +111,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with safe_open(path, framework="np") as file:
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a dict
             if other := [f"{name}: {kind}" for name, kind in kinds.items() if kind not in (*_FLOATS, "I64", "I32")]:
                 raise InputError(f"{path}: expected tensors of {' or '.join(_FLOATS)}, found:{listing(other, 8)}")
             return {name: file.get_tensor(name).astype(np.float32) for name, kind in kinds.items() if kind in _FLOATS}
@@ -169,7 +169,7 @@ def _download(source: str) -> Path:
     for file in files:
         try:
             return Path(hf_hub_download(repository, file))
-        except Exception as error:  # dozens of types, of network, hub and names, all mean that there is no file
+        except Exception as error:  # of network, hub or name: all of these mean that there is no file
             first = first or error
             if not isinstance(error, EntryNotFoundError):
                 break

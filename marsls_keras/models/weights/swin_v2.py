@@ -72,7 +72,7 @@ class SwinV2(Family):
 
 
 def _merging(tensor: np.ndarray) -> np.ndarray:
-    """Convert a patch merging weight (2C, 4C), its inputs ordered by column, row, channel, to a kernel (2, 2, C, 2C)."""
+    """Convert a patch merging weight (2C, 4C), inputs ordered by column, row, channel, to a kernel (2, 2, C, 2C)."""
     out, together = tensor.shape
     return tensor.reshape(out, 2, 2, together // 4).transpose(2, 1, 3, 0)
 
