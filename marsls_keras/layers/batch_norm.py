@@ -15,7 +15,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     A drop-in for `keras.layers.BatchNormalization`: same arguments, variables, names and values, but faster on
     TensorFlow.
 
-    Keras computes it from a dozen elementary operations, which on a CPU cost a fifth of a U-Net's training step.
+    Keras' layer has a dozen elementary operations, which take a fifth of a U-Net's training step on a CPU.
     TensorFlow's kernel FusedBatchNormV3 reads the input only twice, is fused with a ReLU that follows, and at inference
     is folded into the convolution before it (if that has no bias). Under JAX, where XLA fuses by itself, and for what
     the kernel cannot do (inputs other than (B, H, W, C), masks, statistics over several devices, renormalisation) or is

@@ -308,7 +308,7 @@ def plain(axes: Any) -> None:
 
 
 def plain_text(text: str) -> str:
-    r"""Escape dollar signs, between which Matplotlib would read a formula.
+    r"""Escape dollar signs, which Matplotlib would read as the delimiters of a formula.
 
     Example:
         >>> print(plain_text("$run"))

@@ -169,7 +169,7 @@ def _download(source: str) -> Path:
     for file in files:
         try:
             return Path(hf_hub_download(repository, file))
-        except Exception as error:  # of network, hub or name: all of these mean that there is no file
+        except Exception as error:  # of network, hub or name; all mean that there is no file
             first = first or error
             if not isinstance(error, EntryNotFoundError):
                 break
