@@ -47,7 +47,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # h5py reports a failed write as an OSError without errno, so the reason is whatever text it has.
+        # h5py reports a failed write as an OSError without errno, so its text is the reason.
         reason = error.strerror or str(error)
         raise RunError(
             f"Could not write {path}: {reason}. Nothing was changed; free some space or choose another place."

@@ -60,7 +60,7 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | Non
     wanted = Purpose(purpose or Purpose.REGION)
     found: dict[Purpose, tuple[Path, Decision]] = {}
     for path in (decision_path(runs, wanted), decision_path(runs, wanted.other)):
-        if path.exists() and wanted not in found:  # what is not followed may be damaged
+        if path.exists() and wanted not in found:  # a decision that is not used may be damaged
             read = Decision.read(path)
             found.setdefault(read.purpose or wanted, (path, read))
     if not found:

@@ -87,7 +87,7 @@ def rmau_net(
 
     Returns:
         A `MultiHeadModel` from float (B, H, W, C) to float32 logits. In training a dict {"mask_64": (B, H/2, W/2, 1),
-        "mask_128": (B, H, W, 1), "mask_256": (B, 2H, 2W, 1)} of the heads that there are, with `detection` also
+        "mask_128": (B, H, W, 1), "mask_256": (B, 2H, 2W, 1)} of the chosen heads, with `detection` also
         "landslide" (B, 1). In inference (B, H, W, 1), the average of the heads' probabilities as a logit; with
         `detection` {"mask": (B, H, W, 1), "landslide": (B, 1)}.
 

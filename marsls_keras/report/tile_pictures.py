@@ -27,7 +27,7 @@ class Picture:
 
     Attributes:
         label: Caption.
-        alt: What is to be seen, for those who do not see it.
+        alt: Alternative text, a description of the image.
         png: The picture as PNG.
 
     Example:

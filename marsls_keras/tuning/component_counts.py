@@ -39,7 +39,7 @@ def positives_by_area(masks: np.ndarray, truth: np.ndarray, group: np.ndarray, g
     columns = 2 * (groups + 1)
     column = np.broadcast_to(
         2 * (np.asarray(group) % (groups + 1)) + (np.asarray(truth) != 0), masks.shape
-    )  # last: what is not known
+    )  # the last two columns are pixels without a tile
     area, room = (
         np.bincount(inside.ravel(), minlength=components + 1),
         np.bincount(outside.ravel(), minlength=backgrounds + 1),

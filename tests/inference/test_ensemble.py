@@ -88,7 +88,7 @@ def test_weights_and_logits(run, twin, new_tiles, each, caplog):
     caplog.clear()
     inputs = PredictionInputs.alone(new_tiles)
     probability, *_ = predict_ensemble([run, twin], [0, 1], inputs, VIEWS, run_weights={"tiny": 0.0, "twin": 1.0})
-    assert [line.split(",")[0] for line in caplog.messages] == ["Run twin"] * 2  # a run without weight is not asked
+    assert [line.split(",")[0] for line in caplog.messages] == ["Run twin"] * 2  # a run of weight 0 does not predict
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6
 
 

@@ -23,7 +23,7 @@ def inputs(shape=SHAPE):
 
 
 def built(**options):
-    """Return a block whose variables all have values of their own."""
+    """Return a block whose variables all have different values."""
     block = PenAttention(F, **{"kernel_size": K, **options})
     block.build((None, None, None, F))
     generator = np.random.default_rng(1)

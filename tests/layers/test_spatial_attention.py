@@ -22,7 +22,7 @@ def inputs(shape=SHAPE):
 
 
 def built(layout="rows", num_heads=2, key_dim=2, channels=5):
-    """Return a layer whose variables all have values of their own."""
+    """Return a layer whose variables all have different values."""
     layer = SpatialAttention(num_heads, key_dim, layout)
     layer.build((None, None, None, channels))
     generator = np.random.default_rng(1)

@@ -137,7 +137,7 @@ def test_under_a_decoder_bands_take_colours_by_name_and_every_variable_a_gradien
 def test_what_does_not_fit_is_named(reference, tmp_path):
     values = tensors(reference, "thin")
     del values["stages.2.blocks.1.gamma"]
-    values["stages.2.blocks.1.mlp.grn.weight"] = np.zeros(384, np.float32)  # as the second version has it in its place
+    values["stages.2.blocks.1.mlp.grn.weight"] = np.zeros(384, np.float32)  # as in ConvNeXtV2
     save_file(values, tmp_path / "w.safetensors")
     missing = r"stages\.2\.blocks\.1\.gamma: absent"
     said = rf"this network's ConvNeXt[\s\S]*{missing}[\s\S]*mlp\.grn\.weight: \(384,\) in the file, unknown"

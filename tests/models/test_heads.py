@@ -165,7 +165,7 @@ def test_jax_computes_the_same(batch, tmp_path):
 
 @pytest.mark.slow
 def test_two_devices_compute_the_loss_and_the_gradient_of_the_whole_batch():
-    # In a process of its own, since devices are divided before anything else.
+    # In a separate process, since logical devices must be configured at the start.
     result = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
 

@@ -24,7 +24,7 @@ TENSORS = {
 
 
 class _Storage:
-    """What is pickled in place of a tensor's storage."""
+    """Stand-in for the storage of a tensor in a pickle."""
 
     def __init__(self, key, array):
         self.key, self.array = key, array

@@ -47,7 +47,7 @@ def test_a_few_training_tiles_as_they_are_and_as_they_come():
         tile = int(row.title.removeprefix("train/t"))
         colours, relief = ([pixels(p) for p in pictures] for pictures in row.pictures)
         assert len(colours) == len(relief) == 6
-        # Nothing is changed, so what comes is what is there.
+        # Without augmentation the inputs are unchanged.
         assert all(np.array_equal(p, colours[0]) for p in colours) and all(np.array_equal(p, relief[0]) for p in relief)
         image = run.images[tile, ..., :3]
         low, high = np.percentile(image, (1, 99))

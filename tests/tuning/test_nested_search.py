@@ -230,9 +230,7 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
     search = NestedSearch(CountTables(oof), ("identity",), 1)
     counts = search.nested(("max_hole", "min_area"), search.tables.all_halves)
-    counts = Counts(
-        counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0
-    )  # each tile is a block of its own here
+    counts = Counts(counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0)  # each tile is a block here
     tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in HOLES for area in AREAS}
     chosen = set()
     for fold in range(folds):
@@ -480,7 +478,7 @@ def test_the_tuned_decision_is_taken_where_it_helps():
     assert {"threshold", "views"} <= set(kept) and "biased upward" in decision["bias"]
     assert all(
         value == decision[element] for element, value in kept.items()
-    )  # one threshold, chosen anew with the views
+    )  # one threshold, chosen again with the views
     assert (
         decision["expected"]["scores"] == decision["nested"]["scores"] and decision["expected"]["scores"]["miou"] > 0.95
     )
@@ -496,7 +494,7 @@ def test_one_fold_cannot_be_nested():
     assert decision["tuned"]["scores"]["miou"] == pytest.approx(
         miou(oof.tiles.masks == 1, by_hand(oof, decision)), abs=1e-4
     )
-    # The tuned figure is optimistic; what is expected is that of the plain decision.
+    # The tuned score is optimistic; the expected one is that of the plain decision.
     assert decision["expected"]["scores"] == decision["baseline"]["scores"] != decision["tuned"]["scores"]
 
 
@@ -528,7 +526,10 @@ def test_a_threshold_near_one_is_found_where_the_probabilities_call_for_it():
     # The background lies below 0.95, the landslide at it or above: RMAU-Net's best threshold (Table IX).
     rng = np.random.default_rng(0)
     masks = (rng.random((9, 12, 12)) < 0.3).astype(np.uint8)
-    low, high = np.float16(0.9497), np.nextafter(np.float16(0.95), np.float16(1))  # neighbours in what is cached
+    low, high = (
+        np.float16(0.9497),
+        np.nextafter(np.float16(0.95), np.float16(1)),
+    )  # neighbouring values in half precision, as cached
     probability = np.where(masks, rng.uniform(0.951, 1, masks.shape), rng.uniform(0.6, 0.949, masks.shape))
     probability[:, 0, 0], masks[:, 0, 0] = low, 0
     probability[:, 0, 1], masks[:, 0, 1] = high, 1
@@ -568,7 +569,7 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
         decision = {"runs": list(members), "folds": folds, "members": members, "views": "d4", "threshold": 0.4}
         decision_path(runs).parent.mkdir(exist_ok=True)
         decision_path(runs).write_text(json.dumps(decision))
-        return Decision().to_values() | decision | {"for": "published"}  # without a word on what it is for
+        return Decision().to_values() | decision | {"for": "published"}  # without a purpose
 
     decision = decided([a], {"a": {"0": "aa", "1": "ab"}})
     assert read_decision([a], [0, 1]).to_json() == decision

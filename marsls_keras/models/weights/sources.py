@@ -176,6 +176,6 @@ def _download(source: str) -> Path:
     reason = str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
     raise RunError(
         f"model.pretrained {source}: {' or '.join(files)} could not be downloaded from "
-        f"https://huggingface.co/{repository} ({reason}). Without a network, download it elsewhere and give the path of "
-        "the file."
+        f"https://huggingface.co/{repository} ({reason}). "
+        "Without a network, download it elsewhere and give the path of the file."
     ) from first
