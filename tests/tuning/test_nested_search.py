@@ -526,10 +526,7 @@ def test_a_threshold_near_one_is_found_where_the_probabilities_call_for_it():
     # The background lies below 0.95, the landslide at it or above: RMAU-Net's best threshold (Table IX).
     rng = np.random.default_rng(0)
     masks = (rng.random((9, 12, 12)) < 0.3).astype(np.uint8)
-    low, high = (
-        np.float16(0.9497),
-        np.nextafter(np.float16(0.95), np.float16(1)),
-    )  # neighbouring values in half precision, as cached
+    low, high = np.float16(0.9497), np.nextafter(np.float16(0.95), np.float16(1))  # neighbours in float16
     probability = np.where(masks, rng.uniform(0.951, 1, masks.shape), rng.uniform(0.6, 0.949, masks.shape))
     probability[:, 0, 0], masks[:, 0, 0] = low, 0
     probability[:, 0, 1], masks[:, 0, 1] = high, 1
