@@ -1,4 +1,4 @@
-"""Import of the deep-learning backend, only when something must be computed, and without its log messages."""
+"""Import the deep-learning backend on demand and without its log messages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ state = {"debug": False, "imported": False}
 
 
 def import_backend() -> None:
-    """Import the deep-learning backend, which takes seconds, without its log messages.
+    """Import the deep-learning backend without its log messages.
 
-    Call it once everything that can be refused without it was.
+    The import takes seconds. Call this after all checks of input that need no backend.
 
     Raises:
-        InputError: If KERAS_BACKEND names one that is not there.
+        InputError: If KERAS_BACKEND is neither tensorflow nor jax, or that backend is not installed.
 
     Example:
         >>> import_backend()
@@ -47,9 +47,9 @@ def import_backend() -> None:
 
 @contextmanager
 def quiet_stderr(loud: bool) -> Iterator[None]:
-    """Hold back what native code writes to stderr in the block, and show it only if the block fails.
+    """Suppress output of native code to stderr in a block, and show it only if the block fails.
 
-    TensorFlow logs a dozen lines before its log level can be set from Python. With `loud`, nothing is held back.
+    TensorFlow logs a dozen lines before its log level can be set from Python. With `loud`, nothing is suppressed.
 
     Example:
         >>> with quiet_stderr(loud=False):

@@ -1,7 +1,7 @@
-"""Pixel-wise confusion counts and the scores computed from them; NumPy only, so that scoring a zip needs no TensorFlow.
+"""Pixel-wise confusion counts and the scores computed from them, with NumPy only.
 
-Counts are pooled over pixels first and turned into a score once: the challenge ranks by that, and a mean of per-batch
-scores is another number. Pixels of weight 0 are not counted.
+Counts are pooled over all pixels before a score is computed, as the challenge does; a mean of scores per batch is a
+different number. Pixels of weight 0 are not counted. Without TensorFlow, scoring a zip starts at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BINS = 1000
 _EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
 
 SCORES = ("miou", "iou_fg", "iou_bg", "f1", "precision", "recall")
-"""Names of the pixel-wise scores, the one that ranks first."""
+"""Names of the pixel-wise scores; the challenge ranks by the first."""
 
 NO_INTERVAL = "no interval: one block"
 """Text for a score whose interval is None; see `marsls_keras.intervals`."""
@@ -30,7 +30,7 @@ IMAGE_SCORES = ("f1", "accuracy", "precision", "recall")
 class Counts:
     """Confusion counts of a binary segmentation: true and false positives, false and true negatives, in pixels.
 
-    Each field is a number, or an array; all have one shape (per tile, per threshold).
+    Each field is a number or an array, of the same shape for all (such as one value per tile or per threshold).
 
     Example:
         >>> counts = Counts(tp=30, fp=10, fn=20, tn=140) + Counts(tp=10, fp=0, fn=0, tn=40)
@@ -48,7 +48,7 @@ class Counts:
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
 
     def pooled(self) -> Counts:
-        """Sum array fields to one count of integers."""
+        """Sum each field over its array, to counts of integers."""
         return Counts(*(int(np.sum(field)) for field in (self.tp, self.fp, self.fn, self.tn)))
 
     def scores(self) -> dict[str, Any]:
@@ -56,9 +56,8 @@ class Counts:
 
         Each score has the shape of the fields.
 
-        A score whose class occurs neither in the truth nor in the prediction is 1: there was nothing to find and
-        nothing was claimed. A precision without any predicted pixel, or a recall without any true one, is 0 as soon as
-        the other side has some.
+        A score is 1 if its class occurs neither in the truth nor in the prediction. A precision without predicted
+        pixels is 0 if there are true ones, and a recall without true pixels is 0 if there are predicted ones.
         """
         tp, fp, fn, tn = (np.asarray(field, dtype=np.float64) for field in (self.tp, self.fp, self.fn, self.tn))
 
@@ -118,11 +117,11 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, weight: np.ndarray | No
 
 
 def detection(masks: np.ndarray, landslide: np.ndarray) -> dict[str, Any]:
-    """Score image-level detection: which images have landslides, at threshold 0.5, pooled over the images.
+    """Score image-level detection of landslides at threshold 0.5, pooled over images.
 
     Args:
-        masks: Masks (N, H, W), nonzero is landslide; an image with any such pixel has landslide.
-        landslide: Probability of each image that it has, (N,).
+        masks: Masks (N, H, W), nonzero is landslide; an image with any such pixel is positive.
+        landslide: Probability that an image is positive, (N,).
 
     Returns:
         "threshold", "scores" (`Counts.image_scores`) and "counts".
@@ -157,7 +156,7 @@ def histogram(truth: np.ndarray, probability: np.ndarray, weight: np.ndarray | N
         used = np.asarray(weight).ravel() > 0
         truth, probability = truth[used], probability[used]
     bins = np.clip((probability * np.float32(BINS)).astype(np.int64), 0, BINS - 1)
-    # The product is rounded: at an edge it may be one bin off what the comparison with the threshold gives.
+    # The product is rounded: at an edge its bin may differ by one from the comparison with the threshold.
     bins += probability >= _EDGES[bins + 1]
     bins -= probability < _EDGES[bins]
     return np.bincount(truth * BINS + bins, minlength=2 * BINS).reshape(2, BINS)
@@ -169,7 +168,7 @@ def counts_at_thresholds(hist: np.ndarray) -> Counts:
     At threshold k / BINS a pixel is landslide if its bin is k or higher.
 
     Args:
-        hist: int64 (…, 2, BINS), of `histogram`.
+        hist: Histograms from `histogram`, int64 (…, 2, BINS).
 
     Returns:
         Counts whose fields are int64 (…, BINS).

@@ -1,10 +1,10 @@
-"""Errors reported to users by one clear message each, with the exit code of the program."""
+"""Exceptions that the command line reports by their message, with the exit code of the program."""
 
 from __future__ import annotations
 
 
 class MarslsError(Exception):
-    """Base of the errors that the command line reports by their message alone, without a traceback.
+    """Base class of errors that the command line reports by their message alone, without a traceback.
 
     Example:
         >>> issubclass(InputError, MarslsError), MarslsError.exit_code
@@ -28,7 +28,7 @@ class InputError(MarslsError):
 
 
 class RunError(MarslsError):
-    """Report work that failed on right input, such as a full disk or a diverged training; exit code 1.
+    """Report a failure with valid input, such as a full disk or a diverged training; exit code 1.
 
     Example:
         >>> RunError("Could not write best.weights.h5: disk full.").exit_code
@@ -39,7 +39,7 @@ class RunError(MarslsError):
 
 
 class Interrupted(MarslsError):
-    """Report a training that a signal stopped after it saved its state.
+    """Report a training that was stopped by a signal, after it saved its state.
 
     Args:
         number: Number of the signal; the exit code is 128 more, as in a shell.

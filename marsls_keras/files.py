@@ -47,7 +47,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # h5py reports a failed write as an OSError without errno, so the reason is whatever text it has.
+        # h5py reports a failed write as an OSError without errno, so its text is the reason.
         reason = error.strerror or str(error)
         raise RunError(
             f"Could not write {path}: {reason}. Nothing was changed; free some space or choose another place."
@@ -117,10 +117,12 @@ def read_json(path: str | Path) -> Any:
 
 
 def require_text(value: Any) -> None:
-    r"""Refuse strings with a NUL character or half a surrogate pair, at any depth: no file name can hold them.
+    r"""Check that no string, at any depth, has a NUL character or an unpaired surrogate.
+
+    File names cannot contain these.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If one does.
 
     Example:
         >>> require_text({"name": "default", "folds": [0, 1]})

@@ -1,10 +1,10 @@
 """95 % intervals of pooled scores, by the delete-one-block jackknife.
 
-Neighbouring tiles are alike, so tiles are not independent draws; blocks nearly are. Percentiles of a bootstrap over
-blocks are too narrow for few blocks, or for blocks of unequal content (five blocks: about 83 % where 95 % is claimed).
-The jackknife with quantiles of Student's t keeps its nominal coverage (tests/test_intervals.py). Its degrees of freedom
-are those of the effective number of blocks, and a score's interval is symmetric in the logit, so that it stays within
-[0, 1].
+Neighbouring tiles are correlated, so tiles are not independent samples; blocks nearly are. Percentile intervals of a
+bootstrap over blocks are too narrow for few blocks or blocks of unequal content (five blocks: about 83 % coverage
+instead of 95 %). The jackknife with quantiles of Student's t keeps its nominal coverage (tests/test_intervals.py). Its
+degrees of freedom follow from the effective number of blocks. The interval of a score is symmetric in the logit, so
+that it stays within [0, 1].
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def score_interval(counts: Counts, blocks: np.ndarray, score: str = "miou") -> t
 def score_band(counts: Counts, score: str = "miou") -> tuple[Any, Any] | None:
     """Return both ends of the 95 % interval of a pooled score from counts per block; None with fewer than two blocks.
 
-    The ends have the shape (…) of the trailing axes, such as one interval a threshold.
+    The ends have the shape (…) of the trailing axes, such as one interval per threshold.
 
     Args:
         counts: Counts per block; each field (blocks, …).
@@ -60,7 +60,7 @@ def score_band(counts: Counts, score: str = "miou") -> tuple[Any, Any] | None:
     error = _error(without - value) * _quantile(_content(counts))
     inner = np.clip(value, 1e-9, 1 - 1e-9)
     reach = error / (inner * (1 - inner))
-    # A score that no block changes has an interval of width 0. The logit is infinite at scores of 0 and 1.
+    # If no block changes the score, the interval has width 0. The logit is infinite at scores of 0 and 1.
     low, high = (np.where(error > 0, expit(logit(inner) + sign * reach), value) for sign in (-1, 1))
     return low, high
 
@@ -72,7 +72,7 @@ def difference_interval(
 
     Args:
         after: Counts per tile; each field (N,).
-        before: Counts of the same tiles, of what is subtracted.
+        before: Counts of the same tiles whose score is subtracted.
         blocks: Block label of each tile, (N,).
         score: Name of a score.
 
@@ -96,7 +96,7 @@ def difference_interval(
 def region_spread(counts: Counts, regions: np.ndarray, score: str = "miou") -> dict[str, Any] | None:
     """Return a score for each region, with minimum, maximum and standard deviation; None with fewer than two regions.
 
-    How a score differs between regions says more of a new region than an interval does.
+    The spread over regions says more about the score in a new region than an interval does.
 
     Args:
         counts: Counts per tile; each field (N,).
@@ -156,7 +156,7 @@ def _error(moved: np.ndarray) -> Any:
 
 
 def _content(counts: Counts) -> np.ndarray:
-    """Return the weight of each block in the foreground scores: its true or predicted landslide pixels."""
+    """Return the number of true or predicted landslide pixels of each block, its weight in foreground scores."""
     return np.asarray(counts.tp + counts.fp + counts.fn, float)
 
 

@@ -15,7 +15,7 @@ from marsls_keras.files import read_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
-"""A count; beyond 2^53 JSON readers that use double precision would round it."""
+"""Count; JSON readers that use double precision round integers above 2^53."""
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 Name = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -37,7 +37,7 @@ class Record(BaseModel):
     """Base of the pydantic models of JSON files and their parts: strict, frozen, no unknown keys, no NaN.
 
     Attributes:
-        remedy: Advice that ends the error message about a file of another form.
+        remedy: Advice at the end of the error message about an invalid file.
 
     Example:
         >>> class Normalization(Record):
@@ -53,7 +53,7 @@ class Record(BaseModel):
 
 
 class Scores(Record):
-    """Scores of confusion counts, as `Counts.scores` gives them.
+    """Scores from `Counts.scores`.
 
     Example:
         >>> Scores(**Counts(tp=1, fp=0, fn=1, tn=2).scores()).recall
@@ -83,7 +83,9 @@ class Confusion(Record):
 
 
 class Scored(Record):
-    """Scores with the counts they are computed from; both must agree, and both are null where nothing was held out.
+    """Scores with the confusion counts they are computed from; both are null where nothing was held out.
+
+    Scores must agree with the counts.
 
     Example:
         >>> counts = Counts(tp=1, fp=0, fn=1, tn=2)
@@ -115,7 +117,7 @@ def read_record(path: str | Path, kind: type[Record]) -> Any:
         kind: The model of its content.
 
     Raises:
-        InputError: If the file is missing, damaged (see `read_json`), or not of this form; every key that is wrong is
+        InputError: If the file is missing, damaged (see `read_json`), or does not fit the model; every wrong key is
             named, with what was expected and found.
 
     Example:
@@ -137,7 +139,7 @@ def require_record(value: Any, kind: type[Record], path: str | Path) -> None:
     """Validate a JSON value that was read from `path` against a model.
 
     Raises:
-        InputError: If it does not fit; every key that is wrong is named.
+        InputError: If it does not fit; every wrong key is named.
 
     Example:
         >>> require_record({"tp": 1, "fp": 0, "fn": 1, "tn": 2}, Confusion, "counts.json")

@@ -1,7 +1,7 @@
-"""Keras, TensorFlow and NumPy, imported on first use, since that takes time.
+"""Keras, TensorFlow and NumPy as lazy modules, which are imported on first use.
 
-Checks of a user's input must not wait for them. Modules of functions take Keras from here. Modules with subclasses of
-Keras' classes import it as usual, and are imported where they are needed.
+These imports take seconds, and checks of a user's input must not wait for them. Modules of functions import Keras from
+here. Modules with subclasses of Keras' classes import it as usual, and are themselves imported on demand.
 """
 
 from __future__ import annotations

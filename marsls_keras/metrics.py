@@ -1,4 +1,4 @@
-"""The mIoU of pooled confusion counts as a Keras metric; the arithmetic of `marsls_keras.counts`, on the device."""
+"""Keras metric of the mIoU of pooled confusion counts, the same as in `marsls_keras.counts`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from marsls_keras.counts import Counts
 class SegmentationCounts(keras.metrics.Metric):
     """Accumulate pooled confusion counts over batches; the result is the mIoU.
 
-    The counts are integers (int64 under TensorFlow, else int32, which is exact up to two thousand million pixels), not
-    a mean over batches. `counts` returns all four.
+    The counts are integers, int64 under TensorFlow, else int32, which is exact up to 2 billion pixels. The result is
+    not a mean over batches. `counts` returns all four counts.
 
     Args:
-        threshold: A pixel is landslide if its probability is at least this.
+        threshold: Least probability of a pixel that becomes landslide.
         name: Name of the metric.
         **kwargs: Passed to keras.metrics.Metric.
 
@@ -48,7 +48,7 @@ class SegmentationCounts(keras.metrics.Metric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add the counts of a batch of masks and logits."""
         truth = ops.cast(y_true, "float32") > 0.5
-        # The threshold is compared in logits: a sigmoid that saturates would lose their precision.
+        # Logits are compared, since a saturated sigmoid would lose precision.
         logit = math.log(self.threshold / (1 - self.threshold))
         predicted = ops.cast(y_pred, "float32") >= logit
         used = (
@@ -62,7 +62,7 @@ class SegmentationCounts(keras.metrics.Metric):
         self.cells.assign_add(ops.cast(ops.stack(counts), self.cells.dtype))
 
     def result(self) -> Any:
-        """Return the mIoU so far, a float32 scalar; a class that occurs nowhere counts as 1, as in `Counts.scores`."""
+        """Return the mIoU so far, a float32 scalar; the IoU of an absent class is 1, as in `Counts.scores`."""
         tp, fp, fn, tn = ops.unstack(ops.cast(self.cells, "float32"), 4)
         wrong = fp + fn
 
@@ -80,5 +80,5 @@ class SegmentationCounts(keras.metrics.Metric):
         self.cells.assign(ops.zeros((4,), self.cells.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the metric."""
+        """Return the arguments of the metric, for serialisation."""
         return {**super().get_config(), "threshold": self.threshold}

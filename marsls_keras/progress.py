@@ -1,4 +1,4 @@
-"""Progress of stages on stderr: a bar on a terminal, elsewhere a line every ten seconds; nothing for short stages.
+"""Show the progress of stages on stderr: a bar on a terminal, else a line every ten seconds; none for short stages.
 
 Results go to stdout, so that progress does not mix with them. Epochs have a bar of their own
 (marsls_keras/training/callbacks/progress.py).
@@ -26,10 +26,10 @@ _lock = threading.RLock()
 
 
 class Stage:
-    """Count the steps of a stage of work; made by `stage`.
+    """Counter of the steps of a stage of work; created by `stage`.
 
     Args:
-        title: What is done, such as "Reading tiles".
+        title: Title of the stage, such as "Reading tiles".
         total: Number of steps; None if it is not known.
 
     Example:
@@ -43,7 +43,7 @@ class Stage:
         self.title, self.total, self.done = title, total, 0
 
     def advance(self, steps: int = 1) -> None:
-        """Count `steps` more steps as done."""
+        """Increase the number of finished steps."""
         self.done += steps
 
     def line(self) -> str:
@@ -53,11 +53,11 @@ class Stage:
 
 @contextmanager
 def stage(title: str, total: int | None = None) -> Iterator[Stage]:
-    """Show the progress of a block on stderr; a stage within another is shown in its place while it lasts.
+    """Show the progress of a block on stderr; while a nested stage runs, only that one is shown.
 
     Args:
-        title: What is done, such as "Reading tiles".
-        total: Number of steps that `advance` is going to count; None if it is not known.
+        title: Title of the stage, such as "Reading tiles".
+        total: Number of steps that `advance` will count; None if it is not known.
 
     Example:
         >>> with stage("Reading tiles", total=3) as reading:
@@ -78,7 +78,7 @@ def stage(title: str, total: int | None = None) -> Iterator[Stage]:
 
 
 def tracked(title: str, items: Collection[Item]) -> Iterator[Item]:
-    """Yield items and show the progress over them on stderr, one step an item.
+    """Yield items and show the progress over them on stderr, one step per item.
 
     Example:
         >>> [tile for tile in tracked("Reading tiles", ["a.tif", "b.tif"])]
@@ -106,7 +106,7 @@ def write(line: str) -> None:
 
 
 class _Watch:
-    """Show the innermost stage from a thread of its own, so that a stage without steps is shown too."""
+    """Show the innermost stage from a separate thread, so that stages without steps are also shown."""
 
     bar: Any = None
 
@@ -171,7 +171,7 @@ class _Watch:
 
 
 def _own_stderr() -> TextIO:
-    """Return stderr under a file descriptor of its own: that of the process may be held back during imports."""
+    """Return a copy of stderr with another file descriptor, which `quiet_stderr` does not redirect."""
     try:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
     except (OSError, ValueError, AttributeError):  # a replaced stderr, as in a test or a notebook, has no descriptor

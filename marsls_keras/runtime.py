@@ -1,4 +1,4 @@
-"""Devices, precision, XLA, determinism and memory of the computation: checked, set, and recorded."""
+"""Check, set and record devices, precision, XLA, determinism and memory of the computation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marsls_keras.lazy_imports import keras
 
 
 def accelerators() -> list[str]:
-    """Return the names of the GPUs or TPUs that the backend sees.
+    """Return the names of the GPUs or TPUs that are visible to the backend.
 
     Example:
         >>> accelerators()  # of a machine with one GPU  # doctest: +SKIP
@@ -57,11 +57,11 @@ def use_xla(config: Training, devices: int = 1) -> bool:
 
 
 def effective_precision(precision: str, depthwise: bool = False) -> str:
-    """Return the precision that is computed in: resolve "auto" to mixed_bfloat16 or float32.
+    """Resolve the precision "auto" to mixed_bfloat16 or float32, and return others unchanged.
 
-    "auto" is mixed_bfloat16 where the GPU, or without one the processor, has bfloat16 natively. Elsewhere bfloat16 is
-    emulated and slower than float32. GPUs have it from compute capability 8.0 on (Ampere), TPUs all do, x86 processors
-    with the flag avx512_bf16 or amx_bf16. On a processor "auto" is float32 for networks of depthwise convolutions: on
+    "auto" is mixed_bfloat16 where the GPU, or without one the CPU, has bfloat16 natively. Elsewhere bfloat16 is
+    emulated and slower than float32. GPUs have it from compute capability 8.0 on (Ampere), all TPUs have it, and x86
+    CPUs with the flag avx512_bf16 or amx_bf16. On a CPU "auto" is float32 for networks of depthwise convolutions: on
     two idle cores with amx_bf16 the default recipe's EfficientNet-Lite0 trained on 55 to 57 tiles a second in float32
     and on 34 to 39 in mixed_bfloat16, while the plain U-Net was 2.6 times faster in mixed_bfloat16.
 
@@ -144,7 +144,7 @@ def prepare(config: Training, devices: int = 1, depthwise: bool = False) -> dict
 
 
 def require_devices(config: Training, devices: int = 1, depthwise: bool = False) -> None:
-    """Refuse a training that the devices of this machine cannot compute as configured, before it begins.
+    """Check that the devices of this machine can compute a training as configured.
 
     Raises:
         InputError: If there are fewer devices, or they cannot compute in this precision, with or without XLA, or
@@ -172,9 +172,9 @@ def require_devices(config: Training, devices: int = 1, depthwise: bool = False)
 
 
 def scope(devices: int) -> AbstractContextManager[Any]:
-    """Return the context in which a model is built for data-parallel training on the devices of this machine.
+    """Return the context for building a model for data-parallel training on several devices.
 
-    With one device it does nothing. With several, each gets a share of every batch.
+    With one device the context does nothing. With several, each device gets a share of every batch.
 
     Raises:
         InputError: If there are fewer devices, or the backend is not TensorFlow.
@@ -190,7 +190,7 @@ def scope(devices: int) -> AbstractContextManager[Any]:
 def _strategy(devices: int) -> Any:
     """Return the distribution strategy of this process, the same one at every call.
 
-    Two strategies number their exchanges between devices alike, and mistake one for the other's.
+    Two strategies in a process would use the same numbers for different exchanges between devices.
     """
     import tensorflow as tf
 
@@ -198,9 +198,9 @@ def _strategy(devices: int) -> Any:
 
 
 def assign_total(variable: keras.Variable, value: Any) -> None:
-    """Assign a metric's variable, so that its sum over all devices is the value.
+    """Assign a value to a metric's variable so that its sum over all devices is the value.
 
-    On several devices each holds a part, and the sum counts: the first device gets all of it.
+    With several devices, each has a part of the sum: the first device gets the value, the others 0.
 
     Example:
         >>> metric = keras.metrics.Sum()
@@ -222,7 +222,8 @@ def _replicas(devices: int) -> list[str]:
     """Return the names of the devices that share a batch: GPUs, or the logical CPUs where there is no GPU."""
     if keras.backend.backend() != "tensorflow":
         raise InputError(
-            f"--devices {devices}: several devices for one fold need the TensorFlow backend, not {keras.backend.backend()}."
+            f"--devices {devices}: several devices for one fold need the TensorFlow backend, "
+            f"not {keras.backend.backend()}."
         )
     import tensorflow as tf
 
@@ -238,10 +239,10 @@ def _replicas(devices: int) -> list[str]:
 
 
 def require_precision(precision: str) -> None:
-    """Refuse a precision that the device cannot compute in, by trying a convolution and its gradient.
+    """Check that the device can compute in a precision, by a convolution and its gradient.
 
     Raises:
-        InputError: If it cannot.
+        InputError: If it cannot, or if a CPU would emulate float16.
 
     Example:
         >>> require_precision("float32")
@@ -250,8 +251,8 @@ def require_precision(precision: str) -> None:
         return
     if precision == "mixed_float16" and not accelerators():
         raise InputError(
-            "training.precision mixed_float16: a CPU emulates float16, which is many times slower than float32 and less exact. Use "
-            "float32, or on a CPU that has it mixed_bfloat16."
+            "training.precision mixed_float16: a CPU emulates float16, which is many times slower than float32 and "
+            "less exact. Use float32, or on a CPU that has it mixed_bfloat16."
         )
     kind = keras.dtype_policies.get(precision).compute_dtype
     try:
@@ -288,7 +289,7 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 def peak_memory() -> dict[str, float]:
-    """Return the peak memory use so far, in GiB: "host" for the process, "device" for the first GPU.
+    """Return the peak memory use of the process in GiB: "host" in main memory, "device" on the first GPU.
 
     "host" is missing on Windows, "device" without a GPU.
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to stop after the current training step."""
+"""Handle SIGINT and SIGTERM as a request to stop after the current training step."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 
 class Signals:
-    """Record SIGINT and SIGTERM as a request to stop after the current step; a second signal acts at once.
+    """Context manager that records SIGINT and SIGTERM as a request to stop after the current step.
 
-    A context manager. `received` is the number of the signal that came, or None. A signal that the process was told to
-    ignore, as a shell tells its background jobs, is still ignored. Outside the main thread, where Python delivers no
-    signals, it does nothing.
+    A second signal takes effect at once. A signal that the process ignores, as background jobs of a shell do, is still
+    ignored. Outside the main thread, where Python delivers no signals, the context does nothing.
+
+    Attributes:
+        received: Number of the signal that arrived, or None.
 
     Example:
         >>> with Signals() as signals:

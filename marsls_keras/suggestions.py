@@ -19,13 +19,13 @@ _SYNONYMS = {
     **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
     **dict.fromkeys(("off", "no"), "none"),
 }
-"""Synonyms of names in this package; one counts only where its name is among the known ones."""
+"""Names in this package by synonym; a synonym is used only if its name is among the known ones."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is closest to a mistyped one, None if none is close.
 
-    In this order: a synonym; initials (lr: learning_rate); a unique beginning; the most similar spelling.
+    Tried in this order: synonyms; initials (lr: learning_rate); a unique prefix; the most similar spelling.
 
     Example:
         >>> nearest_name("lr", ["epochs", "learning_rate"]), nearest_name("DTM", ["dem", "slope"])
@@ -47,7 +47,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean …?" with the closest known name, to follow a sentence; empty if none is close.
+    """Return " Did you mean …?" with the closest known name, to append to a sentence; empty if none is close.
 
     Example:
         >>> "There is no model 'U-Net'." + did_you_mean("U-Net", ["unet", "segmenter"])

@@ -1,4 +1,4 @@
-"""Names of temporary files that tell which process writes them, and removal of those that killed processes left."""
+"""Name temporary files after the process that writes them, and remove those of killed processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 _OURS = re.compile(r"\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\..")
 
 _PAUSE = 10.0
-"""Seconds between two searches of a folder: a prediction may write ten thousand files into it."""
+"""Least seconds between two searches of a folder, since a prediction may write ten thousand files into it."""
 
 _swept: dict[Path, float] = {}
 
@@ -31,11 +31,10 @@ def temporary_beside(path: Path) -> Path:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files in a folder whose process has ended.
+    """Remove the temporary files in a folder whose processes have ended.
 
-    Only files named by `temporary_beside` on this machine (and in this container) since its last start, where process
-    numbers mean the same. Files of other machines or containers that share the folder stay, whether their processes
-    live or not.
+    Only files from `temporary_beside` on this machine and in this container since its last start are removed, since
+    process numbers are valid there only. Files of other machines or containers that share the folder stay.
 
     Example:
         >>> Path("best.weights.h5").touch()
@@ -57,13 +56,13 @@ def remove_abandoned(folder: Path) -> None:
 
 @cache
 def _place() -> str:
-    """Return eight hexadecimal digits that identify this start of this machine and, within it, this container."""
+    """Return eight hexadecimal digits that identify this boot of the machine and the container."""
     return hashlib.sha256("\n".join(_facts()).encode()).hexdigest()[:8]
 
 
 @cache
 def _place_is_sure() -> bool:
-    """Return whether the place is known; where it is not, as on other systems than Linux, nothing is removed."""
+    """Return whether boot and container are known; elsewhere than on Linux they are not, and no files are removed."""
     return len(_facts()) == 2
 
 

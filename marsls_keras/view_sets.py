@@ -1,4 +1,4 @@
-"""Names of the views of test-time augmentation, and the grammar of their sets."""
+"""Views of test-time augmentation: their names, named sets of them, and the syntax of views of windows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VIEWS = tuple(SYMMETRIES)
 
 
 GRAIN = 32
-"""Sides that views change stay multiples of this, which every encoder halves evenly."""
+"""Views that change the size of images keep its sides multiples of this, since encoders halve them five times."""
 
 
 VIEW_SETS: dict[str, tuple[str, ...]] = {
@@ -43,7 +43,10 @@ VIEW_SETS: dict[str, tuple[str, ...]] = {
 
 
 def split_view(view: str) -> tuple[str, int | None, int | None]:
-    """Return what a view does and, if it is one of windows ("<view>@<window>/<stride>"), their side and stride in pixels.
+    """Parse the name of a view, "<view>" or "<view>@<window>/<stride>".
+
+    Returns:
+        Name of the view of an image, and side and stride of windows in pixels, None for a view of single tiles.
 
     Example:
         >>> split_view("rot90@256/128")
@@ -57,7 +60,7 @@ def split_view(view: str) -> tuple[str, int | None, int | None]:
 
 
 def of_windows(name: str) -> bool:
-    """Return whether a set of views is one of windows across tile borders instead of single tiles.
+    """Return whether a set has views of windows across tile borders instead of single tiles.
 
     Example:
         >>> of_windows("d4@256")
@@ -67,10 +70,10 @@ def of_windows(name: str) -> bool:
 
 
 def views_of(name: str) -> Sequence[str]:
-    """Return the views of a named set.
+    """Return the names of the views of a set.
 
-    "<set>@<window>" has the views of the set, of overlapping windows of the picture that the tiles were cut from
-    instead of single tiles: one every half window, or "<set>@<window>/<stride>".
+    "<set>@<window>" has the views of the set on overlapping windows of the raster that the tiles were cut from, instead
+    of single tiles, with a stride of half a window. "<set>@<window>/<stride>" sets the stride.
 
     Raises:
         InputError: If there is no such set, or windows are smaller than 32 pixels or leave gaps.
@@ -92,7 +95,7 @@ def views_of(name: str) -> Sequence[str]:
     stride = int(match[2] or window // 2) if match else 0
     if window < GRAIN or not 0 < stride <= window:
         raise InputError(
-            f"Views {name!r}: expected the side of windows in pixels, {GRAIN} or more, and, if not half of it, how far apart they are, at "
-            f"most that side, such as {plain}@256 or {plain}@256/64."
+            f"Views {name!r}: expected the side of windows in pixels, {GRAIN} or more, and, if not half of it, "
+            f"how far apart they are, at most that side, such as {plain}@256 or {plain}@256/64."
         )
     return tuple(f"{view}@{window}/{stride}" for view in VIEW_SETS[plain])

@@ -1,1 +1,1 @@
-"""From a trained fold and a folder of tiles to probabilities."""
+"""Inference: predict tiles with trained folds, average the predictions, and turn probabilities into masks."""

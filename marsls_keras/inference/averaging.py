@@ -1,4 +1,4 @@
-"""Average predictions over views and members, as probabilities or as logits, with weights of the runs."""
+"""Average predictions over views and ensemble members, as probabilities or as logits, with a weight per run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 AVERAGINGS = ("probability", "logit")
-"""What is averaged. The mean of logits is the geometric mean of the odds: a member that is sure counts for more than one that is not."""
+"""Quantities that can be averaged.
+
+The mean of logits is the geometric mean of the odds: a confident member counts for more than an undecided one.
+"""
 
 _LEAST = np.float32(2.0**-11)
-"""Half precision, in which predictions are cached, knows nothing between 1 - 2^-11 and 1; beyond it a logit would be made up."""
+"""Logits are taken of probabilities in [2^-11, 1 - 2^-11].
+
+Predictions are cached in half precision, which has no value between 1 - 2^-11 and 1.
+"""
 
 
 def spread(probability: np.ndarray, averaging: str) -> np.ndarray:
-    """Return what is averaged, float32: the probabilities themselves, or their logits, bounded to ±7.6.
+    """Convert probabilities to the quantity that is averaged, float32: probabilities, or logits bounded to ±7.6.
 
     Args:
         probability: Probabilities in [0, 1], of any shape.
@@ -33,7 +39,11 @@ def spread(probability: np.ndarray, averaging: str) -> np.ndarray:
 
 
 def gather(mean: np.ndarray, averaging: str) -> np.ndarray:
-    """Return the probabilities of a mean of what `spread` gave, float32, of the same shape.
+    """Convert a mean of results of `spread` back to probabilities, float32.
+
+    Args:
+        mean: Mean of the quantity that `averaging` names, float32, of any shape.
+        averaging: "probability" or "logit".
 
     Example:
         >>> float(gather(np.float32(0.0), "logit"))
@@ -43,7 +53,9 @@ def gather(mean: np.ndarray, averaging: str) -> np.ndarray:
 
 
 def shares(run_weights: Mapping[str, float] | None, runs: Sequence[str]) -> dict[str, float]:
-    """Return the weight of each run, without those of weight 0; equal weights if none are given. They add up to 1.
+    """Return the weights of runs, normalised to sum 1.
+
+    Runs of weight 0 are left out. Without `run_weights` all weights are equal.
 
     Example:
         >>> shares({"base": 3.0, "twin": 1.0, "old": 0.0}, ["base", "twin", "old"])

@@ -1,4 +1,4 @@
-"""The decision: how predictions of members and views become masks, with what tuning measured of it."""
+"""Decision: the parameters that turn predictions of ensemble members and views into masks, and their tuning figures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Value = TypeVar("Value", bound=Hashable)
 
 
 class DecisionError(InputError):
-    """A decision cannot be followed: its file is damaged or was edited, or it is about other runs or other weights.
+    """Report a decision that cannot be used: its file is damaged or was edited, or it is for other runs or weights.
 
     Example:
         >>> try:
@@ -47,22 +47,22 @@ class DecisionError(InputError):
 
 @dataclass(frozen=True, init=False)
 class Decision:
-    """How mean probabilities become masks.
+    """Parameters of the averaging of predictions, the threshold and the post-processing of masks.
 
-    It is immutable and hashable. `decision[element]` is the value of an element; those that code reads by name are
-    properties.
+    A decision consists of elements, such as the threshold (`marsls_keras.inference.decision_elements`). It is immutable
+    and hashable. `decision[element]` is the value of an element; the most used values are also properties.
 
     Attributes:
-        values: (name, value) of each element, in the order in which they act.
-        tuning: What tuning measured; None for a decision that nobody tuned.
+        values: (name, value) of each element, in the order in which the elements are applied.
+        tuning: Scores and other results of tuning; None for a decision that was not tuned.
 
     Args:
         tuning: Likewise.
-        **values: Values of elements by name, in the form of decision.json; those left out are the plain decision's.
+        **values: Values of elements by name, in the form of decision.json; the plain decision's by default.
 
     Raises:
         TypeError: If there is no element of a name.
-        ValueError: If a value has not the form of its element.
+        ValueError: If a value does not have the type of its element.
 
     Example:
         >>> decision = Decision(views="d4", threshold=0.45, min_area=24)
@@ -92,7 +92,7 @@ class Decision:
 
     @property
     def view_set(self) -> str:
-        """Name of the set of views that is averaged; "views" in decision.json."""
+        """Name of the set of test-time augmentation views that are averaged; "views" in decision.json."""
         return self[VIEWS]
 
     @property
@@ -102,47 +102,47 @@ class Decision:
 
     @property
     def averaging(self) -> str:
-        """What is averaged over views and members, "probability" or "logit"."""
+        """Quantity that is averaged over views and members, "probability" or "logit"."""
         return self[AVERAGING]
 
     @property
     def threshold(self) -> float:
-        """A pixel is landslide if its mean probability is at least this."""
+        """Least mean probability of a pixel that becomes landslide."""
         return self[THRESHOLD]
 
     @property
     def max_hole(self) -> int:
-        """Holes of at most this many pixels are filled, 0 for none."""
+        """Size in pixels of the largest holes that are filled, 0 for none."""
         return self[MAX_HOLE]
 
     @property
     def min_area(self) -> int:
-        """Components of fewer pixels are removed, 0 for none."""
+        """Size in pixels below which components are removed, 0 for none."""
         return self[MIN_AREA]
 
     @property
     def across_borders(self) -> bool:
-        """Whether masks are post-processed in the picture that tiles were cut from, not in each tile alone."""
+        """Whether masks are post-processed in the raster that the tiles were cut from, not in each tile alone."""
         return self[ACROSS_BORDERS]
 
     @property
     def purpose(self) -> Purpose | None:
-        """What it was tuned for; None if it was not."""
+        """Purpose that the decision was tuned for; None if it was not tuned."""
         return None if self.tuning is None else self.tuning.purpose
 
     @property
     def expected(self) -> Figures | None:
-        """Figures to expect of its masks on new tiles; None if nothing is known of them."""
+        """Expected scores of its masks on new tiles; None if they are unknown."""
         return None if self.tuning is None else self.tuning.expected
 
     @property
     def folds(self) -> list[int]:
-        """Folds whose out-of-fold predictions it was tuned on; none if it was not."""
+        """Folds whose out-of-fold predictions the decision was tuned on; empty if it was not tuned."""
         return [] if self.tuning is None else self.tuning.folds
 
     @property
     def isolated(self) -> bool:
-        """Whether it was tuned with the tiles of a fold taken for all that there are of their picture."""
+        """Whether the decision was tuned on predictions in which windows saw only tiles of the same fold."""
         return self.tuning is not None and self.tuning.isolated
 
     @property
@@ -152,27 +152,38 @@ class Decision:
 
     @property
     def mask_steps(self) -> list[MaskStep[Any]]:
-        """The elements that change the masks after the threshold, in their order, without those that leave them as they are."""
+        """Post-processing steps after the threshold, in order, without those that have no effect."""
         return [each for each in in_order() if isinstance(each, MaskStep) and not each.is_plain(self[each])]
 
     def replace(self, **values: Any) -> Decision:
-        """Return the decision with other values of some elements, in the form of decision.json; arguments as of the class."""
+        """Return a copy with other values of some elements.
+
+        Args:
+            **values: Values by name, in the form of decision.json.
+
+        Raises:
+            TypeError: If there is no element of a name.
+            ValueError: If a value does not have the type of its element.
+        """
         return Decision(self.tuning, **{**self.to_values(), **values})
 
     def averages_only(self) -> Decision:
-        """Return the decision with all that makes masks of the mean probability left plain; equal ones have the same mean."""
+        """Return a copy that keeps only views, weights and averaging, the elements that determine the mean probability.
+
+        Two decisions with equal copies have the same mean probability.
+        """
         return Decision(**self.averaging_values())
 
     def segment(
         self, probability: np.ndarray, refs: Sequence[TileRef], size: tuple[int, ...] | None = None
     ) -> np.ndarray:
-        """Return the masks of tiles.
+        """Threshold and post-process the mean probability of tiles.
 
         Args:
             probability: Mean probability (N, H, W), float32, at the tiles' own size.
-            refs: The tiles, N of them. Across their borders nothing is known but these.
-            size: Height and width that the networks saw, where `data.resize` is another size: areas were chosen in its
-                pixels, and are scaled.
+            refs: The N tiles. Post-processing across tile borders uses these alone.
+            size: Height and width of the network's input, where `data.resize` differs from the tiles' own size: areas
+                were chosen in pixels of that size, and are scaled.
 
         Returns:
             uint8 of {0, 1}, of the same shape.
@@ -196,7 +207,7 @@ class Decision:
         return layers[..., 0].astype(np.uint8)
 
     def post_process(self, masks: np.ndarray, known: np.ndarray, scale: float = 1.0) -> np.ndarray:
-        """Apply all steps after the threshold to masks of tiles or of a picture; arguments as of `MaskStep.apply`."""
+        """Apply all post-processing steps to masks of tiles or of a raster; arguments as in `MaskStep.apply`."""
         for step in self.mask_steps:
             masks = step.apply(self[step], masks, known, scale) & known
         return masks
@@ -206,12 +217,11 @@ class Decision:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield probability, float32 (H, W), and mask, uint8 (H, W) of {0, 1}, of each tile at its own size.
 
-        Tiles of different sizes are not those of one grid, so each is segmented for itself, as one without known
-        neighbours.
+        Tiles of different sizes do not form one grid, so each is then segmented alone, without its neighbours.
 
         Args:
-            small: Mean probability (N, h, w), float32, at the size that the networks saw.
-            refs: The tiles, N of them.
+            small: Mean probability (N, h, w), float32, at the size of the network's input.
+            refs: The N tiles.
             sizes: Height and width of each tile.
         """
         if self.across_borders and len(set(sizes)) == 1:
@@ -224,10 +234,10 @@ class Decision:
             yield one[0], alone.segment(one, [ref], small.shape[1:])[0]
 
     def fit(self, refs: Sequence[TileRef]) -> Decision:
-        """Return the decision as it can be followed on some tiles.
+        """Return the decision adapted to tiles whose positions may be unknown.
 
-        Where it is not known where each tile lies, views of windows become those of single tiles, and post-processing
-        ends at their borders. What score to expect is then unknown.
+        Where the position of a tile is unknown, views of windows become views of single tiles, and post-processing
+        stops at tile borders. The expected score is then unknown.
 
         Args:
             refs: The tiles.
@@ -246,19 +256,19 @@ class Decision:
         return Decision(tuning, **{each.name: each.to_json(value) for each, (value, _) in found.items()})
 
     def describe(self) -> str:
-        """Return the decision in words, without what it leaves as it is."""
+        """Describe the decision in words, without elements that have no effect."""
         return ", ".join(each.text(self[each]) for each in in_order() if each.is_said(self[each]))
 
     def to_values(self) -> dict[str, Any]:
-        """Return the values of the elements as decision.json has them."""
+        """Return the values of all elements in the form of decision.json."""
         return {each.name: each.to_json(self[each]) for each in in_order()}
 
     def averaging_values(self) -> dict[str, Any]:
-        """Return the values of the elements that make the mean probability, as decision.json has them."""
+        """Return the values of the elements that determine the mean probability, in the form of decision.json."""
         return {each.name: each.to_json(self[each]) for each in in_order() if each.averages}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of decision.json; of a decision that was not tuned, the values alone."""
+        """Return the content of decision.json; for a decision that was not tuned, only the values of its elements."""
         if self.tuning is None:
             return self.to_values()
         content = self.tuning.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -266,7 +276,7 @@ class Decision:
         return head | self.to_values() | content
 
     def sealed(self) -> Decision:
-        """Return the decision with the SHA-256 of what it says.
+        """Return a copy with the SHA-256 of its content.
 
         Raises:
             ValueError: If it was not tuned.
@@ -284,8 +294,8 @@ class Decision:
 
         Example:
             >>> tuning = Tuning(runs=["base"], folds=[0], members={"base": {"0": "ab" * 32}})
-            >>> Decision(tuning, threshold=0.45).write("/tmp/decision.json")
-            >>> Decision.read("/tmp/decision.json").threshold
+            >>> Decision(tuning, threshold=0.45).write("decision.json")
+            >>> Decision.read("decision.json").threshold
             0.45
         """
         write_json(Path(path), self.sealed().to_json())
@@ -295,8 +305,8 @@ class Decision:
         """Read decision.json.
 
         Raises:
-            DecisionError: If it is missing, damaged, not of the form, or was edited since it was sealed: the scores in
-                it would be those of another decision.
+            DecisionError: If it is missing, damaged, invalid, or was edited since it was written: the scores in it
+                would be those of another decision.
         """
         try:
             content = read_json(path)
@@ -305,21 +315,21 @@ class Decision:
         decision = cls.from_json(content, path)
         if content.get("sha256") not in (None, digest_of(content)):  # earlier versions did not seal it
             raise DecisionError(
-                f"{path} was edited or damaged since marsls tune wrote it, so the scores in it are not those of this decision. Run marsls "
-                "tune again; or, if it is meant so, remove its key sha256."
+                f"{path} was edited or damaged since marsls tune wrote it, so the scores in it are not those of this "
+                "decision. Run marsls tune again; or, if it is meant so, remove its key sha256."
             )
         return decision
 
     @classmethod
     def from_values(cls, values: dict[str, Any], source: str | Path) -> Decision:
-        """Return a decision from values of elements that a file holds.
+        """Create a decision from values that were read from a file.
 
         Args:
-            values: As the arguments of the class.
-            source: The file, which errors name.
+            values: Values of elements by name, as the arguments of the class.
+            source: The file, for error messages.
 
         Raises:
-            DecisionError: If there is no element of a name, or a value has not the form of its element.
+            DecisionError: If there is no element of a name, or a value does not have the type of its element.
 
         Example:
             >>> Decision.from_values({"views": "d4", "averaging": "logit"}, "full.json").averaging
@@ -332,18 +342,18 @@ class Decision:
 
     @classmethod
     def from_json(cls, content: Any, source: str | Path = "The decision") -> Decision:
-        """Return the decision of the content of decision.json. Its seal is not looked at.
+        """Create a decision from the content of decision.json, without a check of its SHA-256.
 
         Args:
             content: The content.
-            source: What errors name.
+            source: The file, for error messages.
 
         Raises:
-            DecisionError: If the content has not the form; every key that is wrong is named.
+            DecisionError: If the content is invalid; every wrong key is named.
 
         Example:
-            >>> content = {"runs": ["base"], "folds": [0], "members": {"base": {"0": "ab" * 32}}, "views": "d4", "threshold": 0.45}
-            >>> Decision.from_json(content).view_set
+            >>> tuning = {"runs": ["base"], "folds": [0], "members": {"base": {"0": "ab" * 32}}}
+            >>> Decision.from_json({**tuning, "views": "d4", "threshold": 0.45}).view_set
             'd4'
         """
         try:

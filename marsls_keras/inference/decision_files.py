@@ -1,4 +1,4 @@
-"""Find the decision that runs are to follow: one file for each purpose, about exactly their weights; the plain one without any."""
+"""Find and read the decision of runs: one file per purpose, valid only for the weights it was tuned on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _FILES = {Purpose.REGION: "decision_region.json", Purpose.PUBLISHED: "decision.j
 
 
 def decision_path(runs: Sequence[Run], purpose: str = Purpose.PUBLISHED) -> Path:
-    """Return the path of the decision of runs for a purpose: in the run's folder, or in one named after all of them if they are several.
+    """Return the path of the decision of runs for a purpose.
+
+    It lies in the folder of the run, or, for several runs, in a folder named after all of them.
 
     Raises:
         ValueError: If there is no such purpose.
@@ -30,7 +32,7 @@ def decision_path(runs: Sequence[Run], purpose: str = Purpose.PUBLISHED) -> Path
 
 
 def plain_decision(runs: Sequence[Run]) -> Decision:
-    """Return the decision of runs that were not tuned: threshold 0.5, and the views of the first run's configuration.
+    """Return the decision for runs that were not tuned: threshold 0.5, and the views of the first run's configuration.
 
     Example:
         >>> plain_decision([Run.open("runs/base")]).threshold  # doctest: +SKIP
@@ -40,15 +42,15 @@ def plain_decision(runs: Sequence[Run]) -> Decision:
 
 
 def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> Decision | None:
-    """Return the decision of runs for a purpose, or None if they were not tuned.
+    """Read the decision of runs for a purpose; None if they were not tuned.
 
-    Without one for this purpose it is the one for the other, as its `purpose` tells. Without a purpose it is the one
-    for a region, if there is one. The decision of a refit on all tiles is the one that was taken on the folds, as far
-    as they are still there: nothing else says anything about it.
+    If there is a decision for the other purpose only, that one is returned; its `purpose` says so. Without `purpose`
+    the decision for a new region is preferred. A refit on all tiles uses the decision that was tuned on the folds, and
+    the weights of the folds that still exist are checked: a refit has no out-of-fold predictions of its own.
 
     Raises:
-        DecisionError: If it is damaged or was edited, is that of other runs, or if a fold was trained anew since, so
-            that the decision is about other weights.
+        DecisionError: If it is damaged or was edited, is that of other runs, or if a fold was trained again since, so
+            that the decision is for other weights.
         ValueError: If there is no such purpose.
 
     Example:
@@ -58,7 +60,7 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | Non
     wanted = Purpose(purpose or Purpose.REGION)
     found: dict[Purpose, tuple[Path, Decision]] = {}
     for path in (decision_path(runs, wanted), decision_path(runs, wanted.other)):
-        if path.exists() and wanted not in found:  # what is not followed may be damaged
+        if path.exists() and wanted not in found:  # a decision that is not used may be damaged
             read = Decision.read(path)
             found.setdefault(read.purpose or wanted, (path, read))
     if not found:
@@ -69,7 +71,9 @@ def read_decision(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | Non
 
 
 def decision_of(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None = None) -> Decision:
-    """Return the decision to follow: that of `read_decision`, or the plain one; tell if it is plain, or is for another purpose.
+    """Return the decision of `read_decision`, or the plain one if the runs were not tuned.
+
+    A log message says if it is the plain decision or one for another purpose.
 
     Raises:
         DecisionError: As `read_decision` does.
@@ -91,7 +95,7 @@ def decision_of(runs: Sequence[Run], folds: Sequence[Fold], purpose: str | None 
 
 
 def _require_about(decision: Decision, path: Path, runs: Sequence[Run], folds: Sequence[Fold]) -> None:
-    """Refuse a decision that was taken on other runs, or on other weights of these."""
+    """Raise DecisionError if a decision was tuned on other runs or on other weights of these runs."""
     tuning = decision.tuning
     assert tuning is not None, "what is read from a file was tuned"
     if sorted(tuning.runs) != sorted(run.name for run in runs):
@@ -102,5 +106,6 @@ def _require_about(decision: Decision, path: Path, runs: Sequence[Run], folds: S
         stale = [fold for fold, digest in run.digest(members).items() if then.get(fold, digest) != digest]
         if stale:
             raise DecisionError(
-                f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. Run marsls tune again."
+                f"{path} was taken before fold {', '.join(stale)} of run {run.name} was trained anew. "
+                "Run marsls tune again."
             )

@@ -1,4 +1,4 @@
-"""Form of decision.json: figures that tuning measured, typed, and the digest that tells whether the file was edited."""
+"""Pydantic models of decision.json, and the SHA-256 that shows whether the file was edited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marsls_keras.json_records import Digest, FoldName, Interval, Name, Number, 
 
 
 class _Reported(Record):
-    """Base of what is only reported: it may hold more than this version knows."""
+    """Base of models that are only reported; unknown keys, as of a later version, are allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,8 +26,8 @@ class Figures(_Reported):
     Attributes:
         scores: Scores of the pooled counts.
         interval: 95 % interval of the mIoU; None where there is one block only.
-        regions: How the scores differ between regions (`marsls_keras.intervals.region_spread`); not set where folds are
-            no regions, None where there is one region only.
+        regions: Spread of the scores over regions (`marsls_keras.intervals.region_spread`); not set where folds are not
+            regions, None where there is one region only.
 
     Example:
         >>> one = Scores(miou=1, iou_fg=1, iou_bg=1, f1=1, precision=1, recall=1)
@@ -41,7 +41,7 @@ class Figures(_Reported):
 
 
 class Baseline(Figures):
-    """Figures of the plain decision.
+    """Scores of the plain decision.
 
     Attributes:
         views: Its set of views.
@@ -74,12 +74,12 @@ class Gain(_Reported):
 
     @property
     def credible(self) -> bool:
-        """Whether the whole interval is above 0, as that of a choice among many in noise alone hardly ever is."""
+        """Whether the whole interval is above 0."""
         return self.interval is not None and self.interval[0] > 0
 
 
 class FoldChoice(_Reported):
-    """What was chosen on the other folds for one fold, and the mIoU that it has there.
+    """Decision that was chosen on the other folds for one fold, and its mIoU on that fold.
 
     Attributes:
         fold: The fold.
@@ -99,10 +99,10 @@ class FoldChoice(_Reported):
 
 
 class NestedFigures(Figures):
-    """Figures of masks of which each fold's were chosen on the other folds.
+    """Scores of nested cross-validation: each fold is segmented with a decision that was chosen on the other folds.
 
     Attributes:
-        per_fold: What was chosen for each fold.
+        per_fold: The decision of each fold.
 
     Example:
         >>> one = Scores(miou=1, iou_fg=1, iou_bg=1, f1=1, precision=1, recall=1)
@@ -114,14 +114,14 @@ class NestedFigures(Figures):
 
 
 class ElementGain(_Reported):
-    """What one element of the decision gains.
+    """Gain in mIoU by one element of the decision.
 
     Attributes:
         element: Its name.
-        value: Its value; of one that is kept, the decision's.
+        value: Its value; for an element that is kept, the value in the decision.
         gain: Its nested gain over the elements that were kept before it.
         alone: Its nested gain over the plain decision.
-        kept: Whether the decision has it.
+        kept: Whether the decision uses the element.
 
     Example:
         >>> nothing = Gain(miou=0.0, interval=None)
@@ -137,12 +137,12 @@ class ElementGain(_Reported):
 
     @property
     def title(self) -> str:
-        """Name of the element in the report; of one that a later version took away, its key."""
+        """Title of the element in the report; its key if this version has no such element."""
         return ELEMENTS[self.element].title if self.element in ELEMENTS else self.element
 
     @property
     def cell(self) -> str:
-        """The value as tables show it."""
+        """Value as text for tables."""
         if self.element not in ELEMENTS:
             return str(self.value)
         element = ELEMENTS[self.element]
@@ -150,7 +150,11 @@ class ElementGain(_Reported):
 
 
 class ViewSetFigures(_Reported):
-    """Best threshold of a set of views, and the mIoU that it has on the tiles that it was chosen on.
+    """Best threshold of a set of views, and its mIoU on the tiles that it was chosen on.
+
+    Attributes:
+        threshold: The threshold.
+        miou: Pooled mIoU.
 
     Example:
         >>> ViewSetFigures(threshold=0.45, miou=0.8).miou
@@ -162,25 +166,25 @@ class ViewSetFigures(_Reported):
 
 
 class Tuning(Record):
-    """What tuning measured: all keys of decision.json but the values of the elements.
+    """Results of tuning: all keys of decision.json except the values of the elements.
 
     Attributes:
         runs: Names of the runs that were tuned together.
         folds: Folds whose out-of-fold predictions were used.
         members: SHA-256 of the weights of each fold, by run and fold.
-        purpose: What the decision is for; key "for". Files of earlier versions do not have it: what was chosen on
-            isolated folds is for a region.
-        isolated: Whether the tiles of a fold were taken for all that there are of their picture.
-        expected: Figures to expect on new tiles; None where nothing is known.
-        baseline: Figures of the plain decision.
-        nested: Nested figures of the whole; None where there is one fold only.
-        gain: Gain of the nested figures over the baseline.
-        tuned: Figures of the decision on the tiles that it was chosen on, too good for others.
-        elements: What each element gains.
-        view_sets: The candidate sets of views.
-        bias: What to think of the gains of single elements.
+        purpose: What the decision is for; key "for". Files of earlier versions do not have the key: a decision that was
+            tuned on isolated folds is for a region.
+        isolated: Whether windows saw only the tiles of the same fold.
+        expected: Expected scores on new tiles; None if they are unknown.
+        baseline: Scores of the plain decision.
+        nested: Scores of nested cross-validation; None where there is one fold only.
+        gain: Gain of `nested` over `baseline`.
+        tuned: Scores of the decision on the tiles that it was chosen on; optimistic for others.
+        elements: Gain of each element.
+        view_sets: Best threshold and mIoU of each candidate set of views.
+        bias: Note on the bias of the gains of single elements.
         created: Time in UTC, ISO 8601.
-        sha256: Digest of the rest of the file; None before it is written, and of files of earlier versions.
+        sha256: Digest of the rest of the file; None before it is written, and in files of earlier versions.
 
     Example:
         >>> Tuning(runs=["base"], folds=[0], members={"base": {"0": "ab" * 32}}).purpose
@@ -225,7 +229,7 @@ class Tuning(Record):
 
 
 class _DecisionFile(Tuning):
-    """Base of the form of decision.json, whose other fields are the elements."""
+    """Base of the model of decision.json; the fields of the elements are added by `_form`."""
 
     @model_validator(mode="after")
     def _values_fit(self) -> _DecisionFile:
@@ -235,7 +239,7 @@ class _DecisionFile(Tuning):
 
 
 def decision_form() -> type[Record]:
-    """Return the model of decision.json: `Tuning` and a field for each element that is registered.
+    """Return the pydantic model of decision.json: `Tuning` with a field for each registered element.
 
     Example:
         >>> "threshold" in decision_form().model_fields

@@ -1,4 +1,4 @@
-"""Ensembles: probabilities or logits averaged over runs, folds and views, one member in memory at a time."""
+"""Ensemble prediction: average probabilities or logits over runs, folds and views, one member in memory at a time."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ class Prediction(NamedTuple):
         probability: Mean landslide probability, float32 (N, H, W).
         seen: Number of tiles that some member was trained on.
         leaked: Images of the tiles that every member was trained on.
-        landslide: Mean probability that there is any landslide in a tile, float32 (N,); None unless every member has a
-            head for it.
-        variance: Population variance of the landslide probability over the members and views that predict a tile, by
-            their weights, float32 (N, H, W) in [0, 0.25]; of probabilities, whatever is averaged. None unless asked
-            for.
+        landslide: Mean probability that a tile contains any landslide, float32 (N,); None unless every member has a
+            detection head.
+        variance: Weighted population variance of the landslide probability over the members and views that predict a
+            tile, float32 (N, H, W) in [0, 0.25]; of probabilities even if logits are averaged. None unless requested.
+
+    Example:
+        >>> Prediction(np.zeros((2, 32, 32), np.float32), seen=0, leaked=[], landslide=None).probability.shape
+        (2, 32, 32)
     """
 
     probability: np.ndarray
@@ -55,28 +58,29 @@ def predict_ensemble(
     averaging: str = "probability",
     uncertainty: bool = False,
 ) -> Prediction:
-    """Predict tiles with all members and views, and average.
+    """Predict tiles with all members and views, and average the predictions.
 
-    A tile that a member was trained on (by content, whatever its name and orientation) is left to the members that were
-    not: otherwise the prediction of labelled tiles would be better than that of new ones, and their score a lie. Where
-    every member was, all of them predict it, and the tile is named in `leaked`. Weights count among the members that
-    predict a tile; those of a run of weight 0 are not asked.
+    Members do not predict tiles that they were trained on, recognised by content in any orientation: otherwise the
+    scores of labelled tiles would be optimistic. A tile that every member was trained on is predicted by all of them,
+    and listed in `leaked`. Weights are normalised over the members that predict a tile. Runs of weight 0 do not
+    predict.
 
     Args:
         runs: Runs whose folds are the members.
         folds: Folds of each run.
-        inputs: The N tiles to predict, and what windows see around them.
+        inputs: The N tiles to predict, and the tiles around them that windows see.
         views: Names of views.
-        run_weights: Weight of each run by its name, that of every one of its folds; equal ones by default.
-        averaging: What is averaged, "probability" or "logit".
-        uncertainty: Whether `variance` is wanted, too.
+        run_weights: Weight of each run by name, used for each of its folds; equal by default.
+        averaging: Quantity that is averaged, "probability" or "logit".
+        uncertainty: Whether to compute `variance`.
 
     Raises:
         InputError: If a fold is not finished, or a network cannot take tiles of this size.
 
     Example:
         >>> inputs = PredictionInputs.alone(tiles)  # doctest: +SKIP
-        >>> predict_ensemble([Run.open("runs/base")], [0, 1], inputs, views_of("d4")).probability.shape  # doctest: +SKIP
+        >>> found = predict_ensemble([Run.open("runs/base")], [0, 1], inputs, views_of("d4"))  # doctest: +SKIP
+        >>> found.probability.shape  # doctest: +SKIP
         (12, 128, 128)
     """
     tiles, number = inputs.tiles, inputs.number
@@ -125,7 +129,7 @@ def predict_decided(
 ) -> Prediction:
     """Predict tiles with the views, weights and averaging of a decision; arguments as in `predict_ensemble`.
 
-    A tile without any data has probability 0, whatever the members make of it, and is named.
+    A tile without data in any band gets probability 0, and a warning names it.
 
     Example:
         >>> decision = decision_of(runs, [0, 1]).fit(inputs.refs)  # doctest: +SKIP
@@ -144,10 +148,13 @@ def predict_decided(
 
 
 def refuse_leaked(leaked: list[str]) -> None:
-    """Refuse to score tiles that every member was trained on.
+    """Raise InputError if there are tiles that every member was trained on.
+
+    Args:
+        leaked: Images of these tiles, as in `Prediction.leaked`.
 
     Raises:
-        InputError: If there are any; some are named.
+        InputError: If there are any; the first five are named.
 
     Example:
         >>> refuse_leaked([])
@@ -159,7 +166,10 @@ def refuse_leaked(leaked: list[str]) -> None:
 
 
 def tell_leaked(leaked: list[str]) -> None:
-    """Warn of tiles that every member was trained on.
+    """Log a warning if there are tiles that every member was trained on.
+
+    Args:
+        leaked: Images of these tiles, as in `Prediction.leaked`.
 
     Example:
         >>> tell_leaked([])

@@ -1,4 +1,4 @@
-"""Join georeferenced tiles to one GeoTIFF."""
+"""Merge georeferenced tiles into one GeoTIFF."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from marsls_keras.files import atomic
 
 
 def require_rasterio() -> None:
-    """Refuse to go on without rasterio.
+    """Check that rasterio is installed.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If it is not; the message says how to install it.
 
     Example:
         >>> require_rasterio()  # doctest: +SKIP
@@ -25,13 +25,13 @@ def require_rasterio() -> None:
 
 
 def join_tiles(files: Sequence[Path], out: Path) -> None:
-    """Write one deflated GeoTIFF that holds all tiles, each where its georeferencing puts it.
+    """Merge tiles into one GeoTIFF with DEFLATE compression, placed by their georeferencing.
 
-    Pixels that no tile covers are NaN in a float raster and 255 in a mask, and marked as no-data.
+    Pixels without a tile are no-data: NaN in a float raster and 255 in a mask.
 
     Args:
         files: Single-band GeoTIFF tiles of one type and coordinate system.
-        out: The raster.
+        out: File to write.
 
     Raises:
         InputError: If rasterio is not installed, or the tiles do not lie on one grid of pixels (`require_one_grid`).
@@ -45,11 +45,11 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
     from rasterio.errors import RasterioError
     from rasterio.merge import merge
 
-    require_one_grid(files)  # else tiles would be resampled unsaid
+    require_one_grid(files)  # else merge would resample tiles silently
     with rasterio.open(files[0]) as tile:
         kind = tile.dtypes[0]
     empty = float("nan") if kind.startswith("float") else 255
-    # Without sizes of its own the raster would be given the strips of a tile, which are no valid blocks in most cases.
+    # Without block sizes the raster would get the strips of a tile, which are seldom valid blocks.
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
     with atomic(out) as temporary:
         try:

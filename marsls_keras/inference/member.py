@@ -1,4 +1,4 @@
-"""Load a trained fold as a member of an ensemble, and predict tiles with it in the views of test-time augmentation."""
+"""Load a trained fold as an ensemble member, and predict tiles with it in the views of test-time augmentation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from marsls_keras.runtime import effective_precision, use_xla
 
 @dataclass(frozen=True)
 class Member:
-    """One trained fold, ready to predict.
+    """Trained fold that is ready to predict.
 
     Attributes:
-        run: Its run.
-        fold: Its number, or "full".
+        run: Run of the fold.
+        fold: Number of the fold, or "full".
         model: Network with the best weights.
-        normalizer: Normalisation of that fold.
+        normalizer: Normalisation of the fold.
 
     Example:
         >>> load_member(Run.open("runs/base"), 0).fold  # doctest: +SKIP
@@ -45,10 +45,10 @@ class Member:
 
 
 def load_member(run: Run, fold: Fold) -> Member:
-    """Rebuild a fold's network from the registry and give it the weights that the run stands for, its best ones.
+    """Build the network of a fold and load its best weights.
 
     Raises:
-        InputError: If the fold is not finished or its weights were changed (their SHA-256 is checked).
+        InputError: If the fold is not finished, or its weights do not have the recorded SHA-256.
 
     Example:
         >>> member = load_member(Run.open("runs/base"), 0)  # doctest: +SKIP
@@ -59,10 +59,10 @@ def load_member(run: Run, fold: Fold) -> Member:
 
 
 def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
-    """Build a run's network for these bands and load the weights of a file.
+    """Build the network of a run for some bands and load weights from a file.
 
     Args:
-        run: The run, whose configuration names the network, precision and XLA.
+        run: The run, whose configuration gives network, precision and XLA.
         weights: A `.weights.h5` file.
         bands: Bands that the network reads, derived ones included.
 
@@ -88,17 +88,17 @@ def rebuild(run: Run, weights: Path, bands: Sequence[str]) -> keras.Model:
 def predict_views(
     member: Member, images: Images, views: Sequence[str], stored: Sequence[str] = BANDS
 ) -> Iterator[ViewPrediction]:
-    """Yield, view after view, the landslide probability of canonical tiles, with the view inverted.
+    """Predict tiles in each view, and yield the landslide probabilities with the view inverted.
 
     Args:
         member: A trained fold.
-        images: float32 (N, H, W, C), canonical, not normalised; in memory or on disk, they become network input some at
-            a time.
+        images: float32 (N, H, W, C), canonical, not normalised; in memory or on disk. They are normalised batch by
+            batch.
         views: Names of views.
         stored: Names of the C bands; those of a Mars tile by default.
 
     Yields:
-        float32 probabilities, one prediction for each view.
+        One prediction per view, float32.
 
     Raises:
         InputError: If the network cannot take tiles of this size.
@@ -116,8 +116,7 @@ def predict_views(
     parts = list(chunks(images, batch))
 
     def normalized(part: slice) -> np.ndarray:
-        # A percentile stretch looks at all pixels of a tile alike, so normalising before turning is the same as after
-        # it.
+        # A percentile stretch does not depend on the order of pixels, so it commutes with the views.
         return member.normalizer.apply(images[part], stored)
 
     only = normalized(parts[0]) if len(parts) == 1 else None
@@ -132,17 +131,16 @@ def predict_views(
 
 
 def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) -> ViewPrediction:
-    """Return the landslide probability of normalised tiles or windows in one view, with the view inverted.
+    """Predict normalised tiles or windows in one view, and return the landslide probabilities with the view inverted.
 
     Args:
         member: A trained fold.
-        inputs: The bands that are carried, float32 (N, H, W, C).
+        inputs: Normalised bands, before the channels of the network are assembled, float32 (N, H, W, C).
         view: Name of a view.
-        batch: How many are predicted at a time; the last ones are filled up, since every other number costs a
-            compilation of its own.
+        batch: Batch size; the last batch is padded, since another size would need another compilation.
 
     Returns:
-        Probabilities, float32 (N, H, W).
+        Probabilities per pixel, float32 (N, H, W), and per image if the network has a detection head.
 
     Example:
         >>> predict_inputs(member, member.normalizer.apply(images, bands), "identity", batch=8)  # doctest: +SKIP
@@ -160,7 +158,7 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits in float32, without overflow.
+    """Convert logits to probabilities in float32, without overflow.
 
     Example:
         >>> sigmoid(np.array([0.0, -1000.0])).tolist()

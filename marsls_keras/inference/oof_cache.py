@@ -1,4 +1,4 @@
-"""Cache the predictions of the tiles that a fold held out, one array a view, tied to the weights that made them."""
+"""Cache of a fold's out-of-fold predictions, one array per view, valid for the weights that made them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from marsls_keras.inference.tta import ViewPrediction
 
 
 def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weights_sha256: str) -> None:
-    """Write oof.npz.
+    """Write oof.npz atomically.
+
+    Pixel probabilities are stored as float16, rounded down, so that the masks at threshold 0.5, and with them the
+    scores in metrics.json, do not change. The step of float16 near 1 (0.0005) is finer than a threshold bin. Image
+    probabilities, if there are any, keep their precision.
 
     Args:
         path: File.
         ids: Ids of the N held-out tiles.
-        views: Prediction per view; probabilities of pixels are kept as float16, whose step of 0.0005 near 1 is finer
-            than a threshold bin, and rounded down, so that the masks at threshold 0.5, and with them the scores in
-            metrics.json, are the same before and after. Those of whole tiles, where there are any, are kept as they
-            are.
-        weights_sha256: Digest of the weights that made them.
+        views: Prediction per view.
+        weights_sha256: SHA-256 of the weights that made the predictions.
 
     Raises:
         RunError: If the file cannot be written.
 
     Example:
         >>> seen = ViewPrediction(np.full((1, 2, 2), 0.5, np.float32), None)
-        >>> save_oof(Path("/tmp/oof.npz"), ["train/a"], {"identity": seen}, "ab" * 32)
-        >>> list(load_oof(Path("/tmp/oof.npz"), ["train/a"], "ab" * 32))
+        >>> save_oof(Path("oof.npz"), ["train/a"], {"identity": seen}, "ab" * 32)
+        >>> list(load_oof(Path("oof.npz"), ["train/a"], "ab" * 32))
         ['identity']
     """
     arrays: dict[str, Any] = {f"view_{name}": half(seen.probability) for name, seen in views.items()}
@@ -41,13 +42,19 @@ def save_oof(path: Path, ids: list[str], views: dict[str, ViewPrediction], weigh
 def load_oof(
     path: Path, ids: list[str], weights_sha256: str, size: tuple[int, int] | None = None
 ) -> dict[str, ViewPrediction]:
-    """Return the prediction per view, in the order of `ids`; probabilities of pixels are float16.
+    """Read oof.npz and return the prediction per view, with pixel probabilities in float16.
 
-    Empty if there is no such file, or it is damaged, of other tiles (or, where it is given, another size of them) or of
-    other weights: predictions can always be made again.
+    The result is empty if the file is missing or damaged, or if it holds other tiles, another tile size, or predictions
+    of other weights: they can be computed again.
+
+    Args:
+        path: File.
+        ids: Ids of the expected tiles, in order.
+        weights_sha256: SHA-256 of the expected weights.
+        size: Expected height and width of the tiles; any by default.
 
     Example:
-        >>> load_oof(Path("/tmp/missing.npz"), ["train/a"], "ab" * 32)
+        >>> load_oof(Path("missing.npz"), ["train/a"], "ab" * 32)
         {}
     """
     try:
@@ -62,7 +69,7 @@ def load_oof(
 
 
 def _sound(seen: ViewPrediction, number: int, size: tuple[int, int] | None) -> bool:
-    """Return whether a prediction has the form that `save_oof` gives it; what is no number in it was no number when it was made."""
+    """Return whether a prediction has the shapes and dtypes that `save_oof` writes, and values in [0, 1] or NaN."""
     shape = seen.probability.shape
     if (
         seen.probability.dtype != np.float16
@@ -78,7 +85,7 @@ def _sound(seen: ViewPrediction, number: int, size: tuple[int, int] | None) -> b
 
 
 def half(values: np.ndarray) -> np.ndarray:
-    """Return probabilities as float16, rounded down.
+    """Convert probabilities to float16, rounded down.
 
     Example:
         >>> float(half(np.array(0.99999, np.float32)))

@@ -6,14 +6,14 @@ import numpy as np
 from scipy import ndimage
 
 LANDSLIDE = np.zeros((3, 3, 3), np.uint8)
-"""Neighbourhood of landslide pixels of a stack of tiles: the eight around a pixel, none in another tile."""
+"""8-connectivity of landslide pixels in a stack of tiles (N, H, W); pixels of different tiles are not connected."""
 LANDSLIDE[1] = 1
 
 HOLE = np.zeros((3, 3, 3), np.uint8)
-"""Neighbourhood of background pixels: four of the same tile.
+"""4-connectivity of background pixels in a stack of tiles.
 
-Of two neighbourhoods that differ like this (8 and 4), a ring of landslide always parts the hole within from what is
-outside, and what lies around what is a tree; with the same for both, a diagonal would be crossed by both or by neither.
+With 8-connected foreground and 4-connected background, a ring of landslide always separates its hole from the outside,
+and components and holes form a tree. With equal connectivity both or neither would cross a diagonal.
 """
 HOLE[1] = ndimage.generate_binary_structure(2, 1)
 
@@ -23,8 +23,8 @@ def postprocess(
 ) -> np.ndarray:
     """Fill small holes of masks, then remove small components.
 
-    What lies in a filled hole becomes part of the component around it, so that components are measured as they are seen
-    in the end.
+    The pixels of a filled hole, and components inside it, become part of the component around it before its area is
+    measured.
 
     Args:
         masks: Masks (N, H, W) or one (H, W), nonzero is landslide.
@@ -46,9 +46,8 @@ def postprocess(
 def fill_holes(masks: np.ndarray, max_hole: float, known: np.ndarray | None = None) -> np.ndarray:
     """Fill the small holes of masks.
 
-    A hole is background that is joined over the sides of pixels and has landslide all around it. One that touches the
-    edge of what is known is left as it is: nobody can tell how large it is. So the same size is right for a part of a
-    picture as for the whole.
+    A hole is a 4-connected component of background that landslide encloses. Holes at the edge of the known area are
+    kept, since their size is unknown. So the same size applies to a part of a raster and to the whole.
 
     Args:
         masks: Masks (N, H, W) or one (H, W), nonzero is landslide.
@@ -74,9 +73,9 @@ def fill_holes(masks: np.ndarray, max_hole: float, known: np.ndarray | None = No
 
 
 def remove_components(masks: np.ndarray, min_area: float, known: np.ndarray | None = None) -> np.ndarray:
-    """Remove the small components of masks, whose pixels are joined over sides and corners.
+    """Remove the small 8-connected components of masks.
 
-    One that touches the edge of what is known is left as it is, as a hole is by `fill_holes`.
+    Components at the edge of the known area are kept, since their size is unknown.
 
     Args:
         masks: Masks (N, H, W) or one (H, W), nonzero is landslide.
@@ -101,13 +100,17 @@ def remove_components(masks: np.ndarray, min_area: float, known: np.ndarray | No
 
 
 def _stacked(masks: np.ndarray, known: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return masks and what is known of them as stacks (N, H, W), bool."""
+    """Return masks and `known` as bool stacks (N, H, W)."""
     stack = np.reshape(np.asarray(masks) != 0, (-1, *np.shape(masks)[-2:]))
     return stack, np.ones(stack.shape, bool) if known is None else np.reshape(known, stack.shape)
 
 
 def at_edge(known: np.ndarray, neighbourhood: np.ndarray) -> np.ndarray:
-    """Return the pixels with a neighbour of which nothing is known, outside of the stack (N, H, W) or in it; bool.
+    """Return the pixels that have an unknown neighbour, bool (N, H, W); pixels outside of the stack are unknown.
+
+    Args:
+        known: bool (N, H, W).
+        neighbourhood: `LANDSLIDE` or `HOLE`.
 
     Example:
         >>> at_edge(np.ones((1, 3, 3), bool), LANDSLIDE)[0].tolist()

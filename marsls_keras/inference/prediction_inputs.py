@@ -14,10 +14,10 @@ class PredictionInputs:
 
     Attributes:
         tiles: All tiles, those to predict first.
-        number: How many are to be predicted, N.
+        number: Number of tiles to predict, N.
 
     Example:
-        >>> inputs = PredictionInputs.alone(tiles)              # doctest: +SKIP
+        >>> inputs = PredictionInputs.alone(tiles)  # doctest: +SKIP
         >>> predict_ensemble([run], [0], inputs, ["identity"]).probability.shape  # doctest: +SKIP
         (4, 128, 128)
     """
@@ -27,7 +27,7 @@ class PredictionInputs:
 
     @classmethod
     def alone(cls, tiles: Tiles) -> PredictionInputs:
-        """Return tiles that are all to be predicted, with nothing around them."""
+        """Create inputs in which all tiles are to be predicted, without others around them."""
         return cls(tiles, len(tiles))
 
     @property
@@ -42,5 +42,5 @@ class PredictionInputs:
 
     @property
     def surroundings(self) -> int:
-        """How many tiles besides windows may see."""
+        """Number of tiles that are not predicted, but that windows may see."""
         return len(self.tiles) - self.number

@@ -1,4 +1,4 @@
-"""What a decision is for."""
+"""Purposes of a decision: prediction of a new region, or of tiles among labelled ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 
 class Purpose(StrEnum):
-    """What a decision is for; it is chosen and measured differently for each.
+    """Purpose of a decision, on which its tuning and its expected scores depend.
 
     Attributes:
-        REGION: A region of which nothing but the images to predict is known.
-        PUBLISHED: Tiles that lie among labelled ones, whose images windows see.
+        REGION: Predict a new region, without labelled tiles.
+        PUBLISHED: Predict tiles that lie among labelled ones, whose images windows see.
 
     Example:
         >>> Purpose("region").words
@@ -22,10 +22,10 @@ class Purpose(StrEnum):
 
     @property
     def words(self) -> str:
-        """The purpose as it reads in a sentence."""
+        """Purpose as part of a sentence."""
         return "a new region" if self is Purpose.REGION else "tiles among labelled neighbours"
 
     @property
     def other(self) -> Purpose:
-        """The other purpose."""
+        """Purpose that is not this one."""
         return Purpose.PUBLISHED if self is Purpose.REGION else Purpose.REGION

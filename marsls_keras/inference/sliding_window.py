@@ -1,4 +1,4 @@
-"""Sliding-window prediction on the picture that tiles were cut from: overlapping windows, blended, and cut back into tiles."""
+"""Sliding-window prediction across tile borders: overlapping windows of the raster, blended per tile."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ from marsls_keras.view_sets import split_view, views_of
 
 
 def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str]) -> Iterator[ViewPrediction]:
-    """Yield, view after view, the landslide probability of some tiles; views of windows also see the pixels of all others.
+    """Predict some tiles in each view, and yield the landslide probabilities with the view inverted.
+
+    Views of windows also see the pixels of the other tiles.
 
     Args:
         member: A trained fold.
-        tiles: Those tiles and their surroundings; no mask is looked at.
-        index: Positions of the n tiles to predict.
-        views: Names of views, those of single tiles and those of windows.
+        tiles: The tiles to predict and the tiles around them; masks are not used.
+        index: Positions of the n tiles to predict, int (n,).
+        views: Names of views of single tiles or of windows.
+
+    Yields:
+        One prediction of the n tiles per view, float32.
 
     Raises:
-        InputError: If the network cannot take tiles or windows of this size, or the tiles do not lie on a grid and a
-            view is of windows.
+        InputError: If the network cannot take tiles or windows of this size; for views of windows also if the position
+            of a tile is unknown, or the normalisation stretches each tile separately.
 
     Example:
         >>> seen = next(predict_tiles(member, tiles, np.arange(3), ["identity@256/128"]))  # doctest: +SKIP
@@ -46,7 +51,7 @@ def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequen
             yield from alone
             continue
         config = member.run.config.model
-        # Whether there is any landslide in a tile is asked of the tile: a window may have some beside it.
+        # Image probabilities come from the tile alone: in a window the landslide may lie outside of the tile.
         landslide = (
             [seen.landslide for seen in alone] if has_detection(config.name, config.options) else [None] * len(names)
         )
@@ -55,7 +60,11 @@ def predict_tiles(member: Member, tiles: Tiles, index: np.ndarray, views: Sequen
 
 
 def require_whole_picture(percentiles: tuple[float, float] | None, view: str) -> None:
-    """Refuse views of windows where each tile is stretched by itself: windows would see a step at every border of tiles.
+    """Check that tiles are not stretched separately by percentiles, which would put steps at tile borders in windows.
+
+    Args:
+        percentiles: As `data.normalization.percentiles`.
+        view: Name of a view of windows, for the error message.
 
     Raises:
         InputError: If `percentiles` are not None.
@@ -65,13 +74,14 @@ def require_whole_picture(percentiles: tuple[float, float] | None, view: str) ->
     """
     if percentiles is not None:
         raise InputError(
-            f"View {view} looks across the borders of tiles, but data.normalization.percentiles stretch each tile by itself, so it would "
-            "see a step at every border. Choose views of single tiles, or train with --set data.normalization.percentiles=null."
+            f"View {view} looks across the borders of tiles, but data.normalization.percentiles stretch each tile by "
+            "itself, so it would see a step at every border. Choose views of single tiles, or train with "
+            "--set data.normalization.percentiles=null."
         )
 
 
 def stitchable(refs: Sequence[TileRef]) -> bool:
-    """Return whether it is known where all of these tiles lie: each has a cell of its own in the grid of its raster.
+    """Return whether the positions of all tiles are known: each has its own cell in the grid of its raster.
 
     Example:
         >>> stitchable([])
@@ -82,16 +92,16 @@ def stitchable(refs: Sequence[TileRef]) -> bool:
 
 
 def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -> int:
-    """Return how many cells beyond a tile the windows of a set of views may see, 0 if its views are of single tiles.
+    """Return how many grid cells beyond a tile the windows of a set of views may see, 0 for views of single tiles.
 
     Args:
         view_set: Name of the set.
-        tile: One of the tiles, whose header tells their size.
-        release: As in `marsls_keras.data.decoded.load.examine`.
-        resize: Likewise.
+        tile: One of the tiles, whose header gives their size.
+        release: Release of the tiles, or "auto" for that of `tile`.
+        resize: Side in pixels to which tiles are resized, as `data.resize`; None keeps their size.
 
     Raises:
-        InputError: If there is no such set, or the tile's header cannot be read.
+        InputError: If there is no such set, or the header cannot be read.
 
     Example:
         >>> cells_seen("d4", dataset.tiles[0], "auto", None)  # doctest: +SKIP
@@ -107,22 +117,31 @@ def cells_seen(view_set: str, tile: TileRef, release: str, resize: int | None) -
 
 
 def corners(mosaic: TileGrid, index: np.ndarray, window: int, stride: int) -> np.ndarray:
-    """Return (top, left) of the windows that see a pixel of some tiles, int (K, 2), from the top left to the bottom right.
+    """Return the top left corners of all windows that see a pixel of some tiles, in reading order.
 
-    They lie on a lattice of one window every `stride` pixels, so that each pixel is seen by as many windows as every
-    other. Where the stride divides a tile's height and width, one of them has each tile in its middle, and it does not
-    matter which tiles there are besides.
+    Windows lie on a lattice with a spacing of `stride` pixels, so that every pixel is seen by the same number of
+    windows. If the stride divides the height and width of a tile, one window is centred on each tile, and the windows
+    of a tile do not depend on which other tiles there are.
+
+    Args:
+        mosaic: Grid of the tiles.
+        index: Positions of the tiles to predict.
+        window: Side of a window in pixels.
+        stride: Spacing of windows in pixels.
+
+    Returns:
+        (top, left) of each window in pixels, int (K, 2).
 
     Example:
-        >>> tile = TileRef("t/0", "0.tif", None, "t", "a", (0, 0))
-        >>> corners(Mosaic.of([tile], 64, 64, 64), np.array([0]), window=64, stride=32).shape
+        >>> grid = TileGrid.apart(1, 64, 64)
+        >>> corners(grid, np.array([0]), window=64, stride=32).shape
         (9, 2)
     """
     shifts = (window - mosaic.height) // 2, (window - mosaic.width) // 2
     sides = mosaic.height, mosaic.width
     found: set[tuple[int, ...]] = set()
     for origin in mosaic.origins[index].tolist():
-        # Numbers of the lattice whose windows end after the tile's first pixel and begin before or at its last.
+        # Lattice indices of the windows that overlap the tile.
         spans = [
             range((start + shift - window) // stride + 1, (start + shift + side - 1) // stride + 1)
             for start, shift, side in zip(origin, shifts, sides, strict=True)
@@ -132,9 +151,15 @@ def corners(mosaic: TileGrid, index: np.ndarray, window: int, stride: int) -> np
 
 
 def blend(window: int) -> np.ndarray:
-    """Return the weight of each pixel of a window, float32 (window, window): a raised cosine along both axes, above 0 everywhere.
+    """Return the blending weight of each pixel of a window, a raised cosine along both axes, above 0 everywhere.
 
-    A network knows least about what is near the edge of what it sees.
+    Pixels near the edge of a window have the least context, and get the least weight.
+
+    Args:
+        window: Side of the window in pixels.
+
+    Returns:
+        float32 (window, window).
 
     Example:
         >>> blend(4)[1].round(2).astype(str).tolist()
@@ -147,17 +172,18 @@ def blend(window: int) -> np.ndarray:
 def _windows(
     member: Member, tiles: Tiles, index: np.ndarray, views: Sequence[str], window: int, stride: int
 ) -> Iterator[np.ndarray]:
-    """Yield, view after view, the probability of the tiles at `index`, float32 (n, H, W), as blended windows give it.
+    """Predict windows in each view, and yield their blended probability on the tiles at `index`, float32 (n, H, W).
 
-    Where a window sees no tile, its normalised bands are 0, as in training on windows. Memory is that of the tiles: the
-    picture is never put together.
+    Where a window sees no tile, its normalised bands are 0, as in training on windows. The raster is never assembled:
+    windows are read from the array of tiles.
     """
     config = member.run.config
     for view in views:
         require_size(config.model.name, config.model.options, *viewed_size(view, window, window))
     if not stitchable(tiles.refs):
         raise InputError(
-            "The names of these tiles do not tell where each of them lies, so there are no windows across their borders."
+            "The names of these tiles do not tell where each of them lies, "
+            "so there are no windows across their borders."
         )
     require_whole_picture(member.normalizer.percentiles, f"{views[0]}@{window}")
     _, height, width, _ = tiles.images.shape
@@ -179,7 +205,7 @@ def _windows(
                 for tile in mosaic.tiles_in(top, left, window, window):
                     if row[tile] < 0:
                         continue
-                    # The same pixels, counted from the window's corner and from the tile's.
+                    # Slices of the overlap, in pixels of the window and of the tile.
                     down, right = (mosaic.origins[tile] - (top, left)).tolist()
                     y, x = slice(max(down, 0), down + height), slice(max(right, 0), right + width)
                     here = weight[y, x]

@@ -15,8 +15,7 @@ class ViewPrediction(NamedTuple):
 
     Attributes:
         probability: Landslide probability of each pixel, (N, H, W).
-        landslide: Probability of each tile that there is any landslide in it, (N,); None if the network has no head for
-            that.
+        landslide: Probability that a tile contains any landslide, (N,); None if the network has no detection head.
 
     Example:
         >>> ViewPrediction(np.zeros((2, 32, 32), np.float32), None).probability.shape
@@ -30,10 +29,9 @@ class ViewPrediction(NamedTuple):
 def apply_view(images: np.ndarray, view: str) -> np.ndarray:
     """Apply a view to images (N, H, W, …).
 
-    A quarter turn changes H and W. `shift_<k>`, 0 < k < 32: 32 pixels are added along both axes, k of them before the
-    first pixel, mirrored at the border, so that the grids of pooling lie elsewhere and nothing is lost. `scale_<f>`:
-    the sides times f, to the nearest multiple of 32, bilinear; values stay, those of bands that are derived from
-    distances, too.
+    A quarter turn swaps H and W. `shift_<k>`, 0 < k < 32, pads both axes by 32 pixels, mirrored at the border, k of
+    them before the first pixel: the grids of pooling move, and no pixel is lost. `scale_<f>` resizes bilinearly by the
+    factor f, to the nearest multiple of 32; values do not change, even of bands that are derived from distances.
 
     Example:
         >>> apply_view(np.array([[[1, 2], [3, 4]]]), "rot90")[0].tolist()
@@ -51,7 +49,7 @@ def apply_view(images: np.ndarray, view: str) -> np.ndarray:
 
 
 def viewed_size(view: str, height: int, width: int) -> tuple[int, int]:
-    """Return the height and width that images of a height and width have in a view.
+    """Return the height and width of images in a view, given those of the original images.
 
     Example:
         >>> viewed_size("scale_0.75", 128, 256)
@@ -67,7 +65,7 @@ def viewed_size(view: str, height: int, width: int) -> tuple[int, int]:
 
 
 def view_turn(view: str) -> np.ndarray:
-    """Return the matrix, float32 (2, 2), that a view applies to vectors (down the rows, along the columns).
+    """Return the matrix, float32 (2, 2), by which a view transforms vectors with the components (down, right).
 
     Example:
         >>> view_turn("horizontal_flip").tolist()
@@ -80,7 +78,13 @@ def view_turn(view: str) -> np.ndarray:
 
 
 def invert_view(images: np.ndarray, view: str, height: int, width: int) -> np.ndarray:
-    """Invert a view: return images (N, height, width, …) in the place of those that `apply_view` was given; exact but for scales.
+    """Invert `apply_view`; return images (N, height, width, …). The inverse is exact except for scales.
+
+    Args:
+        images: Images in the view, such as predictions.
+        view: Name of the view.
+        height: Height of the original images.
+        width: Width of the original images.
 
     Example:
         >>> images = np.arange(6).reshape(1, 2, 3)

@@ -1,4 +1,4 @@
-"""Uncertainty of a landslide probability: variance over members and views, and entropy of their mean."""
+"""Uncertainty of the landslide probability: variance over members and views, and entropy of the mean."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 class RunningVariance:
-    """Compute the weighted population variance of predictions that come one after another, each of some of N tiles.
+    """Compute the weighted population variance of predictions online; each prediction covers some of N tiles.
 
-    σ² = Σ w (p - μ)² / Σ w with μ = Σ w p / Σ w, the sums over the predictions of a tile. As West ("Updating mean and
-    variance estimates: an improved method", Communications of the ACM 22(9), 1979) has it, the mean and the sum of
-    squares around it are kept rather than Σ w p²: nothing is lost where the predictions are nearly the same, and the
-    variance is never negative. Memory is two float32 arrays of the tiles' shape, however many predictions there are.
+    σ² = Σ w (p - μ)² / Σ w with μ = Σ w p / Σ w, summed over the predictions of a tile. The mean and the sum of squared
+    deviations are updated by the method of West ("Updating mean and variance estimates: an improved method",
+    Communications of the ACM 22(9), 1979), which avoids the cancellation of Σ w p² - (Σ w) μ² and is never negative.
+    Memory is two float32 arrays of shape (N, H, W), independent of the number of predictions.
 
     Args:
         shape: (N, H, W).
@@ -29,12 +29,12 @@ class RunningVariance:
         self._mean, self._squares = np.zeros((2, *shape), np.float32)
 
     def add(self, index: np.ndarray, probability: np.ndarray, weight: float) -> None:
-        """Add a prediction.
+        """Update mean and squared deviations by one prediction.
 
         Args:
-            index: Positions of its n tiles, int (n,), each once.
+            index: Positions of its n tiles, int (n,), without repetition.
             probability: Probabilities in [0, 1], (n, H, W).
-            weight: Its weight, above 0.
+            weight: Weight of the prediction, above 0.
         """
         before = self._weight[index]
         self._weight[index] = before + np.float32(weight)
@@ -44,14 +44,14 @@ class RunningVariance:
         self._squares[index] += before * part * apart**2
 
     def result(self) -> np.ndarray:
-        """Return the variance, float32 (N, H, W) in [0, 0.25]; 0 where there was one prediction only."""
+        """Return the variance, float32 (N, H, W) in [0, 0.25]; 0 for tiles with a single prediction."""
         return self._squares / self._weight
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:
-    """Return the binary entropy -p log₂ p - (1 - p) log₂ (1 - p) in bits, float32 from 0 (p is 0 or 1) to 1 (p is 0.5).
+    """Return the binary entropy -p log₂ p - (1 - p) log₂ (1 - p) in bits, float32 in [0, 1].
 
-    It is high where members contradict one another, and where each is undecided itself.
+    It is high where members disagree, and where each member is undecided.
 
     Args:
         probability: p, of any shape.

@@ -1,4 +1,4 @@
-"""Keras layers of the networks, one idea a file."""
+"""Keras layers of the networks."""
 
 from marsls_keras.layers.batch_norm import BatchNormalization
 from marsls_keras.layers.blend import Blend

@@ -15,11 +15,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     A drop-in for `keras.layers.BatchNormalization`: same arguments, variables, names and values, but faster on
     TensorFlow.
 
-    Keras computes it from a dozen elementary operations, which on a CPU cost a fifth of a U-Net's training step.
+    Keras' layer has a dozen elementary operations, which take a fifth of a U-Net's training step on a CPU.
     TensorFlow's kernel FusedBatchNormV3 reads the input only twice, is fused with a ReLU that follows, and at inference
-    is folded into the convolution before it (if that has no bias). Under JAX, where XLA fuses by itself, and for what
-    the kernel cannot do (inputs other than (B, H, W, C), masks, statistics over several devices, renormalisation) or is
-    not needed for (frozen layers in training), this is Keras' layer.
+    is folded into the convolution before it (if that has no bias). Keras' implementation is used under JAX, where XLA
+    fuses the operations, for inputs and options that the kernel does not support (other shapes than (B, H, W, C),
+    masks, statistics over several devices, renormalisation), and for frozen layers in training.
 
     Call arguments:
         inputs: Float (B, H, W, C).

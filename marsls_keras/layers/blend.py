@@ -1,4 +1,4 @@
-"""Weighted mean of several feature maps, with one learned weight a map."""
+"""Weighted mean of several feature maps, with one learned weight per map."""
 
 from __future__ import annotations
 

@@ -23,8 +23,6 @@ class GlobalResponseNormalization(keras.layers.Layer):
     The result is x + gamma x n + beta, where n is the L2 norm of a channel over the map, divided by the mean of these
     norms over the channels. Both parameters begin at 0.
 
-    Channels that respond more than others are strengthened. Both parameters begin at 0.
-
     Call arguments:
         inputs: Float (B, H, W, C).
 
@@ -60,14 +58,14 @@ class GlobalResponseNormalization(keras.layers.Layer):
 class ConvNeXtBlock(keras.layers.Layer):
     """Apply a residual block of ConvNeXt or ConvNeXt V2: x + gamma mlp(norm(depthwise(x))), under stochastic depth.
 
-    Depthwise convolution 7 x 7, LayerNorm, linear to 4 C, exact GELU, linear to C. The first version multiplies the
-    branch by a learned scale per channel, gamma; the second has `GlobalResponseNormalization` after the GELU in its
-    place.
+    The branch is a depthwise 7 x 7 convolution, LayerNorm, linear to 4 C, exact GELU, linear to C. The first version
+    multiplies it by a learned scale per channel, gamma; the second has `GlobalResponseNormalization` after the GELU
+    instead.
 
     Args:
         response: Whether it is a block of the second version.
         drop_path: Probability that a sample skips the branch in training.
-        scale: What gamma begins with.
+        scale: Initial value of gamma.
         **kwargs: Passed to keras.layers.Layer.
 
     Call arguments:

@@ -26,14 +26,13 @@ class DimensionAttention(keras.layers.Layer):
     and maximum. The result is the average of the three products, X (A_h + A_w + A_c) / 3. With 4 heads and key_dim 16
     an attention over features F has 257F + 192 parameters, so the layer has 514C + 257W + 576.
 
-    The paper (Fig. 6) fixes the pooling, the attention and the product with X. It leaves open what the tokens are, how
-    many heads there are and how the results are joined; chosen here as above, and the first axis of a pooled map as its
-    tokens.
+    The paper (Fig. 6) defines the pooling, the attention and the product with X, but not the tokens, the number of
+    heads and the fusion of the results. Those above are choices of this package; tokens are the first axis of a pooled
+    map.
 
-    The third attention projects rows of W pixels, so its parameters belong to one width, and there is no way to share
-    them between widths. The layer is built for `width`; a pooled map of another width is resized to it linearly, and
-    the result back, before the sigmoid. At the built width nothing is resized. At others this is an approximation that
-    the paper does not have; H is free at every width.
+    The third attention projects rows of W pixels, so its parameters fit one width only. The layer is built for `width`;
+    a pooled map of another width is resized to it linearly, and the result is resized back before the sigmoid. This is
+    an approximation that is not in the paper. H may have any size.
 
     Args:
         width: Width W in pixels that the attention over pixels is built for.

@@ -15,12 +15,12 @@ _LARGEST = 80.0
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class ChannelMean(keras.layers.Layer):
-    """Average the channels of a feature map to one logit a pixel.
+    """Average the channels of a feature map to one logit per pixel.
 
     It is RMAU-Net's head ("a global average pooling layer across the channel dimension", section III.C).
 
     Args:
-        **kwargs: Passed to keras.layers.Layer; with dtype "float32" the mean is taken in that, whatever the policy.
+        **kwargs: Passed to keras.layers.Layer; with dtype "float32" the mean is computed in it under every policy.
 
     Call arguments:
         inputs: Float (B, H, W, C).
@@ -46,8 +46,8 @@ class MeanProbability(keras.layers.Layer):
 
     Each mask's probabilities are resized bilinearly first.
 
-    The logit is log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. Both sums are made of positive terms, so nothing
-    cancels, and the logit is exact for probabilities near 0 and near 1. RMAU-Net averages "three predicted output
+    The logit is log Σ R(σ(z_i)) - log Σ R(σ(-z_i)), where R resizes. All terms of both sums are positive, so there is
+    no cancellation, and the logit is exact for probabilities near 0 and 1. RMAU-Net averages "three predicted output
     masks" (section IV.C): probabilities, not logits.
 
     Args:
@@ -55,7 +55,7 @@ class MeanProbability(keras.layers.Layer):
 
     Call arguments:
         masks: List of logits, float (B, h, w, 1) each, of any sizes; clipped to ±80.
-        image: (B, H, W, C); only its size counts.
+        image: (B, H, W, C); only its size is used.
 
     Returns:
         Logits (B, H, W, 1) in [-80, 80].

@@ -25,7 +25,7 @@ class ReducedAttention(keras.layers.Layer):
 
     Args:
         heads: Number of heads, a divisor of the number C of channels.
-        reduction: Factor by which each side of the map is made smaller; 1 attends to all tokens.
+        reduction: Factor by which each side of the map is reduced; 1 attends to all tokens.
         **kwargs: Passed to keras.layers.Layer.
 
     Call arguments:
@@ -51,7 +51,8 @@ class ReducedAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         if heads < 1 or reduction < 1:
             raise ValueError(
-                f"ReducedAttention needs heads and reduction of at least 1. Received: heads={heads}, reduction={reduction}"
+                "ReducedAttention needs heads and reduction of at least 1. "
+                f"Received: heads={heads}, reduction={reduction}"
             )
         self.heads, self.reduction = heads, reduction
 
@@ -81,7 +82,7 @@ class ReducedAttention(keras.layers.Layer):
         return self.out(ops.reshape(x, ops.shape(inputs)))
 
     def _split(self, x: Any) -> Any:
-        """Return (B, …, C) as (B, tokens, heads, C / heads)."""
+        """Reshape (B, …, C) to (B, tokens, heads, C / heads)."""
         return ops.reshape(x, (ops.shape(x)[0], -1, self.heads, x.shape[-1] // self.heads))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -96,13 +97,13 @@ class MixTransformerBlock(keras.layers.Layer):
     """Apply a block of SegFormer's encoder: x + attention(norm1(x)), then x + ffn(norm2(x)), under stochastic depth.
 
     The feed-forward part ("Mix-FFN") is linear to mlp_ratio C, depthwise convolution 3 x 3, exact GELU, linear to C.
-    The convolution's zero padding tells where a token is, so that there is no position embedding and images may have
+    The zero padding of the convolution encodes positions, so that no position embedding is needed and images may have
     any size.
 
     Args:
         heads: Number of heads.
-        reduction: Factor by which the map that is attended to is made smaller (`ReducedAttention`).
-        mlp_ratio: Width of the feed-forward part over C.
+        reduction: Factor by which each side of the map is reduced for keys and values (`ReducedAttention`).
+        mlp_ratio: Ratio of the hidden width of the feed-forward part to C.
         drop_path: Probability that a sample skips a branch in training.
         **kwargs: Passed to keras.layers.Layer.
 

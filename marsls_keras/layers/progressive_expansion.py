@@ -68,8 +68,8 @@ class ProgressiveExpansion(keras.layers.Layer):
     def project(self, inputs: Any, kernel: Any) -> Any:
         """Return matmul(self(inputs), kernel) without computing the expansion.
 
-        x^n stands in the sums S_n…S_u, always with its coefficient c_n, so that one matrix, c_n times the sum of their
-        parts of the kernel, takes x^n to the result.
+        The term c_n x^n occurs in the sums S_n…S_u. The result is the sum over n of x^n times one matrix, which is c_n
+        times the sum of the kernel's parts for these sums.
 
         Args:
             inputs: Float (..., C).

@@ -1,4 +1,4 @@
-"""Adaptive average pooling: means over a fixed number of bins, whatever the size of the map."""
+"""Adaptive average pooling: means over a fixed number of bins, for feature maps of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class AdaptivePooling(keras.layers.Layer):
-    """Average a feature map over a grid of bins x bins parts, whatever its size.
+    """Average a feature map of any size over a grid of bins x bins parts.
 
     Bin i of n along an axis of s pixels reaches from floor(i s / n) to ceil((i + 1) s / n).
 

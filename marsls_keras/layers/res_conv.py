@@ -51,7 +51,8 @@ class ResConv(keras.layers.Layer):
     def __init__(self, filters: int, slope: float = 0.3, **kwargs: Any) -> None:
         if filters < 1 or slope < 0:
             raise ValueError(
-                f"ResConv needs filters of at least 1 and a slope of 0 or more. Received: filters={filters}, slope={slope}"
+                "ResConv needs filters of at least 1 and a slope of 0 or more. "
+                f"Received: filters={filters}, slope={slope}"
             )
         super().__init__(**kwargs)
         self.filters, self.slope = filters, slope

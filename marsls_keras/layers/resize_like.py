@@ -21,7 +21,7 @@ class ResizeLike(keras.layers.Layer):
 
     Call arguments:
         inputs: Float (B, h, w, C).
-        reference: (B, H, W, any); only its size counts.
+        reference: (B, H, W, any); only its size is used.
 
     Returns:
         (B, H, W, C), in the layer's compute dtype.

@@ -18,20 +18,20 @@ class SpatialAttention(keras.layers.Layer):
 
     The pixels are tokens: softmax(Q Kᵀ / √d) V for each head, and an output projection.
 
-    All H W pixels at once would need H² W² scores a head, 34 GB for a batch of 16 maps of 128 x 128 with two heads. The
-    layouts need less, with the same parameters, which are those of keras.layers.MultiHeadAttention with these heads:
-    - "rows": the pixels of a row see one another, H W² scores a head.
-    - "columns": the pixels of a column see one another, H² W scores.
-    - "pooled": means of squares of 4 x 4 pixels see one another, (H W / 16)² scores; the result is enlarged bilinearly
-      to H x W.
+    Attention among all H W pixels would need H² W² scores per head, 34 GB for a batch of 16 maps of 128 x 128 with two
+    heads. The layouts need less. All have the same parameters, those of keras.layers.MultiHeadAttention:
+    - "rows": the pixels of a row attend to each other, H W² scores per head.
+    - "columns": the pixels of a column attend to each other, H² W scores.
+    - "pooled": means of squares of 4 x 4 pixels attend to each other, (H W / 16)² scores; the result is upsampled
+      bilinearly to H x W.
 
-    The bias of the keys changes nothing, for it adds the same to all scores of a query; it is there because
-    MultiHeadAttention has it.
+    The bias of the keys has no effect, since it adds the same value to all scores of a query; it is kept for
+    compatibility with MultiHeadAttention.
 
     Args:
         num_heads: Number of heads n.
         key_dim: Features d of a head, for queries, keys and values.
-        layout: One of the above.
+        layout: "rows", "columns" or "pooled".
         **kwargs: Passed to keras.layers.Layer.
 
     Raises:

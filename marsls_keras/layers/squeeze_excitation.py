@@ -28,7 +28,7 @@ class SqueezeExcitation(keras.layers.Layer):
         ValueError: If reduction is below 1.
 
     Reference:
-        Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, eq. 2-4; with biases, as the authors' code has it.
+        Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, eq. 2-4; with biases, as in the authors' code.
 
     Example:
         >>> layer = SqueezeExcitation(reduction=4)

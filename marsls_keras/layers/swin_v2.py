@@ -34,9 +34,9 @@ class WindowAttention(keras.layers.Layer):
     log-spaced difference Δ of the two positions. Queries and values have a bias. Keys have none: it would not change
     the softmax of plain attention.
 
-    Grids may have any size. Along each axis the window is clamped to the grid, and then not shifted; where the grid is
-    not a multiple of the window, it is padded below and on the right. Rolled-in and padding tokens are masked. timm
-    lets padding be attended to; only there do the two differ.
+    Grids may have any size. Along each axis a window larger than the grid is clamped to it and not shifted; a grid that
+    is not a multiple of the window is padded at the bottom and right. Pairs of rolled tokens and padding are masked.
+    The only difference to timm is that timm does not mask padding.
 
     Args:
         heads: Number of heads, a divisor of the number C of channels.
@@ -168,8 +168,8 @@ class SwinV2Block(keras.layers.Layer):
     Args:
         heads: Number of heads.
         window: Side of the windows in tokens.
-        shift: How far the windows are shifted.
-        mlp_ratio: Width of the MLP over C.
+        shift: Shift of the windows in tokens.
+        mlp_ratio: Ratio of the hidden width of the MLP to C.
         drop_path: Probability that a sample skips a branch in training.
         **kwargs: Passed to keras.layers.Layer.
 

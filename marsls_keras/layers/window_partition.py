@@ -13,17 +13,17 @@ import numpy as np
 from keras import ops
 
 _MASKED = -1e9
-"""Added to the score of a masked pair of tokens; its exponential is 0 in float32."""
+"""Value that is added to the score of a masked pair of tokens; its exponential is 0 in float32."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Describe one axis of a token grid that is cut into windows.
+    """One axis of a token grid that is partitioned into windows.
 
     Attributes:
-        size: Its length in tokens.
-        window: Length of a window.
-        shift: How far the windows' borders are moved; the tokens are rolled back by it before they are cut.
+        size: Length of the axis in tokens.
+        window: Length of a window in tokens.
+        shift: Shift of the windows in tokens; tokens are rolled back by it before they are cut.
 
     Example:
         >>> axis = Axis.clamped(10, window=4, shift=2)
@@ -37,14 +37,14 @@ class Axis:
 
     @classmethod
     def clamped(cls, size: Any, window: int, shift: int) -> Axis:
-        """Return the axis with its window clamped to its size, and without a shift where one window covers it."""
+        """Create an axis with the window clamped to its size, and without a shift if one window covers it."""
         if isinstance(size, int):
             return cls(size, size, 0) if size <= window else cls(size, window, shift)
         return cls(size, ops.minimum(size, window), ops.where(size <= window, 0, shift))
 
     @property
     def number(self) -> Any:
-        """Number of windows, of which the last one may reach beyond the axis."""
+        """Number of windows; the last one may reach beyond the axis."""
         return -(-self.size // self.window)
 
     @property
@@ -59,7 +59,7 @@ class Axis:
 
     @property
     def plain(self) -> bool:
-        """Whether it is known that there is neither a shift nor padding, so that no mask is needed."""
+        """Whether the size is known and there is no shift or padding, so that no mask is needed."""
         return self.known and self.shift == 0 and self.padding == 0
 
 
@@ -114,12 +114,12 @@ def window_reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
 
 
 def attention_mask(rows: Axis, columns: Axis) -> Any:
-    """Return the mask that is added to attention scores, so that only neighbours on the grid attend to each other.
+    """Return the mask that is added to attention scores in windows of a rolled or padded grid.
 
-    Rolling the grid brings tokens of opposite borders into one window; they, and padding, are masked.
+    Rolling the grid brings tokens of opposite borders into one window. These pairs, and padding, are masked.
 
     Returns:
-        float32 (windows, tokens, tokens) of 0 and -1e9; None where it is known to be 0 throughout.
+        float32 (windows, tokens, tokens) of 0 and -1e9; None if it is known to be 0 everywhere.
 
     Example:
         >>> attention_mask(Axis.clamped(8, 4, 2), Axis.clamped(8, 4, 2)).shape
@@ -133,7 +133,7 @@ def attention_mask(rows: Axis, columns: Axis) -> Any:
     parts = []
     for axis in (rows, columns):
         position = xp.arange(axis.number * axis.window)
-        # 0 for tokens in place, 1 for those rolled in from the other border, 2 for padding.
+        # 0 for tokens in place, 1 for tokens rolled from the opposite border, 2 for padding.
         part = xp.where(position >= axis.size, 2, xp.where(position >= axis.size - axis.shift, 1, 0))
         parts.append(xp.reshape(part, (axis.number, axis.window)))
     part = 3 * parts[0][:, None, :, None] + parts[1][None, :, None, :]  # (rows, columns, h, w)
@@ -145,9 +145,9 @@ def attention_mask(rows: Axis, columns: Axis) -> Any:
 def relative_coordinates(rows: Axis, columns: Axis) -> Any:
     """Return the log-spaced relative positions of the tokens of a window, the inputs of SwinV2's position bias.
 
-    A difference d along a window of w tokens becomes sign(d') log2(1 + |d'|) / 3 with d' = 8 d / (w - 1): from -1.06 to
-    1.06 whatever the size of the window, which is why weights that were trained with one size serve others. In a window
-    of one token d' is 0.
+    A difference d along a window of w tokens becomes sign(d') log2(1 + |d'|) / 3 with d' = 8 d / (w - 1). The range is
+    [-1.06, 1.06] for all window sizes, so that trained weights can be used with other sizes. In a window of one token
+    d' is 0.
 
     Returns:
         float32 ((2 h - 1) * (2 w - 1), 2), rows and columns.

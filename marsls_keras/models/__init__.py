@@ -1,4 +1,4 @@
-"""Networks by name, one a file; questions about them are answered without importing Keras."""
+"""Networks, encoders, decoders and pretrained weights; networks are described without importing Keras."""
 
 from marsls_keras.models.registry import (
     build_model,

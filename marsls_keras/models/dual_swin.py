@@ -24,7 +24,7 @@ def dual_swin(
     decoder_channels: int = 256,
     dropout: float = 0.1,
 ) -> keras.Model:
-    """Build DualSwinFusionSeg: an encoder for each group of bands, fusion at every scale, and a decoder.
+    """Build DualSwinFusionSeg: one encoder per group of bands, fusion at every scale, and a decoder.
 
     Args:
         bands: Names of the input bands, in the order of the channels.
@@ -43,11 +43,11 @@ def dual_swin(
         logits are computed at stride 4 and resized bilinearly. With the defaults it has 113,437,717 parameters,
         113,429,013 of them trainable.
 
-    On tiles of 128 pixels the stages have 32, 16, 8 and 4 tokens a side. Windows of 8 tokens are clamped to them:
-    stages three and four are one window each, of 8 x 8 and of 4 x 4 tokens, and not shifted. timm's network that is
-    built for the pretraining's 256 pixels does not clamp where it is given 128: every other block of stage three is
-    shifted by 4 tokens, which divides the one window into four, and stage four is padded to 8 x 8 with zeros that take
-    part in the attention. So its features differ there; on 256 pixels they are equal.
+    On tiles of 128 pixels the stages have 32, 16, 8 and 4 tokens per side. Windows of 8 tokens are clamped to them:
+    stages three and four are one window each, of 8 x 8 and 4 x 4 tokens, without a shift. timm's network, built for the
+    256 pixels of pretraining, does not clamp windows on 128 pixels: every other block of stage three is shifted by 4
+    tokens, which divides the one window into four, and stage four is padded to 8 x 8 with zeros that take part in the
+    attention. Its features differ there; on 256 pixels they are equal.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.

@@ -1,4 +1,4 @@
-"""Networks with several heads: all heads in training, one mask at inference."""
+"""Model class of networks with several heads, which are all trained and fused to one mask at inference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marsls_keras.models.networks import LANDSLIDE, MASK
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class MultiHeadModel(keras.Model):
-    """Train every head of a functional model with its own loss, and predict one mask.
+    """Functional model with several heads: train each head with its own loss, and predict one mask.
 
     The heads are the layers named "mask_…", logits (B, h, w, 1) of any size, and "landslide", logits (B, 1), if there
     is one. Where there are several masks, a layer "mask" makes one of them, called with their list and the image
@@ -62,7 +62,7 @@ class MultiHeadModel(keras.Model):
         self._join = found.get(MASK)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the logits of all heads in training, else the outputs."""
+        """Return the logits of all heads in training, else the outputs of the functional model."""
         return (
             self._run_heads([inputs], training=True) if training else super().call(inputs, training=training, mask=mask)
         )
@@ -70,7 +70,7 @@ class MultiHeadModel(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the loss, a float32 scalar.
+        """Return the total loss of all predicted heads, a float32 scalar.
 
         Args:
             x: Images (B, H, W, C); not used.

@@ -32,11 +32,10 @@ def mars_ls_net(
 ) -> keras.Model:
     """Build MarsLS-Net: a convolution, blocks of progressively expanded neuron attention, and a 1 x 1 convolution.
 
-    A convolution, blocks of progressively expanded neuron attention (`PenAttention`), and a 1 x 1 convolution, all at
-    full resolution: no pooling but that of the attention. With seven bands, two terms and four levels it has k²(16F² +
-    7F) + 16F² + 346F + 49 parameters.
+    All layers work at full resolution, without pooling except in the attention (`PenAttention`). With seven bands, two
+    terms and four levels the network has k²(16F² + 7F) + 16F² + 346F + 49 parameters.
 
-    The paper gives number and width of the parts; what it leaves open and what was chosen:
+    The paper gives number and width of the parts. Choices of this package where it is silent:
     - Attention over all 16,384 pixels of a tile would need 34 GB for the scores of a batch of 16. Here pixels attend
       along rows in even levels and along columns in odd ones ("axial"), or means of 4 x 4 pixels attend to one another
       ("pooled"). On the first fold of MMLS's published tiles, s3, 8 epochs, two seeds (and so two divisions into
@@ -51,8 +50,8 @@ def mars_ls_net(
 
     Args:
         bands: Number of input bands C.
-        size: A row of Table 3: s, m or l for 16, 32 or 48 filters, and 3, 4 or 5 for the side of the kernels. The paper
-            proposes l5.
+        size: Variant of Table 3: s, m or l for 16, 32 or 48 filters, and 3, 4 or 5 for the side of the kernels. The
+            paper proposes l5.
         filters: Filters F, instead of those of `size`.
         kernel_size: Side k of the kernels in pixels, instead of that of `size`.
         levels: Number of blocks.

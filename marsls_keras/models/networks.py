@@ -1,4 +1,4 @@
-"""Facts about the networks that need neither Keras nor a built network: names, strides, levels, choices."""
+"""Descriptions of the networks that do not need Keras: names, strides, encoder levels, choices of options."""
 
 from __future__ import annotations
 
@@ -10,44 +10,42 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("table.json")
-"""Options with their defaults and parameter counts of every network; `python -m marsls_keras.models.table` writes it
-anew."""
+"""File of default options and parameter counts of every network; `python -m marsls_keras.models.table` rewrites it."""
 
 STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
-"""The levels of an encoder, input first; the names of its layers begin with them. A CNN has no first one."""
+"""Levels of an encoder, input first: prefixes of the names of its layers. A CNN has no level "embed"."""
 
 LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
-"""The levels of an EfficientNet-Lite."""
+"""Levels of an EfficientNet-Lite."""
 
 CONVNEXT_LEVELS = ("stem", *STAGES[1:])
-"""The levels of a ConvNeXt."""
+"""Levels of a ConvNeXt."""
 
 VIT_LEVELS = {
     name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
     for name, blocks in (("vit_small", 12), ("vit_base", 12), ("vit_large", 24))
 }
-"""The levels of each plain vision transformer."""
+"""Levels of each plain vision transformer."""
 
 MASK = "mask"
-"""Name of the layer that makes one mask of several, and of the mask among several outputs."""
+"""Name of the layer that fuses several masks, and of the mask among several outputs."""
 
 LANDSLIDE = "landslide"
-"""Name of the layer that says whether there is any landslide in the image."""
+"""Name of the detection head: the layer that predicts whether an image contains any landslide."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of a network beside its options, whose names and defaults are those of its builder.
+    """Description of a network besides its options, which are in the signature of its builder.
 
     Attributes:
-        stride: Function of all options, as keywords, to the number that height and width must be divisible by.
-        encoder: Function of all options to the levels of the encoder, input first: a prefix each, which the paths of
-            its variables begin with. Without levels no part of the network can learn at a rate of its own.
-        named: Whether the builder gets the names of the bands, because it treats them differently, and not their
-            number.
-        choices: The values of options that are names.
-        build: Builder; first argument `bands`, then keyword options. None is the function of the network's name in the
-            module of that name, which is imported when it is needed.
+        stride: Function of all options, as keywords, to the divisor of valid heights and widths.
+        encoder: Function of all options to the levels of the encoder, input first, as prefixes of the paths of their
+            variables. Without levels the encoder cannot have learning rates of its own.
+        named: Whether the builder takes the names of the bands instead of their number.
+        choices: Accepted values of options that are names.
+        build: Builder; first argument `bands`, then keyword options. None stands for the function of the network's name
+            in the module of that name, which is imported on demand.
 
     Example:
         >>> Network(stride=lambda depth, **_: 2**depth).stride(depth=3, dropout=0.1)
@@ -76,7 +74,7 @@ _MOBILE = (
 )
 _KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" for n in (121, 169, 201)), *_MOBILE)
 DEPTHWISE = (*_LITES, *_MOBILE)
-"""The encoders of inverted bottlenecks, most of whose time goes into depthwise convolutions."""
+"""Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
     "encoder": (*_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
@@ -85,15 +83,15 @@ _PARTS = {
 
 
 REGISTERED: dict[str, dict[str, tuple[str, ...]]] = {"encoder": {}, "decoder": {}}
-"""The encoders and decoders that are not of this package, by option and name; of an encoder its levels, input first."""
+"""Registered encoders and decoders from outside this package: levels, input first, by option and name."""
 
 
 def add_part(option: str, name: str, levels: tuple[str, ...] = ()) -> None:
-    """Let networks take an encoder or a decoder that is not of this package.
+    """Add the name of an encoder or decoder from outside this package to the choices of the networks.
 
     Args:
         option: "encoder" or "decoder".
-        name: Its name.
+        name: Name of the part.
         levels: Levels of an encoder, input first.
 
     Raises:
@@ -160,7 +158,7 @@ NETWORKS: dict[str, Network] = {
 
 @cache
 def stored_table() -> dict[str, dict[str, Any]]:
-    """Return the stored table: by network its "options" with defaults, and its "parameters" and "trainable" ones.
+    """Return the stored table: by network its default "options", and its numbers of "parameters" and "trainable" ones.
 
     Example:
         >>> stored_table()["unet"]["parameters"]

@@ -1,4 +1,4 @@
-"""The registry of networks: names, options, sizes, and building one by its name."""
+"""Registry of networks: look up their names and options, check tile sizes, and build them by name."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ _TYPES: dict[type, tuple[type, ...]] = {
     float: (int, float),
     **dict.fromkeys((list, tuple), (list, tuple)),
 }
-"""The types that a value of an option may have, by that of its default."""
+"""Accepted types of an option's value, by the type of its default."""
 
 _ENTRIES: dict[str, Network] = dict(NETWORKS)
 
 
 def register(name: str, network: Network) -> Callable[[Callable[..., keras.Model]], Callable[..., keras.Model]]:
-    """Return a decorator that enters the builder of a network that is not of this package.
+    """Return a decorator that registers the builder of a network from outside this package.
 
     Args:
         name: Name of the network.
-        network: What is known of it; `build` is filled in.
+        network: Description of the network; the decorator sets `build`.
 
     Example:
         >>> @register("plain", Network(stride=lambda **_: 1))
         ... def plain(bands: int, *, filters: int = 8) -> keras.Model:
         ...     image = keras.Input((None, None, bands))
-        ...     return keras.Model(image, keras.layers.Conv2D(1, 1)(keras.layers.Conv2D(filters, 3, padding="same")(image)))
+        ...     x = keras.layers.Conv2D(filters, 3, padding="same")(image)
+        ...     return keras.Model(image, keras.layers.Conv2D(1, 1)(x))
     """
 
     def enter(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
@@ -48,7 +49,7 @@ def register(name: str, network: Network) -> Callable[[Callable[..., keras.Model
 
 
 def model_names() -> list[str]:
-    """Return the names in the registry.
+    """Return the sorted names of all networks.
 
     Example:
         >>> model_names()[-1]
@@ -58,7 +59,7 @@ def model_names() -> list[str]:
 
 
 def entry(name: str) -> Network:
-    """Return what is known of a network without building it.
+    """Return the description of a network, without building it.
 
     Raises:
         InputError: If there is no such network.
@@ -73,7 +74,9 @@ def entry(name: str) -> Network:
 
 
 def builder(name: str) -> Callable[..., keras.Model]:
-    """Return the function that builds a network: first argument `bands`, then keyword options. Imports Keras.
+    """Return the function that builds a network: first argument `bands`, then keyword options.
+
+    For a network of this package this imports its module and Keras.
 
     Example:
         >>> builder("unet")(7, depth=2).name
@@ -84,7 +87,7 @@ def builder(name: str) -> Callable[..., keras.Model]:
 
 
 def signature_options(name: str) -> dict[str, Any]:
-    """Return the options of a builder and their defaults, as the stored table has them of the networks of this package.
+    """Return the options of a network and their defaults, from the signature of its builder.
 
     Example:
         >>> signature_options("unet")
@@ -130,7 +133,8 @@ def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -
     if found.named and isinstance(bands, int):
         if not 1 <= bands <= len(BANDS):
             raise InputError(
-                f"{name} needs the names of the bands, or the number of the first of {', '.join(BANDS)}. Received: bands={bands}"
+                f"{name} needs the names of the bands, or the number of the first of {', '.join(BANDS)}. "
+                f"Received: bands={bands}"
             )
         bands = BANDS[:bands]
     try:
@@ -140,21 +144,25 @@ def build_model(name: str, bands: int | Sequence[str] = BANDS, **options: Any) -
 
 
 def require_options(name: str, options: dict[str, Any]) -> None:
-    """Refuse a name or options that the registry does not know, and values of another type than the option's default.
+    """Check name and options of a network.
+
+    Options must be known. Values must have the type of the option's default, and be among its choices if it has any.
 
     Raises:
-        InputError: If the name or an option is unknown, or a value has the wrong type.
+        InputError: If the name or an option is unknown, or a value has the wrong type or is not a choice.
 
     Example:
         >>> require_options("unet", {"depht": 3})
-        Traceback (most recent call last): marsls_keras.errors.InputError: model.options: unet has no option depht. Did
-        you mean depth? It has: base_filters, depth, dropout.
+        Traceback (most recent call last):
+            ...
+        marsls_keras.errors.InputError: model.options: unet has no option depht. Did you mean depth? It has: ...
     """
     choices, known = entry(name).choices, known_options(name)
     unknown = [option for option in options if option not in known]
     if unknown:
         raise InputError(
-            f"model.options: {name} has no option {', '.join(unknown)}.{did_you_mean(unknown[0], known)} It has: {', '.join(known)}."
+            f"model.options: {name} has no option {', '.join(unknown)}.{did_you_mean(unknown[0], known)} "
+            f"It has: {', '.join(known)}."
         )
     for option, value in options.items():
         default = known[option]
@@ -168,10 +176,10 @@ def require_options(name: str, options: dict[str, Any]) -> None:
 
 
 def all_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the value of every option of a network: the given ones, and the builder's defaults.
+    """Return the values of all options of a network: the given ones, and defaults for the others.
 
     Raises:
-        InputError: If the name or an option is refused.
+        InputError: As `require_options`.
 
     Example:
         >>> all_options("unet", {"depth": 3})
@@ -182,19 +190,17 @@ def all_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_size(name: str, options: dict[str, Any], height: int, width: int) -> None:
-    """Refuse a tile size that a network cannot take.
+    """Check that a network accepts a tile size in pixels.
 
     Raises:
-        InputError: If height or width is not divisible by the network's stride, or the options are refused.
+        InputError: If height or width is not divisible by the network's stride, or as `require_options`.
 
     Example:
         >>> require_size("unet", {"depth": 3}, 64, 128)
     """
     stride = entry(name).stride(**all_options(name, options))
     if height % stride or width % stride:
-        side = (
-            max(round(max(height, width) / stride), -(-16 // stride)) * stride
-        )  # data.resize takes 16 pixels and more
+        side = max(round(max(height, width) / stride), -(-16 // stride)) * stride  # data.resize is at least 16 pixels
         raise InputError(
             f"{name} needs height and width divisible by {stride}; the tiles or windows are {height} x {width}. "
             f"data.resize brings tiles to another size: --set data.resize={side}"
@@ -208,7 +214,7 @@ def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
         Such as ["down0", "down1", "bottom"]; empty if the network has no encoder.
 
     Raises:
-        InputError: If the name or an option is refused.
+        InputError: As `require_options`.
 
     Example:
         >>> encoder_levels("unet", {"depth": 2})
@@ -222,10 +228,10 @@ def encoder_levels(name: str, options: dict[str, Any]) -> list[str]:
 
 
 def encoder_groups(name: str, bands: Sequence[str], options: dict[str, Any]) -> dict[str, Sequence[str]]:
-    """Return the names of the bands of each encoder, by group: its option `groups`, or all bands in one group "".
+    """Return the names of the bands of each encoder, by group: the option `groups`, or all bands in one group "".
 
     Raises:
-        InputError: If the name or an option is refused.
+        InputError: As `require_options`.
 
     Example:
         >>> encoder_groups("unet", ["red", "green"], {})
@@ -236,10 +242,16 @@ def encoder_groups(name: str, bands: Sequence[str], options: dict[str, Any]) -> 
 
 
 def pretrained_source(name: str, options: dict[str, Any], source: str | None) -> str | None:
-    """Return the checkpoint that a network's encoders begin with, with "auto" resolved: None for random weights.
+    """Resolve the source of pretrained weights of a network; None for random weights.
+
+    Args:
+        name: Name of the network.
+        options: Its options.
+        source: As `model.pretrained`. "auto" is the published checkpoint of the encoder in an installed package, or
+            None if there is none.
 
     Raises:
-        InputError: If the name or an option is refused.
+        InputError: As `require_options`.
 
     Example:
         >>> pretrained_source("unet", {}, "auto") is None
@@ -251,10 +263,14 @@ def pretrained_source(name: str, options: dict[str, Any], source: str | None) ->
 
 
 def require_encoder(config: Training, encoder: Sequence[str]) -> None:
-    """Refuse learning rates of the encoder for a network that has no encoder with levels.
+    """Check that a network has encoder levels if the configuration sets learning rates of the encoder.
+
+    Args:
+        config: Configuration of training.
+        encoder: Levels of the encoder, from `encoder_levels`.
 
     Raises:
-        InputError: If so.
+        InputError: If there are no levels but `layer_decay` or `encoder_learning_rate` is set.
 
     Example:
         >>> require_encoder(Training(layer_decay=0.7), ["down0", "down1", "bottom"])
@@ -273,10 +289,10 @@ def require_encoder(config: Training, encoder: Sequence[str]) -> None:
 
 
 def has_detection(name: str, options: dict[str, Any]) -> bool:
-    """Return whether a network has a head for image-level detection: an option `detection` that is on.
+    """Return whether a network has a head for image-level detection, that is an option `detection` that is True.
 
     Raises:
-        InputError: If the name or an option is refused.
+        InputError: As `require_options`.
 
     Example:
         >>> has_detection("rmau_net", {"detection": True})
@@ -286,10 +302,12 @@ def has_detection(name: str, options: dict[str, Any]) -> bool:
 
 
 def is_depthwise(name: str, options: dict[str, Any]) -> bool:
-    """Return whether a network consists mainly of depthwise convolutions, which processors compute faster in float32 than in bfloat16.
+    """Return whether a network consists mainly of depthwise convolutions.
+
+    CPUs compute these faster in float32 than in bfloat16.
 
     Raises:
-        InputError: If the name or an option is refused.
+        InputError: As `require_options`.
 
     Example:
         >>> is_depthwise("segmenter", {"encoder": "efficientnet_lite0"}), is_depthwise("unet", {})
@@ -299,7 +317,7 @@ def is_depthwise(name: str, options: dict[str, Any]) -> bool:
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """Return name, parameter counts and options of every network with default options, from the stored table.
+    """Return name, parameter counts and default options of every network of this package, from the stored table.
 
     Example:
         >>> describe_models()[-1]["parameters"]

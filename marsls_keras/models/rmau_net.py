@@ -21,11 +21,11 @@ from marsls_keras.models.heads import MultiHeadModel
 from marsls_keras.models.networks import LANDSLIDE, MASK
 
 _HEADS = {64: 1, 128: 0, 256: -1}
-"""Level of each head, by its side on tiles of 128 pixels; maps at level n have 2^-n times the side of the image."""
+"""Level of each head, by its side in pixels on tiles of 128; maps at level n have 2^-n times the side of the image."""
 
 
 def _double_conv(filters: int, name: str) -> Callable[[Any], Any]:
-    """Return a block of twice Conv 3 x 3 - BatchNorm - LeakyReLU, that of the paper's baseline (section III.B)."""
+    """Return a block of two Conv 3 x 3 - BatchNorm - LeakyReLU, as in the paper's baseline (section III.B)."""
 
     def block(x: Any) -> Any:
         for i in (1, 2):
@@ -48,7 +48,7 @@ _ATTENTIONS: dict[str, Callable[[int, str], Callable[[Any], Any]]] = {
     "none": lambda *_: lambda x: x,
 }
 _LOGITS: dict[str, Callable[[str], Callable[[Any], Any]]] = {
-    # Float32 whatever the policy, so that logits keep their precision under mixed precision.
+    # Float32 under every policy, so that logits keep their precision under mixed precision.
     "mean": lambda name: ChannelMean(dtype="float32", name=name),
     "conv": lambda name: layers.Conv2D(1, 1, dtype="float32", name=name),
 }
@@ -74,20 +74,20 @@ def rmau_net(
         poolings: Number of poolings: 3 as settled from the figures, or 4. Height and width must be divisible by
             2**poolings.
         block: "res_conv" (`ResConv`), or "double_conv", the baseline's two 3 x 3 convolutions.
-        attention: What follows every block of both paths: "multihead" (`DimensionAttention`), "cbam", "se" or "none".
-        heads: Which masks are trained and averaged, by their side in pixels on the paper's tiles of 128: 64, 128, 256.
-            On tiles of another size they have half, the whole and twice the size all the same. (128,) is the network
-            with one head.
-        head: How a mask comes from maps: "mean" over the channels, as in the paper, or "conv", a 1 x 1 convolution with
+        attention: Attention after every block of both paths: "multihead" (`DimensionAttention`), "cbam", "se" or
+            "none".
+        heads: Masks that are trained and averaged, by their side in pixels on the paper's tiles of 128: 64, 128, 256.
+            On tiles of any size they have half, equal and twice the side. (128,) is the network with one head.
+        head: Layer from maps to a mask: "mean" over the channels, as in the paper, or "conv", a 1 x 1 convolution with
             bias.
-        detection: Whether there is a head for "any landslide in this image" too.
+        detection: Whether to add a detection head, for "any landslide in this image".
         tile_size: Width in pixels of the tiles that the attention "multihead" is built for. Other widths work, with its
             pooled maps resized to those of this width and back (see `DimensionAttention`); train on tiles of this width
             where you can. Windows of several sizes are best served by the largest. Must be divisible by 2**poolings.
 
     Returns:
         A `MultiHeadModel` from float (B, H, W, C) to float32 logits. In training a dict {"mask_64": (B, H/2, W/2, 1),
-        "mask_128": (B, H, W, 1), "mask_256": (B, 2H, 2W, 1)} of the heads that there are, with `detection` also
+        "mask_128": (B, H, W, 1), "mask_256": (B, 2H, 2W, 1)} of the chosen heads, with `detection` also
         "landslide" (B, 1). In inference (B, H, W, 1), the average of the heads' probabilities as a logit; with
         `detection` {"mask": (B, H, W, 1), "landslide": (B, 1)}.
 
@@ -175,14 +175,15 @@ def _require(
     head: str,
     tile_size: int,
 ) -> None:
-    """Refuse arguments out of range.
+    """Check that arguments are in range.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If one is not.
     """
     if min(bands, filters, poolings) < 1:
         raise ValueError(
-            f"rmau_net needs bands, filters and poolings of at least 1. Received: bands={bands}, filters={filters}, poolings={poolings}"
+            "rmau_net needs bands, filters and poolings of at least 1. "
+            f"Received: bands={bands}, filters={filters}, poolings={poolings}"
         )
     for name, value, known in (
         ("block", block, _BLOCKS),

@@ -1,4 +1,4 @@
-"""Segmentation network of any encoder and any decoder, with one encoder for each group of bands."""
+"""Segmentation network with any encoder and decoder, and one encoder per group of bands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def segmenter(
     decoder_channels: int = 128,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Build a segmentation network of an encoder for each group of bands, fusion at every scale, and a decoder.
+    """Build a segmentation network: one encoder per group of bands, fusion at every scale, and a decoder.
 
     Args:
         bands: Names of the input bands, in the order of the channels.
@@ -80,7 +80,7 @@ def segmenter(
         x = DECODERS[decoder](maps, inputs, decoder_channels, name)
         if dropout:
             x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-        # From here on float32 whatever the policy, so that logits keep their precision under mixed precision.
+        # Logits are float32 under every policy, so that they keep their precision under mixed precision.
         logits.append(layers.Conv2D(1, 1, dtype="float32", name=f"{name}_logits")(x))
     x = Blend(dtype="float32", name="blend")(logits) if len(logits) > 1 else logits[0]
     if decoder != "unet":  # the U-Net decoder ends at the size of the image
@@ -96,17 +96,18 @@ def _require(
     decoder_channels: int,
     dropout: float,
 ) -> None:
-    """Refuse arguments that are out of range or do not fit together.
+    """Check that arguments are in range, and that groups and bands fit together.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If a check fails.
     """
     for option, value, known in (("fusion", fusion, [*FUSIONS, LATE]), ("decoder", decoder, DECODERS)):
         if value not in known:
             raise ValueError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
     if decoder_channels < 1 or not 0 <= dropout < 1:
         raise ValueError(
-            f"decoder_channels must be at least 1 and dropout in [0, 1). Received: decoder_channels={decoder_channels}, dropout={dropout}"
+            "decoder_channels must be at least 1 and dropout in [0, 1). "
+            f"Received: decoder_channels={decoder_channels}, dropout={dropout}"
         )
     listed = all(isinstance(members, list | tuple) and members for members in groups.values())
     if (
@@ -115,8 +116,8 @@ def _require(
         or not all(isinstance(name, str) and re.fullmatch("[A-Za-z0-9_]*", name) for name in groups)
     ):
         raise ValueError(
-            "groups must be one or more names of letters, digits and _, each with a list of bands, such as {rgb: [red, green, blue]}. "
-            f"Received: {groups}"
+            "groups must be one or more names of letters, digits and _, each with a list of bands, "
+            f"such as {{rgb: [red, green, blue]}}. Received: {groups}"
         )
     named = [band for members in groups.values() for band in members]
     problems = {

@@ -1,4 +1,4 @@
-"""Count the parameters of the networks: `python -m marsls_keras.models.table` writes the stored table anew."""
+"""Count the parameters of the networks: `python -m marsls_keras.models.table` rewrites the stored table."""
 
 from __future__ import annotations
 

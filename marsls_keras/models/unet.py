@@ -11,7 +11,7 @@ from marsls_keras.layers import BatchNormalization
 
 
 def _double_conv(x: Any, filters: int, name: str) -> Any:
-    """Apply twice Conv 3 x 3 - BatchNorm - ReLU; the convolution has no bias, the normalisation has."""
+    """Apply Conv 3 x 3 - BatchNorm - ReLU twice; the convolutions have no bias."""
     for i in (1, 2):
         x = layers.Conv2D(
             filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{i}"

@@ -1,4 +1,4 @@
-"""Self-contained HTML report on one or several runs, and the charts of it."""
+"""Self-contained HTML report on one or several runs, with its charts and pictures."""
 
 from marsls_keras.report.leaderboard import Answer
 from marsls_keras.report.page import write_report

@@ -1,4 +1,4 @@
-"""Preview of training inputs: a few tiles or windows as the run's own pipeline augments them."""
+"""Preview of training inputs: a few tiles or windows, augmented by the pipeline of the run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Preview:
 
 
 def preview(run: RunReport) -> Preview | None:
-    """Draw inputs of the first finished fold's training; None if no fold is finished.
+    """Draw augmented training inputs of the first finished fold; None if no fold is finished.
 
     Example:
         >>> from marsls_keras.data.index.tile_ref import TileRef
@@ -99,7 +99,7 @@ def preview(run: RunReport) -> Preview | None:
 
 
 def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray) -> list[Row]:
-    """Return a row for each of a few tiles: unchanged, then as augmented in successive epochs."""
+    """Return a row for each of a few tiles: unchanged, then augmented as in successive epochs."""
     # Tiles of low, middle and high landslide share, among those with any landslide.
     share = run.masks.mean((1, 2))
     order = sorted(training[share[training] > 0] if share[training].any() else training, key=lambda tile: share[tile])
@@ -121,7 +121,7 @@ def _tiles(run: RunReport, config: Config, normalizer: Normalizer, training: np.
 def _windows(
     sizes: tuple[int, ...], run: RunReport, config: Config, normalizer: Normalizer, training: np.ndarray
 ) -> list[Row]:
-    """Return a row for each window size, with the first windows that training saw."""
+    """Return a row for each window size, with the first windows of training."""
     images, masks = normalizer.inputs(select(run.images, training), run.bands), run.masks[training]
     batches = TrainingBatches(
         images,
@@ -181,7 +181,7 @@ def _row(
 
 
 def _marked(colours: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Outline landslides in a picture (H, W, 3), and darken pixels of weight 0."""
+    """Outline landslides in an image (H, W, 3), and darken pixels of weight 0."""
     colours = np.where(weight[..., None] > 0, colours, _UNSEEN)
     landslide = mask > 0
     colours[landslide & ~binary_erosion(landslide, border_value=1)] = to_rgb(OUTLINE)
@@ -189,7 +189,7 @@ def _marked(colours: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> np.nda
 
 
 def _changes(config: Augmentation) -> list[str]:
-    """Return the augmentations that are on, each with probability and strength."""
+    """Describe the enabled augmentations, each with probability and strength."""
     found = []
     for name, value in config.model_dump().items():
         probability = value.pop("probability") if isinstance(value, dict) else value
@@ -206,7 +206,7 @@ def _number(value: float | tuple[float, float]) -> str:
 
 
 def _without_effect(config: Config, bands: Sequence[str]) -> list[str]:
-    """Return the settings that change nothing with the given bands, one sentence each."""
+    """Return one sentence for each setting that has no effect with the given bands."""
     augmentation = config.augmentation
     notes = []
     photometry = max(part.probability for part in (augmentation.blur, augmentation.light, augmentation.noise))

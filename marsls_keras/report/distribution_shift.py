@@ -79,7 +79,7 @@ def mean_differences(
 
 
 def require_format(path: Path) -> None:
-    """Refuse a path that a plot cannot be written to.
+    """Check that a plot can be written to a path.
 
     Raises:
         InputError: If the name does not end in .png or .svg, or the place is a folder.

@@ -1,4 +1,4 @@
-"""Expected and actual mIoU of submissions: what the leaderboard answered, as a chart."""
+"""Chart of the expected and the leaderboard's mIoU of submissions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PHASES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 
 @dataclass(frozen=True)
 class Answer:
-    """Score of a submission on the leaderboard, and the score that was expected.
+    """Leaderboard score of a submission, and the score that was expected.
 
     Attributes:
         name: Name of the submission.

@@ -1,4 +1,4 @@
-"""Numbers as text on the report's page, with a dash for None; the filters of its template."""
+"""Filters of the report's template that format numbers as text, with a dash for None."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def signed(value: float | None) -> str:
 
 
 def change(interval: Any) -> str:
-    """Format an interval of differences, or say that there is none.
+    """Format an interval of differences, or a note that there is none.
 
     Example:
         >>> change((-0.01, 0.02)), change(None)
@@ -58,7 +58,7 @@ def number(value: Any) -> str:
 
 
 def threshold(value: float | None) -> str:
-    """Format a threshold; None is one that differs between folds.
+    """Format a threshold; None stands for thresholds that differ between folds.
 
     Example:
         >>> threshold(0.45), threshold(None)

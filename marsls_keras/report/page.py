@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page, readable from a mail attachment, on a phone and on paper."""
+"""Render the report on runs as one self-contained HTML page, for screens, phones and paper."""
 
 from __future__ import annotations
 
@@ -44,8 +44,12 @@ WORST, BEST = 6, 4
 _HOLDING_OUT = {
     "blocks": "Each tile was predicted by a network that was trained without it and without its block of neighbours.",
     "geographic": "Each tile was predicted by a network that was trained on other regions only.",
-    "areas": "Each tile was predicted by a network that was trained on other areas only, none of which touches its own.",
-    "holdout": "The tiles that were held out, a random share, were predicted by a network that was trained without them.",
+    "areas": (
+        "Each tile was predicted by a network that was trained on other areas only, none of which touches its own."
+    ),
+    "holdout": (
+        "The tiles that were held out, a random share, were predicted by a network that was trained without them."
+    ),
     "official": "The tiles of the validation split were predicted by a network that was trained on the training split.",
 }
 
@@ -54,9 +58,9 @@ def write_report(runs: list[RunReport], path: Path, answers: Sequence[Answer] = 
     """Write the report on one or several runs as one self-contained HTML page, atomically.
 
     Args:
-        runs: The runs, in the order they are shown.
-        path: Where to write.
-        answers: What the leaderboard said of submissions, in the order they are shown.
+        runs: The runs, in the order in which they are shown.
+        path: File to write.
+        answers: Leaderboard scores of submissions, in the order in which they are shown.
 
     Raises:
         ValueError: If there is no run.
@@ -82,9 +86,9 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
     """Render the report as HTML.
 
     Args:
-        runs: The runs, in the order they are shown.
-        previews: What the training of each sees, where that is to be shown.
-        answers: What the leaderboard said of submissions, in the order they are shown.
+        runs: The runs, in the order in which they are shown.
+        previews: Preview of the training inputs of each run, or None; no previews by default.
+        answers: Leaderboard scores of submissions, in the order in which they are shown.
 
     Example:
         >>> from marsls_keras.data.index.tile_ref import TileRef
@@ -120,7 +124,7 @@ def render(runs: list[RunReport], previews: list[Preview | None] | None = None, 
 
 
 def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) -> dict[str, Any]:
-    """Return the variables of the template for a run; its charts and pictures are drawn here."""
+    """Return the template variables of a run, with its charts and pictures."""
     config = load_yaml(run.config, f"The configuration of run {run.name} cannot be read") or {}
     data = config.get("data", {})
     folds = sorted(run.folds, key=lambda fold: fold.fold)
@@ -178,7 +182,7 @@ def _section(run: RunReport, evaluation: Evaluation, preview: Preview | None) ->
 def _image(content: bytes | Figure, alt: str) -> dict[str, Any]:
     """Return source (data URL), alternative text and size in pixels of an image."""
     data = plots.png(content) if isinstance(content, Figure) else content
-    # Width and height, from the PNG's header, reserve the space before the image is decoded.
+    # With width and height, from the PNG header, browsers reserve the space before the image is decoded.
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     return {
         "src": "data:image/png;base64," + base64.b64encode(data).decode(),
@@ -189,7 +193,10 @@ def _image(content: bytes | Figure, alt: str) -> dict[str, Any]:
 
 
 def _charts(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
-    curve = f"mIoU, IoU and F1 against the threshold; mIoU is {evaluation.scores['miou']:.4f} at the threshold used, {run.threshold:g}"
+    curve = (
+        f"mIoU, IoU and F1 against the threshold; mIoU is {evaluation.scores['miou']:.4f} "
+        f"at the threshold used, {run.threshold:g}"
+    )
     values = evaluation.tiles["iou_fg"]
     spread = f"Histogram of the IoU of landslide over {len(values)} tiles, median {np.median(values):.2f}"
     return [
@@ -209,7 +216,8 @@ def _leaderboard(answers: Sequence[Answer]) -> dict[str, Any] | None:
     ]
     return _image(
         chart,
-        f"Chart of expected and actual mIoU of {len(shown)} submissions: {', '.join(shown[:8])}{', …' if shown[8:] else ''}",
+        f"Chart of expected and actual mIoU of {len(shown)} submissions: "
+        f"{', '.join(shown[:8])}{', …' if shown[8:] else ''}",
     )
 
 
@@ -245,7 +253,7 @@ def _small(picture: tile_pictures.Picture) -> dict[str, Any]:
 
 
 def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the rows of the table of scores, each with label, threshold, views, scores and interval."""
+    """Return the rows of the table of scores, each with "label", "threshold", "views", "scores" and "interval"."""
     rows = []
     tuning = run.tuning
     whose = "" if run.decided_alone or tuning is None else "ensemble, "
@@ -282,20 +290,21 @@ def _score_rows(run: RunReport, evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _gap(run: RunReport, evaluation: Evaluation, cv: str) -> str | None:
-    """Return a sentence on how far the run's figure holds on a new region; None without predictions or for tiles without places."""
+    """Return a sentence on the score in a new region; None without predictions or for tiles of unknown position."""
     if not evaluation.scores or all(ref.cell is None for ref in run.refs):
         return None
     if cv not in ("geographic", "areas"):
         return (
-            "The folds are no regions: each network saw ground next to the tiles that it is judged on. A new region scores lower; folds "
-            "with data.cv geographic or areas tell by how much."
+            "The folds are no regions: each network saw ground next to the tiles that it is judged on. A new region "
+            "scores lower; folds with data.cv geographic or areas tell by how much."
         )
     if run.among_neighbours is None:
         return None
     among = run.among_neighbours["scores"]["miou"]
     return (
-        f"Each region was predicted as if nothing around it were known, as a new one is: mIoU {evaluation.scores['miou']:.4f}. With all "
-        f"neighbouring images, as in a published region, it is {among:.4f} ({among - evaluation.scores['miou']:+.4f})."
+        "Each region was predicted as if nothing around it were known, as a new one is: "
+        f"mIoU {evaluation.scores['miou']:.4f}. With all neighbouring images, as in a published region, "
+        f"it is {among:.4f} ({among - evaluation.scores['miou']:+.4f})."
     )
 
 
@@ -312,7 +321,7 @@ def _fold_row(fold: FoldReport, run: RunReport) -> dict[str, Any]:
 
 
 def _cards(decision: Decision) -> list[Card]:
-    """Return the values of a decision that the head of a run shows, the threshold first."""
+    """Return the cards of a decision at the head of a run, the threshold first."""
     across = ", across tile borders" if decision.across_borders else ""
     cards = []
     for element in sorted(in_order(), key=lambda element: element is not THRESHOLD):
@@ -323,7 +332,7 @@ def _cards(decision: Decision) -> list[Card]:
 
 
 def _view_sets(run: RunReport) -> list[dict[str, Any]]:
-    """Return the rows of the table of TTA view sets, with their gain over a single view."""
+    """Return the rows of the table of view sets, with the gain in mIoU over a single view."""
     sets = run.tuning.view_sets if run.tuning else {}
     plain = sets["identity"].miou if "identity" in sets else None
     used = None if run.kept_plain else run.views  # the baseline uses threshold 0.5, not the best one of identity
@@ -363,7 +372,7 @@ def _shown_tile(run: RunReport, evaluation: Evaluation, i: int) -> dict[str, Any
 
 
 def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the facts on the data as (name, text); the bands have their own table."""
+    """Return the rows of the table of the data as (name, text); the bands have a table of their own."""
     ratio = fingerprint.get("foreground_ratio", {})
     tiles = fingerprint.get("tiles", {})
     rows = [
@@ -379,7 +388,7 @@ def _fingerprint_rows(fingerprint: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _environment(run: RunReport) -> dict[str, Any]:
-    """Return the environments of the folds as a table; folds with equal environments share a column."""
+    """Return the table of the environments of the folds; folds with equal environments share a column."""
 
     def flat(value: Any, prefix: str = "") -> dict[str, str]:
         if not isinstance(value, dict):

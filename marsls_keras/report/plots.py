@@ -121,7 +121,7 @@ def training_curves(rows: list[dict[str, float]], title: str) -> Figure:
 
 
 def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
-    """Plot the scores against the threshold, with the 95 % interval of mIoU over blocks and the threshold in use.
+    """Plot the scores against the threshold, with the 95 % interval of the mIoU and the threshold in use.
 
     Example:
         >>> from marsls_keras.data.index.tile_ref import TileRef
@@ -169,7 +169,7 @@ def threshold_curve(evaluation: Evaluation, threshold: float) -> Figure:
 
 
 def tile_histogram(values: np.ndarray) -> Figure:
-    """Plot the histogram of a score per tile, (M,) in [0, 1], with its median.
+    """Plot the histogram of a score over tiles, (M,) in [0, 1], with its median.
 
     Example:
         >>> tile_histogram(np.array([0.2, 0.8, 0.9])).axes[0].get_ylabel()
@@ -196,7 +196,7 @@ def tile_histogram(values: np.ndarray) -> Figure:
 
 
 def fold_map(run: RunReport) -> Figure | None:
-    """Map which fold holds out each tile, on the tile grid; None if no file name tells a grid cell.
+    """Draw a map of the tile grid, coloured by the fold that holds out each tile; None without grid cells.
 
     Example:
         >>> from marsls_keras.data.index.tile_ref import TileRef
@@ -229,7 +229,7 @@ def fold_map(run: RunReport) -> Figure | None:
 
 
 def score_map(run: RunReport, evaluation: Evaluation) -> Figure | None:
-    """Map the IoU of landslide of each tile, on the tile grid; None if no file name tells a grid cell.
+    """Draw a map of the tile grid, coloured by the IoU of landslide of each tile; None without grid cells.
 
     Example:
         >>> from marsls_keras.data.index.tile_ref import TileRef
@@ -252,7 +252,7 @@ def score_map(run: RunReport, evaluation: Evaluation) -> Figure | None:
 
 
 def _grid_map(refs: Sequence[TileRef], values: np.ndarray, colours: Any, norm: Any) -> Figure | None:
-    """Draw a value per tile in its grid cell, one map per raster; cells without a tile stay white."""
+    """Draw one map of values per raster, each value in the grid cell of its tile; cells without a tile stay white."""
     rasters = sorted({ref.raster for ref in refs if ref.cell is not None})
     if not rasters:
         return None
@@ -293,7 +293,7 @@ def _bar(figure: Figure, label: str) -> Any:
 
 
 def plain(axes: Any) -> None:
-    """Reduce axes to the data: no frame at the top and the right, a faint grid behind.
+    """Style axes with no frame at the top and right, and a faint grid behind the data.
 
     Example:
         >>> axes = Figure().subplots()
@@ -308,7 +308,7 @@ def plain(axes: Any) -> None:
 
 
 def plain_text(text: str) -> str:
-    r"""Escape dollar signs, between which Matplotlib would read a formula.
+    r"""Escape dollar signs, which Matplotlib would read as the delimiters of a formula.
 
     Example:
         >>> print(plain_text("$run"))

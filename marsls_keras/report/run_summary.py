@@ -1,4 +1,4 @@
-"""What the report shows of a run: its data, the scores of its out-of-fold predictions, and remarks on them."""
+"""Contents of the report on a run: its data, scores of its out-of-fold predictions, and remarks on them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ BASELINE = 0.5
 """Threshold of a run that was not tuned."""
 
 _MIOU_TOLERANCE = 5e-4
-"""The same predictions give the same mIoU up to this much, for rounding."""
+"""Largest difference in mIoU that rounding of the same predictions can explain."""
 
 
 @dataclass(frozen=True)
 class FoldReport:
-    """A finished fold, as its directory tells.
+    """Records of a finished fold, read from its directory.
 
     Attributes:
         fold: Number of the fold.
-        rows: Rows of its history.csv, one an epoch.
+        rows: Rows of its history.csv, one per epoch.
         metrics: Content of its metrics.json.
         environment: Content of its environment.json.
 
@@ -44,26 +44,26 @@ class FoldReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run with its out-of-fold predictions, as its directory and its training data tell.
+    """Records, data and out-of-fold predictions of a run.
 
     Attributes:
         name: Name of the run.
         config: Configuration as YAML.
         fingerprint: Content of its fingerprint.json.
         folds: The finished folds.
-        missing: Why the other folds are missing, one reason each.
-        decision: Its decision, None if it was not tuned.
+        missing: Reason why each other fold is missing.
+        decision: Decision of the run, None if it was not tuned.
         refs: The N tiles of its splits.json, in that order.
-        held_out_by: int (N,), the fold that holds out each tile; -1 for a tile that always trains.
-        blocks: Block of each tile, N of them.
+        held_out_by: Fold that holds out each tile, int (N,); -1 for a tile that always trains.
+        blocks: Block of each of the N tiles.
         images: float32 (N, H, W, C), canonical.
         bands: Names of the C bands.
         masks: uint8 (N, H, W) of {0, 1}.
         probability: float32 (N, H, W), out-of-fold, mean over the decision's TTA views (one view without a decision).
             Values for tiles of a missing fold are ignored.
-        predicted: uint8 (N, H, W) of {0, 1}, the masks after the decision.
-        study: Content of the study.json of its search over training, None if there was none.
-        valid: bool (N, H, W), False where a band had no data and was filled; None if all had.
+        predicted: Masks by the decision, uint8 (N, H, W) of {0, 1}.
+        study: Content of the study.json of its hyperparameter search, None if there was none.
+        valid: bool (N, H, W), False where a band had no data and was filled; None if no band was filled.
         among_neighbours: "scores" and "interval" of the same decision where windows see the images of all tiles around,
             as in a published region; None unless folds are isolated regions and views are of windows.
 
@@ -95,7 +95,11 @@ class RunReport:
     among_neighbours: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse fields of different lengths; a ValueError says which."""
+        """Check that all fields per tile have the same length.
+
+        Raises:
+            ValueError: If they do not.
+        """
         names = ("held_out_by", "blocks", "images", "masks", "probability", "predicted")
         lengths = {name: len(getattr(self, name)) for name in names}
         if set(lengths.values()) != {len(self.refs)}:
@@ -103,22 +107,22 @@ class RunReport:
 
     @property
     def threshold(self) -> float:
-        """The decision's threshold, 0.5 without a decision."""
+        """Threshold of the decision, 0.5 without a decision."""
         return self.decision.threshold if self.decision else BASELINE
 
     @property
     def views(self) -> str:
-        """Name of the decision's set of TTA views, "identity" without a decision."""
+        """Name of the set of TTA views of the decision, "identity" without a decision."""
         return self.decision.view_set if self.decision else "identity"
 
     @property
     def tuning(self) -> Tuning | None:
-        """What tuning measured; None if the run was not tuned."""
+        """Results of tuning; None if the run was not tuned."""
         return None if self.decision is None else self.decision.tuning
 
     @property
     def decided_alone(self) -> bool:
-        """Whether the decision was taken for this run alone, not for an ensemble."""
+        """Whether the decision was tuned for this run alone, not for an ensemble."""
         return self.tuning is not None and len(self.tuning.runs) == 1
 
     @property
@@ -129,17 +133,17 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a run on the M tiles that finished folds held out, of the masks that its decision makes.
+    """Scores of a run's masks on the M tiles with out-of-fold predictions.
 
     Attributes:
-        index: int (M,), positions of these tiles in the run.
-        counts: Counts per tile, each field (M,).
+        index: Positions of these tiles in the run, int (M,).
+        counts: Confusion counts per tile, each field (M,).
         tiles: Scores per tile by name, each (M,).
         pooled: Counts over all pixels.
         scores: Scores of the pooled counts; empty if there is no tile.
         interval: 95 % interval of the pooled mIoU over blocks; None with fewer than two.
-        histograms: int64 (blocks, 2, BINS), probabilities per block and class.
-        regions: How the mIoU differs between folds, as `region_spread` has it; None with fewer than two.
+        histograms: Histograms of the probability per block and class, int64 (blocks, 2, BINS).
+        regions: Spread of the mIoU over folds, from `marsls_keras.intervals.region_spread`; None with fewer than two.
 
     Example:
         >>> masks = np.eye(8, dtype="uint8")[None]
@@ -163,12 +167,12 @@ class Evaluation:
 
     @property
     def worst_first(self) -> np.ndarray:
-        """Positions among the M tiles, sorted by ascending mIoU."""
+        """Positions among the M tiles, by ascending mIoU."""
         return np.argsort(self.tiles["miou"], kind="stable")
 
 
 def evaluate(run: RunReport) -> Evaluation:
-    """Score the out-of-fold predictions of a run, per tile and pooled, with the interval over blocks.
+    """Score the out-of-fold predictions of a run, per tile and pooled, with a 95 % interval over blocks.
 
     Example:
         >>> masks = np.eye(8, dtype="uint8")[None]
@@ -218,10 +222,11 @@ def threshold_band(histograms: np.ndarray) -> tuple[np.ndarray, np.ndarray] | No
 
 
 def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
-    """Return the score to quote for a run: its kind, the scores and their interval.
+    """Return the score to quote for a run: kind, scores and interval.
 
-    It is the one that the decision expects on new tiles, if it has one; else the nested one, if there is one. A tuned
-    score is slightly optimistic, since threshold and views were chosen on the same tiles.
+    It is the expected score of the decision on new tiles if there is one, else the score of nested cross-validation if
+    there is one. A score of kind "tuned" is slightly optimistic, since threshold and views were chosen on the same
+    tiles.
 
     Returns:
         "kind" ("not tuned", "tuned", "tuned as an ensemble", "nested" or "baseline"), "scores" and "interval".
@@ -247,7 +252,7 @@ def headline(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
-    """Return warnings that a reader needs before trusting the scores, one sentence each.
+    """Return warnings on the validity of the scores, one or two sentences each.
 
     Example:
         >>> masks = np.eye(8, dtype="uint8")[None]
@@ -274,7 +279,8 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
     tuning = run.tuning
     if tuning is None:
         return found + [
-            f"This run is not tuned: threshold {BASELINE}, one view. marsls tune --run {run.name} chooses what is better."
+            f"This run is not tuned: threshold {BASELINE}, one view. "
+            f"marsls tune --run {run.name} chooses what is better."
         ]
     folds = sorted(fold.fold for fold in run.folds)
     if sorted(tuning.folds) != folds:
@@ -289,13 +295,13 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
         and abs(tuning.tuned.scores.miou - evaluation.scores["miou"]) > _MIOU_TOLERANCE
     ):
         found.append(
-            f"The decision was taken on other predictions: it says mIoU {tuning.tuned.scores.miou:.4f} where these tiles give "
-            f"{evaluation.scores['miou']:.4f}. Run marsls tune --run {run.name} again."
+            f"The decision was taken on other predictions: it says mIoU {tuning.tuned.scores.miou:.4f} where these "
+            f"tiles give {evaluation.scores['miou']:.4f}. Run marsls tune --run {run.name} again."
         )
     if not run.decided_alone:
         found.append(
-            f"The decision is that of the ensemble of {', '.join(tuning.runs)}. Figures said to be the ensemble's are so; "
-            "all others are this run's alone, at the ensemble's threshold and views."
+            f"The decision is that of the ensemble of {', '.join(tuning.runs)}. Figures said to be the ensemble's are "
+            "so; all others are this run's alone, at the ensemble's threshold and views."
         )
     elif not tuning.nested:
         found.append("The tuned figures are not nested (that needs two folds), so they are a little too good.")
@@ -306,7 +312,7 @@ def remarks(run: RunReport, evaluation: Evaluation) -> list[str]:
 
 
 def not_comparable(runs: list[RunReport]) -> str | None:
-    """Return why the scores of runs cannot be compared (other data, tiles or folds), None if they can.
+    """Return why the scores of runs cannot be compared (different data, tiles or folds); None if they can.
 
     Example:
         >>> masks = np.eye(8, dtype="uint8")[None]
@@ -323,7 +329,10 @@ def not_comparable(runs: list[RunReport]) -> str | None:
     finished = [{fold.fold for fold in run.folds} for run in runs]
     scored = [{tile for tile, fold in held.items() if fold in done} for held, done in zip(tiles, finished, strict=True)]
     if any(tiles != scored[0] for tiles in scored):
-        return "The runs have predictions for different tiles: their figures cannot be compared until all have the same folds."
+        return (
+            "The runs have predictions for different tiles: "
+            "their figures cannot be compared until all have the same folds."
+        )
     if any(held != tiles[0] for held in tiles):
         return "The runs divide the tiles into folds differently: small differences between them mean nothing."
     return None

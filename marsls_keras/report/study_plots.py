@@ -1,4 +1,4 @@
-"""Charts of a hyperparameter search: its history, the importance of each key, and parallel coordinates of trials."""
+"""Charts of a hyperparameter search: history, importance of each key, and parallel coordinates of trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.report.plots import BLUE, GREEN, GREY, VERMILION, WIDTH, plain
 
 
 def study_plots(study: dict[str, Any]) -> list[tuple[str, Figure, str]]:
-    """Draw the charts that the trials of a study allow; return title, chart and alternative text of each.
+    """Draw the charts of a study for which it has enough trials; return title, figure and alternative text of each.
 
     Args:
         study: Content of a study.json: "keys", each with "low", "high" and "log" or with "choices"; "importance" by
@@ -55,7 +55,7 @@ def study_plots(study: dict[str, Any]) -> list[tuple[str, Figure, str]]:
 
 
 def history(trials: list[dict[str, Any]]) -> Figure:
-    """Plot the mIoU of each trial in order and the best so far; stopped trials at the mIoU of their last epoch.
+    """Plot the mIoU of each trial in order and the best so far; pruned trials at the mIoU of their last epoch.
 
     Example:
         >>> figure = history([{"number": 0, "state": "complete", "miou": 0.7, "last_miou": 0.7, "parameters": {}}])
@@ -101,7 +101,7 @@ def history(trials: list[dict[str, Any]]) -> Figure:
 
 
 def importance(shares: dict[str, float]) -> Figure:
-    """Plot the importance of each key as bars, the largest on top.
+    """Plot the importance of each key as horizontal bars, the largest on top.
 
     Example:
         >>> figure = importance({"training.learning_rate": 0.8, "model.name": 0.2})

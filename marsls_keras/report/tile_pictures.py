@@ -27,7 +27,7 @@ class Picture:
 
     Attributes:
         label: Caption.
-        alt: What is to be seen, for those who do not see it.
+        alt: Alternative text, a description of the image.
         png: The picture as PNG.
 
     Example:
@@ -43,7 +43,9 @@ class Picture:
 def tile_pictures(
     name: str, image: np.ndarray, bands: Sequence[str], mask: np.ndarray, probability: np.ndarray, predicted: np.ndarray
 ) -> list[Picture]:
-    """Draw a tile at its own resolution: RGB, hillshade and slope if it has the bands, truth, probability and errors.
+    """Draw the pictures of a tile at its own resolution.
+
+    They are RGB, hillshade and slope, if the tile has the bands, then truth, probability and errors.
 
     Args:
         name: The tile's name.
@@ -89,7 +91,7 @@ def tile_pictures(
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
-    """Stretch values (H, W, …) linearly from their 1st and 99th percentile to [0, 1], and clip them.
+    """Stretch values (H, W, …) linearly from their 1st and 99th percentiles to [0, 1], and clip them.
 
     All bands are stretched alike, so that colours keep their hue.
 
@@ -103,7 +105,7 @@ def stretch(values: np.ndarray) -> np.ndarray:
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:
-    """Return the 1st and 99th percentile, the latter at least 1e-6 larger.
+    """Return the 1st and 99th percentiles, the latter at least 1e-6 larger.
 
     Example:
         >>> limits(np.arange(101.0))
@@ -151,7 +153,7 @@ def error_map(truth: np.ndarray, prediction: np.ndarray, relief: np.ndarray) -> 
 
 
 def gradient(name: str) -> str:
-    """Return a Matplotlib colour map as a CSS gradient, for the legend.
+    """Convert a Matplotlib colour map to a CSS gradient, for the legend.
 
     Example:
         >>> gradient("viridis")[:40]

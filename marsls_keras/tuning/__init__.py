@@ -1,1 +1,1 @@
-"""Decisions on out-of-fold predictions, chosen by nested cross-validation."""
+"""Tuning: choose a decision by nested cross-validation on out-of-fold predictions."""

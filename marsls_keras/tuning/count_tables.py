@@ -1,4 +1,4 @@
-"""Count what every decision that the search compares would get right, from tables made once: histograms, and components by size."""
+"""Confusion counts of candidate decisions from precomputed tables: histograms, and positives by component size."""
 
 from __future__ import annotations
 
@@ -18,32 +18,30 @@ from marsls_keras.tuning.component_counts import positives_by_area
 from marsls_keras.tuning.out_of_fold import OutOfFold
 
 AT_ONCE = frozenset({THRESHOLD.name, MIN_AREA.name, MAX_HOLE.name})
-"""Names of the elements of which the tables hold the counts of all options."""
+"""Names of the elements for which the tables hold the counts of all options."""
 
-_FINE = 5  # bins between the last thresholds that are tried with post-processing
-_COARSE = 20  # and between those before, 1/50
-_LAST = 32  # tables of parts that are kept
-_REACH = (
-    200  # how far from the threshold that is best without; small components call for another one, but not for any other
-)
+_FINE = 5  # step in bins of the second pass over thresholds with post-processing
+_COARSE = 20  # step in bins of the first pass, 1/50
+_LAST = 32  # size of the caches of tables per part
+_REACH = 200  # bins searched on both sides of the best threshold without post-processing, which is a good first guess
 
 
 class CountTables:
-    """Out-of-fold predictions as tables of counts.
+    """Tables of confusion counts of out-of-fold predictions, for fast comparison of decisions.
 
-    Where it is known where the tiles lie, masks are post-processed in the pictures that the tiles were cut from: what
-    is decided for some tiles is done to the out-of-fold masks of all, and counted on those.
+    Where the positions of the tiles are known, masks are post-processed in the rasters that the tiles were cut from. A
+    decision for some tiles is then applied to the out-of-fold masks of all tiles, and counted on those tiles.
 
-    Counts are kept per part, which is a block in a half of a fold, so that intervals follow from them. Every other
-    block of a fold belongs to the same half: halves add up to folds, and where there is one fold only, its halves can
-    be decided on one another. Tables of halves, which are small, are all kept; those of parts, and the arrays that they
-    are made of, for the last means only, which bounds the memory.
+    Counts are kept per part, a block in a half of a fold, which intervals need. The blocks of a fold alternate between
+    its two halves. Where there is one fold only, each half is decided on the other. The tables of halves are small and
+    all cached. Those of parts, and the arrays they are made of, are cached for the last few means only, to limit
+    memory.
 
     Attributes:
         oof: The predictions.
         runs: Names of the runs, R of them.
-        half: int (N,), the half-fold of each tile: twice the rank of its fold, plus one for every other block.
-        part: int (N,), the part of each tile.
+        half: Half-fold of each tile, int (N,): twice the rank of its fold, plus one for every other block.
+        part: Part of each tile, int (N,).
         blocks: Block of each part, (P,).
         fold_of_part: Rank of the fold of each part, int (P,).
         folds: Numbers of the folds.
@@ -75,27 +73,30 @@ class CountTables:
 
     @property
     def all_halves(self) -> tuple[int, ...]:
-        """The half-folds that hold tiles."""
+        """Half-folds that contain tiles."""
         return tuple(sorted(set(self.half.tolist())))
 
     def groups(self, halves: Sequence[int]) -> list[tuple[int, ...]]:
-        """Return half-folds in groups that can be decided on one another: folds, or for one fold its halves."""
+        """Group half-folds for cross-validation: by fold, or each alone if they are of one fold."""
         folds = sorted({half // 2 for half in halves})
         if len(folds) == 1:
             return [(half,) for half in halves]
         return [tuple(half for half in halves if half // 2 == fold) for fold in folds]
 
     def best(self, decision: Decision, halves: Sequence[int], free: Collection[str]) -> tuple[float, Decision]:
-        """Return the best pooled mIoU on some half-folds, and the decision that has it; among equals the lowest values win.
+        """Find the best values of the free elements by pooled mIoU on some half-folds.
 
-        With post-processing, thresholds are tried every 1/50 around that of the decision, then finer around the best of
-        those.
+        Without post-processing all thresholds are compared. With post-processing they are searched every 1/50 around
+        the threshold of the decision, then in finer steps around the best. The lowest values win among equal scores.
 
         Args:
             decision: A decision, without tuning.
             halves: The half-folds.
-            free: Names of the elements that may be chosen, of those in `AT_ONCE`. A threshold that is not free stays,
-                sizes become 0.
+            free: Names of the elements to choose; those outside of `AT_ONCE` have no effect. A threshold that is not
+                free stays, sizes that are not free become 0.
+
+        Returns:
+            The mIoU, and the decision that has it.
         """
         areas, holes, steps = MIN_AREA.name in free, MAX_HOLE.name in free, decision.mask_steps
         if not (areas or holes or steps):
@@ -118,8 +119,8 @@ class CountTables:
         found = at(middle)
         for reach, step in ((_REACH, _COARSE), (_COARSE // 2, _FINE)) if THRESHOLD.name in free else ():
             middle = found[1]
-            # Multiples of the step, so that decisions on other halves look at the same thresholds, of which there are
-            # tables already.
+            # Multiples of the step, so that searches on other halves find the tables of the same thresholds in the
+            # cache.
             thresholds = range(-(-(middle - reach) // step) * step, middle + reach + 1, step)
             found = max([found, *(at(k) for k in thresholds if 0 < k < BINS)], key=lambda scored: scored[0])
         miou, k, hole, area = found
@@ -127,11 +128,11 @@ class CountTables:
         return miou, unsized.replace(threshold=k / BINS, max_hole=hole, min_area=area, across_borders=across)
 
     def parts(self, halves: Sequence[int]) -> np.ndarray:
-        """Return the parts of some half-folds, in their order, int."""
+        """Return the parts of some half-folds, ascending, int."""
         return np.flatnonzero(np.isin(self._half_of_part, halves))
 
     def per_part(self, decision: Decision, halves: Sequence[int]) -> tuple[np.ndarray, Counts]:
-        """Return the parts of some half-folds and the counts of a decision in each."""
+        """Return the parts of some half-folds and the confusion counts of a decision in each, from the tables."""
         parts = self.parts(halves)
         k, table = round(decision.threshold * BINS), self._part_histograms(decision.averages_only())[parts]
         fp, tp = table[:, :, k:].sum(2).T
@@ -142,7 +143,7 @@ class CountTables:
         return parts, Counts(tp, fp, table[:, 1].sum(1) - tp, table[:, 0].sum(1) - fp)
 
     def per_tile(self, decision: Decision, halves: Sequence[int]) -> tuple[np.ndarray, Counts]:
-        """Return the positions of the tiles of some half-folds and their counts, of masks made as every other command makes them."""
+        """Return the positions of the tiles of some half-folds and their counts, from masks of `Decision.segment`."""
         index = np.flatnonzero(np.isin(self.half, halves))
         if decision.across_borders:
             masks = self._masks(decision)[index]
@@ -152,9 +153,9 @@ class CountTables:
         return index, confusion(self.oof.tiles.masks[index], masks, axis=(1, 2))
 
     def _best_threshold(self, decision: Decision, halves: Sequence[int], free: bool) -> tuple[float, Decision]:
-        """Return the mIoU of a decision without post-processing, and the decision, with the best threshold if it is free."""
+        """Return the mIoU and the decision with the best threshold if it is free, else its own; no post-processing."""
         curve = counts_at_thresholds(self._histograms(decision.averages_only())[list(halves)].sum(0)).scores()["miou"]
-        # Threshold 0 is none: all would be landslide.
+        # Threshold 0 is left out: every pixel would be landslide.
         k = int(np.argmax(curve[1:])) + 1 if free else round(decision.threshold * BINS)
         return float(curve[k]), decision.replace(threshold=k / BINS) if free else decision
 
@@ -167,13 +168,17 @@ class CountTables:
         )
 
     def _make_histograms(self, mean: Decision) -> np.ndarray:
-        """Return the histograms (P, 2, BINS) of each part."""
+        """Return the histograms of probability by class of each part, (P, 2, BINS)."""
         probability, masks = self._probability(mean), self.oof.tiles.masks
         tiles = (self.part == part for part in range(len(self.blocks)))
         return np.stack([histogram(masks[own], probability[own]) for own in tiles])
 
     def _make_positives(self, unsized: Decision) -> np.ndarray:
-        """Return the counts (P, holes, areas, 2) of each part at all sizes, after all steps but the sizes, with known borders or none."""
+        """Return false and true positives of each part at all candidate sizes, (P, holes, areas, 2).
+
+        The steps of `unsized` are applied to the masks first. Components and holes are found in the rasters if the
+        positions of the tiles are known, else in each tile.
+        """
         masks = self._probability(unsized.averages_only()) >= np.float32(unsized.threshold)
         tiles, parts = self.oof.tiles, len(self.blocks)
         if not self._in_pictures:
@@ -190,7 +195,7 @@ class CountTables:
         return total
 
     def _by_half(self, tables: np.ndarray) -> np.ndarray:
-        """Return tables of parts (P, …) added up to those of half-folds (2 F, …), empty ones among them."""
+        """Sum tables of parts (P, …) to tables of half-folds (2 F, …); half-folds without tiles are 0."""
         found = np.zeros((2 * len(self.folds), *tables.shape[1:]), np.int64)
         np.add.at(found, self._half_of_part, tables)
         return found

@@ -32,7 +32,7 @@ from marsls_keras.tuning.count_tables import AT_ONCE, CountTables
 from marsls_keras.tuning.out_of_fold import OutOfFold
 
 BIAS = "The gain of an element that is kept is biased upward: it was chosen among candidates for that gain."
-"""What to think of the gains of single elements; that of the whole is nested one level deeper."""
+"""Note on the gains of single elements; the gain of the whole decision is nested one level deeper."""
 
 _Scored = tuple[float, Decision]
 _Kind = TypeVar("_Kind", bound=Figures)
@@ -45,30 +45,29 @@ def decide(
     view_set: str = "identity",
     purpose: str = Purpose.PUBLISHED,
 ) -> Decision:
-    """Choose how predictions become masks by pooled mIoU.
+    """Choose a decision by nested cross-validation of pooled mIoU on out-of-fold predictions.
 
-    Elements are added one after the other to the plain decision (threshold 0.5, the run's own views, equal weights),
-    each with the threshold chosen anew where that is free. One stays if its gain is credible: nested, which is that
-    each fold is segmented with what was chosen on the other folds alone, and above 0 with its whole paired interval.
-    The nested figure of the whole goes one level deeper, since choosing elements is a choice as well: for each fold
-    also the elements are those that are credible on the other folds, nested among these. If its gain is not credible in
-    turn, the plain decision is kept: several elements have several chances to be adopted by luck.
+    Elements are added one after the other to the plain decision (threshold 0.5, the views of the run, equal weights),
+    each with the threshold chosen again where it is free. An element is kept if its gain is credible: each fold is
+    segmented with a decision that was chosen on the other folds, and the whole paired 95 % interval of the gain is
+    above 0. The score of the whole decision is nested one level deeper, because choosing elements is a choice as well:
+    for each fold the elements are also chosen on the other folds, by nested cross-validation among these. If the gain
+    of the whole is not credible, the plain decision is returned: with several elements, one may be kept by chance.
 
-    For a region of which nothing else is known, a gain counts only if it shows from region to region: where each fold
-    is one, intervals are over folds instead of blocks. Where folds are not regions, only the elements that make the
-    mean probability are offered.
+    For a new region, gains must hold across regions: where each fold is a region, intervals are over folds instead of
+    blocks. Where folds are not regions, only elements that determine the mean probability are searched.
 
     Args:
-        oof: Out-of-fold predictions with all views that the sets need.
+        oof: Out-of-fold predictions with all views of the sets.
         view_sets: Names of the candidate sets of views.
-        trials: Weights that are tried. If there are more, as of several runs, Optuna's TPE suggests them.
+        trials: Number of weights that are tried. If there are more candidates, Optuna's TPE suggests them.
         view_set: Set of views of the plain decision.
-        purpose: What the decision is for.
+        purpose: Purpose of the decision.
 
     Returns:
-        The decision and, as its `tuning`, the figures of the plain one (`baseline`), the nested ones (`nested`, None if
-        there is one fold only), those on the tiles that it was chosen on (`tuned`, optimistic), those to expect on new
-        tiles (`expected`), and what each element gains.
+        The decision. Its `tuning` has the scores of the plain decision (`baseline`), of nested cross-validation
+        (`nested`, None if there is one fold only), of the decision on the tiles that it was chosen on (`tuned`,
+        optimistic), the expected scores on new tiles (`expected`), and the gain of each element.
 
     Raises:
         ValueError: If there is no such purpose.
@@ -92,7 +91,7 @@ def decide(
             expected = _figures(Figures, counts, oof)
         else:
             final, elements = start, [row.model_copy(update={"kept": False}) for row in elements]
-    values = final.to_values()  # a threshold is chosen anew with every element that is added
+    values = final.to_values()  # with every added element the threshold was chosen again
     elements = [row.model_copy(update={"value": values[row.element]}) if row.kept else row for row in elements]
     tuning = Tuning(
         runs=tables.runs,
@@ -114,22 +113,22 @@ def decide(
 
 
 class NestedSearch:
-    """Decisions on some half-folds of the tiles; what was decided once is remembered.
+    """Greedy search for decisions on subsets of half-folds, with cached results.
 
     Args:
         tables: Tables of counts.
         view_sets: Names of the candidate sets of views.
-        trials: Options that are tried of an element that may have more (`SuggestedElement`).
+        trials: Number of options that are tried of an element with many options (`SuggestedElement`).
         view_set: Set of views of the plain decision.
-        purpose: What the decision is for.
+        purpose: Purpose of the decision.
 
     Attributes:
         tables: Likewise.
         trials: Likewise.
         start: The plain decision, with equal weights.
-        by_region: Whether gains have to show from fold to fold, each a region.
-        candidates: What can be chosen from; of its sets of views the plain one is the first.
-        elements: Names of the elements that there is a choice for, in the order in which they are added.
+        by_region: Whether intervals of gains are over folds, each a region, instead of blocks.
+        candidates: Candidate runs and sets of views; the set of the plain decision is the first.
+        elements: Names of the elements to search, in the order in which they are added.
 
     Example:
         >>> search = NestedSearch(CountTables(oof), ["identity", "d4"])  # doctest: +SKIP
@@ -155,7 +154,7 @@ class NestedSearch:
         self.choose, self.nested = cache(self._choose), cache(self._nested)
 
     def select(self, halves: tuple[int, ...]) -> tuple[str, ...]:
-        """Return the elements whose gain is credible on these half-folds, each fold decided on the others."""
+        """Return the elements whose cross-validated gain is credible on some half-folds."""
         kept: tuple[str, ...] = ()
         for element in self.elements:
             if self.gain(kept, element, halves).credible:
@@ -163,17 +162,17 @@ class NestedSearch:
         return kept
 
     def gain(self, kept: tuple[str, ...], element: str, halves: tuple[int, ...]) -> Gain:
-        """Return what an element gains on these half-folds, nested, if it is added to those that are kept."""
+        """Return the cross-validated gain of adding an element to the kept ones, on some half-folds."""
         draws = (self.tables.fold_of_part if self.by_region else self.tables.blocks)[self.tables.parts(halves)]
         return _gain(self.nested((*kept, element), halves), self.nested(kept, halves), draws)
 
     def best_of_views(self, view_set: str) -> ViewSetFigures:
-        """Return the best threshold of a set of views, all runs alike, and its mIoU."""
+        """Return the best threshold of a set of views, with equal weights, and its mIoU."""
         miou, found = self.tables.best(self.start.replace(views=view_set), self.tables.all_halves, {"threshold"})
         return ViewSetFigures(threshold=found.threshold, miou=miou)
 
     def _nested(self, elements: tuple[str, ...], halves: tuple[int, ...]) -> Counts:
-        """Return the counts of each part, segmented with what is chosen on the other folds if these elements are free."""
+        """Return the counts of each part, with the given elements chosen on the other folds."""
         fields = np.zeros((4, len(self.tables.blocks)), np.int64)
         for own, others in self._splits(halves):
             parts, counts = self.tables.per_part(self.choose(elements, others), own)
@@ -181,14 +180,14 @@ class NestedSearch:
         return Counts(*fields[:, self.tables.parts(halves)])
 
     def _splits(self, halves: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """Return each group of these half-folds with the others, on which it is decided."""
+        """Return pairs of half-folds: those to evaluate, and those to choose a decision on."""
         groups = self.tables.groups(halves)
         if len(groups) == 1:
             return [(halves, halves)]
         return [(own, tuple(half for half in halves if half not in own)) for own in groups]
 
     def _choose(self, elements: tuple[str, ...], halves: tuple[int, ...]) -> Decision:
-        """Return the best decision with these elements free, the last one added to what is chosen without it."""
+        """Return the best decision on some half-folds, by adding the elements one after the other."""
         if not elements:
             return self.start
         *earlier, name = elements
@@ -211,7 +210,7 @@ class NestedSearch:
     def _suggested(
         self, element: SuggestedElement[Any], current: Decision, scored: Callable[[Decision], _Scored]
     ) -> _Scored:
-        """Return the best of the options that Optuna's TPE suggests for an element."""
+        """Return the best scored option of an element among those that Optuna's TPE suggests."""
 
         def objective(trial: optuna.Trial) -> float:
             found = scored(current.replace(**{element.name: element.suggest(trial, self.candidates)}))
@@ -227,7 +226,7 @@ class NestedSearch:
 
 
 def _nested(search: NestedSearch, oof: OutOfFold) -> tuple[Counts, list[FoldChoice]]:
-    """Return the counts of each tile, of masks that were chosen on the other folds, elements included, and what was chosen."""
+    """Return the counts of each tile and the decision of each fold, both elements and values chosen on the others."""
     tables, everything = search.tables, search.tables.all_halves
     fields, per_fold = np.zeros((4, len(oof.folds)), np.int64), []
     for rank, fold in enumerate(tables.folds):
@@ -240,7 +239,7 @@ def _nested(search: NestedSearch, oof: OutOfFold) -> tuple[Counts, list[FoldChoi
 
 
 def _element_gains(search: NestedSearch, kept: Sequence[str]) -> list[ElementGain]:
-    """Return what each element gains, over those kept before it and alone."""
+    """Return the gain of each element over the elements kept before it, and over the plain decision."""
     everything, rows = search.tables.all_halves, []
     before: tuple[str, ...] = ()
     for name in search.elements:
@@ -252,7 +251,7 @@ def _element_gains(search: NestedSearch, kept: Sequence[str]) -> list[ElementGai
 
 
 def _figures(kind: type[_Kind], counts: Counts, oof: OutOfFold, **others: Any) -> _Kind:
-    """Return the figures of the counts of all tiles, of a kind of figures with its other fields."""
+    """Compute scores, interval and spread over regions from the counts of all tiles, with other fields of the model."""
     interval = score_interval(counts, oof.blocks)
     if oof.geographic:
         others = {"regions": region_spread(counts, oof.folds), **others}
@@ -262,7 +261,7 @@ def _figures(kind: type[_Kind], counts: Counts, oof: OutOfFold, **others: Any) -
 
 
 def _gain(after: Counts, before: Counts, draws: np.ndarray) -> Gain:
-    """Return the gain in mIoU and its paired interval over draws, which are blocks or regions."""
+    """Return the gain in pooled mIoU and its paired interval; `draws` labels each count's block or region."""
     difference = after.pooled().scores()["miou"] - before.pooled().scores()["miou"]
     interval = difference_interval(after, before, draws)
     return Gain(miou=difference, interval=None if interval is None else list(interval))

@@ -1,4 +1,4 @@
-"""Collect the out-of-fold predictions of runs: each tile of the pool exactly once, by the fold that held it out."""
+"""Collect out-of-fold predictions: each tile of the pool is predicted once, by the fold that held it out."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Out-of-fold predictions of one run or several.
+    """Out-of-fold predictions of one or several runs.
 
     Attributes:
         tiles: The N tiles, in the order of splits.json.
-        folds: int (N,), the fold that held each tile out.
+        folds: Fold that held out each tile, int (N,).
         blocks: Block label of each tile, (N,).
-        probabilities: Per run and view, the landslide probability, float16 (N, H, W), as it is cached.
-        members: Per run, the SHA-256 of the weights of each fold that predicted.
-        isolated: Whether the tiles of a fold are taken for all that there are of their picture, as those of another
-            region would be.
+        probabilities: Landslide probability per run and view, float16 (N, H, W), as cached.
+        members: SHA-256 of the weights of each fold, per run.
+        isolated: Whether windows and post-processing see only the tiles of the same fold, as in a new region.
         geographic: Whether each fold is a region of its own.
-        landslide: Per run and view, the probability that there is any landslide in a tile, float32 (N,); empty unless
-            every run has a head for it.
+        landslide: Probability that a tile contains any landslide, per run and view, float32 (N,); empty unless every
+            run has a detection head.
 
     Example:
         >>> oof = collect([run], pool_tiles(run), views_of("d4"))  # doctest: +SKIP
@@ -62,8 +61,8 @@ class OutOfFold:
 
     @property
     def places(self) -> tuple[TileRef, ...]:
-        """The tiles as they lie in pictures; where folds are isolated, those of each fold in one of their own."""
-        return _apart(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
+        """References of the tiles for post-processing; if folds are isolated, each fold has rasters of its own."""
+        return _isolated_refs(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
 
     def probability(
         self, view_set: str, run_weights: Mapping[str, float] | None = None, averaging: str = "probability"
@@ -72,14 +71,14 @@ class OutOfFold:
 
         Args:
             view_set: Name of a set of views.
-            run_weights: Weight of each run; equal ones by default.
-            averaging: What is averaged, "probability" or "logit".
+            run_weights: Weight of each run; equal by default.
+            averaging: Quantity that is averaged, "probability" or "logit".
         """
         used = shares(run_weights, list(self.probabilities))
         return self.mean({run: self.over_views(run, view_set, averaging) for run in used}, run_weights, averaging)
 
     def over_views(self, run: str, view_set: str, averaging: str) -> np.ndarray:
-        """Return the mean over a set of views of what is averaged of one run, float32 (N, H, W)."""
+        """Return the mean of one run's probabilities or logits over a set of views, float32 (N, H, W)."""
         names = views_of(view_set)
         total = spread(self.probabilities[run][names[0]], averaging).copy()
         for name in names[1:]:
@@ -90,14 +89,17 @@ class OutOfFold:
     def mean(
         self, over_views: Mapping[str, np.ndarray], run_weights: Mapping[str, float] | None, averaging: str
     ) -> np.ndarray:
-        """Return the mean probability over runs, from what `over_views` gave of each whose weight is not 0."""
+        """Return the mean probability over runs, from the results of `over_views` for each run of weight above 0."""
         total = np.zeros(next(iter(over_views.values())).shape, np.float32)
         for run, weight in shares(run_weights, list(self.probabilities)).items():
             total += over_views[run] * np.float32(weight)
         return gather(total, averaging)
 
     def image_probability(self, view_set: str, run_weights: Mapping[str, float] | None = None) -> np.ndarray | None:
-        """Return the mean probability of any landslide in a tile over views and runs, float32 (N,); None without a head for it."""
+        """Return the mean image probability over views and runs, float32 (N,); None without a detection head.
+
+        The image probability is the probability that a tile contains any landslide.
+        """
         if not self.landslide:
             return None
         each = {
@@ -108,12 +110,12 @@ class OutOfFold:
 
 
 def pool_tiles(run: Run, data: Path | None = None, bands: Sequence[str] | None = None) -> Tiles:
-    """Return the tiles of a run's pool, decoded, in the order of splits.json.
+    """Read and decode the tiles of a run's pool, in the order of splits.json.
 
     Args:
         run: The run.
-        data: Where its data are now; where they were when it was trained by default.
-        bands: Names of all bands that are needed, as in `data.bands`; those of the run by default.
+        data: Data folder; the one that the run was trained on by default.
+        bands: Names of the bands to read, as in `data.bands`; those of the run by default.
 
     Raises:
         InputError: If the data are missing, damaged, or not those that the run was trained on.
@@ -150,23 +152,22 @@ def collect(
     chosen: Sequence[Fold] | None = None,
     isolated: bool = False,
 ) -> OutOfFold:
-    """Collect the out-of-fold predictions of runs, computing views that are not cached yet.
+    """Collect the out-of-fold predictions of runs, and compute and cache missing views.
 
-    Windows of the picture see the images of all tiles of the pool, never their masks: that is how tiles of a published
-    region will be predicted. Isolated, they see those that the same fold held out, so that with `cv: geographic` it is
-    as for a region of which nothing else is known. (Bands of terrain are derived from heights up to a few pixels beyond
-    a tile's border either way.)
+    Views of windows see the images of all tiles of the pool, never their masks, as when tiles among labelled ones are
+    predicted. With `isolated` they see only the tiles that the same fold held out: with `cv: geographic` that is as in
+    a new region. (Terrain bands are always derived from heights up to a few pixels beyond the border of a tile.)
 
     Args:
-        runs: One or more runs over the same splits.
-        tiles: The pool's tiles, from `pool_tiles`.
-        views: Names of the views that are needed.
+        runs: One or more runs with the same splits.
+        tiles: Tiles of the pool, from `pool_tiles`.
+        views: Names of the views.
         chosen: Folds to use; all by default.
-        isolated: Whether a fold's tiles are taken for all that there are of their picture.
+        isolated: Whether windows see only the tiles of the same fold.
 
     Raises:
         InputError: If a fold cannot be used, runs have different splits, or a tile is not predicted exactly once; all
-            are named.
+            such tiles are named.
 
     Example:
         >>> oof = collect([run], pool_tiles(run), ["identity", "rot90"], isolated=True)  # doctest: +SKIP
@@ -174,13 +175,14 @@ def collect(
     for run in runs[1:]:
         if run.splits != runs[0].splits:
             raise InputError(
-                f"Runs {runs[0].name} and {run.name} have different folds or tiles, so their predictions cannot be averaged."
+                f"Runs {runs[0].name} and {run.name} have different folds or tiles, "
+                "so their predictions cannot be averaged."
             )
     folds = [run.finished_folds(chosen) for run in runs][0]
     ids = [tile["id"] for tile in runs[0].splits.tiles]
     held_by = np.array([tile["fold"] for tile in runs[0].splits.tiles])
     used = np.flatnonzero(np.isin(held_by, folds))
-    seen = replace(tiles, refs=_apart(tiles.refs, held_by)) if isolated else tiles
+    seen = replace(tiles, refs=_isolated_refs(tiles.refs, held_by)) if isolated else tiles
     shape = (len(used), *tiles.masks.shape[1:])
     predictions = {run.name: {view: np.zeros(shape, np.float16) for view in views} for run in runs}
     detecting = all(map(_has_detection, runs))
@@ -213,7 +215,7 @@ def collect(
     )
 
 
-def _apart(refs: Sequence[TileRef], folds: np.ndarray) -> tuple[TileRef, ...]:
+def _isolated_refs(refs: Sequence[TileRef], folds: np.ndarray) -> tuple[TileRef, ...]:
     return tuple(replace(ref, raster=f"{ref.raster}, fold {fold}") for ref, fold in zip(refs, folds, strict=True))
 
 
@@ -229,7 +231,7 @@ def _fold_views(
     views: Sequence[str],
     isolated: bool,
 ) -> dict[str, ViewPrediction]:
-    """Return a fold's predictions of the tiles it held out, per view; what had to be computed is added to its cache."""
+    """Return the predictions of the tiles that a fold held out, per view; missing views are computed and cached."""
     path = run.oof_path(fold)
     ids, weights = [tiles.refs[i].id for i in index], sha256(run.weights_path(fold))
     size = tiles.masks.shape[1:]
@@ -243,5 +245,5 @@ def _fold_views(
         computed = predict_tiles(load_member(run, fold), tiles, index, missing)
         found |= {named[view]: seen for view, seen in zip(missing, computed, strict=True)}
         save_oof(path, ids, found, weights)
-        found = load_oof(path, ids, weights, size)  # in the precision that later calls will find
+        found = load_oof(path, ids, weights, size)  # rounded as in later calls
     return {view: found[named[view]] for view in views}

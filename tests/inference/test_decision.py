@@ -1,4 +1,4 @@
-"""A decision as a value: frozen, checked, fitted to tiles, written and read with its seal."""
+"""Decisions: immutable, checked, fitted to tiles, written and read with their SHA-256."""
 
 import json
 from dataclasses import FrozenInstanceError
@@ -27,8 +27,8 @@ def test_where_tiles_lie_unknown_windows_and_borders_are_done_without(caplog):
     assert decision.fit(PLACED) is decision and not caplog.messages and decision.expected.scores.miou == 0.4321
     fitted = decision.fit(ALONE)
     assert caplog.messages == [
-        "The names of these tiles do not tell where each lies: views d4 of single tiles instead of d4@256, components and holes end at the "
-        "borders of each."
+        "The names of these tiles do not tell where each lies: views d4 of single tiles instead of d4@256, "
+        "components and holes end at the borders of each."
     ]
     assert (fitted.view_set, fitted.across_borders, fitted.min_area, fitted.expected) == ("d4", False, 9, None)
     assert fitted.tuning.nested == decision.tuning.nested and fitted.to_json()["expected"] is None

@@ -1,4 +1,4 @@
-"""The registry of a decision's elements: one that is added in one file is searched, applied, written, read, described and shown."""
+"""Registry of elements: an added element is searched, applied, written, read, described and shown in the report."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ CANDIDATES = Candidates(("a", "b"), ("identity", "d4"))
 
 
 class Grow(MaskStep[int]):
-    """Masks grow by this many pixels."""
+    """Dilate masks by a number of pixels."""
 
     name, title, default = "grow", "growth of masks, pixels", 0
     form = Annotated[int, Field(ge=0, le=9)]
@@ -50,7 +50,7 @@ def grow():
 
 
 def shrunken(tiles: int = 8, size: int = 40):
-    """Return predictions of landslides that are two pixels too small on every side, but for specks of three pixels."""
+    """Return predictions of landslides that are two pixels too small on each side, and of specks of three pixels."""
     rng = np.random.default_rng(0)
     masks = np.stack(
         [by_scikit_image(gaussian_filter(rng.normal(size=(size, size)), 4) > 0, 60, 60) for _ in range(tiles)]

@@ -1,4 +1,4 @@
-"""The ensemble against its members, averaged by hand, and what it does with tiles that members were trained on."""
+"""Ensemble predictions against members averaged by hand, and the handling of tiles that members were trained on."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def new_tiles(tiny_run):
 
 @pytest.fixture(scope="module")
 def each(run, new_tiles) -> np.ndarray:
-    """Return what each fold predicts for the new tiles under each view: (folds, views, N, H, W)."""
+    """Return the prediction of each fold for the new tiles in each view: (folds, views, N, H, W)."""
     return np.array(
         [[seen.probability for seen in predict_views(load_member(run, k), new_tiles.images, VIEWS)] for k in (0, 1)],
         np.float64,
@@ -51,7 +51,7 @@ def test_the_mean_over_folds_and_views(run, new_tiles, each, caplog):
 
 
 def test_the_mean_over_runs(run, new_tiles, each, tmp_path):
-    """A second run with folds of its own weights: all members count alike."""
+    """A second run whose folds have other weights: all members have equal weight in the mean."""
     shutil.copytree(run.path, tmp_path / "other")
     for fold in (0, 1):  # what the first run calls fold 0 is fold 1 here
         shutil.rmtree(tmp_path / "other" / f"fold_{fold}")
@@ -66,7 +66,7 @@ def test_the_mean_over_runs(run, new_tiles, each, tmp_path):
 
 @pytest.fixture
 def twin(run, tmp_path) -> Run:
-    """Return a second run, whose fold 0 is fold 1 of the first and the other way round; it holds out the same tiles."""
+    """Return a second run in which the weights of folds 0 and 1 are exchanged; it holds out the same tiles."""
     shutil.copytree(run.path, tmp_path / "twin")
     for fold in (0, 1):
         shutil.rmtree(tmp_path / "twin" / f"fold_{fold}")
@@ -88,7 +88,7 @@ def test_weights_and_logits(run, twin, new_tiles, each, caplog):
     caplog.clear()
     inputs = PredictionInputs.alone(new_tiles)
     probability, *_ = predict_ensemble([run, twin], [0, 1], inputs, VIEWS, run_weights={"tiny": 0.0, "twin": 1.0})
-    assert [line.split(",")[0] for line in caplog.messages] == ["Run twin"] * 2  # a run without weight is not asked
+    assert [line.split(",")[0] for line in caplog.messages] == ["Run twin"] * 2  # a run of weight 0 does not predict
     assert np.abs(probability - each.mean((0, 1))).max() < 1e-6
 
 
@@ -160,7 +160,8 @@ def test_tiles_that_every_member_was_trained_on_are_named_and_not_scored(run, ou
     (by_fold_0,) = predict_views(load_member(run, 0), out_of_fold.tiles.images, ["identity"])
     assert np.abs(probability - by_fold_0.probability).max() < 1e-6
     listed = "".join(f"\n  - {path}" for path in trained_on[:5])
-    message = f"{len(trained_on)} tiles were in the training data of every fold that is used:{listed}\n  … and {len(trained_on) - 5} more"
+    what = f"{len(trained_on)} tiles were in the training data of every fold that is used"
+    message = f"{what}:{listed}\n  … and {len(trained_on) - 5} more"
     with pytest.raises(InputError, match=re.escape(message)):
         refuse_leaked(leaked)
     caplog.clear()

@@ -1,4 +1,4 @@
-"""Joining tiles: each pixel of the raster is looked up by its place on the map, in tiles that rasterio wrote."""
+"""Merging tiles: each pixel of the raster is compared with the tile at its map position, written by rasterio."""
 
 import re
 from pathlib import Path

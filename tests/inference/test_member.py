@@ -1,4 +1,4 @@
-"""A fold's predictions against its network called by hand, view by view."""
+"""Predictions of a fold against its network called directly in each view."""
 
 import json
 import shutil
@@ -111,7 +111,7 @@ def test_each_fold_has_its_own_weights_and_statistics(run, member):
 
 
 def test_bands_are_taken_by_name(tiny_run, tmp_path):
-    """A run on three bands in an order of its own gets just these, in this order."""
+    """A run on three bands in another order gets exactly these, in its order."""
     settings = ["data.bands=[slope, red, dem]", "data.cv=official", "training.epochs=1", "training.deterministic=false"]
     run, _ = train_run(tiny_run.recipe, tiny_run.data, tmp_path / "few", settings)
     images = tiles(2)
@@ -144,7 +144,7 @@ def test_weights_with_one_changed_byte_are_refused(tiny_run, tmp_path, place):
 
 
 def test_weights_of_another_network_are_refused(tiny_run, tmp_path):
-    """As after a change of the network's code: the checksum is right, the variables are not."""
+    """The checksum is right but the variables are not, as after a change of the network's code."""
     run = Run.open(tiny_run.copy(tmp_path) / tiny_run.name)
     for path in (run.path / "config.yaml", run.path / "fold_0" / "config.yaml"):
         path.write_text(path.read_text().replace("base_filters: 2", "base_filters: 3"))

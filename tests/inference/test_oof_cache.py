@@ -1,4 +1,4 @@
-"""oof.npz: what is written is found again, or nothing at all."""
+"""oof.npz: predictions are read back unchanged, or not at all if the file does not match."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_a_file_that_is_cut_off_finds_nothing(path):
 
 
 def test_a_changed_byte_is_never_taken_for_a_prediction(path):
-    """Whatever byte is changed: the predictions are found as they were, or not at all."""
+    """After a change of any byte the predictions are read back unchanged, or not at all."""
     whole, found = path.read_bytes(), load_oof(path, IDS, SHA)
     directory = whole.index(
         b"PK\1\2"

@@ -1,4 +1,4 @@
-"""Post-processing against scikit-image, and the counts of all sizes at once against doing it."""
+"""Post-processing against scikit-image, and the counts of all sizes against post-processed masks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from marsls_keras.tuning.component_counts import positives_by_area
 
 
 def blotches(seed: int, number: int = 6, size: int = 40, sigma: float = 0.9) -> np.ndarray:
-    """Return masks full of components in holes in components."""
+    """Return masks with components inside holes inside components."""
     fields = np.random.default_rng(seed).normal(size=(number, size, size))
     return np.stack([gaussian_filter(field, sigma) for field in fields]) > 0
 
@@ -55,14 +55,14 @@ def test_by_hand():
     specks[3, 3] = True
     assert np.array_equal(
         postprocess(mask, 99, 0), mask & ~specks
-    )  # all others are at the edge, and nobody knows how large they are
+    )  # all others are at the edge, so their size is unknown
     mask, hole, ring, specks = (np.pad(drawing, 1) for drawing in (mask, hole, ring, specks))  # no longer
     specks[2, 8] = specks[8, 1] = True
     assert np.array_equal(postprocess(mask, 2, 0), mask & ~specks)
     specks[4, 4] = False  # with its hole filled it is part of the ring
     assert np.array_equal(postprocess(mask, 2, 8), (mask | hole) & ~specks)
     size = int((mask & ~specks).sum())
-    assert not postprocess(mask, size, 0)[ring].any()  # the ring without what lies in it is too small by the speck
+    assert not postprocess(mask, size, 0)[ring].any()  # the ring is large enough only with the speck inside it
     assert np.array_equal(postprocess(mask, size + 7, 8), (mask | hole) & ~specks)
     assert not postprocess(mask, size + 9, 8).any()
 
@@ -101,7 +101,7 @@ def test_nothing_and_everything():
 def test_pixels_of_one_component_are_counted_for_the_units_they_lie_in(sigma):
     masks, truth = blotches(3, 1, 60, sigma), blotches(12, 1, 60, 2).astype(np.uint8)
     unit = np.repeat(np.repeat(np.array([[0, 1, 2], [2, 1, 0]]), 30, 0), 20, 1)[None]
-    unit[:, 8:52:11, 5::9] = -1  # pixels that there are not
+    unit[:, 8:52:11, 5::9] = -1  # pixels without a tile
     masks &= unit >= 0
     found = positives_by_area(masks, truth, unit, 3)
     for i, max_hole in enumerate(HOLES):

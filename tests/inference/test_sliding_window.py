@@ -1,4 +1,4 @@
-"""Prediction across tile borders, against the whole picture put together and every window predicted by hand."""
+"""Prediction across tile borders against windows of the assembled raster, predicted one by one."""
 
 import tracemalloc
 from dataclasses import replace
@@ -53,7 +53,7 @@ def stitched(tiles: Tiles, index, views, kernel=3, **options) -> list[np.ndarray
 
 
 def by_hand(tiles: Tiles, turn, back, window: int, stride: int) -> np.ndarray:
-    """Every window of the lattice on the picture with a wide margin, convolved by scipy and blended: (N, SIDE, SIDE)."""
+    """Return all windows of the lattice on the padded raster, convolved by SciPy and blended: (N, SIDE, SIDE)."""
     cells = np.array([ref.cell for ref in tiles.refs]) - 3
     margin = -(-2 * window // SIDE) * SIDE
     extent = cells.max(0) * SIDE + SIDE + 2 * margin

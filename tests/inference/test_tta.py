@@ -1,4 +1,4 @@
-"""The eight symmetries against index arithmetic, and the group that they form; shifts, scales, and the names of views of windows."""
+"""Views against index arithmetic: the eight symmetries and their group, shifts, scales, and names of window views."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from marsls_keras.view_sets import VIEW_SETS, VIEWS, split_view, views_of
 
 
 def pixel(view: str, i: int, j: int, height: int, width: int) -> tuple[int, int]:
-    """Where pixel (i, j) of the viewed picture comes from, in a picture of height x width."""
+    """Return the source of pixel (i, j) of a view, in an image of height x width."""
     last_row, last_column = height - 1, width - 1
     return {
         "identity": (i, j),

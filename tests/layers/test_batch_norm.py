@@ -1,4 +1,4 @@
-"""The fused batch normalisation against NumPy and against Keras' own, on both backends."""
+"""The fused batch normalisation against NumPy and keras.layers.BatchNormalization, on both backends."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def inputs(shape=SHAPE, seed=0):
 
 
 def built(kind=BatchNormalization, shape=SHAPE, **options):
-    """Return a layer whose variables all have values of their own."""
+    """Return a layer whose variables all have different values."""
     layer = kind(momentum=0.9, **options)
     layer.build(shape)
     generator = np.random.default_rng(1)

@@ -1,4 +1,7 @@
-"""Every layer: configuration, symbolic and compiled calls, training, mixed precision; what each computes is tested in its own file."""
+"""All layers: configuration, symbolic and compiled calls, training, mixed precision.
+
+The values that each layer computes are tested in its own file.
+"""
 
 import pytest
 from helpers import layer_case

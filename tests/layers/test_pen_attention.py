@@ -1,4 +1,4 @@
-"""The block of MarsLS-Net, which multiplies kernels first, against the paper's figure built from Keras' layers one by one."""
+"""The block of MarsLS-Net, which multiplies kernels first, against the paper's figure built of Keras layers."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def inputs(shape=SHAPE):
 
 
 def built(**options):
-    """Return a block whose variables all have values of their own."""
+    """Return a block whose variables all have different values."""
     block = PenAttention(F, **{"kernel_size": K, **options})
     block.build((None, None, None, F))
     generator = np.random.default_rng(1)
@@ -34,7 +34,7 @@ def built(**options):
 
 
 def plain(kernel_size=K, expansion_terms=2, layout="rows", conv_pe=True, mhsa=True):
-    """The block of the paper's figure 2: two branches, the expansion, attention and all projections written down, by Keras alone."""
+    """Build the block of the paper's figure 2 of Keras layers: two branches, expansion, attention and projections."""
     layers = keras.layers
     x = keras.Input((None, None, F))
     context = x
@@ -64,7 +64,7 @@ def plain(kernel_size=K, expansion_terms=2, layout="rows", conv_pe=True, mhsa=Tr
 
 
 def as_plain(values, terms):
-    """Rearrange values by the paths of the block's variables (weights, or gradients) into those of the plain model's, by path."""
+    """Convert weights or gradients by the block's variable paths to those of the plain model, by path."""
     out, order = {}, np.arange(F)
     if "branches/kernel" in values:
         # The block's expansion is term by term, of both branches each; the plain one is branch by branch.
@@ -95,7 +95,7 @@ def by_path(variables, values, prefix=""):
 
 
 def gradients(function, variables, x):
-    """Outputs in training, and the gradients of a loss by the variables and by the input."""
+    """Return outputs in training, and the gradients of a loss with respect to the variables and the input."""
     x = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(x)

@@ -1,4 +1,4 @@
-"""The progressive expansion against values by hand, and its projection against the definition."""
+"""Progressive expansion against hand-computed values, and its projection against the definition."""
 
 import keras
 import numpy as np

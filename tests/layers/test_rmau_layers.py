@@ -21,7 +21,7 @@ def inputs(height=4, width=8, channels=6):
 
 
 def scrambled(layer, channels=6, seed=1):
-    """Return a built layer whose variables all have values of their own."""
+    """Return a built layer whose variables all have different values."""
     if not layer.built:
         layer.build((None, None, None, channels))
     rng = np.random.default_rng(seed)

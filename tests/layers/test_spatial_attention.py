@@ -1,4 +1,4 @@
-"""Attention in its layouts against NumPy, pixel by pixel, and against Keras' MultiHeadAttention."""
+"""All layouts of the attention against NumPy, pixel by pixel, and against Keras' MultiHeadAttention."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def inputs(shape=SHAPE):
 
 
 def built(layout="rows", num_heads=2, key_dim=2, channels=5):
-    """Return a layer whose variables all have values of their own."""
+    """Return a layer whose variables all have different values."""
     layer = SpatialAttention(num_heads, key_dim, layout)
     layer.build((None, None, None, channels))
     generator = np.random.default_rng(1)
@@ -32,7 +32,7 @@ def built(layout="rows", num_heads=2, key_dim=2, channels=5):
 
 
 def brute_force(layer, x):
-    """Equations 2 to 5 of the paper, one query at a time, in float64."""
+    """Compute equations 2 to 5 of the paper, one query at a time, in float64."""
     weights = {v.name: v.numpy().astype(np.float64) for v in layer.weights}
     n, d = layer.num_heads, layer.key_dim
     x = x.astype(np.float64)
@@ -55,7 +55,7 @@ def brute_force(layer, x):
 
 
 def keras_attention(layer, axis):
-    """Keras' layer with the same weights, attending along an axis."""
+    """Apply Keras' MultiHeadAttention with the same weights along an axis."""
     n, d = layer.num_heads, layer.key_dim
     theirs = keras.layers.MultiHeadAttention(n, d, attention_axes=axis)
     theirs.build(SHAPE, SHAPE)

@@ -1,4 +1,4 @@
-"""SwinV2's layers against attention over all tokens in NumPy, with the pairs that do not see each other closed one by one."""
+"""SwinV2's layers against NumPy attention over all tokens, in which pairs of different windows are masked."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def scrambled(layer, shape, seed=1):
 
 
 def attention(x, w, heads, window, shift):
-    """Attention over all tokens of one image (H, W, C), float64: token by token, window by window."""
+    """Compute attention over all tokens of one image (H, W, C) in float64, token by token, window by window."""
     height, width, channels = x.shape
     sides = [min(n, window) for n in (height, width)]
     shifts = [0 if n <= window else shift for n in (height, width)]

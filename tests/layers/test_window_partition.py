@@ -1,4 +1,4 @@
-"""Windows on a grid: cut and put together, masks and offsets by loops, for sizes known beforehand and not."""
+"""Window partition: cutting and merging, masks and offsets against loops, for static and dynamic sizes."""
 
 import numpy as np
 import pytest

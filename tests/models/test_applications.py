@@ -1,4 +1,4 @@
-"""Encoders of keras.applications: published counts, maps equal to Keras' own, and weights for any bands."""
+"""Encoders of keras.applications: published parameter counts, maps equal to Keras', and weights for any bands."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def images(bands=3, size=(64, 96)):
 
 
 def drawn(network):
-    """Give a network weights of which none is 0 or 1 by convention, so that a wrong place shows."""
+    """Assign random weights, none of which is an initial 0 or 1, so that a wrong assignment is detected."""
     rng = np.random.default_rng(1)
     for variable in network.weights:
         kind = variable.path.rsplit("/", 1)[-1]
@@ -60,7 +60,7 @@ def test_every_other_one_builds_with_five_levels_and_seven_bands(name):
 
 
 def as_pretrained(name, x):
-    """What the pretraining of a network would have seen where we see z-scores, but for the mean."""
+    """Convert z-scores to the pixels of a network's pretraining, without their mean."""
     if APPLICATIONS[name].pixels == "caffe":
         return (x * 255 * SPREAD)[..., ::-1]
     return x * 2 * SPREAD if APPLICATIONS[name].pixels == "tf" else x

@@ -25,12 +25,12 @@ def reference():
 
 
 def tensors(reference, name):
-    """The tensors that the reference was computed with under timm's names, and a classifier."""
+    """Return the tensors of the reference under timm's names, with a classifier."""
     return {**SCRIPT.tensors(SCRIPT.shapes_of(reference, name)), "head.fc.weight": np.zeros((5, 4), np.float32)}
 
 
 def thin():
-    """A ConvNeXt of the first version, smaller than any that is published."""
+    """Build a ConvNeXt of the first version that is smaller than the published ones."""
     x = keras.Input((None, None, 3))
     CONVNEXT["thin"] = (False, SCRIPT.THIN["depths"], SCRIPT.THIN["hidden_sizes"][0])
     try:
@@ -61,7 +61,7 @@ def test_maps_are_those_of_transformers(reference, models, name, size):
 
 
 def parameters(response, depths, width, bands=3):
-    """Parameters of a ConvNeXt, layer by layer from the paper's table 9, without the classifier."""
+    """Count the parameters of a ConvNeXt, layer by layer from the paper's table 9, without the classifier."""
     total = 16 * bands * width + width + 2 * width
     for i, depth in enumerate(depths):
         c = width * 2**i
@@ -137,9 +137,10 @@ def test_under_a_decoder_bands_take_colours_by_name_and_every_variable_a_gradien
 def test_what_does_not_fit_is_named(reference, tmp_path):
     values = tensors(reference, "thin")
     del values["stages.2.blocks.1.gamma"]
-    values["stages.2.blocks.1.mlp.grn.weight"] = np.zeros(384, np.float32)  # as the second version has it in its place
+    values["stages.2.blocks.1.mlp.grn.weight"] = np.zeros(384, np.float32)  # as in ConvNeXtV2
     save_file(values, tmp_path / "w.safetensors")
-    said = r"this network's ConvNeXt[\s\S]*stages\.2\.blocks\.1\.gamma: absent[\s\S]*mlp\.grn\.weight: \(384,\) in the file, unknown"
+    missing = r"stages\.2\.blocks\.1\.gamma: absent"
+    said = rf"this network's ConvNeXt[\s\S]*{missing}[\s\S]*mlp\.grn\.weight: \(384,\) in the file, unknown"
     with pytest.raises(InputError, match=said):
         load_pretrained(thin(), str(tmp_path / "w.safetensors"))
 

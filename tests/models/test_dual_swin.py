@@ -1,4 +1,7 @@
-"""DualSwinFusionSeg: counts of every part, groups of bands, each fusion and decoder; the rest is in test_every_network.py."""
+"""DualSwinFusionSeg: parameter counts of its parts, groups of bands, fusions and decoders.
+
+What holds for every network is tested in test_every_network.py.
+"""
 
 import keras
 import numpy as np
@@ -45,7 +48,7 @@ def scrambled(model, seed=1):
 
 
 def fusion_parameters(kind, widths, groups=2):
-    """Parameters of a fusion by its definition, for maps of these channels."""
+    """Count the parameters of a fusion by its definition, for maps of these channels."""
     total = 0
     for c in widths:
         together = groups * c
@@ -95,7 +98,7 @@ def test_the_default_network_has_the_parameters_of_the_paper():
 
 
 def check(model):
-    """A gradient reaches every variable, and logits have the images' size."""
+    """Check that a gradient reaches every variable, and that logits have the size of the images."""
     x = images(size=(64, 64))
     assert silent(model.trainable_variables, gradients(model, x)) == []
     assert model(x).shape == (2, 64, 64, 1) and len({v.path for v in model.weights}) == len(model.weights)

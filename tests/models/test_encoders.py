@@ -1,4 +1,4 @@
-"""The encoders: exact counts, the pyramid's contract, and names that tell the encoders of a network apart."""
+"""Encoders: exact parameter counts, shapes of the feature pyramid, and unique names in a network."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ CNN = "resnet_v2_18_narrow"
 
 
 def swin_parameters(bands, width, depths, heads):
-    """Parameters, layer by layer from the definition."""
+    """Count the parameters of a SwinV2, layer by layer from the definition."""
     total = 16 * bands * width + width + 2 * width
     for i, (depth, h) in enumerate(zip(depths, heads, strict=True)):
         c = width * 2**i

@@ -1,4 +1,4 @@
-"""The encoders on JAX: the stored references of PyTorch, in a process of its own, since the backend is chosen before anything else."""
+"""Encoders on JAX against the stored references of PyTorch, in a separate process, since Keras has one backend each."""
 
 import json
 import os
@@ -25,7 +25,11 @@ VIT["thin"] = (2, 32, 4)
 image = keras.Input((None, None, 3))
 graph = vit("thin", image, grid=4)
 thin = keras.Model(image, graph)
-models = {"mit/mit_b0": build_encoder("mit_b0"), "convnext/convnext_v2_atto": build_encoder("convnext_v2_atto"), "vit/thin": thin}
+models = {
+    "mit/mit_b0": build_encoder("mit_b0"),
+    "convnext/convnext_v2_atto": build_encoder("convnext_v2_atto"),
+    "vit/thin": thin,
+}
 worst = {}
 for key, model in models.items():
     family, name = key.split("/")
@@ -37,7 +41,9 @@ for key, model in models.items():
         found = {f"{name}/{h}x{w}": last.predict(script.image((h, w)), verbose=0) for h, w in script.VIT_SIZES}
     else:
         found = {
-            f"{name}/{size[0]}/{level}": x for size in script.SIZES for level, x in model.predict(script.image(size), verbose=0).items()
+            f"{name}/{size[0]}/{level}": x
+            for size in script.SIZES
+            for level, x in model.predict(script.image(size), verbose=0).items()
         }
     worst[key] = max(float(np.abs(x - reference[k]).max() / np.abs(reference[k]).max()) for k, x in found.items())
 print(json.dumps(worst))

@@ -1,4 +1,7 @@
-"""Every network: gradient, configuration and weights, calls, sizes, one fit, mixed precision; counts are in its own file."""
+"""All networks: gradients, configuration and weights, calls, sizes, one fit, mixed precision.
+
+Parameter counts are tested in the file of each network.
+"""
 
 import pytest
 from helpers import model_case
@@ -36,7 +39,7 @@ EVERY = pytest.mark.parametrize("case", CASES, ids=str)
 
 @pytest.fixture(scope="module")
 def built():
-    """Return a function that builds the network of a case once; tests leave it as it is but for its loss and moving statistics."""
+    """Return a function that builds the network of a case once; tests change only its loss and moving statistics."""
     found = {}
     return lambda case: found[case.name] if case.name in found else found.setdefault(case.name, case.build())
 

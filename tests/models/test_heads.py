@@ -1,4 +1,4 @@
-"""The loss, the metrics and the training of a network with several heads, on a network small enough to compute by hand."""
+"""Loss, metrics and training of a network with several heads, on a network small enough to compute by hand."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ PENALTY = 0.01
 
 
 def network(detection=True):
-    """Return two masks, of half and of whole size, with a penalty on one kernel."""
+    """Build a network with two masks, of half and full size, and a penalty on one kernel."""
     inputs = keras.Input((None, None, 2))
     whole = layers.Conv2D(1, 1, kernel_regularizer=keras.regularizers.L2(PENALTY), dtype="float32", name="mask_whole")(
         inputs
@@ -38,7 +38,7 @@ def network(detection=True):
 
 @pytest.fixture
 def batch():
-    """Return images, masks and weights; the second image has landslide at weight 0 only, the third has no weight at all."""
+    """Return images, masks and weights; the second image has landslide at weight 0 only, the third has weight 0."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 4, 6, 2)).astype(np.float32)
     y, w = np.zeros((2, 4, 4, 6, 1), np.float32)
@@ -57,7 +57,7 @@ def surprise(z, y):
 
 
 def by_hand(model, x, y, w, detection):
-    """Return the loss in training and in evaluation."""
+    """Compute the loss in training and in evaluation with NumPy."""
     kernels = {name: [v.numpy() for v in model.get_layer(name).weights] for name in ("mask_whole", "mask_half")}
     (a, a0), (b, b0) = kernels.values()
     whole = x @ a[0, 0] + a0
@@ -132,7 +132,8 @@ from marsls_keras.models import build_model
 assert keras.backend.backend() == "jax"
 with np.load(sys.argv[1]) as arrays:
     x, y, w = (arrays[name] for name in "xyw")
-    model = build_model("rmau_net", bands=2, filters=2, poolings=1, block="double_conv", tile_size=8, heads=[64, 128], detection=True)
+    small = {"filters": 2, "poolings": 1, "block": "double_conv", "tile_size": 8}
+    model = build_model("rmau_net", bands=2, **small, heads=[64, 128], detection=True)
     model.set_weights([arrays[f"weight_{i}"] for i in range(len(model.weights))])
 model.compile(keras.optimizers.SGD(0.0), build_loss({"focal": 0.5, "iou": 0.5}))
 evaluated = model.evaluate(x, y, sample_weight=w, batch_size=4, verbose=0)
@@ -164,7 +165,7 @@ def test_jax_computes_the_same(batch, tmp_path):
 
 @pytest.mark.slow
 def test_two_devices_compute_the_loss_and_the_gradient_of_the_whole_batch():
-    # In a process of its own, since devices are divided before anything else.
+    # In a separate process, since logical devices must be configured at the start.
     result = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
 
@@ -187,7 +188,8 @@ weights = None
 results = []
 for devices in (1, 2):
     with scope(devices):
-        model = build_model("rmau_net", bands=3, filters=2, poolings=1, block="double_conv", attention="none", detection=True)
+        small = {"filters": 2, "poolings": 1, "block": "double_conv", "attention": "none"}
+        model = build_model("rmau_net", bands=3, **small, detection=True)
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = devices > 1
@@ -200,5 +202,6 @@ for devices in (1, 2):
 (a, b, c), (d, e, f) = results
 assert abs(a - d) < 1e-5 * abs(a) and abs(c - f) < 1e-4 * abs(c), (a, d, c, f)
 moved = max(np.abs(v - u).max() for v, u in zip(b, weights))
-assert moved > 1e-3 and all(np.allclose(v, u, atol=1e-4) for v, u in zip(b, e)), max(np.abs(v - u).max() for v, u in zip(b, e))
+apart = max(np.abs(v - u).max() for v, u in zip(b, e))
+assert moved > 1e-3 and all(np.allclose(v, u, atol=1e-4) for v, u in zip(b, e)), apart
 """

@@ -1,4 +1,7 @@
-"""MarsLS-Net: the nine parameter counts of the paper, its ablations and recipes; the rest is in test_every_network.py."""
+"""MarsLS-Net: the nine parameter counts of the paper, its ablations and recipes.
+
+What holds for every network is tested in test_every_network.py.
+"""
 
 import os
 import subprocess

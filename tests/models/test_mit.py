@@ -24,7 +24,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def tensors(reference):
-    """The tensors that the reference was computed with, as a SegFormer with its classifier has them."""
+    """Return the tensors of the reference under the names of a SegFormer with its classifier."""
     drawn = SCRIPT.tensors(SCRIPT.shapes_of(reference, "mit_b0"))
     return {
         **{f"segformer.{name}": value for name, value in drawn.items()},
@@ -63,7 +63,7 @@ def test_the_encoder_saved_alone_and_under_a_decoder_give_the_same(tensors, b0, 
 
 
 def parameters(depths, widths, bands=3):
-    """Parameters of a MiT, layer by layer from the paper's figure 2 and table 6."""
+    """Count the parameters of a MiT, layer by layer from the paper's figure 2 and table 6."""
     total, last = 0, bands
     for depth, c, kernel, reduction in zip(depths, widths, (7, 3, 3, 3), (8, 4, 2, 1), strict=True):
         attention = 4 * (c * c + c) + (reduction**2 * c * c + c + 2 * c) * (reduction > 1)
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_named(tensors, tmp_path):
 
 
 def test_attention_is_that_of_the_definition():
-    """Against NumPy, head by head, with the reduction as a matrix product over patches."""
+    """Compare with NumPy, head by head, with the reduction as a matrix product over patches."""
     keras.utils.set_random_seed(0)
     layer = ReducedAttention(2, reduction=2)
     x = np.random.default_rng(0).normal(0, 1, (1, 4, 6, 8)).astype(np.float32)

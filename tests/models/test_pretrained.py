@@ -24,14 +24,14 @@ SMALL = {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 2, 2, 4]}
 
 @pytest.fixture
 def reference():
-    """Return the folder with maps that timm computed, or skip the test where it is not."""
+    """Return the folder of maps computed by timm; skip the test if it is missing."""
     if not REFERENCE.is_dir():
         pytest.skip(f"the reference is not at {REFERENCE}")
     return REFERENCE
 
 
 def tensors(bands=3, embed_dim=4, depths=(1, 1, 1, 1), heads=(1, 2, 2, 4), seed=0):
-    """Tensors under the names and in the shapes that timm has."""
+    """Return random tensors with timm's names and shapes."""
     rng, shapes = np.random.default_rng(seed), {}
     shapes["patch_embed.proj.weight"] = (embed_dim, bands, 4, 4)
     for name in ("patch_embed.proj.bias", "patch_embed.norm.weight", "patch_embed.norm.bias"):
@@ -265,14 +265,15 @@ def test_a_download_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         RunError,
-        match="hf:timm/some_net: model.safetensors or pytorch_model.bin could not be .*https://.*timm/some_net .*path of the file",
+        match="hf:timm/some_net: model.safetensors or pytorch_model.bin could not be "
+        ".*https://.*timm/some_net .*path of the file",
     ):
         load_pretrained(build_encoder("swin_v2_tiny", **SMALL), "hf:timm/some_net")
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The Hub's own client, in a process's place: a repository is a folder, and what is not in it is not found."""
+    """Stand in for the Hub's client: a repository is a folder, and files that are not in it are not found."""
     errors, module = types.ModuleType("huggingface_hub.errors"), types.ModuleType("huggingface_hub")
     errors.EntryNotFoundError = type("EntryNotFoundError", (Exception,), {})
 

@@ -1,4 +1,4 @@
-"""An encoder and a decoder that are not of the package, under its networks, saved and loaded again."""
+"""An encoder and a decoder from outside the package in its networks, saved and loaded again."""
 
 import keras
 import numpy as np

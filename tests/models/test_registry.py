@@ -1,4 +1,4 @@
-"""The registry: names, options, sizes, and what a wrong one is answered."""
+"""Registry of networks: names, options, sizes, and error messages for wrong ones."""
 
 import inspect
 
@@ -11,7 +11,7 @@ from marsls_keras.models.networks import Network
 from marsls_keras.models.registry import builder, entry, known_options
 from marsls_keras.models.unet import unet
 
-# Networks whose defaults take long to build, in small; what is asked here does not depend on it.
+# Small variants of networks that take long to build with defaults; the tests do not depend on the size.
 SMALL = {
     "dual_swin": {
         "encoder_options": {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1]},

@@ -1,4 +1,7 @@
-"""RMAU-Net: counts, options, heads; what every network must do is in test_every_network.py, what is computed with the layers."""
+"""RMAU-Net: parameter counts, options and heads.
+
+What holds for every network is tested in test_every_network.py, values in the tests of the layers.
+"""
 
 import keras
 import numpy as np
@@ -19,7 +22,7 @@ def images(number=2, height=16, width=16, seed=0):
 
 
 def scrambled(model, seed=0):
-    """Give every variable, moving statistics too, a value of its own."""
+    """Assign a different value to every variable, moving statistics included."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         low, high = (0.5, 1.5) if "variance" in variable.name or "gamma" in variable.name else (-0.3, 0.3)
@@ -30,7 +33,7 @@ def scrambled(model, seed=0):
 
 @pytest.fixture(scope="module")
 def tiny():
-    """Return a network with all heads and values of its own; tests leave it as it is."""
+    """Return a network with all heads and different values in all variables; tests do not change it."""
     return scrambled(rmau_net(detection=True, **TINY))
 
 

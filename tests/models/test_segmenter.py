@@ -1,4 +1,4 @@
-"""The segmenter: encoders under decoders, counts, groups, gradient, sizes, and learning rates of its encoder."""
+"""Segmenter: encoders with decoders, parameter counts, groups, gradients, sizes, and learning rates of the encoder."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ BANDS = ("red", "green", "blue", "dem", "slope", "thermal", "gray")
 
 
 def unet_parameters(channels, bands, widths):
-    """Parameters of the decoder unet on maps of 320, 112, 40, 24 and 16 channels, from its definition; trainable ones."""
+    """Count all and trainable parameters of the decoder unet on maps of 320, 112, 40, 24 and 16 channels."""
 
     def conv(inputs, outputs, kernel):
         return inputs * outputs * kernel**2 + 2 * outputs
@@ -66,7 +66,7 @@ def test_sizes_are_multiples_of_32():
 
 
 def test_the_encoder_learns_at_its_own_rate():
-    """After one update without moments a variable has moved by its learning rate: Adam's first step is the sign of the gradient."""
+    """The first step of Adam moves each variable by its learning rate, in the direction of the gradient's sign."""
     config = parse_config(
         {
             "training": {

@@ -1,4 +1,4 @@
-"""The stored table of the networks, and what is known of them without building: as building them says."""
+"""The stored table and the descriptions of the networks against the built networks."""
 
 import json
 

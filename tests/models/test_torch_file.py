@@ -1,4 +1,4 @@
-"""PyTorch files: tensors of both forms without PyTorch, and pickles that want more than tensors."""
+"""PyTorch files: tensors of both formats without PyTorch, and pickles that need more than tensors."""
 
 import io
 import os
@@ -24,7 +24,7 @@ TENSORS = {
 
 
 class _Storage:
-    """What is pickled in place of a tensor's storage."""
+    """Stand-in for the storage of a tensor in a pickle."""
 
     def __init__(self, key, array):
         self.key, self.array = key, array
@@ -42,7 +42,7 @@ class _Pickler(pickle.Pickler):
 
 @pytest.fixture
 def fake_torch(monkeypatch):
-    """Modules of PyTorch's names, so that the pickler writes them as PyTorch does."""
+    """Provide modules with PyTorch's names, so that the pickler writes the same references as PyTorch."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in ("FloatStorage", "HalfStorage", "LongStorage"):
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
@@ -66,7 +66,7 @@ class _Tensor:
 
 
 def saved(path, arrays, legacy=False, wrap=lambda state: state, change=None):
-    """Write arrays as torch.save does, in the form from 1.6 on or the one before."""
+    """Write arrays as torch.save does, in the format of PyTorch 1.6 and later, or the earlier one."""
     storages, state = [], OrderedDict()
     for i, (name, array) in enumerate(arrays.items()):
         storages.append(_Storage(str(i), array))

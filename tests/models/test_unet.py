@@ -1,4 +1,7 @@
-"""The U-Net: parameter counts by formula, values by NumPy, normalisation and dropout; the rest is in test_every_network.py."""
+"""U-Net: parameter counts by formula, values by NumPy, normalisation and dropout.
+
+What holds for every network is tested in test_every_network.py.
+"""
 
 import re
 
@@ -20,7 +23,7 @@ def images(bands: int = 7, size: tuple[int, int] = (16, 16), number: int = 2, se
 
 
 def parameters(bands: int, filters: int, depth: int) -> tuple[int, int]:
-    """Total and trainable parameters, block by block from the definition."""
+    """Count all and trainable parameters, block by block from the definition."""
 
     def block(
         inner, outer

@@ -26,7 +26,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def tensors(reference):
-    """The tensors that the reference was computed with, as a masked autoencoder has them."""
+    """Return the tensors of the reference under the names of a masked autoencoder."""
     drawn = {f"vit.{name}": value for name, value in SCRIPT.tensors(SCRIPT.shapes_of(reference, "thin")).items()}
     extra = {
         "decoder.decoder_embed.weight": (8, 32),
@@ -37,7 +37,7 @@ def tensors(reference):
 
 
 def thin(bands=3, group="", **options):
-    """A transformer smaller than any that is published."""
+    """Build a transformer that is smaller than the published ones."""
     x = keras.Input((None, None, bands))
     VIT["thin"] = (2, 32, 4)
     try:
@@ -93,7 +93,7 @@ def test_the_names_of_a_classifier_are_read_as_well(tensors, model, tmp_path):
 
 
 def as_timm(tensors, depth):
-    """The same tensors under the names of timm and of MAE's authors, where query, key and value are one."""
+    """Rename the tensors to the names of timm and of MAE's code, in which query, key and value are joined."""
     bare = {name.removeprefix("vit."): value for name, value in tensors.items()}
     pairs = {
         "patch_embed.proj": "embeddings.patch_embeddings.projection",
@@ -121,7 +121,7 @@ def as_timm(tensors, depth):
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder."])
 def test_the_names_of_timm_and_of_mae_are_read_as_well(tensors, model, tmp_path, prefix):
-    """MOMO (`Mirali33/MOMO`) is saved by the code of MAE's authors, with the decoder; timm's own files have a classifier."""
+    """Read checkpoints as of MOMO (`Mirali33/MOMO`), by MAE's code with a decoder, and of timm, with a classifier."""
     values = as_timm(tensors, 2)
     save_file({f"{prefix}{name}": value for name, value in values.items()}, tmp_path / "encoder.safetensors")
     extra = {
@@ -162,7 +162,7 @@ def test_names_of_timm_that_do_not_fit_are_named(tensors, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_small", "vit_base"])
 def test_published_sizes_load_under_both_names(name, tmp_path):
-    """Random weights with the names and shapes of `jfang/mars-vit-base-ctx2m` (transformers) and of MOMO (timm); neither is here."""
+    """Load random weights with names and shapes of `jfang/mars-vit-base-ctx2m` (transformers) and of MOMO (timm)."""
     depth, width, _ = VIT[name]
     rng = np.random.default_rng(0)
     shapes = {
@@ -207,7 +207,7 @@ def test_published_sizes_load_under_both_names(name, tmp_path):
 
 
 def parameters(depth, width, bands=3, grid=14):
-    """Parameters of the transformer alone, from its definition."""
+    """Count the parameters of the transformer without the pyramid, from its definition."""
     block = 4 * (width * width + width) + 8 * width * width + 5 * width + 4 * width
     return 256 * bands * width + width + (grid**2 + 2) * width + depth * block + 2 * width
 

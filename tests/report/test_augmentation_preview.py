@@ -1,4 +1,4 @@
-"""What training sees, in the report."""
+"""Preview of augmented training inputs in the report."""
 
 import io
 
@@ -47,7 +47,7 @@ def test_a_few_training_tiles_as_they_are_and_as_they_come():
         tile = int(row.title.removeprefix("train/t"))
         colours, relief = ([pixels(p) for p in pictures] for pictures in row.pictures)
         assert len(colours) == len(relief) == 6
-        # Nothing is changed, so what comes is what is there.
+        # Without augmentation the inputs are unchanged.
         assert all(np.array_equal(p, colours[0]) for p in colours) and all(np.array_equal(p, relief[0]) for p in relief)
         image = run.images[tile, ..., :3]
         low, high = np.percentile(image, (1, 99))
@@ -128,8 +128,8 @@ def test_the_page_has_the_pictures_with_alternative_text(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     parsed = Page(page)
     assert (
-        "What training sees Tiles are changed at random each time they come. Here: horizontal_flip 50%; vertical_flip 50%;"
-        in parsed.text
+        "What training sees Tiles are changed at random each time they come. "
+        "Here: horizontal_flip 50%; vertical_flip 50%;" in parsed.text
     )
     alts = [alt for alt in parsed.attributes("img", "alt") if "draw" in alt]
     assert len(alts) == 3 * 2 * 5 and all("% landslide" in alt for alt in alts)

@@ -192,8 +192,8 @@ def test_the_expected_figure_is_quoted_and_a_plain_decision_is_not_called_tuned(
     ).text
     assert "out-of-fold mIoU, nested 0.4321" in text
     assert (
-        "Tuning changes mIoU by +0.3087 (nested, against the baseline on the same tiles; 95 % interval -0.0100 to +0.4000)"
-        in text
+        "Tuning changes mIoU by +0.3087 (nested, against the baseline on the same tiles; "
+        "95 % interval -0.0100 to +0.4000)" in text
     )
     run = make_run()
     figures = {"scores": scores(run.masks, run.probability >= np.float32(0.5)), "interval": [0.6, 0.7]}

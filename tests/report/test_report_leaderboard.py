@@ -1,4 +1,4 @@
-"""Expected against actual in the report."""
+"""Chart of expected and actual leaderboard scores in the report."""
 
 import numpy as np
 import pytest

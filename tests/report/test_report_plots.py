@@ -35,7 +35,8 @@ def test_curves_of_a_training_that_gave_nan(tmp_path):
 
 
 def test_needs_no_tensorflow_and_no_pyplot():
-    code = "import sys, marsls_keras.report; print([m for m in ('tensorflow', 'keras', 'jax', 'matplotlib.pyplot') if m in sys.modules])"
+    unwanted = ("tensorflow", "keras", "jax", "matplotlib.pyplot")
+    code = f"import sys, marsls_keras.report; print([m for m in {unwanted} if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

@@ -1,4 +1,4 @@
-"""The search over training on the page: its charts, its table, and studies that have little to show."""
+"""Hyperparameter search in the report: charts, table, and studies with few trials."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which gains are adopted where the true one is known: what noise gains on some tiles, it does not gain on others."""
+"""Simulation of which gains are adopted, with known true gains: gains by noise on some tiles do not hold on others."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SMALL, LARGE = 15, 133  # blocks of up to four tiles: 60 tiles, and the 531 of t
 
 
 def draw(rng: np.random.Generator, blocks: int, gain: float) -> tuple[Counts, Counts]:
-    """Return counts of blocks before and after an element that mends a share of their errors, and breaks about as much at random."""
+    """Return counts of blocks before and after an element that corrects some errors and adds about as many others."""
     pixels = rng.integers(2, 5, blocks) * 128.0**2
     share = np.clip(0.2 * np.exp(rng.normal(0, 1, blocks) - 0.5), 0, 0.9) * (rng.random(blocks) > 0.1)
     tp, fp = pixels * share * rng.beta(12, 3, blocks), pixels * share * rng.beta(3, 12, blocks)
@@ -30,7 +30,7 @@ def difference(before: Counts, after: Counts) -> float:
 
 
 def adopted(blocks: int, effect: float, worlds: int) -> dict[str, float]:
-    """Return the share that is adopted and its mean gain as claimed, by the rule and by any gain above 0, and the true gain."""
+    """Return the true gain, and share and mean claimed gain of adoption by the rule and by any gain above 0."""
     rng = np.random.default_rng([blocks, int(effect * 1e4)])
     per_gain = difference(*draw(np.random.default_rng(0), 100_000, 0.1)) / 0.1
     gain = effect / per_gain

@@ -1,4 +1,4 @@
-"""The decision against brute force, counted pixel by pixel, and against what was planted in made-up predictions."""
+"""Nested search against brute force, counted pixel by pixel, and on synthetic predictions with known errors."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ THRESHOLDS = np.array([k / 1000 for k in range(1, 1000)], np.float32)
 
 
 def mean_views(oof: OutOfFold, name: str) -> np.ndarray:
-    """Return the mean over a set of views, summed in its order in float32, as the rule is."""
+    """Return the mean over a set of views, summed in float32 in the order of the set."""
     names = VIEW_SETS[name]
     total = oof.probabilities["run"][names[0]].astype(np.float32)
     for view in names[1:]:
@@ -54,7 +54,7 @@ def miou(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def brute_force(oof: OutOfFold, sets: tuple[str, ...], chosen: np.ndarray) -> tuple[str, float, float]:
-    """Return set, threshold and mIoU of the best of all on the chosen tiles; among equals the set named first, the lowest threshold."""
+    """Return the best set, threshold and mIoU on the chosen tiles; the first set and the lowest threshold win ties."""
     truth, best = oof.tiles.masks[chosen] == 1, ("", 0.0, -1.0)
     for name in sets:
         probability = mean_views(oof, name)[chosen]
@@ -76,7 +76,7 @@ def scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def by_hand(oof: OutOfFold, decision: dict) -> np.ndarray:
-    """Return the masks that a decision says, bool (N, H, W), with nothing of this project."""
+    """Return the masks of a decision, bool (N, H, W), computed without code of this project."""
     masks = np.zeros(oof.tiles.masks.shape, bool)
     views = VIEW_SETS[decision["views"]]
     total = np.zeros(masks.shape)
@@ -98,7 +98,7 @@ def by_hand(oof: OutOfFold, decision: dict) -> np.ndarray:
 def jackknife(
     truth: np.ndarray, after: np.ndarray, before: np.ndarray | None, blocks: np.ndarray
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mIoU of masks, or of its gain over others, with SciPy's t and without one block after the other."""
+    """Return the 95 % interval of the mIoU of masks, or of its gain over others, by the delete-one-block jackknife."""
     names = np.unique(blocks)
     several = [after] if before is None else [after, before]
 
@@ -118,7 +118,7 @@ def jackknife(
 
 @pytest.mark.parametrize("seed,folds", CASES)
 def test_threshold_and_views_are_those_of_brute_force(seed, folds):
-    """Each is free or not: the best of all on some folds, and kept if it surely gains where each fold is decided on the others."""
+    """Threshold and views are the best on some folds, and kept if their cross-validated gain is credible."""
     oof = made_up(seed, folds)
     sets, everything, truth = ("identity", "paper", "d4"), np.arange(9), oof.tiles.masks == 1
     search = NestedSearch(CountTables(oof), sets, 200)
@@ -160,7 +160,7 @@ def test_threshold_and_views_are_those_of_brute_force(seed, folds):
 
 
 def planted(seed: int = 0, tiles: int = 8, size: int = 48, folds: int = 4) -> OutOfFold:
-    """Return predictions of smooth landslides with pinholes and specks of up to eight pixels, by a run and by one that knows nothing."""
+    """Return predictions of smooth landslides with pinholes and specks of up to eight pixels, and of a run of noise."""
     rng = np.random.default_rng(seed)
     fields = np.stack([gaussian_filter(field, 6) for field in rng.normal(size=(tiles, size, size))])
     masks = np.stack([by_scikit_image(field > 0, 40, 40) for field in fields])
@@ -181,12 +181,12 @@ def planted_decision():
 
 
 def decide(*args, **kwargs) -> dict:
-    """Return what `decide` would write to decision.json, which is what the tests compare."""
+    """Return the content that `decide` would write to decision.json."""
     return nested_search.decide(*args, **kwargs).to_json()
 
 
 def test_what_was_planted_is_found(planted_decision):
-    """The run that knows nothing gets no weight; specks are removed and pinholes filled, landslides are not."""
+    """The noise run gets weight 0; specks are removed and pinholes filled, and landslides stay."""
     oof, decision = planted_decision
     assert decision["weights"]["run"] >= 0.8
     assert 8 < decision["min_area"] <= 48 and 8 <= decision["max_hole"] <= 48
@@ -204,7 +204,7 @@ def test_what_was_planted_is_found(planted_decision):
 
 
 def by_hand_apart(masks: np.ndarray, cells: list[tuple[int, int]], min_area: int) -> np.ndarray:
-    """Return masks without small components, after the picture that holds these tiles and no others."""
+    """Return masks without small components, found in the raster of these tiles alone."""
     size = masks.shape[1]
     picture, known = np.zeros((2, 3 * size, 3 * size), bool)
     for mask, (row, column) in zip(masks, cells, strict=True):
@@ -215,7 +215,7 @@ def by_hand_apart(masks: np.ndarray, cells: list[tuple[int, int]], min_area: int
 
 
 def test_sizes_are_those_of_the_picture_where_it_is_known():
-    """Brute force over sizes at threshold 0.5: what is left of the picture put together, counted on the tiles of the other folds."""
+    """Compare with brute force over sizes at threshold 0.5, on the assembled raster, counted on the other folds."""
     side, size, folds = 3, 24, 3
     rng = np.random.default_rng(4)
     truth = gaussian_filter(rng.normal(size=(side * size,) * 2), 9) > 0.02
@@ -230,9 +230,7 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
     oof = replace(oof, tiles=replace(oof.tiles, refs=refs))
     search = NestedSearch(CountTables(oof), ("identity",), 1)
     counts = search.nested(("max_hole", "min_area"), search.tables.all_halves)
-    counts = Counts(
-        counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0
-    )  # each tile is a block of its own here
+    counts = Counts(counts.tp[search.tables.part], counts.fp[search.tables.part], 0, 0)  # each tile is a block here
     tried = {(hole, area): cut(by_scikit_image(picture, area, hole)) for hole in HOLES for area in AREAS}
     chosen = set()
     for fold in range(folds):
@@ -268,7 +266,7 @@ def test_sizes_are_those_of_the_picture_where_it_is_known():
 
 
 def test_the_figures_are_those_of_the_masks(planted_decision):
-    """Every figure again from masks made by hand: of the final decision, of each fold's own, and of the gain."""
+    """Compare all scores with those of masks made by hand: of the final decision, of each fold, and of the gain."""
     oof, decision = planted_decision
     truth = oof.tiles.masks
     nested = np.zeros(truth.shape, bool)
@@ -289,7 +287,7 @@ def test_the_figures_are_those_of_the_masks(planted_decision):
 
 
 def test_counts_from_tables_are_those_of_masks():
-    """What choices are compared by is what masks made by the other commands would give."""
+    """Counts from tables are equal to those of masks from `Decision.segment`."""
     oof = planted(1, tiles=4, folds=2)
     tables = CountTables(oof)
     choices = [
@@ -311,7 +309,7 @@ def test_counts_from_tables_are_those_of_masks():
 
 
 def test_a_fold_has_no_say_in_how_it_is_segmented():
-    """With the masks of a fold turned around, what is decided for it stays the same, elements included."""
+    """If the masks of a fold are inverted, the decision for this fold does not change, elements included."""
     for oof, sets in ((planted(2), ("identity",)), (made_up(5, 3), SETS)):
         decision = decide(oof, sets)
         for row in decision["nested"]["per_fold"][:2]:
@@ -394,7 +392,7 @@ def test_what_the_decision_holds():
 
 
 def test_intervals_are_those_of_blocks_left_out():
-    """Every interval again from masks, without one block after the other."""
+    """Compare all intervals with a jackknife over blocks of the masks."""
     oof = made_up(1, folds=3, tiles=12)
     oof = out_of_fold(oof.tiles.masks, oof.probabilities["run"], oof.folds.tolist(), [f"b{i // 2}" for i in range(12)])
     decision = decide(oof, ("identity", "d4"))
@@ -431,7 +429,7 @@ def test_regions_are_the_folds_where_they_are_geographic():
 
 
 def test_on_noise_the_nested_figure_does_not_flatter():
-    """Probabilities that know nothing of the masks: what is chosen is always better where it was chosen, and nowhere else."""
+    """On probabilities independent of the masks, decisions gain on the tiles they were chosen on, and only there."""
     gains, flattery = [], []
     for seed in range(24):
         rng = np.random.default_rng(seed)
@@ -480,7 +478,7 @@ def test_the_tuned_decision_is_taken_where_it_helps():
     assert {"threshold", "views"} <= set(kept) and "biased upward" in decision["bias"]
     assert all(
         value == decision[element] for element, value in kept.items()
-    )  # one threshold, chosen anew with the views
+    )  # one threshold, chosen again with the views
     assert (
         decision["expected"]["scores"] == decision["nested"]["scores"] and decision["expected"]["scores"]["miou"] > 0.95
     )
@@ -496,7 +494,7 @@ def test_one_fold_cannot_be_nested():
     assert decision["tuned"]["scores"]["miou"] == pytest.approx(
         miou(oof.tiles.masks == 1, by_hand(oof, decision)), abs=1e-4
     )
-    # The tuned figure is optimistic; what is expected is that of the plain decision.
+    # The tuned score is optimistic; the expected one is that of the plain decision.
     assert decision["expected"]["scores"] == decision["baseline"]["scores"] != decision["tuned"]["scores"]
 
 
@@ -528,7 +526,7 @@ def test_a_threshold_near_one_is_found_where_the_probabilities_call_for_it():
     # The background lies below 0.95, the landslide at it or above: RMAU-Net's best threshold (Table IX).
     rng = np.random.default_rng(0)
     masks = (rng.random((9, 12, 12)) < 0.3).astype(np.uint8)
-    low, high = np.float16(0.9497), np.nextafter(np.float16(0.95), np.float16(1))  # neighbours in what is cached
+    low, high = np.float16(0.9497), np.nextafter(np.float16(0.95), np.float16(1))  # neighbours in float16
     probability = np.where(masks, rng.uniform(0.951, 1, masks.shape), rng.uniform(0.6, 0.949, masks.shape))
     probability[:, 0, 0], masks[:, 0, 0] = low, 0
     probability[:, 0, 1], masks[:, 0, 1] = high, 1
@@ -568,7 +566,7 @@ def test_a_decision_about_other_weights_is_refused(tmp_path):
         decision = {"runs": list(members), "folds": folds, "members": members, "views": "d4", "threshold": 0.4}
         decision_path(runs).parent.mkdir(exist_ok=True)
         decision_path(runs).write_text(json.dumps(decision))
-        return Decision().to_values() | decision | {"for": "published"}  # without a word on what it is for
+        return Decision().to_values() | decision | {"for": "published"}  # without a purpose
 
     decision = decided([a], {"a": {"0": "aa", "1": "ab"}})
     assert read_decision([a], [0, 1]).to_json() == decision

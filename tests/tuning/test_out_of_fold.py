@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of a trained run: each tile once, by the fold that did not train on it, and computed once."""
+"""Out-of-fold predictions of a trained run: each tile is predicted once, by the fold that held it out, and cached."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def edit(path, change) -> None:
 
 
 def exchange_weights(run: Run) -> None:
-    """Give both folds the weights of the other, as finished ones, so that their predictions are others."""
+    """Exchange the weights of both folds, with valid records, so that their predictions change."""
     folders = [run.fold_path(fold) for fold in (0, 1)]
     weights = [(folder / "best.weights.h5").read_bytes() for folder in folders]
     for folder, other in zip(folders, weights[::-1], strict=True):
@@ -214,7 +214,7 @@ def test_the_mean_over_a_set_of_views(tiles):
     for name, members in ((name, VIEW_SETS[name]) for name in ("identity", "flips", "paper", "rotations", "d4")):
         each = np.stack([oof.probabilities["one"][view].astype(np.float64) for view in members])
         assert oof.probability(name).dtype == np.float32 and np.abs(oof.probability(name) - each.mean(0)).max() < 1e-6
-        # Half precision knows nothing closer to 0 or 1 than about 0.0005, so logits end there.
+        # Half precision has no value closer to 1 than about 0.0005, so logits are bounded.
         expected = expit(logit(np.clip(each, 2**-11, 1 - 2**-11)).mean(0))
         assert np.abs(oof.probability(name, averaging="logit") - expected).max() < 1e-5
     assert np.array_equal(

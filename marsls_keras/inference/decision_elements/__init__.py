@@ -1,4 +1,4 @@
-"""Elements of a decision, one file each; every file in this folder is imported, and registers its element."""
+"""Elements of a decision, one file each; importing the package imports all files, and each registers its element."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Element of a decision: whether post-processing sees the picture that tiles were cut from, or each tile alone."""
+"""Element of a decision: whether masks are post-processed across tile borders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from marsls_keras.inference.decision_elements.element import Element, register
 
 
 class AcrossBorders(Element[bool]):
-    """Whether components and holes are those of the picture that the tiles were cut from, not of each tile alone.
+    """Whether components and holes are found in the raster that the tiles were cut from, not in each tile alone.
 
-    It is not searched: it is so wherever it is known where the tiles of the folds lie.
+    The element is not searched: tuning sets it wherever the positions of the tiles are known.
 
     Example:
         >>> ACROSS_BORDERS.without_places(True)
@@ -22,11 +22,11 @@ class AcrossBorders(Element[bool]):
     place = 100
 
     def without_places(self, value: bool) -> tuple[bool, str | None]:
-        """Return False: nothing is known beyond the borders."""
+        """Return False, since the neighbours of the tiles are unknown, and a note that says so; see `Element`."""
         return False, "components and holes end at the borders of each" if value else None
 
     def text(self, value: bool) -> str:
-        """Return it as part of a sentence, after the sizes."""
+        """Return a phrase that follows those of the sizes."""
         return "both across tile borders"
 
 

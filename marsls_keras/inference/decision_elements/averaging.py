@@ -1,4 +1,4 @@
-"""Element of a decision: what is averaged over views and members."""
+"""Element of a decision: the quantity that is averaged over views and members."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marsls_keras.view_sets import views_of
 
 
 class Averaging(Element[str]):
-    """What is averaged, probabilities or their logits (`marsls_keras.inference.averaging`).
+    """Quantity that is averaged, probabilities or logits (`marsls_keras.inference.averaging`).
 
     Example:
         >>> AVERAGING.text("logit")
@@ -31,11 +31,11 @@ class Averaging(Element[str]):
         return len(candidates.runs) > 1 or any(len(views_of(name)) > 1 for name in candidates.view_sets)
 
     def options(self, candidates: Candidates) -> Iterable[str]:
-        """Return both."""
+        """Return "probability" and "logit"."""
         return AVERAGINGS
 
     def text(self, value: str) -> str:
-        """Return the mean as part of a sentence."""
+        """Return the kind of mean as part of a sentence."""
         return "mean of logits" if value == "logit" else "mean of probabilities"
 
 

@@ -1,4 +1,4 @@
-"""Base class of the elements of a decision, and the registry of all of them."""
+"""Base class and registry of the elements of a decision."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _Kind = TypeVar("_Kind", bound="Element[Any]")
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the values of a decision can be chosen from.
+    """Runs and sets of views among which the search for a decision chooses.
 
     Attributes:
         runs: Names of the runs, R of them.
         view_sets: Names of the candidate sets of views, the plain one first.
-        representative: Whether the share of landslide in the folds is like that of the tiles to predict: for tiles
-            among labelled ones, and where each fold is a region of its own. A threshold or an area that is chosen on
-            other folds fits these alone.
+        representative: Whether the share of landslide in the folds is similar to that of the tiles to predict: for
+            tiles among labelled ones, and where each fold is a region of its own. On other folds a tuned threshold or
+            area would not carry over to new tiles.
 
     Example:
         >>> Candidates(runs=("base", "twin"), view_sets=("identity", "d4"))
@@ -41,12 +41,12 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Card:
-    """A value as the report shows it at the head of a run.
+    """Value of an element as a card at the head of a run in the report.
 
     Attributes:
-        title: What it is.
+        title: Heading.
         value: The value.
-        note: What is written below, such as the unit.
+        note: Text below the value, such as the unit.
 
     Example:
         >>> Card("threshold", "0.45", "on the probability").title
@@ -59,24 +59,24 @@ class Card:
 
 
 class Element(ABC, Generic[Value]):
-    """One thing that a decision says, such as the threshold.
+    """One parameter of a decision, such as the threshold.
 
-    A subclass is a file of this package, which registers its only instance. Search, decision.json, tables, report and
-    text follow from it. Values are hashable. In decision.json, and as an argument of `Decision`, they have the form
-    that `form` tells.
+    Each subclass is a file of this package, which registers its only instance. The search, decision.json, tables, the
+    report and descriptions are derived from these classes. Values are hashable. In decision.json, and as an argument of
+    `Decision`, they have the type `form`.
 
     Attributes:
         name: Key in decision.json, and name in tables.
         title: Name in the report.
-        default: Value of the plain decision, as decision.json has it; also what is meant by a file of an earlier
+        default: Value of the plain decision, in the form of decision.json; also assumed for a file of an earlier
             version without the key.
         form: Type of the value in decision.json, as pydantic checks it.
-        place: Elements act, and are written and described, in this order.
-        turn: The search adds elements to the plain decision in this order; None for one that is never searched by
-            itself.
-        required: Whether every decision.json has the key.
-        averages: Whether it is one of the elements that make the mean probability, rather than the mask of it.
-        always_said: Whether text and report name it even if it has the default value.
+        place: Sort key of the order in which elements are applied, written and described.
+        turn: Sort key of the order in which the search adds elements to the plain decision; None for an element that is
+            not searched.
+        required: Whether decision.json must have the key.
+        averages: Whether the element determines the mean probability, rather than the mask made of it.
+        always_said: Whether descriptions and the report name it even with the default value.
 
     Example:
         >>> from marsls_keras.inference.decision_elements import ELEMENTS
@@ -99,10 +99,10 @@ class Element(ABC, Generic[Value]):
         return TypeAdapter(self.form, config=ConfigDict(allow_inf_nan=False, strict=True))
 
     def parse(self, value: Any) -> Value:
-        """Return a value from the form that it has in decision.json.
+        """Check an entry of decision.json and convert it to a value.
 
         Raises:
-            ValueError: If it has another form.
+            ValueError: If it is not of the type `form`.
         """
         try:
             return self.from_json(self._adapter.validate_python(value))
@@ -111,18 +111,18 @@ class Element(ABC, Generic[Value]):
             raise ValueError(f"{self.name}: {message}. Received: {value!r}") from None
 
     def from_json(self, value: Any) -> Value:
-        """Return the value of a checked entry of decision.json."""
+        """Convert a checked entry of decision.json to a value."""
         return value
 
     def to_json(self, value: Value) -> Any:
-        """Return a value as decision.json has it."""
+        """Convert a value to an entry of decision.json."""
         return value
 
     def check(self, value: Value, runs: Sequence[str]) -> None:
-        """Refuse a value that does not fit the runs of a decision.
+        """Check that a value fits the runs of a decision; the base class accepts all.
 
         Raises:
-            ValueError: If it does not.
+            ValueError: If it does not fit.
         """
 
     def is_plain(self, value: Value) -> bool:
@@ -130,23 +130,23 @@ class Element(ABC, Generic[Value]):
         return value == self.from_json(self.default)
 
     def is_said(self, value: Value) -> bool:
-        """Return whether text and report name a value."""
+        """Return whether descriptions and the report name a value."""
         return self.always_said or not self.is_plain(value)
 
     def without_places(self, value: Value) -> tuple[Value, str | None]:
-        """Return a value as it can be followed on tiles of unknown place, and what is then done instead, in words; None if the same."""
+        """Return the value to use on tiles of unknown position, and a note on the difference, None if there is none."""
         return value, None
 
     def offered(self, candidates: Candidates) -> bool:
-        """Return whether the search has a choice; False also where a choice would not carry over to other tiles."""
+        """Return whether the search may choose a value; False also where a choice would not carry over to new tiles."""
         return True
 
     def options(self, candidates: Candidates) -> Iterable[Any]:
-        """Return the values to try, in the form of decision.json; among equals the first one wins."""
+        """Return the values to try, in the form of decision.json; the first wins among equal scores."""
         return ()
 
     def cell(self, value: Value) -> str:
-        """Return a value as tables show it."""
+        """Return a value as text for tables."""
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     @abstractmethod
@@ -154,12 +154,12 @@ class Element(ABC, Generic[Value]):
         """Return a value as part of a sentence, such as "threshold 0.45"."""
 
     def card(self, value: Value) -> Card:
-        """Return a value as the head of the report shows it."""
+        """Return the card of a value in the report."""
         return Card(self.title, self.cell(value))
 
 
 class SuggestedElement(Element[Value]):
-    """An element that may have more options than can be tried; then Optuna suggests some of them.
+    """Element whose options may be too many to try all; Optuna then suggests some of them.
 
     Example:
         >>> from marsls_keras.inference.decision_elements.weights import WEIGHTS
@@ -169,15 +169,15 @@ class SuggestedElement(Element[Value]):
 
     @abstractmethod
     def suggest(self, trial: optuna.Trial, candidates: Candidates) -> Any:
-        """Return the option of a trial, in the form of decision.json."""
+        """Return the option of an Optuna trial, in the form of decision.json."""
 
     @abstractmethod
     def first_trial(self, candidates: Candidates) -> Mapping[str, Any]:
-        """Return the parameters of the trial to begin with."""
+        """Return the parameters of the first Optuna trial."""
 
 
 class MaskStep(Element[Value]):
-    """An element that changes masks, after the threshold and after all steps before it.
+    """Element that post-processes masks, after the threshold and all earlier steps.
 
     Example:
         >>> from marsls_keras.inference.decision_elements.min_area import MIN_AREA
@@ -188,13 +188,13 @@ class MaskStep(Element[Value]):
 
     @abstractmethod
     def apply(self, value: Value, masks: np.ndarray, known: np.ndarray, scale: float) -> np.ndarray:
-        """Return changed masks.
+        """Return post-processed masks.
 
         Args:
             value: The value, not the plain one.
-            masks: bool (N, H, W) or (H, W), of tiles or of a picture.
+            masks: bool (N, H, W) or (H, W), of tiles or of a raster.
             known: bool of the same shape, False where there is no tile and the masks are False.
-            scale: Area of one pixel that the networks saw, in pixels of the masks.
+            scale: Area of one pixel of the network's input, in pixels of the masks.
 
         Returns:
             bool, of the same shape.
@@ -202,7 +202,7 @@ class MaskStep(Element[Value]):
 
 
 ELEMENTS: dict[str, Element[Any]] = {}
-"""All elements by name, as they were registered; `in_order` and `searched` sort them."""
+"""All elements by name, in order of registration; `in_order` and `searched` sort them."""
 
 
 def register(element: _Kind) -> _Kind:
@@ -223,7 +223,7 @@ def register(element: _Kind) -> _Kind:
 
 
 def in_order() -> list[Element[Any]]:
-    """Return all elements in the order in which they act.
+    """Return all elements in the order in which they are applied.
 
     Example:
         >>> [element.name for element in in_order()][:2]
@@ -233,7 +233,7 @@ def in_order() -> list[Element[Any]]:
 
 
 def searched(candidates: Candidates) -> list[Element[Any]]:
-    """Return the elements that are offered a search, in the order in which it adds them.
+    """Return the elements that the search may choose, in the order in which it adds them.
 
     Example:
         >>> [element.name for element in searched(Candidates(("base",), ("identity",)))]

@@ -1,4 +1,4 @@
-"""Element of a decision: the largest hole that is filled."""
+"""Element of a decision: size of the largest holes that are filled."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from marsls_keras.inference.decision_elements.element import Candidates, Card, M
 from marsls_keras.inference.postprocess import fill_holes
 
 HOLES = (0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-"""Candidates in pixels; 0 leaves all as it is."""
+"""Candidate sizes in pixels; 0 fills none."""
 
 
 class MaxHole(MaskStep[int]):
-    """Holes of at most this many pixels are filled, 0 for none.
+    """Size in pixels of the largest holes that are filled, 0 for none.
 
     Example:
         >>> MAX_HOLE.text(8)
@@ -31,15 +31,15 @@ class MaxHole(MaskStep[int]):
     turn = 90
 
     def apply(self, value: int, masks: np.ndarray, known: np.ndarray, scale: float) -> np.ndarray:
-        """Return masks without small holes."""
+        """Fill small holes of masks; see `MaskStep`."""
         return fill_holes(masks, value * scale, known)
 
     def offered(self, candidates: Candidates) -> bool:
-        """Return whether folds are representative: sizes follow the share of landslide."""
+        """Return whether folds are representative: the best size depends on the share of landslide."""
         return candidates.representative
 
     def options(self, candidates: Candidates) -> Iterable[int]:
-        """Return the sizes."""
+        """Return the candidate sizes."""
         return HOLES
 
     def text(self, value: int) -> str:
@@ -47,7 +47,7 @@ class MaxHole(MaskStep[int]):
         return f"holes up to {value} pixels filled"
 
     def card(self, value: int) -> Card:
-        """Return the size as the head of the report shows it."""
+        """Return the card of a size in the report."""
         return Card("filled holes up to", str(value), "pixels")
 
 

@@ -1,4 +1,4 @@
-"""Element of a decision: the least area of a component."""
+"""Element of a decision: size below which components are removed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marsls_keras.inference.decision_elements.max_hole import HOLES
 from marsls_keras.inference.postprocess import remove_components
 
 AREAS = (*HOLES, 3072, 4096, 6144, 8192, 12288)
-"""Candidates in pixels; 0 leaves all as it is."""
+"""Candidate sizes in pixels; 0 removes none."""
 
 
 class MinArea(MaskStep[int]):
-    """Components of fewer pixels are removed, 0 for none.
+    """Size in pixels below which components are removed, 0 for none.
 
     Example:
         >>> MIN_AREA.text(24)
@@ -32,15 +32,15 @@ class MinArea(MaskStep[int]):
     turn = 80
 
     def apply(self, value: int, masks: np.ndarray, known: np.ndarray, scale: float) -> np.ndarray:
-        """Return masks without small components."""
+        """Remove small components of masks; see `MaskStep`."""
         return remove_components(masks, value * scale, known)
 
     def offered(self, candidates: Candidates) -> bool:
-        """Return whether folds are representative: sizes follow the share of landslide."""
+        """Return whether folds are representative: the best size depends on the share of landslide."""
         return candidates.representative
 
     def options(self, candidates: Candidates) -> Iterable[int]:
-        """Return the sizes."""
+        """Return the candidate sizes."""
         return AREAS
 
     def text(self, value: int) -> str:
@@ -48,7 +48,7 @@ class MinArea(MaskStep[int]):
         return f"components below {value} pixels removed"
 
     def card(self, value: int) -> Card:
-        """Return the size as the head of the report shows it."""
+        """Return the card of a size in the report."""
         return Card("least component", str(value), "pixels")
 
 

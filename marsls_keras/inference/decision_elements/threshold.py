@@ -12,7 +12,7 @@ from marsls_keras.inference.decision_elements.element import Candidates, Card, E
 
 
 class Threshold(Element[float]):
-    """A pixel is landslide if its mean probability is at least this.
+    """Least mean probability of a pixel that becomes landslide.
 
     Example:
         >>> THRESHOLD.text(0.45)
@@ -29,11 +29,11 @@ class Threshold(Element[float]):
     always_said = True
 
     def offered(self, candidates: Candidates) -> bool:
-        """Return whether folds are representative: the best threshold follows the share of landslide."""
+        """Return whether folds are representative: the best threshold depends on the share of landslide."""
         return candidates.representative
 
     def options(self, candidates: Candidates) -> Iterable[float]:
-        """Return every threshold that the histograms tell apart, the lowest first; 0 would make all of it landslide."""
+        """Return the lower edges of the histogram bins, ascending, without 0, at which every pixel is landslide."""
         return (k / BINS for k in range(1, BINS))
 
     def text(self, value: float) -> str:
@@ -41,7 +41,7 @@ class Threshold(Element[float]):
         return f"threshold {value:g}"
 
     def card(self, value: float) -> Card:
-        """Return the threshold as the head of the report shows it."""
+        """Return the card of a threshold in the report."""
         return Card("threshold", f"{value:.4g}", "on the probability")
 
 

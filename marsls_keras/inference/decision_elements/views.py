@@ -21,7 +21,7 @@ def _known(name: str) -> str:
 
 
 class Views(Element[str]):
-    """Name of the set of views whose predictions are averaged (`marsls_keras.view_sets`).
+    """Name of the set of test-time augmentation views that are averaged (`marsls_keras.view_sets`).
 
     Example:
         >>> VIEWS.without_places("d4@256")
@@ -39,14 +39,14 @@ class Views(Element[str]):
     always_said = True
 
     def without_places(self, value: str) -> tuple[str, str | None]:
-        """Return views of single tiles instead of windows, which need to know what lies beside a tile."""
+        """Return views of single tiles instead of windows, which need the neighbours of a tile; see `Element`."""
         if not of_windows(value):
             return value, None
         single = value.partition("@")[0]
         return single, f"views {single} of single tiles instead of {value}"
 
     def offered(self, candidates: Candidates) -> bool:
-        """Return whether there are several sets."""
+        """Return whether there are several candidate sets."""
         return len(candidates.view_sets) > 1
 
     def options(self, candidates: Candidates) -> Iterable[str]:
@@ -58,7 +58,7 @@ class Views(Element[str]):
         return f"views {value}"
 
     def card(self, value: str) -> Card:
-        """Return the set as the head of the report shows it."""
+        """Return the card of a set in the report."""
         return Card("views", value, "averaged")
 
 

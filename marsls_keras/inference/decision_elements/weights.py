@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import optuna
 
 TENTHS = 10
-"""Weights that are tried are multiples of 1 / TENTHS."""
+"""Candidate weights are multiples of 1 / TENTHS."""
 
 RunWeights = tuple[tuple[str, float], ...] | None
-"""(name, weight) of each run; None for equal weights, whatever the runs are."""
+"""(name, weight) of each run; None for equal weights of any runs."""
 
 
 class Weights(SuggestedElement[RunWeights]):
-    """Weight of each run's mean in that of the ensemble, by the name of the run.
+    """Weight of each run in the mean of the ensemble, by the name of the run.
 
     Example:
         >>> WEIGHTS.text(WEIGHTS.parse({"base": 0.7, "twin": 0.3}))
@@ -39,18 +39,18 @@ class Weights(SuggestedElement[RunWeights]):
     averages = True
 
     def from_json(self, value: Mapping[str, float] | None) -> RunWeights:
-        """Return weights as pairs."""
+        """Convert weights by run name to pairs of name and weight."""
         return None if value is None else tuple((run, float(weight)) for run, weight in value.items())
 
     def to_json(self, value: RunWeights) -> dict[str, float] | None:
-        """Return weights by run."""
+        """Convert pairs of name and weight to weights by run name."""
         return None if value is None else dict(value)
 
     def check(self, value: RunWeights, runs: Sequence[str]) -> None:
-        """Refuse weights of other runs than those of the decision, or that are all 0.
+        """Check that each run of the decision has a weight, and that not all weights are 0.
 
         Raises:
-            ValueError: If they are.
+            ValueError: If a check fails.
         """
         if value is not None and ({run for run, _ in value} != set(runs) or sum(weight for _, weight in value) <= 0):
             raise ValueError(f"weights should have one of each of the runs {', '.join(runs)}, and not all of them 0")
@@ -64,20 +64,20 @@ class Weights(SuggestedElement[RunWeights]):
         return len(candidates.runs) > 1
 
     def options(self, candidates: Candidates) -> Iterable[dict[str, float]]:
-        """Return all weights in tenths that add up to 1."""
+        """Return all weights in tenths with sum 1."""
         return (dict(zip(candidates.runs, weights, strict=True)) for weights in simplex(len(candidates.runs)))
 
     def suggest(self, trial: optuna.Trial, candidates: Candidates) -> dict[str, float]:
-        """Return the weights of a trial, from one whole number for each run."""
+        """Return the weights of an Optuna trial, in proportion to one suggested integer per run; see `in_tenths`."""
         parts = [trial.suggest_int(run, 0, TENTHS) for run in candidates.runs]
         return dict(zip(candidates.runs, in_tenths(parts), strict=True))
 
     def first_trial(self, candidates: Candidates) -> dict[str, int]:
-        """Return equal parts."""
+        """Return the parameters of equal weights."""
         return dict.fromkeys(candidates.runs, 1)
 
     def cell(self, value: RunWeights) -> str:
-        """Return the weights as tables show them."""
+        """Return the weights as text for tables."""
         return "equal" if value is None else ", ".join(f"{run} {weight:g}" for run, weight in value)
 
     def text(self, value: RunWeights) -> str:
@@ -86,7 +86,7 @@ class Weights(SuggestedElement[RunWeights]):
 
 
 def equal_weights(runs: Sequence[str]) -> dict[str, float]:
-    """Return equal weights of runs, which add up to 1.
+    """Return equal weights of runs with sum 1.
 
     Example:
         >>> equal_weights(["base", "twin"])
@@ -96,7 +96,7 @@ def equal_weights(runs: Sequence[str]) -> dict[str, float]:
 
 
 def simplex(number: int) -> Iterator[tuple[float, ...]]:
-    """Yield all weights of a number of runs in tenths that add up to 1.
+    """Yield all weights in tenths with sum 1 for a number of runs.
 
     Example:
         >>> list(simplex(2))[3]
@@ -108,9 +108,9 @@ def simplex(number: int) -> Iterator[tuple[float, ...]]:
 
 
 def in_tenths(parts: Sequence[int]) -> tuple[float, ...]:
-    """Return parts as weights in tenths that add up to 1; equal ones if all parts are 0.
+    """Round proportions to weights in tenths with sum 1, by the method of largest remainders.
 
-    They are rounded down, and what is left goes to those that lost most (largest remainders).
+    If all parts are 0, the weights are those of equal parts.
 
     Example:
         >>> in_tenths([1, 1, 1])

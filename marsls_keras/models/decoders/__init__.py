@@ -1,4 +1,4 @@
-"""Decoders by name: from a feature pyramid to one feature map, at stride 4 or at the size of the image."""
+"""Decoders by name: functions from a feature pyramid to one feature map, at stride 4 or 1."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ DECODERS: dict[str, Decoder] = {
 
 
 def register_decoder(name: str) -> Callable[[Decoder], Decoder]:
-    """Register a decoder that is not of this package; `segmenter` and `dual_swin` then take it as `decoder`.
+    """Register a decoder from outside this package, for the option `decoder` of `segmenter` and `dual_swin`.
 
     The module that registers it must be imported before a run that uses it is trained or opened.
 
     Args:
-        name: Its name, which no other decoder has.
+        name: Unique name of the decoder.
 
     Returns:
-        A decorator for a function from maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W,
-        bands), a number of channels, and what the names of its layers begin with, to one map of any stride. Logits are
-        resized to the images.
+        A decorator for a function of maps by name (P2 to P5, and P1 where the encoder has it), the images (B, H, W,
+        bands), a number of channels, and a prefix of the names of its layers. It returns one map of any stride. Logits
+        are resized to the images.
 
     Raises:
         ValueError: If the name is taken.

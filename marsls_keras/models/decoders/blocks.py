@@ -10,7 +10,7 @@ from marsls_keras.layers import BatchNormalization, ResizeLike
 
 
 def conv_bn_relu(x: Any, filters: int, kernel: int, name: str, dilation: int = 1) -> Any:
-    """Apply Conv - BatchNorm - ReLU with "same" padding; the convolution has no bias, the normalisation has.
+    """Apply Conv - BatchNorm - ReLU with "same" padding; the convolution has no bias.
 
     Args:
         x: Symbolic map (B, h, w, any).

@@ -1,4 +1,4 @@
-"""DeepLabV3+ decoder: atrous spatial pyramid pooling of the coarsest map, refined with the finest."""
+"""DeepLabV3+ decoder: atrous spatial pyramid pooling of the coarsest map, refined by the finest map."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DETAILS = 48
 def deeplabv3plus(maps: list[Any], channels: int, name: str) -> Any:
     """Decode a feature pyramid with DeepLabV3+: atrous spatial pyramid pooling, then details of the finest map.
 
-    Atrous spatial pyramid pooling of the coarsest: 1 x 1, 3 x 3 at three rates, and the mean of the image. The paper's
-    rates 6, 12, 18 belong to stride 16 (it doubles them for stride 8); the coarsest map here has stride 32, so they are
-    halved.
+    The pooling of the coarsest map has a 1 x 1 convolution, 3 x 3 convolutions at three dilation rates, and the mean
+    over the image. The paper's rates 6, 12, 18 are for stride 16 (and doubled for stride 8); here they are halved for
+    stride 32.
 
     Args:
-        maps: n maps, the finest first; those between are not used.
+        maps: n maps, the finest first; only the first and the last are used.
         channels: Channels C.
         name: Prefix of the names of the layers.
 

@@ -22,7 +22,7 @@ def fpn(maps: list[Any], channels: int, name: str) -> Any:
 
     Reference:
         Lin et al., "Feature Pyramid Networks", CVPR 2017; the sum of the scales for segmentation as in Kirillov et al.,
-        "Panoptic Feature Pyramid Networks", CVPR 2019, with one convolution a scale.
+        "Panoptic Feature Pyramid Networks", CVPR 2019, with one convolution per scale.
 
     Example:
         >>> pyramid = [keras.Input((32 // 2**i, 32 // 2**i, 8)) for i in range(4)]

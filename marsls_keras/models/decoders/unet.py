@@ -17,9 +17,9 @@ def unet(maps: dict[str, Any], image: Any, channels: int, name: str) -> Any:
     """Decode a feature pyramid with a U-Net, up to the size of the image.
 
     The coarsest map is projected to C channels by a 1 x 1 convolution. Then, from stride 16 to 1: bilinear upsampling
-    by 2, concatenation with the encoder's map of that stride, and twice Conv 3 x 3 - BatchNorm - ReLU with 3 C / 4, 3 C
-    / 8, C / 4, 3 C / 16 and C / 8 channels. At stride 1 the map is the bands after two convolutions with 3 C / 32
-    channels. A stride without a map has no skip connection.
+    by 2, concatenation with the encoder's map of that stride, and two Conv 3 x 3 - BatchNorm - ReLU with 3 C / 4, 3 C /
+    8, C / 4, 3 C / 16 and C / 8 channels. At stride 1 the skip connection comes from two convolutions of the image with
+    3 C / 32 channels. Strides without a map have no skip connection.
 
     Args:
         maps: Maps by name, P1 optional.

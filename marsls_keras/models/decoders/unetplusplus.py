@@ -12,8 +12,8 @@ from marsls_keras.models.decoders.blocks import conv_bn_relu, resize_like
 def unetplusplus(maps: list[Any], channels: int, name: str) -> Any:
     """Decode a feature pyramid with UNet++: dense nested skip connections, without deep supervision.
 
-    Node x^(i,0) is a 1 x 1 projection of scale i; x^(i,j) is twice Conv 3 x 3 - BatchNorm - ReLU on x^(i,0) … x^(i,j-1)
-    and x^(i+1,j-1) upsampled, concatenated (eq. 3); x^(0,3) is refined by another one.
+    Node x^(i,0) is a 1 x 1 projection of scale i. Node x^(i,j) is two Conv 3 x 3 - BatchNorm - ReLU on the
+    concatenation of x^(i,0) … x^(i,j-1) and the upsampled x^(i+1,j-1) (eq. 3); x^(0,3) is refined by another one.
 
     Args:
         maps: n maps, the finest first.
@@ -24,7 +24,7 @@ def unetplusplus(maps: list[Any], channels: int, name: str) -> Any:
         (B, h, w, C) of the finest map's size.
 
     Reference:
-        Zhou et al., "UNet++", DLMIA 2018, as DualSwinFusionSeg (PBVS 2026, section 3.4) has it.
+        Zhou et al., "UNet++", DLMIA 2018, in the variant of DualSwinFusionSeg (PBVS 2026, section 3.4).
 
     Example:
         >>> pyramid = [keras.Input((32 // 2**i, 32 // 2**i, 8)) for i in range(4)]

@@ -1,4 +1,4 @@
-"""The encoders by name; each gives the same pyramid, so that they can be exchanged. `register_encoder` adds one."""
+"""Encoders by name, which all return a feature pyramid of the same strides; `register_encoder` adds one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder: how it is applied, and what its layers' names begin with.
+    """Function that applies an encoder, and the levels of its layers.
 
     Attributes:
-        apply: From symbolic images (B, H, W, C), a group and keyword options to symbolic maps by name.
-        levels: Its levels, input first: what the names of its layers begin with.
+        apply: Function of symbolic images (B, H, W, C), a group and keyword options that returns symbolic maps by name.
+        levels: Levels of the encoder, input first: prefixes of the names of its layers.
 
     Example:
         >>> len(ENCODERS["efficientnet_lite0"].levels)
@@ -54,18 +54,18 @@ ENCODERS: dict[str, Encoder] = {
 def register_encoder(
     name: str, levels: Sequence[str]
 ) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
-    """Register an encoder that is not of this package; `segmenter` and `dual_swin` then take it as `encoder`.
+    """Register an encoder from outside this package, for the option `encoder` of `segmenter` and `dual_swin`.
 
     The module that registers it must be imported before a run that uses it is trained or opened.
 
     Args:
-        name: Its name, which no other encoder has.
-        levels: Its levels, input first: what the names of its layers begin with. Learning rates by level go by them.
+        name: Unique name of the encoder.
+        levels: Levels of the encoder, input first: prefixes of the names of its layers, for learning rates by level.
 
     Returns:
-        A decorator for a function from symbolic images (B, H, W, C), a group, and keyword options to symbolic maps
-        {"P1"?, "P2", …, "P5"}, Pn (B, H / 2^n, W / 2^n, any channels). The group must be part of the layers' names, so
-        that two groups of bands share none.
+        A decorator for a function of symbolic images (B, H, W, C), a group, and keyword options. It returns symbolic
+        maps {"P1"?, "P2", …, "P5"}, Pn (B, H / 2^n, W / 2^n, any channels). The names of layers must contain the group,
+        so that they are unique with several groups of bands.
 
     Raises:
         ValueError: If the name is taken, or there is no level.
@@ -110,18 +110,18 @@ def find_encoder(name: str) -> Encoder:
 
 
 def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) -> keras.Model:
-    """Build an encoder as a model of its own.
+    """Build an encoder as a Keras model.
 
     Args:
         name: One of `ENCODERS`.
         bands: Number of input bands C.
-        group: Distinguishes the names of its layers from those of another encoder in the same network.
+        group: Part of the names of its layers, to make them unique with several encoders in a network.
         **options: Options of the encoder: those of `swin_v2`, `vit`, or drop_path of `mit` and `convnext`; the CNNs
             have none.
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
-        EfficientNet-Lite and the networks of keras.applications give "P1", too.
+        EfficientNet-Lite and the networks of keras.applications also return "P1".
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.

@@ -1,9 +1,8 @@
-"""The networks of keras.applications as encoders: ResNet, DenseNet, EfficientNet V1 and V2, MobileNetV3. They come with Keras itself.
+"""Networks of keras.applications as encoders: ResNet, DenseNet, EfficientNet V1 and V2, MobileNetV3.
 
-keras-hub 0.32 has more (HGNetV2, DINOv2, DINOv3), but brings tensorflow-text, which fits one minor version of
-TensorFlow only: 72 MB to download, 250 MB on disk and 6 seconds at every import; its weights need a network; and its
-DINOv2 and DINOv3 want the size of the images when they are built, while networks here take tiles and windows of any
-size.
+keras-hub 0.32 has more (HGNetV2, DINOv2, DINOv3), but needs tensorflow-text, which fits one minor version of
+TensorFlow only: 72 MB to download, 250 MB on disk and 6 seconds at every import. Its weights must be downloaded. Its
+DINOv2 and DINOv3 are built for one size of images, while networks here accept tiles and windows of any size.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from marsls_keras.models.encoders.graft import graft
 from marsls_keras.models.pyramid import FINEST, LEVELS
 
 _BLOCKS_V1, _BLOCKS_V2 = (1, 2, 3, 5, 7), (1, 2, 3, 5, 6)
-"""The blocks of the EfficientNets that end at strides 2 to 32."""
+"""Last blocks of the EfficientNets at strides 2 to 32."""
 _PREPROCESSING = {"include_preprocessing": False}
 
 
 @dataclass(frozen=True)
 class Application:
-    """A network of keras.applications, and where its maps and its pixels come from.
+    """Description of a network of keras.applications: builder, layers of the feature maps, and range of pixels.
 
     Attributes:
-        builder: Name of its function there.
-        ends: For P1 to P5, what the names of the layers begin with whose last one gives the map.
+        builder: Name of its function in keras.applications.
+        ends: Prefix of layer names for each of P1 to P5; the output of the last layer with the prefix is the map.
         options: Arguments of the function.
-        pixels: How pixels came in pretraining: "caffe" (blue, green, red, less their mean, of [0, 255]), "tf" ([-1,
+        pixels: Format of pixels in pretraining: "caffe" (blue, green, red in [0, 255] minus their means), "tf" ([-1,
             1]), or "torch" (z-scores of ImageNet).
 
     Example:
@@ -85,7 +84,7 @@ APPLICATIONS: dict[str, Application] = {
     "keras_mobilenet_v3_small": Application("MobileNetV3Small", _SMALL, _PREPROCESSING, "tf"),
     "keras_mobilenet_v3_large": Application("MobileNetV3Large", _LARGE, _PREPROCESSING, "tf"),
 }
-"""The encoders by name."""
+"""Encoders by name."""
 
 
 def build_application(name: str, bands: int, weights: str | None = None) -> keras.Model:
@@ -108,7 +107,9 @@ def build_application(name: str, bands: int, weights: str | None = None) -> kera
 
 
 def application(name: str, x: Any, group: str = "") -> dict[str, Any]:
-    """Apply a network of keras.applications to images, with random weights, and without rescaling of pixels and classifier.
+    """Apply a network of keras.applications to images, with random weights.
+
+    The rescaling of pixels and the classifier are left out.
 
     Parameters for 3 bands, with moving statistics: ResNet50 23,587,712; DenseNet121 7,037,504; EfficientNet-B0
     3,634,844 and V2-B0 5,668,432, without the last convolution; MobileNetV3 small 881,520 and large 2,838,912,
@@ -117,7 +118,7 @@ def application(name: str, x: Any, group: str = "") -> dict[str, Any]:
     Args:
         name: One of `APPLICATIONS`.
         x: Symbolic images (B, H, W, bands), H and W multiples of 32.
-        group: Distinguishes the layers' names from those of another encoder in the same network.
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
 
     Returns:
         {"P1": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). Layers are named stage<n>[_<group>]__<name>__<Keras'
@@ -139,7 +140,10 @@ def application(name: str, x: Any, group: str = "") -> dict[str, Any]:
 
 
 def _last(network: keras.Model, beginning: str) -> Any:
-    """Return the output of the last layer whose name begins so; "activation" stands for the first activation, which Keras numbers."""
+    """Return the output of the last layer whose name has a prefix.
+
+    The prefix "activation" stands for the first activation layer instead, since Keras numbers these globally.
+    """
     if beginning == "activation":
         return next(layer.output for layer in network.layers if isinstance(layer, keras.layers.Activation))
     return [layer.output for layer in network.layers if layer.name.startswith(beginning)][-1]

@@ -1,4 +1,4 @@
-"""The CNN backbones of keras-cv as encoders; the one place that imports keras-cv, which is no longer developed."""
+"""CNN backbones of keras-cv as encoders; only this module imports keras-cv, which is no longer developed."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ CNNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""keras-cv's class and its arguments by name: those of its presets, which it would fetch over the network; and a narrow one."""
+"""keras-cv's class and its arguments by name: those of its presets, which keras-cv would download, and a narrow one."""
 
 
 def cnn(name: str, x: Any, group: str = "") -> dict[str, Any]:
-    """Apply a backbone of keras-cv to images, with random weights and without its rescaling of [0, 255].
+    """Apply a backbone of keras-cv to images, with random weights and without rescaling of pixels.
 
-    Its layers are those of keras-cv, its batch normalisations Keras' own.
+    Its batch normalisations are those of Keras, not `marsls_keras.layers.BatchNormalization`.
 
     Args:
         name: One of `CNNS`.
         x: Symbolic images (B, H, W, bands).
-        group: Distinguishes the layers' names from those of another encoder in the same network.
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
 
     Returns:
-        {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). A layer's name begins with the stage
-        that it belongs to: stage0 is all up to P2, stage1 all from there to P3, and so on.
+        {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels). The name of a layer begins with its
+        stage: stage0 has the layers up to P2, stage1 those from there to P3, and so on.
 
     Example:
         >>> import keras

@@ -1,4 +1,4 @@
-"""ConvNeXt and ConvNeXtV2 as encoders: four stages of wide depthwise convolutions at strides 4, 8, 16 and 32."""
+"""ConvNeXt and ConvNeXtV2 as encoders: four stages of 7 x 7 depthwise convolutions at strides 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ CONVNEXT = {
     "convnext_v2_tiny": (True, (3, 3, 9, 3), 96),
     "convnext_v2_base": (True, (3, 3, 27, 3), 128),
 }
-"""By name: whether it is of the second version, blocks of the four stages, and channels of the first."""
+"""By name: whether it is ConvNeXtV2, blocks of the four stages, and channels of the first stage."""
 
 
 def convnext(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[str, Any]:
-    """Apply a ConvNeXt to images.
+    """Apply a ConvNeXt or ConvNeXtV2 to images, with random weights.
 
-    A stem (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`ConvNeXtBlock`). Each stage but the
-    first begins with LayerNorm and a convolution 2 x 2 of stride 2, which doubles the channels. No normalisation at the
-    end, no classifier. Tiny has 27,818,592 parameters for 3 bands, atto of the second version 3,387,400.
+    A stem (4 x 4 convolution with stride 4, and LayerNorm) is followed by four stages of blocks (`ConvNeXtBlock`). Each
+    stage but the first begins with LayerNorm and a 2 x 2 convolution with stride 2, which doubles the channels. The
+    final normalisation and the classifier are left out. Tiny has 27,818,592 parameters for 3 bands, V2 atto 3,387,400.
 
     Args:
         name: One of `CONVNEXT`.
         x: Symbolic images (B, H, W, bands), H and W of any size.
-        group: Distinguishes the layers' names from those of another encoder in the same network.
-        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. The authors take 0.1 (tiny)
-            to 0.5 (base).
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
+        drop_path: Rate of stochastic depth at the last block, growing linearly from 0 at the first. The authors use 0.1
+            (tiny) to 0.5 (base).
 
     Returns:
         {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes
-        that are no whole numbers are rounded up.
+        are rounded up.
 
     Raises:
         ValueError: If drop_path is out of range.
@@ -72,6 +72,6 @@ def convnext(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> d
 
 
 def _patches(x: Any, filters: int, side: int, name: str) -> Any:
-    """Apply a convolution to patches side by side; a side of the image that is no multiple is padded with zeros."""
+    """Apply a convolution with stride equal to its kernel size; images are zero-padded to a multiple of it."""
     initial = keras.initializers.TruncatedNormal(stddev=0.02)
     return layers.Conv2D(filters, side, side, padding="same", kernel_initializer=initial, name=name)(x)

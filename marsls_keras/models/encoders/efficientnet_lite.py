@@ -21,7 +21,7 @@ _STAGES = (
 )
 """Blocks, kernel, stride, expansion and channels of each stage at width and depth 1."""
 _MAPS = {0: "P1", 1: "P2", 2: "P3", 4: "P4", 6: "P5"}
-"""The stages whose outputs are maps of the pyramid."""
+"""Stages whose outputs are maps of the pyramid."""
 
 EFFICIENTNET_LITE = {
     "efficientnet_lite0": (1.0, 1.0),
@@ -34,20 +34,20 @@ EFFICIENTNET_LITE = {
 
 
 def efficientnet_lite(name: str, x: Any, group: str = "") -> dict[str, Any]:
-    """Apply an EfficientNet-Lite to images, without its last convolution and its classifier.
+    """Apply an EfficientNet-Lite to images, with random weights, without its last convolution and classifier.
 
-    A convolution of stride 2 with 32 filters; then seven stages of inverted bottlenecks: 1 x 1 expansion, depthwise
-    convolution, 1 x 1 projection, each with batch normalisation, the first two with ReLU6, and a residual connection
-    where shapes allow. Padding is that of TensorFlow, which pads strided convolutions below and on the right first.
-    Lite0 has 2,998,304 parameters for 3 bands, with moving statistics.
+    A 3 x 3 convolution with stride 2 and 32 filters is followed by seven stages of inverted bottlenecks: 1 x 1
+    expansion, depthwise convolution, 1 x 1 projection, each with batch normalisation, the first two with ReLU6, and a
+    residual connection where shapes allow. Padding is TensorFlow's "same", which pads strided convolutions at the
+    bottom and right first. Lite0 has 2,998,304 parameters for 3 bands, with moving statistics.
 
     Args:
         name: One of `EFFICIENTNET_LITE`.
         x: Symbolic images (B, H, W, bands).
-        group: Distinguishes the layers' names from those of another encoder in the same network.
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
 
     Returns:
-        {"P1": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); of lite0 16, 24, 40, 112 and 320 channels.
+        {"P1": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels); lite0 has 16, 24, 40, 112 and 320 channels.
 
     Example:
         >>> import keras
@@ -63,7 +63,7 @@ def efficientnet_lite(name: str, x: Any, group: str = "") -> dict[str, Any]:
     x = _conv_bn(x, _STEM, 3, 2, f"stem{suffix}", relu=True)  # (B, H/2, W/2, 32)
     maps: dict[str, Any] = {}
     for i, (blocks, kernel, stride, expansion, channels) in enumerate(_STAGES):
-        if 0 < i < len(_STAGES) - 1:  # Lite scales neither the stem nor the depth of the first and the last stage
+        if 0 < i < len(_STAGES) - 1:  # Lite does not scale the stem, nor the depth of the first and last stages
             blocks = math.ceil(depth * blocks)
         for j in range(blocks):
             block = f"stage{i}{suffix}_block{j}"
@@ -98,6 +98,6 @@ def _norm(name: str) -> BatchNormalization:
 
 
 def _rounded(channels: float) -> int:
-    """Return the nearest multiple of 8, the next one where that would take away more than a tenth."""
+    """Round channels to the nearest multiple of 8, or up if that would reduce them by more than 10 %."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

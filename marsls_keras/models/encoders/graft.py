@@ -1,4 +1,4 @@
-"""Networks of a library as encoders: copied onto given images up to their maps, under names that tell the stage."""
+"""Copy functional networks of libraries into encoders, with layers renamed by stage."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import keras
 
 
 def graft(network: keras.Model, taps: Mapping[str, Any], x: Any, prefix: str) -> dict[str, Any]:
-    """Copy a functional network onto images, up to the maps of a pyramid; what no map needs is left out.
+    """Copy the layers of a functional network that its feature maps need, and apply the copies to images.
 
-    Layers are copied because libraries name those of every network alike, while variables are known by their paths
-    here. Rescaling and normalisation of pixels are left out, since bands come normalised.
+    Layers are copied to give them unique names: libraries use the same names in every network, and variables are
+    identified by their paths here. Rescaling and normalisation of pixels are replaced by the identity, since bands are
+    normalised already.
 
     Args:
         network: Functional network with one input of any height and width, for as many bands as x has.
         taps: Its symbolic maps by level, the finest first; P1 is optional.
         x: Symbolic images (B, H, W, bands).
-        prefix: Format of what the name of a layer begins with, with a field for the number of its stage, such as
-            "stage{}_rgb_".
+        prefix: Format of the prefix of layer names, with a field for the number of the stage, such as "stage{}_rgb_".
 
     Returns:
-        The maps by level. Stage 0 holds all layers that P2, the map at stride 4, needs; stage n those that P(n + 2)
-        needs besides.
+        Maps by level. Stage 0 has the layers up to P2, the map at stride 4; stage n those from P(n + 1) to P(n + 2).
 
     Example:
         >>> network = keras.applications.MobileNetV3Small((None, None, 4), include_top=False, weights=None)

@@ -24,21 +24,21 @@ MIT = {
 
 
 def mit(name: str, x: Any, group: str = "", *, drop_path: float = 0.1) -> dict[str, Any]:
-    """Apply a MiT to images.
+    """Apply a MiT (Mix Transformer) to images, with random weights.
 
-    Each of four stages begins with a convolution that overlaps (7 x 7 with stride 4, then 3 x 3 with stride 2) and
-    LayerNorm; then come blocks (`MixTransformerBlock`) and LayerNorm. Padding is symmetric, as in PyTorch. B0 has
-    3,319,392 parameters for 3 bands, B2 24,196,288.
+    Each of four stages begins with an overlapping patch embedding (convolution 7 x 7 with stride 4, later 3 x 3 with
+    stride 2) and LayerNorm; blocks (`MixTransformerBlock`) and LayerNorm follow. Padding is symmetric, as in PyTorch.
+    B0 has 3,319,392 parameters for 3 bands, B2 24,196,288.
 
     Args:
         name: One of `MIT`.
         x: Symbolic images (B, H, W, bands), H and W of any size.
-        group: Distinguishes the layers' names from those of another encoder in the same network.
-        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first.
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
+        drop_path: Rate of stochastic depth at the last block, growing linearly from 0 at the first.
 
     Returns:
-        {"P2": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels), of B0 with 32, 64, 160 and 256 channels, else with
-        64, 128, 320 and 512; sizes that are no whole numbers are rounded up.
+        {"P2": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels), with 32, 64, 160 and 256 channels for B0, else with
+        64, 128, 320 and 512; sizes are rounded up.
 
     Raises:
         ValueError: If drop_path is out of range.

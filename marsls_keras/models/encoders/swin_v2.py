@@ -22,31 +22,31 @@ def swin_v2(
     mlp_ratio: int = 4,
     drop_path: float = 0.1,
 ) -> dict[str, Any]:
-    """Apply a SwinV2 to images.
+    """Apply a SwinV2 to images, with random weights.
 
-    A patch embedding (convolution 4 x 4, stride 4, and LayerNorm); then stages of blocks (`SwinV2Block`), every other
-    one with shifted windows. Before each stage but the first, 2 x 2 tokens become one (linear from 4C to 2C, which is a
-    convolution of stride 2, and LayerNorm). No normalisation at the end, no classifier. With the defaults it is
-    SwinV2-S, with 48,957,882 parameters for 3 bands.
+    A patch embedding (4 x 4 convolution with stride 4, and LayerNorm) is followed by four stages of blocks
+    (`SwinV2Block`), every other one with shifted windows. Patch merging before each stage but the first maps 2 x 2
+    tokens to one (linear from 4C to 2C, as a convolution with stride 2, and LayerNorm). The final normalisation and the
+    classifier are left out. The defaults are SwinV2-S, with 48,957,882 parameters for 3 bands.
 
-    The pretraining saw 256 x 256 pixels, tiles here have 128 x 128, where the last stage is one window of 4 x 4 tokens
-    instead of 8 x 8. Nothing needs to be interpolated for that: the position bias is computed from offsets, which are
-    scaled to the window (`offsets`).
+    Pretraining used 256 x 256 pixels. On tiles of 128 x 128 the last stage is one window of 4 x 4 tokens instead of
+    8 x 8. That needs no interpolation of weights: the position bias is computed from offsets, which are scaled to the
+    window (`offsets`).
 
     Args:
         x: Symbolic images (B, H, W, bands), H and W of any size.
-        group: Distinguishes the layers' names from those of another encoder in the same network.
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
         embed_dim: Channels C of the first stage; stage i has C * 2**i.
         depths: Blocks of the four stages.
-        heads: Heads of attention of the four stages; each must divide the stage's channels.
+        heads: Attention heads of the four stages; each must divide the channels of its stage.
         window: Side of the windows in tokens.
-        mlp_ratio: Width of the MLPs over that of the stage.
-        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first. 0.1 is timm's default; the
-            paper is silent.
+        mlp_ratio: Ratio of the hidden width of the MLPs to the channels of the stage.
+        drop_path: Rate of stochastic depth at the last block, growing linearly from 0 at the first. 0.1 is timm's
+            default; the paper does not give it.
 
     Returns:
         {"P2": (B, H/4, W/4, C), "P3": (B, H/8, W/8, 2C), "P4": (B, H/16, W/16, 4C), "P5": (B, H/32, W/32, 8C)}; sizes
-        that are no whole numbers are rounded up.
+        are rounded up.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -1,4 +1,4 @@
-"""A plain vision transformer as an encoder, with a simple feature pyramid on its last map."""
+"""Plain vision transformer as an encoder, with a simple feature pyramid on its last map."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ VIT = {"vit_small": (12, 384, 6), "vit_base": (12, 768, 12), "vit_large": (24, 1
 
 
 def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float = 0.1) -> dict[str, Any]:
-    """Apply a plain vision transformer to images.
+    """Apply a plain vision transformer to images, with random weights.
 
-    Patches of 16 x 16 pixels become tokens with positions (`PositionedTokens`); then come blocks (`TransformerBlock`)
-    and LayerNorm. Every token attends to every other, so that cost grows with the square of the area. The last map, at
-    stride 16, becomes four (Li et al.): transposed convolutions for strides 4 and 8, max pooling for 32; each through
-    convolutions 1 x 1 and 3 x 3 with LayerNorm. This pyramid has no pretrained weights, and its layers learn at the
-    decoder's rate. Without it base has 85,798,656 parameters for 3 bands.
+    Patches of 16 x 16 pixels are embedded as tokens with positions (`PositionedTokens`); blocks (`TransformerBlock`)
+    and LayerNorm follow. Every token attends to all others, so the cost grows with the square of the area. A simple
+    feature pyramid (Li et al.) makes four maps of the last one, at stride 16: transposed convolutions for strides 4 and
+    8, max pooling for 32, then 1 x 1 and 3 x 3 convolutions with LayerNorm on each. The pyramid has no pretrained
+    weights, and is trained with the learning rate of the decoder. Without it base has 85,798,656 parameters for 3
+    bands.
 
     Args:
         name: One of `VIT`.
         x: Symbolic images (B, H, W, bands), H and W multiples of 32.
-        group: Distinguishes the layers' names from those of another encoder in the same network.
-        grid: Side of the grid of patches that the pretraining saw, its images' side over 16; embeddings are
-            interpolated from there.
-        drop_path: Stochastic depth at the last block; it grows evenly from 0 at the first.
+        group: Part of the names of the layers, to make them unique with several encoders in a network.
+        grid: Side of the grid of patches in pretraining, the side of its images divided by 16; position embeddings are
+            interpolated from this grid.
+        drop_path: Rate of stochastic depth at the last block, growing linearly from 0 at the first.
 
     Returns:
         {"P2": …, …, "P5": …}, Pn (B, H / 2^n, W / 2^n, 256).

@@ -1,4 +1,4 @@
-"""Pretrained weights: readers of checkpoints, and how each family of encoders takes them."""
+"""Pretrained weights: read checkpoints, and load them into the encoders of a network."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.models.weights.vit import ViT
 
 FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT())
-"""The families of encoders that have pretrained weights."""
+"""Families of encoders with pretrained weights, besides keras.applications."""
 
 
 def load_pretrained(model: keras.Model, source: str, groups: Mapping[str, Sequence[str]] = {}) -> dict[str, Any]:  # noqa: B006
-    """Give all encoders of a network the weights of a checkpoint.
+    """Load a checkpoint into all encoders of a network.
 
     Args:
         model: The network.
@@ -37,7 +37,7 @@ def load_pretrained(model: keras.Model, source: str, groups: Mapping[str, Sequen
         groups: Names of the bands of each encoder, by group (`models.encoder_groups`).
 
     Returns:
-        For the record: "source", and "sha256" of the file.
+        "source", and "sha256" of the file.
 
     Raises:
         InputError: If the file cannot be read or is of another network, or a package is missing.
@@ -54,18 +54,19 @@ def load_pretrained(model: keras.Model, source: str, groups: Mapping[str, Sequen
             return {"source": source, "sha256": sha256(path)}
     known = ", ".join(family.title for family in FAMILIES)
     raise InputError(
-        f"{source}: network {model.name} has no encoder that could take pretrained weights ({known}, or one of keras.applications)."
+        f"{source}: network {model.name} has no encoder that could take pretrained weights "
+        f"({known}, or one of keras.applications)."
     )
 
 
 def load_timm_swin_v2(model: keras.Model, path: str | Path) -> None:
-    """Give all SwinV2 encoders of a network the weights of a checkpoint that timm wrote; each begins with the same.
+    """Load a timm checkpoint into all SwinV2 encoders of a network.
 
-    Tiles of another size than the pretraining's need no change: the position bias is computed from offsets, scaled to
+    The size of tiles may differ from that in pretraining: the position bias is computed from offsets that are scaled to
     the window.
 
     Args:
-        model: A network or encoder that `build_model` or `build_encoder` made.
+        model: Network or encoder from `build_model` or `build_encoder`.
         path: A safetensors file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Weights of keras.applications, as Keras publishes them in files "…_notop.h5"."""
+"""Read pretrained weights of keras.applications from the files "…_notop.h5" that Keras publishes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from marsls_keras.models.weights.family import Family
 
 _PATH = re.compile(r"stage\d(?:_(\w+?))?__(keras_\w+?)__(\w+)/(\w+)")
 _SPREAD = np.array([0.229, 0.224, 0.225], np.float32)
-"""Standard deviations of red, green and blue in ImageNet, of [0, 1]."""
+"""Standard deviations of red, green and blue in ImageNet, for pixels in [0, 1]."""
 _ABSENT = re.compile(r"^(top_|normalization|conv_1(_bn)?/)")
-"""Layers of the networks that the encoders do not have: the last convolution, and the normalisation of pixels."""
+"""Names of layers that the encoders do not have: the last convolution, and the normalisation of pixels."""
 
 
 class Applications(Family):
-    """An encoder of keras.applications.
+    """Checkpoints of one encoder of keras.applications.
 
     Args:
-        name: Its name, a key of `encoders.applications.APPLICATIONS`.
+        name: Name of the encoder, a key of `encoders.applications.APPLICATIONS`.
 
     Example:
         >>> Applications("keras_resnet50").locate("stage0_rgb__keras_resnet50__conv1_conv/kernel")
@@ -39,12 +39,12 @@ class Applications(Family):
 
     @classmethod
     def of(cls, model: keras.Model) -> list[Applications]:
-        """Return a family for each kind of encoder of keras.applications in a network; none for other networks."""
+        """Return a family for each keras.applications encoder of a network; empty without such encoders."""
         names = dict.fromkeys(found[2] for variable in model.weights if (found := _PATH.fullmatch(variable.path)))
         return [cls(name) for name in names]
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
-        """Return the tensors of a file by Keras' names, such as "conv1_conv/kernel".
+        """Read the tensors of a file by Keras' names, such as "conv1_conv/kernel".
 
         Raises:
             InputError: If Keras cannot load the file into this network for three bands.
@@ -53,13 +53,14 @@ class Applications(Family):
 
         try:
             with warnings.catch_warnings():
-                # Keras only warns of layers that it does not find in a file of its newer format.
+                # In files of its newer format, Keras only warns of missing layers.
                 warnings.filterwarnings("error", "Skipping nested container", UserWarning)
                 network = build_application(self.name, 3, str(path))
         except (OSError, ValueError, KeyError, UserWarning) as error:
             raise InputError(
-                f"{path} is not a checkpoint of this network's {self.title}: {str(error).splitlines()[0]} Files whose names end in "
-                "_notop.h5 lie at https://storage.googleapis.com/tensorflow/keras-applications/."
+                f"{path} is not a checkpoint of this network's {self.title}: {str(error).splitlines()[0]} "
+                "Files whose names end in _notop.h5 lie at "
+                "https://storage.googleapis.com/tensorflow/keras-applications/."
             ) from error
         return {variable.path: np.asarray(variable) for variable in network.weights}
 
@@ -73,19 +74,19 @@ class Applications(Family):
         return {name: tensor for name, tensor in tensors.items() if not _ABSENT.match(name)}
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as it is: it is Keras' own; see `Family`."""
+        """Return the tensor unchanged, since it is in Keras' layout; see `Family`."""
         return tensor
 
     def first_kernel(self, kernel: np.ndarray, bands: int, names: Sequence[str]) -> np.ndarray:
-        """Return the kernel for other bands, in the order and on the scale of z-scores, whatever pixels the pretraining saw.
+        """Adapt the first kernel to other bands, and to z-scores instead of the pixels of pretraining; see `Family`.
 
-        A kernel for pixels of spread s answers to z-scores as it did if it is multiplied by s.
+        A kernel for pixels of standard deviation s is multiplied by s, so that its response to z-scores is the same.
         """
         from marsls_keras.models.encoders.applications import APPLICATIONS
 
         pixels = APPLICATIONS[self.name].pixels
         if pixels == "caffe":
-            kernel = kernel[:, :, ::-1] * (255 * _SPREAD)[:, None]  # blue comes first there
+            kernel = kernel[:, :, ::-1] * (255 * _SPREAD)[:, None]  # from the order blue, green, red
         elif pixels == "tf":
             kernel = kernel * (2 * _SPREAD)[:, None]
         return super().first_kernel(kernel, bands, names)

@@ -1,4 +1,4 @@
-"""Checkpoints of ConvNeXt and ConvNeXtV2 as timm writes them."""
+"""Names and layouts of timm's checkpoints of ConvNeXt and ConvNeXtV2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from marsls_keras.models.weights.family import Family, convolution
 
 _IGNORED = re.compile(r"^(head|norm_pre)\.")
-"""The classifier, and the normalisation in it or before it."""
+"""Tensors of the classifier and of the normalisation before it."""
 
 _STAGE = r"stage(\d)(?:_(\w+))?"
 _NAMES = (
@@ -22,7 +22,7 @@ _NAMES = (
 
 
 class ConvNeXt(Family):
-    """ConvNeXt and ConvNeXtV2 of any size.
+    """Checkpoints of ConvNeXt and ConvNeXtV2 of any size.
 
     Example:
         >>> ConvNeXt().locate("stage1_rgb_block0/mlp_fc1/kernel")
@@ -49,11 +49,11 @@ class ConvNeXt(Family):
         return {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as Keras lays it out; see `Family`."""
+        """Convert a tensor to Keras' layout; see `Family`."""
         if ".conv_dw." in name and tensor.ndim == 4:
             return tensor.transpose(2, 3, 0, 1)  # (C, 1, h, w) to (h, w, C, 1)
         if ".mlp.fc" in name and tensor.ndim == 4:
-            tensor = tensor[:, :, 0, 0]  # some of the small networks have convolutions 1 x 1 there
+            tensor = tensor[:, :, 0, 0]  # some small networks have 1 x 1 convolutions instead of linear layers
         return convolution(tensor)
 
 

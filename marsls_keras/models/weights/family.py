@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to the variables of a network's encoders: every one must find its counterpart."""
+"""Assign the tensors of a checkpoint to the variables of a network's encoders, with a one-to-one match of names."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from marsls_keras.models.weights.sources import read_tensors
 
 
 class Family(ABC):
-    """How checkpoints of a family of encoders name and lay out the tensors that the encoder here has as variables.
+    """Base of the mappings from the names and layouts of a family's checkpoints to the variables of its encoders.
 
     Attributes:
-        title: What messages call it.
-        stem: The checkpoint's name of the kernel of the first convolution.
+        title: Name of the family in messages.
+        stem: Name, in the checkpoint, of the kernel of the first convolution.
 
     Example:
         >>> class Plain(Family):
@@ -38,7 +38,7 @@ class Family(ABC):
     stem: str
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
-        """Return the tensors of a file by the names that they have there.
+        """Read the tensors of a file, by their names in the file.
 
         Raises:
             InputError: If the file cannot be read.
@@ -47,26 +47,32 @@ class Family(ABC):
 
     @abstractmethod
     def locate(self, path: str) -> tuple[str, str]:
-        """Return the group and the checkpoint's name of the variable at a path; empty texts if it is none of this family."""
+        """Return the group of bands and the checkpoint's name of the variable at a path.
+
+        Both are empty strings if the variable is not of this family.
+        """
 
     @abstractmethod
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return a checkpoint's tensors by the names that `locate` gives, without what the encoder does not have."""
+        """Rename the tensors of a checkpoint as in `locate`, and drop those that the encoder does not have."""
 
     @abstractmethod
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as Keras lays it out."""
+        """Convert a tensor to Keras' layout."""
 
     def first_kernel(self, kernel: np.ndarray, bands: int, names: Sequence[str]) -> np.ndarray:
-        """Return the kernel (h, w, 3, out) of the first convolution for other bands.
+        """Adapt the kernel of the first convolution from red, green and blue to other bands.
 
-        Red, green and blue take their own kernels, by name, and every other band their mean; all times 3 / C, so that
-        the sum over C bands that are alike stays as large as it was.
+        Red, green and blue keep their own kernels, by name, and every other band gets their mean. All are multiplied by
+        3 / C, so that the response to C equal bands stays the same.
 
         Args:
-            kernel: For red, green and blue.
+            kernel: Kernel for red, green and blue, (h, w, 3, out).
             bands: Number of bands C.
-            names: Their names; empty where nobody knows them, and then the first three are red, green and blue.
+            names: Names of the bands; empty if they are unknown, and then the first three are red, green and blue.
+
+        Returns:
+            (h, w, C, out).
         """
         names = names or [*RGB, *("",) * bands][:bands]
         mean = kernel.mean(axis=2)
@@ -77,18 +83,18 @@ class Family(ABC):
 def assign(
     model: keras.Model, family: Family, tensors: dict[str, np.ndarray], path: Path, groups: Mapping[str, Sequence[str]]
 ) -> None:
-    """Give all encoders of a family in a network the tensors of a checkpoint; each begins with the same.
+    """Assign the tensors of a checkpoint to all encoders of a family in a network.
 
     Args:
         model: The network.
         family: The family.
-        tensors: The checkpoint's, by its own names.
-        path: The file, for messages.
+        tensors: Tensors by their names in the checkpoint.
+        path: The file, for error messages.
         groups: Names of the bands of each encoder, by group.
 
     Raises:
-        InputError: If tensors are missing, left over or of another shape; the first of them are named. Nothing has been
-            changed then.
+        InputError: If tensors are missing, left over or of another shape; the first eight are named. The network is
+            unchanged then.
 
     Example:
         >>> from marsls_keras.models.weights import ViT, read_tensors  # doctest: +SKIP
@@ -120,17 +126,17 @@ def assign(
             for name in tensors
             if name not in wanted
         ]
-        if troubles:  # those of another group would be the same
+        if troubles:  # other groups would have the same ones
             raise InputError(
-                f"{path} is not a checkpoint of this network's {family.title} (encoder and encoder_options say which it is):"
-                f"{listing(troubles, 8)}"
+                f"{path} is not a checkpoint of this network's {family.title} "
+                f"(encoder and encoder_options say which it is):{listing(troubles, 8)}"
             )
     for variable, value in values:
         variable.assign(value)
 
 
 def convolution(tensor: np.ndarray) -> np.ndarray:
-    """Return a weight of a convolution as a kernel: (out, in, h, w) to (h, w, in, out); anything else as `linear` does.
+    """Transpose a PyTorch convolution weight (out, in, h, w) to (h, w, in, out); treat others as `linear` does.
 
     Example:
         >>> convolution(np.zeros((16, 3, 5, 7))).shape
@@ -140,7 +146,7 @@ def convolution(tensor: np.ndarray) -> np.ndarray:
 
 
 def linear(tensor: np.ndarray) -> np.ndarray:
-    """Return a weight of a linear layer as a kernel: (out, in) to (in, out); anything else as it is.
+    """Transpose a PyTorch linear weight (out, in) to (in, out); return others unchanged.
 
     Example:
         >>> linear(np.zeros((16, 3))).shape, linear(np.zeros(16)).shape

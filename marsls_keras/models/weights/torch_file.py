@@ -1,4 +1,4 @@
-"""Tensors of a PyTorch checkpoint, read without PyTorch and without running anything that the file says."""
+"""Safe reader of PyTorch checkpoints: needs no PyTorch and runs no code from the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-"""The first pickle of a checkpoint before PyTorch 1.6."""
+"""Number at the start of a checkpoint of PyTorch before 1.6."""
 _LARGEST = 4 << 30
 _TYPES = {
     "FloatStorage": "<f4",
@@ -31,7 +31,7 @@ _TYPES = {
 
 
 class UnsafeError(Exception):
-    """A checkpoint asks for something else than tensors, such as to call a function.
+    """Report a checkpoint whose pickle needs more than tensors, such as a call of a function.
 
     Example:
         >>> raise UnsafeError("it asks for os.system, which is no part of a tensor")
@@ -50,7 +50,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _Lazy:
-    """A tensor whose values lie in a storage."""
+    """Shape and strides of a tensor whose values are not read yet."""
 
     storage: _Storage
     offset: int
@@ -64,19 +64,20 @@ class _Kind:
 
 
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a file that `torch.save` wrote: a state dictionary, or one within a dictionary ("state_dict", "model").
+    """Read the tensors of a file written by `torch.save`.
 
-    A pickle can run any code. Here it can build dictionaries, lists, numbers, texts and tensors, and nothing else.
+    The file holds a state dictionary, or a dictionary that has one under "state_dict", "model" or "params". Unpickling
+    is restricted to dictionaries, lists, numbers, strings and tensors, since a pickle can run any code.
 
     Args:
-        path: A file of PyTorch 1.6 or later (zip), or of an earlier one.
+        path: A file of PyTorch 1.6 or later (zip), or of an earlier version.
 
     Returns:
-        Arrays by name, of the type in the file.
+        Arrays by name, of the dtype in the file.
 
     Raises:
-        UnsafeError: If it asks for anything else.
-        ValueError: If it is damaged or no such file.
+        UnsafeError: If the pickle needs anything else.
+        ValueError: If the file is damaged, or not of PyTorch.
 
     Example:
         >>> {name: x.shape for name, x in read_torch_file(Path("momo.pth")).items()}  # doctest: +SKIP
@@ -87,7 +88,7 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("larger than 4 GiB")
         file = io.BytesIO(
             path.read_bytes()
-        )  # reading from memory never takes more than there is, whatever a length says
+        )  # from memory, a wrong length in the file cannot allocate more than the file's size
         found, storages = _zipped(file) if zipfile.is_zipfile(file) else _legacy(file)
         return {name: _values(tensor, storages) for name, tensor in _state(found).items()}
     except UnsafeError:
@@ -97,9 +98,10 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Builds what a state dictionary consists of, with storages as names only.
+    """Unpickler that builds only the types of a state dictionary, with storages as descriptions.
 
-    It is the one in Python: that in C takes memory for as many objects as a damaged file numbers.
+    It extends the unpickler in Python: the one in C allocates memory for the number of objects that a damaged file
+    claims.
     """
 
     _ALLOWED: Mapping[tuple[str, str], Any] = {
@@ -112,7 +114,7 @@ class _Unpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few things that tensors are built by."""
+        """Return an allowed class or function; raise UnsafeError for all others."""
         if module == "torch" and name in _TYPES:
             return _Kind(name)
         if (module, name) not in self._ALLOWED:
@@ -120,7 +122,7 @@ class _Unpickler(pickle._Unpickler):
         return self._ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Return a storage by its description."""
+        """Return the description of a storage; raise UnsafeError for other persistent objects."""
         what, kind, key, _, number, *view = pid
         if (
             what != "storage"
@@ -190,7 +192,7 @@ def _legacy(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def _state(found: Any) -> dict[str, _Lazy]:
-    """Return the dictionary of tensors in what was unpickled."""
+    """Return the dictionary of tensors in an unpickled object."""
     for key in ("state_dict", "model", "params"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

@@ -1,4 +1,4 @@
-"""Checkpoints of plain vision transformers, supervised ones and masked autoencoders, under the names of transformers or of timm."""
+"""Names and layouts of checkpoints of plain vision transformers and masked autoencoders, of transformers or timm."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from marsls_keras.models.weights.family import Family, convolution
 _IGNORED = re.compile(
     r"^(pooler|embeddings\.mask_token|classifier|decoder|head|head_dist|fc_norm|pre_logits)\b|^(decoder_|mask_token)"
 )
-"""The classifier and what prepares for it, and what rebuilds masked patches."""
+"""Tensors of the classifier with its pooling, and of the decoder of masked patches."""
 _PREFIX = re.compile(r"^(module\.)?(vit\.|backbone\.|encoder\.(?=patch_embed|cls_token|pos_embed|blocks|norm))?")
-"""What networks around the transformer, and training on several GPUs, put before its names."""
+"""Prefixes that enclosing networks and training on several GPUs add to names."""
 
 _LAYER = r"vit_block(\d+)(?:_(\w+))?"
 _NAMES = (
@@ -34,16 +34,16 @@ _TIMM = (
     (r"blocks\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
     (r"blocks\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
 )
-"""timm's beginnings of names, which the authors of MAE share, and those of transformers."""
+"""Prefixes of names in timm and in the code of MAE, and those in transformers."""
 _QKV = re.compile(r"blocks\.(\d+)\.attn\.qkv\.(\w+)")
 _TOKENS = {"class_token_bias": "embeddings.cls_token", "positions_bias": "embeddings.position_embeddings"}
 
 
 class ViT(Family):
-    """Plain vision transformers of any size, without the pyramid on top.
+    """Checkpoints of plain vision transformers of any size, without the feature pyramid.
 
-    Two schemes of names are read: that of Hugging Face's transformers (ViTModel, ViTMAEForPreTraining), such as
-    hf:jfang/mars-vit-base-ctx2m; and that of timm and of MAE's authors (blocks.0.attn.qkv.weight), such as MOMO's
+    Names may be those of Hugging Face's transformers (ViTModel, ViTMAEForPreTraining), as in
+    hf:jfang/mars-vit-base-ctx2m, or those of timm and the code of MAE (blocks.0.attn.qkv.weight), as in
     hf:Mirali33/MOMO/vit-b-16/momo.pth.
 
     Example:
@@ -69,15 +69,15 @@ class ViT(Family):
         return "", ""
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the tensors of the transformer alone; see `Family`."""
+        """Return the tensors of the transformer alone, under the names of transformers; see `Family`."""
         bare = {_PREFIX.sub("", name): tensor for name, tensor in tensors.items()}
         kept = {name: tensor for name, tensor in bare.items() if not _IGNORED.search(name)}
         return _from_timm(kept) if "patch_embed.proj.weight" in kept else kept
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
-        """Return a tensor as Keras lays it out; see `Family`."""
+        """Convert a tensor to Keras' layout; see `Family`."""
         if name == self.stem and tensor.ndim == 4 and tensor.shape[1] == 1:
-            tensor = np.repeat(tensor, 3, axis=1) / 3  # of gray pictures, which have three bands that are alike
+            tensor = np.repeat(tensor, 3, axis=1) / 3  # pretrained on gray images: as three equal bands
         return convolution(tensor)
 
 
@@ -86,7 +86,7 @@ def _part(name: str) -> str:
 
 
 def _from_timm(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return tensors under the names of transformers, which has query, key and value apart."""
+    """Rename tensors from timm to transformers, and split query, key and value."""
     renamed: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         if found := _QKV.fullmatch(name):
