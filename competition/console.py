@@ -207,7 +207,8 @@ def show_check(result: dict[str, Any]) -> None:
         for pair, number in result["touching"].items():
             first, second = pair.split("-")
             show(
-                f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}."
+                f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of "
+                f"{first}."
             )
     if result["slope"]:
         best = sorted(result["slope"], key=lambda band: (band != "slope", -result["slope"][band]))[:2]

@@ -39,7 +39,8 @@ def device_environments(jobs: int) -> list[dict[str, str]]:
         return [{}] * jobs
     if jobs > gpus:
         raise InputError(
-            f"--jobs {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, and each fold needs one of its own."
+            f"--jobs {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, "
+            "and each fold needs one of its own."
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     return [{"CUDA_VISIBLE_DEVICES": number} for number in visible[:jobs]]

@@ -137,8 +137,10 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     )
     return [
         table(f"{result['recipe']} on this machine", ["", "tiles/s", "slowest–fastest", ""], rows),
-        f"{result['trainable']:,} trainable parameters; {environment['backend']} on {', '.join(environment['devices'])}, "
-        f"{cores} CPU cores; {environment['precision']}, XLA {'on' if environment['xla'] else 'off'}; memory: {memory}.",
+        f"{result['trainable']:,} trainable parameters; {environment['backend']} on "
+        f"{', '.join(environment['devices'])}, "
+        f"{cores} CPU cores; {environment['precision']}, XLA {'on' if environment['xla'] else 'off'}; memory: "
+        f"{memory}.",
         *([busy] if result["load"] > cores / 2 else []),
     ]
 

@@ -56,7 +56,8 @@ def evaluate(
     show(score_table(title, rows))
     if split is _Split.oof and not result["regions"]:
         show(
-            "Folds that are no regions say nothing about a new region, which scores lower: data.cv geographic or areas holds regions out."
+            "Folds that are no regions say nothing about a new region, which scores lower: "
+            "data.cv geographic or areas holds regions out."
         )
     if result["interval"] is None:
         show(f"{bounds(None).capitalize()}.")

@@ -54,7 +54,8 @@ def show(
     for group in related:
         whose = "all phases" if group["phase"] == "all" else f"phase {group['phase']}"
         print_out(
-            f"{whose}, {group['lines']} zips: correlation of expected and actual {number(group['pearson'], '+')} (Pearson), "
+            f"{whose}, {group['lines']} zips: correlation of expected and actual {number(group['pearson'], '+')} "
+            "(Pearson), "
             f"{number(group['spearman'], '+')} (Spearman)."
         )
 

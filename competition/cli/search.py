@@ -125,7 +125,8 @@ def tune_training(
     )
     worker = StudyWorker(plan, open_storage(storage), environments)
     logger.info(
-        f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}."
+        f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, "
+        f"pruner {plan.pruner}, in {folder}."
     )
     best = best_trial(worker.run())
     result = read_record(folder / "study.json", StudyRecord)

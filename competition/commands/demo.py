@@ -52,6 +52,7 @@ def run_demo(out: Path, command: Callable[[list[str]], int]) -> None:
         if code:
             raise RunError(f"marsls {step[0]} ended with exit code {code}; what was made so far is in {out}.")
     show(
-        f"\nDone in {time.perf_counter() - began:.0f} s. The verified zip is {submission}, the page {runs}/demo/report.html."
+        f"\nDone in {time.perf_counter() - began:.0f} s. The verified zip is {submission}, "
+        f"the page {runs}/demo/report.html."
     )
     show("Now with your own tiles: marsls check data")

@@ -42,7 +42,8 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
         )
     if root := _dataset(place):
         raise InputError(
-            f"--out {out} belongs to the data set in {root}, and results would be taken for its masks. Choose another folder."
+            f"--out {out} belongs to the data set in {root}, and results would be taken for its masks. "
+            "Choose another folder."
         )
     there = list(_rasters(out))
     if not there:
@@ -52,15 +53,18 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
         digest = written.get(file.relative_to(out).as_posix(), "")
         if digest == "":
             raise InputError(
-                f"--out {out} holds {file}, which no earlier predict wrote; results would be mixed with it. Choose another folder."
+                f"--out {out} holds {file}, which no earlier predict wrote; results would be mixed with it. "
+                "Choose another folder."
             )
         if digest is not None and digest != sha256(file):
             raise InputError(
-                f"--out {out} holds {file}, which was changed since predict wrote it. Move it away, or choose another folder."
+                f"--out {out} holds {file}, which was changed since predict wrote it. Move it away, "
+                "or choose another folder."
             )
     if not overwrite:
         raise InputError(
-            f"--out {out} holds {len(there)} rasters of an earlier predict, such as {there[0]}, with which the new ones would be mixed. "
+            f"--out {out} holds {len(there)} rasters of an earlier predict, such as {there[0]}, "
+            "with which the new ones would be mixed. "
             "Choose another folder, or have them removed first with --overwrite."
         )
     return there

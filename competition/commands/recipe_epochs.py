@@ -79,5 +79,6 @@ def require_recipe_epochs(run: Run, folds: Sequence[Fold]) -> None:
     raise InputError(
         f"Run {run.name} was begun with {epochs} epochs; its recipe {usual['recipe']} has {usual['epochs']}.\n"
         f"To go on with {epochs}: {common}{chosen} --epochs {epochs}{longer}\n"
-        f"To begin anew with the recipe: marsls train --config {usual['recipe']} --run {run.name}-{usual['epochs']}{elsewhere}"
+        f"To begin anew with the recipe: marsls train --config {usual['recipe']} --run "
+        f"{run.name}-{usual['epochs']}{elsewhere}"
     )

@@ -69,7 +69,8 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
     for run in opened:
         if not for_challenge(run):
             raise InputError(
-                f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS challenge only. "
+                f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS "
+                "challenge only. "
                 f"marsls predict {run.name} writes those of other tiles."
             )
     images = request.images or images_of(opened[0])
@@ -80,7 +81,8 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
     decision = decision.fit(inputs.refs)
     if of_windows(decision.view_set) and not inputs.surroundings and not decision.isolated:
         logger.info(
-            "The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without."
+            "The score to expect is that of windows which saw labelled neighbours' images, too; "
+            "marsls tune --for region measures without."
         )
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
@@ -107,7 +109,8 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
         if seen > len(leaked):
             others = seen - len(leaked)
             logger.info(
-                f"{others} of {inputs.number} images were training tiles of some folds; those that trained on one do not predict it."
+                f"{others} of {inputs.number} images were training tiles of some folds; "
+                "those that trained on one do not predict it."
             )
         tell_leaked(leaked)
         sizes = [expected[ref.image.name] for ref in inputs.refs]

@@ -199,7 +199,8 @@ def _prepare(resolved: _Resolved) -> _Prepared:
         refit = plan_refit(known or Run(resolved.path, config, splits, {}), request.epochs, request.resume)
         if request.pseudo is not None and not refit.folds:
             raise InputError(
-                f"--pseudo: run {resolved.path.name} has no finished fold that could label images. Train one first, or all with --fold all."
+                f"--pseudo: run {resolved.path.name} has no finished fold that could label images. Train one first, "
+                "or all with --fold all."
             )
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])

@@ -50,14 +50,17 @@ def tune(
     plain = plain_decision(opened).view_set
     if not stitchable(tiles.refs) and (out := list(filter(of_windows, dict.fromkeys([plain, *sets])))):
         logger.info(
-            f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}."
+            "The names of the tiles do not tell where each lies, so there are no windows across borders: "
+            f"without views {', '.join(out)}."
         )
         sets, plain = [name for name in sets if name not in out], plain.partition("@")[0]
     sets = list(dict.fromkeys([plain, *sets]))
     if purpose == Purpose.REGION and opened[0].splits.cv not in ("geographic", "areas"):
         logger.info(
-            f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): a new region will score lower, and threshold and "
-            "sizes stay as they are. data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
+            f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): "
+            "a new region will score lower, and threshold and "
+            "sizes stay as they are. data.cv geographic or areas holds regions out; "
+            "--for published decides for tiles among labelled ones."
         )
     views = list(dict.fromkeys(view for name in sets for view in views_of(name)))
     oof = collect(opened, tiles, views, folds, purpose == Purpose.REGION)

@@ -198,7 +198,8 @@ def _lines_of(zip_file: Path, digest: str | None, rows: list[dict[str, str]], le
         )
     if len({rows[i]["sha256"].strip() for i in named}) > 1:
         raise InputError(
-            f"There is no file {zip_file}, and {ledger} has several zips of that name. Give the path of the file itself."
+            f"There is no file {zip_file}, and {ledger} has several zips of that name. "
+            "Give the path of the file itself."
         )
     return named
 

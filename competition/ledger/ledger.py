@@ -86,7 +86,8 @@ class Ledger:
         columns = lines[0] if lines else list(LEDGER_COLUMNS)
         if missing := [column for column in LEDGER_COLUMNS if column not in columns]:
             raise InputError(
-                f"{path} is not a ledger of submissions: no column {', '.join(missing)}. Move it away; a new one will be made."
+                f"{path} is not a ledger of submissions: no column {', '.join(missing)}. Move it away; "
+                "a new one will be made."
             )
         return cls(path, columns, lines[1:], content.startswith(_BOM))
 

@@ -121,7 +121,8 @@ class Space:
                 )
             if reason := _FIXED.get(key, _FIXED["inference"] if key.startswith("inference.") else None):
                 raise InputError(
-                    f"search: {key} cannot be searched: trials are compared on the same {reason}. Remove it from the recipe."
+                    f"search: {key} cannot be searched: trials are compared on the same {reason}. "
+                    "Remove it from the recipe."
                 )
             for value, around in itertools.product(
                 values.ends if isinstance(values, Range) else values, self._around(key)

@@ -186,7 +186,8 @@ class StudyWorker:
         ]
         if foreign:
             raise InputError(
-                f"{plan.folder} holds trials of another study, such as {sorted(foreign)[0]}. Choose another name with --run."
+                f"{plan.folder} holds trials of another study, such as {sorted(foreign)[0]}. "
+                "Choose another name with --run."
             )
 
     def _claim(self) -> optuna.Trial | None:

@@ -79,7 +79,8 @@ def _reasons(manifest: dict[str, Any]) -> list[str]:
         reasons.insert(0, f"{seen} of the images were training tiles of every fold: such a score says nothing.")
     if "@" in str(manifest.get("views")) and not isolated:
         reasons.append(
-            "There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without them."
+            "There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without "
+            "them."
         )
     if isinstance(decision, dict) and decision.get("nested") is None and decision.get("expected"):
         reasons.append("It was measured on one fold only.")

@@ -53,7 +53,8 @@ def expected_masks(images: Path | None, names: Sequence[str], runs: Path, releas
     """
     if images is None and not names:
         raise InputError(
-            "--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME)."
+            "--verify needs the test images, whose names and sizes the masks must have: "
+            "give --images DIR (or --run NAME)."
         )
     if len(names) + (images is not None) > 1:
         raise InputError(

@@ -57,7 +57,8 @@ def images_of(run: Run) -> Path:
     """
     if not run.data_root.is_dir():
         raise InputError(
-            f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images."
+            f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with "
+            "--images."
         )
     test = [
         tile
@@ -137,7 +138,8 @@ def write_submission(
         problems = verify_zip(temporary, expected)
         if problems:
             raise RunError(
-                f"{path} was not written: what reached the disk is not what was meant. Check the disk.{listing(problems)}"
+                f"{path} was not written: what reached the disk is not what was meant. "
+                f"Check the disk.{listing(problems)}"
             )
         with open(temporary, "rb+") as file:
             os.fsync(

@@ -37,7 +37,8 @@ def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]
     absent = [band for band in found if band not in own and band not in DERIVED]
     if absent:
         raise InputError(
-            f"data.bands: the tiles have no band {', '.join(absent)}.{did_you_mean(absent[0], own)} They have {', '.join(own)}."
+            f"data.bands: the tiles have no band {', '.join(absent)}.{did_you_mean(absent[0], own)} They have "
+            f"{', '.join(own)}."
         )
     for band in found:
         if band in DERIVED and (lacking := [source for source in DERIVED[band].sources if source not in own]):

@@ -34,7 +34,8 @@ def _claims(tile: StoredTile) -> bool:
     found = f"{tile.path}: values from {low:g} to {high:g}"
     if np.issubdtype(tile.kind, np.integer):
         raise InputError(
-            f"{found} of {tile.kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {ANOTHER}"
+            f"{found} of {tile.kind}; tiles of the challenge have float32, those of the other releases [0, 1]. "
+            f"{ANOTHER}"
         )
     for position, band in enumerate(RELEASE.order):
         scale, offset = RELEASE.scale[position], RELEASE.offset[position]
@@ -44,7 +45,8 @@ def _claims(tile: StoredTile) -> bool:
             least < offset - 4 * scale or most > offset + 5 * scale
         ):  # other regions are steeper or higher, but not by that much
             raise InputError(
-                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], and the challenge has about {offset:g} to "
+                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], "
+                f"and the challenge has about {offset:g} to "
                 f"{offset + scale:g} in its band {position + 1}, {band}, found {least:g} to {most:g}. {ANOTHER}"
             )
     return True

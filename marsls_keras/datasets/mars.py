@@ -79,7 +79,8 @@ _GEO_KEYS = (
 )
 _GEO_NUMBERS = (0.0, 0.0, 0.0, 0.0, 0.0, 3396190.0, 3396190.0, 0.0)
 _GEO_NAMES = (
-    "Mars_Equidistant_Cylindrical|GCS Name = GCS_Mars_2000_Sphere|Datum = Mars_2000_(Sphere)|Ellipsoid = Mars_2000_Sphere_IAU_IAG"
+    "Mars_Equidistant_Cylindrical|GCS Name = GCS_Mars_2000_Sphere|Datum = Mars_2000_(Sphere)|Ellipsoid = "
+    "Mars_2000_Sphere_IAU_IAG"
     "|Primem = Reference_Meridian||"
 )
 

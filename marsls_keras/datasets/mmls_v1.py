@@ -28,7 +28,8 @@ def _claims(tile: StoredTile) -> bool:
     if is_canonical(tile):
         return True
     raise InputError(
-        f"{tile.path}: values from {low:g} to {high:g}; a tile of mmls_v1, as its name says, has values in [0, 1]. {ANOTHER}"
+        f"{tile.path}: values from {low:g} to {high:g}; a tile of mmls_v1, as its name says, has values in [0, 1]. "
+        f"{ANOTHER}"
     )
 
 

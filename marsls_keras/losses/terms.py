@@ -45,7 +45,8 @@ def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, An
     for name, values in spec.items():
         if not isinstance(values, int | float | dict) or isinstance(values, bool):
             raise InputError(
-                f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. Received: {values!r}"
+                f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. Received: "
+                f"{values!r}"
             )
         term = read_term(name, LOSSES[name], values if isinstance(values, dict) else {"weight": values})
         if term["weight"]:

@@ -142,7 +142,8 @@ def show(result: Mapping[str, Mapping[str, Any]], batch: int) -> None:
     for step, found in result.items():
         *libraries, _ = found
         shown = [
-            f"{library} {' '.join(f'{t:.3f}' for t in found[library])} s ({batch / statistics.median(found[library]):.1f} tiles/s)"
+            f"{library} {' '.join(f'{t:.3f}' for t in found[library])} s "
+            f"({batch / statistics.median(found[library]):.1f} tiles/s)"
             for library in libraries
         ]
         print(f"{step}, {batch} tiles: {', '.join(shown)}; {libraries[1]} / {libraries[0]} {found['ratio']:.2f}")

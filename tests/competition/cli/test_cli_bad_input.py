@@ -66,7 +66,7 @@ def write(path, array, **options):
     tifffile.imwrite(path, array, **{"photometric": "minisblack", **options})
 
 
-# ----------------------------------------------------------------------------------------------------------------------- data
+# ----------------------------------------------------------------------------------------------------------------- data
 
 
 HELP = ("https://github.com/MAIN-Lab/MMLS_v2", "CodaBench", "marsls synth data", "train/images")
@@ -274,7 +274,7 @@ def test_synth_does_not_write_into_other_files(data):
     assert "file already exists and is not an empty folder" in refused("synth", "file")
 
 
-# -------------------------------------------------------------------------------------------------------------- configuration
+# -------------------------------------------------------------------------------------------------------- configuration
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_finished_fold_is_not_trained_again(home, run):
     assert "Fold 0 of run default is finished. Train it longer with --resume --epochs " in message
 
 
-# ----------------------------------------------------------------------------------------------------------------------- runs
+# ----------------------------------------------------------------------------------------------------------------- runs
 
 USES = [
     ["tune"],
@@ -552,7 +552,7 @@ def test_data_that_have_changed(home, run, data):
         assert "pixels or masks of some tiles have changed" in message
 
 
-# ----------------------------------------------------------------------------------------------------------------- the images
+# ----------------------------------------------------------------------------------------------------------- the images
 
 
 @pytest.mark.parametrize("other", ["x.tiff", "X.tif"])
@@ -673,7 +673,7 @@ def test_mosaic_of_tiles_without_a_place(home, run):
     assert not Path("out").exists()
 
 
-# ------------------------------------------------------------------------------------------------------ submission and scoring
+# ----------------------------------------------------------------------------------------------- submission and scoring
 
 
 @pytest.mark.parametrize("out", ["masks.tif", "masks", "folder", "folder.zip"])
@@ -752,7 +752,7 @@ def test_score_without_masks(submission):
     assert "masks/a.tif: unreadable or truncated TIFF" in refused("score", submission, "--masks", "masks")
 
 
-# ---------------------------------------------------------------------------------------------------------------------- usage
+# ---------------------------------------------------------------------------------------------------------------- usage
 
 
 @pytest.mark.parametrize(
@@ -797,7 +797,7 @@ def test_debug_shows_the_traceback(data):
     assert marsls("train") == quiet  # not from now on
 
 
-# ------------------------------------------------------------------------------------------------------------------ full disk
+# ------------------------------------------------------------------------------------------------------------ full disk
 
 
 def test_disk_full_in_synth():

@@ -78,7 +78,7 @@ def held_out(path: Path, fold: int) -> tuple[list[str], list[str]]:
     return [t["id"] for t in pool if t["fold"] == fold], [t["id"] for t in pool if t["fold"] != fold]
 
 
-# --- A finished fold ---------------------------------------------------------------------------------------------------------------------
+# --- A finished fold --------------------------------------------------------------------------------------------------
 
 
 def test_the_run_directory_holds_all_that_it_should_and_the_last_state(tiny_run):
@@ -192,7 +192,7 @@ def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path, caplog):
     assert content(runs) == before
 
 
-# --- Learning ----------------------------------------------------------------------------------------------------------------------------
+# --- Learning ---------------------------------------------------------------------------------------------------------
 
 
 def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tiny_run, data_root, tmp_path):
@@ -233,7 +233,7 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
         train(tiny_run, tmp_path, *settings, fold="1", data=data)
 
 
-# --- Folds that have begun ---------------------------------------------------------------------------------------------------------------
+# --- Folds that have begun --------------------------------------------------------------------------------------------
 
 
 def refused(tiny_run, runs: Path, *settings: str, **options) -> str:
@@ -257,7 +257,8 @@ def test_an_unfinished_fold_is_not_begun_anew_unasked(tiny_run, tmp_path, fold):
     runs = tiny_run.copy(tmp_path)
     (runs / "tiny" / "fold_1" / "metrics.json").unlink()
     assert refused(tiny_run, runs, fold=fold) == (
-        f"Run tiny: fold 1 is unfinished: marsls train --run tiny --runs {runs} --fold 1 --resume\nOr begin the fold anew with --overwrite."
+        f"Run tiny: fold 1 is unfinished: marsls train --run tiny --runs {runs} --fold 1 --resume\nOr begin the fold "
+        "anew with --overwrite."
     )
 
 
@@ -306,7 +307,7 @@ def test_overwrite_keeps_the_earlier_fold_and_gives_the_same_result_again(tiny_r
     same(folder, tiny_run.path / "fold_1")
 
 
-# --- Killed and resumed ------------------------------------------------------------------------------------------------------------------
+# --- Killed and resumed -----------------------------------------------------------------------------------------------
 
 
 def same(folder: Path, other: Path) -> None:
@@ -397,7 +398,7 @@ def test_resuming_what_has_not_begun_or_lost_its_state_begins(tiny_run, killed, 
     assert "Resuming" not in (folder / "log.txt").read_text()
 
 
-# --- More epochs -------------------------------------------------------------------------------------------------------------------------
+# --- More epochs ------------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_fold_can_have_more_epochs(tiny_run, tmp_path, deterministic):
@@ -423,7 +424,7 @@ def test_a_finished_fold_can_have_more_epochs(tiny_run, tmp_path, deterministic)
     assert message.startswith("Fold 1 of run tiny is finished, and its state is gone, so it cannot go on.")
 
 
-# --- Divergence --------------------------------------------------------------------------------------------------------------------------
+# --- Divergence -------------------------------------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
@@ -547,7 +548,7 @@ def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network
     assert log.count("with the learning rate × 0.5.") == 1
 
 
-# --- Memory ------------------------------------------------------------------------------------------------------------------------------
+# --- Memory -----------------------------------------------------------------------------------------------------------
 
 
 class Hungry(keras.layers.Layer):
@@ -602,7 +603,7 @@ def test_a_batch_that_cannot_be_halved_often_enough_is_an_error(tiny_run, networ
         train(tiny_run, tmp_path, *settings)
 
 
-# --- Full disk ---------------------------------------------------------------------------------------------------------------------------
+# --- Full disk --------------------------------------------------------------------------------------------------------
 
 # Files may not grow beyond a limit: a write fails in the middle, as it does on a full disk.
 LIMITED = """

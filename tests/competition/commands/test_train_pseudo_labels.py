@@ -37,7 +37,7 @@ def command(run: Run, *options: object) -> list[str]:
     return ["train", "--run", run.name, "--runs", str(run.path.parent), *map(str, options)]
 
 
-# --- From predictions to labels ----------------------------------------------------------------------------------------------------------
+# --- From predictions to labels ---------------------------------------------------------------------------------------
 
 
 def test_a_pixel_is_what_it_is_certain_to_be_and_else_nothing():
@@ -53,7 +53,7 @@ def test_a_detection_head_is_not_told_that_there_is_no_landslide_where_it_is_unk
     assert to_labels(probability, 0.9).tolist() == [[[0, 255]], [[1, 255]], [[0, 0]]]
 
 
-# --- From labels to the loss -------------------------------------------------------------------------------------------------------------
+# --- From labels to the loss ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampling", ["tiles", "windows"])
@@ -95,7 +95,7 @@ def test_only_certain_pixels_count_in_loss_and_metric(tiny_run, sampling):
     assert positive_weight(fold.labels) == (labelled.masks.size + (labels != UNCERTAIN).sum() - positive) / positive
 
 
-# --- The road ----------------------------------------------------------------------------------------------------------------------------
+# --- The road ---------------------------------------------------------------------------------------------------------
 
 
 class Kept(logging.Handler):
@@ -279,7 +279,7 @@ def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs
 
 
-# --- What is refused ---------------------------------------------------------------------------------------------------------------------
+# --- What is refused --------------------------------------------------------------------------------------------------
 
 
 def refused(arguments: list[str], capsys) -> str:

@@ -42,7 +42,7 @@ def command(run: Run, *options: object) -> list[str]:
     return ["train", "--run", run.name, "--runs", str(run.path.parent), "--fold", "full", *map(str, options)]
 
 
-# --- The plan ----------------------------------------------------------------------------------------------------------------------------
+# --- The plan ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_command_refuses_before_it_writes(tiny_run, tmp_path, capsys):
     assert "training.epochs" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
-# --- What is kept ------------------------------------------------------------------------------------------------------------------------
+# --- What is kept -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("weights", ["last", "ema", "swa"])
@@ -125,7 +125,7 @@ def test_the_set_of_weights_that_was_decided_on_is_kept_after_the_last_epoch_alo
     assert np.allclose([float(np.squeeze(value)) for value in model.get_weights()], PERFECT)  # its own again
 
 
-# --- A refit -----------------------------------------------------------------------------------------------------------------------------
+# --- A refit ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,8 @@ def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_pat
     caplog.clear()
     assert decision_of([run], [0, 1], PUBLISHED).purpose is REGION and decision_of([run], [0, 1]).purpose is REGION
     assert caplog.messages == [
-        f"The decision is one for a new region. marsls tune --run {run.name} --for published makes one for tiles among labelled neighbours."
+        f"The decision is one for a new region. marsls tune --run {run.name} --for published makes one for tiles among "
+        "labelled neighbours."
     ]
     with pytest.raises(ValueError, match="'nowhere' is not a valid Purpose"):
         read_decision([run], [0, 1], "nowhere")

@@ -122,7 +122,8 @@ def test_what_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "import os, sys, time\n"
         "for line in open(sys.argv[2]):\n"
         "    seed = int(line.split('\\t')[0])\n"
-        "    os.abort() if seed == 2 else time.sleep(99) if seed == 3 else print('\"bad\"' if seed == 1 else 'null', flush=True)\n"
+        "    os.abort() if seed == 2 else time.sleep(99) if seed == 3 else print('\"bad\"' if seed == 1 else 'null', "
+        "flush=True)\n"
     )
     monkeypatch.setattr("test_fuzz.STALL", 1.0)
     assert judge([("a", seed) for seed in range(5)], tmp_path, script) == [

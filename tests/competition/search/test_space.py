@@ -38,7 +38,8 @@ def drawn(made, number=50):
 def test_lists_and_ranges_become_the_distributions_of_optuna():
     made = space(
         "{training.learning_rate: {low: 1e-4, high: 1e-2, log: true}, training.ema_decay: [null, 0.9], training.xla: [on, off],"
-        " model.options.base_filters: {type: int, low: 8, high: 32, step: 8}, augmentation.light.brightness: {low: 0, high: 0.5},"
+        " model.options.base_filters: {type: int, low: 8, high: 32, step: 8}, augmentation.light.brightness: "
+        "{low: 0, high: 0.5},"
         " loss: [{bce: 1}, {focal: {weight: 0.5, gamma: 2}, dice: 0.5}]}",
     )
     chosen, trials = drawn(made)

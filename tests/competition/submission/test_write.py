@@ -32,7 +32,7 @@ def random_masks(seed=0, names=(C, A, B)):
     return [(name, rng.integers(0, 2, SIZE, dtype=np.uint8)) for name in names]
 
 
-# ---------------------------------------------------------------------------------------------------------------- writing
+# -------------------------------------------------------------------------------------------------------------- writing
 
 
 def test_the_zip_holds_what_was_given(tmp_path):
@@ -263,7 +263,7 @@ def test_an_earlier_zip_survives_a_full_disk(tmp_path, limit):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-# ------------------------------------------------------------------------------------------------------------------ names
+# ---------------------------------------------------------------------------------------------------------------- names
 
 
 def write_image(path, shape=(32, 24, 7), **options):
