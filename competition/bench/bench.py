@@ -49,8 +49,8 @@ Turn = Callable[[float], float]
 def bench(config: str, settings: list[str], data: Path | None, seconds: float) -> dict[str, Any]:
     """Measure the throughput of a recipe on this machine.
 
-    The measured functions are those that training and inference use. A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training
-    tiles are used.
+    The measured functions are those that training and inference use. A tile is what the data folder holds; windows of
+    other sizes count by their pixels. Only the first fold's training tiles are used.
 
     Args:
         config: Name of a recipe or path of a YAML file.

@@ -179,7 +179,7 @@ def among_neighbours(
 
     That is the situation of unlabelled tiles within a published region.
 
-    Scores with isolated folds are lower by the amount to be expected of a new region.
+    The difference from the scores with isolated folds tells how much lower a new region will score.
 
     Args:
         opened: The runs.

@@ -69,7 +69,8 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
     if not overwrite:
         raise InputError(
             f"--out {out} holds {len(there)} rasters of an earlier predict, such as {there[0]}, "
-            "with which the new ones would be mixed. Choose another folder, or have them removed first with --overwrite."
+            "with which the new ones would be mixed. Choose another folder, "
+            "or have them removed first with --overwrite."
         )
     return there
 
