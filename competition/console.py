@@ -136,7 +136,7 @@ def elements_table(title: str, elements: Iterable[ElementGain]) -> Table:
 
     Example:
         >>> from marsls_keras.inference.decision_record import ElementGain, Gain
-        >>> gain = Gain(miou=0.01, interval=(0.002, 0.018))
+        >>> gain = Gain(miou=0.01, interval=[0.002, 0.018])
         >>> row = ElementGain(element="threshold", value=0.45, gain=gain, alone=gain, kept=True)
         >>> elements_table("Elements", [row]).row_count
         1

@@ -42,8 +42,8 @@ class Journal(JournalStorage, BaseHeartbeat):
 
     Example:
         >>> storage = Journal(Path("journal.log"), on_stale=lambda study, trial: print(trial.number))
-        >>> optuna.create_study(storage=storage, study_name="unet", direction="maximize").ask().number
-        0
+        >>> optuna.create_study(storage=storage, study_name="unet", direction="maximize").study_name
+        'unet'
     """
 
     def __init__(self, path: Path, on_stale: Callable[[optuna.Study, FrozenTrial], None]) -> None:
