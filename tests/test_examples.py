@@ -65,7 +65,7 @@ def dotted(path: Path) -> str:
 
 
 def run_examples(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """Run the examples of a module, each docstring's in a folder of its own; return their number and what went wrong."""
+    """Run the examples of a module, those of each docstring in a new folder; return their number and the failures."""
     import keras
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant: for each kind of name, mistakes that people make."""
+"""Suggestions for misspelt names of each kind."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Bands with a direction: turning a tile and deriving its bands is deriving them and turning both tile and vectors."""
+"""Bands with a direction: rotating a tile commutes with deriving its bands, if vectors are rotated, too."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def mars(images: np.ndarray) -> Tiles:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Return six tiles; smooth heights, for a picture's edges are not those of another one where two are equally strong."""
+    """Return six tiles with smooth heights, since Canny edges are not rotation invariant between equal gradients."""
     rng = np.random.default_rng(0)
     images = rng.uniform(0.1, 0.9, (6, SIZE, SIZE, 7)).astype(np.float32)
     images[..., 3] = 0.5 + tf.image.resize(rng.normal(0, 0.1, (6, 5, 5, 1)), (SIZE, SIZE), "bicubic").numpy()[..., 0]
@@ -47,7 +47,7 @@ def images() -> np.ndarray:
 
 
 def network_input(images: np.ndarray, names, normalizer=None, view: str = "identity") -> np.ndarray:
-    """Return what the network sees of tiles that are turned after their bands were derived, as in prediction."""
+    """Return the network's input for tiles that are rotated after their bands were derived, as in prediction."""
     tiles = derive(mars(images), names)
     normalizer = normalizer or Normalizer.fit(tiles.images, Data(bands=names), tiles.bands)
     values = normalizer.directions.turn(apply_view(normalizer.apply(tiles.images, tiles.bands), view), view_turn(view))

@@ -43,10 +43,10 @@ def image_bytes(tiles: int) -> int:
 
 
 def peak(tiles: int, folder: Path) -> int:
-    """Return the largest resident memory of a training on so many generated tiles, in bytes.
+    """Return the peak resident memory of a training on synthetic tiles, in bytes.
 
     Args:
-        tiles: Their number.
+        tiles: Number of tiles.
         folder: An empty folder, for the tiles and the run.
     """
     from marsls_keras.data.synthetic.mars import write_dataset

@@ -163,7 +163,7 @@ def check_under_decoder(
     no_gradient: tuple[str, ...] = (),
     **options: Any,
 ) -> None:
-    """Under a decoder the bands of a pretrained encoder take their colours by name, and every variable gets a gradient.
+    """Check a pretrained encoder below a decoder: band weights follow band names, and every variable has a gradient.
 
     Args:
         encoder: Name of the encoder.

@@ -8,7 +8,7 @@ REFERENCES = Path(__file__).resolve().parents[1] / "references"
 
 
 def script(name: str) -> ModuleType:
-    """Import a script of tests/references, with the inputs and weights that the stored references were computed with."""
+    """Import a script of tests/references, with the inputs and weights of the stored references."""
     spec = importlib.util.spec_from_file_location(name, REFERENCES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

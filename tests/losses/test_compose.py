@@ -1,4 +1,4 @@
-"""Specifications of losses: what they mean, what is refused, and the loss tables of the papers."""
+"""Loss specifications: values, errors, and the loss tables of the papers."""
 
 from typing import Annotated
 

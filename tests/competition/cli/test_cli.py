@@ -1,4 +1,4 @@
-"""The road that a user takes, command by command through the real `main`, and in processes of its own what only shows there."""
+"""All commands in the order of a user, through the real `main`, and partly in processes of their own."""
 
 import csv
 import hashlib
@@ -44,7 +44,7 @@ COMMANDS = (
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Be in a folder with data, as a user is; all defaults are relative to it."""
+    """Work in a folder with data; all defaults are relative to it."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -56,7 +56,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(home):
-    """Train fold 0, then type what it says comes next."""
+    """Train fold 0, then run the command that it prints as the next one."""
     first = succeed("train", "--fold", 0, *SETTINGS, "--set", "loss={bce: 1, dice: 1}")
     fold = snapshot("runs/default/fold_0")
     following = re.search(r"^Left to train: fold 1\.\nNext: marsls (.*)$", first.out, re.M)
@@ -70,13 +70,13 @@ DECISION = {"views": "flips", "averaging": "logit", "threshold": 0.46, "min_area
 
 
 def decided_masks(probability: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the masks that DECISION makes of probabilities."""
+    """Return the masks that DECISION makes from probabilities."""
     return {name: by_scikit_image(values >= np.float32(0.46), 9, 4) for name, values in probability.items()}
 
 
 @pytest.fixture(scope="module")
 def decided(trained):
-    """Give the run a decision that nobody would take by default, so that it shows whether it is followed."""
+    """Give the run a decision unlike the default, so that tests show whether it is followed."""
     succeed("tune", "--for", "published")
     path = Path("runs/default/decision.json")
     changed = json.loads(path.read_text()) | DECISION
@@ -513,7 +513,8 @@ def test_predict(predicted):
         assert 0 <= probability[name].min() < probability[name].max() <= 1
         np.testing.assert_array_equal(tifffile.imread(f"predicted/mask/{name}"), decided_masks(probability)[name])
     ratio = np.mean(list(decided_masks(probability).values()))
-    lines = f"5 tiles to predicted/probability and predicted/mask, {ratio:.1%} landslide.\npredicted/probability.tif\npredicted/mask.tif\n"
+    lines = f"5 tiles to predicted/probability and predicted/mask, {ratio:.1%} landslide.\n"
+    lines += "predicted/probability.tif\npredicted/mask.tif\n"
     assert result.out == lines
 
 

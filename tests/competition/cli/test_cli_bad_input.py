@@ -1,4 +1,4 @@
-"""What goes wrong for users: each case has its exit code, one message that says what to do, and leaves no file behind."""
+"""User errors: each has its exit code and one message that says what to do, and leaves no file behind."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ TEST_IMAGES = "test/images"
 
 
 def refused(*arguments, code=2):
-    """Run a command that has to fail, and return its message; nothing may have changed in the current folder."""
+    """Run a command that must fail without changing the current folder, and return its message."""
     before = snapshot(".")
     result = marsls(*arguments)
     assert result.code == code, result
@@ -29,7 +29,7 @@ def refused(*arguments, code=2):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, tiny_run):
-    """Return a folder with data (16, 4 and 4 tiles), a run named default (two folds), and default.yaml, its configuration."""
+    """Return a folder with data (16, 4 and 4 tiles), a run named default (two folds), and its recipe default.yaml."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(tiny_run.data, home / "data")
     shutil.copytree(tiny_run.path, home / "runs/default")
@@ -39,7 +39,7 @@ def home(tmp_path_factory, tiny_run):
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Be in an empty folder."""
+    """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MARSLS_DATA", raising=False)
     monkeypatch.delenv("MARSLS_RUNS", raising=False)

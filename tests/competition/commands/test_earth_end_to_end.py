@@ -1,4 +1,4 @@
-"""The road of a user on the datasets of Earth, through the real main."""
+"""All commands on the datasets of Earth, through the real `main`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a fold, from the tiles to the finished directory, and what is left when it does not come that far."""
+"""Training a fold, from the tiles to the finished directory; interruptions, divergence, and full memory or disk."""
 
 import csv
 import hashlib
@@ -42,7 +42,7 @@ def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | No
 
 @pytest.fixture
 def deterministic():
-    """Switch off again what the recipe switches on for the whole process."""
+    """Reset the process-wide settings of the recipe afterwards."""
     yield
     disable_op_determinism()
 
@@ -237,7 +237,7 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
 
 
 def refused(tiny_run, runs: Path, *settings: str, **options) -> str:
-    """Return the message of a refusal that leaves every file as it was."""
+    """Return the error message of a training that is refused, and check that no file has changed."""
     before = content(runs)
     with pytest.raises(InputError) as error:
         train(tiny_run, runs, *settings, **options)
@@ -311,7 +311,7 @@ def test_overwrite_keeps_the_earlier_fold_and_gives_the_same_result_again(tiny_r
 
 
 def same(folder: Path, other: Path) -> None:
-    """Compare two finished folds, to the bit where time has no part in it."""
+    """Compare two finished folds, bit for bit except for times."""
     assert all(
         np.array_equal(a, b) for a, b in zip(*(variables(f / "best.weights.h5") for f in (folder, other)), strict=True)
     )
@@ -331,7 +331,7 @@ def same(folder: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def killed(tiny_run, tmp_path_factory) -> dict[int, Path]:
-    """Return folders of runs in which fold 0 was killed after the first and after the last epoch; fold 1 is finished."""
+    """Return folders of runs with fold 0 killed after the first or the last epoch; fold 1 is finished."""
 
     def kill(epoch: int) -> Path:
         runs = tiny_run.copy(tmp_path_factory.mktemp(f"killed_{epoch}"))
@@ -495,7 +495,7 @@ def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
 
 @pytest.fixture
 def network():
-    """Enter networks of a test in the registry, and take them out again."""
+    """Register networks of a test, and remove them afterwards."""
     before = dict(registry._ENTRIES)
     yield registry.register
     registry._ENTRIES.clear()
@@ -503,7 +503,7 @@ def network():
 
 
 class Brittle(keras.layers.Layer):
-    """Has one weight, which training always wants larger; from `limit` on nothing is a number any more."""
+    """Layer with one weight that training always increases; from `limit` on its output is NaN."""
 
     limit = 0.37
 
@@ -516,8 +516,10 @@ class Brittle(keras.layers.Layer):
 
 
 def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network, tmp_path, deterministic):
-    """Adam moves the weight by the learning rate at each step, of which an epoch has four: seven of 0.06 are too much, as the eighth
-    step finds out; four of 0.06 and four of 0.03 are not."""
+    """Adam moves the weight by the learning rate at each of an epoch's four steps.
+
+    Seven steps of 0.06 are too many, which the eighth step shows; four of 0.06 and four of 0.03 are not.
+    """
 
     @network("brittle", stride=lambda **_: 1)
     def brittle(bands: int = 7) -> keras.Model:
@@ -552,7 +554,7 @@ def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network
 
 
 class Hungry(keras.layers.Layer):
-    """Asks for 16 TiB of memory for every tile above the number that fits."""
+    """Layer that asks for 16 TiB of memory for every tile above the number that fits."""
 
     def __init__(self, fits: int):
         super().__init__(dtype="float32")
@@ -619,23 +621,23 @@ for limit, arguments in json.loads(sys.argv[1]):
 
 @dataclass
 class Full:
-    """A training that found the disk full: its folder of runs, what was there before, and what it said."""
+    """A training with a full disk: its folder of runs, the files before it, and its output."""
 
     runs: Path
     before: dict[str, bytes]
     said: str = ""
 
     def check(self, file: str, status: str = "unfinished") -> set[str]:
-        """Check that it ended with one message that names the file, and return what it changed, except for TensorBoard's files."""
+        """Check that it ended with one message that names the file, and return the changed files but TensorBoard's."""
         *progress, message, code = self.said.splitlines()
         folder = self.runs / "tiny" / "fold_0"
         assert code == "exit 1" and re.match(
             rf"Error: Could not write {re.escape(str(folder))}/{file}: File too large\..* [Ff]ree", message
         )
-        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ,]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
-        assert all(re.match(known, line) for line in progress), (
-            progress
-        )  # on a slow machine stages, too; what TensorFlow logs
+        # Stages appear on a slow machine only; the last two are messages of TensorFlow.
+        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ,]*…"
+        known += r"|WARNING: All log messages before absl|[IW]\d{4} \d"
+        assert all(re.match(known, line) for line in progress), progress
         assert Run.open(self.runs / "tiny").fold(0).status == status
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
@@ -653,7 +655,10 @@ class Full:
 
 @pytest.fixture(scope="module")
 def full_disk(tiny_run, killed, tmp_path_factory) -> dict[str, Full]:
-    """Train fold 0 under limits of file size that fail at one file each, in one process; the last epoch is over except for the weights."""
+    """Train fold 0 in one process under limits of file size, each of which fails at another file.
+
+    The last epoch is finished except for the weights.
+    """
     limits = {"oof.npz": 10_000, "curves.png": 40_000, "log.txt": 40_000, "best.weights.h5": 50_000}
     calls, cases = [], {}
     for name, limit in limits.items():

@@ -1,4 +1,4 @@
-"""A corpus of broken zips: each gets its message, from `verify_zip` and from the real command, which agree."""
+"""Broken zips: each gets its message, from `verify_zip` and the real command, which agree."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def write_images(folder, expected):
 
 
 def problems_of(path, expected):
-    """Return what is wrong with a zip, having checked that the command says the same and ends with the code that goes with it."""
+    """Return the problems of a zip, after checking that the command prints the same with the right exit code."""
     found = verify_zip(path, expected)
     images = path.parent / f"{path.stem}_images"
     write_images(images, expected)

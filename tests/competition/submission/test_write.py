@@ -1,4 +1,4 @@
-"""Writing a submission, and the names it needs."""
+"""Writing a submission, and its file names."""
 
 import hashlib
 import io
@@ -105,7 +105,8 @@ from competition.submission.write import write_submission
 path, seed, *names = sys.argv[1:]
 rng = np.random.default_rng(int(seed))
 masks = {name: rng.integers(0, 2, (32, 24), dtype=np.uint8) for name in names}
-write_submission([(name, masks[name]) for name in set(names)], path, {name: (32, 24) for name in set(names)}, {"seed": seed})
+expected = {name: (32, 24) for name in set(names)}
+write_submission([(name, masks[name]) for name in set(names)], path, expected, {"seed": seed})
 """
 
 
@@ -151,7 +152,7 @@ def test_a_kill_between_manifest_and_zip_is_told_by_the_digest_and_mended_by_the
 
 
 def killed(path, event, pattern, times):
-    """Write a submission in a process that is killed at a moment."""
+    """Write a submission in a process that is killed at a given file operation."""
     command = [sys.executable, "-c", KILLER + WRITER, event, pattern, str(times), str(path), "0", *EXPECTED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
