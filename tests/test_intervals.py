@@ -72,7 +72,7 @@ def test_coverage_of_many_worlds(terrain, number):
 
 @pytest.mark.parametrize("number", [5, 10, 60])
 def test_a_paired_interval_holds_the_true_difference(number):
-    """Masks that differ by noise; and masks improved everywhere by very unequal amounts, with slightly low intervals."""
+    """Masks that differ by noise; and masks improved by very unequal amounts, with slightly low intervals."""
     blocks, worlds = np.arange(number), 500
     for mend in (False, True):
 
@@ -122,9 +122,8 @@ def test_blocks_of_several_tiles_count_as_one():
     assert (low, high) == score_interval(pooled, np.arange(12)) and pooled.tp[3] == counts.tp[blocks == 3].sum()
     assert low < counts.pooled().scores()["miou"] < high
     low_tiles, high_tiles = score_interval(counts, np.arange(len(blocks)))
-    assert (
-        1.8 < (high - low) / (high_tiles - low_tiles) < 3.2
-    )  # six equal tiles are worth one: about sqrt(6) = 2.4 times as wide
+    # Six equal tiles are worth one: about sqrt(6) = 2.4 times as wide.
+    assert 1.8 < (high - low) / (high_tiles - low_tiles) < 3.2
     order = np.random.default_rng(0).permutation(len(blocks))
     shuffled = Counts(*(field[order] for field in (counts.tp, counts.fp, counts.fn, counts.tn)))
     assert score_interval(shuffled, blocks[order]) == pytest.approx((low, high))

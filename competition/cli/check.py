@@ -26,7 +26,7 @@ def check(
     plot: Annotated[Path | None, Option(help="Draw the bands' distributions to this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in a data folder and what is wrong with it; exit code 2 if anything must be mended.
+    """Describe a data folder and list its problems; exit code 2 if anything must be fixed.
 
     Example:
         ```sh

@@ -15,7 +15,7 @@ def demo(
     context: typer.Context,
     out: Annotated[Path, Option(help="Folder to work in.")] = Path("demo"),
 ) -> None:
-    """Do the whole job on generated tiles: synth, check, train, tune, submit, score, report.
+    """Run every step on synthetic tiles: synth, check, train, tune, submit, score, report.
 
     Example:
         ```sh

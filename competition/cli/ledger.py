@@ -29,7 +29,7 @@ def show(
     ledger: Annotated[Path | None, Option(help="The ledger; submissions/ledger.csv by default.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Show what was expected of each zip, what the leaderboard said, and how the two go together.
+    """Show expected and leaderboard scores of each zip, and how they correlate.
 
     Example:
         ```sh
@@ -78,7 +78,7 @@ def add(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Note the leaderboard's answer for a zip.
+    """Record the leaderboard score of a zip.
 
     Example:
         ```sh

@@ -36,7 +36,7 @@ def help_text(command: Callable[..., Any]) -> str:
     Example:
         >>> from competition.cli.demo import demo
         >>> help_text(demo)
-        'Do the whole job on generated tiles: synth, check, train, tune, submit, score, report.'
+        'Run every step on synthetic tiles: synth, check, train, tune, submit, score, report.'
     """
     return inspect.cleandoc(command.__doc__ or "").partition("\n\nExample:\n")[0]
 

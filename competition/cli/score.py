@@ -19,7 +19,7 @@ def score(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what CodaBench would say about a submission, and whether that is within what its manifest expects.
+    """Score a submission as CodaBench does, and compare the score with the one expected in its manifest.
 
     Example:
         ```sh

@@ -175,10 +175,8 @@ def test_a_vector_is_normalised_alike_in_both_components(images):
 def test_slopes_that_face_the_light_are_brightest():
     y, x = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
     images = np.zeros((2, SIZE, SIZE, 7), np.float32)
-    images[0, ..., 3], images[1, ..., 3] = (
-        (y + x) * 0.0128,
-        -(y + x) * 0.0128,
-    )  # rising, falling to the south-east; about 18°
+    # Rising, falling to the south-east; about 18°.
+    images[0, ..., 3], images[1, ..., 3] = (y + x) * 0.0128, -(y + x) * 0.0128
     config = Data(bands=("hillshade",), normalization={"zscore": False})
     tiles = derive(mars(images), config.bands)
     normalizer = Normalizer.fit(tiles.images, config, tiles.bands)

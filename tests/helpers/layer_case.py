@@ -100,9 +100,8 @@ def check_calls(case: LayerCase) -> None:
         model = keras.Model(_flat(symbols), layer(*symbols))
         expected = [size if known else None for size in case.output[1:-1]]
         for found, size in zip(model.output_shape[1:], [*expected, case.output[-1]], strict=True):
-            assert (
-                found == size or found in case.output and not known
-            )  # a layer may know its size without that of its inputs
+            # A layer may know its size without that of its inputs.
+            assert found == size or found in case.output and not known
         assert np.array(model(_flat(case.arrays))) == pytest.approx(eager, rel=1e-4, abs=1e-5)
         assert keras.Model.from_config(model.get_config()).output_shape == model.output_shape
     unknown = [tf.TensorSpec((*(None for _ in x.shape[:-1]), x.shape[-1])) for x in _flat(case.arrays)]

@@ -195,9 +195,8 @@ def test_a_prediction_that_is_the_same_everywhere_has_no_distance_from_its_centr
     assert value(loss_of("center"), truth, np.full_like(logits, 0.3), weight) == pytest.approx(0, abs=1e-12)
     apart = np.where(truth == 1, 2, -2).astype(np.float32)
     assert value(loss_of("center"), truth, apart, weight) == pytest.approx(0, abs=1e-12)
-    half = np.array([-50, 50, -50, 50], np.float32).reshape(
-        1, 2, 2, 1
-    )  # both classes have pixels at 0 and at 1, centre 1/2
+    # Both classes have pixels at 0 and at 1, centre 1/2.
+    half = np.array([-50, 50, -50, 50], np.float32).reshape(1, 2, 2, 1)
     assert value(loss_of("center"), np.array([0, 0, 1, 1], np.float32).reshape(1, 2, 2, 1), half) == pytest.approx(
         1 / 8
     )

@@ -305,15 +305,13 @@ def test_an_interrupted_tune_leaves_the_earlier_decision(again, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        os, "replace", interrupted
-    )  # the last moment before the new decision takes the place of the old one
+    # The last moment before the new decision takes the place of the old one.
+    monkeypatch.setattr(os, "replace", interrupted)
     assert marsls("tune", "--for", "published", "--run", name, "--runs", runs).code == 130
     assert path.read_bytes() == before and set((runs / name).rglob("*")) == files
     monkeypatch.undo()
-    assert (
-        "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err
-    )  # nor is anything predicted again
+    # Nor is anything predicted again.
+    assert "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err
 
 
 def test_tune_with_one_fold_says_that_it_is_optimistic(again):
@@ -336,9 +334,8 @@ def test_submit(submitted, predicted):
     for name, mask in masks.items():
         assert mask.dtype == np.uint8 and mask.shape == (32, 32)
         np.testing.assert_array_equal(mask, decided_masks(predicted[1])[name])
-    assert any(
-        (mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items()
-    )  # sizes matter here
+    # Sizes matter here.
+    assert any((mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items())
     ratio = np.mean(list(masks.values()))
     assert f"submissions/default.zip: 5 masks, {ratio:.1%} landslide, verified.\n" in submitted.out
     assert "Expected mIoU on tiles like those of training: 0." in submitted.out
@@ -588,9 +585,8 @@ def test_report(again, tmp_path):
 
 def test_the_report_has_the_leaderboards_answers(again, submitted, tmp_path, monkeypatch):
     name, runs = again
-    assert "<h2>Leaderboard</h2>" not in page_of(
-        runs / name, succeed("report", name, "--runs", runs)
-    )  # no line has a score
+    # No line has a score.
+    assert "<h2>Leaderboard</h2>" not in page_of(runs / name, succeed("report", name, "--runs", runs))
     ledger = Path(shutil.copy("submissions/ledger.csv", tmp_path / "mine.csv"))
     succeed("ledger", "add", "submissions/default.zip", "--phase", 1, "--score", 0.4321, "--ledger", ledger)
     page = page_of(runs / name, succeed("report", name, "--runs", runs, "--ledger", ledger))

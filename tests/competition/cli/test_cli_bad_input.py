@@ -782,9 +782,8 @@ def test_usage(arguments, parts):
 def test_usage_in_a_process():
     result = process("trian")
     assert (result.code, result.out) == (2, "")
-    assert (
-        "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err
-    )  # where to read on
+    # Where to read on.
+    assert "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err
 
 
 def test_debug_shows_the_traceback(data):

@@ -221,9 +221,8 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
     )
 
     share = tiles(data, stems["val"], "masks").mean()
-    trivial = (
-        max(share, 1 - share) / 2
-    )  # all foreground or all background: one class right by its share, the other wholly missed
+    # All foreground or all background: one class right by its share, the other wholly missed.
+    trivial = max(share, 1 - share) / 2
     rows = history(run.path / "fold_0")
     assert result["scores"]["miou"] > trivial + 0.3
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]

@@ -54,9 +54,8 @@ def test_the_zip_holds_what_was_given(tmp_path):
                 assert not {"Software", "DateTime", "ImageDescription"} & {tag.name for tag in tif.pages.first.tags}
                 assert tif.pages.first.dtype == np.uint8
                 np.testing.assert_array_equal(tif.pages.first.asarray(), mask)
-            np.testing.assert_array_equal(
-                np.asarray(Image.open(io.BytesIO(data))), mask
-            )  # another reader sees the same
+            # Another reader sees the same.
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)
 
 
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -277,9 +276,8 @@ def write_image(path, shape=(32, 24, 7), **options):
 def test_names_and_sizes(tmp_path):
     write_image(tmp_path / B)
     write_image(tmp_path / A, (7, 40, 32), planarconfig="separate")
-    write_image(
-        tmp_path / "Image_patch_28_51.tiff", (128, 128, 7), planarconfig=None
-    )  # 128 pages of 128 x 7, as in mmls_v1
+    # 128 pages of 128 x 7, as in mmls_v1.
+    write_image(tmp_path / "Image_patch_28_51.tiff", (128, 128, 7), planarconfig=None)
     (tmp_path / "notes.txt").write_text("")
     assert expected_names(tmp_path) == {B: (32, 24), A: (40, 32), "Image_patch_28_51.tiff": (128, 128)}
 
