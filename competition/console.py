@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from marsls_keras.inference.decision_record import ElementGain
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
-_FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
-_PROBLEMS = 30  # of a data folder that are listed; --json has all
+_FILE_WIDTH = 140  # width of tables in a file or a pipe
+_PROBLEMS = 30  # number of problems of a data folder that are shown; --json has all
 
 LABELS = {
     "miou": "mIoU",

@@ -55,7 +55,7 @@ def _options(
     debug: Annotated[bool, Option("--debug", help="Show tracebacks and the messages of TensorFlow.")] = False,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    state["debug"] |= debug  # the demo's steps are commands within a command
+    state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
 for command in (synth, check, models, bench, train, evaluate, predict, tune, submit, score, report, demo):
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as stop:  # as typer and rich end where a pipe is closed
+    except SystemExit as stop:  # typer and rich exit so if a pipe is closed
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
         return close_output()

@@ -34,6 +34,6 @@ def run(application: Callable[..., Any], arguments: list[str] | None) -> int:
         code = int(application(args=arguments, prog_name="marsls", standalone_mode=False) or 0)
     except typer.Exit as stop:
         code = stop.exit_code
-    if code == INTERRUPTED:  # typer makes an exit code of Ctrl-C
+    if code == INTERRUPTED:  # typer turns Ctrl-C into an exit code
         raise KeyboardInterrupt
     return code

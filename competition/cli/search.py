@@ -117,7 +117,7 @@ def tune_training(
     for fold in chosen:
         splits.require_fold(fold)
     sha256 = fingerprint(tiles, root)["sha256"]
-    del tiles  # the trials read them themselves
+    del tiles  # each trial reads them itself
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
     plan = StudyPlan(

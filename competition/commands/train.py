@@ -294,7 +294,7 @@ def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: RefitP
             discard(run, fold)
         elif request.fold == ALL and run.fold(fold).finished:
             logger.info(f"Fold {fold} of run {run.name} is finished already.")
-            if not (run.fold_path(fold) / _CURVES).exists():  # the disk was full
+            if not (run.fold_path(fold) / _CURVES).exists():  # missing if the disk was full
                 _draw(run, fold)
             continue
         require_fresh(_trained_as(run, refit), fold, request.resume)

@@ -21,7 +21,7 @@ LEDGER = Path("submissions/ledger.csv")
 PHASES = (1, 2)
 """The phases of the Mars-LS challenge: tiles of the labelled region, then isolated ones."""
 
-_ENOUGH = 3  # of two lines the correlation is always -1 or 1
+_ENOUGH = 3  # the correlation of two lines is always -1 or 1
 
 
 def record(
@@ -57,13 +57,15 @@ def record(
     """
     if phase not in PHASES:
         raise InputError(f"--phase {phase}: there is no such phase. Expected {' or '.join(map(str, PHASES))}.")
-    if not 0 <= score <= 1:  # so it is for NaN
+    if not 0 <= score <= 1:  # also true for NaN
         hint = f" Did you mean {score / 100:g}?" if 1 < score <= 100 else ""
         raise InputError(f"--score {score:g}: expected the mIoU as a number from 0 to 1.{hint}")
     beside = zip_file.parent / LEDGER.name
     path = ledger or (beside if beside.exists() else LEDGER)
     digest = _digest(zip_file)
-    _lines_of(zip_file, digest, Ledger.read(path).rows(), path)  # refused before there is a lock, or a folder for it
+    _lines_of(
+        zip_file, digest, Ledger.read(path).rows(), path
+    )  # errors come before the lock and its folder are created
     with Ledger.locked(path) as locked:
         return _note(locked, zip_file, digest, {"phase": phase, "score": score}, name)
 

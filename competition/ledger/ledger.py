@@ -35,8 +35,8 @@ LEDGER_COLUMNS = (
 )
 """Columns of the ledger; `marsls ledger add` fills in phase and score, from the leaderboard."""
 
-_PATIENCE = 60  # seconds; another process needs milliseconds
-_BOM = b"\xef\xbb\xbf"  # by which a spreadsheet knows UTF-8
+_PATIENCE = 60  # seconds to wait for the lock; another process needs milliseconds
+_BOM = b"\xef\xbb\xbf"  # byte order mark, by which spreadsheets recognise UTF-8
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Ledger:
         reader = csv.reader(io.StringIO(text, newline=""))
         try:
             lines = list(reader)
-        except csv.Error as error:  # such as a cell longer than the reader takes
+        except csv.Error as error:  # such as a cell longer than the reader's limit
             raise InputError(
                 f"{path}: line {reader.line_num} is no line of a ledger ({error}). Mend it in a text editor."
             ) from None

@@ -235,7 +235,7 @@ class StudyWorker:
             )
         self._running.append(_Running(trial, process, environment))
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
+        with suppress(BrokenPipeError):  # it ended at once; its exit code says why
             process.stdin.write(request.line())
             process.stdin.flush()  # the pipe stays open: the trial ends when this process does
         logger.info(f"Trial {trial.number}: {in_words(trial.params)}")

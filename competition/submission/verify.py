@@ -142,7 +142,7 @@ def read_entry(
         return None, [f"compressed with zip method {info.compress_type}, expected stored or deflated"]
     if info.file_size > bound:
         return None, [f"unpacks to {info.file_size} bytes, {huge}"]
-    # zipfile stops at the declared size. Asked for more, it reads on to the real end, so that a false size shows.
+    # zipfile stops at the declared size. With a larger one it reads to the real end, so that a false size is found.
     asked = copy.copy(info)
     asked.file_size = bound + 1
     try:

@@ -66,7 +66,7 @@ def weighted_bce(
         >>> round(float(weighted_bce(truth, logits, np.ones_like(truth), positive_weight=3.0)), 4)
         1.3863
     """
-    positive, negative = _surprise(logits)
+    positive, negative = _negative_logs(logits)
     truth = _smoothed(truth, label_smoothing)
     return mean_over_pixels(positive_weight * truth * positive + (1 - truth) * negative, weight, reduction)
 
@@ -93,7 +93,7 @@ def focal(
         >>> round(float(focal(truth, logits, np.ones_like(truth))), 4)
         0.0866
     """
-    positive, negative = _surprise(logits)
+    positive, negative = _negative_logs(logits)
     truth = _smoothed(truth, label_smoothing)
     of_positive, of_negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     # (1 - p)^γ from the logarithm has a finite gradient where p is 1, which a power does not have for γ < 1.
@@ -153,6 +153,6 @@ def _smoothed(truth: Any, label_smoothing: float) -> Any:
     return truth * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else truth
 
 
-def _surprise(logits: Any) -> tuple[Any, Any]:
+def _negative_logs(logits: Any) -> tuple[Any, Any]:
     """Return -log p and -log(1 - p), exact for large logits of either sign."""
     return ops.softplus(-logits), ops.softplus(logits)

@@ -310,7 +310,7 @@ def test_an_interrupted_tune_leaves_the_earlier_decision(again, monkeypatch):
     assert marsls("tune", "--for", "published", "--run", name, "--runs", runs).code == 130
     assert path.read_bytes() == before and set((runs / name).rglob("*")) == files
     monkeypatch.undo()
-    # Nor is anything predicted again.
+    # Nothing is predicted again.
     assert "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err
 
 
@@ -334,7 +334,7 @@ def test_submit(submitted, predicted):
     for name, mask in masks.items():
         assert mask.dtype == np.uint8 and mask.shape == (32, 32)
         np.testing.assert_array_equal(mask, decided_masks(predicted[1])[name])
-    # Sizes matter here.
+    # The sizes of the decision matter here.
     assert any((mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items())
     ratio = np.mean(list(masks.values()))
     assert f"submissions/default.zip: 5 masks, {ratio:.1%} landslide, verified.\n" in submitted.out

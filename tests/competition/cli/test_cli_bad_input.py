@@ -782,7 +782,7 @@ def test_usage(arguments, parts):
 def test_usage_in_a_process():
     result = process("trian")
     assert (result.code, result.out) == (2, "")
-    # Where to read on.
+    # The message names the help option.
     assert "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err
 
 

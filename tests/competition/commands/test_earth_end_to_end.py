@@ -97,7 +97,7 @@ def test_bijie_in_several_sizes() -> None:
     for kind in ("mask", "probability"):
         assert tifffile.imread(f"out/{kind}/{other.stem}.tif").shape == (40, 56)
     done("synth", "nepal", "--release", "nepal", "--size", 32, "--train", 4, "--val", 2, "--test", 3)
-    # RGB as well.
+    # Nepal is RGB as well.
     assert json.loads(done("evaluate", "tiny", "--data", "nepal", "--split", "test", "--json"))["tiles"] == 3
     done("synth", "mars", "--size", 32, "--train", 4, "--val", 0, "--test", 2)
     assert "holds tiles of mmls_v2, but the run was trained on bijie" in refused(

@@ -231,7 +231,7 @@ def test_without_its_seal_a_decision_is_still_checked_key_by_key(run):
                 path.write_text(json.dumps(value | {key: other}))
                 with pytest.raises(InputError, match=key):
                     Decision.read(path)
-        # Where none can be given.
+        # The interval may be missing.
         path.write_text(json.dumps(value | {"expected": {**value["baseline"], "interval": None}}))
         assert Decision.read(path).expected.interval is None
         path.write_text(
