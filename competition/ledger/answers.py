@@ -63,9 +63,8 @@ def record(
     beside = zip_file.parent / LEDGER.name
     path = ledger or (beside if beside.exists() else LEDGER)
     digest = _digest(zip_file)
-    _lines_of(
-        zip_file, digest, Ledger.read(path).rows(), path
-    )  # errors come before the lock and its folder are created
+    # Errors come before the lock and its folder are created.
+    _lines_of(zip_file, digest, Ledger.read(path).rows(), path)
     with Ledger.locked(path) as locked:
         return _note(locked, zip_file, digest, {"phase": phase, "score": score}, name)
 
