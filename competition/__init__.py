@@ -1,1 +1,1 @@
-"""The competition module: decisions on out-of-fold predictions, ensembles, verified submissions; builds on marsls_keras."""
+"""Commands, hyperparameter search and submissions for the Mars-LS challenge, built on marsls_keras."""

@@ -1,4 +1,4 @@
-"""Output of the commands: results as tables on stdout, progress on stderr."""
+"""Print results of commands on stdout, as tables, text or JSON."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from marsls_keras.inference.decision_record import ElementGain
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names may hold [brackets] or :colons:
-_FILE_WIDTH = 140  # of tables that go to a file or a pipe, where no window limits them
-_PROBLEMS = 30  # of a data folder that are listed; --json has all
+_FILE_WIDTH = 140  # width of tables in a file or a pipe
+_PROBLEMS = 30  # number of problems of a data folder that are shown; --json has all
 
 LABELS = {
     "miou": "mIoU",
@@ -28,7 +28,7 @@ LABELS = {
     "precision": "precision",
     "recall": "recall",
 }
-"""The scores as people write them."""
+"""Display name of each score."""
 
 
 def show(*parts: Any) -> None:
@@ -46,7 +46,7 @@ def show(*parts: Any) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON on stdout, in ASCII, which every machine reads.
+    """Print a value as JSON on stdout, in ASCII, which any encoding can represent.
 
     Example:
         >>> show_json({"miou": 0.75})
@@ -58,7 +58,7 @@ def show_json(value: Any) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
-    """Return a table; the first column is text, the others are numbers.
+    """Return a table whose first column is text and whose other columns are numbers.
 
     Example:
         >>> table("Folds", ["", "mIoU"], [["fold 0", 0.75]]).row_count
@@ -101,7 +101,7 @@ def bounds(interval: Iterable[float] | None) -> str:
 
 
 def regions_line(regions: dict[str, Any] | None) -> str:
-    """Return how a score differs between regions, as text, from `marsls_keras.intervals.region_spread`.
+    """Return the result of `marsls_keras.intervals.region_spread` as text.
 
     Example:
         >>> regions_line({"min": 0.6, "max": 0.8, "std": 0.1, "scores": [0.6, 0.8]})
@@ -132,12 +132,13 @@ def detection_table(title: str, found: dict[str, Any]) -> Table:
 
 
 def elements_table(title: str, elements: Iterable[ElementGain]) -> Table:
-    """Return a table of what each element of a decision gains.
+    """Return a table of the gain in mIoU of each element of a decision.
 
     Example:
         >>> from marsls_keras.inference.decision_record import ElementGain, Gain
-        >>> gain = Gain(miou=0.01, interval=(0.002, 0.018))
-        >>> elements_table("Elements", [ElementGain(element="threshold", value=0.45, gain=gain, alone=gain, kept=True)]).row_count
+        >>> gain = Gain(miou=0.01, interval=[0.002, 0.018])
+        >>> row = ElementGain(element="threshold", value=0.45, gain=gain, alone=gain, kept=True)
+        >>> elements_table("Elements", [row]).row_count
         1
     """
     cells = []
@@ -150,7 +151,7 @@ def elements_table(title: str, elements: Iterable[ElementGain]) -> Table:
 
 
 def signed(value: float) -> str:
-    """Return a difference of scores as text; what is rounded to zero has no minus.
+    """Return a difference of scores as text with its sign; a value that is rounded to zero has a plus.
 
     Example:
         >>> signed(0.0123), signed(-0.00001)
@@ -160,11 +161,11 @@ def signed(value: float) -> str:
 
 
 def show_check(result: dict[str, Any]) -> None:
-    """Print what `check_data` found.
+    """Print the result of `check_data`.
 
     Example:
         >>> from competition.commands.check import check_data
-        >>> show_check(check_data(Path("data")))
+        >>> show_check(check_data(Path("data")))  # doctest: +SKIP
     """
     show(
         f"{result['root']}: {result['release'] or 'no readable tile'}"
@@ -207,7 +208,8 @@ def show_check(result: dict[str, Any]) -> None:
         for pair, number in result["touching"].items():
             first, second = pair.split("-")
             show(
-                f"{number} of {result['splits'][second]['tiles']} tiles of {second} share a border with a tile of {first}."
+                f"{number} of {result['splits'][second]['tiles']} tiles of {second} "
+                f"share a border with a tile of {first}."
             )
     if result["slope"]:
         best = sorted(result["slope"], key=lambda band: (band != "slope", -result["slope"][band]))[:2]
@@ -226,11 +228,14 @@ def show_check(result: dict[str, Any]) -> None:
 
 
 def show_inspection(found: dict[str, Any]) -> None:
-    """Print what `inspect_zip` found.
+    """Print the result of `inspect_zip`.
 
     Example:
+        >>> from pathlib import Path
         >>> from competition.submission.inspect import inspect_zip
-        >>> show_inspection(inspect_zip(Path("submissions/default.zip"), {"x.tif": (128, 128)}))
+        >>> show_inspection(inspect_zip(Path("missing.zip"), {"x.tif": (128, 128)}))
+        missing.zip is not fit for CodaBench, 1 problem(s):
+          - there is no such file
     """
     path = found["zip"]
     if found["good"]:

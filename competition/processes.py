@@ -1,4 +1,4 @@
-"""Train several folds at once: a process for each, on its own GPU or its share of the CPU cores."""
+"""Train several folds at once, each in a process with its own GPU or its share of the CPU cores."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _COUNT = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GP
 
 
 def device_environments(jobs: int) -> list[dict[str, str]]:
-    """Return the environment variables that give each of so many processes its own GPU; empty where there is none.
+    """Return the environment variables that give each of `jobs` processes its own GPU; empty ones without GPUs.
 
-    The GPUs are counted in a process that ends at once: to look at a GPU is to take its memory.
+    The GPUs are counted in a short-lived process, since TensorFlow reserves the memory of a GPU that it sees.
 
     Raises:
         InputError: If there are GPUs, but fewer than processes.
+        RunError: If the GPUs cannot be counted.
 
     Example:
-        >>> device_environments(2)  # with two GPUs
+        >>> device_environments(2)  # with two GPUs  # doctest: +SKIP
         [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
     """
     counted = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True)
@@ -39,17 +40,18 @@ def device_environments(jobs: int) -> list[dict[str, str]]:
         return [{}] * jobs
     if jobs > gpus:
         raise InputError(
-            f"--jobs {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, and each fold needs one of its own."
+            f"--jobs {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, "
+            "and each fold needs one of its own."
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     return [{"CUDA_VISIBLE_DEVICES": number} for number in visible[:jobs]]
 
 
 def core_limits(at_once: int) -> dict[str, str]:
-    """Return the environment variables that limit each of so many processes to its share of the CPU cores.
+    """Return the environment variables that limit each of `at_once` processes to its share of the CPU cores.
 
     Example:
-        >>> core_limits(2)  # with four cores
+        >>> core_limits(2)  # with four cores  # doctest: +SKIP
         {'TF_NUM_INTRAOP_THREADS': '2', 'OMP_NUM_THREADS': '2'}
     """
     threads = str(max(1, (os.cpu_count() or 1) // at_once))
@@ -57,18 +59,20 @@ def core_limits(at_once: int) -> dict[str, str]:
 
 
 def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]]) -> None:
-    """Run a command for each fold, as many at once as there are environments, and forward their progress.
+    """Run a command for each fold in parallel processes, and forward their log lines.
+
+    As many run at once as there are environments.
 
     Args:
         commands: Arguments of `marsls` by fold.
-        environments: Environment variables, one set a process, as `device_environments` gives them.
+        environments: Environment variables of each process, as `device_environments` returns them.
 
     Raises:
-        RunError: If some failed; the others were trained to their end all the same.
+        RunError: If some failed; the others were trained to the end.
         Interrupted: If a signal came; it was passed on, and the processes have saved their state.
 
     Example:
-        >>> train_side_by_side({fold: ["train", "--fold", str(fold)] for fold in (0, 1)}, device_environments(2))
+        >>> train_side_by_side({fold: ["train", "--fold", str(fold)] for fold in (0, 1)}, [{}, {}])  # doctest: +SKIP
     """
     from marsls_keras.signals import Signals
 
@@ -82,20 +86,20 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
     stopping, lock = threading.Event(), threading.Lock()
 
     def end(how: Callable[[subprocess.Popen[str]], None]) -> None:
-        """End what runs, and let nothing begin any more."""
+        """End the running processes and start no more."""
         with lock:
             stopping.set()
             for process in running.values():
                 how(process)
 
     def train(fold: int) -> int | None:
-        """Return the exit code, or None if it was not begun."""
+        """Train a fold and return the exit code, or None if it was not started."""
         environment = free.get()
         try:
             with lock:
                 if stopping.is_set():
                     return None
-                # In a session of its own, so that Ctrl-C reaches it once, through here.
+                # Its own session, so that Ctrl-C reaches it only once, through this process.
                 running[fold] = process = subprocess.Popen(
                     [sys.executable, "-m", "competition.cli", *commands[fold]],
                     env={**limits, **os.environ, **environment},
@@ -120,7 +124,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
                 if signals.received and not stopping.is_set():
                     end(subprocess.Popen.terminate)
             codes = {fold: future.result() for fold, future in futures.items()}
-        except BaseException:  # a second signal, or nobody reads what is said any more
+        except BaseException:  # a second signal, or stderr is closed
             end(subprocess.Popen.kill)
             raise
     if signals.received and any(code != 0 for code in codes.values()):
@@ -132,7 +136,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
 
 
 def last_error(lines: Sequence[str]) -> str:
-    """Return the error that a process ended with, or the last that it said.
+    """Return the error message that a process ended with, or its last line.
 
     Example:
         >>> last_error(["epoch 1", "Error: Training diverged."])

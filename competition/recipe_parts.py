@@ -1,4 +1,4 @@
-"""Whether the parts that a configuration names are there: its loss terms, its network and that one's options."""
+"""Check that the loss terms, network and options of a configuration exist."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from marsls_keras.models import encoder_levels, require_encoder, require_options
 
 
 def require_parts(config: Config) -> None:
-    """Refuse a configuration whose loss, network or options there are not, as far as can be told without building the network.
+    """Raise an error if a configuration has an unknown loss term, network or option.
+
+    The network is not built, so errors that only show then are not found.
 
     Raises:
-        InputError: If so.
+        InputError: If anything is unknown or out of range.
 
     Example:
         >>> require_parts(Config(model={"name": "unet", "options": {"depth": 3}}))

@@ -1,4 +1,4 @@
-"""Score a submission zip against the true masks, as CodaBench does."""
+"""Score a submission zip against the true masks with the metrics of CodaBench."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from marsls_keras.progress import tracked
 
 @dataclass(frozen=True)
 class Score:
-    """Scores of a submission, pooled and tile by tile.
+    """Scores of a submission, pooled over all pixels and per tile.
 
     Attributes:
         counts: Counts pooled over all pixels of all tiles.
@@ -55,12 +55,12 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
             without entry, anything that `verify_zip` finds); all are listed.
 
     Example:
-        >>> score("submissions/default.zip", "data/val/masks").scores["miou"]
+        >>> score("submissions/default.zip", "data/val/masks").scores["miou"]  # doctest: +SKIP
         0.813
     """
     zip_path, folder = Path(zip_path), Path(masks)
     truth = _read_masks(folder / "masks" if (folder / "masks").is_dir() else folder)
-    # By their last part: nested entries are refused as such by verify_zip, and should not seem to be missing as well.
+    # By file name alone: verify_zip refuses entries in folders, which should not be reported as missing as well.
     entries = [re.split(r"[/\\]", name)[-1] for name in entry_names(zip_path)]
     pairs = match_names(
         [name for name in entries if name.lower().endswith((".tif", ".tiff")) and not name.startswith(".")], truth
@@ -86,13 +86,16 @@ def score(zip_path: str | Path, masks: str | Path) -> Score:
 
 
 def write_tiles(path: str | Path, tiles: Iterable[dict[str, Any]]) -> None:
-    """Write the scores and counts of tiles as CSV, a line for each, with all their digits.
+    """Write the scores and counts of tiles to a CSV file, one line per tile, at full precision.
 
     Raises:
         RunError: If the file cannot be written.
 
     Example:
-        >>> write_tiles("tiles.csv", score("submissions/default.zip", "data/val/masks").tiles)
+        >>> counts = Counts(8, 1, 1, 90)
+        >>> write_tiles("tiles.csv", [{"name": "x.tif", **counts.scores(), "tp": 8, "fp": 1, "fn": 1, "tn": 90}])
+        >>> Path("tiles.csv").read_text().splitlines()[0]
+        'name,miou,...,tp,fp,fn,tn'
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, ("name", *SCORES, "tp", "fp", "fn", "tn"), lineterminator="\n")
@@ -102,9 +105,11 @@ def write_tiles(path: str | Path, tiles: Iterable[dict[str, Any]]) -> None:
 
 
 def match_names(entries: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
-    """Match entries of a zip with names of true masks; names without a counterpart, or with several, are left out.
+    """Return the true mask of each entry of a zip, by name.
 
-    The same name decides, then the same stem (x.tif and x.tiff), then the same grid cell (Image_patch_7_3.tif and
+    Names without a counterpart, or with several, are left out.
+
+    Equal names are matched first, then equal stems (x.tif and x.tiff), then equal grid cells (Image_patch_7_3.tif and
     Mask_patch_7_3.tif), but never across rasters (ImageT_patch_7_3.tif is of the test raster).
 
     Example:
@@ -129,13 +134,13 @@ def match_names(entries: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
 
 
 def _same_raster(entry: str, mask: str) -> bool:
-    """Return whether two names may be of one raster: Image_/Mask_ and ImageT_/MaskT_ are of two."""
+    """Return False if the names are of different rasters (Image_, Mask_ or ImageT_, MaskT_), else True."""
     found = [re.match(r"(?:Image|Mask)(T?)_", name) for name in (entry, mask)]
     return len({match[1] for match in found if match}) < 2
 
 
 def _read_masks(folder: Path) -> dict[str, np.ndarray]:
-    """Return the masks of a folder by file name, uint8 (H, W) of {0, 1} each.
+    """Read the masks of a folder and return them by file name, each uint8 (H, W) of {0, 1}.
 
     Raises:
         InputError: If the folder is missing or empty, or any mask cannot be used; all are listed.

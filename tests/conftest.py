@@ -1,4 +1,4 @@
-"""What the tests share: the real data if they are there, and small labelled data folders written without the package's own code."""
+"""Fixtures of all tests: the real data if present, and small data folders written without the package's own code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 @pytest.fixture(autouse=True)
 def nothing_deterministic_stays() -> Iterator[None]:
-    """Switch off after each test what a deterministic training has switched on for the whole process."""
+    """Reset after each test the process-wide settings of a deterministic training."""
     yield
     if "tensorflow" in sys.modules:
         from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
@@ -32,7 +32,7 @@ def nothing_deterministic_stays() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Return the folder with tiles of MMLS (mmls_v1/, challenge_layout/), or skip the test where it is not."""
+    """Return the folder with tiles of MMLS (mmls_v1/, challenge_layout/), or skip the test if it is missing."""
     if not (REAL_DATA / "mmls_v1").is_dir():
         pytest.skip(f"the real tiles are not at {REAL_DATA}")
     return REAL_DATA
@@ -40,7 +40,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def write_image() -> Callable[..., Path]:
-    """Return a function that writes an image (H, W, 7) as the public MMLSv2 has it: one page, LZW."""
+    """Return a function that writes an image (H, W, 7) in the form of the public MMLSv2: one page, LZW."""
 
     def write(path: Path, image: np.ndarray) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,14 +98,15 @@ def data_root(tmp_path: Path, write_image: Callable[..., Path], write_mask: Call
 TINY_RECIPE = """\
 model: {options: {base_filters: 4, depth: 1}}
 data: {folds: 2}
-training: {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.1, ema_decay: 0.5, deterministic: true, seed: 4}
+training:
+  {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.1, ema_decay: 0.5, deterministic: true, seed: 4}
 inference: {batch_size: 4}
 """
 
 
 @dataclass(frozen=True)
 class TinyRun:
-    """A run with two finished folds, for all tests together: who writes into it, or damages it, works on a copy.
+    """A run with two finished folds that all tests share; tests that write into it use a copy.
 
     Attributes:
         recipe: Its configuration file.
@@ -134,7 +135,7 @@ class TinyRun:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """Return a trained run; see `TinyRun`. It is trained deterministically, so that a second training can be compared with it."""
+    """Return a run that was trained deterministically, so that a second training can be compared; see `TinyRun`."""
     from helpers.training import train_run
     from tensorflow.python.framework.config import disable_op_determinism
 

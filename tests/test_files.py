@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, JSON that may be damaged, and digests."""
+"""Atomic writes, damaged JSON, and digests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals by hand, and how often they hold the truth where it is known."""
+"""Intervals against values by hand, and their coverage where the truth is known."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], terrain: str) -> np.n
 
 
 def bootstrap_percentiles(fields: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return what was printed before: percentiles of the mIoU on resampled blocks; fields (4, blocks, worlds)."""
+    """Return bootstrap percentiles of the mIoU over resampled blocks; fields (4, blocks, worlds)."""
     number = fields.shape[1]
     draws = rng.multinomial(number, np.full(number, 1 / number), size=400).astype(float)
     values = Counts(*(draws @ field for field in fields)).scores()["miou"]
@@ -42,7 +42,7 @@ def bootstrap_percentiles(fields: np.ndarray, rng: np.random.Generator) -> tuple
 
 
 def coverage(terrain: str, number: int, worlds: int) -> tuple[float, float]:
-    """Return how often the interval, and that of the bootstrap, holds the mIoU of endless blocks."""
+    """Return how often the interval, and that of the bootstrap, contains the mIoU of infinitely many blocks."""
     truth = Counts(*draw(np.random.default_rng(0), (200_000,), terrain).sum(1)).scores()["miou"]
     rng = np.random.default_rng(number)
     fields = draw(rng, (number, worlds), terrain)
@@ -72,7 +72,7 @@ def test_coverage_of_many_worlds(terrain, number):
 
 @pytest.mark.parametrize("number", [5, 10, 60])
 def test_a_paired_interval_holds_the_true_difference(number):
-    """Masks that differ by noise; and ones that are mended everywhere, by very unequal amounts, whose intervals are rather too low."""
+    """Masks that differ by noise; and masks improved by very unequal amounts, with slightly low intervals."""
     blocks, worlds = np.arange(number), 500
     for mend in (False, True):
 
@@ -100,14 +100,14 @@ def test_a_paired_interval_holds_the_true_difference(number):
 
 
 def tiles_in_blocks(blocks: int = 12, tiles: int = 6) -> tuple[Counts, np.ndarray]:
-    """Counts of tiles whose quality is that of their block."""
+    """Return counts of tiles that have the quality of their block."""
     quality = np.repeat(np.random.default_rng(9).uniform(0.2, 0.95, blocks), tiles)
     tp = np.round(400 * quality).astype(int)
     return Counts(tp, np.full_like(tp, 100), 400 - tp, np.full_like(tp, 1000)), np.repeat(np.arange(blocks), tiles)
 
 
 def test_by_hand():
-    """Three blocks of equal content and recalls 0.5, 0.6 and 0.7: two degrees of freedom, but for the content that is not quite equal."""
+    """Three blocks of nearly equal content and recalls 0.5, 0.6 and 0.7: about two degrees of freedom."""
     counts = Counts(np.array([50, 60, 70]), np.zeros(3), np.array([50, 40, 30]), np.full(3, 100))
     low, high = score_interval(counts, np.array(["a", "b", "c"]), "recall")
     error = student.ppf(0.975, 2) * np.sqrt(2 / 3 * (0.05**2 + 0.05**2))  # without one of them 0.65, 0.6 and 0.55
@@ -122,9 +122,8 @@ def test_blocks_of_several_tiles_count_as_one():
     assert (low, high) == score_interval(pooled, np.arange(12)) and pooled.tp[3] == counts.tp[blocks == 3].sum()
     assert low < counts.pooled().scores()["miou"] < high
     low_tiles, high_tiles = score_interval(counts, np.arange(len(blocks)))
-    assert (
-        1.8 < (high - low) / (high_tiles - low_tiles) < 3.2
-    )  # six equal tiles are worth one: about sqrt(6) = 2.4 times as wide
+    # Six equal tiles are worth one: about sqrt(6) = 2.4 times as wide.
+    assert 1.8 < (high - low) / (high_tiles - low_tiles) < 3.2
     order = np.random.default_rng(0).permutation(len(blocks))
     shuffled = Counts(*(field[order] for field in (counts.tp, counts.fp, counts.fn, counts.tn)))
     assert score_interval(shuffled, blocks[order]) == pytest.approx((low, high))

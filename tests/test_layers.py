@@ -1,4 +1,4 @@
-"""Arrows go down only: which folder may import which, read from the imports of every file."""
+"""Import rules between folders, checked on the imports of every file: a folder imports only from lower ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOORS = (
     ("competition.commands",),
     ("competition.cli",),
 )
-"""Rooms (files and folders of `marsls_keras`, then of `competition`), lowest first. A room imports from lower floors."""
+"""Rooms (files and folders of `marsls_keras`, then `competition`), lowest first; imports lead to lower floors."""
 
 Arrow = tuple[str, str, str]
 """Room that imports, room that is imported, and where: "file:line imports module"."""
@@ -41,7 +41,7 @@ def room_of(module: str) -> str | None:
 
 
 def imported(node: ast.AST) -> Iterator[str]:
-    """Yield what a statement imports; `from package import name` gives package.name, which may be a module."""
+    """Yield the modules that a statement imports; `from package import name` gives package.name."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -50,7 +50,7 @@ def imported(node: ast.AST) -> Iterator[str]:
 
 
 def arrows(root: Path, package: str) -> Iterator[Arrow]:
-    """Yield what the files of a package import of other rooms, those inside functions and for type checkers, too."""
+    """Yield the imports between rooms of a package, also inside functions and for type checkers."""
     for path in sorted((root / package).rglob("*.py")):
         module = ".".join(path.relative_to(root).with_suffix("").parts)
         source = room_of(module.removesuffix(".__init__"))

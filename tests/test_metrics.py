@@ -11,7 +11,7 @@ from marsls_keras.metrics import SegmentationCounts
 
 
 def batches(seed: int = 0):
-    """Three batches of different sizes and shares of landslide: masks, logits, weights."""
+    """Return three batches of different sizes and shares of landslide: masks, logits, weights."""
     rng = np.random.default_rng(seed)
     for number, share in ((4, 0.5), (2, 0.02), (1, 0.9)):
         shape = (number, 8, 8, 1)

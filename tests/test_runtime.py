@@ -1,4 +1,4 @@
-"""What the machine can do: precisions, XLA, memory, and errors that mean that memory ran out."""
+"""Capabilities of the machine: precisions, XLA, memory, and out-of-memory errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stages that take long are told of on stderr: as lines in a file, as a bar on a terminal that disappears; short ones never."""
+"""Long stages are shown on stderr, as lines in a file or a temporary bar on a terminal; short ones are not."""
 
 import os
 import pty
@@ -15,7 +15,7 @@ from marsls_keras.progress import stage, tracked, write
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Tell of stages after a tenth of a second, and then every three tenths."""
+    """Show stages after 0.1 seconds, and then every 0.3 seconds."""
     monkeypatch.setattr(progress, "FIRST", 0.1)
     monkeypatch.setattr(progress, "EVERY", 0.3)
 

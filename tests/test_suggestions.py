@@ -1,4 +1,4 @@
-"""What somebody may have meant: for each kind of name, mistakes that people make."""
+"""Suggestions for misspelt names of each kind."""
 
 import pytest
 
@@ -66,7 +66,8 @@ def test_the_nearest_name(name, known, expected):
         (lambda: load_config("defualt"), "There is no configuration 'defualt'. Did you mean default? Give"),
         (
             lambda: load_config("segmenter"),
-            "There is no configuration 'segmenter'. If segmenter is a network, choose it with --set model.name=segmenter. Give",
+            "There is no configuration 'segmenter'. If segmenter is a network, "
+            "choose it with --set model.name=segmenter. Give",
         ),
         (lambda: read_loss({"jaccard": 1}), "loss: unknown jaccard. Did you mean iou? Known"),
         (lambda: read_loss({"focal": {"gama": 1}}), "Did you mean gamma? It has"),

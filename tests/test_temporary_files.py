@@ -1,4 +1,4 @@
-"""What killed processes leave half written: removed by the next that writes there, and nothing else is."""
+"""Temporary files of killed processes are removed by the next write to the folder, and nothing else is."""
 
 import os
 import signal
@@ -46,7 +46,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp
 
 
 def test_a_living_process_keeps_its_file(tmp_path):
-    code = "import sys\nfrom marsls_keras.files import atomic\nwith atomic(sys.argv[1]) as path:\n    path.write_text('x')\n"
+    code = "import sys\nfrom marsls_keras.files import atomic\n"
+    code += "with atomic(sys.argv[1]) as path:\n    path.write_text('x')\n"
     code += "    print(path.name, flush=True)\n    sys.stdin.read()\n"
     command = [sys.executable, "-c", code, str(tmp_path / "a.txt")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:

@@ -1,1 +1,1 @@
-"""Throughput of data pipeline and network."""
+"""Benchmark the data pipeline and the network."""

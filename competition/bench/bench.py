@@ -1,4 +1,4 @@
-"""Throughput of this machine with a recipe: decoding, data pipeline, training and inference."""
+"""Measure the throughput of decoding, data pipeline, training and inference on this machine."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     from marsls_keras.training.fold_data import FoldData
 
 _TURNS = 5
-"""Everything is measured so often; a figure is the median, for machines are noisy."""
+"""Number of measurements of each speed; the median is reported, since timings are noisy."""
 
 Turn = Callable[[float], float]
-"""Works for about so many seconds and returns the tiles per second."""
+"""Function that works for about the given number of seconds and returns the tiles per second."""
 
 
 def bench(config: str, settings: list[str], data: Path | None, seconds: float) -> dict[str, Any]:
-    """Measure the throughput of a recipe on this machine, with the very functions that training and inference use.
+    """Measure the throughput of a recipe on this machine.
 
-    A tile is what the data folder holds; windows of other sizes count by their pixels. Only the first fold's training
-    tiles are used.
+    The measured functions are those that training and inference use. A tile is what the data folder holds; windows of
+    other sizes count by their pixels. Only the first fold's training tiles are used.
 
     Args:
         config: Name of a recipe or path of a YAML file.
@@ -70,7 +70,7 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float) -
         InputError: If recipe or data are wrong or missing.
 
     Example:
-        >>> bench("unet", ["training.batch_size=8"], None, 8)["training"]["tiles_per_second"]
+        >>> bench("unet", ["training.batch_size=8"], None, 8)["training"]["tiles_per_second"]  # doctest: +SKIP
         36.6
     """
     if not 0 < seconds < float("inf"):
@@ -107,11 +107,11 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float) -
 
 
 def tables(result: dict[str, Any]) -> list[str | Table]:
-    """Return the result of `bench` as a table and sentences.
+    """Format the result of `bench` as a table and sentences.
 
     Example:
         >>> from competition.console import show
-        >>> show(*tables(bench("unet", [], None, 8)))
+        >>> show(*tables(bench("unet", [], None, 8)))  # doctest: +SKIP
     """
     environment, decode, training = result["environment"], result["decode"], result["training"]
     loop = result["training_with_data"]
@@ -137,14 +137,18 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     )
     return [
         table(f"{result['recipe']} on this machine", ["", "tiles/s", "slowest–fastest", ""], rows),
-        f"{result['trainable']:,} trainable parameters; {environment['backend']} on {', '.join(environment['devices'])}, "
-        f"{cores} CPU cores; {environment['precision']}, XLA {'on' if environment['xla'] else 'off'}; memory: {memory}.",
+        f"{result['trainable']:,} trainable parameters; "
+        f"{environment['backend']} on {', '.join(environment['devices'])}, {cores} CPU cores; "
+        f"{environment['precision']}, XLA {'on' if environment['xla'] else 'off'}; memory: {memory}.",
         *([busy] if result["load"] > cores / 2 else []),
     ]
 
 
 def _generated(root: Path) -> Path:
-    """Write tiles to a folder and flush them, so that they can be dropped from the page cache; return the folder."""
+    """Write synthetic tiles to a folder, flush them to disk, and return the folder.
+
+    Only flushed files can be dropped from the page cache.
+    """
     write_dataset(root, train=80, val=16, test=0)
     for path in root.rglob("*.tif"):
         with open(path, "rb") as file:
@@ -153,7 +157,10 @@ def _generated(root: Path) -> Path:
 
 
 def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
-    """Decode all tiles of a folder, from the disk where the page cache can be emptied."""
+    """Decode all tiles of a folder and return them with the time taken.
+
+    The files are dropped from the page cache first, where the system can do that ("cold").
+    """
     dataset = Dataset.open(root, release=config.data.release, conflicts=config.data.conflicts)
     cold = hasattr(os, "posix_fadvise")
     for path in (path for tile in dataset.tiles for path in (tile.image, tile.mask) if path and cold):
@@ -166,7 +173,7 @@ def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
 
 
 def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
-    """Return the first fold of a run that `marsls train` would begin with these tiles."""
+    """Create a run as `marsls train` does and return the data of its first fold."""
     from marsls_keras.training.fold_data import FoldData
     from marsls_keras.training.train_fold import fold_tiles
 
@@ -179,7 +186,11 @@ def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
 
 
 def _pipelines(config: Config) -> dict[str, Config]:
-    """Return the recipe with each augmentation preset, with its own if that is none of them, and on windows."""
+    """Return the configurations whose pipelines are measured, by name.
+
+    These are the recipe with each augmentation preset, with its own augmentation if that is no preset ("recipe"), and
+    with window sampling.
+    """
     presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
     if config.augmentation not in presets.values():
         presets["recipe"] = config.augmentation
@@ -196,7 +207,7 @@ def _pipelines(config: Config) -> dict[str, Config]:
 
 
 def _network(fold: FoldData, seconds: float) -> dict[str, Any]:
-    """Measure training and inference of a fold's network."""
+    """Measure the training and inference steps of a fold's network, and its peak memory."""
     from marsls_keras.signals import Signals
     from marsls_keras.training.attempt import Attempt
     from marsls_keras.training.callbacks.progress import ProgressDisplay
@@ -220,7 +231,7 @@ def _network(fold: FoldData, seconds: float) -> dict[str, Any]:
         result[what] = {"batch": list(shapes[what]), **throughput(turn, seconds)}
     result["training"]["first_step_seconds"] = first
     logger.info("Measuring training with its data.")
-    # Every size of windows is compiled beforehand.
+    # One warm-up step for each window size, since each is compiled on its own.
     result["training_with_data"] = train_for(
         model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds
     )
@@ -231,14 +242,14 @@ def _network(fold: FoldData, seconds: float) -> dict[str, Any]:
 def train_for(
     model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float
 ) -> dict[str, float]:
-    """Train a compiled model on batches as they come, and measure the share of time spent waiting for them.
+    """Train a compiled model and measure its speed and the share of time spent waiting for batches.
 
     Returns:
         "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for
         the next batch.
 
     Example:
-        >>> train_for(model, batches.repeat(), area=128 * 128, warm_up=1, seconds=8)["wait_share"]
+        >>> train_for(model, batches.repeat(), area=128 * 128, warm_up=1, seconds=8)["wait_share"]  # doctest: +SKIP
         0.004
     """
     iterator = iter(batches)
@@ -265,7 +276,7 @@ def _area(fold: FoldData) -> int:
 
 
 def tiles_in(shape: tuple[int, ...], area: int) -> float:
-    """Return the size of a batch (B, H, W, C) in tiles of this area in pixels.
+    """Return the number of pixels of a batch (B, H, W, C), divided by the area of a tile in pixels.
 
     Example:
         >>> tiles_in((4, 64, 64, 7), 128 * 128)
@@ -276,11 +287,11 @@ def tiles_in(shape: tuple[int, ...], area: int) -> float:
 
 
 def timed(step: Callable[[], Any], seconds: float) -> list[float]:
-    """Repeat a step for this long, at least once, and return the seconds that each took.
+    """Repeat a step for a given time, at least once, and return the seconds that each repetition took.
 
     Example:
-        >>> [round(taken, 1) for taken in timed(lambda: time.sleep(0.1), 0.25)]
-        [0.1, 0.1, 0.1]
+        >>> len(timed(lambda: None, 0))
+        1
     """
     taken: list[float] = []
     end = time.perf_counter() + seconds
@@ -292,12 +303,12 @@ def timed(step: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def _steps(step: Callable[[], Any], number: float, seconds: float) -> float:
-    """Return the tiles per second of a turn of steps, each of this number of tiles."""
+    """Repeat a step on `number` tiles and return the tiles per second, from the median duration."""
     return number / statistics.median(timed(step, seconds))
 
 
 def _batches(batches: Any, area: int, seconds: float) -> float:
-    """Return the tiles per second at which batches come."""
+    """Read batches for a given time and return the tiles per second."""
     pixels, start = 0.0, time.perf_counter()
     while (taken := time.perf_counter() - start) < seconds:
         pixels += tiles_in(next(batches)[0].shape, area)
@@ -305,7 +316,7 @@ def _batches(batches: Any, area: int, seconds: float) -> float:
 
 
 def throughput(turn: Turn, seconds: float) -> dict[str, float]:
-    """Measure a speed in short turns, after one to warm up.
+    """Measure a speed several times after a warm-up and return median and extremes.
 
     Returns:
         "tiles_per_second", the median of the turns, "slowest" and "fastest".

@@ -1,4 +1,4 @@
-"""The command line: one thin file a command."""
+"""The command line: one file per command, which parses arguments, calls a function and prints its result."""
 
 from competition.cli.app import main
 

@@ -1,4 +1,4 @@
-"""`python -m competition.cli`, the same as the command `marsls`."""
+"""Run the command `marsls` as `python -m competition.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command `marsls`: parse, call, print."""
+"""The command `marsls`: register all subcommands, run one, and turn errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
+from competition.cli.options import help_text
 from competition.cli.predict import predict
 from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
@@ -54,33 +55,47 @@ def _options(
     debug: Annotated[bool, Option("--debug", help="Show tracebacks and the messages of TensorFlow.")] = False,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    state["debug"] |= debug  # the demo's steps are commands within a command
+    state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
 for command in (synth, check, models, bench, train, evaluate, predict, tune, submit, score, report, demo):
-    app.command()(command)
+    app.command(help=help_text(command))(command)
 
 
-app.command(hidden=True)(trial)
+app.command(help=help_text(trial), hidden=True)(trial)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed while running, 2 wrong input or usage."""
+    """Run a command and return its exit code: 0 done, 1 failed while running, 2 wrong input or usage.
+
+    Args:
+        arguments: The words after `marsls`; those of this process by default.
+
+    Returns:
+        The exit code; 130 after Ctrl-C, 141 if standard output is closed, 128 + its number after another signal.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stdout(io.StringIO()) as output:
+        ...     code = main(["--version"])
+        >>> code, output.getvalue().split()[0]
+        (0, 'marsls-keras')
+    """
     state["debug"] = False
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # where a name or a sign cannot be written, it shows as its code
+        if isinstance(stream, io.TextIOWrapper):  # a character that the encoding lacks is shown as its code
             stream.reconfigure(errors="backslashreplace")
     try:
         require_arguments(sys.argv[1:] if arguments is None else arguments, os.environ)
         with messages_on_stderr():
             code = run(app, arguments)
-        if sys.stdout is not None:  # closed by whoever started this
-            sys.stdout.flush()  # here, a full disk can still be told
+        if sys.stdout is not None:  # None if the parent process closed it
+            sys.stdout.flush()  # while a full disk can still be reported
         return code
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as stop:  # as typer and rich end where a pipe is closed
+    except SystemExit as stop:  # typer and rich exit so if a pipe is closed
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
         return close_output()
@@ -91,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
-    """Print an error, with its traceback only if asked for, and return the exit code."""
+    """Print an error, with its traceback only under --debug, and return the exit code."""
     if state["debug"]:
         traceback.print_exc()
     if isinstance(error, Interrupted):
@@ -106,9 +121,8 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         print(f"Error: {error.filename or 'reading or writing a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
-    if type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(
-        error
-    ):  # also while events are written: the disk
+    # TensorFlow reports a full disk, while it writes events, in the same way as full memory.
+    if type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error):
         reason = str(error).splitlines()[0]
         print(
             f"Error: memory or disk ran out: {reason}\nLower batch_size in training and inference, or free some space.",

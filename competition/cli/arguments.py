@@ -1,4 +1,4 @@
-"""Arguments that files can be named by."""
+"""Check the encoding of arguments and environment variables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from marsls_keras.files import require_text
 
 
 def require_arguments(arguments: Iterable[str], environment: Mapping[str, str]) -> None:
-    """Refuse arguments, and variables of ours, that are no text: with a NUL character, or bytes that are no UTF-8.
+    """Raise an error if an argument or a variable MARSLS_… has a NUL character or is not valid UTF-8.
+
+    Args:
+        arguments: The arguments of the command.
+        environment: The environment variables.
 
     Raises:
-        InputError: If there are any.
+        InputError: If one does; it is named.
+
+    Example:
+        >>> require_arguments(["train", "--fold", "0"], {"MARSLS_DATA": "data"})
     """
     named = [*(("", value) for value in arguments)]
     named += [(f"{name}=", value) for name, value in environment.items() if name.startswith("MARSLS_")]

@@ -1,4 +1,4 @@
-"""The command `marsls bench`."""
+"""The command `marsls bench`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ def bench(
     seconds: Annotated[float, Option(help="How long each figure is measured.")] = 8,
     as_json: AsJson = False,
 ) -> None:
-    """Measure decoding, the data pipeline, training and inference on this machine."""
+    """Measure decoding, the data pipeline, training and inference on this machine.
+
+    Example:
+        ```sh
+        marsls bench --config unet --seconds 8
+        ```
+    """
     from competition.bench import bench as measure
     from competition.console import show, show_json
 

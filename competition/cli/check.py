@@ -1,4 +1,4 @@
-"""The command `marsls check`."""
+"""The command `marsls check`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ def check(
     plot: Annotated[Path | None, Option(help="Draw the bands' distributions to this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in a data folder and what is wrong with it; exit code 2 if anything must be mended."""
+    """Describe a data folder and list its problems; exit code 2 if anything must be fixed.
+
+    Example:
+        ```sh
+        marsls check data --images phase2 --json
+        ```
+    """
     from competition.commands.check import check_data
     from competition.console import show_check, show_json
 

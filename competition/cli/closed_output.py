@@ -1,4 +1,4 @@
-"""A reader of our output that has seen enough, as in `marsls models | head -1`, is no error."""
+"""End a command quietly when the reader of its output has closed the pipe, as in `marsls models | head -1`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import select
 import sys
 
 CLOSED = 141
-"""Exit code where nobody reads standard output any more: 128 + SIGPIPE, as a shell has it of programs that this signal ends."""
+"""Exit code if standard output is a closed pipe: 128 + SIGPIPE, as shells report programs that the signal ends."""
 
 
 def output_closed() -> bool:
-    """Return whether standard output is a pipe that nobody reads any more."""
+    """Return whether standard output is a pipe whose reading end is closed.
+
+    Example:
+        >>> output_closed()
+        False
+    """
     try:
         output = sys.__stdout__.fileno() if sys.__stdout__ else -1
         if not hasattr(select, "poll"):
@@ -24,7 +29,12 @@ def output_closed() -> bool:
 
 
 def close_output() -> int:
-    """Let what is still to be written to standard output go nowhere, and return the exit code."""
+    """Redirect standard output to the null device, so that a later flush cannot fail, and return `CLOSED`.
+
+    Example:
+        >>> close_output()  # doctest: +SKIP
+        141
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

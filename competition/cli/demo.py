@@ -1,4 +1,4 @@
-"""The command `marsls demo`."""
+"""The command `marsls demo`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ def demo(
     context: typer.Context,
     out: Annotated[Path, Option(help="Folder to work in.")] = Path("demo"),
 ) -> None:
-    """Do the whole job on generated tiles: synth, check, train, tune, submit, score, report."""
+    """Run every step on synthetic tiles: synth, check, train, tune, submit, score, report.
+
+    Example:
+        ```sh
+        marsls demo --out demo
+        ```
+    """
     from competition.commands.demo import run_demo
 
     run_demo(out, lambda arguments: run(context.find_root().command, arguments))

@@ -1,4 +1,4 @@
-"""The command `marsls evaluate`."""
+"""The command `marsls evaluate`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,13 @@ def evaluate(
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval."""
+    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval.
+
+    Example:
+        ```sh
+        marsls evaluate default --split val
+        ```
+    """
     from competition.commands.evaluate import EvaluateRequest
     from competition.commands.evaluate import evaluate as score_run
     from competition.console import bounds, detection_table, regions_line, score_table, show, show_json
@@ -56,7 +62,8 @@ def evaluate(
     show(score_table(title, rows))
     if split is _Split.oof and not result["regions"]:
         show(
-            "Folds that are no regions say nothing about a new region, which scores lower: data.cv geographic or areas holds regions out."
+            "Folds that are no regions say nothing about a new region, which scores lower: "
+            "data.cv geographic or areas holds regions out."
         )
     if result["interval"] is None:
         show(f"{bounds(None).capitalize()}.")

@@ -1,4 +1,4 @@
-"""The commands `marsls ledger …`: parse, call, print."""
+"""The commands `marsls ledger …`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Annotated, Any
 from typer import Argument, Option, Typer
 from typer.core import TyperGroup
 
+from competition.cli.options import help_text
+
 _Json = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
 class _ShowByDefault(TyperGroup):
-    """Takes `marsls ledger` for `marsls ledger show`."""
+    """Command group that runs `marsls ledger` without a subcommand as `marsls ledger show`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command in front of options that stand alone."""
+        """Insert the subcommand `show` if there is none."""
         alone = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
         return super().parse_args(ctx, ["show", *args] if alone else args)
 
@@ -23,12 +25,17 @@ class _ShowByDefault(TyperGroup):
 ledger_app = Typer(cls=_ShowByDefault, help="Compare expected scores with those of the leaderboard (show, add).")
 
 
-@ledger_app.command()
 def show(
     ledger: Annotated[Path | None, Option(help="The ledger; submissions/ledger.csv by default.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Show what was expected of each zip, what the leaderboard said, and how the two go together."""
+    """Show expected and leaderboard scores of each zip, and how they correlate.
+
+    Example:
+        ```sh
+        marsls ledger show
+        ```
+    """
     from competition.console import show as print_out
     from competition.console import show_json, table
     from competition.ledger.answers import LEDGER, answers, correlations
@@ -54,12 +61,11 @@ def show(
     for group in related:
         whose = "all phases" if group["phase"] == "all" else f"phase {group['phase']}"
         print_out(
-            f"{whose}, {group['lines']} zips: correlation of expected and actual {number(group['pearson'], '+')} (Pearson), "
-            f"{number(group['spearman'], '+')} (Spearman)."
+            f"{whose}, {group['lines']} zips: correlation of expected and actual "
+            f"{number(group['pearson'], '+')} (Pearson), {number(group['spearman'], '+')} (Spearman)."
         )
 
 
-@ledger_app.command()
 def add(
     zip_file: Annotated[Path, Argument(metavar="ZIP", help="The zip that was submitted, or its name in the ledger.")],
     phase: Annotated[int, Option(help="Phase of the challenge, 1 or 2.")],
@@ -72,7 +78,13 @@ def add(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Note the leaderboard's answer for a zip."""
+    """Record the leaderboard score of a zip.
+
+    Example:
+        ```sh
+        marsls ledger add submissions/default.zip --phase 1 --score 0.86
+        ```
+    """
     from competition.console import show as print_out
     from competition.console import show_json
     from competition.ledger.answers import record
@@ -84,3 +96,7 @@ def add(
     before = f" (was {result['replaced']})" if result["replaced"] else ""
     new = ", which was not in it yet" if result["new"] else ""
     print_out(f"{result['ledger']}: phase {phase}, score {score:g}{before}, noted for {result['zip']}{new}.")
+
+
+for command in (show, add):
+    ledger_app.command(help=help_text(command))(command)

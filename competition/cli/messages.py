@@ -1,4 +1,4 @@
-"""Where the messages of the modules' loggers go while a command runs: to stderr, above the bar of a stage if there is one."""
+"""Send the messages of the packages' loggers to stderr, above a progress bar if there is one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ _PACKAGES = ("marsls_keras", "competition")
 
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        write(record.getMessage())  # what it raises ends the command: nobody reads what is said any more
+        write(record.getMessage())  # an error here ends the command, since nobody reads its messages any more
 
 
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Write the messages of the packages' loggers to stderr within the block, and leave the loggers as they were after it.
+    """Write log messages of the packages to stderr within the block, and restore the loggers after it.
 
     Example:
         >>> with messages_on_stderr():
-        ...     logging.getLogger("marsls_keras.training").info("Fold 0 of run default is finished already.")
+        ...     logging.getLogger("marsls_keras.training").info("Fold 0 is finished already.")
     """
     loggers = [logging.getLogger(name) for name in _PACKAGES]
     before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     handler = _Stderr()
     try:
         for logger in loggers:
-            logger.handlers, logger.propagate = (
-                [handler],
-                False,
-            )  # what else listens, such as a handler of absl, would repeat them
+            # Other handlers, such as that of absl, would repeat the messages.
+            logger.handlers, logger.propagate = [handler], False
             logger.setLevel(logging.INFO)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The command `marsls models`."""
+"""The command `marsls models`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from competition.cli.options import AsJson
 
 
 def models(as_json: AsJson = False) -> None:
-    """List the networks and their parameter counts, for seven bands and default options."""
+    """List the networks and their parameter counts, for seven bands and default options.
+
+    Example:
+        ```sh
+        marsls models
+        ```
+    """
     from competition.console import show, show_json, table
     from marsls_keras.models import describe_models
 

@@ -1,4 +1,4 @@
-"""The command `marsls predict`."""
+"""The command `marsls predict`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ def predict(
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing."""
+    """Write probability and mask of every tile of a folder as TIFFs, with the tile's georeferencing.
+
+    Example:
+        ```sh
+        marsls predict default --images phase2 --out predicted --mosaic
+        ```
+    """
     from competition.commands.predict import PredictRequest
     from competition.commands.predict import predict as write_predictions
     from competition.console import show, show_json

@@ -1,4 +1,4 @@
-"""The command `marsls report`."""
+"""The command `marsls report`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ def report(
     ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Write one HTML page: curves, thresholds, confusion, best and worst tiles, comparison of runs, the leaderboard's answers."""
+    """Write one HTML page about runs.
+
+    It shows curves, thresholds, confusion, best and worst tiles, comparison of runs, and the leaderboard's answers.
+
+    Example:
+        ```sh
+        marsls report unet segmenter --out report.html
+        ```
+    """
     from competition.commands import report
     from competition.console import show
 

@@ -1,4 +1,4 @@
-"""The command `marsls score`."""
+"""The command `marsls score`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ def score(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what CodaBench would say about a submission, and whether that is within what its manifest expects."""
+    """Score a submission as CodaBench does, and compare the score with the one expected in its manifest.
+
+    Example:
+        ```sh
+        marsls score submissions/default.zip --masks data/val/masks
+        ```
+    """
     from competition.console import score_table, show, show_json
     from competition.scoring import score as score_zip
     from competition.scoring import write_tiles

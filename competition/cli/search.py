@@ -1,4 +1,4 @@
-"""The command `marsls tune training`: from its arguments to a search, and what it shows."""
+"""The command `marsls tune training`: start a search from its arguments and print the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """The command-line options of a search; None is the default.
+    """Command-line options of a search; None stands for the default.
 
     Attributes:
         config: Name of a recipe, or a YAML file.
@@ -47,7 +47,7 @@ class SearchOptions:
     pruner: str | None
 
     def refuse(self) -> None:
-        """Refuse to be given where nothing is searched.
+        """Raise an error if any option of a search is given, for commands that do not search.
 
         Raises:
             InputError: If some are.
@@ -64,7 +64,7 @@ def tune_training(
     runs: Path,
     as_json: bool,
 ) -> int:
-    """Run a search over training, print the trials and the next command; return the exit code.
+    """Run a search over training settings, print the trials and the next command, and return the exit code.
 
     Args:
         options: What to search.
@@ -80,7 +80,7 @@ def tune_training(
 
     Example:
         >>> options = SearchOptions("unet", None, epochs=20, trials=40, jobs=1, storage=None, pruner=None)
-        >>> tune_training(options, [], None, Path("data"), Path("runs"), as_json=False)
+        >>> tune_training(options, [], None, Path("data"), Path("runs"), as_json=False)  # doctest: +SKIP
         0
     """
     if len(names) > 1:
@@ -117,7 +117,7 @@ def tune_training(
     for fold in chosen:
         splits.require_fold(fold)
     sha256 = fingerprint(tiles, root)["sha256"]
-    del tiles  # the trials read them themselves
+    del tiles  # each trial reads them itself
     folder = runs / name / "search"
     storage = options.storage or str(folder / "journal.log")
     plan = StudyPlan(
@@ -125,7 +125,8 @@ def tune_training(
     )
     worker = StudyWorker(plan, open_storage(storage), environments)
     logger.info(
-        f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, pruner {plan.pruner}, in {folder}."
+        f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, "
+        f"pruner {plan.pruner}, in {folder}."
     )
     best = best_trial(worker.run())
     result = read_record(folder / "study.json", StudyRecord)

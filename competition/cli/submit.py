@@ -1,4 +1,4 @@
-"""The command `marsls submit`: parse, call, print."""
+"""The command `marsls submit`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ def submit(
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Predict the test images with all folds and views, and write a verified zip for CodaBench; or check one that is there."""
+    """Predict the test images and write a verified zip for CodaBench, or verify an existing zip.
+
+    All folds and views predict each image.
+
+    Example:
+        ```sh
+        marsls submit --run unet --run segmenter
+        marsls submit --verify theirs.zip --images data/test/images
+        ```
+    """
     if verify is not None:
         from competition.console import show_inspection, show_json
         from competition.submission.inspect import expected_masks, inspect_zip, refuse_other_options

@@ -1,4 +1,4 @@
-"""The command `marsls synth`."""
+"""The command `marsls synth`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ def synth(
     size: Annotated[int, Option(help="Height and width in pixels.")] = 128,
     seed: Annotated[int, Option(help="Equal seeds give equal tiles.")] = 0,
 ) -> None:
-    """Make synthetic tiles, to try everything without data: of Valles Marineris, or in the form of a dataset of Earth."""
+    """Write a folder of synthetic tiles, to try all commands without data.
+
+    They look like those of Valles Marineris, or have the form of a dataset of Earth.
+
+    Example:
+        ```sh
+        marsls synth data --train 48 --test 16
+        ```
+    """
     from competition.console import show
     from marsls_keras.data.synthetic.mars import write_dataset
 

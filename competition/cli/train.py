@@ -1,4 +1,4 @@
-"""The command `marsls train`."""
+"""The command `marsls train`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def train(
     epochs: Annotated[
         int | None,
         Option(
-            help="Number of epochs; with --resume also more than the run was begun with; of fold full by default that of the folds."
+            help="Number of epochs; with --resume also more than the run was begun with; "
+            "of fold full by default that of the folds."
         ),
     ] = None,
     pseudo: Annotated[
@@ -55,7 +56,14 @@ def train(
     settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Train one fold or all of them."""
+    """Train one fold or all of them, or refit on all tiles.
+
+    Example:
+        ```sh
+        marsls train --config unet --data data --fold 0
+        marsls train --run unet --fold 0 --resume
+        ```
+    """
     environments: list[dict[str, str]] = []
     if jobs > 1 and devices > 1:
         raise InputError(
@@ -65,9 +73,8 @@ def train(
         from competition.processes import device_environments
 
         environments = device_environments(jobs)
-        os.environ["CUDA_VISIBLE_DEVICES"] = (
-            "-1"  # this process trains nothing, and must leave the GPUs to those that do
-        )
+        # This process trains nothing and must leave the GPUs to those that do.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     from competition.commands.recipe_epochs import recipe_of_trial
     from competition.commands.train import TrainRequest
     from competition.commands.train import train as train_folds
@@ -118,7 +125,7 @@ def train(
     named = [("--run", None if trained.name == "default" else trained.name), ("--runs", runs)]
     if left:
         show(f"Left to train: fold {', '.join(left)}.")
-        trial = recipe_of_trial(trained) is not None  # whose number of epochs has to be said again
+        trial = recipe_of_trial(trained) is not None  # such a run needs --epochs again
         show(next_line("train", *named, ("--epochs", trained.config.training.epochs if trial else None)))
     else:
         show(next_line("tune", *named))

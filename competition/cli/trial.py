@@ -1,4 +1,4 @@
-"""The command `marsls trial`."""
+"""The command `marsls trial`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from marsls_keras.backend import import_backend
 
 
 def trial() -> None:
-    """Train one trial of a search; `tune training` starts it and tells it what to do."""
+    """Train one trial of a search, as `tune training` requests on standard input.
+
+    Example:
+        ```sh
+        marsls trial < request.json
+        ```
+    """
     import_backend()
     from competition.commands.train import TrainRequest, train
     from competition.search.trial import run_trial

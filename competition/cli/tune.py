@@ -1,4 +1,4 @@
-"""The command `marsls tune`: parse, call, print."""
+"""The command `marsls tune`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,14 @@ def tune(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose threshold, views, weights and post-processing on out-of-fold predictions; or search over training."""
+    """Choose threshold, views, weights and post-processing on out-of-fold predictions; or search over training.
+
+    Example:
+        ```sh
+        marsls tune --run unet
+        marsls tune training --config unet --epochs 20 --trials 40
+        ```
+    """
     from competition.cli.search import SearchOptions, tune_training
 
     options = SearchOptions(

@@ -1,1 +1,1 @@
-"""What each command does, from its arguments to files and figures."""
+"""Implementation of the commands: from a request to files and results."""

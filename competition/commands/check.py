@@ -1,4 +1,4 @@
-"""What is in a data folder, and what is wrong with it."""
+"""Describe the tiles of a data folder and list its problems."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_data(
     picture: Path | None = None,
     conflicts: str = "error",
 ) -> dict[str, Any]:
-    """Read every tile of a data folder.
+    """Read every tile of a data folder, and return statistics and problems.
 
     Args:
         root: Data folder.
@@ -100,7 +100,7 @@ def check_data(
 
 
 def _between(tiles: Tiles | None, targets: Tiles | None, images: Path) -> list[Problem]:
-    """Report images that are not of the data's kind, and those that are labelled tiles."""
+    """Return problems of images of another kind than the data, and of images that are labelled tiles."""
     if tiles is None or targets is None:
         return []
     try:
@@ -132,7 +132,7 @@ def _between(tiles: Tiles | None, targets: Tiles | None, images: Path) -> list[P
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:
-    """Return errors before warnings, each kind together."""
+    """Return the problems sorted: errors before warnings, each kind together."""
     return sorted(problems, key=lambda problem: (problem.severity != "error", problem.kind))
 
 
@@ -152,7 +152,7 @@ def _describe(tiles: Tiles) -> dict[str, Any]:
 
 
 def _touching(refs: tuple[TileRef, ...], others: tuple[TileRef, ...], count_all: bool = False) -> int:
-    """Return how many tiles share a side with one of the others, or, with `count_all`, how many such sides there are."""
+    """Return how many tiles share a side with one of the others; with `count_all`, how many such sides there are."""
     cells = {(ref.raster, ref.cell) for ref in others if ref.cell is not None}
     sides = [
         sum(

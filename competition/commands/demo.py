@@ -1,4 +1,4 @@
-"""The tour: every step of the job, typed as a user would, on generated tiles."""
+"""Run every step from synthetic tiles to a submission and a report, as a user would type it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MARK = ".marsls-demo"
 
 
 def run_demo(out: Path, command: Callable[[list[str]], int]) -> None:
-    """Run the tour in a folder of its own; a folder of an earlier tour is replaced.
+    """Run all steps of the demo in a folder; a folder of an earlier demo is replaced.
 
     Args:
         out: Folder to work in.
         command: Runs `marsls` with arguments and returns its exit code, or raises what is wrong.
 
     Raises:
-        InputError: If the folder holds anything but an earlier tour, or is none.
+        InputError: If `out` holds anything but an earlier demo, or is a file.
         RunError: If a step fails.
 
     Example:
@@ -52,6 +52,7 @@ def run_demo(out: Path, command: Callable[[list[str]], int]) -> None:
         if code:
             raise RunError(f"marsls {step[0]} ended with exit code {code}; what was made so far is in {out}.")
     show(
-        f"\nDone in {time.perf_counter() - began:.0f} s. The verified zip is {submission}, the page {runs}/demo/report.html."
+        f"\nDone in {time.perf_counter() - began:.0f} s. The verified zip is {submission}, "
+        f"the page {runs}/demo/report.html."
     )
     show("Now with your own tiles: marsls check data")

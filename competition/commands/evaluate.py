@@ -28,12 +28,12 @@ from marsls_keras.tuning.out_of_fold import collect, pool_tiles
 from marsls_keras.view_sets import of_windows, views_of
 
 OUT_OF_FOLD = "oof"
-"""What `EvaluateRequest.split` is where the pool is scored by the folds that held each tile out."""
+"""Value of `EvaluateRequest.split` for out-of-fold scores of the pool."""
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What `marsls evaluate` is asked for.
+    """Arguments of `marsls evaluate`.
 
     Attributes:
         name: Name of the run.
@@ -62,7 +62,7 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class _Predicted:
-    """Predictions of labelled tiles.
+    """Predictions of labelled tiles, and what is needed to score them.
 
     Attributes:
         tiles: The N tiles.
@@ -90,7 +90,9 @@ class _Predicted:
 
 
 def evaluate(request: EvaluateRequest) -> dict[str, Any]:
-    """Score a run on labelled tiles, pooled and per tile, and as a detection of tiles with landslide if the network has a head for it.
+    """Score a run on labelled tiles, pooled and per tile.
+
+    If the network has a head for it, the detection of tiles with landslide is scored, too.
 
     Raises:
         InputError: If run, fold, split or masks are missing.
@@ -127,7 +129,7 @@ def evaluate(request: EvaluateRequest) -> dict[str, Any]:
 
 
 def _out_of_fold(request: EvaluateRequest) -> _Predicted:
-    """Predict each tile of the pool by the fold that held it out."""
+    """Predict each tile of the pool by the networks of the fold that held it out."""
     require_held_out(request.folds)
     opened, used = open_runs([request.name], request.runs, request.folds)
     pool = pool_tiles(opened[0], request.data)
@@ -173,9 +175,11 @@ def _of_split(request: EvaluateRequest) -> _Predicted:
 def among_neighbours(
     opened: Sequence[Run], pool: Tiles, decision: Decision, folds: Sequence[Fold] | None
 ) -> dict[str, Any]:
-    """Score a decision out-of-fold where windows see the images of all tiles around, as in a published region.
+    """Score a decision out-of-fold, with windows that see the images of all surrounding tiles.
 
-    The difference from the scores with isolated folds is how much lower a new region must be expected.
+    That is the situation of unlabelled tiles within a published region.
+
+    The difference from the scores with isolated folds tells how much lower a new region will score.
 
     Args:
         opened: The runs.
@@ -184,7 +188,7 @@ def among_neighbours(
         folds: Folds to use; all by default.
 
     Returns:
-        "scores" and "interval", as `evaluate` has them.
+        "scores" and "interval", as `evaluate` returns them.
 
     Example:
         >>> among_neighbours([run], pool, decision, None)["scores"]["miou"]  # doctest: +SKIP

@@ -1,4 +1,7 @@
-"""The folder that `marsls predict` writes to: none that is read as data, and cleaned of nothing but what predict has written."""
+"""Check and clean the output folder of `marsls predict`.
+
+A folder that is read as data is refused, and only files that predict has written are removed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import read_json, sha256, write_json
 
 MANIFEST = "prediction.json"
-"""File in the folder that lists the rasters written there, each with its SHA-256, or null while it may not be whole."""
+"""Name of the file that lists the rasters in the folder, each with its SHA-256, or null while it may be incomplete."""
 
 _KINDS = ("probability", "mask", "variance", "entropy")
 _RASTERS = (".tif", ".tiff", ".png", ".h5")
@@ -18,7 +21,9 @@ _IMAGES = ("images", "image", "img")
 
 
 def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
-    """Refuse a folder where rasters would be taken for data, or mixed with others; return the rasters that have to go first.
+    """Return the rasters of an earlier predict that must be removed from an output folder first.
+
+    A folder is refused if new rasters would be taken for data there, or mixed with others.
 
     Args:
         out: Folder to write to; it need not exist.
@@ -26,7 +31,7 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
         overwrite: Whether rasters that an earlier predict has written there may go.
 
     Raises:
-        InputError: If it is a file, a folder of the images or of a data set, or holds rasters; which, is named.
+        InputError: If `out` is a file, a folder of the images or of a data set, or holds rasters; one of them is named.
 
     Example:
         >>> require_free(Path("a/new/folder"), Path("data/test/images"), overwrite=False)
@@ -42,7 +47,8 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
         )
     if root := _dataset(place):
         raise InputError(
-            f"--out {out} belongs to the data set in {root}, and results would be taken for its masks. Choose another folder."
+            f"--out {out} belongs to the data set in {root}, and results would be taken for its masks. "
+            "Choose another folder."
         )
     there = list(_rasters(out))
     if not there:
@@ -52,25 +58,32 @@ def require_free(out: Path, images: Path, overwrite: bool) -> list[Path]:
         digest = written.get(file.relative_to(out).as_posix(), "")
         if digest == "":
             raise InputError(
-                f"--out {out} holds {file}, which no earlier predict wrote; results would be mixed with it. Choose another folder."
+                f"--out {out} holds {file}, which no earlier predict wrote; results would be mixed with it. "
+                "Choose another folder."
             )
         if digest is not None and digest != sha256(file):
             raise InputError(
-                f"--out {out} holds {file}, which was changed since predict wrote it. Move it away, or choose another folder."
+                f"--out {out} holds {file}, which was changed since predict wrote it. "
+                "Move it away, or choose another folder."
             )
     if not overwrite:
         raise InputError(
-            f"--out {out} holds {len(there)} rasters of an earlier predict, such as {there[0]}, with which the new ones would be mixed. "
-            "Choose another folder, or have them removed first with --overwrite."
+            f"--out {out} holds {len(there)} rasters of an earlier predict, such as {there[0]}, "
+            "with which the new ones would be mixed. Choose another folder, "
+            "or have them removed first with --overwrite."
         )
     return there
 
 
 def begin(out: Path, old: Iterable[Path], new: Iterable[Path]) -> None:
-    """Remove the rasters that `require_free` gave, and note in the manifest which will be written, whole or not.
+    """Remove the rasters that `require_free` returned, and list in the manifest those that will be written.
+
+    They are listed with null, since they may be incomplete until `finish`.
 
     Example:
-        >>> begin(out, old=[], new=[out / "mask" / "a.tif"])  # doctest: +SKIP
+        >>> begin(Path("out"), old=[], new=[Path("out/mask/a.tif")])
+        >>> read_json(Path("out/prediction.json"))
+        {'rasters': {'mask/a.tif': None}}
     """
     for file in old:
         file.unlink()
@@ -78,16 +91,18 @@ def begin(out: Path, old: Iterable[Path], new: Iterable[Path]) -> None:
 
 
 def finish(out: Path, files: Iterable[Path]) -> None:
-    """Note in the manifest what was written.
+    """List the rasters that were written in the manifest, with their SHA-256.
 
     Example:
-        >>> finish(out, [out / "mask" / "a.tif"])  # doctest: +SKIP
+        >>> finish(Path("out"), [])
+        >>> read_json(Path("out/prediction.json"))
+        {'rasters': {}}
     """
     write_json(out / MANIFEST, {"rasters": {file.relative_to(out).as_posix(): sha256(file) for file in files}})
 
 
 def _rasters(out: Path) -> Iterator[Path]:
-    """Yield the rasters in a folder and in those of its folders that predict writes to."""
+    """Yield the rasters in a folder and in the sub-folders that predict writes to."""
     for folder in (out, *(out / kind for kind in _KINDS)):
         if folder.is_dir():
             yield from sorted(
@@ -98,7 +113,7 @@ def _rasters(out: Path) -> Iterator[Path]:
 
 
 def _written(out: Path) -> dict[str, str | None]:
-    """Return what the manifest lists."""
+    """Return the rasters that the manifest lists, with their SHA-256 or None."""
     if not (out / MANIFEST).exists():
         return {}
     manifest = read_json(out / MANIFEST)
@@ -111,7 +126,7 @@ def _written(out: Path) -> dict[str, str | None]:
 
 
 def _dataset(place: Path) -> Path | None:
-    """Return the data set of which a folder is the root, or a split, or in a split."""
+    """Return the root of the data set that a folder belongs to, as its root, as a split or within one; None if none."""
     for root in (place, *place.parents):
         for layout in layouts():
             parts = [part for part in layout.parts(root) if part.images.is_dir()] if root.is_dir() else []

@@ -1,4 +1,4 @@
-"""Write probability and mask of every tile of a folder."""
+"""Predict every tile of a folder, and write probabilities and masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHUNK = 256  # tiles predicted at a time, which bounds the memory that a large 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What `marsls predict` is asked for.
+    """Arguments of `marsls predict`.
 
     Attributes:
         names: Names of the runs.
@@ -58,7 +58,7 @@ class PredictRequest:
 
 
 def predict(request: PredictRequest) -> dict[str, Any]:
-    """Write probability and mask of every tile of a folder as TIFFs, of the tile's own size and georeferenced as it is.
+    """Write probability and mask of every tile of a folder as TIFFs, with the tile's size and georeferencing.
 
     The rasters are `out/probability/<name>.tif`, float32, and `out/mask/<name>.tif`, uint8 {0, 1}; with `uncertainty`
     also `out/variance/<name>.tif`, the variance of the landslide probability over members and views

@@ -1,4 +1,4 @@
-"""The number of epochs of a run that was begun with another one than its recipe has."""
+"""Remember the recipe's number of epochs for runs that were begun with another number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.runs.run import Run
 
 
 def sets_epochs(settings: Sequence[str]) -> bool:
-    """Return whether settings of the command line name the number of epochs.
+    """Return whether settings of the command line contain the number of epochs.
 
     Example:
         >>> sets_epochs(["training.epochs=3"])
@@ -26,7 +26,7 @@ def sets_epochs(settings: Sequence[str]) -> bool:
 
 
 def note_recipe(run: Run, source: str, settings: Sequence[str]) -> None:
-    """Write recipe.json into a run that settings give another number of epochs than its recipe has.
+    """Write recipe.json into a run whose settings change the recipe's number of epochs.
 
     Args:
         run: The run, which was just begun.
@@ -44,13 +44,13 @@ def note_recipe(run: Run, source: str, settings: Sequence[str]) -> None:
 
 
 def recipe_of_trial(run: Run) -> dict[str, Any] | None:
-    """Return recipe and its number of epochs, of a run that was begun with another number; None of any other run.
+    """Return the recipe of a run and its number of epochs, if the run was begun with another number; else None.
 
     Raises:
         InputError: If recipe.json is damaged.
 
     Example:
-        >>> recipe_of_trial(Run.open("runs/default"))           # doctest: +SKIP
+        >>> recipe_of_trial(Run.open("runs/default"))  # doctest: +SKIP
         {'recipe': 'default', 'epochs': 73}
     """
     path = run.path / "recipe.json"
@@ -59,7 +59,9 @@ def recipe_of_trial(run: Run) -> dict[str, Any] | None:
 
 
 def require_recipe_epochs(run: Run, folds: Sequence[Fold]) -> None:
-    """Refuse to train folds with a number of epochs that a run was once begun with on trial, without being told again.
+    """Raise an error if folds would be trained with a number of epochs that differs from the recipe's.
+
+    A run that was begun with few epochs, to try it, should not silently train all folds with as few.
 
     Raises:
         InputError: If a fold is to be trained and the run was begun with another number than its recipe's.
@@ -75,9 +77,13 @@ def require_recipe_epochs(run: Run, folds: Sequence[Fold]) -> None:
     common = f"marsls train --run {run.name}{elsewhere}"
     longer = ""
     if usual["epochs"] > epochs:
-        longer = f"\nTo train with the recipe's, with what is finished going on: {common}{chosen} --resume --epochs {usual['epochs']}"
+        longer = (
+            "\nTo train with the recipe's, with what is finished going on: "
+            f"{common}{chosen} --resume --epochs {usual['epochs']}"
+        )
     raise InputError(
         f"Run {run.name} was begun with {epochs} epochs; its recipe {usual['recipe']} has {usual['epochs']}.\n"
         f"To go on with {epochs}: {common}{chosen} --epochs {epochs}{longer}\n"
-        f"To begin anew with the recipe: marsls train --config {usual['recipe']} --run {run.name}-{usual['epochs']}{elsewhere}"
+        "To begin anew with the recipe: "
+        f"marsls train --config {usual['recipe']} --run {run.name}-{usual['epochs']}{elsewhere}"
     )

@@ -1,4 +1,4 @@
-"""Gather what a report shows of runs, and write it."""
+"""Collect the results of runs and write them as an HTML report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 
 def report(names: Sequence[str], runs: Path, out: Path | None, data: Path | None, ledger: Path | None = None) -> Path:
-    """Write one HTML page about one or more runs, over the folds that are finished, and what the leaderboard said of submissions.
+    """Write one HTML page about one or more runs, over their finished folds, with the leaderboard's scores.
+
+    Args:
+        names: Names of the runs.
+        runs: Folder of the runs.
+        out: The page; report.html in the first run by default.
+        data: Data folder; that of each run by default.
+        ledger: The ledger of submissions; `LEDGER`, if it exists, by default.
+
+    Returns:
+        The path of the page.
 
     Raises:
         InputError: If a run is missing or has no finished fold, or its data are gone, or the ledger is missing (if
@@ -66,7 +76,7 @@ def _gather(run: Run, data: Path | None) -> RunReport:
     among = None
     if isolated and oof.geographic and of_windows(followed.view_set):
         among = among_neighbours([run], pool, followed.replace(weights=None), folds)
-    # Of an ensemble's decision, what concerns one run: weights are of no use for it alone.
+    # The weights of an ensemble's decision do not apply to a single run.
     probability = oof.probability(followed.view_set, averaging=followed.averaging)
     return RunReport(
         name=run.name,

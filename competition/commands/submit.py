@@ -1,4 +1,4 @@
-"""Predict test images with an ensemble and write a verified zip."""
+"""Predict test images with an ensemble and write a verified zip for CodaBench."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """What `marsls submit` is asked for.
+    """Arguments of `marsls submit`.
 
     Attributes:
         names: Names of the runs.
@@ -55,21 +55,25 @@ class SubmitRequest:
 
 
 def submit(request: SubmitRequest) -> dict[str, Any]:
-    """Predict test images with an ensemble and write a verified zip; return its manifest, the path as "path".
+    """Predict test images with an ensemble and write a verified zip.
+
+    Returns:
+        The manifest of the zip, with its path as "path".
 
     Raises:
         InputError: If a run or fold is missing, or the images cannot be used.
         RunError: If the zip cannot be written.
 
     Example:
-        >>> submit(SubmitRequest(["default"]))["tiles"]   # doctest: +SKIP
+        >>> submit(SubmitRequest(["default"]))["tiles"]  # doctest: +SKIP
         276
     """
     opened, used = open_runs(request.names, request.runs, request.folds)
     for run in opened:
         if not for_challenge(run):
             raise InputError(
-                f"Run {run.name} was trained on {run.fingerprint['release']}; CodaBench takes masks of the Mars-LS challenge only. "
+                f"Run {run.name} was trained on {run.fingerprint['release']}; "
+                "CodaBench takes masks of the Mars-LS challenge only. "
                 f"marsls predict {run.name} writes those of other tiles."
             )
     images = request.images or images_of(opened[0])
@@ -80,7 +84,8 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
     decision = decision.fit(inputs.refs)
     if of_windows(decision.view_set) and not inputs.surroundings and not decision.isolated:
         logger.info(
-            "The score to expect is that of windows which saw labelled neighbours' images, too; marsls tune --for region measures without."
+            "The score to expect is that of windows which saw labelled neighbours' images, too; "
+            "marsls tune --for region measures without."
         )
     manifest: dict[str, Any] = {
         "images": str(images.resolve()),
@@ -107,7 +112,8 @@ def submit(request: SubmitRequest) -> dict[str, Any]:
         if seen > len(leaked):
             others = seen - len(leaked)
             logger.info(
-                f"{others} of {inputs.number} images were training tiles of some folds; those that trained on one do not predict it."
+                f"{others} of {inputs.number} images were training tiles of some folds; "
+                "those that trained on one do not predict it."
             )
         tell_leaked(leaked)
         sizes = [expected[ref.image.name] for ref in inputs.refs]

@@ -1,4 +1,7 @@
-"""Train folds of a run, or its refit on all tiles: resolve what is asked for, check it, prepare tiles and run, train."""
+"""Train the folds of a run, or its refit on all tiles.
+
+A request is resolved and checked, then tiles and run are prepared, then the folds are trained.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,12 @@ from marsls_keras.training.refit import RefitPlan, as_refit, plan_refit
 logger = logging.getLogger(__name__)
 
 ALL = "all"
-"""What `TrainRequest.fold` is where every fold of the run is to be trained."""
+"""Value of `TrainRequest.fold` for all folds of the run."""
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What `marsls train` is asked for.
+    """Arguments of `marsls train`.
 
     Attributes:
         config: Name of a recipe, or a YAML file. None goes on with the run's own configuration, or begins with the
@@ -90,7 +93,10 @@ class TrainRequest:
 
 
 def train(request: TrainRequest) -> tuple[Run, list[dict[str, Any]]]:
-    """Train one fold or all, or the refit on all tiles, and return the run and the metrics of the folds that were trained.
+    """Train one fold, all folds, or the refit on all tiles.
+
+    Returns:
+        The run, and the metrics of each fold that was trained.
 
     Raises:
         InputError: If configuration, data or fold are wrong, a fold has begun already, or no fold says how long a refit
@@ -109,7 +115,7 @@ def train(request: TrainRequest) -> tuple[Run, list[dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class _Resolved:
-    """A request whose defaults are filled in.
+    """A training request with its defaults filled in.
 
     Attributes:
         request: The request.
@@ -118,7 +124,7 @@ class _Resolved:
         config: The configuration.
         path: Folder of the run.
         data: Data folder.
-        begun: The run that goes on with its own configuration, if it does.
+        begun: The existing run, if it continues with its own configuration.
     """
 
     request: TrainRequest
@@ -132,7 +138,7 @@ class _Resolved:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What is trained on, before anything is written.
+    """Tiles, folds and configuration of a training, before anything is written.
 
     Attributes:
         config: The configuration.
@@ -141,7 +147,7 @@ class _Prepared:
         folds: The folds that are asked for.
         facts: Fingerprint of the tiles.
         known: The run, if it is there already.
-        refit: What was decided on the refit, if it is asked for.
+        refit: The plan of the refit, if it is asked for.
     """
 
     config: Config
@@ -154,7 +160,7 @@ class _Prepared:
 
 
 def _resolve(request: TrainRequest) -> _Resolved:
-    """Find out which run, configuration and data a request means."""
+    """Return the run, configuration and data that a request refers to."""
     if request.name is not None:
         require_plain(request.name)
     path = request.runs / (request.name or request.config or "default")
@@ -169,7 +175,7 @@ def _resolve(request: TrainRequest) -> _Resolved:
 
 
 def _check(resolved: _Resolved) -> None:
-    """Refuse what can be refused before the tiles are read."""
+    """Raise errors that can be found before the tiles are read."""
     request, config = resolved.request, resolved.config
     require_parts(config)
     if request.fold not in (ALL, FULL) and not request.fold.isdecimal():
@@ -182,7 +188,10 @@ def _check(resolved: _Resolved) -> None:
 
 
 def _prepare(resolved: _Resolved) -> _Prepared:
-    """Read the tiles, divide them into folds, and refuse what does not fit them or the run; nothing is written but a longer training."""
+    """Read the tiles, divide them into folds, and raise an error if configuration, tiles and run do not fit together.
+
+    Nothing is written, except a larger number of epochs into a run that goes on.
+    """
     request, config = resolved.request, resolved.config
     tiles = load_folder(resolved.data, config.data)
     splits = make_splits(tiles, config.data, config.training.seed)
@@ -194,25 +203,26 @@ def _prepare(resolved: _Resolved) -> _Prepared:
     known = Run.open(resolved.path) if (resolved.path / "splits.json").exists() else None
     refit = None
     if request.fold == FULL:
-        if known is not None and request.epochs is not None:  # those of the folds stay as they are
+        if known is not None and request.epochs is not None:  # the folds keep their number of epochs
             config = with_epochs(config, known.config.training.epochs)
         refit = plan_refit(known or Run(resolved.path, config, splits, {}), request.epochs, request.resume)
         if request.pseudo is not None and not refit.folds:
             raise InputError(
-                f"--pseudo: run {resolved.path.name} has no finished fold that could label images. Train one first, or all with --fold all."
+                f"--pseudo: run {resolved.path.name} has no finished fold that could label images. "
+                "Train one first, or all with --fold all."
             )
     pool = {tile["id"] for tile in splits.tiles}
     tiles = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
     for problem in barren(tiles):
         logger.warning(f"Warning: {problem.message}")
-    # What the network refuses, it refuses before there is a run: another try would find it with another configuration.
+    # Sizes that the network refuses must fail before the run is created, or a second try would find the wrong run.
     sides = window_sides(config.data, tiles.refs, *tiles.images.shape[1:3])
     if note := sampling_note(config.data, sides):
         logger.info(note)
     for height, width in (tiles.images.shape[1:3], *((side, side) for side in sides)):
         require_size(config.model.name, config.model.options, height, width)
     prepared = _Prepared(config, tiles, splits, folds, fingerprint(tiles, resolved.data), known, refit)
-    if known is not None:  # what it refuses, it refuses at once
+    if known is not None:  # its errors should come before the network is built
         run = Run.create(resolved.path, config, splits, prepared.facts, request.resume)
         for fold in folds:
             if not request.overwrite and (request.fold != ALL or not run.fold(fold).finished):
@@ -228,10 +238,10 @@ def _folds(wanted: str, splits: Splits) -> list[Fold]:
 
 
 def _check_network(resolved: _Resolved, prepared: _Prepared) -> None:
-    """Refuse what only the backend can refuse: a network that cannot be built, its first weights, devices."""
+    """Raise errors that only the backend can find: in network, pretrained weights, labels or devices."""
     request, config, tiles = resolved.request, prepared.config, prepared.tiles
     import_backend()
-    # Modules that derive classes from those of Keras.
+    # These modules define subclasses of Keras classes, so they import Keras.
     from marsls_keras.training.multi_device import uneven_shares
     from marsls_keras.training.train_fold import require_labels
 
@@ -239,19 +249,19 @@ def _check_network(resolved: _Resolved, prepared: _Prepared) -> None:
     with stage("Building the network"):
         model = build_model(config.model.name, bands, **config.model.options)
     checkpoint = pretrained_source(config.model.name, config.model.options, config.model.pretrained)
-    if checkpoint and not request.resume:  # a fold that goes on does not read it again
+    if checkpoint and not request.resume:  # a resumed fold does not read it again
         load_pretrained(model, checkpoint, encoder_groups(config.model.name, bands, config.model.options))
     for fold in prepared.folds:
         held_out = prepared.splits.held_out(fold)
         require_labels(config, fold, tiles.masks[[ref.id not in held_out for ref in tiles.refs]])
     if trouble := uneven_shares(config, tiles, config.training.batch_size, request.devices):
         raise InputError(trouble)
-    if not request.environments:  # else the processes that train, which have the devices, find out
+    if not request.environments:  # else the training processes, which have the devices, check this
         require_devices(config.training, request.devices, is_depthwise(config.model.name, config.model.options))
 
 
 def _run(resolved: _Resolved, prepared: _Prepared) -> tuple[Run, list[dict[str, Any]]]:
-    """Begin the run or go on with it, train the folds, and draw their curves."""
+    """Create or continue the run, train its folds, and draw their curves."""
     from marsls_keras.training.train_fold import train_fold
 
     request, tiles, refit = resolved.request, prepared.tiles, prepared.refit
@@ -277,14 +287,14 @@ def _run(resolved: _Resolved, prepared: _Prepared) -> tuple[Run, list[dict[str, 
 
 
 def _begin(request: TrainRequest, run: Run, folds: Sequence[Fold], refit: RefitPlan | None) -> list[Fold]:
-    """Return the folds that are to be trained; of those that are finished already, draw curves that are missing."""
+    """Return the folds that are to be trained, and draw missing curves of those that are finished already."""
     left: list[Fold] = []
     for fold in folds:
         if request.overwrite:
             discard(run, fold)
         elif request.fold == ALL and run.fold(fold).finished:
             logger.info(f"Fold {fold} of run {run.name} is finished already.")
-            if not (run.fold_path(fold) / _CURVES).exists():  # the disk was full
+            if not (run.fold_path(fold) / _CURVES).exists():  # missing if the disk was full
                 _draw(run, fold)
             continue
         require_fresh(_trained_as(run, refit), fold, request.resume)

@@ -1,4 +1,4 @@
-"""Choose how out-of-fold predictions become masks, and write the decision."""
+"""Choose threshold, views, weights and post-processing on out-of-fold predictions, and write the decision."""
 
 from __future__ import annotations
 
@@ -29,14 +29,26 @@ def tune(
     sets: Sequence[str],
     purpose: Purpose = Purpose.REGION,
 ) -> tuple[Decision, Path]:
-    """Decide how predictions of a run, or of several, become masks; return the decision and where it was written.
+    """Choose threshold, views, weights and post-processing of a run or an ensemble by nested cross-validation.
 
-    The candidate sets of views are `sets`, or if there is none those of the first run's configuration. `purpose` is
-    "region", for which the tiles that a fold holds out are taken for all that there are of their picture, or
-    "published" (`marsls_keras.tuning.nested_search.decide`).
+    Args:
+        names: Names of the runs.
+        runs: Folder of the runs.
+        folds: Folds to use; all by default.
+        data: Data folder; that of the first run by default.
+        trials: Number of weights that are tried.
+        sets: Candidate sets of views; those of the first run's configuration if empty.
+        purpose: "region": windows see only what a fold holds out, as in a new region; or "published": windows see all
+            images of the pool (`marsls_keras.tuning.nested_search.decide`).
+
+    Returns:
+        The decision, and the path it was written to.
 
     Raises:
         InputError: If a run, fold, set of views or the data are missing or do not fit together.
+
+    Example:
+        >>> decision, path = tune(["default"], Path("runs"), None, None, trials=200, sets=[])  # doctest: +SKIP
     """
     require_held_out(folds)
     opened, _ = open_runs(names, runs, folds)
@@ -50,14 +62,16 @@ def tune(
     plain = plain_decision(opened).view_set
     if not stitchable(tiles.refs) and (out := list(filter(of_windows, dict.fromkeys([plain, *sets])))):
         logger.info(
-            f"The names of the tiles do not tell where each lies, so there are no windows across borders: without views {', '.join(out)}."
+            "The names of the tiles do not tell where each lies, so there are no windows across borders: "
+            f"without views {', '.join(out)}."
         )
         sets, plain = [name for name in sets if name not in out], plain.partition("@")[0]
     sets = list(dict.fromkeys([plain, *sets]))
     if purpose == Purpose.REGION and opened[0].splits.cv not in ("geographic", "areas"):
         logger.info(
-            f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): a new region will score lower, and threshold and "
-            "sizes stay as they are. data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
+            f"The folds of run {names[0]} are no regions (data.cv {opened[0].splits.cv}): "
+            "a new region will score lower, and threshold and sizes stay as they are. "
+            "data.cv geographic or areas holds regions out; --for published decides for tiles among labelled ones."
         )
     views = list(dict.fromkeys(view for name in sets for view in views_of(name)))
     oof = collect(opened, tiles, views, folds, purpose == Purpose.REGION)

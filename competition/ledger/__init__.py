@@ -1,1 +1,1 @@
-"""The ledger of submissions and the scores that came back."""
+"""The ledger of submissions, with expected and actual scores."""

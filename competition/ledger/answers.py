@@ -1,4 +1,4 @@
-"""Leaderboard scores: written into the ledger, and compared with the expected ones."""
+"""Write leaderboard scores into the ledger, and compare them with the expected scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from marsls_keras.files import read_json, sha256
 from marsls_keras.json_records import require_record
 
 LEDGER = Path("submissions/ledger.csv")
-"""Where the ledger is, unless said otherwise."""
+"""Default path of the ledger."""
 
 PHASES = (1, 2)
 """The phases of the Mars-LS challenge: tiles of the labelled region, then isolated ones."""
 
-_ENOUGH = 3  # of two lines the correlation is always -1 or 1
+_ENOUGH = 3  # the correlation of two lines is always -1 or 1
 
 
 def record(
@@ -51,24 +51,26 @@ def record(
         RunError: If the ledger cannot be written.
 
     Example:
-        >>> record(Path("submissions/default.zip"), phase=1, score=0.86)["replaced"] is None
+        >>> zipfile.ZipFile("default.zip", "w").close()
+        >>> record(Path("default.zip"), phase=1, score=0.86, ledger=Path("ledger.csv"))["new"]
         True
     """
     if phase not in PHASES:
         raise InputError(f"--phase {phase}: there is no such phase. Expected {' or '.join(map(str, PHASES))}.")
-    if not 0 <= score <= 1:  # so it is for NaN
+    if not 0 <= score <= 1:  # also true for NaN
         hint = f" Did you mean {score / 100:g}?" if 1 < score <= 100 else ""
         raise InputError(f"--score {score:g}: expected the mIoU as a number from 0 to 1.{hint}")
     beside = zip_file.parent / LEDGER.name
     path = ledger or (beside if beside.exists() else LEDGER)
     digest = _digest(zip_file)
-    _lines_of(zip_file, digest, Ledger.read(path).rows(), path)  # refused before there is a lock, or a folder for it
+    # Errors come before the lock and its folder are created.
+    _lines_of(zip_file, digest, Ledger.read(path).rows(), path)
     with Ledger.locked(path) as locked:
         return _note(locked, zip_file, digest, {"phase": phase, "score": score}, name)
 
 
 def answers(ledger: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ledger as figures, in its order.
+    """Return the lines of a ledger with parsed scores, in its order.
 
     Returns:
         For each line that names a zip "time", "zip", "sha256", "phase" (text), "score" and "expected" (None where
@@ -80,7 +82,10 @@ def answers(ledger: Path) -> list[dict[str, Any]]:
             are listed.
 
     Example:
-        >>> answers(Path("submissions/ledger.csv"))[0]["inside"]
+        >>> from competition.ledger.ledger import append_ledger
+        >>> row = {"zip": "a.zip", "expected_miou": 0.8, "low": 0.7, "high": 0.9, "phase": 1, "score": 0.82}
+        >>> append_ledger("ledger.csv", row)
+        >>> answers(Path("ledger.csv"))[0]["inside"]
         True
     """
     if not ledger.exists():
@@ -116,9 +121,9 @@ def answers(ledger: Path) -> list[dict[str, Any]]:
 
 
 def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the correlations of expected and actual scores, for each phase, and for all lines if they are of several.
+    """Return the correlations of expected and actual scores, for each phase, and over all if there are several.
 
-    Phases have different tiles, so a correlation over all of them also tells that one is harder.
+    Phases have different tiles, so a correlation over all of them also reflects that one is harder.
 
     Args:
         lines: What `answers` returned.
@@ -128,10 +133,12 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         the coefficients are None where one of the figures is always the same.
 
     Example:
-        >>> correlations(answers(Path("submissions/ledger.csv")))
-        [{'phase': '1', 'lines': 3, 'pearson': 0.91, 'spearman': 1.0}]
+        >>> pairs = [(0.80, 0.78), (0.82, 0.81), (0.85, 0.82)]
+        >>> lines = [{"phase": "1", "expected": a, "score": b, "difference": b - a} for a, b in pairs]
+        >>> round(correlations(lines)[0]["pearson"], 2), round(correlations(lines)[0]["spearman"], 2)
+        (0.92, 1.0)
     """
-    from scipy.stats import pearsonr, spearmanr  # takes a second, which a wrong name need not wait for
+    from scipy.stats import pearsonr, spearmanr  # imported late: it takes a second, which an error should not wait for
 
     both = [line for line in lines if line["difference"] is not None]
     phases = sorted({line["phase"] for line in both})
@@ -154,7 +161,7 @@ def correlations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _note(
     ledger: Ledger, zip_file: Path, digest: str | None, answer: dict[str, Any], name: str | None
 ) -> dict[str, Any]:
-    """Note an answer in a ledger that is locked; see `record`."""
+    """Write a leaderboard score into a ledger that is locked; see `record`."""
     rows = ledger.rows()
     found = _lines_of(zip_file, digest, rows, ledger.path)
     result = {"ledger": str(ledger.path), **answer, "replaced": None, "new": not found}
@@ -178,7 +185,7 @@ def _note(
 
 
 def _digest(zip_file: Path) -> str | None:
-    """Return the SHA-256 of a zip, None if there is no such file."""
+    """Return the SHA-256 of a zip, or None if there is no such file."""
     if not zip_file.exists():
         return None
     if not zip_file.is_file() or not zipfile.is_zipfile(zip_file):
@@ -187,7 +194,7 @@ def _digest(zip_file: Path) -> str | None:
 
 
 def _lines_of(zip_file: Path, digest: str | None, rows: list[dict[str, str]], ledger: Path) -> list[int]:
-    """Return the positions of a zip's lines, none if it is a file that is not in the ledger."""
+    """Return the positions of a zip's lines in the ledger; empty for an existing file that is not in it."""
     if digest and (found := [i for i, row in enumerate(rows) if row["sha256"].strip() == digest]):
         return found
     named = [i for i, row in enumerate(rows) if row["zip"] == zip_file.name and not (digest and row["sha256"].strip())]
@@ -198,13 +205,14 @@ def _lines_of(zip_file: Path, digest: str | None, rows: list[dict[str, str]], le
         )
     if len({rows[i]["sha256"].strip() for i in named}) > 1:
         raise InputError(
-            f"There is no file {zip_file}, and {ledger} has several zips of that name. Give the path of the file itself."
+            f"There is no file {zip_file}, and {ledger} has several zips of that name. "
+            "Give the path of the file itself."
         )
     return named
 
 
 def _new_row(zip_file: Path, digest: str | None, name: str | None) -> dict[str, Any]:
-    """Return the line of a zip that is not in the ledger."""
+    """Return a new line for a zip, filled from its manifest if there is one."""
     path = zip_file.with_suffix(".json")
     manifest = read_json(path) if path.is_file() else None
     known = {}
@@ -215,7 +223,11 @@ def _new_row(zip_file: Path, digest: str | None, name: str | None) -> dict[str, 
 
 
 def _share(text: str) -> float | None:
-    """Return a number from 0 to 1, None for an empty cell."""
+    """Parse a number from 0 to 1; None for an empty cell.
+
+    Raises:
+        ValueError: If it is no such number.
+    """
     if not text.strip():
         return None
     value = float(text)

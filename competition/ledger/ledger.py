@@ -1,4 +1,4 @@
-"""The ledger of submissions: a CSV file with a line for every zip and every leaderboard score."""
+"""Read and write the ledger of submissions: a CSV file with a line for every zip and leaderboard score."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ LEDGER_COLUMNS = (
     ),
     *("phase", "score"),
 )
-"""Columns of the ledger; phase and score are those of the leaderboard's answer, which `marsls ledger add` fills in."""
+"""Columns of the ledger; `marsls ledger add` fills in phase and score, from the leaderboard."""
 
-_PATIENCE = 60  # seconds; another process needs milliseconds
-_BOM = b"\xef\xbb\xbf"  # by which a spreadsheet knows UTF-8
+_PATIENCE = 60  # seconds to wait for the lock; another process needs milliseconds
+_BOM = b"\xef\xbb\xbf"  # byte order mark, by which spreadsheets recognise UTF-8
 
 
 @dataclass
 class Ledger:
-    """A ledger in memory.
+    """The content of a ledger file.
 
-    Cells that others added are kept: in columns of their own, beyond the last column, and bytes that are no UTF-8.
+    Cells that users added are kept: in other columns, beyond the last column, and bytes that are not UTF-8.
 
     Attributes:
         path: The CSV file.
@@ -52,7 +52,8 @@ class Ledger:
         bom: Whether the file begins with a byte order mark.
 
     Example:
-        >>> Ledger.read("submissions/ledger.csv").rows()[0]["zip"]
+        >>> append_ledger("ledger.csv", {"zip": "default.zip"})
+        >>> Ledger.read("ledger.csv").rows()[0]["zip"]
         'default.zip'
     """
 
@@ -63,7 +64,7 @@ class Ledger:
 
     @classmethod
     def read(cls, path: str | Path) -> Ledger:
-        """Read a ledger; one that does not exist is empty.
+        """Read a ledger; a missing file is an empty ledger.
 
         Raises:
             InputError: If the file is there and is no ledger.
@@ -79,31 +80,32 @@ class Ledger:
         reader = csv.reader(io.StringIO(text, newline=""))
         try:
             lines = list(reader)
-        except csv.Error as error:  # such as a cell longer than the reader takes
+        except csv.Error as error:  # such as a cell longer than the reader's limit
             raise InputError(
                 f"{path}: line {reader.line_num} is no line of a ledger ({error}). Mend it in a text editor."
             ) from None
         columns = lines[0] if lines else list(LEDGER_COLUMNS)
         if missing := [column for column in LEDGER_COLUMNS if column not in columns]:
             raise InputError(
-                f"{path} is not a ledger of submissions: no column {', '.join(missing)}. Move it away; a new one will be made."
+                f"{path} is not a ledger of submissions: no column {', '.join(missing)}. "
+                "Move it away; a new one will be made."
             )
         return cls(path, columns, lines[1:], content.startswith(_BOM))
 
     @classmethod
     @contextmanager
     def locked(cls, path: str | Path) -> Iterator[Ledger]:
-        """Read a ledger to change it, and write it at the end of the block, unless that raises.
+        """Lock and read a ledger, and write it at the end of the block unless the block raises.
 
-        Other processes, also of other machines that share the folder, wait until then. The lock is a hidden file beside
-        the ledger. The operating system releases it when the process ends, however it ends.
+        Other processes, also on other machines that share the folder, wait until then. The lock is a hidden file beside
+        the ledger. The operating system releases it when the process ends, even if it is killed.
 
         Raises:
-            InputError: If the file is there and is no ledger; then there is no lock either.
+            InputError: If the file exists and is no ledger; then no lock is made.
             RunError: If the ledger cannot be written, or another process does not release the lock.
 
         Example:
-            >>> with Ledger.locked("submissions/ledger.csv") as ledger:
+            >>> with Ledger.locked("ledger.csv") as ledger:
             ...     ledger.append({"zip": "default.zip"})
         """
         path = Path(path)
@@ -122,14 +124,14 @@ class Ledger:
             ledger._write()
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the cells of each line by column; missing ones are empty."""
+        """Return each line as a dictionary of cells by column; missing cells are empty."""
         return [dict.fromkeys(self.columns, "") | dict(zip(self.columns, cells, strict=False)) for cells in self.lines]
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line.
 
         Args:
-            row: Value by column; lists are joined by spaces, what is missing is left empty, the time defaults to now.
+            row: Value by column; lists are joined by spaces, missing cells are left empty, the time defaults to now.
         """
         self.lines.append([])
         self.fill(-1, {"time": datetime.now(UTC).isoformat(timespec="seconds")} | dict(row))
@@ -154,10 +156,10 @@ class Ledger:
 
 
 def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Add a line to the ledger of submissions; of processes that add at once none loses one.
+    """Add a line to the ledger of submissions, safely also if several processes add lines at once.
 
     Args:
-        path: The CSV file, made with its header if it is not there.
+        path: The CSV file; created with its header if it is missing.
         row: Value by column of `LEDGER_COLUMNS`, see `Ledger.append`.
 
     Raises:
@@ -166,7 +168,7 @@ def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
         ValueError: If `row` has a column that the ledger does not know.
 
     Example:
-        >>> append_ledger("submissions/ledger.csv", {"zip": "default.zip", "runs": ["unet", "segmenter"], "expected_miou": 0.82})
+        >>> append_ledger("ledger.csv", {"zip": "both.zip", "runs": ["unet", "segmenter"], "expected_miou": 0.82})
     """
     if unknown := set(row) - set(LEDGER_COLUMNS):
         raise ValueError(
@@ -177,7 +179,7 @@ def append_ledger(path: str | Path, row: Mapping[str, Any]) -> None:
 
 
 def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ledger notes of a submission, from its manifest.
+    """Return the cells of a ledger line for a submission, from its manifest.
 
     Example:
         >>> ledger_row({"zip": "default.zip", "sha256": "…", "runs": {"unet": {}}})["runs"]
@@ -195,7 +197,6 @@ def ledger_row(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _line(cells: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(
-        cells
-    )  # it quotes cells with the characters of its line end, so both must be in it
+    # The writer quotes cells that hold a character of its line end, so the line end must have both.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n") + "\n"

@@ -1,1 +1,1 @@
-"""Search over training configurations with Optuna."""
+"""Hyperparameter search over training configurations with Optuna."""

@@ -1,4 +1,4 @@
-"""Optuna's journal file with a heartbeat, by file locks, and the repair of a torn one."""
+"""Optuna's journal storage with a heartbeat by file locks, and the repair of a truncated journal."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _INTERVAL = 5  # seconds
 
 
 class Journal(JournalStorage, BaseHeartbeat):
-    """Optuna's journal storage with a heartbeat by file locks, so that `fail_stale_trials` finds the trials of dead workers.
+    """Optuna's journal storage with a heartbeat by file locks.
 
-    A worker holds a file lock for each of its running trials, beside the journal. The operating system releases it when
-    the worker ends, however it ends, so a running trial whose lock nobody holds is stale. For any number of workers on
-    one machine, or on several that share the folder.
+    With it, `fail_stale_trials` finds the trials of dead workers. A worker holds a file lock for each of its running
+    trials, beside the journal. The operating system releases it when the worker ends, even if it is killed, so a
+    running trial whose lock nobody holds is stale. For any number of workers on one machine, or on several that share
+    the folder.
 
     Args:
-        path: The file; made if it is not there. A torn end is repaired, see `repair`.
+        path: The file; created if it is missing. A truncated last line is repaired, see `repair`.
         on_stale: Called with study and trial after a stale trial was recorded as failed.
 
     Raises:
@@ -40,9 +41,9 @@ class Journal(JournalStorage, BaseHeartbeat):
         RunError: If it cannot be repaired.
 
     Example:
-        >>> storage = Journal(Path("runs/unet/search/journal.log"), print, lambda study, trial: print(trial.number))
-        >>> study = optuna.create_study(storage=storage, study_name="unet", direction="maximize")
-        >>> optuna.storages.fail_stale_trials(study)
+        >>> storage = Journal(Path("journal.log"), on_stale=lambda study, trial: print(trial.number))
+        >>> optuna.create_study(storage=storage, study_name="unet", direction="maximize").study_name
+        'unet'
     """
 
     def __init__(self, path: Path, on_stale: Callable[[optuna.Study, FrozenTrial], None]) -> None:
@@ -56,7 +57,7 @@ class Journal(JournalStorage, BaseHeartbeat):
         self._guard = FileLock(self._lock_path("claim"))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Create a trial as in `JournalStorage`; a running one is locked."""
+        """Create a trial as `JournalStorage` does, and lock it if it is running."""
         with self._guard:
             trial_id = super().create_new_trial(study_id, template_trial)
             if template_trial is None:
@@ -64,7 +65,7 @@ class Journal(JournalStorage, BaseHeartbeat):
         return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Update a trial as in `JournalStorage`, and lock it if it runs from now on, else release its lock."""
+        """Update a trial as `JournalStorage` does; lock it if it is running now, else release its lock."""
         with self._guard:
             changed = super().set_trial_state_values(trial_id, state, values)
             if state != TrialState.RUNNING:
@@ -79,11 +80,11 @@ class Journal(JournalStorage, BaseHeartbeat):
         """Do nothing: a lock needs no renewal."""
 
     def get_heartbeat_interval(self) -> int:
-        """Return the seconds between two looks for stale trials."""
+        """Return the seconds between two checks for stale trials."""
         return _INTERVAL
 
     def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None]:
-        """Return what is called with each trial that was recorded as failed."""
+        """Return the function that is called with each stale trial."""
         return self._on_stale
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
@@ -108,11 +109,13 @@ class Journal(JournalStorage, BaseHeartbeat):
 
 
 def repair(path: Path, lock: BaseJournalFileLock) -> None:
-    """Cut a half-written record off the end of a journal, as a copy or a killed process leaves it; keep the damaged file.
+    r"""Cut an incomplete record off the end of a journal, and keep a copy of the damaged file.
+
+    A killed process or an interrupted copy leaves such a record.
 
     Args:
-        path: The journal, which need not exist.
-        lock: Its lock, which whoever appends to it holds.
+        path: The journal; it need not exist.
+        lock: The lock that every process holds while it appends to the journal.
 
     Raises:
         InputError: If a line before the last is damaged, so that what follows cannot be trusted, or there is no whole
@@ -120,11 +123,15 @@ def repair(path: Path, lock: BaseJournalFileLock) -> None:
         RunError: If the damaged file cannot be kept, or the journal not be cut.
 
     Example:
-        >>> repair(Path("journal.log"), JournalFileSymlinkLock("journal.log"))
+        >>> path = Path("journal.log")
+        >>> _ = path.write_text('{"op_code": 0}\n{"op_co')
+        >>> repair(path, JournalFileSymlinkLock("journal.log"))
+        >>> path.read_text()
+        '{"op_code": 0}\n'
     """
     if not path.exists() or _whole(path) == path.stat().st_size:
         return
-    with get_lock_file(lock):  # else this might be another worker's line that is just being written
+    with get_lock_file(lock):  # else this might be a line that another worker is writing
         whole, size = _whole(path), path.stat().st_size
         if whole == size:
             return
@@ -142,7 +149,7 @@ def repair(path: Path, lock: BaseJournalFileLock) -> None:
 
 
 def _whole(path: Path) -> int:
-    """Return how many bytes of a journal, from its beginning, are whole lines of JSON."""
+    """Return the number of bytes of a journal, from its beginning, that are complete lines of JSON."""
     good, lines = 0, 0
     with open(path, "rb") as file:
         for line in file:

@@ -1,4 +1,4 @@
-"""The Keras callback that reports each epoch of a trial to Optuna's pruner."""
+"""Keras callback that reports each epoch of a trial to Optuna's pruner."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ MONITOR = "val_miou"
 
 
 class Pruning(KerasPruningCallback):
-    """Report the held-out mIoU after every epoch, and stop where the pruner wants it.
+    """Report the held-out mIoU to Optuna after every epoch, and stop the trial if the pruner says so.
 
-    Adds to optuna-integration's callback what that lacks: a monitor that is not in the logs is an error instead of a
-    warning, and the epochs of a trial's second fold are counted on from those of its first.
+    Differs from optuna-integration's callback in two ways: a monitor that is missing from the logs is an error instead
+    of a warning, and the epochs of a trial's second fold are counted from the end of its first.
 
     Args:
         trial: The trial.
-        first: Epochs of the folds before.
+        first: Number of epochs of the trial's earlier folds.
 
     Example:
-        >>> model.fit(batches, callbacks=[Pruning(trial, first=0)])
+        >>> model.fit(batches, callbacks=[Pruning(trial, first=0)])  # doctest: +SKIP
     """
 
     def __init__(self, trial: optuna.Trial, first: int) -> None:

@@ -1,4 +1,4 @@
-"""The search space: the keys of a configuration and the values they are drawn from."""
+"""The search space: keys of a configuration, and the values or ranges they are drawn from."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _FIXED = {
     "data": "tiles",
     "inference": "threshold and views",
 }
-"""What trials are judged on. It must be the same for all of them, or the best would be the one that was judged most
-kindly."""
+"""Keys that cannot be searched, each with what trials are compared on.
+
+That must be equal for all trials, else the one with the easiest comparison would win."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Space:
 
     Attributes:
         base: The configuration.
-        keys: Dotted keys, what holds others before them, with a range or a tuple of values each.
+        keys: A range or a tuple of values for each dotted key; a section comes before the keys in it.
 
     Example:
         >>> from marsls_keras.config import load_recipe
@@ -51,20 +52,23 @@ class Space:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Space:
-        """Return the space of a recipe, or the default one around its configuration, if every value in it can be used.
+        """Return the search space of a recipe, or the default one, after checking that every value is valid.
 
         Raises:
             InputError: If a key is unknown or cannot be searched, or a value is refused; the key is named.
         """
         keys = recipe.search or default_keys(recipe.config)
-        # A section comes before what is in it, and the key that says of which kind it is before its other keys.
+        # A section comes before the keys in it, and the key that names its kind (preset, name) before its other keys.
         order = sorted(keys, key=lambda key: (key.count("."), not key.endswith((".preset", ".name"))))
         space = cls(recipe.config, {key: keys[key] for key in order})
         space._check()
         return space
 
     def draw(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-        """Draw a value for each key that applies: a loss term's parameter only if the loss has the term."""
+        """Draw a value for each key that applies.
+
+        A parameter of a loss term applies only if the loss has the term.
+        """
         chosen: dict[str, Any] = {}
         for key, values in self.keys.items():
             if self._applies(key, chosen):
@@ -72,14 +76,14 @@ class Space:
         return chosen
 
     def chosen(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that a finished trial's parameters stand for."""
+        """Return the configuration values of a finished trial's parameters."""
         return {key: self._value(key, parameters[key]) for key in self.keys if key in parameters}
 
     def configuration(self, chosen: Mapping[str, Any]) -> Config:
-        """Return the configuration with the values that were chosen, validated as one from a file is.
+        """Return the configuration with the chosen values, validated like one from a file.
 
         Raises:
-            InputError: If it is refused.
+            InputError: If it is invalid.
         """
         values = self._values(chosen)
         config = parse_config(
@@ -94,7 +98,7 @@ class Space:
         for key, value in chosen.items():
             parts = key.split(".")
             term = values["loss"].get(parts[1]) if parts[0] == "loss" and len(parts) == 3 else None
-            if isinstance(term, int | float):  # the term's weight, beside which it gets a parameter
+            if isinstance(term, int | float):  # a bare weight becomes a section, which can hold a parameter
                 values["loss"][parts[1]] = {"weight": term}
             set_key(values, parts, value)
         return values
@@ -104,15 +108,15 @@ class Space:
         return section != "loss" or len(rest) < 2 or rest[0] in self._values(chosen)["loss"]
 
     def _value(self, key: str, parameter: Any) -> Any:
-        """Return the value that Optuna's parameter stands for: itself, or what it is the label of."""
+        """Return the value of Optuna's parameter: the number itself, or the choice with that label."""
         values = self.keys[key]
         return parameter if isinstance(values, Range) else values[labels(values).index(parameter)]
 
     def _check(self) -> None:
-        """Refuse what could never be trained, key by key, and then what does not go together, in random draws.
+        """Check that all values are valid, key by key, and then their combinations in random draws.
 
         Raises:
-            InputError: If so.
+            InputError: If a value or a combination is invalid.
         """
         for key, values in self.keys.items():
             if not all(key.split(".")):
@@ -121,7 +125,8 @@ class Space:
                 )
             if reason := _FIXED.get(key, _FIXED["inference"] if key.startswith("inference.") else None):
                 raise InputError(
-                    f"search: {key} cannot be searched: trials are compared on the same {reason}. Remove it from the recipe."
+                    f"search: {key} cannot be searched: trials are compared on the same {reason}. "
+                    "Remove it from the recipe."
                 )
             for value, around in itertools.product(
                 values.ends if isinstance(values, Range) else values, self._around(key)
@@ -139,10 +144,10 @@ class Space:
                 raise InputError(f"search: not all of its values go together: {error}") from None
 
     def _around(self, key: str) -> Iterator[dict[str, Any]]:
-        """Yield the changes beside which a key is checked: none, or a loss that has the term of the key.
+        """Yield the changes with which a key is checked: none, or a loss that has the key's term.
 
         Raises:
-            InputError: If no loss has it.
+            InputError: If no loss has the term.
         """
         if self._applies(key, {}):
             yield {}
@@ -161,10 +166,10 @@ class Space:
 
 
 def default_keys(config: Config) -> dict[str, Distribution]:
-    """Return the default search space of a recipe: learning rate, weight decay, loss and augmentation around its own.
+    """Return the default search space of a recipe: learning rate, weight decay, loss and augmentation.
 
-    The losses are those of the field: cross entropy or focal loss with Dice (DualSwinFusionSeg, RMAU-Net), Tversky, and
-    the Lovász hinge.
+    The losses are the recipe's own and common ones: cross-entropy or focal loss with Dice (DualSwinFusionSeg,
+    RMAU-Net), Tversky, and the Lovász hinge.
 
     Example:
         >>> list(default_keys(Config()))
@@ -194,7 +199,7 @@ def default_keys(config: Config) -> dict[str, Distribution]:
 
 
 def _different(section: str, values: list[Any]) -> tuple[Any, ...]:
-    """Return the values of a section that do not mean the same as one before them."""
+    """Return the values of a section without those that parse to the same as an earlier one."""
     meant: dict[int, Any] = {}
     for i, value in enumerate(values):
         meaning = getattr(parse_config({section: value}, section), section)
@@ -213,7 +218,7 @@ def _suggest(trial: optuna.trial.BaseTrial, key: str, values: Distribution) -> A
 
 
 def labels(values: tuple[Any, ...]) -> list[Any]:
-    """Return the categories that Optuna stores for the values: scalars as they are, lists and sections as YAML.
+    """Return the categories that Optuna stores for values: scalars unchanged, lists and sections as YAML.
 
     Example:
         >>> labels((0.1, None, {"bce": 1}))

@@ -1,4 +1,4 @@
-"""Storages of a study: Optuna's journal file or a database, both with a heartbeat."""
+"""Open the storage of an Optuna study: a journal file or a database, both with a heartbeat."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from marsls_keras.errors import InputError
 logger = logging.getLogger(__name__)
 
 REASON = "reason"
-"""The attribute of a failed trial that says why it failed."""
+"""Name of the attribute that holds why a trial failed."""
 
 HEARTBEAT = 20
-"""Seconds between the heartbeats of a trial in a database; after three missed ones its worker is taken for dead."""
+"""Seconds between the heartbeats of a trial in a database; after three missed ones its worker counts as dead."""
 
 _TRIES = 5
 
@@ -29,21 +29,21 @@ Storage = Journal | RDBStorage
 
 
 def open_storage(where: str) -> Storage:
-    """Open a storage: a database if there is :// in its name, else a journal file.
+    """Open a storage: a database if its name contains ://, else a journal file.
 
     Both have Optuna's heartbeat: a worker calls `record_heartbeat` for its running trials, and
     `optuna.storages.fail_stale_trials` records those of dead workers as failed.
 
     Args:
-        where: Path of a journal, or a URL as SQLAlchemy has it, such as postgresql://user:password@host/name or
+        where: Path of a journal, or a URL in the form of SQLAlchemy, such as postgresql://user:password@host/name or
             sqlite:///search.db.
 
     Raises:
         InputError: If it cannot be used.
 
     Example:
-        >>> storage = open_storage("runs/unet/search/journal.log")
-        >>> optuna.create_study(storage=storage, study_name="unet", direction="maximize", load_if_exists=True)
+        >>> optuna.create_study(storage=open_storage("journal.log"), study_name="unet").study_name
+        'unet'
     """
 
     def given_up(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -62,20 +62,20 @@ def reason_of(trial: FrozenTrial) -> str:
     """Return why a trial failed.
 
     Example:
-        >>> reason_of(study.trials[1])
+        >>> reason_of(optuna.trial.create_trial(value=0.5))
         'its worker ended without a word'
     """
     return trial.user_attrs.get(REASON, "its worker ended without a word")
 
 
 def _connect(url: str, on_stale: Callable[[optuna.Study, FrozenTrial], None]) -> RDBStorage:
-    """Return the storage of a database; workers that make its tables at the same time try again."""
+    """Open a database storage, with retries while another worker creates the same tables."""
     from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, ProgrammingError
 
     scheme, colon, rest = url.partition("://")
     shown = f"{scheme}{colon}{rest.rpartition('@')[2]}"  # without a password
     if scheme in ("postgresql", "postgres"):
-        url = f"postgresql+psycopg://{rest}"  # SQLAlchemy's own choice, psycopg2, is not what the extra brings
+        url = f"postgresql+psycopg://{rest}"  # SQLAlchemy would choose psycopg2, but the extra installs psycopg 3
     for left in reversed(range(_TRIES)):
         try:
             with warnings.catch_warnings():

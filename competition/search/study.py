@@ -1,4 +1,4 @@
-"""Run an Optuna study over training: ask for trials, train each in a process of its own, and tell the result."""
+"""Run an Optuna study over training, with each trial in its own process."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ _POLL = 0.1  # seconds
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The settings of a study.
+    """Settings of a study.
 
     Attributes:
-        folder: Where trials and results go; the folder `search` of a run.
+        folder: Folder of trials and results: `search` in the folder of a run.
         name: Name of the study; that of the run.
-        space: The configuration and what is tried.
+        space: The configuration and its search space.
         data: Data folder.
         data_sha256: Fingerprint of its tiles.
         folds: The folds that a trial trains; it is judged by the mIoU over the pixels of all tiles that they hold out.
-        trials: How many trials the study is to have, with those it has.
+        trials: Total number of trials, with those that the study already has.
         pruner: Name of the pruner.
-        storage: Where the study is, as `open_storage` takes it.
+        storage: Path or URL of the storage, see `open_storage`.
 
     Example:
-        >>> plan = StudyPlan(
-        ...     folder=Path("runs/unet/search"), name="unet", space=space, data=Path("data"), data_sha256=sha256,
-        ...     folds=[0], trials=40, pruner="median", storage="journal.log",
-        ... )
+        >>> from marsls_keras.config import load_recipe
+        >>> space = Space.of(load_recipe("unet")[1])
+        >>> StudyPlan(Path("search"), "unet", space, Path("data"), "", [0], 40, "median", "journal.log").trials
+        40
     """
 
     folder: Path
@@ -77,9 +77,9 @@ class _Running:
 
 
 class StudyWorker:
-    """Run the trials of a study, each in a process of its own; any number of workers may share a study.
+    """Run the trials of a study, each in its own process.
 
-    It ends when the study has all trials, or at a signal.
+    Any number of workers may share a study. A worker ends when the study has all trials, or at a signal.
 
     Args:
         plan: What is searched.
@@ -89,15 +89,15 @@ class StudyWorker:
     Attributes:
         command: Program and arguments that train a trial: they read a `TrialRequest` and leave a run with finished
             folds.
-        study: Optuna's study, made if the storage does not have it.
+        study: Optuna's study, created if the storage does not have it.
         stopped: The signal that ended the work early, or None.
 
     Raises:
         InputError: If the study of this name searches something else, or trials of another study are in the folder.
 
     Example:
-        >>> worker = StudyWorker(plan, open_storage(plan.storage), [os.environ])
-        >>> best_trial(worker.run()).value
+        >>> worker = StudyWorker(plan, open_storage(plan.storage), [os.environ])  # doctest: +SKIP
+        >>> best_trial(worker.run()).value  # doctest: +SKIP
         0.87
     """
 
@@ -115,7 +115,7 @@ class StudyWorker:
         self.stopped: int | None = None
 
     def run(self) -> optuna.Study:
-        """Train trials; return the study.
+        """Train trials until the study has all of them, and return the study.
 
         Raises:
             RunError: If a file cannot be written.
@@ -144,14 +144,18 @@ class StudyWorker:
                     if not self._running:
                         break
                     time.sleep(_POLL)
-            finally:  # nothing runs any more, unless a second signal came or a file could not be written
+            finally:  # processes are left only after a second signal or an error
                 for running in self._running:
                     running.process.kill()
         write_study(self.plan.folder, self.study, self.plan.space)
         return self.study
 
     def _agree(self) -> None:
-        """Note in a new study what it is about, and refuse to go on with one that is about something else."""
+        """Store configuration, search space, folds and data in a new study, or compare them with those stored.
+
+        Raises:
+            InputError: If they differ, or the folder holds trials of another study.
+        """
         plan = self.plan
         keys = {
             key: values.model_dump() if isinstance(values, Range) else list(values)
@@ -186,27 +190,27 @@ class StudyWorker:
         ]
         if foreign:
             raise InputError(
-                f"{plan.folder} holds trials of another study, such as {sorted(foreign)[0]}. Choose another name with --run."
+                f"{plan.folder} holds trials of another study, such as {sorted(foreign)[0]}. "
+                "Choose another name with --run."
             )
 
     def _claim(self) -> optuna.Trial | None:
-        """Return a new trial of this worker, or None if the study has all."""
+        """Return a new trial for this worker, or None if the study has all its trials."""
         if self._begun() >= self.plan.trials:
             return None
         trial = self.study.ask()
-        if (
-            self._begun(before=trial.number) >= self.plan.trials
-        ):  # another worker was faster; it waits for a longer study
+        # Another worker may have begun the last trial in the meantime; then this one waits for a longer study.
+        if self._begun(before=trial.number) >= self.plan.trials:
             self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             return None
         self.storage.record_heartbeat(trial._trial_id)
-        # A seed for each trial: workers draw differently, and a study that goes on does not begin its draws anew.
+        # A seed for each trial: workers draw different values, and a resumed study does not repeat its draws.
         seed = self.plan.space.base.training.seed + trial.number
         self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         return trial
 
     def _begun(self, before: float = math.inf) -> int:
-        """Return how many trials with lower numbers were begun, in whatever state they are."""
+        """Return how many trials with lower numbers were begun, in any state."""
         return sum(
             trial.state != TrialState.WAITING and trial.number < before
             for trial in self.study.get_trials(deepcopy=False)
@@ -225,15 +229,15 @@ class StudyWorker:
         )
         environment = self._free.pop()
         with open(folder / "trial.log", "wb") as log:
-            # In a session of its own, so that Ctrl-C reaches it once, through here.
+            # Its own session, so that Ctrl-C reaches it only once, through this process.
             process = subprocess.Popen(
                 self.command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
         self._running.append(_Running(trial, process, environment))
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended at once, and its exit code tells
+        with suppress(BrokenPipeError):  # it ended at once; its exit code says why
             process.stdin.write(request.line())
-            process.stdin.flush()  # and stays open as long as this process lives, which the trial watches
+            process.stdin.flush()  # the pipe stays open: the trial ends when this process does
         logger.info(f"Trial {trial.number}: {in_words(trial.params)}")
 
     def _finish(self, running: _Running) -> None:
@@ -261,9 +265,9 @@ class StudyWorker:
     def _tell(
         self, trial: optuna.Trial, state: TrialState, value: float | None = None, reason: str | None = None
     ) -> None:
-        """Record how a trial ended, and bring the files of the study up to date."""
+        """Record how a trial ended, and update the files of the study."""
         if reason is not None:
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker has given it up
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker has recorded it as failed
                 trial.set_user_attr(REASON, reason)
         ended = self.study.tell(trial, value, state, skip_if_finished=True)
         best = best_trial(self.study)
@@ -284,7 +288,7 @@ class StudyWorker:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the finished trial with the highest mIoU, the first of equal ones; None if none was finished.
+    """Return the finished trial with the highest mIoU, the first among equals; None if none is finished.
 
     Example:
         >>> best_trial(optuna.create_study(direction="maximize")) is None
@@ -298,20 +302,27 @@ def best_config(space: Space, trial: FrozenTrial) -> Config:
     """Return the configuration that a trial was trained with.
 
     Example:
-        >>> best_config(space, best_trial(study)).training.learning_rate
-        0.0021
+        >>> from marsls_keras.config import load_recipe
+        >>> space = Space.of(load_recipe("unet", ["search={training.learning_rate: [0.001, 0.002]}"])[1])
+        >>> values = optuna.distributions.CategoricalDistribution([0.001, 0.002])
+        >>> trial = optuna.trial.create_trial(
+        ...     value=0.8, params={"training.learning_rate": 0.002}, distributions={"training.learning_rate": values}
+        ... )
+        >>> best_config(space, trial).training.learning_rate
+        0.002
     """
     return space.configuration(space.chosen(trial.params))
 
 
 def pooled_miou(folder: Path, folds: Sequence[int]) -> float:
-    """Return the mIoU of a run over the pixels of all tiles that some folds hold out.
+    """Return the mIoU of a run, pooled over the pixels of all tiles that the given folds hold out.
 
     Raises:
         InputError: If a fold is not finished.
+        RunError: If the mIoU is not a number from 0 to 1.
 
     Example:
-        >>> pooled_miou(Path("runs/unet"), [0, 1])
+        >>> pooled_miou(Path("runs/unet"), [0, 1])  # doctest: +SKIP
         0.7431
     """
     counts = [read_record(folder / f"fold_{fold}" / "metrics.json", MetricsRecord)["counts"] for fold in folds]
@@ -323,7 +334,7 @@ def pooled_miou(folder: Path, folds: Sequence[int]) -> float:
 
 
 def _reason(code: int, log: Path) -> str:
-    """Return why a trial's process failed."""
+    """Return why a trial's process failed, from its exit code and log."""
     if code < 0:
         name = signal.Signals(-code).name
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
@@ -333,7 +344,7 @@ def _reason(code: int, log: Path) -> str:
 
 
 def in_words(parameters: Mapping[str, Any]) -> str:
-    """Return a trial's parameters in one line.
+    """Format the parameters of a trial as one line of text.
 
     Example:
         >>> in_words({"training.learning_rate": 0.00123456, "loss": "{bce: 1}"})

@@ -1,4 +1,4 @@
-"""The files of a study beside its storage: study.json for the report; of all trials but the best only small ones."""
+"""Write study.json for the report, and delete large files of all trials but the best."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from marsls_keras.files import write_json
 
 
 def write_study(folder: Path, study: optuna.Study, space: Space) -> None:
-    """Write study.json, of which the report makes its plots (see marsls_keras/report/study_plots.py).
+    """Write study.json, from which the report draws its plots (marsls_keras/report/study_plots.py).
 
     Raises:
         RunError: If it cannot be written.
 
     Example:
-        >>> write_study(Path("runs/unet/search"), study, space)
+        >>> write_study(Path("runs/unet/search"), study, space)  # doctest: +SKIP
     """
     trials = study.get_trials(deepcopy=False)
     keys = {key: _axis(values) for key, values in space.keys.items()}
@@ -66,8 +66,8 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 def importance(study: optuna.Study) -> dict[str, float]:
     """Return the importance of each key for the mIoU (fANOVA, Hutter et al., ICML 2014), the most important first.
 
-    Of finished trials, and of keys that all of them have; empty with fewer than four trials, or if all are equally
-    good.
+    It is computed from finished trials, for the keys that all of them have. It is empty with fewer than four finished
+    trials, or if all have the same mIoU.
 
     Example:
         >>> importance(optuna.create_study())
@@ -86,10 +86,10 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 
 def tidy(folder: Path, study: optuna.Study, best: FrozenTrial | None) -> None:
-    """Delete weights, predictions and states of all finished trials but the best; their text files stay.
+    """Delete weights, predictions and training states of all finished trials but the best; keep their text files.
 
     Example:
-        >>> tidy(Path("runs/unet/search"), study, best_trial(study))
+        >>> tidy(Path("runs/unet/search"), study, best_trial(study))  # doctest: +SKIP
     """
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished() or (best and trial.number == best.number):

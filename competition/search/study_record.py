@@ -1,4 +1,4 @@
-"""The form of study.json, which a search leaves for the report (see `competition.search.study_files`)."""
+"""Schema of study.json, which `competition.search.study_files` writes for the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Value = str | int | float | bool | None
 
 
 class _Axis(Record):
-    """The numbers from low to high, or the choices, that are tried for a key."""
+    """The range of numbers, or the choices, that are tried for a key."""
 
     low: float | None = None
     high: float | None = None
@@ -41,11 +41,11 @@ class _Trial(Record):
 
 
 class StudyRecord(Record):
-    """The content of study.json, validated.
+    """Validated content of study.json.
 
     Example:
         >>> from marsls_keras.json_records import read_record
-        >>> read_record("runs/unet/search/study.json", StudyRecord)["trials"][0]["state"]
+        >>> read_record("runs/unet/search/study.json", StudyRecord)["trials"][0]["state"]  # doctest: +SKIP
         'complete'
     """
 

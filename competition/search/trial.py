@@ -1,4 +1,4 @@
-"""One trial of a search, in a process of its own, so that all memory is returned when it ends."""
+"""Train one trial of a search in its own process, so that all memory is freed when it ends."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from marsls_keras.errors import InputError
 logger = logging.getLogger(__name__)
 
 PRUNED = 3
-"""Exit code of a trial that was stopped since others were better."""
+"""Exit code of a trial that the pruner stopped."""
 
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What to train in a trial's process; it arrives there as one line of JSON on standard input.
+    """Arguments of a trial's process, which reads them as one line of JSON from standard input.
 
     Attributes:
-        storage: Where the study is, as `open_storage` takes it; not among the arguments, since a URL may hold a
+        storage: Path or URL of the storage, see `open_storage`; not a command-line argument, since a URL may hold a
             password.
-        study: Its name.
+        study: Name of the study.
         trial: Optuna's id of the trial.
         pruner: Name of the pruner.
         folder: The trial's folder, which holds recipe.yaml; it becomes a run.
@@ -53,15 +53,15 @@ class TrialRequest:
     folds: list[int]
 
     def line(self) -> bytes:
-        """Return the line."""
+        """Return the request as a line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
-    """Return a pruner by name.
+    """Return an Optuna pruner by name.
 
     Args:
-        name: none; median, which stops what is below the median of the others at that epoch, from the sixth trial on;
+        name: none; median, which stops trials below the median of the others at that epoch, from the sixth trial on;
             asha (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) or hyperband (Li et
             al., JMLR 2018), by which a third of the trials go on to three times as many epochs.
         steps: Epochs of a trial, those of all its folds together.
@@ -85,12 +85,13 @@ def build_pruner(name: str, steps: int) -> optuna.pruners.BasePruner:
 
 
 def run_trial(train: Callable[..., Any]) -> int:
-    """Train the trial that standard input describes, and return the exit code: 0, or PRUNED.
+    """Train the trial that standard input describes, and return the exit code: 0, or `PRUNED`.
 
-    The process ends with the one that started it: that holds the other end of standard input open.
+    The process ends when the one that started it does, since that holds the other end of standard input open.
 
     Args:
-        train: What trains a fold; it is given fields of `competition.commands.train.TrainRequest`.
+        train: Function that trains a fold; its keyword arguments are fields of
+            `competition.commands.train.TrainRequest`.
 
     Raises:
         InputError: If the configuration or the data are refused.
@@ -98,12 +99,12 @@ def run_trial(train: Callable[..., Any]) -> int:
         Interrupted: If a signal asked training to stop.
 
     Example:
-        >>> subprocess.run([sys.executable, "-m", "competition.cli", "trial"], input=request.line()).returncode
+        >>> command = [sys.executable, "-m", "competition.cli", "trial"]
+        >>> subprocess.run(command, input=request.line()).returncode  # doctest: +SKIP
         0
     """
-    with open(
-        sys.stdin.fileno(), "rb", buffering=0, closefd=False
-    ) as pipe:  # a buffer would be locked by the thread that waits below
+    # Unbuffered, since a buffer would stay locked by the thread that waits below.
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
         try:
             request = TrialRequest(**json.loads(pipe.readline()))
         except (ValueError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Compare the score of a zip with the one its manifest expects."""
+"""Compare the score of a submission with the one expected in its manifest."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ def expectation(zip_path: str | Path, miou: float) -> dict[str, Any] | None:
         miou: Its score.
 
     Returns:
-        "miou" and "interval" as they were expected (the latter None where there is none), "inside", whether the score
-        is within (None without interval), and "why", reasons as text, empty unless it is not. None if no manifest of
-        these bytes lies beside the zip, or it expects nothing.
+        The expected "miou" and its "interval" (or None), "inside", whether the score is within the interval (None
+        without interval), and "why", reasons as text if it is not, else empty. None if no manifest of these bytes lies
+        beside the zip, or it has no expected score.
 
     Example:
-        >>> expectation("submissions/default.zip", 0.71)["inside"]
+        >>> import json
+        >>> _ = Path("a.zip").write_bytes(b"")
+        >>> manifest = {"sha256": sha256(Path("a.zip")), "expected": {"miou": 0.8, "interval": [0.75, 0.85]}}
+        >>> _ = Path("a.json").write_text(json.dumps(manifest))
+        >>> expectation("a.zip", 0.71)["inside"]
         False
     """
     path = Path(zip_path).with_suffix(".json")
@@ -51,7 +55,7 @@ def expectation(zip_path: str | Path, miou: float) -> dict[str, Any] | None:
 
 
 def expectation_lines(expected: dict[str, Any], miou: float) -> list[str]:
-    """Return the result of `expectation` as lines of text.
+    """Format the result of `expectation` as lines of text.
 
     Example:
         >>> expectation_lines({"miou": 0.8, "interval": (0.75, 0.85), "inside": True, "why": []}, 0.82)
@@ -68,7 +72,7 @@ def expectation_lines(expected: dict[str, Any], miou: float) -> list[str]:
 
 
 def _reasons(manifest: dict[str, Any]) -> list[str]:
-    """Return why a score can lie outside its interval, as far as the manifest tells."""
+    """Return possible reasons, from the manifest, why a score lies outside its interval."""
     measured = manifest["expected"].get("measured_on") or "tiles held out by its folds"
     decision = manifest.get("decision")
     isolated = isinstance(decision, dict) and bool(decision.get("isolated"))
@@ -79,7 +83,8 @@ def _reasons(manifest: dict[str, Any]) -> list[str]:
         reasons.insert(0, f"{seen} of the images were training tiles of every fold: such a score says nothing.")
     if "@" in str(manifest.get("views")) and not isolated:
         reasons.append(
-            "There the windows of the views saw all neighbours of a tile; marsls tune --for region measures without them."
+            "There the windows of the views saw all neighbours of a tile; "
+            "marsls tune --for region measures without them."
         )
     if isinstance(decision, dict) and decision.get("nested") is None and decision.get("expected"):
         reasons.append("It was measured on one fold only.")

@@ -1,4 +1,4 @@
-"""Inspect any zip, for `marsls submit --verify`."""
+"""Verify and summarise any submission zip, for `marsls submit --verify`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from marsls_keras.runs.names import run_folder
 from marsls_keras.runs.run import Run
 
 _OPTIONS = {"verify", "images", "release", "run", "runs", "as_json"}
-"""The parameters of `marsls submit` that mean something where a zip is only checked."""
+"""The parameters of `marsls submit` that may be used with --verify."""
 
 
 def refuse_other_options(given: Set[str]) -> None:
-    """Refuse options that mean something only when a zip is written.
+    """Raise an error if options are given that apply only when a zip is written.
 
     Args:
         given: Names of the parameters that were given on the command line.
 
     Raises:
-        InputError: If one of them means nothing where a zip is only checked.
+        InputError: If one of them does not apply to --verify.
 
     Example:
         >>> refuse_other_options({"verify", "images"})
@@ -36,7 +36,7 @@ def refuse_other_options(given: Set[str]) -> None:
 
 
 def expected_masks(images: Path | None, names: Sequence[str], runs: Path, release: str) -> dict[str, tuple[int, int]]:
-    """Return file name -> (height, width) of the masks that a submission has to hold.
+    """Return file name -> (height, width) of the masks that a submission must contain.
 
     Args:
         images: Folder of the test images, or None for those of a run's data.
@@ -48,12 +48,13 @@ def expected_masks(images: Path | None, names: Sequence[str], runs: Path, releas
         InputError: If neither folder nor run is given, or both, or several runs; or if run or images cannot be used.
 
     Example:
-        >>> expected_masks(Path("data/test/images"), [], Path("runs"), "auto")
+        >>> expected_masks(Path("data/test/images"), [], Path("runs"), "auto")  # doctest: +SKIP
         {'patch_0_0.tif': (128, 128), 'patch_0_1.tif': (128, 128)}
     """
     if images is None and not names:
         raise InputError(
-            "--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME)."
+            "--verify needs the test images, whose names and sizes the masks must have: "
+            "give --images DIR (or --run NAME)."
         )
     if len(names) + (images is not None) > 1:
         raise InputError(
@@ -76,8 +77,8 @@ def inspect_zip(path: Path, expected: Mapping[str, tuple[int, int]]) -> dict[str
         share of landslide over all pixels, and "empty", how many masks have none (else None).
 
     Example:
-        >>> inspect_zip(Path("submissions/default.zip"), {"x.tif": (128, 128)})["good"]
-        True
+        >>> inspect_zip(Path("missing.zip"), {"x.tif": (128, 128)})["problems"]
+        ['there is no such file']
     """
     problems = verify_zip(path, expected)
     digest = sha256(path) if path.is_file() and path.stat().st_size <= MAX_ZIP else None
@@ -100,7 +101,10 @@ def inspect_zip(path: Path, expected: Mapping[str, tuple[int, int]]) -> dict[str
 
 
 def _manifest(path: Path, digest: str | None) -> str | None:
-    """Return how the manifest beside a zip relates to it; a JSON file that is no manifest counts as none."""
+    """Return whether the manifest beside a zip "agrees", "differs" or is "damaged"; None if there is none.
+
+    A JSON file without SHA-256 is no manifest.
+    """
     if digest is None or not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The form of the manifest beside a zip, as far as the ledger reads it."""
+"""Schema of the manifest beside a zip, for the keys that the ledger reads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class _Expected(Record):
 
 
 class ManifestRecord(Record):
-    """The keys of a manifest that the ledger needs (`ledger_row`), validated; others are allowed.
+    """Validated keys of a manifest that the ledger needs (`ledger_row`); other keys are allowed.
 
     Example:
         >>> from marsls_keras.json_records import read_record
-        >>> read_record("submissions/default.json", ManifestRecord)["threshold"]
+        >>> read_record("submissions/default.json", ManifestRecord)["threshold"]  # doctest: +SKIP
         0.45
     """
 

@@ -1,4 +1,4 @@
-"""Which runs the challenge takes submissions of."""
+"""Tell whether CodaBench accepts submissions of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from marsls_keras.runs.run import Run
 
 
 def for_challenge(run: Run) -> bool:
-    """Return whether a run was trained on tiles of the challenge's layout, so that CodaBench could take its masks.
+    """Return whether a run was trained on tiles in the challenge's folder layout, so that CodaBench accepts its masks.
 
     Example:
         >>> for_challenge(Run.open("runs/default"))  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Verify a submission zip against CodaBench's rules; safe on archives from anyone."""
+"""Verify a submission zip against CodaBench's rules, safely also for hostile archives."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
 )
-"""What zipfile raises on a damaged or hostile archive."""
+"""Exceptions that zipfile raises on damaged or hostile archives."""
 
 MAX_ZIP, _MAX_DIRECTORY = 1 << 30, 1 << 23
-"""Bytes of a zip and of its directory of entries beyond which it is not read: a hundred thousand masks take less."""
+"""Largest zip and largest central directory that are read, in bytes; a hundred thousand masks take less."""
 
 
 class _Reader(io.BufferedReader):
-    """A file that refuses reads of more than `most` bytes: zipfile believes any size of the directory."""
+    """File that refuses reads of more than `most` bytes.
+
+    zipfile trusts the size that an archive declares for its directory.
+    """
 
     most: int | None = _MAX_DIRECTORY
 
@@ -51,13 +54,15 @@ class _Reader(io.BufferedReader):
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip, unless its directory of entries is too large.
+    """Open a zip for reading, unless its central directory is too large.
 
     Raises:
-        zipfile.BadZipFile: If it is not, among all that zipfile raises on damage.
+        zipfile.BadZipFile: If it is too large or no zip; zipfile raises other errors, too (`_DAMAGE`).
 
     Example:
-        >>> with open_zip(Path("submissions/default.zip")) as archive:
+        >>> with zipfile.ZipFile("default.zip", "w") as archive:
+        ...     archive.writestr("x.tif", b"")
+        >>> with open_zip(Path("default.zip")) as archive:
         ...     archive.namelist()
         ['x.tif']
     """
@@ -67,10 +72,10 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Return all problems of a submission; an empty list if it is good.
+    """Return all problems of a submission zip; an empty list if it is good.
 
-    Safe on archives from anyone: nothing is extracted, sizes are checked before reading, and no more than a bound is
-    ever unpacked.
+    Safe for hostile archives: nothing is extracted to disk, sizes are checked before reading, and the bytes that are
+    unpacked are limited.
 
     Args:
         path: The zip.
@@ -93,7 +98,7 @@ def verify_zip(path: str | Path, expected: Mapping[str, tuple[int, int]]) -> lis
 
 
 def entry_names(path: str | Path) -> list[str]:
-    """Return the names of the entries of a zip, none if it cannot be opened (`verify_zip` says why).
+    """Return the names of the entries of a zip; an empty list if it cannot be opened (`verify_zip` says why).
 
     Example:
         >>> entry_names("missing.zip")
@@ -109,22 +114,26 @@ def entry_names(path: str | Path) -> list[str]:
 def read_entry(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int, int]
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Read one mask of a zip.
+    """Read and verify one mask of a zip.
 
     Args:
         archive: The opened zip.
         info: The entry.
-        shape: Height and width it has to have.
+        shape: Expected height and width.
 
     Returns:
         The mask, uint8 (H, W) of {0, 1}, and no problem; or None and what is wrong with the entry.
 
     Example:
-        >>> with open_zip(Path("submissions/default.zip")) as archive:
+        >>> with zipfile.ZipFile("default.zip", "w") as archive:
+        ...     archive.writestr("x.tif", b"")
+        >>> with open_zip(Path("default.zip")) as archive:
         ...     mask, problems = read_entry(archive, archive.getinfo("x.tif"), (128, 128))
+        >>> mask is None, problems
+        (True, ['not readable as a TIFF (...)'])
     """
-    # Room for any honest mistake (seven bands of float64), so that it is named as such; beyond it the entry is not
-    # read.
+    # Large enough for common mistakes (seven bands of float64), so that they get their own message; larger entries are
+    # not read.
     bound = 64 * shape[0] * shape[1] + 65536
     huge = f"a mask of {shape[0]} x {shape[1]} takes about {shape[0] * shape[1]}; it may be a zip bomb and was not read"
     if info.flag_bits & 0x1:
@@ -133,7 +142,7 @@ def read_entry(
         return None, [f"compressed with zip method {info.compress_type}, expected stored or deflated"]
     if info.file_size > bound:
         return None, [f"unpacks to {info.file_size} bytes, {huge}"]
-    # zipfile stops at the declared size. Asked for more, it reads on to the real end, so that a false size shows.
+    # zipfile stops at the declared size. With a larger one it reads to the real end, so that a false size is found.
     asked = copy.copy(info)
     asked.file_size = bound + 1
     try:
@@ -151,7 +160,7 @@ def read_entry(
 
 
 def value_problem(mask: np.ndarray) -> str | None:
-    """Return what is wrong with the values of a mask, or None.
+    """Return the problem with the values of a mask, or None if all are 0 or 1.
 
     Example:
         >>> value_problem(np.array([[0, 255]], np.uint8))
@@ -162,11 +171,12 @@ def value_problem(mask: np.ndarray) -> str | None:
         return None
     if np.isin(values, (0, 255)).all():
         return "values 0 and 255: divide by 255"
-    return f"values {', '.join(map(str, values[:4]))}{', …' if len(values) > 4 else ''}: expected 0 (background) and 1 (landslide) only"
+    shown = f"{', '.join(map(str, values[:4]))}{', …' if len(values) > 4 else ''}"
+    return f"values {shown}: expected 0 (background) and 1 (landslide) only"
 
 
 def grouped(wrong: Mapping[str, list[str]]) -> list[str]:
-    """Return one message a problem, with the first few names that have it: 500 equal lines would hide the others.
+    """Return one message for each problem, with the first few names that have it.
 
     Example:
         >>> grouped({"missing": ["a.tif", "b.tif", "c.tif", "d.tif", "e.tif"]})
@@ -180,7 +190,7 @@ def grouped(wrong: Mapping[str, list[str]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Return foreign text made safe for a message: control characters escaped, 120 characters at most.
+    """Return text from an archive made safe for messages: control characters escaped, 120 characters at most.
 
     Example:
         >>> len(printable("x" * 200))
@@ -191,7 +201,7 @@ def printable(text: str) -> str:
 
 
 def size_text(shape: Iterable[int]) -> str:
-    """Return a shape as text, height first.
+    """Format a shape as text, height first.
 
     Example:
         >>> size_text((128, 256))
@@ -204,7 +214,7 @@ def _verify(archive: zipfile.ZipFile, expected: Mapping[str, tuple[int, int]]) -
     """Return the problems of an opened zip, those of the archive first, then those of the masks."""
     wrong: dict[str, list[str]] = defaultdict(list)
     found: dict[str, zipfile.ZipInfo] = {}
-    accounted = set()  # masks that are there, though in the wrong way: reporting them as missing too would mislead
+    accounted = set()  # masks that are there but wrong, and so are not reported as missing
     for info in archive.infolist():
         name = info.orig_filename  # filename is cut at a NUL
         parts = name.replace("\\", "/").split("/")
@@ -237,7 +247,10 @@ def _verify(archive: zipfile.ZipFile, expected: Mapping[str, tuple[int, int]]) -
 
 
 def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, list[str]]:
-    """Return the mask in a TIFF, or None and the problems; pixels are decoded only if the header is good."""
+    """Decode a TIFF and return the mask, or None and the problems.
+
+    Pixels are decoded only if the header is valid.
+    """
     problems = []
     try:
         structure = walk(io.BytesIO(data))
@@ -255,9 +268,8 @@ def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, lis
             if page.compression not in LOSSLESS:
                 problems.append(f"TIFF compression {int(page.compression)}, expected none, LZW or Deflate")
             if page.is_tiled and page.tilelength * page.tilewidth > 2**24:
-                problems.append(
-                    f"TIFF tiles of {page.tilelength} x {page.tilewidth} for {size_text(shape)} pixels"
-                )  # a bomb of its own
+                # Decoding one such tile could exhaust the memory.
+                problems.append(f"TIFF tiles of {page.tilelength} x {page.tilewidth} for {size_text(shape)} pixels")
             if reason := foreign(header):
                 problems.append(reason)
             if problems:
@@ -274,7 +286,7 @@ def _decode(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray | None, lis
 
 
 def _tag_problem(header: Page) -> str | None:
-    """Return what GDAL's tags make of the values of a mask that holds 0 and 1, or None."""
+    """Return the problem with GDAL's tags for scale, offset and no data of a mask, or None."""
     try:
         if scaling(header, 1) is not None:
             return "GDAL's metadata tell a scale or offset: write it without"

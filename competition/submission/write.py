@@ -1,4 +1,4 @@
-"""Write the zip for CodaBench: deterministic, and verified before it replaces an earlier one."""
+"""Write a submission zip for CodaBench, with deterministic bytes, and verify it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from marsls_keras.runs.run import Run
 
 
 def expected_names(images: str | Path, release: str = "auto") -> dict[str, tuple[int, int]]:
-    """Return file name -> (height, width) of a folder of test images (or its sub-folder `images`), from the headers.
+    """Return file name -> (height, width) of the test images in a folder or its sub-folder `images`.
+
+    Only the headers are read.
 
     Raises:
         InputError: If the folder is missing or empty, names clash, or images cannot be read; all of these are listed.
 
     Example:
-        >>> expected_names("data/test")
+        >>> expected_names("data/test")  # doctest: +SKIP
         {'patch_0_0.tif': (128, 128), 'patch_0_1.tif': (128, 128)}
     """
     sizes, problems = {}, []
@@ -52,12 +54,13 @@ def images_of(run: Run) -> Path:
         InputError: If the data are no longer there, or have no test images.
 
     Example:
-        >>> images_of(Run.open("runs/default"))
+        >>> images_of(Run.open("runs/default"))  # doctest: +SKIP
         PosixPath('data/test/images')
     """
     if not run.data_root.is_dir():
         raise InputError(
-            f"The data of run {run.name} are no longer in {run.data_root}. Give the folder of test images with --images."
+            f"The data of run {run.name} are no longer in {run.data_root}. "
+            "Give the folder of test images with --images."
         )
     test = [
         tile
@@ -75,7 +78,7 @@ def images_there(run: Run) -> bool:
     """Return whether the data of a run have test images.
 
     Example:
-        >>> images_there(Run.open("runs/default"))
+        >>> images_there(Run.open("runs/default"))  # doctest: +SKIP
         True
     """
     try:
@@ -93,16 +96,16 @@ def write_submission(
 ) -> Path:
     """Write masks as a flat zip of uncompressed TIFFs, with a manifest `<stem>.json` beside it, and verify it.
 
-    The same masks give the same bytes (with the same zlib). An earlier zip stays as it was until the new one is
-    complete and verified, also if the process is killed. The manifest takes its place right before the zip: killed
-    between the two, the manifest is that of the zip that did not come, which `inspect_zip` tells by the SHA-256.
+    Equal masks give equal bytes (with the same zlib). An earlier zip is kept until the new one is complete and
+    verified, also if the process is killed. The manifest is replaced right before the zip. If the process is killed
+    between the two, the manifest is not that of the zip, which `inspect_zip` finds by the SHA-256.
 
     Args:
         masks: (file name, uint8 (H, W) of {0, 1}), in any order; consumed one by one and kept as bits, so a generator
             may compute them.
         path: Where to write, `….zip`.
         expected: File name -> (height, width) of every test image.
-        manifest: What to note beside the zip (runs, decision); zip, sha256, tiles, foreground_ratio and created are
+        manifest: Content of the manifest (runs, decision); zip, sha256, tiles, foreground_ratio and created are
             added.
 
     Returns:
@@ -115,8 +118,8 @@ def write_submission(
 
     Example:
         >>> mask = np.zeros((128, 128), np.uint8)
-        >>> write_submission([("x.tif", mask)], "submissions/empty.zip", {"x.tif": (128, 128)}, {"threshold": 0.5})
-        PosixPath('submissions/empty.zip')
+        >>> write_submission([("x.tif", mask)], "empty.zip", {"x.tif": (128, 128)}, {"threshold": 0.5})
+        PosixPath('empty.zip')
     """
     path = Path(path)
     _check_place(path, expected)  # before the masks, which may take an hour to compute
@@ -131,18 +134,18 @@ def write_submission(
                 height, width = expected[name]
                 mask = np.unpackbits(packed[name], count=height * width).reshape(height, width)
                 info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-                info.create_system = 3  # Unix, whatever wrote it: the attributes and so the bytes depend on it
+                info.create_system = 3  # Unix on every system, so that the bytes are the same
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(info, _encode(mask), zipfile.ZIP_DEFLATED, 9)
         problems = verify_zip(temporary, expected)
         if problems:
             raise RunError(
-                f"{path} was not written: what reached the disk is not what was meant. Check the disk.{listing(problems)}"
+                f"{path} was not written: what reached the disk is not what was meant. "
+                f"Check the disk.{listing(problems)}"
             )
         with open(temporary, "rb+") as file:
-            os.fsync(
-                file.fileno()
-            )  # the manifest takes its place first, so nothing may be left that can make the zip fail
+            # The manifest is replaced first, so nothing may be left by which the zip could fail.
+            os.fsync(file.fileno())
         pixels = sum(height * width for height, width in expected.values())
         added = {
             "zip": path.name,
@@ -156,7 +159,7 @@ def write_submission(
 
 
 def _check_place(path: Path, expected: Mapping[str, tuple[int, int]]) -> None:
-    """Refuse, before anything is computed, a path or names that no zip can be written with."""
+    """Raise an error if the path or the names of masks are invalid, before anything is computed."""
     if path.suffix.lower() != ".zip" or path.is_dir():
         raise InputError(
             f"{path}: expected the name of a file ending in .zip{', found a folder' if path.is_dir() else ''}."
@@ -169,7 +172,7 @@ def _check_place(path: Path, expected: Mapping[str, tuple[int, int]]) -> None:
         if Path(name).name != name or "\\" in name or not name.lower().endswith((".tif", ".tiff"))
     ]:
         raise InputError(f"{path} was not written: these names are not plain names of TIFF files:{listing(unfit)}")
-    # The folder itself is made with the zip, so that a submission that fails leaves nothing behind.
+    # The folder is created with the zip, so that a failed submission leaves nothing behind.
     there = next(folder for folder in path.absolute().parents if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise RunError(f"{there} is not a folder that can be written to. Choose another place.")
@@ -178,7 +181,7 @@ def _check_place(path: Path, expected: Mapping[str, tuple[int, int]]) -> None:
 def _collect(
     masks: Iterable[tuple[str, np.ndarray]], expected: Mapping[str, tuple[int, int]]
 ) -> tuple[dict[str, np.ndarray], list[str], int]:
-    """Return the masks as bits by name (uint8 (ceil(H * W / 8),)), the problems, and the foreground pixels."""
+    """Return the masks as bits by name, uint8 (ceil(H * W / 8),), the problems, and the number of foreground pixels."""
     packed: dict[str, np.ndarray] = {}
     wrong: dict[str, list[str]] = defaultdict(list)
     seen = Counter[str]()
@@ -204,7 +207,7 @@ def _collect(
 
 
 def _encode(mask: np.ndarray) -> bytes:
-    """Return a mask (H, W) as an uncompressed TIFF without software, date or description."""
+    """Encode a mask (H, W) as an uncompressed TIFF without tags for software, date or description."""
     file = io.BytesIO()
     tifffile.imwrite(
         file, mask, byteorder="<", photometric="minisblack", rowsperstrip=mask.shape[0], software=False, metadata=None

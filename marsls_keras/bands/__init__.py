@@ -1,1 +1,1 @@
-"""Names of bands, how each release stores them, which bands are derived from which, and how vectors turn."""
+"""Names of bands, derived bands, and bands that are components of vectors."""

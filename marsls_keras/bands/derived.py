@@ -1,4 +1,4 @@
-"""Which derived bands there are, from what they are computed, and how they behave when a tile is turned."""
+"""The derived bands: their source bands, and how they change when a tile is rotated."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ TPI_RADII = {"tpi_small": 4, "tpi_large": 16}
 """Radii of the topographic position in pixels: 0.9 and 3.7 km on the tiles of Mars."""
 
 RELIEF_REACH = 8
-"""Pixels on each side that `local_relief` looks at."""
+"""Pixels on each side of a pixel that `local_relief` uses."""
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A derived band.
+    """Source bands and neighbourhood of a derived band.
 
     Attributes:
         sources: The bands it is computed from, which tiles must hold.
-        reach: How many pixels beyond a tile's border count; what lies there is read from the neighbours. None for what
-            is computed from the tile alone, as RMAU-Net has it.
+        reach: Number of pixels beyond a tile's border that are used; they are read from the neighbours. None for bands
+            that are computed from the tile alone, as in RMAU-Net.
 
     Example:
         >>> DERIVED["ndvi"].sources, DERIVED["roughness"].reach
@@ -48,17 +48,21 @@ DERIVED: dict[str, Derived] = {
     "local_relief": Derived(_DEM, RELIEF_REACH),
     **{name: Derived(_DEM, 1) for name in ("normal_rows", "normal_columns", "normal_up", "hillshade")},
 }
-"""The derived bands by name; `marsls_keras.data.derived.colours` and `.terrain` say what they are."""
+"""The derived bands by name; `marsls_keras.data.derived.colours` and `.terrain` describe them."""
 
 VECTORS: tuple[tuple[str, str, int], ...] = (
     ("aspect_cos", "aspect_sin", -1),
     ("gradient_rows", "gradient_columns", 1),
     ("normal_rows", "normal_columns", 1),
 )
-"""Bands that are the two components of a vector, and turn with the tile: along rows (downwards) times a sign, and along columns (to the
-right). Aspect is an azimuth, so its cosine points upwards, to the north."""
+"""Pairs of bands that are components of a vector, which turns with the tile.
+
+Each is (band down the rows, band along the columns to the right, sign of the first). Aspect is an azimuth, so its
+cosine points upwards, to the north."""
 
 LATE: dict[str, dict[str, float]] = {"hillshade": {"normal_rows": -0.5, "normal_columns": -0.5, "normal_up": 0.5**0.5}}
-"""Bands that are computed when the tile has its final position, since they hang on a direction that does not turn with it: the positive
-part of this sum of other bands. Hillshade is the cosine between the surface's normal and the light, which comes from
-the north-west (azimuth 315°), 45° above the horizon, as cartographers have it."""
+"""Bands that are computed after augmentation, as the positive part of a weighted sum of other bands.
+
+They depend on a direction that does not turn with the tile. Hillshade is the cosine of the angle between the surface's
+normal and the light, which comes from the north-west (azimuth 315°), 45° above the horizon, the usual direction in
+cartography."""

@@ -1,4 +1,7 @@
-"""What a network's bands need while tiles are moved: vectors turn, and what hangs on a fixed direction is computed afterwards."""
+"""Rotate and mirror the bands of a tile that are components of vectors.
+
+Bands that depend on a fixed direction, such as hillshade, are computed afterwards.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,20 @@ from marsls_keras.bands.derived import DERIVED, LATE, VECTORS
 
 
 class Directions:
-    """The bands that are carried while tiles are moved, and which of them turn.
+    """The bands that augmentation must carry for a network, and which of them are components of vectors.
 
-    A component of a vector needs the other one; a late band, such as hillshade, needs those it is computed from.
+    A component of a vector needs the other one; a late band, such as hillshade, needs its source bands.
 
     Args:
         bands: The network's bands.
 
     Attributes:
-        carried: Names of the C bands that are carried; the network's own, if none of them has a direction.
+        carried: Names of the C bands that are carried; the network's own if none of them depends on a direction.
         late: Names of the late bands among the network's.
         vectors: (row, column, sign) of each vector: positions of its components among the carried bands; the component
             down the rows is `sign` times that band.
-        fixed: Names of the carried bands whose values mean something that a stretch would destroy: components of
-            vectors, and what a late band is computed from.
+        fixed: Names of the carried bands whose values must not be rescaled: components of vectors, and the sources of
+            late bands.
 
     Example:
         >>> directions = Directions(["red", "aspect_sin"])
@@ -44,23 +47,22 @@ class Directions:
             band for band in self.carried if band in directed or any(band in LATE[name] for name in self.late)
         )
         self._partner = np.arange(len(self.carried))
-        self._along, self._across = np.zeros(
-            (2, 2, len(self.carried)), np.float32
-        )  # first or second component; to and from the other
+        # Masks of the first and second components; signs to and from the other component.
+        self._along, self._across = np.zeros((2, 2, len(self.carried)), np.float32)
         for row, column, sign in self.vectors:
             self._partner[[row, column]] = column, row
             self._along[0, row] = self._along[1, column] = 1
             self._across[0, row] = self._across[1, column] = sign
 
     def turn(self, image: Any, turns: Any) -> Any:
-        """Return carried bands with their vectors turned; an array or a tensor.
+        """Apply a linear map, such as a rotation, to the vectors among the carried bands; an array or a tensor.
 
-        Element by element, one read and one write: a product of matrices takes several times as long.
+        It is computed element by element, since a matrix product takes several times as long.
 
         Args:
             image: float32 (..., C).
-            turns: float32 (..., 2, 2), from a vector (down the rows, along the columns) to what it is after the turn;
-                its dimensions but the last two are broadcast to those of the image's pixels.
+            turns: float32 (..., 2, 2), matrices that map a vector (down the rows, along the columns) to the turned one;
+                all dimensions but the last two are broadcast to those of the image's pixels.
         """
         keep = (
             turns[..., 0, 0, None] * self._along[0] + turns[..., 1, 1, None] * self._along[1] + (1 - self._along.sum(0))
@@ -69,7 +71,9 @@ class Directions:
         return image * keep + take(image, self._partner) * swap
 
     def mirror(self, image: Any, sides: Any) -> Any:
-        """Return carried bands whose vectors are mirrored: components down the rows times sides[..., 0], those along the columns [..., 1].
+        """Mirror the vectors among the carried bands; an array or a tensor.
+
+        Components down the rows are multiplied by sides[..., 0], those along the columns by sides[..., 1].
 
         Args:
             image: float32 (..., C).
@@ -81,7 +85,7 @@ class Directions:
 
 
 def take(image: Any, bands: Any) -> Any:
-    """Return some bands of an image (..., C), by their positions; an array or a tensor.
+    """Select bands of an image (..., C) by their positions; an array or a tensor.
 
     Example:
         >>> take(np.array([[1.0, 2.0, 3.0]]), [2, 0])
@@ -89,13 +93,13 @@ def take(image: Any, bands: Any) -> Any:
     """
     if isinstance(image, np.ndarray):
         return np.take(image, bands, -1)
-    import tensorflow as tf  # where there is a tensor; `check` looks at bands without it, and so begins sooner
+    import tensorflow as tf  # imported late, since `check` works without it and starts sooner
 
     return tf.gather(image, bands, axis=-1)
 
 
 def sources_of(band: str) -> tuple[str, ...]:
-    """Return the bands of tiles that a band comes from: itself, if it is none of the derived ones.
+    """Return the bands of tiles that a band is computed from; the band itself if it is not derived.
 
     Example:
         >>> sources_of("ndvi"), sources_of("red")

@@ -1,4 +1,4 @@
-"""Names of the bands of Mars tiles in their one canonical order, and the choice of bands from those that tiles hold."""
+"""Names of the bands of Mars tiles in canonical order, and the selection of bands from those that tiles hold."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ RGB = ("red", "green", "blue")
 """The bands that photometric augmentation may touch; the others are physical quantities."""
 
 ALL = "all"
-"""In a list of bands: all those that the tiles hold, in their order."""
+"""Name that stands for all bands that the tiles hold, in their order."""
 
 
 def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]:
-    """Return names of bands with `ALL` replaced by the bands that tiles hold, each once.
+    """Replace `ALL` in a list of bands by the bands that tiles hold, and remove duplicates.
 
     Args:
         names: Names, as in the configuration's `data.bands`.
         stored: The bands that the tiles hold, perhaps with derived ones, which `ALL` leaves out.
 
     Raises:
-        InputError: If the tiles do not hold one of them, or what it is derived from.
+        InputError: If the tiles do not hold a band, or a band that it is derived from.
 
     Example:
         >>> expand_bands(["dem", "all"], ("red", "dem", "gray"))
@@ -37,7 +37,8 @@ def expand_bands(names: Sequence[str], stored: Sequence[str]) -> tuple[str, ...]
     absent = [band for band in found if band not in own and band not in DERIVED]
     if absent:
         raise InputError(
-            f"data.bands: the tiles have no band {', '.join(absent)}.{did_you_mean(absent[0], own)} They have {', '.join(own)}."
+            f"data.bands: the tiles have no band {', '.join(absent)}.{did_you_mean(absent[0], own)} "
+            f"They have {', '.join(own)}."
         )
     for band in found:
         if band in DERIVED and (lacking := [source for source in DERIVED[band].sources if source not in own]):

@@ -1,6 +1,6 @@
-"""The published datasets, one file each: bands, scale, folders, names, container, no-data, synthetic form.
+"""The published datasets, one file each: bands, scale, folders, file names, container, no-data, synthetic form.
 
-To add one, write a file that ends in `RELEASE = Release(…)` and name it in `registry.py`.
+To add a dataset, write a file that ends in `RELEASE = Release(…)` and add it to `registry.py`.
 """
 
 from marsls_keras.datasets.registry import (

@@ -2,9 +2,9 @@
 
 Ji et al., "Landslide detection from an open satellite imagery and digital elevation model dataset using attention
 boosted convolutional neural networks", Landslides 17, 2020. `landslide/image/*.png` have masks of the same names in
-`landslide/mask`; the masks of `non-landslide/image/*.png` are empty and not there. The folders `dem` are not read.
+`landslide/mask`; `non-landslide/image/*.png` have no masks, which would be empty. The folders `dem` are not read.
 There are no splits: all are training tiles (data.cv holdout divides them). The pictures differ in size; data.resize
-brings them to one. A tile has no known neighbours.
+makes them equal. A tile has no known neighbours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from marsls_keras.datasets.release import Release, SyntheticFile, SyntheticForm,
 from marsls_keras.lazy_imports import np
 
 _LANDSLIDE = {"landslide": True, "non-landslide": False}
-_FIRST = {"train": 1, "val": 10_001, "test": 20_001}  # all in one folder, so all need names of their own
+_FIRST = {"train": 1, "val": 10_001, "test": 20_001}  # all splits are in one folder, so their numbers must differ
 
 
 def _parts(root: Path) -> list[Part]:
@@ -53,7 +53,7 @@ RELEASE = Release(
         masks=(".png",),
     ),
     synthetic=SyntheticForm(_files, empty=True, splits=False),
-    scale=(255.0,) * 3,  # eight bits are brought to [0, 1], whatever satellite took the picture
+    scale=(255.0,) * 3,  # eight bits are scaled to [0, 1]
     limit=255,
     eight_bits=True,
 )

@@ -1,6 +1,6 @@
 """The Mars-LS challenge: the tiles of MMLSv2 with raw values and another band order.
 
-Scale and offset per band are those that turn its raw values into MMLSv2's.
+Scale and offset per band convert its raw values to those of MMLSv2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from marsls_keras.datasets.release import Release, StoredTile, SyntheticFile, Sy
 from marsls_keras.errors import InputError
 from marsls_keras.lazy_imports import np
 
-_NO_DATA = -3.4028234663852886e38  # the lowest float32, in the band slope where the raster ends; MMLSv2 has 0 there
+_NO_DATA = -3.4028234663852886e38  # lowest float32: no data in the band slope at the raster's edge, where MMLSv2 has 0
 
 
 def _claims(tile: StoredTile) -> bool:
@@ -28,24 +28,25 @@ def _claims(tile: StoredTile) -> bool:
     if is_canonical(tile):
         return False
     if max(-low, high) > RELEASE.limit:
-        return True  # and the limit refuses it
+        return True  # the limit refuses it later
     if is_patch(tile):
         return False
     found = f"{tile.path}: values from {low:g} to {high:g}"
     if np.issubdtype(tile.kind, np.integer):
         raise InputError(
-            f"{found} of {tile.kind}; tiles of the challenge have float32, those of the other releases [0, 1]. {ANOTHER}"
+            f"{found} of {tile.kind}; tiles of the challenge have float32, those of the other releases [0, 1]. "
+            f"{ANOTHER}"
         )
     for position, band in enumerate(RELEASE.order):
         scale, offset = RELEASE.scale[position], RELEASE.offset[position]
         values = tile.image[..., position]
         least, most = float(np.nanmin(values, initial=np.inf)), float(np.nanmax(values, initial=-np.inf))
-        if (
-            least < offset - 4 * scale or most > offset + 5 * scale
-        ):  # other regions are steeper or higher, but not by that much
+        # Other regions may be steeper or higher, but not by that much.
+        if least < offset - 4 * scale or most > offset + 5 * scale:
             raise InputError(
-                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], and the challenge has about {offset:g} to "
-                f"{offset + scale:g} in its band {position + 1}, {band}, found {least:g} to {most:g}. {ANOTHER}"
+                f"{found}, of no Mars release: mmls_v1 and mmls_v2 have values in [0, 1], "
+                f"and the challenge has about {offset:g} to {offset + scale:g} in its band {position + 1}, {band}, "
+                f"found {least:g} to {most:g}. {ANOTHER}"
             )
     return True
 

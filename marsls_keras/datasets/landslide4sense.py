@@ -4,11 +4,11 @@ Ghorbanzadeh et al., "Landslide4Sense: Reference Benchmark Data and Deep Learnin
 TGRS 60, 2022. `TrainData/img/image_<n>.h5` holds the dataset `img`, float64 128 x 128 x 14 (Sentinel-2 B1 to B12, then
 slope and height of ALOS PALSAR), `TrainData/mask/mask_<n>.h5` holds `mask`, uint8 128 x 128 of {0, 1}; the same in
 ValidData and TestData, whose masks came later and may be absent. Copies with images/train, annotations/train
-(validation, test) are read as well. RMAU-Net speaks of 3,844 tiles in all and of 3,044 without the test tiles, which is
-1,000 less than there are: its 80:20 split is one of the training and validation tiles together.
+(validation, test) are read as well. RMAU-Net reports 3,844 tiles in all and 3,044 without the test tiles, which is
+1,000 less than published: its 80:20 split is of the training and validation tiles together.
 
-Heights were published scaled, how is unknown: 1 km is assumed, which decides how steep a hillshade looks, and not where
-a slope faces. A tile has no known neighbours: it is a raster, and a block, of its own.
+The scale of the published heights is unknown: 1 km is assumed, which affects how steep a hillshade looks, but not the
+aspect of a slope. A tile has no known neighbours: it is a raster, and a block, of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SENTINEL = (
     ),
     *("slope", "dem"),
 )
-"""The bands: B1 to B12 by what Sentinel-2 measures there (RMAU-Net, Table I), slope (B13) and height (B14)."""
+"""The bands in file order: B1 to B12 of Sentinel-2 (RMAU-Net, Table I), slope (B13) and height (B14)."""
 
 _FOLDERS = {"train": ("TrainData", "train"), "val": ("ValidData", "validation"), "test": ("TestData", "test")}
 
@@ -52,11 +52,11 @@ _MIX = {
     **{f"red_edge{i}": {"red": 1 - i / 4, "gray": i / 4} for i in (1, 2, 3)},
     **{"nir": {"gray": 0.8, "red": 0.2}, "swir1": {"thermal": 0.5, "red": 0.5}, "swir2": {"thermal": 0.7, "red": 0.3}},
 }
-"""What the bands of generated tiles are made of: weights of bands of Mars."""
+"""Bands of synthetic tiles as weighted sums of bands of Mars."""
 
 
 def _parts(root: Path) -> list[Part]:
-    """Find the folders of the challenge (TrainData/img, /mask) or of its copies (images/train, annotations/train)."""
+    """Return the folders of the challenge (TrainData/img, /mask) or of its copies (images/train, annotations/train)."""
     parts = []
     for split, (old, new) in _FOLDERS.items():
         if (root / old).is_dir():
@@ -76,7 +76,7 @@ def _files(tile: SyntheticTile) -> list[SyntheticFile]:
         sum(weight * tile.image[..., BANDS.index(source)] for source, weight in _MIX[band].items()) for band in SENTINEL
     ]
     folder, number = _FOLDERS[tile.split][0], tile.index + 1
-    # The published tiles are around 1 in every band.
+    # Values of published tiles are about 1 in every band.
     return [
         SyntheticFile(f"{folder}/img/image_{number}.h5", 2 * np.stack(bands, -1).astype(np.float64), {"key": "img"}),
         SyntheticFile(f"{folder}/mask/mask_{number}.h5", tile.mask, {"key": "mask"}),
@@ -102,7 +102,7 @@ RELEASE = Release(
     synthetic=SyntheticForm(_files, empty=True),
     relief=1000.0,
     pixel=10.0,
-    limit=1e5,  # published scaled to about 1; counts of Sentinel-2 and metres of height would still pass
+    limit=1e5,  # published values are about 1; raw Sentinel-2 counts and heights in metres still pass
     image_key="img",
     mask_key="mask",
 )

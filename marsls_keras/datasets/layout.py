@@ -1,4 +1,4 @@
-"""How a dataset lies on disk: which folders hold images and masks, and how their files are named."""
+"""The folder layout of a dataset: folders of images and masks, file endings, and how images and masks are paired."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLITS = {
     "val": ("val", "validation", "valid", "val_partition", "validation_partition"),
     "test": ("test", "test_partition"),
 }
-"""Names that the folder of a split may have."""
+"""Folder names that are recognised for each split."""
 
 TIFF = (".tif", ".tiff")
 
@@ -22,10 +22,11 @@ class Part:
 
     Attributes:
         split: The split of its tiles: train, val or test.
-        folder: The folder to remove if it is not wanted.
+        folder: The folder that a user would remove to leave the part out.
         images: Folder of the images.
         masks: Folder of the masks; it need not exist.
-        landslide: Whether all its tiles hold landslide (True) or none does (False); None if only the masks tell.
+        landslide: Whether all its tiles hold landslide (True) or none does (False); None if
+            only the masks tell.
 
     Example:
         >>> Part("train", Path("data/train"), Path("data/train/images"), Path("data/train/masks")).landslide is None
@@ -40,7 +41,7 @@ class Part:
 
 
 def file_stem(file: Path) -> str:
-    """Return the file's name without its ending, by which an image and its mask belong together in most datasets.
+    """Return the name of a file without its ending, the usual key that pairs an image and its mask.
 
     Example:
         >>> file_stem(Path("masks/10001.png"))
@@ -50,7 +51,7 @@ def file_stem(file: Path) -> str:
 
 
 def any_parts(parts: list[Part]) -> bool:
-    """Return whether a data folder has any part of a layout.
+    """Return whether a list of parts is not empty.
 
     Example:
         >>> any_parts([])
@@ -61,24 +62,27 @@ def any_parts(parts: list[Part]) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder layout of a dataset. Releases that share one are told from each other by their files.
+    """The folder layout of a dataset.
+
+    Releases that share a layout are told apart by their files.
 
     Attributes:
         name: Name of the layout, used in messages.
-        folders: Names of its folders, to follow "holds none of the folders".
-        example: Where images and masks lie, to follow "Expected folders:" and the dataset's title.
-        parts: Returns the parts that a data folder has.
+        folders: Names of its folders, for messages, after "holds none of the folders".
+        example: Folders of images and masks, for messages, after "Expected folders:" and the dataset's title.
+        parts: Function that returns the parts of a data folder.
         images: Endings of image files, lower case, with their dot.
         masks: Endings of mask files.
-        keys: What an image and its mask may have in common, in the order in which it decides: a word for messages, and
-            a function from the file to that value, or to None.
-        grid: Whether names tell the tiles' grid cells (`Release.cell`); an image and its mask may then have the cell in
-            common, too.
-        found: Whether the parts that were found, perhaps none, are those of this layout.
-        origin: How to get the data, in one line; "" if that is not told.
+        keys: Functions from a file to the key that pairs an image and its mask, or None, by a word for messages; the
+            first key that matches decides.
+        grid: Whether file names contain the tiles' grid cells (`Release.cell`), which then also pair an image and its
+            mask.
+        found: Function that decides whether the parts of a data folder, perhaps none, are those of this layout.
+        origin: How to get the data, in one line; "" if unknown.
 
     Example:
-        >>> layout = Layout("mine", "train, test", "train/rgb, train/labels", in_splits(("rgb",), ("labels",)), (".tif",), (".png",))
+        >>> parts = in_splits(("rgb",), ("labels",))
+        >>> layout = Layout("mine", "train, test", "train/rgb, train/labels", parts, (".tif",), (".png",))
         >>> layout.parts(Path("nowhere"))
         []
     """
@@ -96,7 +100,9 @@ class Layout:
 
 
 def in_splits(images: tuple[str, ...], masks: tuple[str, ...]) -> Callable[[Path], list[Part]]:
-    """Return a function that finds `<split>/<images>` and `<split>/<masks>`, of several names the first that exists.
+    """Return a function that finds the folders `<split>/<images>` and `<split>/<masks>` of a data folder.
+
+    If several names are given, the first that exists is used.
 
     Args:
         images: Names that the folder of images may have.
@@ -119,7 +125,7 @@ def in_splits(images: tuple[str, ...], masks: tuple[str, ...]) -> Callable[[Path
 
 
 def list_files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder that have one of these endings, sorted, without hidden ones; none without a folder.
+    """Return the sorted files of a folder with one of the endings, without hidden files; [] if there is no folder.
 
     Example:
         >>> list_files(Path("nowhere"), TIFF)

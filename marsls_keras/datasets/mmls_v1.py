@@ -1,6 +1,6 @@
 """MMLS v1, the dataset of the MarsLS-Net paper (Paheding et al., WACV 2024): 306 + 256 tiles.
 
-The documentation says slope, thermal; the files hold thermal, slope, as Figure 3 of the paper has them: the sixth band
+The documentation says slope, thermal; the files hold thermal, slope, as in Figure 3 of the paper: the sixth band
 follows the gradient of the DEM (r = 0.96 over all tiles; in degrees, at the relief of MMLSv2, it is 63.7 times that
 band), the fifth does not (r = 0.22). The fifth is 0, no data, along a seam through six tiles, and above 0.87 elsewhere.
 """
@@ -16,19 +16,20 @@ from marsls_keras.errors import InputError
 from marsls_keras.lazy_imports import np
 
 _SLOPE_DEGREES = 63.7
-_THERMAL = (0.857, 0.08)  # offset and scale that bring canonical thermal to where this band lies: 0.895, deviation 0.01
+_THERMAL = (0.857, 0.08)  # offset and scale from canonical thermal to this band: mean 0.895, deviation 0.01
 _FOLDERS = {"train": "train_partition", "val": "validation_partition", "test": "test_partition"}
 _ORDER = ("red", "green", "blue", "dem", "thermal", "slope", "gray")
 
 
 def _claims(tile: StoredTile) -> bool:
     low, high = tile.span
-    if not is_patch(tile) or max(-low, high) > RELEASE.limit:  # what is far beyond is refused as the challenge's
+    if not is_patch(tile) or max(-low, high) > RELEASE.limit:  # larger values are refused by the challenge's limit
         return False
     if is_canonical(tile):
         return True
     raise InputError(
-        f"{tile.path}: values from {low:g} to {high:g}; a tile of mmls_v1, as its name says, has values in [0, 1]. {ANOTHER}"
+        f"{tile.path}: values from {low:g} to {high:g}; a tile of mmls_v1, as its name says, has values in [0, 1]. "
+        f"{ANOTHER}"
     )
 
 
@@ -39,8 +40,7 @@ def _files(tile: SyntheticTile) -> list[SyntheticFile]:
     thermal[:] = _THERMAL[0] + _THERMAL[1] * thermal
     thermal[_seam(tile.index, image.shape[0])] = 0
     folder, letter = _FOLDERS[tile.split], "T" if tile.split == "test" else ""
-    # One page per row of pixels: how tifffile writes an array with seven values in the last place, and how these files
-    # are.
+    # One page per row of pixels, as in the published files: tifffile's default for an array whose last axis is 7.
     stored, options = RELEASE.from_canonical(image), {"photometric": "minisblack"}
     return [
         SyntheticFile(f"{folder}/images/Image{letter}_patch_{row}_{col}.tif", stored, options),
@@ -49,7 +49,7 @@ def _files(tile: SyntheticTile) -> list[SyntheticFile]:
 
 
 def _seam(index: int, size: int) -> np.ndarray:
-    """Return where a generated tile has no thermal, bool (size, size): a slanting stripe in every eighth tile."""
+    """Return where a synthetic tile has no thermal, bool (size, size): a slanting stripe in every eighth tile."""
     row, column = np.indices((size, size))
     left = size // 2 - row / 4
     return (index % 8 == 1) & (left <= column) & (column < left + size / 9)
@@ -66,5 +66,5 @@ RELEASE = Release(
     no_data={"thermal": 0.0},
     cell=re.compile(r"patch_(?P<row>\d+)_(?P<col>\d+)$"),
     claims=_claims,
-    reading=2,  # 1 took the names of thermal and slope as documented, and the gaps of thermal for values
+    reading=2,  # version 1 swapped thermal and slope, as documented, and read no data of thermal as values
 )

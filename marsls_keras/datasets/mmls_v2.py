@@ -32,6 +32,6 @@ RELEASE = Release(
     synthetic=SyntheticForm(_files),
     cell=CELL,
     claims=lambda tile: is_canonical(tile) and not is_patch(tile),
-    # It is also what is left where some band has no data, or only zeros.
+    # Tiles of any release can look like this if a band has no data or only zeros, so those are not certain.
     certain=lambda image: bool(image.any(axis=(0, 1)).all()),
 )

@@ -2,8 +2,8 @@
 
 Bragagnolo et al., "Convolutional neural networks applied to semantic segmentation of landslide scars", Catena 201,
 2021; Zenodo 3675407. `<split>/images/*.tif` are RGB in eight bits, `<split>/masks/*.png` of {0, 255} have the same
-stem; the images may be PNG too, and the folders be called image or img, and mask, labels or label. A tile has no known
-neighbours: it is a raster, and a block, of its own.
+stem; the images may also be PNG, and the folders may be named image or img, and mask, labels or label. A tile has no
+known neighbours: it is a raster, and a block, of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from marsls_keras.lazy_imports import np
 
 
 def _found(parts: list[Part]) -> bool:
-    """Return whether images or masks of some split are PNG alone; the folders are else those of Mars."""
+    """Return whether the images or masks of a split are all PNG; otherwise the folders are of the Mars layout."""
     return any(_only_png(part.masks) or _only_png(part.images) for part in parts)
 
 
@@ -51,7 +51,7 @@ RELEASE = Release(
         found=_found,
     ),
     synthetic=SyntheticForm(_files, empty=True),
-    scale=(255.0,) * 3,  # eight bits are brought to [0, 1], whatever satellite took the picture
+    scale=(255.0,) * 3,  # eight bits are scaled to [0, 1]
     limit=255,
     eight_bits=True,
 )

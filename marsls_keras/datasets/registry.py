@@ -1,4 +1,4 @@
-"""The table of releases, and what is told from all of them: known bands, layouts, grid cells."""
+"""Register the releases by name, and look up bands, layouts and grid cells over all of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from marsls_keras.datasets.layout import Layout
 from marsls_keras.datasets.release import Release
 
 RELEASES: dict[str, Release] = {}
-"""The releases by name, in the order in which they are listed and asked whether a file is theirs."""
+"""The releases by name, in the order in which they are listed and tried for a file."""
 
 
 def register(release: Release) -> None:
-    """Add a release: from then on configuration, command line, readers, index and synthetic data know it.
+    """Add a release, which configuration, command line, readers, index and synthetic data can then use.
 
     Raises:
-        ValueError: If there is one of that name, or its bands, scale and offset do not fit together.
+        ValueError: If its name is taken, or its bands, scale and offset do not fit together.
 
     Example:
         >>> from dataclasses import replace
@@ -55,7 +55,7 @@ def layouts() -> list[Layout]:
 
 
 def releases_of(layout: Layout) -> list[str]:
-    """Return the names of the releases that have a folder layout.
+    """Return the names of the releases that use a folder layout.
 
     Example:
         >>> releases_of(RELEASES["challenge"].layout)
@@ -65,7 +65,7 @@ def releases_of(layout: Layout) -> list[str]:
 
 
 def known_bands() -> tuple[str, ...]:
-    """Return every band that tiles of some release hold, each once.
+    """Return the bands of all releases, each once.
 
     Example:
         >>> known_bands()[:4]
@@ -75,7 +75,7 @@ def known_bands() -> tuple[str, ...]:
 
 
 def unknown_bands(names: Iterable[str]) -> list[str]:
-    """Return those of the names that no release knows, that are no derived bands, and that are not `ALL`.
+    """Return the names that are neither a band of a release, nor a derived band, nor `ALL`.
 
     Example:
         >>> unknown_bands(["red", "hillshade", "all", "elevation"])
@@ -86,7 +86,7 @@ def unknown_bands(names: Iterable[str]) -> list[str]:
 
 
 def grid_key(stem: str) -> tuple[int, int] | None:
-    """Return the grid cell (row, column) that a file's stem tells, as any release writes it; None for other names.
+    """Parse the grid cell (row, column) from the stem of a file, in the form of any release; None if there is none.
 
     Example:
         >>> grid_key("Image_patch_3_12"), grid_key("siteA_col00001_row00002"), grid_key("10001")
@@ -97,7 +97,7 @@ def grid_key(stem: str) -> tuple[int, int] | None:
 
 
 def cell_match(stem: str) -> re.Match[str] | None:
-    """Return where a file's stem tells its grid cell; None if it does not.
+    """Return the match of the grid cell in the stem of a file; None if there is none.
 
     Example:
         >>> match = cell_match("siteA_col00001_row00002")

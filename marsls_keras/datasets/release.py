@@ -1,4 +1,4 @@
-"""All that the package knows of one published dataset."""
+"""Description of a published dataset: bands, scale, no-data, layout, and how synthetic tiles imitate it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.lazy_imports import np
 
 @dataclass(frozen=True)
 class StoredTile:
-    """An image file whose release is to be told.
+    """An image file whose release is to be detected.
 
     Attributes:
         path: The file.
@@ -34,17 +34,17 @@ class StoredTile:
 
     @cached_property
     def span(self) -> tuple[float, float]:
-        """The smallest and the largest known value; (inf, -inf) if none is known."""
+        """The smallest and the largest value that is not NaN; (inf, -inf) if all are."""
         return float(np.nanmin(self.image, initial=np.inf)), float(np.nanmax(self.image, initial=-np.inf))
 
 
 @dataclass(frozen=True)
 class SyntheticTile:
-    """A generated tile that is to be written as a dataset has it.
+    """A synthetic tile that is to be written in the form of a dataset.
 
     Attributes:
         split: train, val or test.
-        index: Its number within the split, from 0 on.
+        index: Number within the split, from 0 on.
         cell: (row, column) in its raster's grid.
         image: float32 (H, W, 7) in [0, 1], the bands of `BANDS`. It may be changed.
         mask: uint8 (H, W) of {0, 1}.
@@ -63,13 +63,12 @@ class SyntheticTile:
 
 
 class SyntheticFile(NamedTuple):
-    """A file to be written; its ending tells the container.
+    """A file of a synthetic dataset; its ending determines the container.
 
     Attributes:
-        path: Where, below the data folder, with slashes.
+        path: Path below the data folder, with slashes.
         array: The values.
-        options: What the writer of that container takes besides: keyword arguments of `tifffile.imwrite`, or the `key`
-            of an HDF5 dataset.
+        options: Options of the writer: keyword arguments of `tifffile.imwrite`, or the `key` of an HDF5 dataset.
 
     Example:
         >>> SyntheticFile("train/masks/1.png", np.zeros((32, 32), np.uint8)).options
@@ -83,13 +82,13 @@ class SyntheticFile(NamedTuple):
 
 @dataclass(frozen=True)
 class SyntheticForm:
-    """How generated tiles are written in the form of a dataset (`marsls synth`).
+    """How synthetic tiles are written in the form of a dataset (`marsls synth`).
 
     Attributes:
-        files: Returns the files of a tile.
+        files: Function that returns the files of a tile.
         empty: Whether tiles without landslide are published, too.
         splits: Whether there are splits; if not, all tiles are training tiles.
-        own_grid: Whether each raster numbers its cells by itself, instead of all being places on one map.
+        own_grid: Whether each raster numbers its own cells; if not, all cells are positions on one map.
 
     Example:
         >>> form = SyntheticForm(lambda tile: [SyntheticFile(f"{tile.split}/masks/{tile.index}.png", tile.mask)])
@@ -105,39 +104,40 @@ class SyntheticForm:
 
 @dataclass(frozen=True)
 class Release:
-    """How a published dataset stores its tiles.
+    """Describe how a published dataset stores its tiles.
 
     Attributes:
         name: Name of the release, in options, configurations and run directories.
         title: Name of the dataset in sentences.
         description: One line for tables and messages.
         order: Band names in the order of the file.
-        family: Releases of one family have the same canonical values, so that a run trained on one predicts the other.
-        layout: The folder layout that its tiles lie in.
-        synthetic: How generated tiles are written in its form.
+        family: Releases of one family have equal canonical values, so that a run trained on one can predict the other.
+        layout: Its folder layout.
+        synthetic: How synthetic tiles are written in its form.
         scale: Per band in file order; canonical value = (stored value - offset) / scale. Empty for 1.
         offset: See scale. Empty for 0.
         bands: Band names in canonical order.
-        relief: Metres of height that 1 of the band dem stands for.
+        relief: Metres of height per unit of the band dem.
         pixel: Side of a pixel in metres.
-        limit: Beyond this, up or down, a stored value is of no band: the file is damaged, or marks no-data in an
-            unknown way.
-        no_data: Per band the stored value that stands for no data; bands without one are not in it.
+        limit: Largest possible absolute value in a file; beyond it the file is damaged, or marks no-data in an unknown
+            way.
+        no_data: Stored value that means no data, by band, for the bands that have one.
         eight_bits: Whether images are stored with 8 bits a band; others are refused.
         image_key: Name of an image's dataset, where the container is HDF5.
         mask_key: Name of a mask's dataset.
-        cell: Finds groups `row` and `col`, the grid cell, in the stem of a file; None if names do not tell.
-        claims: Whether a file with the right ending and number of bands is of this release, as far as its name and
-            values tell.
-        certain: Whether the canonical image (H, W, C) of a file that it claims tells the release; if not, the file
-            follows the others of its folder.
-        reading: Version of how its files are read, raised when pixels come to mean something else: a run that was
-            trained on another version is refused.
+        cell: Pattern with groups `row` and `col` for the grid cell in the stem of a file; None if names have none.
+        claims: Function that decides from name and values whether a file with the right ending and number of bands is
+            of this release.
+        certain: Function that decides whether the canonical image (H, W, C) of a claimed file identifies the release;
+            if not, the release of the other files of its folder is used.
+        reading: Version of the reader, raised when the meaning of pixels changes; a run that was trained with another
+            version is refused.
 
     Example:
         >>> from marsls_keras.datasets import RELEASES
-        >>> RELEASES["challenge"].to_canonical(np.full((1, 1, 7), 127, np.float32))[0, 0, -1]  # gray is 254 times the canonical value
-        np.float32(0.5)
+        >>> stored = np.full((1, 1, 7), 127, np.float32)
+        >>> float(RELEASES["challenge"].to_canonical(stored)[0, 0, -1])  # gray is 254 times the canonical value
+        0.5
     """
 
     name: str
@@ -152,7 +152,7 @@ class Release:
     bands: tuple[str, ...] = BANDS
     relief: float = 12822.0
     pixel: float = 232.0
-    limit: float = 1e6  # metres of height are the largest
+    limit: float = 1e6  # well above heights in metres, the largest values
     no_data: Mapping[str, float] = field(default_factory=dict)
     eight_bits: bool = False
     image_key: str = "img"
@@ -169,18 +169,18 @@ class Release:
         return np.array(self.scale or (1.0,) * number), np.array(self.offset or (0.0,) * number)
 
     def missing(self, image: np.ndarray) -> np.ndarray:
-        """Return where a stored image (H, W, C) holds what stands for no data in its band, bool (H, W, C)."""
-        # A band without such a value is compared with NaN, which nothing equals.
+        """Return where a stored image (H, W, C) has the no-data value of its band, bool (H, W, C)."""
+        # A band without no-data value is compared with NaN, which equals nothing.
         return image == np.array([self.no_data.get(band, np.nan) for band in self.order], np.float32)
 
     def to_canonical(self, image: np.ndarray) -> np.ndarray:
-        """Return a stored image (H, W, C) as float32 (H, W, C) in canonical order and scale."""
+        """Convert a stored image (H, W, C) to canonical band order and scale, float32 (H, W, C)."""
         scale, offset = self.scales
         values = (image.astype(np.float64) - offset) / scale
         return values[..., [self.order.index(band) for band in self.bands]].astype(np.float32)
 
     def from_canonical(self, image: np.ndarray) -> np.ndarray:
-        """Return a canonical image (H, W, C) as float32 (H, W, C) in the order and scale of the file."""
+        """Convert a canonical image (H, W, C) to the band order and scale of the file, float32 (H, W, C)."""
         scale, offset = self.scales
         values = image[..., [self.bands.index(band) for band in self.order]].astype(np.float64)
         return (values * scale + offset).astype(np.float32)

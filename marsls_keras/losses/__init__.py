@@ -1,4 +1,4 @@
-"""Losses on logits, composed by weights; pixels of weight 0 have no part in them."""
+"""Loss terms on logits and their weighted sum; pixels of weight 0 are ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LOSSES", "WeightedSum", "build_loss", "positive_weight", "read_loss"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Keras when it is first asked for; reading a specification does not."""
+    """Import the names that need Keras at first use, so that a specification can be read without Keras."""
     if name not in ("WeightedSum", "build_loss"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from marsls_keras.losses import compose

@@ -1,7 +1,6 @@
-"""Losses of the boundary between landslide and the rest.
+"""Losses of the boundary between landslide and background.
 
-Boundaries lie between pixels of nonzero weight only: the edge of an ignored area is as little a boundary as the edge of
-the tile.
+Boundaries exist only between pixels of nonzero weight: neither the edge of an ignored area nor that of the tile is one.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ def boundary(
     smooth: NotNegative = 1.0,
     reduction: Reduction = "pooled",
 ) -> Any:
-    """Return 1 - boundary F1 of soft boundaries.
+    """Return the boundary loss: 1 - F1 of the soft boundaries of truth and prediction.
 
-    The boundary of a mask x is b = pool(1 - x) - (1 - x), with the largest value in a window of theta0 pixels; widened,
-    it is the largest b in a window of theta pixels. Precision is the share of the predicted boundary within the widened
-    true one, recall the share of the true boundary within the widened predicted one, each with smooth added above and
-    below; F1 is 2PR / (P + R).
+    The boundary of a mask x is b = pool(1 - x) - (1 - x), with max pooling over a window of theta0 pixels; the dilated
+    boundary is the largest b in a window of theta pixels. Precision is the share of the predicted boundary within the
+    dilated true one, recall the share of the true boundary within the dilated predicted one, each with smooth added to
+    numerator and denominator; F1 is 2PR / (P + R).
 
     Bokhovkin & Burnaev, "Boundary loss for remote sensing imagery semantic segmentation", ISNN 2019, without smooth,
     image by image (`reduction: per_tile`). They set theta0 = 3, and theta not above the smallest distance between two
-    segments. The boundary of a prediction with both classes swapped lies beside the true one and costs next to nothing:
-    a term that knows the inside helps.
+    segments. A prediction with both classes swapped has nearly the true boundary and costs almost nothing, so combine
+    this term with one of the region.
 
     Example:
         >>> import numpy as np
@@ -71,11 +70,13 @@ def boundary_dice(
     epsilon: NotNegative = 0.0,
     reduction: Reduction = "pooled",
 ) -> Any:
-    """Return 1 - soft Dice of the pixels along the true boundary: those that have both classes within `radius` pixels, in rows and columns.
+    """Return 1 - soft Dice over the pixels near the true boundary.
 
-    L10 of DualSwinFusionSeg, which does not define it; that it is the Dice of a band around the true boundary is a
-    choice made here, after its remark that the term gives weight to "boundary pixels" and to the noise of the
-    annotation there. A tile without a boundary has no such pixel and costs nothing.
+    These are the pixels with both classes in the square window that reaches `radius` pixels to each side.
+
+    This is L10 of DualSwinFusionSeg, which does not define it. The Dice of a band around the true boundary is a choice
+    made here, after its remark that the term gives weight to "boundary pixels" and to the noise of the annotation
+    there. A tile without a boundary has no such pixel and costs nothing.
 
     Example:
         >>> import numpy as np
@@ -90,8 +91,8 @@ def boundary_dice(
 
 
 def _largest(values: Any, window: int) -> Any:
-    """Return the largest value in a square window around each pixel (B, H, W, 1); beyond the tile there is nothing."""
-    # Tiles as channels, since CPUs pool the channels of a pixel together: many times as fast as one channel.
+    """Return the largest value in a square window around each pixel, (B, H, W, 1); windows end at the tile's edge."""
+    # Tiles as channels, since CPUs pool all channels of a pixel at once, which is many times as fast.
     pooled = ops.max_pool(
         ops.transpose(values, (3, 1, 2, 0)), window, strides=1, padding="same", data_format="channels_last"
     )

@@ -1,4 +1,4 @@
-"""The weighted sum of loss terms, and building it from a specification."""
+"""Weighted sum of loss terms, built from a specification."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from marsls_keras.losses.terms import LOSSES, read_loss, with_masks
 
 
 class WeightedSum(keras.losses.Loss):
-    """A weighted sum of loss terms, usually made by `build_loss`.
+    """Weighted sum of loss terms, usually made by `build_loss`.
 
-    If several devices share a batch (tf.distribute), each gets its part of the whole batch's loss, such that Keras' sum
-    over the devices is that loss and its gradient; the loss that `fit` and `evaluate` show is that of the whole batch
-    as well.
+    If several devices share a batch (tf.distribute), each computes its share of the whole batch's loss, so that the sum
+    that Keras takes over the devices is that loss, with its gradient. `fit` and `evaluate` also show the loss of the
+    whole batch.
 
     Args:
-        terms: For each name in `LOSSES` its "weight" and parameters.
+        terms: The "weight" and parameters of each term, by its name in `LOSSES`.
         name: Name of the loss.
 
     Call arguments:
         y_true: Masks (B, H, W, 1) of {0, 1}.
         y_pred: Logits (B, H, W, 1), any float type; computed in float32.
-        sample_weight: Optional (B, H, W, 1), 0 or more; a pixel of weight 0 has no part in any term, whatever its truth
+        sample_weight: Optional (B, H, W, 1), 0 or more; a pixel of weight 0 is ignored by all terms, whatever its truth
             and logit are.
 
     Returns:
@@ -48,7 +48,7 @@ class WeightedSum(keras.losses.Loss):
             weight = ops.ones_like(truth)
         else:
             weight = ops.broadcast_to(ops.cast(sample_weight, "float32"), ops.shape(truth))
-            logits = ops.where(weight > 0, logits, 0.0)  # weight 0 times infinity would be no number
+            logits = ops.where(weight > 0, logits, 0.0)  # 0 times infinity would be NaN
         total = 0.0
         for name, parameters in self.terms.items():
             options = {key: value for key, value in parameters.items() if key != "weight"}
@@ -61,12 +61,12 @@ class WeightedSum(keras.losses.Loss):
 
 
 def build_loss(spec: dict[str, float | dict[str, Any]], masks: np.ndarray | None = None) -> WeightedSum:
-    """Return the loss of a specification.
+    """Build the loss of a specification.
 
     Args:
-        spec: As `marsls_keras.losses.read_loss` takes it.
-        masks: Training masks {0, 1}, an integer array of any shape, from which terms take what the specification lacks,
-            such as the w⁺ of weighted_bce.
+        spec: The specification, see `marsls_keras.losses.read_loss`.
+        masks: Training masks {0, 1}, an integer array of any shape, from which missing parameters are computed, such
+            as the w⁺ of weighted_bce.
 
     Raises:
         InputError: As `read_loss` does, or if a term needs masks and there are none.

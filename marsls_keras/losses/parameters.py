@@ -1,4 +1,4 @@
-"""The parameters of a loss term: what they may be, and reading them from a specification."""
+"""Validate the parameters of a loss term from a specification, and compute missing ones from training masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Window = Annotated[int, Field(ge=3), AfterValidator(_odd)]
 
 @dataclass(frozen=True)
 class FromMasks:
-    """Marks, in its annotation, a parameter that is computed from the training masks where none is given.
+    """Annotation of a parameter that is computed from the training masks if it is not given.
 
     Attributes:
         compute: Function from an integer array of masks {0, 1}, of any shape, to the value.
@@ -42,12 +42,12 @@ class FromMasks:
 
 
 def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the weight and all parameters of a term, defaults filled in.
+    """Validate the weight and parameters of a term, and fill in defaults.
 
     Args:
         name: Name of the term.
-        function: The term; its parameters are its keyword-only ones, their annotations say what they may be.
-        values: What the specification gives.
+        function: The term; its keyword-only arguments are the parameters, validated by their annotations.
+        values: Weight and parameters in the specification.
 
     Raises:
         InputError: If a parameter is unknown, has the wrong type or is out of range.
@@ -77,16 +77,16 @@ def read_term(name: str, function: Callable[..., Any], values: dict[str, Any]) -
 def fill_from_masks(
     name: str, function: Callable[..., Any], term: dict[str, Any], masks: np.ndarray | None
 ) -> dict[str, Any]:
-    """Return a term as `read_term` gives it, its missing parameters computed from training masks (`FromMasks`).
+    """Compute the missing parameters of a term from training masks (`FromMasks`).
 
     Args:
         name: Name of the term.
         function: The term.
-        term: Its weight and parameters.
+        term: Its weight and parameters, as `read_term` returns them.
         masks: Training masks {0, 1}, an integer array of any shape; None if there are none.
 
     Raises:
-        InputError: If a value is needed and there are no masks, or they tell one that is out of range.
+        InputError: If a value is needed and there are no masks, or the computed one is out of range.
 
     Example:
         >>> from marsls_keras.losses import LOSSES
@@ -112,7 +112,7 @@ def fill_from_masks(
 
 @cache
 def _section(function: Callable[..., Any]) -> type[Section]:
-    """Return a section of the configuration with a term's weight and parameters as keys."""
+    """Return a configuration section class with a term's weight and parameters as keys."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     keys = {p.name: (p.annotation, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
     fields: dict[str, Any] = {"weight": (NotNegative, 1.0), **keys}

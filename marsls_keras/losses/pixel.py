@@ -1,4 +1,4 @@
-"""Losses that are means over pixels: each pixel is judged by itself, or by its distance from its class."""
+"""Losses that are means over pixels: cross-entropy, focal, log-cosh and center loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def positive_weight(masks: np.ndarray) -> float:
 def bce(
     truth: Any, logits: Any, weight: Any, *, label_smoothing: Smoothing = 0.0, reduction: Reduction = "pooled"
 ) -> Any:
-    """Return the binary cross-entropy -y log p - (1 - y) log(1 - p), a mean over pixels; p is the probability, y the truth.
+    """Return the mean binary cross-entropy -y log p - (1 - y) log(1 - p); p is the probability, y the truth.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -42,8 +42,7 @@ def bce(
         >>> round(float(bce(truth, logits, np.ones_like(truth))), 4)
         0.6931
     """
-    # softplus(z) = -log(1 - p), and z = log p - log(1 - p); fewer passes over the pixels than ops.binary_crossentropy
-    # takes.
+    # softplus(z) = -log(1 - p), and z = log p - log(1 - p): fewer passes over the pixels than ops.binary_crossentropy.
     return mean_over_pixels(ops.softplus(logits) - logits * _smoothed(truth, label_smoothing), weight, reduction)
 
 
@@ -56,10 +55,10 @@ def weighted_bce(
     label_smoothing: Smoothing = 0.0,
     reduction: Reduction = "pooled",
 ) -> Any:
-    """Return the binary cross-entropy with landslide counted w⁺ times: -w⁺ y log p - (1 - y) log(1 - p).
+    """Return the mean binary cross-entropy with weight w⁺ for landslide: -w⁺ y log p - (1 - y) log(1 - p).
 
-    A mean over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which DualSwinFusionSeg
-    (eq. 4) was trained with. Where no w⁺ is given, it is N_neg / N_pos of the training masks.
+    The mean is over pixels, not divided by the weights of the classes, as in PyTorch's `pos_weight`, which
+    DualSwinFusionSeg (eq. 4) was trained with. If w⁺ is not given, it is N_neg / N_pos of the training masks.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -67,7 +66,7 @@ def weighted_bce(
         >>> round(float(weighted_bce(truth, logits, np.ones_like(truth), positive_weight=3.0)), 4)
         1.3863
     """
-    positive, negative = _surprise(logits)
+    positive, negative = _negative_logs(logits)
     truth = _smoothed(truth, label_smoothing)
     return mean_over_pixels(positive_weight * truth * positive + (1 - truth) * negative, weight, reduction)
 
@@ -82,11 +81,11 @@ def focal(
     label_smoothing: Smoothing = 0.0,
     reduction: Reduction = "pooled",
 ) -> Any:
-    """Return the focal loss -α y (1 - p)^γ log p - (1 - α)(1 - y) p^γ log(1 - p), a mean over pixels; without alpha both classes count 1.
+    """Return the mean focal loss -α y (1 - p)^γ log p - (1 - α)(1 - y) p^γ log(1 - p).
 
-    Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5, whose α and γ are the defaults:
-    DualSwinFusionSeg and RMAU-Net do not say theirs. They divide by the number of assigned anchors, which a mask does
-    not have; here it is the number of pixels.
+    Without alpha both classes have weight 1. Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5,
+    whose α and γ are the defaults, since DualSwinFusionSeg and RMAU-Net do not report theirs. Lin et al. divide by the
+    number of assigned anchors, which a mask does not have; here it is the number of pixels.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -94,7 +93,7 @@ def focal(
         >>> round(float(focal(truth, logits, np.ones_like(truth))), 4)
         0.0866
     """
-    positive, negative = _surprise(logits)
+    positive, negative = _negative_logs(logits)
     truth = _smoothed(truth, label_smoothing)
     of_positive, of_negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     # (1 - p)^γ from the logarithm has a finite gradient where p is 1, which a power does not have for γ < 1.
@@ -106,7 +105,9 @@ def focal(
 
 
 def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pooled") -> Any:
-    """Return log cosh(p - y), a mean over pixels: half the squared error where it is small, nearly the absolute error where it is large.
+    """Return the mean of log cosh(p - y); p is the probability, y the truth.
+
+    It is close to half the squared error for small errors, and to the absolute error for large ones.
 
     Wang et al., "A comprehensive survey of loss functions in machine learning", Annals of Data Science 2020, as cited
     by RMAU-Net. The survey gives it for regression; that the error is one of probabilities, not of logits, is a choice
@@ -118,21 +119,20 @@ def log_cosh(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "po
         >>> round(float(log_cosh(truth, logits, np.ones_like(truth))), 4)
         0.1201
     """
-    # cosh(x) = 1 + (e^(x/2) - e^(-x/2))² / 2, which keeps the small errors that cosh rounds to 1, and costs a third of
-    # it.
+    # cosh(x) = 1 + (e^(x/2) - e^(-x/2))² / 2, which keeps small errors that cosh rounds to 1, at a third of its cost.
     half = ops.exp((ops.sigmoid(logits) - truth) / 2)
     return mean_over_pixels(ops.log1p(ops.square(half - 1 / half) / 2), weight, reduction)
 
 
 def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pooled") -> Any:
-    """Return half the squared distance of a pixel's probability from the centre of its class, a mean over pixels.
+    """Return the center loss: the mean of half the squared distance of a probability from its class centre.
 
     Wen et al., "A comprehensive study on center loss for deep face recognition", IJCV 2019, as cited by RMAU-Net, which
     does not say what its features and centres are. Chosen here: the feature of a pixel is its probability, and the
     centre of a class is the mean over the batch's pixels of that class (over the tile's, if per tile) instead of a
     variable that is learnt. The gradient with respect to such a centre is 0, so it is as if the centres were fixed. The
-    term pulls a class together and nothing else, so that a network which says the same everywhere costs nothing: use it
-    beside another term, as Wen et al. do.
+    term only reduces the spread within a class, so a constant prediction costs nothing: use it with another term, as
+    Wen et al. do.
 
     Example:
         >>> truth, logits = np.zeros((1, 2, 2, 1), "float32"), np.zeros((1, 2, 2, 1), "float32")
@@ -149,10 +149,10 @@ def center(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
 
 
 def _smoothed(truth: Any, label_smoothing: float) -> Any:
-    """Return {0, 1} moved towards 1/2: s/2 and 1 - s/2."""
+    """Apply label smoothing: 0 becomes s/2 and 1 becomes 1 - s/2."""
     return truth * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else truth
 
 
-def _surprise(logits: Any) -> tuple[Any, Any]:
+def _negative_logs(logits: Any) -> tuple[Any, Any]:
     """Return -log p and -log(1 - p), exact for large logits of either sign."""
     return ops.softplus(-logits), ops.softplus(logits)

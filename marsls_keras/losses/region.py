@@ -18,7 +18,7 @@ def dice(
     epsilon: NotNegative = 0.0,
     reduction: Reduction = "pooled",
 ) -> Any:
-    """Return 1 - soft Dice, 1 - (2 Σpy + smooth) / (Σp + Σy + smooth + epsilon); p is the probability, y the truth.
+    """Return 1 - soft Dice = 1 - (2 Σpy + smooth) / (Σp + Σy + smooth + epsilon); p is the probability, y the truth.
 
     Milletari et al., "V-Net", 3DV 2016. With the default smooth = 1 an empty mask predicted empty costs nothing;
     DualSwinFusionSeg (eq. 5) has smooth = 0 and epsilon = 1e-7, with which it costs 1 whatever is predicted, and has no
@@ -40,7 +40,7 @@ def dice(
 
 
 def iou(truth: Any, logits: Any, weight: Any, *, smooth: NotNegative = 1.0, reduction: Reduction = "pooled") -> Any:
-    """Return 1 - soft IoU, 1 - (Σpy + smooth) / (Σp + Σy - Σpy + smooth).
+    """Return 1 - soft IoU = 1 - (Σpy + smooth) / (Σp + Σy - Σpy + smooth).
 
     Rahman & Wang, "Optimizing intersection-over-union in deep neural networks for image segmentation", ISVC 2016,
     without smooth. RMAU-Net cites Rezatofighi et al., CVPR 2019, whose generalised IoU is one of boxes.
@@ -65,10 +65,11 @@ def tversky(
     smooth: NotNegative = 1.0,
     reduction: Reduction = "pooled",
 ) -> Any:
-    """Return 1 - Tversky index, 1 - (Σpy + smooth) / (Σpy + α Σp(1-y) + β Σ(1-p)y + smooth): α weighs false alarms, β misses.
+    """Return 1 - Tversky index = 1 - (Σpy + smooth) / (Σpy + α Σp(1-y) + β Σ(1-p)y + smooth).
 
-    Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI 2017,
-    without smooth; their best α = 0.3, β = 0.7 are the defaults. α = β = 0.5 is Dice, α = β = 1 is IoU.
+    α weighs false positives, β false negatives. Salehi et al., "Tversky loss function for image segmentation using 3D
+    fully convolutional deep networks", MLMI 2017, without smooth; their best α = 0.3, β = 0.7 are the defaults. α = β =
+    0.5 is Dice, α = β = 1 is IoU.
 
     Example:
         >>> import numpy as np
@@ -86,15 +87,15 @@ def tversky(
 
 
 def lovasz(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pooled") -> Any:
-    """Return the Lovász hinge of the landslide's Jaccard loss.
+    """Return the Lovász hinge loss, a convex surrogate of 1 - IoU of landslide.
 
     The pixels are sorted by their hinge error 1 - z (2y - 1), z being the logit, largest first; each error that is
     positive counts as much as its pixel, added to the wrong pixels before it, lowers the IoU. Where all errors are 0 or
     2 this is twice 1 - IoU, and without any landslide it is the largest error.
 
-    Yu & Blaschko, "The Lovász hinge", TPAMI 2018; Berman et al., "The Lovász-softmax loss", CVPR 2018, who judge image
-    by image, which is `reduction: per_tile`. If several devices share the batch, a pooled hinge is the mean of one
-    hinge per device, since sorting over devices would need all pixels on each.
+    Yu & Blaschko, "The Lovász hinge", TPAMI 2018; Berman et al., "The Lovász-softmax loss", CVPR 2018, who compute it
+    image by image, which is `reduction: per_tile`. If several devices share the batch, a pooled hinge is the mean of
+    one hinge per device, since sorting over devices would need all pixels on each.
 
     Example:
         >>> import numpy as np
@@ -105,15 +106,13 @@ def lovasz(truth: Any, logits: Any, weight: Any, *, reduction: Reduction = "pool
     """
     sign = 2 * truth - 1
     shape = (1, -1) if reduction == "pooled" else (ops.shape(truth)[0], -1)
-    error, signed = (
-        ops.reshape(ops.relu(1 - logits * sign), shape),
-        ops.reshape(weight * sign, shape),
-    )  # (groups, pixels)
+    # Both are (groups, pixels).
+    error, signed = ops.reshape(ops.relu(1 - logits * sign), shape), ops.reshape(weight * sign, shape)
     error, order = ops.top_k(error, ops.shape(error)[1])
     signed = ops.take_along_axis(signed, order, axis=1)
     landslide, rest = ops.relu(signed), ops.relu(-signed)
     total = ops.sum(landslide, axis=1, keepdims=True)
-    # IoU after k wrong pixels: what is left of the landslide, over the landslide and the false alarms so far.
+    # IoU after k wrong pixels: landslide pixels that are left, over all landslide pixels plus false positives so far.
     left, union = total - ops.cumsum(landslide, axis=1), total + ops.cumsum(rest, axis=1)
     before = union - rest
     # The steps of 1 - left / union in closed form: differences of it would lose most of their digits among many pixels.

@@ -1,4 +1,4 @@
-"""Sums over the pixels that are judged together: a tile's, a batch's, or those of all devices that share a batch."""
+"""Weighted sums and means over the pixels of a tile, of a batch, or of all devices that share a batch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, Literal
 from marsls_keras.lazy_imports import keras, ops
 
 Reduction = Literal["pooled", "per_tile"]
-"""What is judged together: all pixels of the batch, or each tile's, averaged over the tiles that have any pixel of nonzero weight."""
+"""Whether a loss is computed over all pixels of the batch, or per tile and averaged.
+
+The average is over the tiles that have any pixel of nonzero weight."""
 
 
 def replicas() -> int:
-    """Return the number of devices that share the batch which is being computed.
+    """Return the number of devices that share the current batch.
 
     Example:
         >>> replicas()
@@ -23,7 +25,7 @@ def replicas() -> int:
 
 
 def over_replicas(values: list[Any]) -> list[Any]:
-    """Return each value's sum over all devices that share the batch; with one device, the values.
+    """Sum each value over all devices that share the batch; with one device, return the values.
 
     The gradient of a sum over devices is the sum of their gradients. So if every device computes the loss from such
     sums and divides it by the number of devices, then the gradients that Keras adds up over the devices are those of
@@ -38,12 +40,12 @@ def over_replicas(values: list[Any]) -> list[Any]:
 
 
 def pixel_sums(values: list[Any], weight: Any, reduction: Reduction) -> list[Any]:
-    """Return the weighted sums over pixels.
+    """Return weighted sums of values over pixels.
 
     Args:
         values: Tensors (B, H, W, 1).
         weight: Weights (B, H, W, 1).
-        reduction: Whether to sum over all pixels or over each tile's.
+        reduction: "pooled" to sum over all pixels, "per_tile" over those of each tile.
 
     Returns:
         One sum per value, and the sum of the weights as the last; scalars if pooled, else (B, 1, 1, 1).
@@ -61,13 +63,13 @@ def pixel_sums(values: list[Any], weight: Any, reduction: Reduction) -> list[Any
 
 
 def cost_of_sums(cost: Callable[..., Any], values: list[Any], weight: Any, reduction: Reduction) -> Any:
-    """Return a loss that is a function of weighted sums over pixels; without any weight it is 0.
+    """Return a loss that is a function of weighted sums over pixels; it is 0 if all weights are 0.
 
     Args:
         cost: Function of the sums that `pixel_sums` returns.
         values: Tensors (B, H, W, 1).
         weight: Weights (B, H, W, 1).
-        reduction: What is judged together.
+        reduction: Whether the loss is computed over all pixels, or per tile and averaged.
 
     Returns:
         A scalar.
@@ -85,7 +87,14 @@ def cost_of_sums(cost: Callable[..., Any], values: list[Any], weight: Any, reduc
 
 
 def mean_over_tiles(costs: Any, total: Any) -> Any:
-    """Return the mean of the tiles' costs over the tiles whose total weight is not 0, on all devices; both arguments have one shape.
+    """Return the mean cost of the tiles whose total weight is not 0, over all devices.
+
+    Args:
+        costs: Cost of each tile.
+        total: Total weight of each tile, of the same shape.
+
+    Returns:
+        A scalar; 0 if there is no such tile.
 
     Example:
         >>> import numpy as np
@@ -110,7 +119,7 @@ def mean_over_pixels(values: Any, weight: Any, reduction: Reduction) -> Any:
 
 
 def _replica_context() -> Any:
-    """Return TensorFlow's replica context if it is one of several, else None."""
+    """Return TensorFlow's replica context if there are several replicas, else None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The loss terms by name, and reading a specification of them; Keras is not imported before a term is computed."""
+"""The loss terms by name, and the validation of a specification; Keras is imported only when a term is computed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ LOSSES: dict[str, Callable[..., Any]] = {
     term.__name__: term
     for term in (bce, weighted_bce, focal, log_cosh, center, dice, iou, tversky, lovasz, boundary, boundary_dice)
 }
-"""Terms by name: functions of truth, logits and weight, all (B, H, W, 1) float32, to a scalar; keyword-only arguments are parameters."""
+"""Loss terms by name: functions of truth, logits and weight, all float32 (B, H, W, 1), to a scalar.
+
+Their keyword-only arguments are the parameters."""
 
 
 def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the terms of a specification, each with its weight and all parameters; those that training masks tell may be None.
+    """Validate a loss specification and return its terms, each with its weight and all parameters.
+
+    Parameters that are computed from training masks may still be None.
 
     Args:
         spec: For each name in `LOSSES` a weight, or a section of `weight` (default 1) and parameters, such as
@@ -45,7 +49,8 @@ def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, An
     for name, values in spec.items():
         if not isinstance(values, int | float | dict) or isinstance(values, bool):
             raise InputError(
-                f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. Received: {values!r}"
+                f"loss.{name}: expected a weight such as 0.5, or a section such as {{weight: 0.5}}. "
+                f"Received: {values!r}"
             )
         term = read_term(name, LOSSES[name], values if isinstance(values, dict) else {"weight": values})
         if term["weight"]:
@@ -58,14 +63,14 @@ def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, An
 
 
 def with_masks(terms: dict[str, dict[str, Any]], masks: np.ndarray | None) -> dict[str, dict[str, Any]]:
-    """Return terms with the parameters that training masks tell and the specification left out.
+    """Compute the missing parameters of terms from training masks.
 
     Args:
-        terms: As `read_loss` gives them.
+        terms: The terms, as `read_loss` returns them.
         masks: Training masks {0, 1}, an integer array of any shape; None if there are none.
 
     Raises:
-        InputError: If a term needs masks and there are none, or they tell a value that is out of range.
+        InputError: If a term needs masks and there are none, or a computed value is out of range.
 
     Example:
         >>> with_masks(read_loss({"weighted_bce": 1}), np.array([0, 0, 1]))["weighted_bce"]["positive_weight"]

@@ -1,4 +1,4 @@
-"""Bands with a direction: turning a tile and deriving its bands is deriving them and turning both tile and vectors."""
+"""Bands with a direction: rotating a tile commutes with deriving its bands, if vectors are rotated, too."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def mars(images: np.ndarray) -> Tiles:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Return six tiles; smooth heights, for a picture's edges are not those of another one where two are equally strong."""
+    """Return six tiles with smooth heights, since Canny edges are not rotation invariant between equal gradients."""
     rng = np.random.default_rng(0)
     images = rng.uniform(0.1, 0.9, (6, SIZE, SIZE, 7)).astype(np.float32)
     images[..., 3] = 0.5 + tf.image.resize(rng.normal(0, 0.1, (6, 5, 5, 1)), (SIZE, SIZE), "bicubic").numpy()[..., 0]
@@ -47,7 +47,7 @@ def images() -> np.ndarray:
 
 
 def network_input(images: np.ndarray, names, normalizer=None, view: str = "identity") -> np.ndarray:
-    """Return what the network sees of tiles that are turned after their bands were derived, as in prediction."""
+    """Return the network's input for tiles that are rotated after their bands were derived, as in prediction."""
     tiles = derive(mars(images), names)
     normalizer = normalizer or Normalizer.fit(tiles.images, Data(bands=names), tiles.bands)
     values = normalizer.directions.turn(apply_view(normalizer.apply(tiles.images, tiles.bands), view), view_turn(view))
@@ -175,10 +175,8 @@ def test_a_vector_is_normalised_alike_in_both_components(images):
 def test_slopes_that_face_the_light_are_brightest():
     y, x = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
     images = np.zeros((2, SIZE, SIZE, 7), np.float32)
-    images[0, ..., 3], images[1, ..., 3] = (
-        (y + x) * 0.0128,
-        -(y + x) * 0.0128,
-    )  # rising, falling to the south-east; about 18°
+    # Rising, falling to the south-east; about 18°.
+    images[0, ..., 3], images[1, ..., 3] = (y + x) * 0.0128, -(y + x) * 0.0128
     config = Data(bands=("hillshade",), normalization={"zscore": False})
     tiles = derive(mars(images), config.bands)
     normalizer = Normalizer.fit(tiles.images, config, tiles.bands)

@@ -1,4 +1,4 @@
-"""Which bands a list of names stands for."""
+"""Expansion of a list of band names."""
 
 import pytest
 

@@ -1,9 +1,11 @@
-"""Time dual_swin beside the same network in timm and PyTorch: a training step and inference, in turns, each library in its own process.
+"""Compare the speed of dual_swin with the same network in timm and PyTorch.
+
+A training step and inference are timed in turns, each library in its own process.
 
     python tests/benchmarks/dual_swin_timm.py [BATCH] [PYTHON]
 
 PYTHON is an interpreter that has torch and timm, this one by default. Inputs are random tiles of 128 x 128 pixels and
-seven bands; float32. See in_turns.py for what makes a ratio worth something."""
+seven bands; float32. See in_turns.py for when a ratio is meaningful."""
 
 import os
 import sys

@@ -1,8 +1,8 @@
-"""Time the same steps in two libraries, a turn of one after a turn of the other, each library in a process of its own.
+"""Time the same steps in two libraries in alternating turns, each library in its own process.
 
-Two libraries in one process get in the way of each other's threads. PyTorch's threads wait actively, so on a machine
-with other work a ratio means nothing. What the processes run is a script that calls `serve`, so each may have an
-interpreter of its own."""
+Two libraries in one process disturb each other's threads. PyTorch's threads wait actively, so on a machine
+with other work a ratio means nothing. Each process runs a script that calls `serve`, perhaps with its own
+interpreter."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def keras_steps(config: Any, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def timed(step: Callable[[], Any], seconds: float) -> list[float]:
-    """Repeat a step for this long, at least once, and return the seconds that each took."""
+    """Repeat a step for a given time, at least once, and return the seconds that each took."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while not taken or time.perf_counter() < end:
@@ -91,7 +91,7 @@ class Process:
         self._errors.close()
 
     def turn(self, step: str, seconds: float) -> list[float]:
-        """Repeat a step for this long, and return the seconds that each took."""
+        """Repeat a step for a given time, and return the seconds that each took."""
         try:
             print(step, seconds, file=self._process.stdin, flush=True)
         except BrokenPipeError:
@@ -142,7 +142,8 @@ def show(result: Mapping[str, Mapping[str, Any]], batch: int) -> None:
     for step, found in result.items():
         *libraries, _ = found
         shown = [
-            f"{library} {' '.join(f'{t:.3f}' for t in found[library])} s ({batch / statistics.median(found[library]):.1f} tiles/s)"
+            f"{library} {' '.join(f'{t:.3f}' for t in found[library])} s "
+            f"({batch / statistics.median(found[library]):.1f} tiles/s)"
             for library in libraries
         ]
         print(f"{step}, {batch} tiles: {', '.join(shown)}; {libraries[1]} / {libraries[0]} {found['ratio']:.2f}")

@@ -1,4 +1,4 @@
-"""How much more memory `marsls train` takes at its peak for each byte of decoded images, beside what TensorFlow takes by itself.
+"""Measure the peak memory of `marsls train` per byte of decoded images, without TensorFlow's own memory.
 
 Two whole trainings of one epoch, with a tiny U-Net and images in memory, differ only in the number of tiles.
 TensorFlow's own memory is the same in both, so the difference of their peaks (VmHWM) over that of their images' bytes
@@ -31,21 +31,22 @@ import sys
 from pathlib import Path
 from competition.cli import main
 code = main(sys.argv[1:])
-print("VmHWM", next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+status = Path("/proc/self/status").read_text().splitlines()
+print("VmHWM", next(line.split()[1] for line in status if line.startswith("VmHWM")))
 sys.exit(code)
 """
 
 
 def image_bytes(tiles: int) -> int:
-    """Return how much room the images of so many tiles take, in bytes."""
+    """Return the size of the images of `tiles` tiles, in bytes."""
     return tiles * SIZE * SIZE * 7 * 4
 
 
 def peak(tiles: int, folder: Path) -> int:
-    """Return the largest resident memory of a training on so many generated tiles, in bytes.
+    """Return the peak resident memory of a training on synthetic tiles, in bytes.
 
     Args:
-        tiles: Their number.
+        tiles: Number of tiles.
         folder: An empty folder, for the tiles and the run.
     """
     from marsls_keras.data.synthetic.mars import write_dataset
@@ -70,7 +71,7 @@ def peak(tiles: int, folder: Path) -> int:
 
 
 def slope(numbers: tuple[int, int]) -> dict[str, float]:
-    """Return the peaks of two trainings in MiB, and by how many bytes they differ for each byte that their images differ.
+    """Return the peak memory of two trainings in MiB, and the ratio of their differences in memory and image bytes.
 
     Args:
         numbers: How many tiles each has.

@@ -1,10 +1,12 @@
-"""Time the recipe `unet` beside the same network in plain PyTorch, channels last: a training step and inference, in turns.
+"""Compare the speed of the recipe `unet` with the same network in plain PyTorch, channels last.
+
+A training step and inference are timed in turns.
 
     python tests/benchmarks/unet_torch.py [--python PYTHON] [--set section.key=value] [--seconds 2]
 
 PYTHON is an interpreter that has torch, this one by default. A training step is forward, binary cross-entropy plus
-Dice, backward, AdamW, and the moving average of the weights if the recipe has one. See in_turns.py for what makes a
-ratio worth something."""
+Dice, backward, AdamW, and the moving average of the weights if the recipe has one. See in_turns.py for when a
+ratio is meaningful."""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from in_turns import keras_steps, race, serve, show
 
 
 def build_unet(bands: int, base_filters: int = 16, depth: int = 4, dropout: float = 0.0) -> Any:
-    """Return the network of `marsls_keras.models.unet`: the same layers in the same order, from (B, C, H, W) to logits (B, 1, H, W)."""
+    """Return the network of `marsls_keras.models.unet` in PyTorch, from (B, C, H, W) to logits (B, 1, H, W).
+
+    Its layers are the same, in the same order.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -117,7 +122,7 @@ def torch_steps(config: dict[str, Any], batch: int, side: int = 128) -> tuple[An
 
 
 def main() -> None:
-    """Race the two libraries, or be one of them."""
+    """Compare the two libraries, or serve the steps of one in a child process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="Interpreter that has torch.")
     parser.add_argument("--set", action="append", default=[], help="Change of the recipe; repeatable.")

@@ -1,4 +1,4 @@
-"""Results on stdout, progress on stderr, names as they are, and TensorFlow's chatter only where something failed."""
+"""Results on stdout, progress on stderr, names unchanged, and messages of TensorFlow only after a failure."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The whole road on the JAX backend, in processes of its own, since the backend is chosen before anything else."""
+"""All commands on the JAX backend, in separate processes, since the backend is chosen at the start."""
 
 import json
 import os
@@ -54,7 +54,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def jax(tmp_path_factory):
-    """Return a function that runs code under JAX with a list of commands, and returns what it printed last as JSON, and its stderr."""
+    """Return a function that runs code under JAX, and returns the JSON that it printed last, and its stderr."""
     # What one process has compiled, the next need not: compiling is most of what they do.
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),

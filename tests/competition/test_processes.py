@@ -1,4 +1,4 @@
-"""Folds trained at once, each in a real process of its own."""
+"""Folds trained at once, each in its own process."""
 
 import logging
 import os
@@ -40,7 +40,7 @@ time.sleep(60)
 
 @pytest.fixture
 def startup(tmp_path, monkeypatch):
-    """Return a function that makes processes started from now on run code before anything else; it returns the code's folder."""
+    """Return a function that makes all new processes run code at their start, and returns the code's folder."""
 
     def install(code: str) -> Path:
         folder = tmp_path / "startup"
@@ -208,7 +208,8 @@ def test_without_a_gpu_the_folds_share_the_cores(startup, monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     folder = startup("""
 import os
-open(os.path.join(os.path.dirname(__file__), f"threads-{os.environ['TF_NUM_INTRAOP_THREADS']}-{os.getpid()}"), "w").close()
+name = f"threads-{os.environ['TF_NUM_INTRAOP_THREADS']}-{os.getpid()}"
+open(os.path.join(os.path.dirname(__file__), name), "w").close()
 """)
     train_side_by_side({0: ["--version"]}, [{}, {}])
     assert [path.name.split("-")[1] for path in folder.iterdir() if path.name.startswith("threads")] == [

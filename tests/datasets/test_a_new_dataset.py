@@ -1,4 +1,4 @@
-"""A new dataset is one file: once it is registered, everything from generated tiles to a training knows it."""
+"""A new dataset is one file: once registered, it works from synthetic tiles to training."""
 
 from __future__ import annotations
 

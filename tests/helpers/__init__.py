@@ -1,1 +1,1 @@
-"""What tests share: builders of files, records and zips, and references computed another way."""
+"""Shared by tests: builders of files, records and zips, and reference values computed in another way."""

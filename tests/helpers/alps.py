@@ -1,4 +1,4 @@
-"""A made-up dataset, all of it in one file, as a new one would be: its own bands, scale, folders, container and no-data."""
+"""A fictional dataset in one file, with its own bands, scale, folders, container and no-data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiles for the tests of augmentation, and a list of what they go through."""
+"""Tiles for tests of augmentation, and a function that augments them."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ SEED = tf.constant([3, 7])
 
 
 def batch(number=4, height=16, width=16, bands=7, seed=0):
-    """Noise, a mask with areas, and weights of two values: float32 (B, H, W, C), (B, H, W, 1), (B, H, W, 1)."""
+    """Return noise, a mask with areas, and weights of two values: float32 (B, H, W, C), (B, H, W, 1), (B, H, W, 1)."""
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(number, height, width, bands)).astype(np.float32)
     coarse = rng.random((2, number, -(-height // 4), -(-width // 4))) > 0.5
@@ -21,7 +21,7 @@ def batch(number=4, height=16, width=16, bands=7, seed=0):
 
 
 def coded(number, height, width):
-    """Tiles whose bands tell the tile, row and column of each pixel, with masks and weights that follow from those."""
+    """Return tiles whose bands are the tile, row and column of each pixel, and masks and weights computed from them."""
     tile, row, column = np.meshgrid(np.arange(number), np.arange(height), np.arange(width), indexing="ij")
     image = np.stack([tile, row, column], -1).astype(np.float32)
     return image, mask_of(tile, row, column)[..., None], weight_of(tile, row, column)[..., None]
@@ -36,12 +36,12 @@ def weight_of(tile, row, column):
 
 
 def augment(tiles, seed=SEED, bands=BANDS, units=None, graph=True, **changes):
-    """The tiles as a network with only these changes sees them, as NumPy arrays."""
+    """Return the augmented tiles as NumPy arrays, with only the given augmentations switched on."""
     change = Augment(Augmentation(**{**OFF, **changes}), bands, np.ones(len(bands)) if units is None else units)
     run = tf.function(change) if graph else change
     return tuple(values.numpy() for values in run(*map(tf.constant, tiles), seed))
 
 
 def one(tile):
-    """The first tile of a batch, as tensors."""
+    """Return the first tile of a batch as tensors."""
     return tuple(tf.constant(values[0]) for values in tile)

@@ -1,4 +1,4 @@
-"""Running `marsls` in tests, and reading what it prints."""
+"""Run `marsls` in tests and parse its output."""
 
 import hashlib
 import io
@@ -36,7 +36,7 @@ class Result(NamedTuple):
 
 
 def marsls(*arguments):
-    """Run the real main in this process."""
+    """Run `main` of the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
@@ -44,7 +44,7 @@ def marsls(*arguments):
 
 
 def process(*arguments, program=("-m", "competition.cli"), timeout=120, **environment):
-    """Run marsls in a process of its own, as a user's shell would: without the log level that the tests have set."""
+    """Run marsls in its own process, without the log level that the tests set."""
     inherited = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     command = [sys.executable, *program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=inherited | environment)
@@ -52,14 +52,14 @@ def process(*arguments, program=("-m", "competition.cli"), timeout=120, **enviro
 
 
 def limited(*arguments, size=16_384):
-    """Run marsls where no file may grow beyond a size, which fails as a full disk does."""
+    """Run marsls under a limit of file size, which fails like a full disk."""
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
     code = f"{limit}; from competition.cli import main; raise SystemExit(main())"
     return process(*arguments, program=("-c", code), PYTHONDONTWRITEBYTECODE="1")
 
 
 def succeed(*arguments):
-    """Run a command that has to succeed and return what it printed."""
+    """Run a command that must succeed, and return its output."""
     result = marsls(*arguments)
     assert result.code == 0, result
     assert "Error" not in result.err, result
@@ -67,7 +67,7 @@ def succeed(*arguments):
 
 
 def strict_json(text):
-    """Parse JSON as machines do: no NaN, and nothing else around it."""
+    """Parse strict JSON: without NaN, and without other text around it."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
@@ -76,7 +76,7 @@ def strict_json(text):
 
 
 def snapshot(folder):
-    """Return everything below a folder: the digest of each file, None for a folder."""
+    """Return all paths below a folder, with the digest of each file, and None for folders."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         for path in Path(folder).rglob("*")
@@ -84,7 +84,7 @@ def snapshot(folder):
 
 
 def scores(truth, predicted):
-    """Return the scores as scikit-learn computes them."""
+    """Compute the scores with scikit-learn."""
     y, p = (
         np.concatenate([np.ravel(part) for part in truth]),
         np.concatenate([np.ravel(part) for part in predicted]).astype(int),
@@ -96,7 +96,7 @@ def scores(truth, predicted):
 
 
 def numbers(text, row):
-    """Return the numbers in the table row that begins with a text."""
+    """Return the numbers in the printed table row that begins with a text."""
     line = next(line for line in text.splitlines() if line.strip().startswith(row))
     return [float(number) for number in re.findall(r"[\d.]*\d", line.strip().removeprefix(row))]
 

@@ -1,4 +1,4 @@
-"""Post-processing of masks computed another way."""
+"""Post-processing of masks computed with scikit-image, as a reference."""
 
 import numpy as np
 from skimage.measure import label, regionprops
@@ -7,7 +7,9 @@ from skimage.segmentation import clear_border
 
 
 def by_scikit_image(mask: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:
-    """Return what is expected of one mask (H, W); a wide frame joins the background at the edges to one that is never a hole.
+    """Return the expected post-processing of a mask (H, W).
+
+    A wide frame joins the background at the edges to one component that is never a hole.
 
     A component at the edge stays.
     """
@@ -22,7 +24,7 @@ def by_scikit_image(mask: np.ndarray, min_area: int, max_hole: int) -> np.ndarra
 
 
 def of_regions(mask: np.ndarray, min_area: int, max_hole: int, known: np.ndarray) -> np.ndarray:
-    """Return the same of a mask (H, W) of which parts are not known, region by region."""
+    """Return the same for a mask (H, W) with unknown parts, region by region."""
     done, unknown = mask.copy(), np.pad(~known, 1, constant_values=True)
     shifts = {1: [(0, 1), (1, 0), (1, 2), (2, 1)], 2: [(r, c) for r in range(3) for c in range(3) if (r, c) != (1, 1)]}
 

@@ -1,4 +1,4 @@
-"""Copies of tiles, turned and mirrored."""
+"""Rotated and mirrored copies of tiles."""
 
 from pathlib import Path
 

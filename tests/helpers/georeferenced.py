@@ -1,4 +1,4 @@
-"""Georeferenced tiles, written by rasterio."""
+"""Georeferenced tiles written by rasterio."""
 
 from __future__ import annotations
 

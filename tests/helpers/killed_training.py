@@ -1,4 +1,4 @@
-"""Training in a process that a test kills."""
+"""Train in a process that a test kills."""
 
 COMMAND = """
 from competition.cli import main

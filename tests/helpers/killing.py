@@ -1,4 +1,4 @@
-"""A process that kills itself at a moment."""
+"""Script for a process that kills itself before a given file operation."""
 
 KILLER = """
 import os, re, signal, sys
@@ -15,7 +15,7 @@ def hook(name, args):
 
 sys.addaudithook(hook)
 """
-"""Kills the process the nth time that a file whose path matches is about to be opened or renamed; Python tells its audit hooks of both.
+"""Script that kills its process at the nth event of opening or renaming a file whose path matches a pattern.
 
-What follows in the script is run with the arguments after event, pattern and n.
+Python reports both events to audit hooks. The rest of the script gets the arguments after event, pattern and n.
 """

@@ -1,4 +1,4 @@
-"""What every layer must do, written once: a case names a layer, its arguments and its inputs, and a check looks at one promise."""
+"""Checks that every layer must pass: a case holds a layer, its arguments and its inputs, a check tests one property."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HALF = ("mixed_bfloat16", "mixed_float16")
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A layer to be checked.
+    """A layer with arguments and inputs, to be checked.
 
     Attributes:
         kind: Its class.
@@ -52,7 +52,7 @@ class LayerCase:
         return self.kind.__name__
 
     def layer(self, **others: Any) -> keras.Layer:
-        """Return a layer that is built, and whose weights all have values of their own."""
+        """Return a built layer whose weights all have random values."""
         made = self.kind(**self.options, **others)
         made(*self.arrays)
         return scramble(made)
@@ -68,7 +68,7 @@ def _flat(arguments):
 
 
 def check_configuration(case: LayerCase) -> None:
-    """A layer comes back from its configuration, with every argument, as an attribute too, and computes the same."""
+    """Check that a layer restored from its configuration has the same arguments and computes the same."""
     if "__init__" in vars(case.kind):
         defaults = {
             p.name: p.default for p in inspect.signature(case.kind).parameters.values() if p.kind is not p.VAR_KEYWORD
@@ -88,7 +88,7 @@ def check_configuration(case: LayerCase) -> None:
 
 
 def check_calls(case: LayerCase) -> None:
-    """Eager, symbolic and compiled calls agree, at sizes that are known beforehand and not."""
+    """Check that eager, symbolic and compiled calls agree, with static and with dynamic sizes."""
     layer = case.layer()
     eager = np.array(layer(*case.arrays))
     assert eager.shape == case.output == tuple(layer.compute_output_shape(*case.inputs)) and np.isfinite(eager).all()
@@ -100,9 +100,8 @@ def check_calls(case: LayerCase) -> None:
         model = keras.Model(_flat(symbols), layer(*symbols))
         expected = [size if known else None for size in case.output[1:-1]]
         for found, size in zip(model.output_shape[1:], [*expected, case.output[-1]], strict=True):
-            assert (
-                found == size or found in case.output and not known
-            )  # a layer may know its size without that of its inputs
+            # A layer may know its size without that of its inputs.
+            assert found == size or found in case.output and not known
         assert np.array(model(_flat(case.arrays))) == pytest.approx(eager, rel=1e-4, abs=1e-5)
         assert keras.Model.from_config(model.get_config()).output_shape == model.output_shape
     unknown = [tf.TensorSpec((*(None for _ in x.shape[:-1]), x.shape[-1])) for x in _flat(case.arrays)]
@@ -111,7 +110,7 @@ def check_calls(case: LayerCase) -> None:
 
 
 def check_training(case: LayerCase) -> None:
-    """Called with training=True, a layer gives the same shape, and a gradient reaches the inputs and every trainable variable."""
+    """Check the shape with training=True, and that a gradient reaches the inputs and every trainable variable."""
     keras.utils.set_random_seed(0)
     layer = case.layer()
     arrays = tuple(_nested(tf.constant, array) for array in case.arrays)
@@ -128,7 +127,7 @@ def check_training(case: LayerCase) -> None:
 
 
 def check_half_precision(case: LayerCase, policy: str) -> None:
-    """Under mixed precision a layer computes in half precision, near the exact values, and keeps its weights in float32."""
+    """Check that under mixed precision a layer computes in half precision, with weights in float32 and small errors."""
     exact = case.layer()
     keras.config.set_dtype_policy(policy)
     try:

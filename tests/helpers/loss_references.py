@@ -1,4 +1,4 @@
-"""The loss terms in NumPy and float64, written from their definitions, pixel by pixel where that is clearest."""
+"""Reference implementations of the loss terms in NumPy and float64, from their definitions."""
 
 from __future__ import annotations
 
@@ -61,14 +61,16 @@ def tversky(truth, logits, weight, alpha=0.3, beta=0.7, smooth=1.0):
 
 
 def jaccard_loss(truth, wrong, weight):
-    """1 - IoU of the landslide when exactly the pixels `wrong` are predicted wrongly."""
+    """Return 1 - IoU of landslide when exactly the pixels `wrong` are predicted wrongly."""
     landslide = truth == 1
     union = np.sum(weight[landslide | wrong])
     return 1 - np.sum(weight[landslide & ~wrong]) / union if union else 0.0
 
 
 def lovasz(truth, logits, weight):
-    """The Lovász extension of the Jaccard loss at the hinge errors: the sum of error times what the pixel adds to the loss of the set."""
+    """Return the Lovász extension of the Jaccard loss at the hinge errors.
+
+    It is the sum of each error times what its pixel adds to the loss of the set."""
     used = weight > 0
     truth, logits, weight = truth[used], logits[used], weight[used]
     errors = np.maximum(0, 1 - logits * (2 * truth - 1))
@@ -82,7 +84,7 @@ def lovasz(truth, logits, weight):
 
 
 def largest(values: Array, used: Array, window: int) -> Array:
-    """The largest value of the used pixels in a window around each used pixel; 0 elsewhere. Arrays (B, H, W)."""
+    """Return the largest value of the used pixels in a window around each used pixel; 0 elsewhere. Arrays (B, H, W)."""
     result, radius = np.zeros(values.shape), window // 2
     for tile, row, column in zip(*np.nonzero(used), strict=True):
         around = (
@@ -120,7 +122,7 @@ REFERENCES: dict[str, Callable[..., float]] = {
 def reference(
     name: str, truth: Array, logits: Array, weight: Array | None = None, reduction: str = "pooled", **parameters
 ) -> float:
-    """A term of masks, logits and weights (B, H, W, 1)."""
+    """Return the reference value of a term for masks, logits and weights (B, H, W, 1)."""
     truth, logits = np.asarray(truth, np.float64)[..., 0], np.asarray(logits, np.float64)[..., 0]
     weight = np.ones(truth.shape) if weight is None else np.asarray(weight, np.float64)[..., 0]
     if reduction == "pooled":

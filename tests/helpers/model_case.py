@@ -1,4 +1,4 @@
-"""What every network must do, written once: a case names a network and its options, and a check looks at one promise."""
+"""Checks that every network must pass: a case holds a network and its options, a check tests one property."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marsls_keras.models import build_model, encoder_groups, load_pretrained, re
 
 @dataclass(frozen=True)
 class ModelCase:
-    """A network to be checked.
+    """A network with options, to be checked.
 
     Attributes:
         name: Its name in the registry.
@@ -46,7 +46,7 @@ class ModelCase:
         return self.name
 
     def build(self, seed: int = 1) -> keras.Model:
-        """Return a network whose weights all have values of their own."""
+        """Return a network whose weights all have random values."""
         keras.utils.set_random_seed(seed)
         return perturb(build_model(self.name, **self.options), seed)
 
@@ -57,7 +57,7 @@ def images(height: int, width: int, number: int = 2, bands: int = 7) -> np.ndarr
 
 
 def logits(model: keras.Model, x: np.ndarray, **options: Any) -> dict[str, np.ndarray]:
-    """Return what a network says of images, by the name of the output."""
+    """Return the outputs of a network for images, by name."""
     found = model(x, **options)
     return {name: np.array(value) for name, value in (found if isinstance(found, dict) else {"mask": found}).items()}
 
@@ -73,13 +73,13 @@ def gradients(model: keras.Model, x: np.ndarray) -> list[Any]:
 
 
 def check_gradient(case: ModelCase, model: keras.Model) -> None:
-    """A gradient reaches every trainable variable."""
+    """Check that a gradient reaches every trainable variable."""
     dead = silent(model.trainable_variables, gradients(model, case.images))
     assert not [path for path in dead if not path.endswith(case.no_gradient or "no such end")], dead
 
 
 def check_round_trip(case: ModelCase, model: keras.Model, folder: Path) -> None:
-    """A network comes back from its configuration, and its weights from a file, and both say the same."""
+    """Check that a network restored from its configuration and weight file gives the same outputs."""
     again = type(model).from_config(model.get_config())
     assert again.get_config() == model.get_config()
     assert [(v.path, v.shape) for v in again.weights] == [(v.path, v.shape) for v in model.weights]
@@ -95,7 +95,7 @@ def check_round_trip(case: ModelCase, model: keras.Model, folder: Path) -> None:
 
 
 def check_calls(case: ModelCase, model: keras.Model) -> None:
-    """Eager, symbolic and compiled calls agree, at sizes that are known beforehand and not."""
+    """Check that eager, symbolic and compiled calls agree, with static and with dynamic sizes."""
     expected = logits(model, case.images)
     assert expected["mask"].shape == (*case.images.shape[:3], 1) and expected["mask"].dtype == "float32"
     symbol = keras.Input(case.images.shape[1:])
@@ -112,7 +112,7 @@ def check_calls(case: ModelCase, model: keras.Model) -> None:
 
 
 def check_sizes(case: ModelCase, model: keras.Model) -> None:
-    """Images of every size that the registry allows give finite logits of that size."""
+    """Check that images of every size that the registry allows give finite logits of that size."""
     for size in case.sizes:
         require_size(case.name, case.options, *size)
         found = logits(model, images(*size))["mask"]
@@ -120,7 +120,7 @@ def check_sizes(case: ModelCase, model: keras.Model) -> None:
 
 
 def check_fit(case: ModelCase) -> None:
-    """Training on one batch lowers the loss."""
+    """Check that training on one batch lowers the loss."""
     keras.utils.set_random_seed(0)
     model, x = build_model(case.name, **case.options), images(*case.size, number=4)
     x[..., 4] = np.sign(x[:, :1, :1, 4])  # each tile is one thing or the other
@@ -132,7 +132,7 @@ def check_fit(case: ModelCase) -> None:
 
 
 def check_half_precision(case: ModelCase, model: keras.Model, policy: str) -> None:
-    """Under mixed precision logits are float32, and not rounded on their way out, and weights are float32."""
+    """Check that under mixed precision logits and weights are float32, and logits are not rounded."""
     keras.config.set_dtype_policy(policy)
     try:
         half = case.build()
@@ -163,7 +163,7 @@ def check_under_decoder(
     no_gradient: tuple[str, ...] = (),
     **options: Any,
 ) -> None:
-    """Under a decoder the bands of a pretrained encoder take their colours by name, and every variable gets a gradient.
+    """Check a pretrained encoder below a decoder: band weights follow band names, and every variable has a gradient.
 
     Args:
         encoder: Name of the encoder.

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions made up for tests."""
+"""Synthetic out-of-fold predictions for tests."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from marsls_keras.view_sets import VIEWS
 def out_of_fold(
     masks: np.ndarray, views: dict[str, np.ndarray], folds: list[int], blocks: list | None = None, **others
 ) -> OutOfFold:
-    """Return out-of-fold predictions of one run or more that were made up; the tiles have masks, but no pixels."""
+    """Return synthetic out-of-fold predictions of one or more runs; the tiles have masks, but no pixels."""
     number = len(masks)
     refs = tuple(
         TileRef(f"train/{i}", Path(f"{i}.tif"), Path(f"{i}.tif"), "train", "base", None) for i in range(number)
@@ -33,7 +33,10 @@ def out_of_fold(
 def made_up(
     seed: int, folds: int = 3, tiles: int = 9, size: int = 6, contrast: float = 0.12, names: tuple[str, ...] = VIEWS
 ) -> OutOfFold:
-    """Return predictions whose best threshold is far from 0.5 and whose views differ in noise; some seeds gain by tuning, some do not."""
+    """Return predictions whose best threshold is far from 0.5 and whose views differ in noise.
+
+    Some seeds gain by tuning, some do not.
+    """
     rng = np.random.default_rng(seed)
     masks = (rng.random((tiles, size, size)) < 0.4).astype(np.uint8)
     middle = rng.uniform(0.4, 0.5)

@@ -1,4 +1,4 @@
-"""PNG files made by hand: every depth, palettes, transparency, and the seven passes of interlacing."""
+"""PNG files encoded without a library: all depths, palettes, transparency, interlacing."""
 
 from __future__ import annotations
 

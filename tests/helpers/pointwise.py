@@ -1,4 +1,4 @@
-"""A network of one weight whose scores are known, and trainings of it."""
+"""A network of one weight with known scores, and functions that train it."""
 
 import json
 from pathlib import Path
@@ -75,7 +75,7 @@ def own(model: keras.Model) -> tuple[float, float]:
 def epoch(
     keep: BestCheckpoint, number: int, last: tuple[float, float], average: tuple[float, float] | None = None
 ) -> dict:
-    """End an epoch in which the model came to these weights, and the optimiser to this average of them."""
+    """End an epoch with the given weights of the model and the given moving average of the optimiser."""
     keep.model.set_weights([np.full((1, 1, 1, 1), last[0]), np.array([last[1]])])
     for variable, value in zip(averages(keep.model), average or (), strict=True):
         variable.assign(np.full(variable.shape, value))

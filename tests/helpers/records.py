@@ -1,4 +1,4 @@
-"""Contents of the JSON files of runs that no training has made, in the form that commands accept."""
+"""Valid contents of the JSON files of a run, made without training."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def metrics(weights_sha256: str, fold: Any = 0, **keys: Any) -> dict[str, Any]:
 
 
 def edited(run: Path) -> None:
-    """Make a run whose splits or folds were changed by hand one that they were trained with."""
+    """Update the metrics of a run whose splits or folds were edited, so that they agree again."""
     for path in run.glob("fold_*/metrics.json"):
         found = json.loads(path.read_text())
         found.pop("files_sha256", None)

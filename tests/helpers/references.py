@@ -1,4 +1,4 @@
-"""The stored references of PyTorch, and the scripts that made them."""
+"""Load stored reference outputs of PyTorch, and the scripts that computed them."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ REFERENCES = Path(__file__).resolve().parents[1] / "references"
 
 
 def script(name: str) -> ModuleType:
-    """Return a script of tests/references as a module: its inputs, shapes and weights are those that the references were computed with."""
+    """Import a script of tests/references, with the inputs and weights of the stored references."""
     spec = importlib.util.spec_from_file_location(name, REFERENCES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

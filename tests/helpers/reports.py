@@ -1,4 +1,4 @@
-"""A run made of generated arrays, and a reader of the page that is independent of the template."""
+"""A run made of synthetic arrays, and a parser of the report page that is independent of the template."""
 
 import re
 from html.parser import HTMLParser
@@ -114,7 +114,7 @@ def make_run(name="default", seed=0, tuned=True, folds=(0, 1), **changes):
 
 
 def edited(decision: Decision, **keys) -> Decision:
-    """Return a decision with other content of some keys of its decision.json; its members follow its runs and folds."""
+    """Return a decision with some keys of its decision.json changed; its members follow its runs and folds."""
     content = {**decision.to_json(), **keys}
     digests = {str(fold): "ab" * 32 for fold in content["folds"]}
     return Decision.from_json({**content, "members": dict.fromkeys(content["runs"], digests)})

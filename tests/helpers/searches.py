@@ -1,4 +1,4 @@
-"""A search without training: a real process stands in for each trial, leaves what a trained one leaves, or ends badly."""
+"""A search without training: each trial is a real process that writes the files of a trained one, or fails."""
 
 import json
 import os
@@ -48,13 +48,13 @@ for i, fold in enumerate(order["folds"]):
 
 
 def miou(rate, folds=1):
-    """The mIoU of the pixels of all folds of a trial, as TRIAL counts them."""
+    """Return the mIoU over the pixels of all folds of a trial, from the counts in TRIAL."""
     tp, fp, fn, tn = 100 * sum(range(1, folds + 1)), folds * round(1000 * rate), folds * 20, folds * 900
     return (tp / (tp + fp + fn) + tn / (tn + fp + fn)) / 2
 
 
 def plan(folder, trials=4, folds=(0,), space=None, storage=None, sha256="data", **settings):
-    """A plan with a learning rate from 0.001 to 0.1, of which the lowest is the best."""
+    """Return a plan with a learning rate from 0.001 to 0.1, of which the lowest is the best."""
     recipe = Recipe(search=space or {"training.learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}, **settings)
     return StudyPlan(
         Path(folder),
@@ -70,7 +70,7 @@ def plan(folder, trials=4, folds=(0,), space=None, storage=None, sha256="data", 
 
 
 def search(made, storage, folder, jobs=1, **environment):
-    """A worker whose trials run TRIAL."""
+    """Return a worker whose trials run TRIAL."""
     program = Path(folder) / "stand_in.py"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(TRIAL)
@@ -83,5 +83,5 @@ def search(made, storage, folder, jobs=1, **environment):
 
 
 def begun(folder):
-    """The trials that were begun, in order, and their processes."""
+    """Return the trials that were begun, in order, and their processes."""
     return [line.split() for line in (Path(folder) / "begun.txt").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""TIFF files made byte by byte, such as no library writes them: pages that form rings, values that lie elsewhere."""
+"""TIFF files that no library writes, such as rings of pages; and images written and read by GDAL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start(first: int = 8) -> bytes:
 
 
 def ring(number: int, returns_to: int = 1, size: int = 32) -> bytes:
-    """Return a mask of size x size whose pages, so many, come after one another and then go on with one that was there."""
+    """Return a mask of size x size with several pages, of which the last points back to an earlier one."""
     length = page_size(gray(size, 0))
     pixels = 8 + number * length
     offsets = [8 + i * length for i in range(number)]
@@ -46,7 +46,7 @@ def ring(number: int, returns_to: int = 1, size: int = 32) -> bytes:
 
 
 def empty_ring(number: int, size: int = 32) -> bytes:
-    """Return a mask followed by a ring of so many pages without any tag."""
+    """Return a mask followed by a ring of several pages without tags."""
     head = page_size(gray(size, 0))
     first = 8 + head + size * size
     pages = [struct.pack("<HI", 0, first + 6 * ((i + 1) % number)) for i in range(number)]
@@ -71,7 +71,7 @@ def own_child(size: int = 32) -> bytes:
 
 
 def long_chain(number: int, size: int = 4) -> bytes:
-    """Return a chain of so many pages that ends as it should."""
+    """Return a chain of several pages that ends correctly."""
     length = page_size(gray(size, 0))
     pixels = 8 + number * length
     pages = [page(gray(size, pixels), 8 + (i + 1) * length if i + 1 < number else 0) for i in range(number)]
@@ -111,6 +111,6 @@ def write_gdal(
 
 
 def read_gdal(path: Path) -> np.ma.MaskedArray:
-    """Return what GDAL reads, (H, W, C), masked where it says that there is no data."""
+    """Return the image (H, W, C) that GDAL reads, masked where GDAL reports no data."""
     with rasterio.open(path) as file:
         return np.ma.MaskedArray(np.moveaxis(file.read(), 0, -1), np.moveaxis(file.read_masks(), 0, -1) == 0)

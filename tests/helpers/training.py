@@ -1,4 +1,4 @@
-"""Training a run by the library alone, as the command does it."""
+"""Train a run with the library alone, in the same way as the command."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ def scramble(target: keras.Layer | keras.Model, seed: int = 1, spread: float = 0
 
 
 def perturb(model: keras.Model, seed: int = 1):
-    """Move every weight but the kernels, which are random already, away from where it begins, and return the network.
+    """Change every weight but the kernels, which are random already, and return the network.
 
-    Unlike `scramble` it leaves the values in a network of many layers as large as they were.
+    Unlike `scramble` it keeps the scale of the values in a network of many layers.
     """
     rng = np.random.default_rng(seed)
     for variable in model.weights:

@@ -1,4 +1,4 @@
-"""Processes that work on a search."""
+"""Worker processes of a search."""
 
 import os
 import subprocess

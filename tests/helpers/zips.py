@@ -1,4 +1,4 @@
-"""Zips made without the package's own code, good ones and broken ones."""
+"""Valid and damaged zips, made without the package's own code."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ def make_zip(path, entries, method=zipfile.ZIP_DEFLATED):
 
 
 def replace_entry(path, data, name=B, method=zipfile.ZIP_DEFLATED):
-    """Write a zip whose entries are good but one."""
+    """Write a zip with one entry replaced."""
     return make_zip(path, [(n, data if n == name else GOOD) for n in (A, B, C)], method)
 
 

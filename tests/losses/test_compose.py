@@ -1,4 +1,4 @@
-"""Specifications of losses: what they mean, what is refused, and the loss tables of the papers."""
+"""Loss specifications: values, errors, and the loss tables of the papers."""
 
 from typing import Annotated
 
@@ -156,7 +156,8 @@ def test_unknown_names_are_an_error_that_lists_the_known():
 
 def test_an_unknown_parameter_is_an_error_that_lists_those_of_the_term():
     assert refused({"focal": {"alhpa": 0.3, "beta": 1}}) == (
-        "loss.focal has no parameter alhpa, beta. Did you mean alpha? It has: weight, alpha, gamma, label_smoothing, reduction."
+        "loss.focal has no parameter alhpa, beta. Did you mean alpha? It has: weight, alpha, gamma, label_smoothing, "
+        "reduction."
     )
 
 

@@ -1,4 +1,4 @@
-"""The same losses on two devices, and on the JAX backend; in processes of their own, since both are chosen before anything else."""
+"""Losses on two devices and on the JAX backend, in separate processes, since both are chosen at the start."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def values_and_gradients(truth, logits, weight) -> dict[str, list]:
 
 
 def run(code: str, folder: Path, **environment: str) -> dict:
-    """Run code in a process of its own, with the batch in batch.npz, and return the JSON that it prints last."""
+    """Run code in a separate process, with the batch in batch.npz, and return the JSON that it prints last."""
     np.savez(folder / "batch.npz", *batch())
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -56,13 +56,18 @@ TWO_DEVICES = """
 import json
 import numpy as np
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu, *_ = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 from marsls_keras.losses import LOSSES, build_loss
 
 truth, logits, weight = np.load("batch.npz").values()
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-losses = {f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1])) for name in LOSSES for reduction in ("pooled", "per_tile")}
+losses = {
+    f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1]))
+    for name in LOSSES
+    for reduction in ("pooled", "per_tile")
+}
 
 
 def part(context, values):  # three tiles on the one device, one on the other
@@ -80,7 +85,8 @@ def step(truth, logits, weight):
     return result
 
 
-parts = [strategy.experimental_distribute_values_from_function(lambda c, v=v: part(c, v)) for v in (truth, logits, weight)]
+distribute = strategy.experimental_distribute_values_from_function
+parts = [distribute(lambda c, v=v: part(c, v)) for v in (truth, logits, weight)]
 shares = {
     name: [[float(v) for v in strategy.experimental_local_results(value)],
            np.concatenate([g.numpy() for g in strategy.experimental_local_results(gradient)]).ravel().tolist()]
@@ -91,7 +97,8 @@ shares = {
 def trained(scope):
     with scope:
         keras.utils.set_random_seed(1)
-        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3, activation="tanh"), keras.layers.Conv2DTranspose(1, 3)])
+        layers = [keras.layers.Conv2D(3, 3, activation="tanh"), keras.layers.Conv2DTranspose(1, 3)]
+        model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
         model.compile(keras.optimizers.SGD(1.0), loss=build_loss({"bce": 0.5, "dice": 0.5}), jit_compile=False)
     batches = tf.data.Dataset.from_tensors((logits, truth, weight))
     before = model.get_weights()
@@ -99,7 +106,8 @@ def trained(scope):
     return shown, [w.ravel().tolist() for w in model.get_weights()], [w.ravel().tolist() for w in before]
 
 
-print(json.dumps({"shares": shares, "one": trained(tf.distribute.get_strategy().scope()), "two": trained(strategy.scope())}))
+one, two = trained(tf.distribute.get_strategy().scope()), trained(strategy.scope())
+print(json.dumps({"shares": shares, "one": one, "two": two}))
 """
 
 
@@ -145,9 +153,22 @@ from marsls_keras.losses import LOSSES, build_loss
 
 assert keras.backend.backend() == "jax"
 truth, logits, weight = np.load("batch.npz").values()
-losses = {f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1])) for name in LOSSES for reduction in ("pooled", "per_tile")}
-compute = jax.jit(lambda x: {name: jax.value_and_grad(lambda x, loss=loss: loss(truth, x, weight))(x) for name, loss in losses.items()})
-print(json.dumps({name: [float(value), np.ravel(gradient).tolist()] for name, (value, gradient) in compute(logits).items()}))
+losses = {
+    f"{name} {reduction}": build_loss({name: {"reduction": reduction}}, np.array([0, 0, 0, 1]))
+    for name in LOSSES
+    for reduction in ("pooled", "per_tile")
+}
+
+
+@jax.jit
+def compute(logits):
+    return {
+        name: jax.value_and_grad(lambda x, loss=loss: loss(truth, x, weight))(logits) for name, loss in losses.items()
+    }
+
+
+found = compute(logits).items()
+print(json.dumps({name: [float(value), np.ravel(gradient).tolist()] for name, (value, gradient) in found}))
 """
 
 

@@ -1,4 +1,4 @@
-"""The terms against NumPy in float64, scikit-learn, finite differences and values by hand."""
+"""Loss terms against NumPy in float64, scikit-learn, finite differences and values by hand."""
 
 import json
 
@@ -27,7 +27,7 @@ CASES = [(name, {}) for name in NAMES] + list(OTHER_PARAMETERS.items())
 
 
 def batch(seed: int = 0, shape=(3, 6, 5, 1)):
-    """Masks with regions, so that there are boundaries and pixels away from them; logits; weights 0, 0.5, 1, 2; the last tile has none."""
+    """Return masks with regions, logits, and weights 0, 0.5, 1 and 2, which are all 0 in the last tile."""
     rng = np.random.default_rng(seed)
     truth = np.zeros(shape, np.float32)
     for tile in truth:
@@ -47,7 +47,7 @@ def loss_of(name: str, **parameters):
 
 
 def complete(name: str, parameters: dict) -> dict:
-    """The parameters that the reference needs in addition."""
+    """Return the additional parameters of the reference."""
     return {"positive_weight": 3.0} | parameters if name == "weighted_bce" else parameters
 
 
@@ -199,9 +199,8 @@ def test_a_prediction_that_is_the_same_everywhere_has_no_distance_from_its_centr
     assert value(loss_of("center"), truth, np.full_like(logits, 0.3), weight) == pytest.approx(0, abs=1e-12)
     apart = np.where(truth == 1, 2, -2).astype(np.float32)
     assert value(loss_of("center"), truth, apart, weight) == pytest.approx(0, abs=1e-12)
-    half = np.array([-50, 50, -50, 50], np.float32).reshape(
-        1, 2, 2, 1
-    )  # both classes have pixels at 0 and at 1, centre 1/2
+    # Both classes have pixels at 0 and at 1, centre 1/2.
+    half = np.array([-50, 50, -50, 50], np.float32).reshape(1, 2, 2, 1)
     assert value(loss_of("center"), np.array([0, 0, 1, 1], np.float32).reshape(1, 2, 2, 1), half) == pytest.approx(
         1 / 8
     )

@@ -1,4 +1,4 @@
-"""Usage and configuration errors are told before TensorFlow or Keras are imported, and what needs neither does without them."""
+"""Usage and configuration errors come before TensorFlow or Keras are imported; some commands need neither."""
 
 import json
 import os
@@ -115,7 +115,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory, tiny_run):
-    """Answer every case in one fresh process, which stops where it finds that a backend was imported."""
+    """Run every case in one new process, which stops as soon as a backend is imported."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(tiny_run.data, home / "data")
     shutil.copytree(tiny_run.path, home / "runs/tiny")

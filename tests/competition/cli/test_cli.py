@@ -1,4 +1,4 @@
-"""The road that a user takes, command by command through the real `main`, and in processes of its own what only shows there."""
+"""All commands in the order of a user, through the real `main`, and partly in processes of their own."""
 
 import csv
 import hashlib
@@ -44,7 +44,7 @@ COMMANDS = (
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Be in a folder with data, as a user is; all defaults are relative to it."""
+    """Work in a folder with data; all defaults are relative to it."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -56,7 +56,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(home):
-    """Train fold 0, then type what it says comes next."""
+    """Train fold 0, then run the command that it prints as the next one."""
     first = succeed("train", "--fold", 0, *SETTINGS, "--set", "loss={bce: 1, dice: 1}")
     fold = snapshot("runs/default/fold_0")
     following = re.search(r"^Left to train: fold 1\.\nNext: marsls (.*)$", first.out, re.M)
@@ -70,13 +70,13 @@ DECISION = {"views": "flips", "averaging": "logit", "threshold": 0.46, "min_area
 
 
 def decided_masks(probability: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the masks that DECISION makes of probabilities."""
+    """Return the masks that DECISION makes from probabilities."""
     return {name: by_scikit_image(values >= np.float32(0.46), 9, 4) for name, values in probability.items()}
 
 
 @pytest.fixture(scope="module")
 def decided(trained):
-    """Give the run a decision that nobody would take by default, so that it shows whether it is followed."""
+    """Give the run a decision unlike the default, so that tests show whether it is followed."""
     succeed("tune", "--for", "published")
     path = Path("runs/default/decision.json")
     changed = json.loads(path.read_text()) | DECISION
@@ -305,15 +305,13 @@ def test_an_interrupted_tune_leaves_the_earlier_decision(again, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        os, "replace", interrupted
-    )  # the last moment before the new decision takes the place of the old one
+    # The last moment before the new decision takes the place of the old one.
+    monkeypatch.setattr(os, "replace", interrupted)
     assert marsls("tune", "--for", "published", "--run", name, "--runs", runs).code == 130
     assert path.read_bytes() == before and set((runs / name).rglob("*")) == files
     monkeypatch.undo()
-    assert (
-        "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err
-    )  # nor is anything predicted again
+    # Nothing is predicted again.
+    assert "Predicting" not in succeed("tune", "--for", "published", "--run", name, "--runs", runs).err
 
 
 def test_tune_with_one_fold_says_that_it_is_optimistic(again):
@@ -336,9 +334,8 @@ def test_submit(submitted, predicted):
     for name, mask in masks.items():
         assert mask.dtype == np.uint8 and mask.shape == (32, 32)
         np.testing.assert_array_equal(mask, decided_masks(predicted[1])[name])
-    assert any(
-        (mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items()
-    )  # sizes matter here
+    # The sizes of the decision matter here.
+    assert any((mask != (predicted[1][name] >= np.float32(0.46))).any() for name, mask in masks.items())
     ratio = np.mean(list(masks.values()))
     assert f"submissions/default.zip: 5 masks, {ratio:.1%} landslide, verified.\n" in submitted.out
     assert "Expected mIoU on tiles like those of training: 0." in submitted.out
@@ -513,7 +510,8 @@ def test_predict(predicted):
         assert 0 <= probability[name].min() < probability[name].max() <= 1
         np.testing.assert_array_equal(tifffile.imread(f"predicted/mask/{name}"), decided_masks(probability)[name])
     ratio = np.mean(list(decided_masks(probability).values()))
-    lines = f"5 tiles to predicted/probability and predicted/mask, {ratio:.1%} landslide.\npredicted/probability.tif\npredicted/mask.tif\n"
+    lines = f"5 tiles to predicted/probability and predicted/mask, {ratio:.1%} landslide.\n"
+    lines += "predicted/probability.tif\npredicted/mask.tif\n"
     assert result.out == lines
 
 
@@ -587,9 +585,8 @@ def test_report(again, tmp_path):
 
 def test_the_report_has_the_leaderboards_answers(again, submitted, tmp_path, monkeypatch):
     name, runs = again
-    assert "<h2>Leaderboard</h2>" not in page_of(
-        runs / name, succeed("report", name, "--runs", runs)
-    )  # no line has a score
+    # No line has a score.
+    assert "<h2>Leaderboard</h2>" not in page_of(runs / name, succeed("report", name, "--runs", runs))
     ledger = Path(shutil.copy("submissions/ledger.csv", tmp_path / "mine.csv"))
     succeed("ledger", "add", "submissions/default.zip", "--phase", 1, "--score", 0.4321, "--ledger", ledger)
     page = page_of(runs / name, succeed("report", name, "--runs", runs, "--ledger", ledger))

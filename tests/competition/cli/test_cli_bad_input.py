@@ -1,4 +1,4 @@
-"""What goes wrong for users: each case has its exit code, one message that says what to do, and leaves no file behind."""
+"""User errors: each has its exit code and one message that says what to do, and leaves no file behind."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ TEST_IMAGES = "test/images"
 
 
 def refused(*arguments, code=2):
-    """Run a command that has to fail, and return its message; nothing may have changed in the current folder."""
+    """Run a command that must fail without changing the current folder, and return its message."""
     before = snapshot(".")
     result = marsls(*arguments)
     assert result.code == code, result
@@ -29,7 +29,7 @@ def refused(*arguments, code=2):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, tiny_run):
-    """Return a folder with data (16, 4 and 4 tiles), a run named default (two folds), and default.yaml, its configuration."""
+    """Return a folder with data (16, 4 and 4 tiles), a run named default (two folds), and its recipe default.yaml."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(tiny_run.data, home / "data")
     shutil.copytree(tiny_run.path, home / "runs/default")
@@ -39,7 +39,7 @@ def home(tmp_path_factory, tiny_run):
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Be in an empty folder."""
+    """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MARSLS_DATA", raising=False)
     monkeypatch.delenv("MARSLS_RUNS", raising=False)
@@ -66,7 +66,7 @@ def write(path, array, **options):
     tifffile.imwrite(path, array, **{"photometric": "minisblack", **options})
 
 
-# ----------------------------------------------------------------------------------------------------------------------- data
+# ----------------------------------------------------------------------------------------------------------------- data
 
 
 HELP = ("https://github.com/MAIN-Lab/MMLS_v2", "CodaBench", "marsls synth data", "train/images")
@@ -274,7 +274,7 @@ def test_synth_does_not_write_into_other_files(data):
     assert "file already exists and is not an empty folder" in refused("synth", "file")
 
 
-# -------------------------------------------------------------------------------------------------------------- configuration
+# -------------------------------------------------------------------------------------------------------- configuration
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_finished_fold_is_not_trained_again(home, run):
     assert "Fold 0 of run default is finished. Train it longer with --resume --epochs " in message
 
 
-# ----------------------------------------------------------------------------------------------------------------------- runs
+# ----------------------------------------------------------------------------------------------------------------- runs
 
 USES = [
     ["tune"],
@@ -552,7 +552,7 @@ def test_data_that_have_changed(home, run, data):
         assert "pixels or masks of some tiles have changed" in message
 
 
-# ----------------------------------------------------------------------------------------------------------------- the images
+# ----------------------------------------------------------------------------------------------------------- the images
 
 
 @pytest.mark.parametrize("other", ["x.tiff", "X.tif"])
@@ -673,7 +673,7 @@ def test_mosaic_of_tiles_without_a_place(home, run):
     assert not Path("out").exists()
 
 
-# ------------------------------------------------------------------------------------------------------ submission and scoring
+# ----------------------------------------------------------------------------------------------- submission and scoring
 
 
 @pytest.mark.parametrize("out", ["masks.tif", "masks", "folder", "folder.zip"])
@@ -752,7 +752,7 @@ def test_score_without_masks(submission):
     assert "masks/a.tif: unreadable or truncated TIFF" in refused("score", submission, "--masks", "masks")
 
 
-# ---------------------------------------------------------------------------------------------------------------------- usage
+# ---------------------------------------------------------------------------------------------------------------- usage
 
 
 @pytest.mark.parametrize(
@@ -782,9 +782,8 @@ def test_usage(arguments, parts):
 def test_usage_in_a_process():
     result = process("trian")
     assert (result.code, result.out) == (2, "")
-    assert (
-        "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err
-    )  # where to read on
+    # The message names the help option.
+    assert "Usage: marsls" in result.err and "No such command 'trian'" in result.err and "-h" in result.err
 
 
 def test_debug_shows_the_traceback(data):
@@ -797,7 +796,7 @@ def test_debug_shows_the_traceback(data):
     assert marsls("train") == quiet  # not from now on
 
 
-# ------------------------------------------------------------------------------------------------------------------ full disk
+# ------------------------------------------------------------------------------------------------------------ full disk
 
 
 def test_disk_full_in_synth():

@@ -1,4 +1,4 @@
-"""What `marsls check` says about folders whose content is known."""
+"""`marsls check` on folders with known content."""
 
 import json
 
@@ -186,7 +186,7 @@ def test_a_folder_that_is_missing_or_holds_no_split_is_refused(tmp_path):
 
 
 def test_images_of_another_folder_are_compared_with_the_data(tmp_path, folder):
-    """The same tiles, brighter in one band by half of its deviation; the deviations and statistics are those of NumPy and scipy."""
+    """The images are the same tiles, one band raised by half its deviation; references are by NumPy and SciPy."""
     train, _ = folder("train", TRAIN)
     moved = train.copy()
     moved[..., 2] += 0.5 * moved[..., 2].std()

@@ -126,7 +126,7 @@ def test_other_images_are_compared_with_the_data_in_any_orientation_and_with_the
 
 
 def test_the_six_tiles_of_mmls_v1_that_are_published_twice(real_data, tmp_path):
-    """The other copies are not among the real data here: same images, masks that never overlap, as they are published."""
+    """The other copies are not in the real data here: they are made as published, with masks that never overlap."""
     root = tmp_path / "mmls_v1"
     for split in ("train_partition", "validation_partition"):
         (root / split).mkdir(parents=True)

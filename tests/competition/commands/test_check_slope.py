@@ -1,4 +1,4 @@
-"""Whether slope looks like one: on planes and domes whose gradient is known, and on generated tiles of each release."""
+"""The check of the band slope, on planes and domes with known gradient, and on synthetic tiles of each release."""
 
 from __future__ import annotations
 

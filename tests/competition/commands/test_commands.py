@@ -1,4 +1,4 @@
-"""What the commands do with a run that is there already, and what they refuse before they write anything."""
+"""Commands on an existing run, and errors before anything is written."""
 
 import shutil
 
@@ -35,7 +35,7 @@ def test_a_setting_that_differs_from_the_run_is_refused_by_name(tiny_run, tmp_pa
 
 
 def test_a_run_that_an_earlier_version_trained_goes_on(tiny_run, tmp_path, capsys):
-    """Its files have a key that is gone since; who gives that key now is told why it is gone."""
+    """Its files have a key that was removed since; giving that key now is an error that explains why."""
     runs = tiny_run.copy(tmp_path / "runs")
     shutil.rmtree(runs / "tiny" / "fold_1")
     for path in (runs / "tiny" / "config.yaml", runs / "tiny" / "fold_0" / "config.yaml"):

@@ -1,4 +1,4 @@
-"""The tour. All of it takes minutes, so it is marked as slow; how it begins and how it fails is told in seconds."""
+"""`marsls demo`. The complete run takes minutes and is marked as slow; its start and its errors take seconds."""
 
 import shutil
 import zipfile
@@ -52,7 +52,7 @@ def test_a_step_that_fails_ends_the_tour():
 
 @pytest.mark.slow
 def test_the_whole_tour():
-    """Replace an earlier tour, and end with a zip and a page."""
+    """It replaces the folder of an earlier run, and ends with a zip and a report."""
     Path("demo").mkdir()
     for name in (".marsls-demo", "left-over"):
         Path("demo", name).write_text("")

@@ -1,4 +1,4 @@
-"""Derived bands from the configuration to the zip, by the real commands."""
+"""Derived bands from the configuration to the zip, with the real commands."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Detection of tiles with landslide from training to evaluation, on the real commands."""
+"""Detection of tiles with landslide from training to evaluation, with the real commands."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,8 @@ from marsls_keras.runs.run import Run
 RECIPE = """\
 model:
   name: rmau_net
-  options: {filters: 2, poolings: 1, block: double_conv, attention: none, heads: [64, 128], tile_size: 32, detection: true}
+  options:
+    {filters: 2, poolings: 1, block: double_conv, attention: none, heads: [64, 128], tile_size: 32, detection: true}
 data: {folds: 2}
 loss: {focal: 0.5, iou: 0.5}
 training: {epochs: 1, batch_size: 4, warmup_epochs: 0, ema_decay: null}
@@ -24,7 +25,7 @@ inference: {batch_size: 4, view_sets: [identity, flips]}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return a folder with recipe, data of which half the tiles have no landslide, and a run with its first fold trained."""
+    """Return a folder with recipe, data with landslide in half of the tiles, and a run with its first fold trained."""
     root = tmp_path_factory.mktemp("detection")
     rng = np.random.default_rng(0)
     for split, rows in (("train", range(0, 8)), ("test", range(10, 13))):
@@ -147,7 +148,8 @@ def test_tiles_that_are_all_alike_are_refused_before_there_is_a_run(trained, cap
         copy.parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(copy, array, photometric="minisblack", metadata=None)
     assert main(train(trained, "--fold", "0", data=word, runs="refused")) == 2
-    message = f"needs training tiles with and without landslide, but {word} of the 8 of fold 0 have some. Add tiles of the other kind"
+    message = f"needs training tiles with and without landslide, but {word} of the 8 of fold 0 have some. "
+    message += "Add tiles of the other kind"
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not (trained / "refused").exists()
 

@@ -1,4 +1,4 @@
-"""The road of a user on the datasets of Earth, through the real main."""
+"""All commands on the datasets of Earth, through the real `main`."""
 
 from __future__ import annotations
 
@@ -78,9 +78,8 @@ def test_training_from_disk_gives_what_training_in_memory_gives(monkeypatch: pyt
         json.loads(done("evaluate", cache, "--split", "test", "--json"))["scores"] for cache in ("memory", "disk")
     ]
     assert scores[0] == scores[1]
-    assert (
-        len([path for path in Path("cache").iterdir() if path.is_dir()]) == 2
-    )  # the test tiles have an entry of their own
+    # The test tiles have an entry of their own.
+    assert len([path for path in Path("cache").iterdir() if path.is_dir()]) == 2
     done("report", "disk")
 
 
@@ -98,9 +97,8 @@ def test_bijie_in_several_sizes() -> None:
     for kind in ("mask", "probability"):
         assert tifffile.imread(f"out/{kind}/{other.stem}.tif").shape == (40, 56)
     done("synth", "nepal", "--release", "nepal", "--size", 32, "--train", 4, "--val", 2, "--test", 3)
-    assert (
-        json.loads(done("evaluate", "tiny", "--data", "nepal", "--split", "test", "--json"))["tiles"] == 3
-    )  # RGB as well
+    # Nepal is RGB as well.
+    assert json.loads(done("evaluate", "tiny", "--data", "nepal", "--split", "test", "--json"))["tiles"] == 3
     done("synth", "mars", "--size", 32, "--train", 4, "--val", 0, "--test", 2)
     assert "holds tiles of mmls_v2, but the run was trained on bijie" in refused(
         "predict", "tiny", "--images", "mars/test", "--out", "elsewhere"

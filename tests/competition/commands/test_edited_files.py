@@ -1,4 +1,4 @@
-"""Files of a run that were edited or damaged: each is read as before, or refused by its name; nothing is a bug, or a silent default."""
+"""Edited or damaged files of a run: each is read with the same result, or refused with its name."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ FULL_PLAN = {
 
 @pytest.fixture(scope="module")
 def run(tiny_run, tmp_path_factory) -> Path:
-    """Return a copy of the run with every kind of JSON file; all but the study and the refit's plan are as commands wrote them."""
+    """Return a copy of the run with every kind of JSON file, by commands except study and refit's plan."""
     runs = tiny_run.copy(tmp_path_factory.mktemp("edited"))
     tune.tune([tiny_run.name], runs, None, None, 20, ["flips"], "published")
     path = runs / tiny_run.name
@@ -83,7 +83,7 @@ def decided(path: Path):
 
 
 def gone_through(path: Path):
-    """Read what a command that only looks at runs reads."""
+    """Read all that commands which only read runs need."""
     run = Run.open(path)
     return run.config, run.splits, run.fingerprint, run.finished_folds(), run.digest([0, 1]), run.metrics(1)
 
@@ -131,7 +131,7 @@ CONTENTS = [
 
 
 def places(value, most=3):
-    """Yield the path of every key, of long lists that of the first ones."""
+    """Yield the path of every key; of long lists, only the first elements."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:most]) if isinstance(value, list) else ()
     for key, inner in items:
         yield (key,)
@@ -139,7 +139,7 @@ def places(value, most=3):
 
 
 def edits(value):
-    """Yield (what was done, the edited value)."""
+    """Yield edits of a value, each as (description, edited value)."""
     for place in places(value):
         for other in ("delete", *OTHER):
             edited = json.loads(json.dumps(value))
@@ -156,7 +156,7 @@ def edits(value):
 
 
 def outcome(reader, path: Path, name: str, what: str, before):
-    """Return whether the reader refused the file by its name; else it has to read what it read before."""
+    """Return whether the reader refused the file with its name; if not, check that it read the same as before."""
     try:
         after = reader(path)
     except InputError as error:
@@ -231,9 +231,8 @@ def test_without_its_seal_a_decision_is_still_checked_key_by_key(run):
                 path.write_text(json.dumps(value | {key: other}))
                 with pytest.raises(InputError, match=key):
                     Decision.read(path)
-        path.write_text(
-            json.dumps(value | {"expected": {**value["baseline"], "interval": None}})
-        )  # where none can be given
+        # The interval may be missing.
+        path.write_text(json.dumps(value | {"expected": {**value["baseline"], "interval": None}}))
         assert Decision.read(path).expected.interval is None
         path.write_text(
             json.dumps({key: value[key] for key in ("runs", "folds", "members", "views", "threshold", "baseline")})

@@ -1,4 +1,4 @@
-"""What the commands do with tiles and masks that do not lie where they should."""
+"""Tiles and masks whose georeferencing does not fit their grid cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The road with odd tiles: a test tile without any data, and tiles that are not square."""
+"""All commands with unusual tiles: a test tile without any data, and tiles that are not square."""
 
 from __future__ import annotations
 

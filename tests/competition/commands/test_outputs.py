@@ -1,4 +1,4 @@
-"""Where `marsls predict` may write: the real command, on folders that are or look like data."""
+"""Output folders of `marsls predict`: the real command, on folders that are or look like data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variance and entropy by NumPy and SciPy from what each member predicts under each view, and as rasters of the real command."""
+"""Variance and entropy over members and views, against NumPy and SciPy, and in the rasters of the real command."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def runs(tiny_run, tmp_path_factory) -> Path:
 
 
 def each_of(runs: Path, tiles: Tiles, folds: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what every member predicts for all tiles under each view, float64 (members, views, N, H, W), and the members' weights."""
+    """Return the predictions of all members and views, float64 (members, views, N, H, W), and the members' weights."""
     members = [(name, fold) for name in WEIGHTS for fold in folds]
     found = [
         [seen.probability for seen in predict_views(load_member(Run.open(runs / n), k), tiles.images, VIEWS)]
@@ -63,14 +63,14 @@ def each_of(runs: Path, tiles: Tiles, folds: list[int]) -> tuple[np.ndarray, np.
 
 
 def variance_of(each: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the variance over members and views (members, views, …) that count as the members do."""
+    """Return the weighted variance over members and views of an array (members, views, …)."""
     flat, weights = each.reshape(-1, *each.shape[2:]), np.repeat(weights, each.shape[1])
     mean = np.average(flat, axis=0, weights=weights)
     return np.average((flat - mean) ** 2, axis=0, weights=weights)
 
 
 def test_variance_over_the_members_that_predict_a_tile(tiny_run, runs):
-    """A new tile has four members, those that one fold held out two, and what every member was trained on has four again."""
+    """A new tile has four members, one held out by a fold has two, one that all were trained on has four again."""
     opened = [Run.open(runs / name) for name in WEIGHTS]
     held_by = {tile["id"]: tile["fold"] for tile in opened[0].splits.tiles}
     everything = load(Dataset.open(tiny_run.data))
@@ -94,7 +94,7 @@ def test_variance_over_the_members_that_predict_a_tile(tiny_run, runs):
 
 
 def test_variance_of_what_is_nearly_the_same():
-    """The mean square minus the squared mean would lose all of it in float32, and be below 0 here and there."""
+    """The mean square minus the squared mean would lose all digits in float32, and be negative in places."""
     rng = np.random.default_rng(0)
     each = (0.9 + 1e-4 * rng.standard_normal((20, 3, 8, 8))).astype(np.float32)
     weights = rng.uniform(0.1, 1, 20)

@@ -1,4 +1,4 @@
-"""A run that begins with a checkpoint, and networks whose groups of bands come from the configuration: the real commands, in small."""
+"""Training from a checkpoint, and networks with band groups from the configuration, with the real commands."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A file with the weights of an encoder under timm's names; those of convolutions and linear layers in timm's layout."""
+    """Write the weights of an encoder under timm's names, with convolutions and linear layers in timm's layout."""
     path = tmp_path_factory.mktemp("checkpoint") / "it's a model.safetensors"
     tensors = {}
     for variable in build_encoder("swin_v2_tiny", 3, **SWIN).weights:

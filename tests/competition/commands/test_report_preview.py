@@ -1,4 +1,4 @@
-"""What training sees, in the report of the real command."""
+"""The preview of augmented tiles in the report of the real command."""
 
 from helpers.reports import Page
 

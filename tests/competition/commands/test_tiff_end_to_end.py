@@ -1,4 +1,4 @@
-"""What `check` and `train` say of TIFFs whose tags tell something of their values."""
+"""`check` and `train` on TIFFs whose tags change the meaning of their values."""
 
 from pathlib import Path
 

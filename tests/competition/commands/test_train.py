@@ -1,4 +1,4 @@
-"""Training a fold, from the tiles to the finished directory, and what is left when it does not come that far."""
+"""Training a fold, from the tiles to the finished directory; interruptions, divergence, and full memory or disk."""
 
 import csv
 import hashlib
@@ -43,7 +43,7 @@ def train(tiny_run, runs: Path, *settings: str, fold: str = "0", data: Path | No
 
 @pytest.fixture
 def deterministic():
-    """Switch off again what the recipe switches on for the whole process."""
+    """Reset the process-wide settings of the recipe afterwards."""
     yield
     disable_op_determinism()
 
@@ -79,7 +79,7 @@ def held_out(path: Path, fold: int) -> tuple[list[str], list[str]]:
     return [t["id"] for t in pool if t["fold"] == fold], [t["id"] for t in pool if t["fold"] != fold]
 
 
-# --- A finished fold ---------------------------------------------------------------------------------------------------------------------
+# --- A finished fold --------------------------------------------------------------------------------------------------
 
 
 def test_the_run_directory_holds_all_that_it_should_and_the_last_state(tiny_run):
@@ -193,7 +193,7 @@ def test_a_run_that_is_complete_is_left_alone(tiny_run, tmp_path, caplog):
     assert content(runs) == before
 
 
-# --- Learning ----------------------------------------------------------------------------------------------------------------------------
+# --- Learning ---------------------------------------------------------------------------------------------------------
 
 
 def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tiny_run, data_root, tmp_path):
@@ -222,9 +222,8 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
     )
 
     share = tiles(data, stems["val"], "masks").mean()
-    trivial = (
-        max(share, 1 - share) / 2
-    )  # all foreground or all background: one class right by its share, the other wholly missed
+    # All foreground or all background: one class right by its share, the other wholly missed.
+    trivial = max(share, 1 - share) / 2
     rows = history(run.path / "fold_0")
     assert result["scores"]["miou"] > trivial + 0.3
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
@@ -234,11 +233,11 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
         train(tiny_run, tmp_path, *settings, fold="1", data=data)
 
 
-# --- Folds that have begun ---------------------------------------------------------------------------------------------------------------
+# --- Folds that have begun --------------------------------------------------------------------------------------------
 
 
 def refused(tiny_run, runs: Path, *settings: str, **options) -> str:
-    """Return the message of a refusal that leaves every file as it was."""
+    """Return the error message of a training that is refused, and check that no file has changed."""
     before = content(runs)
     with pytest.raises(InputError) as error:
         train(tiny_run, runs, *settings, **options)
@@ -258,7 +257,8 @@ def test_an_unfinished_fold_is_not_begun_anew_unasked(tiny_run, tmp_path, fold):
     runs = tiny_run.copy(tmp_path)
     (runs / "tiny" / "fold_1" / "metrics.json").unlink()
     assert refused(tiny_run, runs, fold=fold) == (
-        f"Run tiny: fold 1 is unfinished: marsls train --run tiny --runs {runs} --fold 1 --resume\nOr begin the fold anew with --overwrite."
+        f"Run tiny: fold 1 is unfinished: marsls train --run tiny --runs {runs} --fold 1 --resume\nOr begin the fold "
+        "anew with --overwrite."
     )
 
 
@@ -307,11 +307,11 @@ def test_overwrite_keeps_the_earlier_fold_and_gives_the_same_result_again(tiny_r
     same(folder, tiny_run.path / "fold_1")
 
 
-# --- Killed and resumed ------------------------------------------------------------------------------------------------------------------
+# --- Killed and resumed -----------------------------------------------------------------------------------------------
 
 
 def same(folder: Path, other: Path) -> None:
-    """Compare two finished folds, to the bit where time has no part in it."""
+    """Compare two finished folds, bit for bit except for times."""
     assert all(
         np.array_equal(a, b) for a, b in zip(*(variables(f / "best.weights.h5") for f in (folder, other)), strict=True)
     )
@@ -331,7 +331,7 @@ def same(folder: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def killed(tiny_run, tmp_path_factory) -> dict[int, Path]:
-    """Return folders of runs in which fold 0 was killed after the first and after the last epoch; fold 1 is finished."""
+    """Return folders of runs with fold 0 killed after the first or the last epoch; fold 1 is finished."""
 
     def kill(epoch: int) -> Path:
         runs = tiny_run.copy(tmp_path_factory.mktemp(f"killed_{epoch}"))
@@ -398,7 +398,7 @@ def test_resuming_what_has_not_begun_or_lost_its_state_begins(tiny_run, killed, 
     assert "Resuming" not in (folder / "log.txt").read_text()
 
 
-# --- More epochs -------------------------------------------------------------------------------------------------------------------------
+# --- More epochs ------------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_fold_can_have_more_epochs(tiny_run, tmp_path, deterministic):
@@ -424,7 +424,7 @@ def test_a_finished_fold_can_have_more_epochs(tiny_run, tmp_path, deterministic)
     assert message.startswith("Fold 1 of run tiny is finished, and its state is gone, so it cannot go on.")
 
 
-# --- Divergence --------------------------------------------------------------------------------------------------------------------------
+# --- Divergence -------------------------------------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
@@ -495,7 +495,7 @@ def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
 
 @pytest.fixture
 def network():
-    """Enter networks of a test in the registry, and take them out again."""
+    """Register networks of a test, and remove them afterwards."""
     before = dict(registry._ENTRIES)
     yield registry.register
     registry._ENTRIES.clear()
@@ -503,7 +503,7 @@ def network():
 
 
 class Brittle(keras.layers.Layer):
-    """Has one weight, which training always wants larger; from `limit` on nothing is a number any more."""
+    """Layer with one weight that training always increases; from `limit` on its output is NaN."""
 
     limit = 0.37
 
@@ -516,8 +516,10 @@ class Brittle(keras.layers.Layer):
 
 
 def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network, tmp_path, deterministic):
-    """Adam moves the weight by the learning rate at each step, of which an epoch has four: seven of 0.06 are too much, as the eighth
-    step finds out; four of 0.06 and four of 0.03 are not."""
+    """Adam moves the weight by the learning rate at each of an epoch's four steps.
+
+    Seven steps of 0.06 are too many, which the eighth step shows; four of 0.06 and four of 0.03 are not.
+    """
 
     @network("brittle", Network(stride=lambda **_: 1))
     def brittle(bands: int = 7) -> keras.Model:
@@ -548,11 +550,11 @@ def test_a_halved_learning_rate_can_save_a_training(tiny_run, data_root, network
     assert log.count("with the learning rate × 0.5.") == 1
 
 
-# --- Memory ------------------------------------------------------------------------------------------------------------------------------
+# --- Memory -----------------------------------------------------------------------------------------------------------
 
 
 class Hungry(keras.layers.Layer):
-    """Asks for 16 TiB of memory for every tile above the number that fits."""
+    """Layer that asks for 16 TiB of memory for every tile above the number that fits."""
 
     def __init__(self, fits: int):
         super().__init__(dtype="float32")
@@ -603,7 +605,7 @@ def test_a_batch_that_cannot_be_halved_often_enough_is_an_error(tiny_run, networ
         train(tiny_run, tmp_path, *settings)
 
 
-# --- Full disk ---------------------------------------------------------------------------------------------------------------------------
+# --- Full disk --------------------------------------------------------------------------------------------------------
 
 # Files may not grow beyond a limit: a write fails in the middle, as it does on a full disk.
 LIMITED = """
@@ -619,23 +621,23 @@ for limit, arguments in json.loads(sys.argv[1]):
 
 @dataclass
 class Full:
-    """A training that found the disk full: its folder of runs, what was there before, and what it said."""
+    """A training with a full disk: its folder of runs, the files before it, and its output."""
 
     runs: Path
     before: dict[str, bytes]
     said: str = ""
 
     def check(self, file: str, status: str = "unfinished") -> set[str]:
-        """Check that it ended with one message that names the file, and return what it changed, except for TensorBoard's files."""
+        """Check that it ended with one message that names the file, and return the changed files but TensorBoard's."""
         *progress, message, code = self.said.splitlines()
         folder = self.runs / "tiny" / "fold_0"
         assert code == "exit 1" and re.match(
             rf"Error: Could not write {re.escape(str(folder))}/{file}: File too large\..* [Ff]ree", message
         )
-        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ,]*…|WARNING: All log messages before absl|[IW]\d{4} \d"
-        assert all(re.match(known, line) for line in progress), (
-            progress
-        )  # on a slow machine stages, too; what TensorFlow logs
+        # Stages appear on a slow machine only; the last two are messages of TensorFlow.
+        known = r"Training unet|Resuming after|tiny fold 0 · epoch|\w+ [\w ,]*…"
+        known += r"|WARNING: All log messages before absl|[IW]\d{4} \d"
+        assert all(re.match(known, line) for line in progress), progress
         assert Run.open(self.runs / "tiny").fold(0).status == status
         found = content(self.runs)
         hidden = {Path(path).name for path in found if Path(path).name.startswith(".")}
@@ -653,7 +655,10 @@ class Full:
 
 @pytest.fixture(scope="module")
 def full_disk(tiny_run, killed, tmp_path_factory) -> dict[str, Full]:
-    """Train fold 0 under limits of file size that fail at one file each, in one process; the last epoch is over except for the weights."""
+    """Train fold 0 in one process under limits of file size, each of which fails at another file.
+
+    The last epoch is finished except for the weights.
+    """
     limits = {"oof.npz": 10_000, "curves.png": 40_000, "log.txt": 40_000, "best.weights.h5": 50_000}
     calls, cases = [], {}
     for name, limit in limits.items():

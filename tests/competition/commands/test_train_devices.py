@@ -1,4 +1,4 @@
-"""Training on several devices: two virtual CPUs, in a process of their own, since they must be made before anything else."""
+"""Training on several devices: two virtual CPUs, which must be configured at the start of a process."""
 
 import json
 import signal
@@ -18,7 +18,8 @@ from marsls_keras.runs.run import read_history
 COMMANDS = """
 import json, os, signal, sys
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu, *_ = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from marsls_keras.training import train_fold as fit
 from marsls_keras.training.callbacks import progress
 
@@ -64,7 +65,7 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def alike(one: Path, other: Path, tolerance: float, pixels: float) -> None:
-    """Check that two folds are the same but for rounding, which may also move a few pixels across the threshold."""
+    """Check that two folds are equal except for rounding, by which a few pixels may cross the threshold."""
     rows = [read_history(folder / "history.csv") for folder in (one, other)]
     assert len(rows[0]) == len(rows[1]) == 2
     for a, b in zip(*rows, strict=True):
@@ -155,7 +156,8 @@ def test_two_devices_in_half_precision_come_close_to_one(tiny_run, tmp_path, pre
 PARTS = """
 import json
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu, *_ = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 import numpy as np
 from marsls_keras.config import Training

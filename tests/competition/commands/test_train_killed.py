@@ -1,4 +1,4 @@
-"""Real processes that are killed, or asked to stop, at many moments, and resumed: they end as one that was never disturbed."""
+"""Training that is killed or stopped at many moments and resumed gives the same result as undisturbed training."""
 
 import json
 import re
@@ -28,7 +28,7 @@ SETTINGS = [
     ),
     *("training.accumulate=2", "augmentation.preset=strong", "data.sampling=windows", "data.window_sizes=[32,48]"),
 ]
-"""Everything that has a state: dropout, patience, both averages, gradients not yet applied, and augmented windows of two sizes."""
+"""Recipe with every kind of state: dropout, patience, both averages, accumulated gradients, windows of two sizes."""
 
 
 MOMENTS = [
@@ -50,14 +50,14 @@ def command(tiny_run, runs: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_run, tmp_path_factory) -> Path:
-    """A fold that was trained in one go."""
+    """Train a fold without interruption."""
     runs = tmp_path_factory.mktemp("whole") / "runs"
     subprocess.run([sys.executable, "-m", "competition.cli", *command(tiny_run, runs)], check=True, capture_output=True)
     return runs / "tiny" / "fold_0"
 
 
 def same(one: Path, other: Path) -> None:
-    """Check that two folds are the same but for the time they took."""
+    """Check that two folds are equal except for times."""
     timing = ("seconds", "tiles_per_second")
     first, second = (
         [{k: repr(v) for k, v in row.items() if k not in timing} for row in read_history(f / "history.csv")]

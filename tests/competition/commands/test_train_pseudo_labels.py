@@ -1,4 +1,4 @@
-"""Pseudo-labels: from predictions to labels, from labels to the loss, the refit by the real command, and what is refused."""
+"""Pseudo-labels: made from predictions, used in the loss, in a refit by the real command, and errors."""
 
 import json
 import logging
@@ -30,14 +30,14 @@ from marsls_keras.training.refit import RefitPlan, plan_refit
 from marsls_keras.tuning.out_of_fold import pool_tiles
 
 CONFIDENCE = 0.55
-"""What the tiny folds reach on some pixels, of either kind, and not on others."""
+"""Confidence that the tiny folds reach on some pixels of both classes, and not on others."""
 
 
 def command(run: Run, *options: object) -> list[str]:
     return ["train", "--run", run.name, "--runs", str(run.path.parent), *map(str, options)]
 
 
-# --- From predictions to labels ----------------------------------------------------------------------------------------------------------
+# --- From predictions to labels ---------------------------------------------------------------------------------------
 
 
 def test_a_pixel_is_what_it_is_certain_to_be_and_else_nothing():
@@ -53,12 +53,12 @@ def test_a_detection_head_is_not_told_that_there_is_no_landslide_where_it_is_unk
     assert to_labels(probability, 0.9).tolist() == [[[0, 255]], [[1, 255]], [[0, 0]]]
 
 
-# --- From labels to the loss -------------------------------------------------------------------------------------------------------------
+# --- From labels to the loss ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampling", ["tiles", "windows"])
 def test_only_certain_pixels_count_in_loss_and_metric(tiny_run, sampling):
-    """The first band tells of every pixel what it is: 1, 2 or 3 for background, landslide and uncertain; 0 is outside of all tiles."""
+    """The first band holds the kind of each pixel: 1 background, 2 landslide, 3 uncertain, 0 outside of all tiles."""
     run = Run.open(tiny_run.path)
     data = run.config.data.model_copy(update={"sampling": sampling, "window_sizes": (48,)})
     moved = Augmentation(cutmix=0.5, mosaic=0.5, crop={"probability": 0.5})
@@ -95,11 +95,11 @@ def test_only_certain_pixels_count_in_loss_and_metric(tiny_run, sampling):
     assert positive_weight(fold.labels) == (labelled.masks.size + (labels != UNCERTAIN).sum() - positive) / positive
 
 
-# --- The road ----------------------------------------------------------------------------------------------------------------------------
+# --- The road ---------------------------------------------------------------------------------------------------------
 
 
 class Kept(logging.Handler):
-    """Keeps what is logged."""
+    """Callback that keeps the logs."""
 
     def __init__(self):
         super().__init__()
@@ -110,7 +110,7 @@ class Kept(logging.Handler):
 
 
 class Counting(keras.callbacks.Callback):
-    """Keeps how many pixels an epoch's metric has counted."""
+    """Callback that keeps how many pixels the metric has counted in each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Counting(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def images(tiny_run, tmp_path_factory) -> Path:
-    """A folder with the four test images, and between them in name one of a training tile."""
+    """Return a folder with the four test images, and one of a training tile, sorted between them."""
     folder = Path(shutil.copytree(tiny_run.data / "test/images", tmp_path_factory.mktemp("unlabelled") / "images"))
     tile = sorted((tiny_run.data / "train/images").iterdir())[3]
     shutil.copy(tile, folder / tile.name)
@@ -132,7 +132,7 @@ def images(tiny_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def refit(tiny_run, images, tmp_path_factory) -> tuple[Run, list[int], list[str]]:
-    """A run with a refit of three epochs on pseudo-labels, too; the pixels counted in each epoch; and what was said."""
+    """Return a run with a refit of three epochs with pseudo-labels, the pixels counted per epoch, and the messages."""
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("pseudo")) / tiny_run.name)
     counting, kept = Counting(), Kept()
     options = {"epochs": 3, "pseudo": images, "confidence": CONFIDENCE, "callbacks": [counting]}
@@ -210,7 +210,7 @@ def test_a_submission_says_what_its_weights_have_seen(refit, tiny_run, tmp_path,
 
 
 class Stopping(keras.callbacks.Callback):
-    """Stops training when the state after the second epoch is on disk."""
+    """Callback that stops training when the state after the second epoch is on disk."""
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
@@ -279,7 +279,7 @@ def test_images_that_claim_one_cell_lie_by_themselves(tiny_run, tmp_path):
     assert [ref.cell for ref in pseudo.tiles.refs] == [None, None] and joined.refs[:20] == pool.refs
 
 
-# --- What is refused ---------------------------------------------------------------------------------------------------------------------
+# --- What is refused --------------------------------------------------------------------------------------------------
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -328,7 +328,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tiny_run, others, 
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory) -> dict[str, Path]:
-    """Folders of images of another kind, and of another size."""
+    """Return folders of images of another kind, and of another size."""
     from marsls_keras.data.synthetic.mars import write_dataset
 
     root = tmp_path_factory.mktemp("others")

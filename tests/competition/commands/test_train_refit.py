@@ -1,4 +1,4 @@
-"""The refit on all tiles: what it is planned by, what it trains on and leaves, and that commands use it for prediction alone."""
+"""The refit on all tiles: its plan, its training and files, and its use for prediction only."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def command(run: Run, *options: object) -> list[str]:
     return ["train", "--run", run.name, "--runs", str(run.path.parent), "--fold", "full", *map(str, options)]
 
 
-# --- The plan ----------------------------------------------------------------------------------------------------------------------------
+# --- The plan ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_command_refuses_before_it_writes(tiny_run, tmp_path, capsys):
     assert "training.epochs" in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
-# --- What is kept ------------------------------------------------------------------------------------------------------------------------
+# --- What is kept -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("weights", ["last", "ema", "swa"])
@@ -125,12 +125,12 @@ def test_the_set_of_weights_that_was_decided_on_is_kept_after_the_last_epoch_alo
     assert np.allclose([float(np.squeeze(value)) for value in model.get_weights()], PERFECT)  # its own again
 
 
-# --- A refit -----------------------------------------------------------------------------------------------------------------------------
+# --- A refit ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def refit(tiny_run, tmp_path_factory) -> Run:
-    """A run with two folds and a refit of three epochs, by the real command."""
+    """Train a run with two folds and a refit of three epochs with the real command."""
     run = Run.open(tiny_run.copy(tmp_path_factory.mktemp("refit")) / tiny_run.name)
     assert main(command(run, "--epochs", 3)) == 0
     return Run.open(run.path)

@@ -1,4 +1,4 @@
-"""The epochs of a trial do not become those of the run without being said again."""
+"""A number of epochs that a run was begun with on trial is not used for further folds unless it is given again."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""Decisions for a new region and for tiles among labelled ones: what is offered, how it is judged, and which is followed where."""
+"""Decisions for a new region and for tiles among labelled ones: candidates, scores, and where each is used."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def decide(*args, **kwargs) -> dict:
 
 
 def regions(gains: list[float], tiles: int = 8, size: int = 16):
-    """Predictions of regions whose best threshold is 0.4 instead of 0.5; how many pixels that regains is given for each region."""
+    """Return predictions with best threshold 0.4 instead of 0.5; the pixels gained by it are given for each region."""
     rng = np.random.default_rng(0)
     masks, values, folds = [], [], []
     for fold, share in enumerate(gains):
@@ -90,7 +90,8 @@ def test_each_purpose_has_its_file_and_the_other_one_stands_in(tiny_run, tmp_pat
     caplog.clear()
     assert decision_of([run], [0, 1], PUBLISHED).purpose is REGION and decision_of([run], [0, 1]).purpose is REGION
     assert caplog.messages == [
-        f"The decision is one for a new region. marsls tune --run {run.name} --for published makes one for tiles among labelled neighbours."
+        f"The decision is one for a new region. marsls tune --run {run.name} --for published makes one for tiles among "
+        "labelled neighbours."
     ]
     with pytest.raises(ValueError, match="'nowhere' is not a valid Purpose"):
         read_decision([run], [0, 1], "nowhere")

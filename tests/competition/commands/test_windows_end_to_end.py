@@ -1,4 +1,4 @@
-"""Views of windows from tune to submit and predict, and single tiles where names do not tell where they lie."""
+"""Views of windows from tune to submit and predict, and single tiles if names do not contain grid cells."""
 
 import csv
 import io
@@ -133,14 +133,14 @@ def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_
 
 
 def decided(run: Run, **keys) -> None:
-    """Write a decision that was never taken: one of windows, no post-processing."""
+    """Write a decision by hand, with views of windows and without post-processing."""
     plain = {"runs": [run.name], "folds": [0, 1], "members": {run.name: run.digest([0, 1])}}
     plain |= {"views": "identity@64", "weights": None, "averaging": "probability"}
     (run.path / "decision.json").write_text(json.dumps(plain | {"threshold": 0.5, "min_area": 0, "max_hole": 0} | keys))
 
 
 def by_hand(run: Run, tiles, index: np.ndarray) -> np.ndarray:
-    """Return the mean over the folds that did not train on a tile, windows seeing whatever is among `tiles`."""
+    """Return the mean over the folds that did not train on a tile, with windows that see all of `tiles`."""
     total, times = np.zeros((len(index), *tiles.masks.shape[1:])), np.zeros(len(index))
     for fold in (0, 1):
         (seen,) = predict_tiles(load_member(run, fold), tiles, index, ["identity@64/32"])
@@ -152,7 +152,7 @@ def by_hand(run: Run, tiles, index: np.ndarray) -> np.ndarray:
 
 
 def in_the_picture(masks: np.ndarray, cells: np.ndarray, min_area: int, max_hole: int) -> np.ndarray:
-    """Return masks (N, H, W) after post-processing of the picture that they are put together to."""
+    """Return masks (N, H, W) after post-processing of the mosaic of all of them."""
     (height, width), cells = masks.shape[1:], cells - cells.min(0)
     rows, columns = cells.max(0) + 1
     picture, known = np.zeros((2, rows * height, columns * width), bool)

@@ -1,4 +1,4 @@
-"""One small good file of every flavour that the package reads, the same bytes each time."""
+"""One small valid file of every kind that the package reads, with deterministic bytes."""
 
 from __future__ import annotations
 

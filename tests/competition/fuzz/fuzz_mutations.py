@@ -1,4 +1,4 @@
-"""Damage to files: what transfers, disks and people who mean harm do to bytes, each time the same for a seed."""
+"""Damage to files, as by transfers, disks or attackers, deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NUMBERS = (
 
 
 def damaged(flavour: str, seed: int) -> tuple[bytes, bool]:
-    """Return a damaged file of a flavour, and whether its own checksums, if it has any, were made to fit the damage."""
+    """Return a damaged file of a flavour, and whether its checksums, if any, were updated to fit the damage."""
     rng = np.random.default_rng([seed, zlib.crc32(flavour.encode())])
     kind = FLAVOURS[flavour]
     data = kind.make()
@@ -106,7 +106,7 @@ def _damage(data: bytearray, rng: np.random.Generator, place: int, hot: list[int
 
 
 def _headers(data: bytes) -> list[int]:
-    """Return places in the parts of a file that tell how to read it."""
+    """Return positions in the headers of a file."""
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
         with tifffile.TiffFile(io.BytesIO(data)) as tif:
             big, pages = tif.is_bigtiff, [page for i, page in enumerate(tif.pages) if i < 4]
@@ -129,7 +129,7 @@ def _headers(data: bytes) -> list[int]:
 
 
 def _mended(data: bytes) -> bytes:
-    """Return a PNG with checksums that fit, as far as its parts can be told apart."""
+    """Return a PNG with updated checksums, as far as its chunks can be found."""
     made, at = bytearray(data), 8
     while at + 12 <= len(made):
         end = at + 8 + int.from_bytes(made[at : at + 4], "big")

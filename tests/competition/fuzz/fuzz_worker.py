@@ -1,4 +1,4 @@
-"""A process that reads damaged files, and prints a line of JSON for each: what was wrong with how it ended, or null.
+"""Process that reads damaged files, and prints a line of JSON for each: what was wrong with the result, or null.
 
 Arguments: a folder, and a file of lines "seed TAB flavour".
 """
@@ -25,7 +25,7 @@ SECONDS, MEMORY = 5.0, 1 << 30
 
 
 def read(flavour: Flavour, path: Path) -> Tile | np.ndarray | list[np.ndarray | None]:
-    """Return what is in a file; a zip must hold three masks."""
+    """Return the content of a file; a zip must hold three masks."""
     if flavour.read == "image":
         return read_tile(path)
     if flavour.read == "mask":
@@ -38,13 +38,13 @@ def read(flavour: Flavour, path: Path) -> Tile | np.ndarray | list[np.ndarray | 
 
 
 def fits(name: str, shape: tuple[int, ...], good: tuple[int, ...]) -> bool:
-    """Return whether a shape may be read: nothing in a file contradicts an edited side that ends in the same blocks, which are padded."""
+    """Return whether a shape is plausible: an edited side that ends in the same padded blocks cannot be detected."""
     padded = any(word in name for word in ("tiled", "chunks", "gzip", "newest", "scale-offset"))
     return shape == good or (padded and shape[2:] == good[2:] and max(shape[:2]) <= 32)
 
 
 def wrong(name: str, found: object, good: object, exact: bool) -> str | None:
-    """Return why what was read of a damaged file is neither what its undamaged form holds nor, unless `exact`, something plausible."""
+    """Return why the content of a damaged file is neither that of the undamaged one nor, unless `exact`, plausible."""
     if isinstance(found, Tile) and isinstance(good, Tile):
         same = (
             found.image.shape == good.image.shape
@@ -73,7 +73,7 @@ def wrong(name: str, found: object, good: object, exact: bool) -> str | None:
 
 
 def judge(name: str, seed: int, folder: Path) -> str | None:
-    """Return what was wrong with how the reading of a damaged file ended, or None."""
+    """Read a damaged file and return what was wrong with the result, or None."""
     flavour = FLAVOURS[name]
     path = folder / flavour.name
     path.write_bytes(flavour.make())
@@ -101,7 +101,7 @@ def judge(name: str, seed: int, folder: Path) -> str | None:
 
 
 def main() -> None:
-    """Judge every file of the list."""
+    """Read and judge every file of the list."""
     warnings.simplefilter("ignore")
     for line in Path(sys.argv[2]).read_text().splitlines():
         seed, name = line.split("\t")

@@ -1,4 +1,4 @@
-"""Damaged files of every flavour: each is the right tile, a plausible one where no checksum covers it, or an error that names the file."""
+"""Damaged files give the right tile, a plausible one if no checksum covers it, or an error with the file's name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marsls_keras.data.formats.tile import read_mask, read_tile
 
 HERE = Path(__file__).parent
 STALL = 60.0
-"""Seconds without an answer after which a file hangs: many times what is allowed, since other processes may hold the machine."""
+"""Seconds without an answer after which a file counts as hanging; far above the limit, as the machine may be busy."""
 
 REGRESSIONS = (
     ("h5 image: scale-offset, attributes", 2005),  # killed the process, as did the next two
@@ -34,11 +34,14 @@ REGRESSIONS = (
     ("tif mask: plain", 4064),  # hung, as did the next
     ("tif mask: plain", 4080),
 )
-"""What once failed: flavour and seed."""
+"""Flavour and seed of files that failed in the past."""
 
 
 def judge(jobs: Sequence[tuple[str, int]], folder: Path, script: Path = HERE / "fuzz_worker.py") -> list[str]:
-    """Return what failed, each with flavour and seed; files are read in another process, which is started again after a crash."""
+    """Return the failures, each with flavour and seed.
+
+    Files are read in another process, which is restarted after a crash.
+    """
     failed, left = [], list(jobs)
     while left:
         (folder / "jobs").write_text("".join(f"{seed}\t{flavour}\n" for flavour, seed in left))
@@ -69,7 +72,7 @@ def judge(jobs: Sequence[tuple[str, int]], folder: Path, script: Path = HERE / "
 
 
 def jobs(number: int, first: int = 0) -> list[tuple[str, int]]:
-    """Return as many files, as many of each flavour as of any other."""
+    """Return the given number of files, equally many of each flavour."""
     names = list(FLAVOURS)
     return sorted((names[i % len(names)], first + i // len(names)) for i in range(number))
 
@@ -122,7 +125,8 @@ def test_what_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "import os, sys, time\n"
         "for line in open(sys.argv[2]):\n"
         "    seed = int(line.split('\\t')[0])\n"
-        "    os.abort() if seed == 2 else time.sleep(99) if seed == 3 else print('\"bad\"' if seed == 1 else 'null', flush=True)\n"
+        "    os.abort() if seed == 2 else time.sleep(99) if seed == 3 else "
+        "print('\"bad\"' if seed == 1 else 'null', flush=True)\n"
     )
     monkeypatch.setattr("test_fuzz.STALL", 1.0)
     assert judge([("a", seed) for seed in range(5)], tmp_path, script) == [

@@ -1,4 +1,4 @@
-"""The ledger and the leaderboard's answers, in it and through the commands."""
+"""The ledger and leaderboard scores, through functions and commands."""
 
 import csv
 import hashlib
@@ -42,7 +42,7 @@ def test_ledger(tmp_path):
 
 
 def raw(content):
-    """The cells of a CSV file as they are, whatever its line ends and quotes; bytes that are no UTF-8 as surrogates."""
+    """Return the cells of a CSV file with any line ends and quotes; bytes that are not UTF-8 as surrogates."""
     return list(csv.reader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline="")))
 
 
@@ -57,7 +57,7 @@ def test_ledger_that_a_spreadsheet_has_saved(tmp_path):
 
 
 def test_ledger_of_a_newer_version_and_lines_of_any_form(tmp_path):
-    """Columns in another order, one that this version does not know, two without a name, cells of several lines, a torn last line."""
+    """Columns in another order, unknown and unnamed ones, cells of several lines, a truncated last line."""
     path = tmp_path / "ledger.csv"
     columns = ["score", *LEDGER_COLUMNS[:-1], "judge", "", ""]
     old = ",".join(columns).encode() + b'\n"0.5",2026,a.zip\n\n,,"b\r.zip",,,,,,,,,,,,me,x,y,beyond\r\n,2027,"c.zip'
@@ -80,12 +80,12 @@ def test_ledger_that_is_none(tmp_path):
         append_ledger(tmp_path / "new.csv", {"miou": 1})
 
 
-# ---------------------------------------------------------------------------------------------------------------- ledger add
+# ----------------------------------------------------------------------------------------------------------- ledger add
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Be in an empty folder."""
+    """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_bad_answers_are_refused(arguments, message):
     assert snapshot(".") == before
 
 
-# --------------------------------------------------------------------------------------------------------------- ledger show
+# ---------------------------------------------------------------------------------------------------------- ledger show
 
 
 def ledger(*lines, path="submissions/ledger.csv"):

@@ -1,4 +1,4 @@
-"""Two real processes that write into one ledger at once, and one that finds it locked."""
+"""Two processes that write into one ledger at once, and one that finds it locked."""
 
 import csv
 import subprocess
@@ -30,7 +30,7 @@ for i in range({TIMES}): record(Path('theirs.zip'), 1 + i % 2, i / 100, ledger=P
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Be in an empty folder."""
+    """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(ledger.__file__).parents[2]))
 

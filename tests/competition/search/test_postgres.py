@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # a server of its own, and workers that wait for 
 
 @pytest.fixture(scope="module")
 def server():
-    """Start a server on a free port of this machine and return its URL; initdb refuses root, so it belongs to the user postgres then."""
+    """Start a server on a free port and return its URL; under root it runs as postgres, as initdb refuses root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = [folder for folder in programs if (folder / "initdb").exists() and (folder / "pg_ctl").exists()]
     if not found:
@@ -58,7 +58,7 @@ def server():
 
 @pytest.mark.filterwarnings("error:Heartbeat of storage", "ignore:.*fail_stale_trials is experimental")
 def test_two_workers_of_which_one_is_killed(server, tmp_path, monkeypatch):
-    """Two machines, so each has a folder of its own; both make the tables at the same time."""
+    """As on two machines, each has its own folder; both create the tables at the same time."""
     folders = [tmp_path / "a", tmp_path / "b"]
     hang = '{"0": "wait", "1": "wait", "2": "wait", "3": "wait", "4": "wait", "5": "wait"}'
     doomed = worker(folders[0], server, 6, TRIALS=hang)  # whatever trial it gets, it is killed during it

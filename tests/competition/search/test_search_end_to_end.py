@@ -1,4 +1,4 @@
-"""`marsls tune training` through the real command: trials, failures that are recorded, going on, a torn journal, and the recipe."""
+"""`marsls tune training`, the real command: trials, recorded failures, resuming, a truncated journal, the recipe."""
 
 import json
 import re

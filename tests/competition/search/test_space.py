@@ -1,4 +1,4 @@
-"""What can be searched: reading it, refusing it, and from a draw to a configuration."""
+"""The search space: parsing, errors, and configurations from draws."""
 
 import optuna
 import pytest
@@ -37,8 +37,10 @@ def drawn(made, number=50):
 
 def test_lists_and_ranges_become_the_distributions_of_optuna():
     made = space(
-        "{training.learning_rate: {low: 1e-4, high: 1e-2, log: true}, training.ema_decay: [null, 0.9], training.xla: [on, off],"
-        " model.options.base_filters: {type: int, low: 8, high: 32, step: 8}, augmentation.light.brightness: {low: 0, high: 0.5},"
+        "{training.learning_rate: {low: 1e-4, high: 1e-2, log: true},"
+        " training.ema_decay: [null, 0.9], training.xla: [on, off],"
+        " model.options.base_filters: {type: int, low: 8, high: 32, step: 8},"
+        " augmentation.light.brightness: {low: 0, high: 0.5},"
         " loss: [{bce: 1}, {focal: {weight: 0.5, gamma: 2}, dice: 0.5}]}",
     )
     chosen, trials = drawn(made)
@@ -64,7 +66,8 @@ def test_lists_and_ranges_become_the_distributions_of_optuna():
 
 def test_sections_come_before_what_is_in_them_in_whatever_order_they_are_written():
     made = space(
-        "{loss.focal.gamma: {low: 1, high: 3}, augmentation.cutmix: [0.5], augmentation.preset: [none, strong], loss: [{focal: 1}]}"
+        "{loss.focal.gamma: {low: 1, high: 3}, augmentation.cutmix: [0.5],"
+        " augmentation.preset: [none, strong], loss: [{focal: 1}]}"
     )
     assert list(made.keys) == ["loss", "augmentation.preset", "augmentation.cutmix", "loss.focal.gamma"]
     config = made.configuration(

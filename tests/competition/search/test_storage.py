@@ -1,4 +1,4 @@
-"""Where a study is kept: repairing a journal, and telling whose worker has died."""
+"""Storages of a study: repair of a journal, and detection of dead workers."""
 
 import json
 import multiprocessing
@@ -25,7 +25,7 @@ def study_of(store):
 
 
 def fill(path, trials=3):
-    """Write a journal of so many finished trials; return its bytes."""
+    """Write a journal with finished trials, and return its bytes."""
     study_of(open_storage(str(path))).optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=trials)
     return path.read_bytes()
 
@@ -52,7 +52,7 @@ def test_a_torn_end_is_cut_off_and_the_damaged_file_kept(tmp_path, tail, caplog)
 
 
 def test_a_journal_cut_at_any_byte_is_repaired(tmp_path):
-    """Half a copy: what is left is the whole lines, and Optuna reads them."""
+    """The complete lines are left, and Optuna reads them."""
     path = tmp_path / "journal.log"
     whole = fill(path, trials=2)
     first = whole.index(b"\n") + 1

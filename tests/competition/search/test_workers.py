@@ -1,4 +1,4 @@
-"""The workers of a search: how trials end, what stays on disk, going on, and several workers on one study."""
+"""Workers of a search: ends of trials, files on disk, resuming, and several workers on one study."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_stop_nothing(tmp_path,
 
 
 class GivesUpTrial0(logging.Handler):
-    """Another worker, which gives trial 0 up as soon as it has begun."""
+    """Worker that records trial 0 as failed as soon as it has begun."""
 
     def __init__(self, path):
         super().__init__()
@@ -56,7 +56,7 @@ class GivesUpTrial0(logging.Handler):
 
 
 def test_a_trial_that_another_worker_has_given_up_stops_nothing(tmp_path):
-    """As after a machine slept longer than its heartbeats may be late."""
+    """This happens after a machine slept for longer than heartbeats may be late."""
     path = f"{tmp_path}/journal.log"
     other = GivesUpTrial0(path)
     logger = logging.getLogger("competition.search.study")

@@ -1,4 +1,4 @@
-"""What `marsls score` says of the score that was expected, and what the ledger notes where there is no interval."""
+"""The expected score in the output of `marsls score`, and in the ledger if there is no interval."""
 
 import json
 

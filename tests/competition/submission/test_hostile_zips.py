@@ -1,4 +1,4 @@
-"""Zips made to harm who verifies them: `marsls submit --verify` ends with an error, within five seconds and a gigabyte."""
+"""Hostile zips: `marsls submit --verify` ends with an error, within five seconds and a gigabyte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = (32, 24)
 
 
 def directory(path: Path, number: int, name: bytes) -> Path:
-    """Write a zip of one header and a directory of so many entries, in the form for more than 65,535."""
+    """Write a zip of one header and a directory of many entries, in the form for more than 65,535."""
     entry = (
         struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0) + name
     )
@@ -46,7 +46,7 @@ def overlapping(path: Path) -> Path:
 
 
 def sparse(path: Path) -> Path:
-    """Write a good zip after five gigabytes of nothing, which take no room on the disk."""
+    """Write a valid zip after a hole of five gigabytes in a sparse file."""
     good = replace_entry(path, GOOD).read_bytes()
     with path.open("wb") as file:
         file.truncate(5 << 30)
@@ -56,7 +56,7 @@ def sparse(path: Path) -> Path:
 
 
 def lying_directory(path: Path) -> Path:
-    """Write a zip whose end says that its directory has four gigabytes."""
+    """Write a zip that declares a directory of four gigabytes."""
     data = bytearray(replace_entry(path, GOOD).read_bytes())
     struct.pack_into("<L", data, len(data) - 10, 0xFFFFFFF0)
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""A corpus of broken zips: each gets its message, from `verify_zip` and from the real command, which agree."""
+"""Broken zips: each gets its message, from `verify_zip` and the real command, which agree."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def write_images(folder, expected):
 
 
 def problems_of(path, expected):
-    """Return what is wrong with a zip, having checked that the command says the same and ends with the code that goes with it."""
+    """Return the problems of a zip, after checking that the command prints the same with the right exit code."""
     found = verify_zip(path, expected)
     images = path.parent / f"{path.stem}_images"
     write_images(images, expected)
@@ -138,7 +138,8 @@ def test_the_images_of_a_run(tiny_run, tmp_path):
     [
         (
             [],
-            "--verify needs the test images, whose names and sizes the masks must have: give --images DIR (or --run NAME).",
+            "--verify needs the test images, whose names and sizes the masks must have: "
+            "give --images DIR (or --run NAME).",
         ),
         (["--images", "images", "--run", "a"], "--verify needs one set of test images"),
         (["--run", "a", "--run", "b"], "--verify needs one set of test images"),
@@ -270,7 +271,8 @@ def test_name_with_nul(tmp_path):
         ),
         (
             tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(274, 3, 1, 4, True)]),
-            "its Orientation is 4, so the rows or columns are turned; write it upright, from the top left (Orientation 1)",
+            "its Orientation is 4, so the rows or columns are turned; write it upright, "
+            "from the top left (Orientation 1)",
         ),
         (
             tiff(np.eye(*SIZE, dtype=np.uint8), extratags=[(42113, 2, 0, "1", True)]),

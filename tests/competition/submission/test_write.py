@@ -1,4 +1,4 @@
-"""Writing a submission, and the names it needs."""
+"""Writing a submission, and its file names."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def random_masks(seed=0, names=(C, A, B)):
     return [(name, rng.integers(0, 2, SIZE, dtype=np.uint8)) for name in names]
 
 
-# ---------------------------------------------------------------------------------------------------------------- writing
+# -------------------------------------------------------------------------------------------------------------- writing
 
 
 def test_the_zip_holds_what_was_given(tmp_path):
@@ -54,9 +54,8 @@ def test_the_zip_holds_what_was_given(tmp_path):
                 assert not {"Software", "DateTime", "ImageDescription"} & {tag.name for tag in tif.pages.first.tags}
                 assert tif.pages.first.dtype == np.uint8
                 np.testing.assert_array_equal(tif.pages.first.asarray(), mask)
-            np.testing.assert_array_equal(
-                np.asarray(Image.open(io.BytesIO(data))), mask
-            )  # another reader sees the same
+            # Another reader sees the same.
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)
 
 
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -105,7 +104,8 @@ from competition.submission.write import write_submission
 path, seed, *names = sys.argv[1:]
 rng = np.random.default_rng(int(seed))
 masks = {name: rng.integers(0, 2, (32, 24), dtype=np.uint8) for name in names}
-write_submission([(name, masks[name]) for name in set(names)], path, {name: (32, 24) for name in set(names)}, {"seed": seed})
+expected = {name: (32, 24) for name in set(names)}
+write_submission([(name, masks[name]) for name in set(names)], path, expected, {"seed": seed})
 """
 
 
@@ -151,7 +151,7 @@ def test_a_kill_between_manifest_and_zip_is_told_by_the_digest_and_mended_by_the
 
 
 def killed(path, event, pattern, times):
-    """Write a submission in a process that is killed at a moment."""
+    """Write a submission in a process that is killed at a given file operation."""
     command = [sys.executable, "-c", KILLER + WRITER, event, pattern, str(times), str(path), "0", *EXPECTED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -263,7 +263,7 @@ def test_an_earlier_zip_survives_a_full_disk(tmp_path, limit):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-# ------------------------------------------------------------------------------------------------------------------ names
+# ---------------------------------------------------------------------------------------------------------------- names
 
 
 def write_image(path, shape=(32, 24, 7), **options):
@@ -276,9 +276,8 @@ def write_image(path, shape=(32, 24, 7), **options):
 def test_names_and_sizes(tmp_path):
     write_image(tmp_path / B)
     write_image(tmp_path / A, (7, 40, 32), planarconfig="separate")
-    write_image(
-        tmp_path / "Image_patch_28_51.tiff", (128, 128, 7), planarconfig=None
-    )  # 128 pages of 128 x 7, as in mmls_v1
+    # 128 pages of 128 x 7, as in mmls_v1.
+    write_image(tmp_path / "Image_patch_28_51.tiff", (128, 128, 7), planarconfig=None)
     (tmp_path / "notes.txt").write_text("")
     assert expected_names(tmp_path) == {B: (32, 24), A: (40, 32), "Image_patch_28_51.tiff": (128, 128)}
 

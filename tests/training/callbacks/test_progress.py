@@ -168,7 +168,7 @@ def test_the_log_of_a_whole_training(tiny_run):
     for result in tiny_run.results:
         folder = tiny_run.path / f"fold_{result['fold']}"
         first, *lines = (folder / "log.txt").read_text().splitlines()
-        assert first.startswith("Training unet (587 parameters) on ") and f" {result['tiles']} held out" in first
+        assert first.startswith("Training unet (1,957 parameters) on ") and f" {result['tiles']} held out" in first
         rows = read_history(folder / "history.csv")
         assert len(lines) == len(rows) == 2
         for row, line in zip(rows, lines, strict=True):
