@@ -1,4 +1,4 @@
-"""The section `augmentation`: random changes of training tiles with probability and strength, and presets."""
+"""The section `augmentation`: probability and strength of each random transformation, and presets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from marsls_keras.suggestions import did_you_mean
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    """Check that the first number is not above the second."""
     if value[0] > value[1]:
         raise ValueError("expected two numbers, the lower one first")
     return value
 
 
 class Affine(Section):
-    """Shift, scale and rotate the tile at random, in one resampling.
+    """Configure a random affine transformation: shift, scale and rotation in one resampling.
 
     Example:
         >>> Affine(probability=0.5, rotation=45).scale
@@ -46,7 +47,7 @@ class Affine(Section):
 
 
 class Elastic(Section):
-    """Displace pixels by a smooth random field.
+    """Configure the elastic deformation: a smooth random displacement of pixels.
 
     Example:
         >>> Elastic(probability=0.2, amplitude=8).distance
@@ -56,7 +57,8 @@ class Elastic(Section):
     probability: Probability = Field(0.0, description="Probability per tile.")
     amplitude: Positive = Field(
         4.0,
-        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, or the picture would fold over.",
+        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, or the picture "
+        "would fold over.",
     )
     distance: float = Field(
         32.0,
@@ -74,7 +76,7 @@ class Elastic(Section):
 
 
 class Crop(Section):
-    """Cut out a random rectangle and enlarge it to the size of the tile (random resized crop).
+    """Configure the random resized crop: a random rectangle, enlarged to the size of the tile.
 
     Example:
         >>> Crop(probability=0.2).area
@@ -94,7 +96,7 @@ class Crop(Section):
 
 
 class Blur(Section):
-    """Blur red, green and blue by a Gaussian.
+    """Configure the Gaussian blur of red, green and blue.
 
     Example:
         >>> Blur(probability=0.15).sigma
@@ -112,7 +114,7 @@ class Blur(Section):
 
 
 class Light(Section):
-    """Change brightness and contrast of red, green and blue together.
+    """Configure random brightness and contrast, the same for red, green and blue.
 
     Example:
         >>> Light(probability=0.3).brightness
@@ -130,7 +132,7 @@ class Light(Section):
 
 
 class Noise(Section):
-    """Add Gaussian noise to red, green and blue.
+    """Configure Gaussian noise on red, green and blue.
 
     Example:
         >>> Noise(probability=0.2).deviation
@@ -144,15 +146,15 @@ class Noise(Section):
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 0.0},
     "flips": {},
-    # DualSwinFusionSeg, Table 4; a blur kernel of 3 to 7 pixels has sigma 0.8 to 1.4 where the kernel sets it.
+    # DualSwinFusionSeg, Table 4. A blur kernel of 3 to 7 pixels corresponds to sigma 0.8 to 1.4.
     "dual_swin": {
         "rot90": 0.5,
         "affine": {"probability": 0.5},
         "blur": {"probability": 0.15},
         "light": {"probability": 0.3},
     },
-    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (0 being one of four, 3/4 of the tiles turn), and
-    # CutMix.
+    # RMAU-Net, section III-A: CutMix, and a rotation by 90, 180 or 270 degrees. Here 0 is one of four rotations, so
+    # 3/4 of the tiles rotate.
     "rmau_net": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
     "strong": {
         "affine": {"probability": 0.5, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 45.0},
@@ -166,13 +168,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mosaic": 0.2,
     },
 }
-"""What each preset changes of the defaults, which are those of `flips`."""
+"""Differences of each preset from the defaults, which are those of `flips`."""
 
 
 class Augmentation(Section):
-    """Set the random changes of training tiles, each with its probability per tile (section `augmentation`).
+    """Configure the random transformations of training tiles, each with its probability (section `augmentation`).
 
-    A key `preset` stands for its values, and keys beside it change single ones. Once read, only the values are kept.
+    A key `preset` stands for a set of values, which other keys can override. After reading, only the values are kept.
 
     Example:
         >>> augmentation = Augmentation.model_validate({"preset": "dual_swin", "affine": {"rotation": 45}})
@@ -208,6 +210,7 @@ class Augmentation(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
+        """Replace the key `preset` by its values, overridden by the other keys."""
         if isinstance(values, str):
             raise ValueError(
                 f"expected keys and values, such as {{preset: {values if values in PRESETS else 'flips'}}}"

@@ -1,4 +1,4 @@
-"""The section `data`: which tiles and bands are used, how they are divided into folds, normalised and sampled."""
+"""The section `data`: tiles and bands, cross-validation folds, normalisation and sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marsls_keras.suggestions import did_you_mean
 
 
 class Normalization(Section):
-    """Bring tiles into the value range of the network input: percentile stretch, then z-score (section `data.normalization`).
+    """Configure the normalisation of tiles: percentile stretch, then z-score (section `data.normalization`).
 
     Example:
         >>> Normalization(percentiles=(1, 99)).percentiles
@@ -44,7 +44,7 @@ class Normalization(Section):
 
 
 class Data(Section):
-    """Select tiles and input bands, and say how tiles are divided into folds, normalised and sampled (section `data`).
+    """Configure tiles and input bands, cross-validation folds, normalisation and sampling (section `data`).
 
     Example:
         >>> data = Data(bands="all", cv="areas")
@@ -131,8 +131,9 @@ class Data(Section):
     def _fits_together(self) -> Data:
         if self.sampling == "windows" and self.normalization.percentiles is not None:
             raise ValueError(
-                "sampling windows does not go together with normalization.percentiles, which stretch each tile by itself, so "
-                "that windows would see a step at every border: set normalization.percentiles to null, or sampling to tiles"
+                "sampling windows does not go together with normalization.percentiles, which stretch each tile by "
+                "itself, so that windows would see a step at every border: set normalization.percentiles to null, or "
+                "sampling to tiles"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The section `inference`: tiles per step, and test-time augmentation."""
+"""The section `inference`: batch size and test-time augmentation (TTA)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marsls_keras.view_sets import views_of
 
 
 class Inference(Section):
-    """Set tiles per prediction step and the view sets of test-time augmentation (section `inference`).
+    """Configure the batch size of prediction and the view sets of test-time augmentation (section `inference`).
 
     Example:
         >>> Inference(views="flips@256").views

@@ -1,4 +1,4 @@
-"""The whole configuration: its sections, and the weights of the loss terms."""
+"""The configuration as a whole: all sections, and the weights of the loss terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.config.training import Training
 
 
 class Config(Section):
-    """The configuration of a run: one section for each part, every key with a default.
+    """Configure a run: one section for each part, with a default for every key.
 
     Example:
         >>> config = Config.model_validate({"training": {"epochs": 30}})
@@ -49,6 +49,7 @@ class Config(Section):
     @field_validator("loss")
     @classmethod
     def _weights(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Check that the weights are finite and not negative, and that one is positive."""
         weights = [term.get("weight", 1.0) if isinstance(term, dict) else term for term in value.values()]
         if not all(isinstance(w, int | float) and math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise ValueError("loss needs weights of 0 or more that do not sum to 0, such as {bce: 0.5, dice: 0.5}")

@@ -1,4 +1,4 @@
-"""The section `training`: optimiser, learning-rate schedule, averages of the weights, precision, random numbers."""
+"""The section `training`: optimiser, learning-rate schedule, weight averaging, precision and random seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marsls_keras.config.section import Positive, Section
 
 
 class Constant(Section):
-    """Keep the learning rate.
+    """Configure a constant learning rate.
 
     Example:
         >>> Constant().name
@@ -21,7 +21,7 @@ class Constant(Section):
 
 
 class Cosine(Section):
-    """Let the learning rate fall to zero along half a cosine.
+    """Configure cosine decay of the learning rate to zero.
 
     Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts.
 
@@ -37,7 +37,7 @@ class Cosine(Section):
 
 
 class Step(Section):
-    """Multiply the learning rate by `factor` after every `every` epochs.
+    """Configure step decay: multiply the learning rate by `factor` after every `every` epochs.
 
     Example:
         >>> Step(every=10).factor
@@ -53,7 +53,7 @@ class Step(Section):
 
 
 class Exponential(Section):
-    """Multiply the learning rate by exp(-rate) after every epoch.
+    """Configure exponential decay: multiply the learning rate by exp(-rate) after every epoch.
 
     Example:
         >>> Exponential().rate
@@ -71,7 +71,7 @@ Schedule = Annotated[Constant | Cosine | Step | Exponential, Field(discriminator
 
 
 class Training(Section):
-    """Set the optimisation, the averages of the weights, and the precision (section `training`).
+    """Configure optimiser, schedule, weight averaging, precision and random seed (section `training`).
 
     Example:
         >>> training = Training(epochs=30, swa_epochs=5)
@@ -173,8 +173,8 @@ class Training(Section):
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32",
         description="Precision of the network's computation; weights, loss and logits are float32 always. `auto` is "
-        "`mixed_bfloat16` where GPU or processor computes it natively, else `float32`; on a processor also `float32` for "
-        "networks of depthwise convolutions, which it computes faster in that. `mixed_float16` is for GPUs "
+        "`mixed_bfloat16` where GPU or processor computes it natively, else `float32`; on a processor also `float32` "
+        "for networks of depthwise convolutions, which it computes faster in that. `mixed_float16` is for GPUs "
         "without bfloat16. The default is the same everywhere.",
     )
     xla: Literal["auto", "on", "off"] = Field(
@@ -197,18 +197,18 @@ class Training(Section):
 
     @property
     def weight_sets(self) -> tuple[str, ...]:
-        """Names of the weight sets that are evaluated: "last" (the trained weights), and the averages "ema" and "swa"."""
+        """Names of the weight sets: "last", the trained weights, and their averages "ema" and "swa" if configured."""
         return ("last", *["ema"] * (self.ema_decay is not None), *["swa"] * (self.swa_epochs > 0))
 
     @property
     def warmup(self) -> float:
-        """Epochs of the warm-up: `warmup_epochs`, or a quarter of `epochs` if those are no more."""
+        """Epochs of the warm-up: `warmup_epochs` if that is less than `epochs`, else a quarter of `epochs`."""
         return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 4
 
     @field_validator("xla", mode="before")
     @classmethod
     def _yaml_switch(cls, value: Any) -> Any:
-        # YAML 1.1 reads a bare on or off as a truth value.
+        """Convert a bare on or off, which YAML 1.1 reads as a boolean, back to text."""
         return ("on" if value else "off") if isinstance(value, bool) else value
 
     @model_validator(mode="after")
@@ -217,7 +217,8 @@ class Training(Section):
             raise ValueError(f"swa_epochs ({self.swa_epochs}) must not be more than epochs ({self.epochs})")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError(
-                f"adam has no weight decay: set weight_decay to 0 instead of {self.weight_decay:g}, or optimizer to adamw"
+                f"adam has no weight decay: set weight_decay to 0 instead of {self.weight_decay:g}, "
+                "or optimizer to adamw"
             )
         if self.ema_warmup and self.ema_decay is None:
             raise ValueError("ema_warmup needs an ema_decay")

@@ -11,8 +11,8 @@ def require_plain(name: str) -> None:
     """Check that a text can be the name of a run.
 
     Raises:
-        InputError: If it is empty, or contains a slash, + or @. A + joins the names of an ensemble, and an @ selected
-            one weight set of a run in version 0.1.
+        InputError: If it is empty, has only dots, or contains a slash, + or @. A + joins the names of an ensemble, and
+            an @ selected one weight set of a run in version 0.1.
 
     Example:
         >>> require_plain("default")

@@ -1,6 +1,6 @@
 """The run directory: create, open and validate the files that a training writes and inference reads.
 
-Every file is written atomically. The layout of the directory::
+Records and weights are written atomically. The layout of the directory::
 
     runs/<run>/
         config.yaml  fingerprint.json  splits.json  written when the run begins

@@ -1,4 +1,4 @@
-"""What a fold's directory holds when it is finished, and when it goes on."""
+"""Files of a fold directory after training, and when training resumes."""
 
 from pathlib import Path
 

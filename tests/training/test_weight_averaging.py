@@ -1,4 +1,4 @@
-"""Averages of weights: their values, the statistics that fit them, and that the network gets everything of its own back."""
+"""Weight averaging: values of the averages, batch-normalisation statistics, and restored variables afterwards."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def same(variables, expected) -> bool:
 
 
 def network() -> keras.Model:
-    """Normalisation, convolution, normalisation, dropout; every variable drawn at random."""
+    """Build a small network with batch normalisation and dropout, every variable drawn at random."""
     steps = [layers.BatchNormalization(momentum=0.9, name="first"), layers.Conv2D(3, 1, name="point")]
     steps += [
         layers.BatchNormalization(name="second"),

@@ -1,4 +1,7 @@
-"""The state of a training: what is saved, what is restored, and what damage does to it. Commands are killed in test_train_killed.py."""
+"""Saved training states: contents, restoring, and damaged files.
+
+Killed commands are tested in test_train_killed.py.
+"""
 
 import json
 from pathlib import Path
@@ -27,7 +30,7 @@ def policy():
 
 
 def network(seed: int, filters: int = 2) -> tuple[keras.Model, SegmentationCounts]:
-    """A small network with everything that has a state: weights, moving statistics, dropout, gradients not yet applied."""
+    """Build a small network with every kind of state: weights, moving statistics, dropout, accumulated gradients."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     hidden = [

@@ -1,4 +1,4 @@
-"""Keeping the best of the last weights and their averages, with networks whose scores are known; stopping early; states."""
+"""Selection of the best weight set, on networks with known scores; early stopping; saved states."""
 
 import json
 import math
