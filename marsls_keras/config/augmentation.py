@@ -30,17 +30,17 @@ class Affine(Section):
         0.05,
         ge=0,
         lt=1,
-        description="Largest shift, as a share of the tile's side; rows and columns are drawn for themselves, evenly "
-        "from ± this. DualSwinFusionSeg, Table 4, as are the next two.",
+        description="Largest shift, as a fraction of the tile's side, drawn uniformly from ± this, for rows and "
+        "columns separately. This default and the next two are those of DualSwinFusionSeg, Table 4.",
     )
     scale: tuple[Positive, Positive] = Field(
-        (0.9, 1.1), description="Smallest and largest scale, drawn evenly; above 1 things become larger."
+        (0.9, 1.1), description="Smallest and largest scale, drawn uniformly; above 1 enlarges."
     )
     rotation: float = Field(
         20.0,
         ge=0,
         le=180,
-        description="Largest rotation about the centre in degrees, drawn evenly from ± this.",
+        description="Largest rotation about the centre in degrees, drawn uniformly from ± this.",
     )
 
     _bounds = field_validator("scale")(_ordered)
@@ -57,17 +57,18 @@ class Elastic(Section):
     probability: Probability = Field(0.0, description="Probability per tile.")
     amplitude: Positive = Field(
         4.0,
-        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, or the picture "
-        "would fold over.",
+        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, since a larger "
+        "one would fold the image over itself.",
     )
     distance: float = Field(
         32.0,
         ge=4,
-        description="Distance in pixels over which the displacement varies: so far apart its correlation is 1/e.",
+        description="Correlation length of the displacement in pixels: at this distance its correlation is 1/e.",
     )
 
     @model_validator(mode="after")
     def _unfolded(self) -> Elastic:
+        """Check that the displacement is small enough not to fold the image."""
         if self.amplitude > self.distance / 4:
             raise ValueError(
                 f"amplitude ({self.amplitude:g}) must be at most a quarter of distance ({self.distance:g})"
@@ -85,11 +86,12 @@ class Crop(Section):
 
     probability: Probability = Field(0.0, description="Probability per tile.")
     area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
-        (0.5, 1.0), description="Smallest and largest area of the rectangle, as a share of the tile's, drawn evenly."
+        (0.5, 1.0),
+        description="Smallest and largest area of the rectangle, as a fraction of the tile, drawn uniformly.",
     )
     aspect: tuple[Positive, Positive] = Field(
         (0.75, 1.3333),
-        description="Smallest and largest ratio of width to height, drawn evenly on a logarithmic scale.",
+        description="Smallest and largest ratio of width to height, drawn uniformly on a logarithmic scale.",
     )
 
     _bounds = field_validator("area", "aspect")(_ordered)
@@ -106,8 +108,8 @@ class Blur(Section):
     probability: Probability = Field(0.0, description="Probability per tile.")
     sigma: tuple[Annotated[float, Field(gt=0, le=8)], Annotated[float, Field(gt=0, le=8)]] = Field(
         (0.8, 1.4),
-        description="Smallest and largest standard deviation in pixels, drawn evenly; the kernel reaches twice as "
-        "far. The default stands for the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
+        description="Smallest and largest standard deviation in pixels, drawn uniformly; the radius of the kernel is "
+        "twice that. The default corresponds to the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
     )
 
     _bounds = field_validator("sigma")(_ordered)
@@ -126,9 +128,9 @@ class Light(Section):
         0.2,
         ge=0,
         le=1,
-        description="Largest brightness offset, in the tiles' scale of [0, 1], drawn evenly from ± this.",
+        description="Largest brightness offset, on the tiles' scale of [0, 1], drawn uniformly from ± this.",
     )
-    contrast: float = Field(0.2, ge=0, lt=1, description="The contrast factor is drawn evenly from 1 ± this.")
+    contrast: float = Field(0.2, ge=0, lt=1, description="The contrast factor is drawn uniformly from 1 ± this.")
 
 
 class Noise(Section):
@@ -140,7 +142,7 @@ class Noise(Section):
     """
 
     probability: Probability = Field(0.0, description="Probability per tile.")
-    deviation: Positive = Field(0.05, description="Standard deviation of the noise, in the tiles' scale of [0, 1].")
+    deviation: Positive = Field(0.05, description="Standard deviation of the noise, on the tiles' scale of [0, 1].")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -186,8 +188,8 @@ class Augmentation(Section):
     vertical_flip: Probability = Field(0.5, description="Probability that rows are mirrored.")
     rot90: Probability = Field(
         1.0,
-        description="Probability of 0 to 3 quarter turns, evenly drawn; of a tile that is not square, half turns. Set "
-        "it to 0 if turning the light in the gray band hurts.",
+        description="Probability of a rotation by 0 to 3 quarter turns, drawn uniformly; a tile that is not square "
+        "gets half turns only. Set it to 0 if rotating the illumination in the gray band hurts.",
     )
     affine: Affine = Field(Affine(), description="Shift, scale and rotation.")
     elastic: Elastic = Field(Elastic(), description="Smooth random displacement.")
@@ -198,14 +200,14 @@ class Augmentation(Section):
     channel_dropout: Probability = Field(
         0.0,
         description="Probability that the bands of one modality (red, green and blue; dem and slope; thermal; gray) "
-        "are 0 as the network sees them: their mean, after the z-score.",
+        "are set to 0 in the network input, which is their mean after the z-score.",
     )
     cutmix: Probability = Field(
         0.0,
         description="Probability that the landslides of another tile of the batch are pasted, with all bands, mask "
         "and weight (Yun et al. 2019, in the form of RMAU-Net, section III-A).",
     )
-    mosaic: Probability = Field(0.0, description="Probability of a random cut of four tiles of the batch.")
+    mosaic: Probability = Field(0.0, description="Probability of a mosaic of four tiles of the batch, cut at random.")
 
     @model_validator(mode="before")
     @classmethod

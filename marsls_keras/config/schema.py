@@ -24,15 +24,15 @@ class Config(Section):
         (30, 'unet')
     """
 
-    model: Model = Field(Model(), description="The network, its options, and its first weights.")
+    model: Model = Field(Model(), description="The network, its options, and pretrained weights.")
     data: Data = Field(
         Data(),
-        description="Which tiles and bands are used, how they are divided into folds, normalised and sampled.",
+        description="Tiles and bands, cross-validation folds, normalisation and sampling.",
     )
     augmentation: Augmentation = Field(
         Augmentation(),
-        description="Random changes of training tiles, each with its probability per tile; 0 leaves a change out. "
-        "`preset` stands for a set of values, and keys beside it change single ones.",
+        description="Random transformations of training tiles, each with its probability per tile; 0 turns one off. "
+        "`preset` stands for a set of values, which other keys can override.",
     )
     loss: dict[str, float | dict[str, Any]] = Field(
         {"bce": 0.5, "dice": 0.5},
@@ -42,7 +42,7 @@ class Config(Section):
     )
     training: Training = Field(
         Training(),
-        description="Optimiser, schedule, averages of the weights, precision, random numbers.",
+        description="Optimiser, learning-rate schedule, weight averaging, precision and random seed.",
     )
     inference: Inference = Field(Inference(), description="Tiles per prediction step, and test-time augmentation.")
 

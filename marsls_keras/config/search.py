@@ -25,8 +25,8 @@ class Range(Section):
     high: float = Field(description="The highest value.")
     log: bool = Field(
         False,
-        description="Draw evenly in the logarithm, as suits learning rates and weight decay. Does not go together with "
-        "`step`.",
+        description="Draw uniformly on a logarithmic scale, as suits learning rates and weight decay. Not together "
+        "with `step`.",
     )
     step: float | None = Field(
         None,

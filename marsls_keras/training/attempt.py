@@ -114,7 +114,7 @@ class Attempt:
                 epochs=last,
                 initial_epoch=first,
                 steps_per_epoch=self.steps - step,
-                shuffle=False,  # the pipeline has done it
+                shuffle=False,  # the pipeline shuffles
                 verbose=0,
                 callbacks=[
                     *([] if checkpoint.statistics is None else [checkpoint.statistics]),

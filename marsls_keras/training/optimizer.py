@@ -44,7 +44,7 @@ def build_optimizer(
     accumulate = config.accumulate if accumulate is None else accumulate
     return AdamW(
         build_schedule(config, steps_per_epoch, factor, accumulate),
-        weight_decay=config.weight_decay,  # Adam is AdamW without it, and the configuration allows it none
+        weight_decay=config.weight_decay,  # 0 with Adam, which makes AdamW the same
         global_clipnorm=config.clip_norm,
         use_ema=config.ema_decay is not None,
         ema_momentum=config.ema_decay or 0.99,
@@ -145,7 +145,8 @@ class AdamW(keras.optimizers.AdamW):
         return self.encoder.index(max(fitting, key=len)) if fitting else len(self.encoder)
 
     def _backend_apply_gradients(self, grads: list, trainable_variables: list) -> None:
-        if keras.backend.backend() == "tensorflow":  # the sum over the devices of a strategy
+        """Sum the gradients over the devices, accumulate and clip them, and update the variables."""
+        if keras.backend.backend() == "tensorflow":  # sum over the devices of a strategy
             grads = [
                 gradient
                 for gradient, _ in super()._all_reduce_sum_gradients(list(zip(grads, trainable_variables, strict=True)))
@@ -162,7 +163,8 @@ class AdamW(keras.optimizers.AdamW):
         self._backend_update_step(self._clip_gradients(grads), trainable_variables, self.learning_rate)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
-        return grads_and_vars  # summed before they were accumulated and clipped
+        """Return the gradients unchanged, which `_backend_apply_gradients` has summed over the devices."""
+        return grads_and_vars  # summed already, before accumulation and clipping
 
     @property
     def iterations(self) -> Any:

@@ -153,7 +153,7 @@ def test_every_fold_that_cannot_be_used_is_named_with_the_reason(run):
     with pytest.raises(InputError) as error:
         run.finished_folds()
     assert str(error.value) == f"Run mine is not complete:{listed}\nTo use only what is there, say so: --folds 0"
-    with pytest.raises(InputError) as error:  # who chose the folds knows how to choose them
+    with pytest.raises(InputError) as error:  # no hint, since the folds were chosen explicitly
         run.finished_folds([4, 0])
     assert str(error.value) == f"Run mine is not complete:\n  - {reasons[-1]}"
     assert run.finished_folds([0]) == [0]

@@ -91,7 +91,7 @@ def test_the_mean_is_that_of_the_weights_that_were_added():
 
 @pytest.mark.parametrize(
     "sizes", [(2, 2, 2), (4, 4, 1)]
-)  # each image counts alike, however many there are in its batch
+)  # each image has the same share, whatever the size of its batch
 @pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
 def test_statistics_are_the_mean_of_those_of_the_batches(policy, precision, tolerance, sizes):
     policy(precision)

@@ -178,5 +178,5 @@ def read_state(folder: Path) -> TrainingState | None:
             recovery = Recovery(**{**recovery, "trouble": tuple(recovery["trouble"])})
             return TrainingState(**state, recovery=recovery, checkpoint=checkpoint, arrays=arrays)
         except (*DAMAGED_NPZ, TypeError, RecursionError):
-            continue  # with the state before it
+            continue  # try the state before it
     return None

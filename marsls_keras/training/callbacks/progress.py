@@ -85,7 +85,7 @@ class ProgressDisplay(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Reset the progress bar for the epoch."""
         self._epoch_start = time.perf_counter()
-        waiting = "compiling" if len(self.rows) == self._done else ""  # until the first step of all is done
+        waiting = "compiling" if len(self.rows) == self._done else ""  # until the first step is done
         self.bar.reset(self.task, description=f"{self.title} · epoch {epoch + 1}/{self.epochs}", status=waiting)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

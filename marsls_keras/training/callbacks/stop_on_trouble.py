@@ -76,7 +76,7 @@ class StopOnTrouble(keras.callbacks.Callback):
         """
         step = self.first_step + batch
         self.done += 1
-        # This is the mean loss of the epoch so far, so it stays NaN after the first step that was.
+        # This is the mean loss of the epoch so far, so it stays NaN after the first step with NaN.
         if not math.isfinite(float(logs["loss"])):
             raise Diverged(self.epoch, step)
         if self.signals.received and step + 1 < self.steps:  # the last step's state is saved with the epoch

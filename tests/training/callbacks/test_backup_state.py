@@ -118,7 +118,7 @@ def test_a_state_within_an_epoch_has_what_the_metrics_counted(tmp_path):
     save.save(2, 1)
     state = read_state(tmp_path / "state")
     assert (state.epochs, state.step) == (2, 1)
-    again, metric_again = network(3)  # which has not seen a step yet, as where a training goes on
+    again, metric_again = network(3)  # without any step yet, as in a resumed training
     state.restore_metrics(again, keeper(tmp_path / "state", metric_again))
     assert float(again.metrics[0].result()) == loss and metric_again.counts() == counts and counts.tp + counts.tn > 0
 

@@ -30,7 +30,7 @@ def test_the_history_keeps_every_digit(tmp_path):
     path.write_text(history_text(rows), encoding="utf-8")
     assert read_history(path) == rows
     assert math.copysign(1, read_history(path)[-1]["x4"]) == -1
-    with open(path, newline="") as file:  # and it is a CSV file for everybody else
+    with open(path, newline="") as file:  # and other CSV readers can read it
         table = list(csv.DictReader(file))
     assert [list(row) for row in table] == [["epoch", "x0", "x1", "x2", "x3", "x4"]] * 21
     assert [float(row["x3"]) for row in table] == [row["x3"] for row in rows]

@@ -88,7 +88,7 @@ def test_the_statistics_of_the_batches_are_averaged_as_the_weights_are(policy, p
     model = train(config, batches(20), [average, record], base_filters=2)
     expected: list[np.ndarray] = []
     for (done, before), (_, after) in itertools.pairwise(record.seen):
-        # What a moving average with momentum 0.9 has taken in is the batch's.
+        # Solve the moving average with momentum 0.9 for the statistics of the batch.
         batch = [(a - 0.9 * b.astype(np.float64)) / 0.1 for a, b in zip(after, before, strict=True)]
         decay = (min(0.7, (1 + done) / (10 + done)) if done else 0) ** (1 / accumulate)
         expected = [decay * e + (1 - decay) * n for e, n in zip(expected, batch, strict=True)] if expected else batch
