@@ -37,10 +37,12 @@ DONE = [
     "marsls_keras/models",
     "marsls_keras/progress.py",
     "marsls_keras/report",
+    "marsls_keras/runs",
     "marsls_keras/runtime.py",
     "marsls_keras/signals.py",
     "marsls_keras/suggestions.py",
     "marsls_keras/temporary_files.py",
+    "marsls_keras/training",
     "marsls_keras/tuning",
     "marsls_keras/view_sets.py",
 ]

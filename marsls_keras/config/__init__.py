@@ -1,4 +1,4 @@
-"""The configuration: strict, frozen models of every section, and their YAML files; unknown keys are errors."""
+"""The configuration: pydantic models of all sections, and their YAML files; unknown keys are errors."""
 
 from marsls_keras.config.augmentation import PRESETS, Augmentation
 from marsls_keras.config.config_file import read_config, write_config

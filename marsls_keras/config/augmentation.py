@@ -1,4 +1,4 @@
-"""The section `augmentation`: random changes of training tiles with probability and strength, and presets."""
+"""The section `augmentation`: probability and strength of each random transformation, and presets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from marsls_keras.suggestions import did_you_mean
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    """Check that the first number is not above the second."""
     if value[0] > value[1]:
         raise ValueError("expected two numbers, the lower one first")
     return value
 
 
 class Affine(Section):
-    """Shift, scale and rotate the tile at random, in one resampling.
+    """Configure a random affine transformation: shift, scale and rotation in one resampling.
 
     Example:
         >>> Affine(probability=0.5, rotation=45).scale
@@ -29,24 +30,24 @@ class Affine(Section):
         0.05,
         ge=0,
         lt=1,
-        description="Largest shift, as a share of the tile's side; rows and columns are drawn for themselves, evenly "
-        "from ± this. DualSwinFusionSeg, Table 4, as are the next two.",
+        description="Largest shift, as a fraction of the tile's side, drawn uniformly from ± this, for rows and "
+        "columns separately. This default and the next two are those of DualSwinFusionSeg, Table 4.",
     )
     scale: tuple[Positive, Positive] = Field(
-        (0.9, 1.1), description="Smallest and largest scale, drawn evenly; above 1 things become larger."
+        (0.9, 1.1), description="Smallest and largest scale, drawn uniformly; above 1 enlarges."
     )
     rotation: float = Field(
         20.0,
         ge=0,
         le=180,
-        description="Largest rotation about the centre in degrees, drawn evenly from ± this.",
+        description="Largest rotation about the centre in degrees, drawn uniformly from ± this.",
     )
 
     _bounds = field_validator("scale")(_ordered)
 
 
 class Elastic(Section):
-    """Displace pixels by a smooth random field.
+    """Configure the elastic deformation: a smooth random displacement of pixels.
 
     Example:
         >>> Elastic(probability=0.2, amplitude=8).distance
@@ -56,16 +57,18 @@ class Elastic(Section):
     probability: Probability = Field(0.0, description="Probability per tile.")
     amplitude: Positive = Field(
         4.0,
-        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, or the picture would fold over.",
+        description="Standard deviation of the displacement in pixels; at most a quarter of `distance`, since a larger "
+        "one would fold the image over itself.",
     )
     distance: float = Field(
         32.0,
         ge=4,
-        description="Distance in pixels over which the displacement varies: so far apart its correlation is 1/e.",
+        description="Correlation length of the displacement in pixels: at this distance its correlation is 1/e.",
     )
 
     @model_validator(mode="after")
     def _unfolded(self) -> Elastic:
+        """Check that the displacement is small enough not to fold the image."""
         if self.amplitude > self.distance / 4:
             raise ValueError(
                 f"amplitude ({self.amplitude:g}) must be at most a quarter of distance ({self.distance:g})"
@@ -74,7 +77,7 @@ class Elastic(Section):
 
 
 class Crop(Section):
-    """Cut out a random rectangle and enlarge it to the size of the tile (random resized crop).
+    """Configure the random resized crop: a random rectangle, enlarged to the size of the tile.
 
     Example:
         >>> Crop(probability=0.2).area
@@ -83,18 +86,19 @@ class Crop(Section):
 
     probability: Probability = Field(0.0, description="Probability per tile.")
     area: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = Field(
-        (0.5, 1.0), description="Smallest and largest area of the rectangle, as a share of the tile's, drawn evenly."
+        (0.5, 1.0),
+        description="Smallest and largest area of the rectangle, as a fraction of the tile, drawn uniformly.",
     )
     aspect: tuple[Positive, Positive] = Field(
         (0.75, 1.3333),
-        description="Smallest and largest ratio of width to height, drawn evenly on a logarithmic scale.",
+        description="Smallest and largest ratio of width to height, drawn uniformly on a logarithmic scale.",
     )
 
     _bounds = field_validator("area", "aspect")(_ordered)
 
 
 class Blur(Section):
-    """Blur red, green and blue by a Gaussian.
+    """Configure the Gaussian blur of red, green and blue.
 
     Example:
         >>> Blur(probability=0.15).sigma
@@ -104,15 +108,15 @@ class Blur(Section):
     probability: Probability = Field(0.0, description="Probability per tile.")
     sigma: tuple[Annotated[float, Field(gt=0, le=8)], Annotated[float, Field(gt=0, le=8)]] = Field(
         (0.8, 1.4),
-        description="Smallest and largest standard deviation in pixels, drawn evenly; the kernel reaches twice as "
-        "far. The default stands for the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
+        description="Smallest and largest standard deviation in pixels, drawn uniformly; the radius of the kernel is "
+        "twice that. The default corresponds to the kernels of 3 to 7 pixels of DualSwinFusionSeg.",
     )
 
     _bounds = field_validator("sigma")(_ordered)
 
 
 class Light(Section):
-    """Change brightness and contrast of red, green and blue together.
+    """Configure random brightness and contrast, the same for red, green and blue.
 
     Example:
         >>> Light(probability=0.3).brightness
@@ -124,13 +128,13 @@ class Light(Section):
         0.2,
         ge=0,
         le=1,
-        description="Largest brightness offset, in the tiles' scale of [0, 1], drawn evenly from ± this.",
+        description="Largest brightness offset, on the tiles' scale of [0, 1], drawn uniformly from ± this.",
     )
-    contrast: float = Field(0.2, ge=0, lt=1, description="The contrast factor is drawn evenly from 1 ± this.")
+    contrast: float = Field(0.2, ge=0, lt=1, description="The contrast factor is drawn uniformly from 1 ± this.")
 
 
 class Noise(Section):
-    """Add Gaussian noise to red, green and blue.
+    """Configure Gaussian noise on red, green and blue.
 
     Example:
         >>> Noise(probability=0.2).deviation
@@ -138,21 +142,21 @@ class Noise(Section):
     """
 
     probability: Probability = Field(0.0, description="Probability per tile.")
-    deviation: Positive = Field(0.05, description="Standard deviation of the noise, in the tiles' scale of [0, 1].")
+    deviation: Positive = Field(0.05, description="Standard deviation of the noise, on the tiles' scale of [0, 1].")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 0.0},
     "flips": {},
-    # DualSwinFusionSeg, Table 4; a blur kernel of 3 to 7 pixels has sigma 0.8 to 1.4 where the kernel sets it.
+    # DualSwinFusionSeg, Table 4. A blur kernel of 3 to 7 pixels corresponds to sigma 0.8 to 1.4.
     "dual_swin": {
         "rot90": 0.5,
         "affine": {"probability": 0.5},
         "blur": {"probability": 0.15},
         "light": {"probability": 0.3},
     },
-    # RMAU-Net, section III-A: a turn by 90, 180 or 270 degrees (0 being one of four, 3/4 of the tiles turn), and
-    # CutMix.
+    # RMAU-Net, section III-A: CutMix, and a rotation by 90, 180 or 270 degrees. Here 0 is one of four rotations, so
+    # 3/4 of the tiles rotate.
     "rmau_net": {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rot90": 1.0, "cutmix": 0.5},
     "strong": {
         "affine": {"probability": 0.5, "shift": 0.1, "scale": (0.8, 1.25), "rotation": 45.0},
@@ -166,13 +170,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mosaic": 0.2,
     },
 }
-"""What each preset changes of the defaults, which are those of `flips`."""
+"""Differences of each preset from the defaults, which are those of `flips`."""
 
 
 class Augmentation(Section):
-    """Set the random changes of training tiles, each with its probability per tile (section `augmentation`).
+    """Configure the random transformations of training tiles, each with its probability (section `augmentation`).
 
-    A key `preset` stands for its values, and keys beside it change single ones. Once read, only the values are kept.
+    A key `preset` stands for a set of values, which other keys can override. After reading, only the values are kept.
 
     Example:
         >>> augmentation = Augmentation.model_validate({"preset": "dual_swin", "affine": {"rotation": 45}})
@@ -184,8 +188,8 @@ class Augmentation(Section):
     vertical_flip: Probability = Field(0.5, description="Probability that rows are mirrored.")
     rot90: Probability = Field(
         1.0,
-        description="Probability of 0 to 3 quarter turns, evenly drawn; of a tile that is not square, half turns. Set "
-        "it to 0 if turning the light in the gray band hurts.",
+        description="Probability of a rotation by 0 to 3 quarter turns, drawn uniformly; a tile that is not square "
+        "gets half turns only. Set it to 0 if rotating the illumination in the gray band hurts.",
     )
     affine: Affine = Field(Affine(), description="Shift, scale and rotation.")
     elastic: Elastic = Field(Elastic(), description="Smooth random displacement.")
@@ -196,18 +200,19 @@ class Augmentation(Section):
     channel_dropout: Probability = Field(
         0.0,
         description="Probability that the bands of one modality (red, green and blue; dem and slope; thermal; gray) "
-        "are 0 as the network sees them: their mean, after the z-score.",
+        "are set to 0 in the network input, which is their mean after the z-score.",
     )
     cutmix: Probability = Field(
         0.0,
         description="Probability that the landslides of another tile of the batch are pasted, with all bands, mask "
         "and weight (Yun et al. 2019, in the form of RMAU-Net, section III-A).",
     )
-    mosaic: Probability = Field(0.0, description="Probability of a random cut of four tiles of the batch.")
+    mosaic: Probability = Field(0.0, description="Probability of a mosaic of four tiles of the batch, cut at random.")
 
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
+        """Replace the key `preset` by its values, overridden by the other keys."""
         if isinstance(values, str):
             raise ValueError(
                 f"expected keys and values, such as {{preset: {values if values in PRESETS else 'flips'}}}"

@@ -1,4 +1,4 @@
-"""The configuration of a run as a YAML file: written with all keys spelled out, read back and validated."""
+"""Read and write the configuration of a run as a YAML file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from marsls_keras.files import write_text
 
 
 def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
-    """Read the configuration of a run, as `write_config` wrote it; keys that only an earlier version knew are ignored.
+    """Read the configuration of a run from a YAML file; ignore keys that only an earlier version had.
 
     Args:
         path: The file, such as runs/default/config.yaml.
         settings: Changes of the form "section.key=value", the value in YAML.
 
     Raises:
-        InputError: If the file is missing or damaged, or a key, a value or a setting is wrong.
+        InputError: If the file is missing or damaged, or a key, a value or a setting is invalid.
 
     Example:
         >>> Path("config.yaml").write_text("training: {epochs: 30}") and None
@@ -39,7 +39,7 @@ def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
 
 
 def write_config(path: str | Path, config: Config) -> None:
-    """Write a configuration as YAML, all keys spelled out, atomically.
+    """Write a configuration atomically as YAML, with every key.
 
     Example:
         >>> write_config("config.yaml", Config())
@@ -52,11 +52,10 @@ def write_config(path: str | Path, config: Config) -> None:
 
 
 def read_yaml_file(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a YAML file; an empty file has none.
+    """Read a YAML file as a dictionary; an empty file gives an empty one.
 
     Raises:
-        InputError: If the file is missing, cannot be read, is no YAML (see `load_yaml`), or does not hold keys and
-            values.
+        InputError: If the file is missing, cannot be read, is no valid YAML (see `load_yaml`), or has no keys.
 
     Example:
         >>> Path("mine.yaml").write_text("training: {learning_rate: 1e-3}") and None

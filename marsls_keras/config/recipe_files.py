@@ -1,4 +1,4 @@
-"""Recipes: the YAML files of `configs/` by name, or a file of your own, with single settings applied."""
+"""Read recipes: YAML files of `configs/` by name, or other YAML files by path, with settings applied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marsls_keras.suggestions import did_you_mean
 
 
 def recipe_folder() -> Path:
-    """Return the folder of the recipes: inside an installed package, beside it in a checkout.
+    """Return the folder of the recipes, which is inside an installed package, and beside it in a checkout.
 
     Example:
         >>> (recipe_folder() / "default.yaml").is_file()
@@ -37,7 +37,7 @@ def recipes() -> list[str]:
 
 
 def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
-    """Read the configuration of a recipe as `load_recipe` does; its section `search` is checked and left out.
+    """Read the configuration of a recipe as `load_recipe` does, without its section `search`, which is validated too.
 
     Example:
         >>> name, config = load_config("unet", ["training.epochs=30"])
@@ -52,14 +52,14 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
     """Read a recipe by name, or a YAML file by path, and apply settings.
 
     Args:
-        name: Name of a recipe ("default") or path of a YAML file; keys it lacks have their defaults.
+        name: Name of a recipe ("default") or path of a YAML file; missing keys have their defaults.
         settings: Changes of the form "section.key=value", the value in YAML.
 
     Returns:
         The recipe's name (for a file, its stem) and the recipe.
 
     Raises:
-        InputError: If there is no such recipe or file, or a key or value is wrong; the key is named.
+        InputError: If there is no such recipe or file, or a key or value is invalid; the key is named.
 
     Example:
         >>> load_recipe("unet", ["search={training.seed: [0, 1]}"])[1].search

@@ -1,4 +1,4 @@
-"""The generated reference of keys: `python -m marsls_keras.config.reference` writes `configs/KEYS.md` anew."""
+"""Generate `configs/KEYS.md`, the reference of all configuration keys: `python -m marsls_keras.config.reference`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _HEAD = """# Reference of keys
 
 <!-- Written by `python -m marsls_keras.config.reference` from the descriptions in marsls_keras/config: edit those. -->
 
-Every key of a recipe, with the values it takes, its default, and when to change it. A recipe needs only the keys that it
-changes. `--set` takes a key as it is written here: `--set training.epochs=30`. An unknown key is an error that names the
-nearest one.
+Every key of a recipe, with the values it takes, its default, and when to change it. A recipe needs only the keys that
+it changes. `--set` takes a key as it is written here: `--set training.epochs=30`. An unknown key is an error that names
+the nearest one.
 """
 
 _TABLE = "| key | values | default | what it does |\n|---|---|---|---|\n"
 
 
 def reference() -> str:
-    """Return the page `configs/KEYS.md` in Markdown: a table of keys for each section, and one of the augmentation presets.
+    """Return the text of `configs/KEYS.md`: a Markdown table for each section, and one of the augmentation presets.
 
     Example:
         >>> "| `training.epochs` | whole number ≥ 1 | `60` |" in reference()
@@ -44,7 +44,7 @@ def reference() -> str:
 
 
 def _page(name: str, field: FieldInfo) -> str:
-    """Return what the page says of one section of a recipe."""
+    """Return the Markdown of one section of a recipe."""
     kind = field.annotation
     if _is_section(kind):
         page = f"{field.description}\n\n{_TABLE}" + "\n".join(_rows(name, kind)) + "\n"
@@ -58,9 +58,10 @@ def _page(name: str, field: FieldInfo) -> str:
 
 
 def _rows(prefix: str, section: Any) -> Iterator[str]:
-    """Yield the rows of a section's keys, those of a section within it after its own."""
+    """Yield the table rows of a section's keys, including those of nested sections."""
     if section is Augmentation:
-        yield f"| `{prefix}.preset` | {_choices(PRESETS)} | `flips` | A set of values, see below. It begins the section anew. |"
+        meaning = "A set of values, see below. It begins the section anew."
+        yield f"| `{prefix}.preset` | {_choices(PRESETS)} | `flips` | {meaning} |"
     for name, field in section.model_fields.items():
         key, kinds = f"{prefix}.{name}", [kind for kind in typing.get_args(field.annotation) if _is_section(kind)]
         if _is_section(field.annotation):
@@ -74,7 +75,7 @@ def _rows(prefix: str, section: Any) -> Iterator[str]:
 
 
 def _rows_of_kinds(prefix: str, kinds: list[type[Section]]) -> Iterator[str]:
-    """Yield the rows of a section that may be one of several kinds, by its key `name`."""
+    """Yield the table rows of a section of several kinds, which its key `name` selects."""
     names = {kind.model_fields["name"].default: kind for kind in kinds}
     meanings = " ".join(f"`{name}`: {kind.model_fields['name'].description}" for name, kind in names.items())
     yield f"| `{prefix}.name` | {_choices(names)} | | {meanings} |"
@@ -86,11 +87,12 @@ def _rows_of_kinds(prefix: str, kinds: list[type[Section]]) -> Iterator[str]:
 
 
 def _is_section(kind: Any) -> bool:
+    """Return whether a type is a subclass of `Section`."""
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _values(kind: Any, metadata: Iterable[Any] = ()) -> str:
-    """Return in words which values a type takes."""
+    """Describe the values of a type in words, such as "whole number ≥ 1"."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
         return _values(inner[0], inner[1:])
@@ -106,7 +108,7 @@ def _values(kind: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _bounds(metadata: Iterable[Any]) -> list[str]:
-    """Return in words the bounds of a number, such as ["≥ 0, < 1"]; none if there are none."""
+    """Describe the bounds of a number, such as ["≥ 0, < 1"]; return an empty list if there are none."""
     found = {
         sign: getattr(bound, name)
         for entry in metadata
@@ -120,11 +122,12 @@ def _bounds(metadata: Iterable[Any]) -> list[str]:
 
 
 def _choices(names: Iterable[str]) -> str:
+    """Join names for a table cell, separated by bars."""
     return " \\| ".join(f"`{name}`" for name in names)
 
 
 def _default(field: FieldInfo) -> str:
-    """Return a key's default as YAML in one line, or nothing if there is none."""
+    """Return the default of a key as one line of YAML; empty if the key is required."""
     if field.is_required():
         return ""
     value = field.default.model_dump() if isinstance(field.default, Section) else field.default
@@ -135,7 +138,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _presets() -> str:
-    """Return a table of the presets: the probability of each change, and its strength where that is not the default."""
+    """Return the table of presets: probability of each transformation, and its parameters that are not the default."""
     presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
     lines = ["| change | " + " | ".join(f"`{name}`" for name in presets) + " |", "|---" * (len(presets) + 1) + "|"]
     for change, default in Augmentation():
@@ -145,6 +148,7 @@ def _presets() -> str:
 
 
 def _strength(value: Any, default: Any) -> str:
+    """Return the table cell of one transformation in one preset."""
     if not isinstance(value, Section):
         return f"{value:g}"
     strength = {

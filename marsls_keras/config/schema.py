@@ -1,4 +1,4 @@
-"""The whole configuration: its sections, and the weights of the loss terms."""
+"""The configuration as a whole: all sections, and the weights of the loss terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marsls_keras.config.training import Training
 
 
 class Config(Section):
-    """The configuration of a run: one section for each part, every key with a default.
+    """Configure a run: one section for each part, with a default for every key.
 
     Example:
         >>> config = Config.model_validate({"training": {"epochs": 30}})
@@ -24,15 +24,15 @@ class Config(Section):
         (30, 'unet')
     """
 
-    model: Model = Field(Model(), description="The network, its options, and its first weights.")
+    model: Model = Field(Model(), description="The network, its options, and pretrained weights.")
     data: Data = Field(
         Data(),
-        description="Which tiles and bands are used, how they are divided into folds, normalised and sampled.",
+        description="Tiles and bands, cross-validation folds, normalisation and sampling.",
     )
     augmentation: Augmentation = Field(
         Augmentation(),
-        description="Random changes of training tiles, each with its probability per tile; 0 leaves a change out. "
-        "`preset` stands for a set of values, and keys beside it change single ones.",
+        description="Random transformations of training tiles, each with its probability per tile; 0 turns one off. "
+        "`preset` stands for a set of values, which other keys can override.",
     )
     loss: dict[str, float | dict[str, Any]] = Field(
         {"bce": 0.5, "dice": 0.5},
@@ -42,13 +42,14 @@ class Config(Section):
     )
     training: Training = Field(
         Training(),
-        description="Optimiser, schedule, averages of the weights, precision, random numbers.",
+        description="Optimiser, learning-rate schedule, weight averaging, precision and random seed.",
     )
     inference: Inference = Field(Inference(), description="Tiles per prediction step, and test-time augmentation.")
 
     @field_validator("loss")
     @classmethod
     def _weights(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Check that the weights are finite and not negative, and that one is positive."""
         weights = [term.get("weight", 1.0) if isinstance(term, dict) else term for term in value.values()]
         if not all(isinstance(w, int | float) and math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise ValueError("loss needs weights of 0 or more that do not sum to 0, such as {bce: 0.5, dice: 0.5}")

@@ -1,4 +1,4 @@
-"""The section `search` of a recipe: the values that `marsls tune training` tries for keys of the configuration."""
+"""The section `search` of a recipe: the search space of `marsls tune training`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marsls_keras.config.section import Section
 
 
 class Range(Section):
-    """Give a range of numbers to search, both ends included.
+    """Define a range of numbers of the search space, both ends included.
 
     Example:
         >>> Range(low=1e-4, high=1e-2, log=True).ends
@@ -25,7 +25,8 @@ class Range(Section):
     high: float = Field(description="The highest value.")
     log: bool = Field(
         False,
-        description="Draw evenly in the logarithm, as suits learning rates and weight decay. Does not go together with `step`.",
+        description="Draw uniformly on a logarithmic scale, as suits learning rates and weight decay. Not together "
+        "with `step`.",
     )
     step: float | None = Field(
         None,
@@ -55,13 +56,13 @@ class Range(Section):
 
 
 Distribution = Range | tuple[Any, ...]
-"""What a searched key is drawn from: a range, or a tuple of values; each is a value of the key, or a whole section."""
+"""Search space of one key: a range, or a tuple of values, which may be whole sections."""
 
 
 class Recipe(Config):
-    """A configuration and the search space around it, as a YAML file of `configs/` holds them.
+    """Hold a configuration and its search space, as read from a YAML file of `configs/`.
 
-    A run keeps the configuration alone.
+    A run stores the configuration without the search space.
 
     Example:
         >>> recipe = Recipe.model_validate({"search": {"training.learning_rate": [1e-3, 1e-4]}})
@@ -78,6 +79,7 @@ class Recipe(Config):
     @field_validator("search", mode="before")
     @classmethod
     def _distributions(cls, value: Any) -> Any:
+        """Read the search space of every key, and report all errors together."""
         if not isinstance(value, dict):
             raise ValueError(
                 "expected keys of the configuration with what to try, such as {training.learning_rate: [1e-3, 1e-4]}"
@@ -104,10 +106,10 @@ class Recipe(Config):
 
 
 def _distribution(value: Any) -> Distribution:
-    """Read what one key of the section `search` is drawn from.
+    """Read the search space of one key.
 
     Raises:
-        ValueError: If it is neither a list of different values nor a possible range.
+        ValueError: If it is neither a list of different values nor a valid range.
     """
     if isinstance(value, dict):
         return Range(**value)

@@ -1,4 +1,4 @@
-"""Base class of the configuration's sections, and types of keys that several sections have."""
+"""Base class of all configuration sections, and the field types that several sections share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """Base class of a configuration section: frozen, unknown keys and numbers that are not finite are errors.
+    """Base class of configuration sections: frozen; unknown keys, NaN and infinite numbers are errors.
 
     Every key has a `Field(description=…)`, from which `marsls_keras.config.reference` writes the reference of keys.
 

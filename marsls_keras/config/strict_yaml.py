@@ -1,4 +1,4 @@
-"""Strict YAML reader of configurations: no key twice, plain values only, bounded time for any file."""
+"""Parse YAML strictly: no duplicate keys, plain values only, and bounded time for any file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import require_text
 
 _MOST_CHARACTERS = 1 << 16
-"""Most characters; all keys spelled out are a twentieth of it, and the reader takes a second for twice as many."""
+"""Largest number of characters; a complete configuration has a twentieth, and parsing twice as many takes a second."""
 
 _MOST_VALUES = 10_000
-"""Values, those of an alias counted wherever it stands."""
+"""Largest number of values; those of an alias count at every use."""
 
 _MOST_LEVELS = 32
-"""Levels; a configuration has five."""
+"""Largest number of nested levels; a configuration has five."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader that reads 1e-3 as a number, as YAML 1.2 does (PyYAML gives a text), a date as text, and no key twice."""
+    """YAML loader that reads 1e-3 as a number, as in YAML 1.2, reads dates as text, and refuses duplicate keys."""
 
     _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node; refuse too many levels here, since PyYAML takes longer for each the more there are."""
+        """Return the next node; refuse too many levels here already, as PyYAML slows down with every level."""
         self._depth += 1
         if self._depth > _MOST_LEVELS:
             raise yaml.composer.ComposerError(
@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Return a mapping, after looking for keys that are there twice, of which YAML would take the last."""
+        """Return a mapping; refuse duplicate keys, of which PyYAML would take the last."""
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
@@ -59,16 +59,15 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(text: str, wrong: str) -> Any:
-    """Parse a text in YAML strictly; 1e-3 is a number, as in YAML 1.2, and a date is text.
+    """Parse YAML strictly; 1e-3 is a number, as in YAML 1.2, and a date is text.
 
     Args:
-        text: The text.
-        wrong: What errors begin with, such as "Configuration a.yaml cannot be read".
+        text: The YAML text.
+        wrong: Beginning of error messages, such as "Configuration a.yaml cannot be read".
 
     Raises:
-        InputError: If it is no YAML, larger than any configuration, nested too deeply or within itself, has a key
-            twice, or a value that its tag does not allow, such as a date that there is not or a number of thousands of
-            digits.
+        InputError: If the text is no valid YAML, too large, nested too deeply or within itself, or has a duplicate
+            key or an invalid value, such as an integer of more than 64 bits or a value that does not match its tag.
 
     Example:
         >>> load_yaml("training: {learning_rate: 1e-3}", "mine.yaml cannot be read")
@@ -95,13 +94,13 @@ def load_yaml(text: str, wrong: str) -> Any:
     except RecursionError:
         raise InputError(f"{wrong}: it is nested too deeply.") from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, KeyError, IndexError, AttributeError) as error:
-        # The last of these are what PyYAML raises where a tag does not fit its value, such as !!int x or !!float "".
+        # PyYAML raises the last of these if a tag does not match its value, such as !!int x or !!float "".
         raise InputError(f"{wrong}: {str(error).partition(';')[0]}") from None
     return value
 
 
 def _count_values(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]) -> int:
-    """Count the values of a node, aliases followed; refuse too many values or levels, and a node within itself."""
+    """Count the values of a node, including those behind aliases; refuse too many values or levels, and recursion."""
     if id(node) in above:
         raise ValueError(f"an alias names what it stands in, in line {node.start_mark.line + 1}")
     if len(above) > _MOST_LEVELS:
@@ -116,7 +115,7 @@ def _count_values(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]
 
 
 def _require_plain(value: Any) -> None:
-    """Refuse what no configuration holds: bytes, sets and dates that a tag asks for, and huge numbers."""
+    """Refuse values that no configuration needs: bytes, sets and dates by tag, and integers of more than 64 bits."""
     if isinstance(value, dict):
         for inner in value.values():
             _require_plain(inner)

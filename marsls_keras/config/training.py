@@ -1,4 +1,4 @@
-"""The section `training`: optimiser, learning-rate schedule, averages of the weights, precision, random numbers."""
+"""The section `training`: optimiser, learning-rate schedule, weight averaging, precision and random seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marsls_keras.config.section import Positive, Section
 
 
 class Constant(Section):
-    """Keep the learning rate.
+    """Configure a constant learning rate.
 
     Example:
         >>> Constant().name
@@ -21,7 +21,7 @@ class Constant(Section):
 
 
 class Cosine(Section):
-    """Let the learning rate fall to zero along half a cosine.
+    """Configure cosine decay of the learning rate to zero.
 
     Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts.
 
@@ -37,7 +37,7 @@ class Cosine(Section):
 
 
 class Step(Section):
-    """Multiply the learning rate by `factor` after every `every` epochs.
+    """Configure step decay: multiply the learning rate by `factor` after every `every` epochs.
 
     Example:
         >>> Step(every=10).factor
@@ -49,11 +49,11 @@ class Step(Section):
         description="The learning rate is multiplied by `factor` after every `every` epochs.",
     )
     every: int = Field(20, ge=1, description="Epochs between two steps.")
-    factor: float = Field(0.1, gt=0, lt=1, description="What each step multiplies the learning rate by.")
+    factor: float = Field(0.1, gt=0, lt=1, description="Factor of the learning rate at each step.")
 
 
 class Exponential(Section):
-    """Multiply the learning rate by exp(-rate) after every epoch.
+    """Configure exponential decay: multiply the learning rate by exp(-rate) after every epoch.
 
     Example:
         >>> Exponential().rate
@@ -71,7 +71,7 @@ Schedule = Annotated[Constant | Cosine | Step | Exponential, Field(discriminator
 
 
 class Training(Section):
-    """Set the optimisation, the averages of the weights, and the precision (section `training`).
+    """Configure optimiser, schedule, weight averaging, precision and random seed (section `training`).
 
     Example:
         >>> training = Training(epochs=30, swa_epochs=5)
@@ -82,25 +82,25 @@ class Training(Section):
     epochs: int = Field(
         60,
         ge=1,
-        description="Epochs of a fold; in each, every training tile is visited once. `--epochs` sets it for one "
-        "command, and raised with `--resume` it goes on with a finished fold.",
+        description="Epochs per fold; each epoch visits every training tile once. `--epochs` sets it for one command; "
+        "a larger number with `--resume` continues a finished fold.",
     )
     batch_size: int = Field(
         16,
         ge=1,
-        description="Tiles per step; with windows, tiles' worth of pixels. 16 is that of MarsLS-Net and "
-        "DualSwinFusionSeg. If memory runs out in the first steps, it is halved and `accumulate` doubled.",
+        description="Tiles per step; with windows, as many pixels as in this number of tiles. 16 is that of MarsLS-Net "
+        "and DualSwinFusionSeg. If memory runs out in the first steps, it is halved and `accumulate` doubled.",
     )
     accumulate: int = Field(
         1,
         ge=1,
         description="Batches whose gradients are averaged for one update. Raise it for a larger effective batch than "
-        "memory allows. Learning rate, moving average and clipping then count updates; the last batches of an epoch "
-        "are an update too if they are fewer.",
+        "memory allows. Learning rate, moving average and clipping then work per update; the last update of an epoch "
+        "may have fewer batches.",
     )
     optimizer: Literal["adam", "adamw"] = Field(
         "adamw",
-        description="AdamW (Loshchilov & Hutter 2019), or Adam, which is the same without weight decay.",
+        description="AdamW (Loshchilov & Hutter 2019), or Adam, which is AdamW without weight decay.",
     )
     learning_rate: Positive = Field(
         1e-3,
@@ -109,46 +109,46 @@ class Training(Section):
     )
     schedule: Schedule = Field(
         Cosine(),
-        description="Learning rate after the warm-up; epochs are counted from its end. Setting `name` alone gives the "
+        description="Learning rate after the warm-up; epochs are counted from its end. Setting only `name` gives the "
         "defaults of that schedule. Cosine is DualSwinFusionSeg's, exponential MarsLS-Net's.",
     )
     warmup_epochs: float = Field(
         3,
         ge=0,
-        description="Epochs in which the learning rate grows linearly from near 0; parts of an epoch are allowed. A "
-        "quarter of the training if that is no longer than this. 3 is DualSwinFusionSeg's.",
+        description="Epochs in which the learning rate grows linearly from near 0; fractions are allowed. In a "
+        "training of no more epochs than this, a quarter of them. 3 is DualSwinFusionSeg's.",
     )
     weight_decay: float = Field(
         1e-4,
         ge=0,
-        description="Decoupled weight decay of AdamW, times the learning rate at each update. Biases, normalisations, "
-        "and Swin V2's `cpb_mlp` and `logit_scale` do not decay. 1e-4 is DualSwinFusionSeg's. Must be 0 with "
-        "`optimizer: adam`.",
+        description="Decoupled weight decay of AdamW, multiplied by the learning rate at each update. Biases, "
+        "normalisations, and Swin V2's `cpb_mlp` and `logit_scale` do not decay. 1e-4 is DualSwinFusionSeg's. Must be "
+        "0 with `optimizer: adam`.",
     )
     encoder_learning_rate: Positive | None = Field(
         None,
         description="Peak learning rate of the encoder, usually below `learning_rate` for pretrained weights. `null` "
-        "is `learning_rate`. Refused for a network without an encoder.",
+        "means `learning_rate`. Refused for a network without an encoder.",
     )
     layer_decay: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Each level of the encoder learns at the rate of the next, deeper one times this (ELECTRA, Clark "
-        "et al. 2020); the deepest at the encoder's rate times this. 1 is one rate for all; try 0.8 with pretrained "
-        "weights. Refused for a network without an encoder.",
+        description="Layer-wise decay: each encoder level has the learning rate of the next deeper one times this, the "
+        "deepest that of the encoder times this (ELECTRA, Clark et al. 2020). 1 is one rate for all; try 0.8 with "
+        "pretrained weights. Refused for a network without an encoder.",
     )
     clip_norm: Positive | None = Field(
         None,
-        description="Largest Euclidean norm of all gradients together; a longer gradient is scaled down to it. `null` "
-        "does not clip. Set it (1, say) if the loss jumps.",
+        description="Largest global norm (Euclidean, of all gradients together); larger gradients are scaled down to "
+        "it. `null` does not clip. Set it, for example to 1, if the loss jumps.",
     )
     ema_decay: float | None = Field(
         0.99,
         gt=0,
         lt=1,
-        description="Decay per update of the exponential moving average (EMA) of the weights, which is evaluated "
-        "beside the weights themselves. 0.99 averages over about 100 updates, some six epochs of 17 updates; "
+        description="Decay per update of the exponential moving average (EMA) of the weights, which is evaluated in "
+        "addition to the weights themselves. 0.99 averages over about 100 updates, some six epochs of 17 updates; "
         "DualSwinFusionSeg has 0.995. `null`: no average.",
     )
     ema_warmup: bool = Field(
@@ -159,23 +159,23 @@ class Training(Section):
     swa_epochs: int = Field(
         0,
         ge=0,
-        description="Also average the weights at the ends of the last so many epochs (stochastic weight averaging), "
-        "with statistics of batch normalisation estimated anew; each of these epochs takes a third to a half longer. "
+        description="Also average the weights at the ends of this number of last epochs (stochastic weight averaging, "
+        "SWA), with recalibrated batch-normalisation statistics; each of these epochs takes a third to a half longer. "
         "0: no such average.",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after so many epochs without a better mIoU on the held-out tiles. `null` trains all epochs, "
-        "which the cosine schedule is made for. A training that stops before its last `swa_epochs` epochs has no SWA "
+        description="Stop after this number of epochs without a better mIoU on the held-out tiles. `null` trains all "
+        "epochs, as the cosine schedule needs. A training that stops before its last `swa_epochs` epochs has no SWA "
         "weights.",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32",
-        description="Precision of the network's computation; weights, loss and logits are float32 always. `auto` is "
-        "`mixed_bfloat16` where GPU or processor computes it natively, else `float32`; on a processor also `float32` for "
-        "networks of depthwise convolutions, which it computes faster in that. `mixed_float16` is for GPUs "
-        "without bfloat16. The default is the same everywhere.",
+        description="Precision of the network's computation; weights, loss and logits are always float32. `auto` is "
+        "`mixed_bfloat16` if GPU or CPU computes it natively, else `float32`; also `float32` for networks of depthwise "
+        "convolutions on a CPU, where it is faster. `mixed_float16` is for GPUs without bfloat16. The default is the "
+        "same on all devices.",
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -184,31 +184,31 @@ class Training(Section):
     )
     deterministic: bool = Field(
         False,
-        description="The same result to the bit each time, also after a kill and `--resume`, at some cost in speed. "
-        "For the same machine and number of threads.",
+        description="Bit-identical results in every training, also after a kill and `--resume`, at some cost in speed. "
+        "Holds for the same machine and number of threads.",
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**31,
-        description="Seed of initial weights, of folds, of the order of tiles, augmentation and dropout. Change it to "
-        "see how much of a difference is chance.",
+        description="Seed of initial weights, folds, order of tiles, augmentation and dropout. Change it to see how "
+        "much results vary by chance.",
     )
 
     @property
     def weight_sets(self) -> tuple[str, ...]:
-        """Names of the weight sets that are evaluated: "last" (the trained weights), and the averages "ema" and "swa"."""
+        """Names of the weight sets: "last", the trained weights, and their averages "ema" and "swa" if configured."""
         return ("last", *["ema"] * (self.ema_decay is not None), *["swa"] * (self.swa_epochs > 0))
 
     @property
     def warmup(self) -> float:
-        """Epochs of the warm-up: `warmup_epochs`, or a quarter of `epochs` if those are no more."""
+        """Epochs of the warm-up: `warmup_epochs` if that is less than `epochs`, else a quarter of `epochs`."""
         return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 4
 
     @field_validator("xla", mode="before")
     @classmethod
     def _yaml_switch(cls, value: Any) -> Any:
-        # YAML 1.1 reads a bare on or off as a truth value.
+        """Convert a bare on or off, which YAML 1.1 reads as a boolean, back to text."""
         return ("on" if value else "off") if isinstance(value, bool) else value
 
     @model_validator(mode="after")
@@ -217,7 +217,8 @@ class Training(Section):
             raise ValueError(f"swa_epochs ({self.swa_epochs}) must not be more than epochs ({self.epochs})")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError(
-                f"adam has no weight decay: set weight_decay to 0 instead of {self.weight_decay:g}, or optimizer to adamw"
+                f"adam has no weight decay: set weight_decay to 0 instead of {self.weight_decay:g}, "
+                "or optimizer to adamw"
             )
         if self.ema_warmup and self.ema_decay is None:
             raise ValueError("ema_warmup needs an ema_decay")

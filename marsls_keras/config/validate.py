@@ -1,4 +1,4 @@
-"""Validation of a configuration, with errors that name each wrong key and the nearest known one."""
+"""Validate a configuration, with errors that name each invalid key and the nearest known one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from marsls_keras.suggestions import did_you_mean, nearest_name
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
 _REMOVED = {
-    "training.keep_each": "it was removed, since members of one training gained nothing (configs/RESULTS.md); leave it out",
+    "training.keep_each": "it was removed, since members of one training gained nothing (configs/RESULTS.md); "
+    "leave it out",
 }
-"""Keys that an earlier version knew, and why they are gone; the config.yaml of an earlier run may still have them."""
+"""Keys of earlier versions, which the config.yaml of an earlier run may still have, with the reason of the removal."""
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
-    """Validate a configuration; keys that are left out get their defaults.
+    """Validate a configuration given as a dictionary; missing keys get their defaults.
 
     Args:
-        values: The configuration as a dictionary.
-        source: What errors call it, such as the path of its file.
+        values: The configuration.
+        source: Its name in error messages, such as the path of its file.
 
     Raises:
-        InputError: If a key is unknown or a value is wrong; every such key is named.
+        InputError: If a key is unknown or a value is invalid; every such key is named.
 
     Example:
         >>> parse_config({"training": {"epochs": 30}}, "mine.yaml").training.epochs
@@ -43,7 +44,7 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
 
 
 def validate(kind: type[_AnyConfig], values: dict[str, Any], source: str) -> _AnyConfig:
-    """Validate values as a kind of configuration, a `Config` or a `Recipe`; see `parse_config`.
+    """Validate a dictionary as a `Config` or a `Recipe`; see `parse_config`.
 
     Example:
         >>> validate(Config, {}, "mine.yaml") == Config()
@@ -56,7 +57,7 @@ def validate(kind: type[_AnyConfig], values: dict[str, Any], source: str) -> _An
 
 
 def drop_removed_keys(values: dict[str, Any]) -> None:
-    """Remove from the configuration of a run, in place, the keys that only an earlier version knew.
+    """Remove the keys of earlier versions from the configuration of a run, in place.
 
     Example:
         >>> values = {"training": {"epochs": 30, "keep_each": True}}
@@ -71,7 +72,7 @@ def drop_removed_keys(values: dict[str, Any]) -> None:
 
 
 def _explanation(error: Any, kind: type[Config]) -> str:
-    """Return one pydantic error as "key: what is wrong", with the nearest known key for an unknown one."""
+    """Format one pydantic error as "key: message", with the nearest known key for an unknown one."""
     dotted = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         message = f"{dotted}: {error['msg'].removeprefix('Value error, ')}"
@@ -83,7 +84,7 @@ def _explanation(error: Any, kind: type[Config]) -> str:
             known := re.findall("'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
         ):
             message = f"{message}.{did_you_mean(given, known)}"
-        # A whole section is more than anyone reads, and the message names its keys.
+        # A whole section is too long to show, and the message names its keys.
         if len(repr(error["input"])) > 200:
             return message
         return f"{message.removesuffix('.')}{'' if message.endswith('?') else '.'} Received: {error['input']!r}"
@@ -101,7 +102,7 @@ def _explanation(error: Any, kind: type[Config]) -> str:
 
 
 def _known_keys(section: Any, path: tuple[str | int, ...]) -> list[str]:
-    """Return the keys of the section at this path; a part of it may be the kind of a schedule instead of a key."""
+    """Return the keys of the section at a path, whose parts are keys or kinds of a section, such as "cosine"."""
     if not path:
         return list(section.model_fields)
     field = section.model_fields[path[0]]

@@ -1,1 +1,1 @@
-"""The run directory: configuration, splits, weights and metrics of a training, each file validated when it is read."""
+"""The run directory: configuration, splits, weights and metrics of a training, validated when they are read."""

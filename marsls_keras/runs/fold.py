@@ -1,4 +1,4 @@
-"""The directory of one fold: what was found in it, and whether it can be used."""
+"""Inspect the directory of one fold: its status, configuration and metrics."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from marsls_keras.runs.run import Run
 
 WEIGHTS = "best.weights.h5"
-"""Name of a finished fold's file of weights."""
+"""Name of the weight file of a finished fold."""
 
 
 class FoldStatus(StrEnum):
-    """Whether a fold can be used, and if not, why.
+    """Status of a fold; only a finished one can be used for inference.
 
     Example:
         >>> FoldStatus("unfinished")
@@ -35,25 +35,25 @@ class FoldStatus(StrEnum):
     UNFINISHED = "unfinished"
     """Training has begun, and can be resumed."""
     OTHER_CONFIGURATION = "other configuration"
-    """It was trained with another configuration than the run's."""
+    """It was trained with another configuration than that of the run."""
     DAMAGED = "damaged"
-    """A file cannot be read, or is that of another fold."""
+    """A file cannot be read, or belongs to another fold."""
     CHANGED = "changed"
-    """Its weights, or a file that its scores hang on, are not those that it was finished with."""
+    """Its weights, or another file that its scores depend on, have changed since it was finished."""
     FINISHED = "finished"
-    """It is trained, of the run's configuration, and intact."""
+    """It is trained with the configuration of the run, and its files are unchanged."""
 
 
 @dataclass(frozen=True)
 class FoldDirectory:
-    """The directory of one fold of a run, as `inspect_fold` found it.
+    """Hold the status and the contents of a fold directory at the time of `inspect_fold`.
 
     Attributes:
         fold: Number of the fold, or "full".
         path: The directory; it need not exist.
-        status: Whether the fold can be used.
-        trouble: Why not, in one sentence that says what to do; None of a finished fold.
-        config: What it was trained with; None if that is missing or damaged.
+        status: Status of the fold.
+        trouble: Message why the fold cannot be used, mostly with the command that helps; None if it is finished.
+        config: Configuration it was trained with; None if that is missing or damaged.
         metrics: Content of metrics.json; None if that is missing or damaged.
 
     Example:
@@ -73,12 +73,12 @@ class FoldDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether it is trained, of the run's configuration, and intact."""
+        """Whether the fold is trained with the configuration of the run, and its files are unchanged."""
         return self.status is FoldStatus.FINISHED
 
 
 def inspect_fold(run: Run, fold: Fold) -> FoldDirectory:
-    """Read the directory of a fold once and return what was found; nothing is raised and nothing is changed.
+    """Read the directory of a fold and return its status, without raising errors or changing files.
 
     Args:
         run: The run.
@@ -99,7 +99,7 @@ def inspect_fold(run: Run, fold: Fold) -> FoldDirectory:
         return found(FoldStatus.MISSING, f"fold {fold} is missing: {_command(run, fold)}")
     try:
         config = read_config(path / "config.yaml")
-        # Of folds that had different numbers of epochs each is as good a member as the others.
+        # Folds may have different numbers of epochs: each is a valid ensemble member.
         expected = with_epochs(run.config, config.training.epochs)
         changed = changed_keys(without_patience(expected) if fold == FULL else expected, config)
         metrics = read_record(path / "metrics.json", MetricsRecord) if (path / "metrics.json").exists() else None
@@ -129,9 +129,9 @@ def inspect_fold(run: Run, fold: Fold) -> FoldDirectory:
 
 
 def _command(run: Run, fold: Fold) -> str:
-    """Return what to type to train a fold of a run."""
+    """Return the command that trains a fold of a run."""
     elsewhere = [] if run.path.parent == Path("runs") else ["--runs", str(run.path.parent)]
-    # A run that was begun with other epochs than its recipe's is not gone on with unless they are given again.
+    # A run that began with another number of epochs than its recipe's needs the same --epochs in each command.
     epochs = (
         ["--epochs", str(run.config.training.epochs)] if (run.path / "recipe.json").exists() and fold != FULL else []
     )
@@ -149,7 +149,7 @@ def with_epochs(config: Config, epochs: int) -> Config:
 
 
 def without_patience(config: Config) -> Config:
-    """Return a configuration as the refit on all tiles has it: nothing is evaluated, so nothing can stop getting better.
+    """Return a configuration without early stopping, for the refit on all tiles, which evaluates nothing.
 
     Example:
         >>> without_patience(Config(training={"patience": 5})).training.patience is None

@@ -1,4 +1,4 @@
-"""Who may write into a fold's directory, and when: one process at a time, and not over what is finished."""
+"""Lock and clean up fold directories: one process trains a fold at a time, and finished folds are not overwritten."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from marsls_keras.runs.run import Run
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Lock a fold within the block, so that no other process, nor another machine that shares the folder, trains it.
+    """Lock a fold within the block, against other processes and other machines that share the folder.
 
-    The operating system lets go of the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, also after a crash.
 
     Raises:
         InputError: If another process trains the fold.
 
     Example:
-        >>> with hold(Path("/tmp/runs/default/fold_0")):
-        ...     pass  # nobody else trains this fold
+        >>> with hold(Path("runs/default/fold_0")):
+        ...     pass  # train the fold
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -42,7 +42,9 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def discard(run: Run, fold: Fold) -> None:
-    """Put an earlier result of a fold aside as fold_<k>.old, so that it can be trained anew without losing it.
+    """Rename a fold's directory to fold_<k>.old, so that training it again does not lose the earlier result.
+
+    An older fold_<k>.old is deleted.
 
     Raises:
         InputError: If another process is training it.
@@ -59,10 +61,12 @@ def discard(run: Run, fold: Fold) -> None:
 
 
 def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
-    """Refuse to train a fold that has begun, unless it is to be resumed: unfinished, or finished with fewer epochs than it is to have now.
+    """Check that training would not overwrite an earlier training of the fold.
+
+    A fold that has begun may only be resumed, and a finished one only with more epochs.
 
     Raises:
-        InputError: If the fold is finished, from another configuration, or unfinished and not to be resumed.
+        InputError: If the fold is finished, damaged or from another configuration, or unfinished without `resume`.
 
     Example:
         >>> require_fresh(Run.open("runs/default"), 0, resume=True)  # doctest: +SKIP
@@ -75,25 +79,34 @@ def require_fresh(run: Run, fold: Fold, resume: bool) -> None:
         if epochs > done and resume:
             if not any((found.path / "state").glob("*.npz")):
                 raise InputError(
-                    f"Fold {fold} of run {run.name} is finished, and its state is gone, so it cannot go on. Train it anew with --overwrite."
+                    f"Fold {fold} of run {run.name} is finished, and its state is gone, so it cannot go on. "
+                    "Train it anew with --overwrite."
                 )
             return
         raise InputError(
-            f"Fold {fold} of run {run.name} is finished. Train it longer with --resume --epochs {2 * done} or anew with --overwrite, "
-            "or another run with --run."
+            f"Fold {fold} of run {run.name} is finished. Train it longer with --resume --epochs {2 * done} "
+            "or anew with --overwrite, or another run with --run."
         )
     raise InputError(f"Run {run.name}: {found.trouble}\nOr begin the fold anew with --overwrite.")
 
 
 def reopen(folder: Path, best: dict[str, Any]) -> None:
-    """Make a fold that was finished, or stopped while it was being finished, unfinished again, so that it can go on from its last state.
+    """Mark a finished fold as unfinished again, so that training can resume from its last state.
+
+    A fold that was interrupted while it was being finished is treated the same.
 
     Args:
-        folder: The fold's folder.
-        best: What that state knows of the best weights.
+        folder: The directory of the fold.
+        best: Entry "best" of `WeightCheckpoint.state` in the last state.
 
     Example:
-        >>> reopen(run.fold_path(0), state.checkpoint["best"])  # doctest: +SKIP
+        >>> folder = Path("fold_0")
+        >>> folder.mkdir()
+        >>> (folder / "metrics.json").touch()
+        >>> (folder / WEIGHTS).touch()
+        >>> reopen(folder, {"file": "best-00041-1a2b3c4d.weights.h5"})
+        >>> [path.name for path in folder.iterdir()]
+        ['best-00041-1a2b3c4d.weights.h5']
     """
     (folder / "metrics.json").unlink(missing_ok=True)
     if best["file"] and not (folder / best["file"]).exists():
@@ -101,10 +114,16 @@ def reopen(folder: Path, best: dict[str, Any]) -> None:
 
 
 def close(folder: Path) -> None:
-    """Remove old states, superseded weights and half-written files of a finished fold.
+    """Delete old states, superseded weight files and temporary files of a finished fold.
 
     Example:
-        >>> close(run.fold_path(0))  # doctest: +SKIP
+        >>> folder = Path("fold_0")
+        >>> folder.mkdir()
+        >>> (folder / "best-00003-1a2b3c4d.weights.h5").touch()
+        >>> (folder / WEIGHTS).touch()
+        >>> close(folder)
+        >>> [path.name for path in folder.iterdir()]
+        ['best.weights.h5']
     """
     states = sorted((folder / "state").glob("?????_??????.npz"))
     for path in (*states[:-1], *folder.glob("best-*.weights.h5"), *folder.glob(".*"), *(folder / "state").glob(".*")):

@@ -1,4 +1,4 @@
-"""Opening the runs of an ensemble."""
+"""Open the runs of an ensemble."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from marsls_keras.runs.run import Run
 
 
 def open_runs(names: Sequence[str], runs: Path, folds: Sequence[Fold] | None) -> tuple[list[Run], list[Fold]]:
-    """Open runs and return them with the folds to use, the same for all.
+    """Open the runs of an ensemble, and return them with the folds to use, which are the same for all runs.
+
+    Args:
+        names: Names of the runs.
+        runs: Folder of all runs.
+        folds: The folds to use; None for all.
 
     Raises:
-        InputError: If a run is missing, or one of its folds is missing, unfinished or from another configuration.
+        InputError: If a run is missing or named twice, one of its folds is not finished, or the runs differ in their
+            folds or tile sizes.
 
     Example:
         >>> opened, folds = open_runs(["a", "b"], Path("runs"), None)  # doctest: +SKIP

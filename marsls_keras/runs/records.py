@@ -1,4 +1,4 @@
-"""The forms of the JSON files of a fold: metrics.json, environment.json and, of the refit on all tiles, full.json."""
+"""Models of the JSON files of a run: metrics.json, environment.json, recipe.json, and full.json of a refit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from marsls_keras.counts import Counts
 from marsls_keras.json_records import Confusion, Digest, FoldName, Name, Number, Positive, Record, Scored, Share
 
 Weights = Literal["last", "ema", "swa"]
-"""A set of weights."""
+"""Name of a weight set."""
 
 _ANEW = "Restore the file from a copy, or train the fold anew with --overwrite."
 
 
 class _ImageScores(Record):
+    """Scores of the detection head, one decision per tile."""
+
     f1: Share
     accuracy: Share
     precision: Share
@@ -24,7 +26,7 @@ class _ImageScores(Record):
 
 
 class _Detection(Record):
-    """How well tiles with landslide were told from those without."""
+    """Evaluation of the detection head: threshold, scores and counts of tiles."""
 
     threshold: Share
     scores: _ImageScores
@@ -39,17 +41,18 @@ class _Detection(Record):
 
 
 def _bound(name: str) -> str:
+    """Check that a name is one of `BOUND`."""
     if name not in BOUND:
         raise ValueError(f"expected one of {', '.join(BOUND)}")
     return name
 
 
 BOUND = ("splits.json", "normalization.json", "full.json")
-"""The files, of the run and of the fold, that the scores of a fold hang on besides its weights."""
+"""Files of run and fold that the scores of a fold depend on, besides its weights."""
 
 
 class MetricsRecord(Scored):
-    """The form of metrics.json; see `marsls_keras.training.evaluate_fold.evaluate_fold`.
+    """Model of metrics.json; see `marsls_keras.training.evaluate_fold.evaluate_fold`.
 
     Example:
         >>> read_record("runs/default/fold_0/metrics.json", MetricsRecord)["best_epoch"]  # doctest: +SKIP
@@ -63,14 +66,14 @@ class MetricsRecord(Scored):
     best_weights: Weights
     weights_sha256: Digest
     detection: _Detection | None = None
-    each: Any = None  # figures of each set of weights, which version 0.1 could keep; read by nobody
+    each: Any = None  # scores of each weight set, which version 0.1 could write; no longer read
     batch_size: Positive
     accumulate: Positive
     trouble: list[str]
     seconds: Annotated[float, Field(ge=0)]
     seconds_with_setup: Annotated[float, Field(ge=0)]
     finished: Name
-    files_sha256: dict[Annotated[str, AfterValidator(_bound)], Digest] = {}  # noqa: RUF012 - pydantic copies it; earlier versions did not write it
+    files_sha256: dict[Annotated[str, AfterValidator(_bound)], Digest] = {}  # earlier versions did not write it
 
     remedy: ClassVar[str] = _ANEW
 
@@ -82,10 +85,12 @@ class MetricsRecord(Scored):
 
 
 class EnvironmentRecord(Record):
-    """The form of environment.json, which tells a reader what trained; nothing hangs on it, so it may hold what a newer version adds.
+    """Model of environment.json: software and devices that a fold was trained with.
+
+    It is informative only, so unknown keys of newer versions are allowed.
 
     Example:
-        >>> read_record("runs/default/fold_0/environment.json", EnvironmentRecord)["backend"]  # doctest: +SKIP
+        >>> EnvironmentRecord(marsls_keras="1.0", backend="tensorflow", devices=["CPU"], python="3.12").backend
         'tensorflow'
     """
 
@@ -99,7 +104,7 @@ class EnvironmentRecord(Record):
 
 
 class _Averaged(Record):
-    """What of a decision makes a mean probability; `Decision` checks other elements than these."""
+    """The elements of a decision that determine mean probabilities; `Decision` checks the others."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -109,7 +114,7 @@ class _Averaged(Record):
 
 
 class _Pseudo(Record):
-    """The form of `marsls_keras.training.pseudo_labels.PseudoRecord`."""
+    """Model of `marsls_keras.training.pseudo_labels.PseudoRecord` in full.json."""
 
     folder: Name
     images_sha256: Digest
@@ -123,11 +128,11 @@ class _Pseudo(Record):
 
 
 class FullRecord(Record):
-    """The form of full.json; see `marsls_keras.training.refit.RefitPlan`.
+    """Model of full.json; see `marsls_keras.training.refit.RefitPlan`.
 
     Example:
-        >>> read_record("runs/default/fold_full/full.json", FullRecord)["weights"]  # doctest: +SKIP
-        'ema'
+        >>> FullRecord(epochs=23, weights="ema", folds=[0, 1], best_epochs=[20, 26], best_weights=["ema", "ema"]).epochs
+        23
     """
 
     epochs: Positive
@@ -147,11 +152,11 @@ class FullRecord(Record):
 
 
 class RecipeRecord(Record):
-    """The form of recipe.json: what the recipe of a run says that was begun with another number of epochs.
+    """Model of recipe.json: the recipe of a run, and its number of epochs, if the run began with another number.
 
     Example:
-        >>> read_record("runs/default/recipe.json", RecipeRecord)  # doctest: +SKIP
-        {'recipe': 'default', 'epochs': 73}
+        >>> RecipeRecord(recipe="default", epochs=73).epochs
+        73
     """
 
     recipe: Name

@@ -1,19 +1,23 @@
-"""The run directory: all that inference needs, written piece by piece and never half.
+"""The run directory: create, open and validate the files that a training writes and inference reads.
 
-runs/<run>/
-    config.yaml  fingerprint.json  splits.json      written when the run begins
-    decision.json                                   written by tune
-    fold_<k>/
-        config.yaml  environment.json  normalization.json pretrained.json                             where the
-        encoders' first weights came from, and the file's SHA-256; if from anywhere history.csv  log.txt  tensorboard/
-        while training state/                                      while training; of a finished fold the last one, to
-        go on with more epochs best-<epoch>.weights.h5                     while training best.weights.h5  oof.npz
-        when it is done metrics.json                                last: a fold that has it is finished curves.png
-        drawn by marsls train, of a finished fold
-    fold_full/                                      the refit on all tiles: as a fold, without oof.npz and scores
-        full.json                                   how many epochs, which weights, and what the folds had to say
-        pseudo_labels.npz                           labels of images that had none, 255 for none still; if it trains on
-        any
+Records and weights are written atomically. The layout of the directory::
+
+    runs/<run>/
+        config.yaml  fingerprint.json  splits.json  written when the run begins
+        decision.json                               written by marsls tune
+        fold_<k>/
+            config.yaml  environment.json           written when training begins, like normalization.json
+            normalization.json
+            pretrained.json                         source and SHA-256 of pretrained encoder weights, if there are any
+            history.csv  log.txt  tensorboard/      written during training
+            state/                                  the last two training states; of a finished fold the last one
+            best-<epoch>-<hash>.weights.h5          the best weights during training
+            best.weights.h5  oof.npz                written after training
+            metrics.json                            written last: marks the fold as finished
+            curves.png                              drawn by marsls train after that
+        fold_full/                                  the refit on all tiles: like a fold, without oof.npz and scores
+            full.json                               the plan of the refit: epochs, weight set, results of the folds
+            pseudo_labels.npz                       pseudo-labels, 255 for none; if the refit trains on any
 """
 
 from __future__ import annotations
@@ -38,13 +42,13 @@ from marsls_keras.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory: configuration, splits, fingerprint and folds, which predict with their best weights.
+    """Open a run directory: configuration, splits, fingerprint and folds.
 
     Attributes:
-        path: Its folder.
-        config: Its configuration.
-        splits: Its folds.
-        fingerprint: What it is trained on (see marsls_keras.data.fingerprint).
+        path: The run directory.
+        config: Configuration of the run.
+        splits: Assignment of tiles to folds.
+        fingerprint: Identification of the training data (see `marsls_keras.data.fingerprint`).
 
     Example:
         >>> run = Run.open("runs/default")  # doctest: +SKIP
@@ -59,7 +63,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """Name of the run, which is that of its directory."""
         return self.path.name
 
     @property
@@ -71,13 +75,13 @@ class Run:
     def create(
         cls, path: Path, config: Config, splits: Splits, fingerprint: dict[str, Any], resume: bool = False
     ) -> Run:
-        """Begin a run, or go on with one of the same configuration and data.
+        """Create a run directory, or open an existing one with the same configuration and data.
 
-        Safe for several processes that train folds of one run: all write the same content. With `resume` the run may
-        get more epochs than it was begun with; folds that were finished with fewer stay valid.
+        Several processes may train folds of one run at the same time, since all write the same content. With `resume`,
+        the number of epochs of an existing run can be raised; folds that were finished with fewer stay valid.
 
         Raises:
-            InputError: If there is a run of this name with another configuration or other data; what differs is named.
+            InputError: If the run exists with another configuration or other data; the differences are listed.
         """
         if (path / "splits.json").exists():
             run = cls.open(path)
@@ -112,11 +116,11 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Open a run by its folder.
+        """Open an existing run directory.
 
         Raises:
-            InputError: If there is no such run, or one of its files is damaged; the runs beside it are named. Or if it
-                was trained on tiles as another version of this package reads them.
+            InputError: If there is no such run (the other runs in the folder are listed), one of its files is damaged,
+                or it was trained by a version of this package that read the tiles differently.
         """
         path = Path(path)
         if not (path / "splits.json").exists():
@@ -132,37 +136,40 @@ class Run:
         return cls(path, config, splits, fingerprint)
 
     def fold_path(self, fold: Fold) -> Path:
-        """Return the folder of a fold."""
+        """Return the directory of a fold."""
         return self.path / f"fold_{fold}"
 
     def metrics(self, fold: Fold) -> dict[str, Any]:
-        """Return the content of a finished fold's metrics.json."""
+        """Return the content of metrics.json of a finished fold."""
         metrics: dict[str, Any] = read_record(self.fold_path(fold) / "metrics.json", MetricsRecord)
         return metrics
 
     def weights_path(self, fold: Fold) -> Path:
-        """Return the file of a finished fold's weights."""
+        """Return the path of the best weights of a finished fold."""
         return self.fold_path(fold) / WEIGHTS
 
     def oof_path(self, fold: Fold) -> Path:
-        """Return the file of what a finished fold predicts with them for the tiles it holds out."""
+        """Return the path of the out-of-fold predictions of a finished fold."""
         return self.fold_path(fold) / "oof.npz"
 
     def bound_files(self, fold: Fold) -> dict[str, Path]:
-        """Return the files that the scores of a fold hang on besides its weights, by the names that metrics.json has for them."""
+        """Return the paths of the files that the scores of a fold depend on, besides its weights, by file name."""
         own = ("normalization.json", *(("full.json",) if fold == FULL else ()))
         return {"splits.json": self.path / "splits.json", **{name: self.fold_path(fold) / name for name in own}}
 
     def fold(self, fold: Fold) -> FoldDirectory:
-        """Return what is in the directory of a fold now, and whether it can be used."""
+        """Inspect the directory of a fold."""
         return inspect_fold(self, fold)
 
     def finished_folds(self, chosen: Sequence[Fold] | None = None) -> list[Fold]:
-        """Return the folds to use: the chosen ones, or all; `FULL` only if it is chosen.
+        """Return the chosen folds, sorted, after checking that they are finished.
+
+        Args:
+            chosen: The folds; None for all, without `FULL`.
 
         Raises:
-            InputError: If one of them is missing, unfinished, from another configuration or damaged; each is named with
-                the reason.
+            InputError: If some of them are missing, unfinished, from another configuration or damaged; each is listed
+                with the reason.
         """
         folds: list[Fold] = sorted(range(self.splits.folds) if chosen is None else set(chosen), key=str)
         for fold in folds:
@@ -175,14 +182,18 @@ class Run:
         return folds
 
     def digest(self, folds: Sequence[Fold]) -> dict[str, str]:
-        """Return the SHA-256 of the weights of each fold, by its number as a string (for JSON)."""
+        """Return the SHA-256 of the weights of each fold, by its number as a string, as JSON keys are strings."""
         return {str(fold): self.metrics(fold)["weights_sha256"] for fold in folds}
 
 
 def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
-    """Refuse a run whose network would be shown other bands, or other values, than those it has learned.
+    """Check that the run was trained on tiles read as by this version of the package.
 
-    Runs from before there was such a version in fingerprint.json have 1.
+    Otherwise its network would get other bands or values than in training. A fingerprint.json without "reading" is
+    from the first version, 1.
+
+    Raises:
+        InputError: If the tiles are read differently now.
     """
     release, trained = fingerprint.get("release"), fingerprint.get("reading", 1)
     if release not in RELEASES or trained == (now := RELEASES[release].reading):
@@ -196,26 +207,27 @@ def _require_reading(path: Path, fingerprint: dict[str, Any]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a fold's history.csv, one an epoch; empty if there is none.
+    """Read the rows of history.csv, one per epoch; return an empty list if there is no such file.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If the file is damaged.
 
     Example:
-        >>> [row["val_miou"] for row in read_history(Path("runs/default/fold_0/history.csv"))][:2]  # doctest: +SKIP
-        [0.5012, 0.5433]
+        >>> _ = Path("history.csv").write_text(history_text([{"epoch": 0, "loss": 0.5}, {"epoch": 1, "loss": 0.4}]))
+        >>> [row["loss"] for row in read_history(Path("history.csv"))]
+        [0.5, 0.4]
     """
     if not path.exists():
         return []
     try:
         header, *rows = path.read_text(encoding="utf-8").splitlines()
         return [dict(zip(header.split(","), map(float, row.split(",")), strict=True)) for row in rows]
-    except ValueError as error:  # of UTF-8, of a number, of their count
+    except ValueError as error:  # of the encoding, a number, or the number of columns
         raise InputError(f"{path} is damaged: {error}. Restore it from a copy, or move it away.") from None
 
 
 def history_text(rows: list[dict[str, float]]) -> str:
-    """Return rows as the text of history.csv; numbers keep all their digits.
+    """Format rows as the text of history.csv; numbers keep all their digits.
 
     Example:
         >>> history_text([{"epoch": 0, "loss": 0.5}]).splitlines()

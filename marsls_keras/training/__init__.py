@@ -1,1 +1,1 @@
-"""From a configuration and decoded tiles to a trained fold on disk."""
+"""Train the folds of a run: optimiser, schedule, callbacks, recovery from errors, refit and pseudo-labels."""

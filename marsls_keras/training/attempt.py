@@ -1,4 +1,4 @@
-"""A stretch of training: from a state, or the beginning, to where training ends, diverges, or runs out of memory."""
+"""One training attempt: build, compile and fit the network, starting from random weights or from a saved state."""
 
 from __future__ import annotations
 
@@ -28,23 +28,28 @@ from marsls_keras.training.optimizer import build_optimizer
 from marsls_keras.training.recovery import Recovery
 
 _ROLLBACKS = 3
+"""Largest number of rollbacks after a divergence."""
+
 _HALVINGS = 3
+"""Largest number of times that the batch size is halved."""
+
 _FIRST_STEPS = 5
-"""Memory that lasts for so many steps lasts for all: later steps need no more."""
+"""Steps after which memory is no longer expected to run out, since later steps need no more of it."""
 
 
 class Attempt:
-    """A stretch of training that goes on from a state, or begins, and ends where training ends, diverges, or runs out of memory.
+    """Build the network and train it from the start or from a saved state, until training ends or fails.
 
-    An attempt that goes on within an epoch ends with that epoch, since Keras counts whole epochs.
+    It fails by divergence or for lack of memory; `roll_back` and `halve` then return the settings of the next attempt.
+    An attempt that resumes in the middle of an epoch ends with that epoch, since Keras counts whole epochs.
 
     Args:
-        data: What is trained on.
-        recovery: What is done differently from the configuration.
-        state: The state to go on from.
-        devices: GPUs that share each batch.
+        data: Training and held-out tiles of the fold.
+        recovery: Batch size, accumulation and learning-rate factor of this attempt.
+        state: The state to resume from; None starts from the beginning.
+        devices: Number of GPUs that share each batch.
         signals: Signals that ask training to stop.
-        progress: Where progress is shown.
+        progress: Progress display and log.
         callbacks: Called after all others, when an epoch has been saved and shown.
 
     Example:
@@ -81,7 +86,10 @@ class Attempt:
         self.steps_done = 0
 
     def train(self, model: keras.Model) -> tuple[WeightCheckpoint, bool]:
-        """Train what `build` gave; return the callback that kept weights, and whether training has come to its end.
+        """Train a network that `build` returned.
+
+        Returns:
+            The callback that kept weights, and whether training is complete.
 
         Raises:
             Diverged: If a loss or a weight became NaN or infinite.
@@ -106,7 +114,7 @@ class Attempt:
                 epochs=last,
                 initial_epoch=first,
                 steps_per_epoch=self.steps - step,
-                shuffle=False,  # the pipeline has done it
+                shuffle=False,  # the pipeline shuffles
                 verbose=0,
                 callbacks=[
                     *([] if checkpoint.statistics is None else [checkpoint.statistics]),
@@ -123,22 +131,23 @@ class Attempt:
             raise Diverged(stop.epoch, None) from None
         finally:
             self.steps_done = stop.done
-            self.progress.bar.stop()  # also when training was interrupted, or the terminal would be left without its cursor
+            self.progress.bar.stop()  # also after an exception, or the terminal would be left without its cursor
         return checkpoint, checkpoint.stopped or last == epochs
 
     def _checkpoint(self) -> WeightCheckpoint:
+        """Return the callback that keeps weights: the last ones if nothing is held out, else the best ones."""
         if self.data.kept is not None:
             return LastCheckpoint(self.data.kept, self.metric, self.folder, self.config, self.batches)
         return BestCheckpoint(self.data.evaluation, self.metric, self.folder, self.config, self.batches)
 
     def build(self) -> keras.Model:
-        """Build and compile the network, with the optimiser's variables."""
+        """Build and compile the network, and create the optimiser's variables."""
         config = self.data.run.config
-        keras.utils.set_random_seed(self.config.seed)  # every attempt begins with the same weights
+        keras.utils.set_random_seed(self.config.seed)  # every attempt starts from the same weights
         with scope(self.devices):
             self.metric = SegmentationCounts()
             model = build_model(config.model.name, bands=self.data.normalizer.bands, **config.model.options)
-            if self.pretrained and not self.state:  # else the state has them, trained
+            if self.pretrained and not self.state:  # a state holds them already, trained further
                 groups = encoder_groups(config.model.name, self.data.normalizer.bands, config.model.options)
                 write_json(self.folder / "pretrained.json", load_pretrained(model, self.pretrained, groups))
             if self.devices > 1:
@@ -159,10 +168,10 @@ class Attempt:
         return model
 
     def roll_back(self, error: Diverged) -> Recovery:
-        """Return the recovery after a divergence: the learning rate is halved, and training goes on from the last good state.
+        """Return the recovery after a divergence: resume from the last good state with half the learning rate.
 
         Raises:
-            RunError: If training has gone back too often.
+            RunError: If training was rolled back too often already.
         """
         where = f"epoch {error.epoch + 1}" + ("" if error.step is None else f", step {error.step + 1}")
         tiles = ""
@@ -175,9 +184,9 @@ class Attempt:
             best = good.checkpoint["best"]["file"] if good else None
             kept = f" The best weights so far are kept in {self.folder / best}." if best else ""
             raise RunError(
-                f"Training of fold {self.data.fold} of run {self.data.run.name} diverged: {what} Going back {_ROLLBACKS} times and halving "
-                f"the learning rate each time did not help.{kept} Lower training.learning_rate, set training.clip_norm, or use "
-                "precision float32."
+                f"Training of fold {self.data.fold} of run {self.data.run.name} diverged: {what} "
+                f"Going back {_ROLLBACKS} times and halving the learning rate each time did not help.{kept} "
+                "Lower training.learning_rate, set training.clip_norm, or use precision float32."
             )
         recovery = replace(self.recovery, rollbacks=self.recovery.rollbacks + 1, trouble=(*self.recovery.trouble, what))
         begin = "the beginning"
@@ -187,17 +196,17 @@ class Attempt:
         return recovery
 
     def halve(self, reason: str) -> Recovery:
-        """Return the recovery after memory ran out: half the batch, twice as many of them an update.
+        """Return the recovery after memory ran out: half the batch size, twice as many batches per update.
 
         Raises:
-            RunError: If this cannot help, or was tried often enough.
+            RunError: If a smaller batch cannot help, or the batch size was halved too often already.
         """
         now, tiles = self.recovery, self.recovery.batch_size
         uneven = tiles % 2 or uneven_shares(self.data.run.config, self.data.train, tiles // 2, self.devices)
         if self.state or self.steps_done > _FIRST_STEPS or uneven or self.config.batch_size // tiles == 2**_HALVINGS:
             raise RunError(
-                f"Memory ran out with {tiles} tiles a step. Lower training.batch_size (training.accumulate makes up for it) "
-                f"or inference.batch_size, or use precision mixed_bfloat16. ({reason})"
+                f"Memory ran out with {tiles} tiles a step. Lower training.batch_size (training.accumulate makes up "
+                f"for it) or inference.batch_size, or use precision mixed_bfloat16. ({reason})"
             )
         halved = replace(now, batch_size=tiles // 2, accumulate=now.accumulate * 2)
         what = (

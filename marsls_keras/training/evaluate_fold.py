@@ -1,4 +1,4 @@
-"""What ends the training of a fold: predictions of the held-out tiles with the best weights, and the figures."""
+"""Evaluation at the end of training: out-of-fold predictions of the best weights, their scores, and metrics.json."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def evaluate_fold(
 ) -> dict[str, Any]:
     """Predict the held-out tiles with the best weights, score them, and write oof.npz and metrics.json.
 
-    That is metrics.json, which comes last. Where nothing was held out, its scores and counts are null.
+    metrics.json is written last and marks the fold as finished. Where nothing was held out, scores and counts are null.
 
     Args:
         run: The run.
         fold: Number of the fold, or "full".
-        held_out: The tiles it holds out.
-        normalizer: Its normalisation.
+        held_out: The held-out tiles of the fold; may be empty.
+        normalizer: Normalisation of the fold.
         checkpoint: The callback that kept weights.
-        recovery: What was done differently from the configuration.
-        began: When training began, by time.perf_counter.
+        recovery: Batch size, accumulation and learning-rate factor that training ended with.
+        began: Value of `time.perf_counter` when training began, in seconds.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        RunError: If no epoch had a finite loss on the held-out tiles, or a file cannot be written.
+        RunError: If no epoch had a finite loss, or a file cannot be written.
 
     Example:
         >>> metrics = evaluate_fold(run, 0, held_out, normalizer, checkpoint, Recovery(16, 1), began)  # doctest: +SKIP
@@ -82,7 +82,7 @@ def evaluate_fold(
 
 
 def _judge(member: Member, held_out: Tiles) -> dict[str, Any]:
-    """Write the predictions of the held-out tiles and return their figures."""
+    """Write the predictions of the held-out tiles to oof.npz; return scores and pixel counts at the threshold 0.5."""
     if not len(held_out):
         return {"scores": None, "counts": None}
     (seen,) = predict_views(member, held_out.images, ["identity"], held_out.bands)

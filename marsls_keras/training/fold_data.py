@@ -1,4 +1,4 @@
-"""What a fold trains on, and what it holds out."""
+"""Training and held-out tiles of one fold, as batches for the network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from marsls_keras.runs.run import Run
 
 @dataclass(frozen=True)
 class FoldData:
-    """The tiles of a fold, with their normalisation.
+    """Hold the training and held-out tiles of one fold, and build batches of them.
 
     Attributes:
         run: The run.
         fold: Number of the fold, or "full".
         train: Training tiles, N of them.
-        held_out: The tiles that the fold is judged on.
+        held_out: Tiles that the fold is evaluated on; empty in the refit on all tiles.
         normalizer: Normalisation with the statistics of the training tiles.
-        kept: The set of weights that is kept where nothing is held out to judge them: "last", "ema" or "swa".
+        kept: Weight set to keep where no tile is held out: "last", "ema" or "swa"; None keeps the best one.
         weights: Weights of the pixels of the training tiles, float32 (N, H, W), 0 where there is no label; None for 1
             everywhere.
 
@@ -47,28 +47,31 @@ class FoldData:
 
     @property
     def inputs(self) -> Inputs:
-        """The bands of the training tiles that are carried, normalised, (N, H, W, C), made where they are asked for."""
+        """The normalised training tiles, (N, H, W, C), computed on access.
+
+        They hold only the bands that augmentation carries; `Normalizer.assemble` derives the others from them.
+        """
         return Inputs(self.train.images, self.normalizer, self.train.bands)
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels of the training tiles, uint8, of the pixels that have one."""
+        """The labels of all labelled training pixels, uint8: (N, H, W), or flat if some pixels have no label."""
         return self.train.masks if self.weights is None else self.train.masks[self.weights > 0]
 
     @cached_property
     def evaluation(self) -> Any:
-        """The held-out tiles in batches, as the network sees them."""
+        """The held-out tiles in batches, normalised as the network input."""
         images = Inputs(self.held_out.images, self.normalizer, self.held_out.bands)
         size = self.run.config.inference.batch_size
         return evaluation_batches(images, self.held_out.masks, batch_size=size, finish=self.normalizer.assemble)
 
     @property
     def window_sides(self) -> tuple[int, ...]:
-        """The sides of the windows in pixels that training samples; none where it sees single tiles."""
+        """The side lengths, in pixels, of the windows that training samples; empty if it samples single tiles."""
         return window_sides(self.run.config.data, self.train.refs, *self.train.images.shape[1:3])
 
     def batches(self, batch_size: int) -> TrainingBatches:
-        """Return the training batches of this many tiles."""
+        """Return augmented training batches of `batch_size` tiles, or of windows with as many pixels."""
         config, (_, height, width, _) = self.run.config, self.train.images.shape
         sides = self.window_sides
         return TrainingBatches(

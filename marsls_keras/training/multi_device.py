@@ -1,4 +1,4 @@
-"""What a batch must be like for several devices to share it, and what they must agree on."""
+"""Training on several devices: check that batches divide evenly, and synchronise the loss scale of float16."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from marsls_keras.losses.sums import over_replicas
 
 
 def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -> str | None:
-    """Return which batches do not divide evenly among devices, or None if all do; Keras cannot begin with shares of different sizes.
+    """Return an error message if a batch does not divide evenly among the devices, else None.
+
+    Keras cannot start training with shares of different sizes.
 
     Args:
         config: The configuration.
-        tiles: The tiles.
-        batch_size: Tiles a step, or as many as have the pixels of a step's windows.
+        tiles: The training tiles.
+        batch_size: Tiles per step; with windows, tiles that have as many pixels as the windows of a step.
         devices: Devices that share each batch.
 
     Example:
@@ -37,7 +39,10 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
     for key, size in sizes.items():
         if size % devices:
             nearest = -(-size // devices) * devices
-            return f"{key} {size} cannot be shared evenly by {devices} devices. Choose a multiple of {devices}, such as {nearest}."
+            return (
+                f"{key} {size} cannot be shared evenly by {devices} devices. "
+                f"Choose a multiple of {devices}, such as {nearest}."
+            )
     if not sides:
         return None
     mosaic = TileGrid.of(tiles.refs, height, width, max(sides))
@@ -47,16 +52,16 @@ def uneven_shares(config: Config, tiles: Tiles, batch_size: int, devices: int) -
         return None
     listed = ", ".join(f"{number} of {side} pixels" for number, side in zip(numbers, sides, strict=True))
     return (
-        f"training.batch_size {batch_size} gives steps of so many windows: {listed}. {devices} devices can share evenly only multiples of "
-        f"{devices}. Choose another batch size, or other data.window_sizes."
+        f"training.batch_size {batch_size} gives steps of so many windows: {listed}. {devices} devices can share "
+        f"evenly only multiples of {devices}. Choose another batch size, or other data.window_sizes."
     )
 
 
 class LossScale(keras.optimizers.LossScaleOptimizer):
-    """Keras' scaling of the loss for float16, whose devices agree on whether a gradient has overflowed.
+    """Scale the loss for float16, and skip an update on all devices if a gradient overflowed on any of them.
 
-    In Keras 3.15 each device, or the first one for all, looks at the gradients of its own share, so an overflow on
-    another device ends in weights that are no numbers.
+    In Keras 3.15 each device, or the first one for all, checks only the gradients of its own share, so an overflow on
+    another device makes the weights NaN.
 
     Example:
         >>> model.compile(LossScale(build_optimizer(Training(), steps_per_epoch=25)), loss)  # doctest: +SKIP

@@ -1,4 +1,7 @@
-"""The optimiser: Adam or AdamW with decay exclusions, rates by level, clipping, accumulation and a moving average of the weights."""
+"""The optimiser: AdamW with accumulation, clipping, a moving average of the weights, and settings per variable.
+
+Those settings are the exclusion from weight decay, and the learning rate by encoder level.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ def build_optimizer(
     factor: float = 1.0,
     accumulate: int | None = None,
 ) -> AdamW:
-    """Return the optimiser that a configuration asks for.
+    """Build the optimiser of a configuration: AdamW, or Adam, which is AdamW without weight decay.
 
     Args:
         config: The section `training` of the configuration.
-        steps_per_epoch: Batches in an epoch.
-        encoder: Prefixes of the paths of the encoder's variables, a level each, input first (`models.encoder_levels`).
-        factor: Multiplies every learning rate.
-        accumulate: Batches of an update, if not those of the configuration.
+        steps_per_epoch: Batches per epoch.
+        encoder: Variable-path prefixes of the encoder's levels, one each, input first (`models.encoder_levels`).
+        factor: Factor of every learning rate.
+        accumulate: Batches per update; None takes that of the configuration.
 
     Raises:
-        InputError: If learning rates are to differ between the levels of a network that has none.
+        InputError: If the configuration sets learning rates of the encoder, and the network has none.
 
     Example:
         >>> build_optimizer(Training(clip_norm=1.0), steps_per_epoch=25).global_clipnorm
@@ -41,7 +44,7 @@ def build_optimizer(
     accumulate = config.accumulate if accumulate is None else accumulate
     return AdamW(
         build_schedule(config, steps_per_epoch, factor, accumulate),
-        weight_decay=config.weight_decay,  # Adam is AdamW without it, and the configuration allows it none
+        weight_decay=config.weight_decay,  # 0 with Adam, which makes AdamW the same
         global_clipnorm=config.clip_norm,
         use_ema=config.ema_decay is not None,
         ema_momentum=config.ema_decay or 0.99,
@@ -56,33 +59,41 @@ def build_optimizer(
 
 @keras.saving.register_keras_serializable("marsls_keras")
 class AdamW(keras.optimizers.AdamW):
-    """Keras' AdamW (Loshchilov & Hutter, "Decoupled weight decay", ICLR 2019), whose every part counts updates and not batches.
+    """Apply Keras' AdamW per update instead of per batch, with learning rates by encoder level.
 
-    Of Keras 3.15 it changes, and the tests show: - With `gradient_accumulation_steps`, Keras moves the average of the
-    weights with every batch, and fails under MirroredStrategy. - With `global_clipnorm` and several devices, Keras
-    clips the gradients of each device and not their sum. - With `gradient_accumulation_steps` and `steps_per_epoch`, an
-    epoch's last batches are an update too if they are fewer, their mean;
-      Keras lets them wait for the next epoch, and drops those of the last one.
-    And it adds: - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias
-    and temperature) do not decay. - Level i of the n levels of the encoder (0 is the input) learns at the learning rate
-    times encoder_factor * layer_decay ** (n - i), and
-      decays at it (Clark et al., "ELECTRA", ICLR 2020, section 3); all else at the learning rate.
-    - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). The average after
-    update 0 is the
-      weights, with or without warm-up.
+    Source: Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    What differs from Keras 3.15, as the tests show:
+
+    - With `gradient_accumulation_steps`, the moving average of the weights changes once per update. Keras changes it
+      with every batch, and fails under MirroredStrategy.
+    - With `global_clipnorm` and several devices, the sum of the devices' gradients is clipped. Keras clips the
+      gradients of each device.
+    - With `gradient_accumulation_steps` and `steps_per_epoch`, the last batches of an epoch make an update of their
+      mean, even if they are fewer. Keras carries them over to the next epoch, and drops those of the last one.
+
+    What is added:
+
+    - Biases, scales and offsets of normalisations, `cpb_mlp` and `logit_scale` (Swin V2's position bias and
+      temperature) have no weight decay.
+    - Level i of the encoder's n levels (0 is the input) has the learning rate times
+      encoder_factor * layer_decay ** (n - i), and its weight decay scales with it (Clark et al., "ELECTRA", ICLR 2020,
+      section 3). All other variables have the learning rate itself.
+    - The moving average can warm up: at update t, from 0, its decay is at most (1 + t) / (10 + t). After update 0 the
+      average equals the weights, with or without warm-up.
 
     Args:
         learning_rate: A schedule, or a float.
-        encoder: Prefixes of the paths of the encoder's variables, a level each, input first; the longest prefix that
-            fits is taken.
-        layer_decay: As above.
-        encoder_factor: As above.
-        ema_warmup: As above.
-        steps_per_epoch: Batches in an epoch; None for one epoch without end.
+        encoder: Variable-path prefixes of the encoder's levels, one each, input first; the longest matching prefix
+            counts.
+        layer_decay: Ratio of the learning rates of neighbouring encoder levels; 1 is one rate for all.
+        encoder_factor: Factor of the learning rates of the encoder.
+        ema_warmup: Whether the decay of the moving average warms up.
+        steps_per_epoch: Batches per epoch; None if batches are not grouped into epochs.
         **kwargs: Passed to keras.optimizers.AdamW; `ema_overwrite_frequency` has no effect.
 
     Raises:
-        ValueError: When it is built, if a level has no variables, so that layer_decay would silently do nothing.
+        ValueError: By `build`, if a level has no variables and `layer_decay` is not 1.
 
     Example:
         >>> AdamW(1e-3, weight_decay=1e-4, gradient_accumulation_steps=2, steps_per_epoch=5).updates(5)
@@ -110,14 +121,15 @@ class AdamW(keras.optimizers.AdamW):
         )
 
     def build(self, var_list: list[keras.Variable]) -> None:
-        """Add the optimiser's variables."""
+        """Create the optimiser's variables, and the learning-rate factor and weight decay of each model variable."""
         if self.built:
             return
         super().build(var_list)
         levels = [self._level(variable.path) for variable in var_list]
         if self.layer_decay != 1 and (missing := [name for i, name in enumerate(self.encoder) if i not in levels]):
             raise ValueError(
-                f"No variable belongs to the encoder's level {', '.join(missing)}. Received: {[v.path for v in var_list]}"
+                f"No variable belongs to the encoder's level {', '.join(missing)}. "
+                f"Received: {[v.path for v in var_list]}"
             )
         depth = len(self.encoder)
         self._scales = [
@@ -125,14 +137,16 @@ class AdamW(keras.optimizers.AdamW):
         ]
         self._decays = [self.weight_decay * _may_decay(variable) for variable in var_list]
         for variable, average in zip(var_list, self.averages, strict=False):
-            average.assign(_copy(variable))  # what no gradient reaches is its own average
+            average.assign(_copy(variable))  # the average of a variable without gradients is the variable
 
     def _level(self, path: str) -> int:
+        """Return the encoder level of a variable by its path, or the number of levels if it is not in the encoder."""
         fitting = [level for level in self.encoder if path.startswith(level)]
         return self.encoder.index(max(fitting, key=len)) if fitting else len(self.encoder)
 
     def _backend_apply_gradients(self, grads: list, trainable_variables: list) -> None:
-        if keras.backend.backend() == "tensorflow":  # the sum over the devices of a strategy
+        """Sum the gradients over the devices, accumulate and clip them, and update the variables."""
+        if keras.backend.backend() == "tensorflow":  # sum over the devices of a strategy
             grads = [
                 gradient
                 for gradient, _ in super()._all_reduce_sum_gradients(list(zip(grads, trainable_variables, strict=True)))
@@ -149,15 +163,16 @@ class AdamW(keras.optimizers.AdamW):
         self._backend_update_step(self._clip_gradients(grads), trainable_variables, self.learning_rate)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
-        return grads_and_vars  # summed before they were accumulated and clipped
+        """Return the gradients unchanged, which `_backend_apply_gradients` has summed over the devices."""
+        return grads_and_vars  # summed already, before accumulation and clipping
 
     @property
     def iterations(self) -> Any:
-        """The number of updates so far."""
+        """Number of updates so far."""
         return self.updates(self._iterations)
 
     def updates(self, batches: Any) -> Any:
-        """Return how many updates so many batches make."""
+        """Return the number of complete updates in a number of batches since the start of training."""
         accumulate, steps = self.gradient_accumulation_steps or 1, self.steps_per_epoch
         if accumulate == 1:
             return batches
@@ -166,21 +181,23 @@ class AdamW(keras.optimizers.AdamW):
         return batches // steps * -(-steps // accumulate) + batches % steps // accumulate
 
     def _group(self) -> tuple[Any, Any]:
-        """Return the current batch's place among those of its update, from 0, and how many these are."""
+        """Return the index of the current batch within its update, from 0, and the number of batches of that update."""
         accumulate, steps = self.gradient_accumulation_steps, self.steps_per_epoch
         step = self._iterations if steps is None else self._iterations % steps
         place = step % accumulate
         return place, accumulate if steps is None else ops.minimum(accumulate, steps - (step - place))
 
     def _is_update(self) -> Any:
+        """Return whether the current batch is the last one of its update, a bool scalar."""
         place, number = self._group()
         return ops.equal(place + 1, number)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update a variable, its moments and its moving average; between two updates of accumulated gradients, leave them as they are.
+        """Update a variable, its moments and its moving average.
 
-        Under JAX a condition cannot assign variables, and under MirroredStrategy it cannot hold an update of all
-        devices; so the step is always taken, and taken back between updates.
+        With accumulated gradients, a batch that does not complete an update leaves them unchanged. Under JAX a
+        condition cannot assign variables, and under MirroredStrategy it cannot contain an update across devices; so
+        the step is always computed, and reverted unless the batch completes an update.
         """
         index = self._get_variable_index(variable)
         touched = [variable, self._momentums[index], self._velocities[index]]
@@ -203,7 +220,7 @@ class AdamW(keras.optimizers.AdamW):
         """Return the decay of the moving average at an update, a float32 scalar.
 
         Args:
-            done: Number of updates before it, float32.
+            done: Number of earlier updates, a float32 scalar.
         """
         decay = ops.minimum(self.ema_momentum, (1 + done) / (10 + done)) if self.ema_warmup else self.ema_momentum
         return ops.where(done > 0, decay, 0.0)
@@ -214,10 +231,10 @@ class AdamW(keras.optimizers.AdamW):
         return list(self._model_variables_moving_average) if self.use_ema else []
 
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
-        """Leave the variables as they are.
+        """Leave the variables unchanged at the end of `fit`, where Keras replaces them by their averages.
 
-        Keras gives them their averages when `fit` ends, with an error too, which under JAX fails and hides that error.
-        `marsls_keras.training.weight_averaging.averaged_weights` lends them instead.
+        Keras does so even after an exception, which under JAX fails and hides that exception.
+        `marsls_keras.training.weight_averaging.averaged_weights` sets the averages for a block instead.
         """
 
     def get_config(self) -> dict[str, Any]:
@@ -227,10 +244,12 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def _copy(variable: Any) -> Any:
-    # Neither backend's conversion alone is a copy: TensorFlow's is the variable itself, JAX's is its buffer.
+    """Return a copy of a variable's value as a tensor."""
+    # convert_to_tensor alone does not copy: TensorFlow returns the variable itself, JAX its buffer.
     return ops.copy(ops.convert_to_tensor(variable))
 
 
 def _may_decay(variable: keras.Variable) -> bool:
-    # A name is the last part of a path; cpb_mlp is a layer, whose kernels are excluded as well.
+    """Return whether weight decay applies to a variable."""
+    # The name is the last part of the path. cpb_mlp is a layer, whose kernels are excluded as well.
     return not (re.search("bias|gamma|beta", variable.name) or re.search("cpb_mlp|logit_scale", variable.path))

@@ -1,9 +1,9 @@
-"""Pseudo-labels of unlabelled images for the refit on all tiles: made by the run's folds, kept by the refit, told by a submission.
+"""Generate pseudo-labels of unlabelled images for the refit on all tiles, from predictions of the run's folds.
 
-That is self-training (Lee, "Pseudo-Label", ICML workshop 2013) with an ensemble as the teacher. Where the images are
-those that will be predicted it is transductive: the weights then depend on them, though on no mask of theirs. Lee takes
-every prediction as a label and lets its weight grow with the epochs; here only confident pixels have one, of full
-weight from the beginning.
+This is self-training (Lee, "Pseudo-Label", ICML workshop 2013) with an ensemble as the teacher. If the images are those
+that will be predicted later, it is transductive: the weights depend on these images, though not on their masks. Lee
+uses every prediction as a label, with a weight that grows with the epochs. Here only pixels of confident predictions
+have a label, with full weight from the first epoch.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ from marsls_keras.training.refit import RefitPlan
 logger = logging.getLogger(__name__)
 
 _CONFIDENCE = 0.9
+"""Default of --confidence."""
 
 
 def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> None:
-    """Refuse options that do not go together.
+    """Check that the options --fold, --pseudo and --confidence go together.
 
     Raises:
         InputError: If there are pseudo-labels without a refit, or a confidence without pseudo-labels or out of range.
@@ -65,21 +66,26 @@ def require_pseudo(fold: str, folder: Path | None, confidence: float | None) -> 
 def pseudo_labelled(
     run: Run, plan: RefitPlan, labelled: Tiles, folder: Path | None, confidence: float | None, resume: bool
 ) -> tuple[RefitPlan, PseudoLabels | None]:
-    """Return the plan of a refit with its pseudo-labels, and these; None if it has none.
+    """Add pseudo-labels to a refit: predict the images of a folder with the run's folds, or read the saved labels.
 
-    A refit that goes on has those that it began with, whatever has become of the folds since; the images may lie
-    elsewhere now.
+    A resumed refit keeps the pseudo-labels that it began with, even if the folds have changed since; the images may
+    have moved to another folder.
 
     Args:
         run: The run, with the finished folds that the plan names.
-        plan: The plan.
-        labelled: The tiles of the run's pool.
-        folder: Folder of the images.
+        plan: The plan of the refit.
+        labelled: The labelled tiles of the run.
+        folder: Folder of the unlabelled images; None for no pseudo-labels, or those that a resumed refit began with.
         confidence: As in `to_labels`; 0.9 by default.
-        resume: Whether a refit that has begun goes on.
+        resume: Whether to resume a refit that has begun.
+
+    Returns:
+        The plan with a record of the pseudo-labels, and the pseudo-labels; the plan as it was and None if the refit has
+        none.
 
     Raises:
-        InputError: If the images cannot be used, no pixel is confident, or a refit that goes on began with others.
+        InputError: If the images cannot be used, no pixel is confident, or a resumed refit began with other images,
+            another confidence or without pseudo-labels.
 
     Example:
         >>> plan, labels = pseudo_labelled(run, plan_refit(run), pool, Path("phase2"), 0.9, False)  # doctest: +SKIP
@@ -90,12 +96,13 @@ def pseudo_labelled(
     if resume and (run.fold_path(FULL) / "full.json").exists():
         if begun is None and folder is not None:
             raise InputError(
-                f"--pseudo {folder}: the refit of run {run.name} began without pseudo-labels. Begin it anew with --overwrite."
+                f"--pseudo {folder}: the refit of run {run.name} began without pseudo-labels. "
+                "Begin it anew with --overwrite."
             )
         if begun is not None and confidence not in (None, begun.confidence):
             raise InputError(
-                f"--confidence {confidence:g}: the refit of run {run.name} began with {begun.confidence:g}. Leave it out, or begin anew "
-                "with --overwrite."
+                f"--confidence {confidence:g}: the refit of run {run.name} began with {begun.confidence:g}. "
+                "Leave it out, or begin anew with --overwrite."
             )
     folder = folder or (Path(begun.folder) if begun else None)
     if folder is None:
@@ -105,8 +112,9 @@ def pseudo_labelled(
         images = _read(run, folder, averaged.view_set, labelled)
         if images.digest != begun.images_sha256:
             raise InputError(
-                f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in {begun.folder} (SHA-256 "
-                f"{begun.images_sha256[:12]}, here {images.digest[:12]}). Give these, or begin anew with --overwrite."
+                f"--pseudo {folder}: the refit of run {run.name} began with other images, those that were in "
+                f"{begun.folder} (SHA-256 {begun.images_sha256[:12]}, here {images.digest[:12]}). "
+                "Give these, or begin anew with --overwrite."
             )
         return plan, saved_labels(run.fold_path(FULL), images.unlabelled)
     decision = decision_of([run], plan.folds)
@@ -118,7 +126,8 @@ def pseudo_labelled(
     certain = labels != UNCERTAIN
     if not certain.any():
         raise InputError(
-            f"--pseudo {folder}: none of the {labels.size:,} pixels is as certain as {confidence:g}. Lower --confidence, or train without."
+            f"--pseudo {folder}: none of the {labels.size:,} pixels is as certain as {confidence:g}. "
+            "Lower --confidence, or train without."
         )
     record = PseudoRecord(
         folder=str(folder.resolve()),
@@ -132,19 +141,19 @@ def pseudo_labelled(
         decision=decision.averaging_values(),
     )
     logger.info(
-        f"Pseudo-labels of {images.inputs.number} images: {record.confident:.1%} of the pixels are certain ({confidence:g}), "
-        f"{record.landslide:.1%} of these landslide. The others weigh nothing."
+        f"Pseudo-labels of {images.inputs.number} images: {record.confident:.1%} of the pixels are certain "
+        f"({confidence:g}), {record.landslide:.1%} of these landslide. The others weigh nothing."
     )
     return replace(plan, pseudo=record), PseudoLabels(unlabelled, labels)
 
 
 @dataclass(frozen=True)
 class _Images:
-    """Images to be labelled.
+    """Hold the images of the folder --pseudo.
 
     Attributes:
-        inputs: The images that are no labelled tiles, then all others that windows may see.
-        left_out: How many of the folder are labelled tiles.
+        inputs: The unlabelled images, then all other images that overlapping windows may include.
+        left_out: Number of images in the folder that are labelled tiles of the run.
         digest: Digest of all images in the folder.
     """
 
@@ -154,7 +163,7 @@ class _Images:
 
     @property
     def unlabelled(self) -> Tiles:
-        """Those that are to be labelled; where it is not known where each lies, training sees each by itself."""
+        """The unlabelled images as tiles; without a grid cell if the positions of some are unknown."""
         tiles = self.inputs.wanted
         if stitchable(tiles.refs):
             return tiles
@@ -162,10 +171,10 @@ class _Images:
 
 
 def _read(run: Run, folder: Path, views: str, labelled: Tiles) -> _Images:
-    """Read the images of a folder, and say how many are labelled tiles of the run already.
+    """Read the images of a folder, separate those that are labelled tiles of the run, and log their number.
 
     Raises:
-        InputError: If they cannot be used, or all are labelled already.
+        InputError: If the images cannot be used, or all of them are labelled tiles.
     """
     read = read_images(folder, run.config.data.release, [run], views)
     tiles, number = read.tiles, read.number
@@ -185,13 +194,16 @@ def _read(run: Run, folder: Path, views: str, labelled: Tiles) -> _Images:
 
 
 def to_labels(probability: np.ndarray, confidence: float, detection: bool = False) -> np.ndarray:
-    """Return pseudo-labels, uint8 (N, H, W), of mean probabilities, float32 (N, H, W).
+    """Threshold mean probabilities to pseudo-labels: 0, 1, or `UNCERTAIN` in between.
 
     Args:
-        probability: Mean landslide probability.
-        confidence: At or above it a pixel is 1, at or below 1 - confidence it is 0; in between it is `UNCERTAIN`.
-        detection: Whether the network also learns whether there is any landslide in a tile. Of a tile without certain
-            landslide, but with uncertain pixels, nobody can say that; all of it is uncertain then.
+        probability: Mean landslide probability, float32 (N, H, W).
+        confidence: Pixels with this probability or more are 1, those with 1 - confidence or less are 0.
+        detection: Whether the network has a detection head, which needs a label for the tile as a whole. A tile with
+            uncertain pixels and without a landslide pixel has none, so all its pixels become uncertain.
+
+    Returns:
+        Pseudo-labels, uint8 (N, H, W).
 
     Example:
         >>> to_labels(np.array([[[0.97, 0.5, 0.02]]], np.float32), 0.9).tolist()
@@ -207,7 +219,9 @@ def to_labels(probability: np.ndarray, confidence: float, detection: bool = Fals
 
 
 def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any] | None:
-    """Return the records of the pseudo-labels that members were trained on, by run, and tell of them; None if there are none.
+    """Return the records of the pseudo-labels that refits were trained on, by run name; None if there are none.
+
+    Each is also logged, so that a transductive training is visible in a submission.
 
     Example:
         >>> pseudo_trained([run], [0, 1]) is None  # doctest: +SKIP
@@ -218,7 +232,8 @@ def pseudo_trained(runs: Sequence[Run], folds: Sequence[Fold]) -> dict[str, Any]
         record = RefitPlan.read(run.fold_path(FULL) / "full.json").pseudo
         if record is not None:
             logger.info(
-                f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} (transductive)."
+                f"Run {run.name} was also trained on pseudo-labels of {record.tiles} images in {record.folder} "
+                "(transductive)."
             )
             records[run.name] = asdict(record)
     return records or None

@@ -1,4 +1,4 @@
-"""Pseudo-labels: predictions of unlabelled tiles that a refit takes for their labels, where they are certain enough."""
+"""Pseudo-labels of a refit: confident predictions of unlabelled tiles that are used as labels, and their file."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import DAMAGED_NPZ, atomic
 
 UNCERTAIN = 255
-"""The pseudo-label of a pixel that has none."""
+"""Value of a pixel without pseudo-label."""
 
 _FILE = "pseudo_labels.npz"
 
 
 @dataclass(frozen=True)
 class PseudoRecord:
-    """What is noted of the pseudo-labels of a refit, in its full.json.
+    """Record origin and statistics of the pseudo-labels of a refit, for its full.json.
 
     Attributes:
         folder: Folder of the images.
-        images_sha256: Digest of the names and pixels of all images in it, as
-            `marsls_keras.data.fingerprint.images_digest` has it.
-        tiles: How many of them have pseudo-labels.
-        left_out: How many have none since they are labelled tiles of the run.
+        images_sha256: SHA-256 of the names and pixels of all images in it, by
+            `marsls_keras.data.fingerprint.images_digest`.
+        tiles: Number of images with pseudo-labels.
+        left_out: Number of images without, since they are labelled tiles of the run.
         confidence: A pixel is landslide if its mean probability is at least this, background if it is at most 1 minus
             this.
-        confident: Share of the pixels that are one or the other.
-        landslide: Share of landslide among these.
+        confident: Fraction of pixels that are either.
+        landslide: Fraction of landslide among these.
         folds: SHA-256 of the weights of each fold that predicted, by its number as a string.
-        decision: What of the decision the probabilities are made by: views, weights and averaging.
+        decision: The elements of the decision that determine the mean probabilities: views, weights and averaging.
 
     Example:
         >>> RefitPlan.read(Path("runs/default/fold_full/full.json")).pseudo.confidence  # doctest: +SKIP
@@ -54,10 +54,10 @@ class PseudoRecord:
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Pseudo-labelled tiles.
+    """Hold tiles and their pseudo-labels.
 
     Attributes:
-        tiles: The tiles, N of them; their masks are not looked at.
+        tiles: The N tiles; their masks are ignored.
         labels: uint8 (N, H, W): 0, 1, or `UNCERTAIN`.
 
     Example:
@@ -70,7 +70,11 @@ class PseudoLabels:
     labels: np.ndarray
 
     def added_to(self, labelled: Tiles) -> tuple[Tiles, np.ndarray]:
-        """Return labelled tiles and these after them, and the weights of their pixels, float32 (M + N, H, W): 0 where uncertain, else 1."""
+        """Append these tiles to M labelled tiles.
+
+        Returns:
+            All tiles, and the weights of their pixels, float32 (M + N, H, W): 0 where uncertain, else 1.
+        """
         own = replace(self.tiles, masks=(self.labels == 1).astype(np.uint8))
         weights = np.concatenate(
             [np.ones(labelled.masks.shape, np.float32), (self.labels != UNCERTAIN).astype(np.float32)]
@@ -78,13 +82,13 @@ class PseudoLabels:
         return join(labelled, own), weights
 
     def save(self, folder: Path) -> None:
-        """Write the labels to the folder of a refit, which goes on with them if it is stopped."""
+        """Write the labels to pseudo_labels.npz in the folder of a refit, from which a resumed refit reads them."""
         with atomic(folder / _FILE) as temporary:
             np.savez_compressed(temporary, ids=np.array([ref.id for ref in self.tiles.refs]), labels=self.labels)
 
 
 def saved_labels(folder: Path, tiles: Tiles) -> PseudoLabels:
-    """Return the pseudo-labels of tiles that `PseudoLabels.save` wrote to the folder of a refit.
+    """Read the pseudo-labels of tiles that `PseudoLabels.save` wrote to the folder of a refit.
 
     Raises:
         InputError: If they are missing, damaged, or those of other tiles.
@@ -103,7 +107,8 @@ def saved_labels(folder: Path, tiles: Tiles) -> PseudoLabels:
         ) from None
     if labels.dtype != np.uint8 or not np.isin(labels, (0, 1, UNCERTAIN)).all():
         raise InputError(
-            f"{path} holds other values than 0, 1 and {UNCERTAIN}, so the refit cannot go on. Begin it anew with --overwrite."
+            f"{path} holds other values than 0, 1 and {UNCERTAIN}, so the refit cannot go on. "
+            "Begin it anew with --overwrite."
         )
     if ids != [ref.id for ref in tiles.refs] or labels.shape != tiles.masks.shape:
         raise InputError(

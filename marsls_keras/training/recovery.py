@@ -1,4 +1,4 @@
-"""What training does differently from its configuration, after something went wrong."""
+"""Settings of a training attempt after earlier ones diverged or ran out of memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recovery:
-    """Batch size, accumulation and learning rate of an attempt, after earlier ones ran out of memory or diverged; part of the saved state.
+    """Hold batch size, accumulation and learning-rate factor of a training attempt; part of the saved state.
+
+    They differ from the configuration after an earlier attempt ran out of memory or diverged.
 
     Attributes:
-        batch_size: Tiles a step.
-        accumulate: Steps an update.
-        rollbacks: How often training went back because of NaN or infinite values.
-        trouble: What happened, a line each.
+        batch_size: Tiles per step.
+        accumulate: Batches per update.
+        rollbacks: Number of times that training was rolled back because of NaN or infinite values.
+        trouble: One message for each rollback or lack of memory.
 
     Example:
         >>> Recovery(batch_size=8, accumulate=2, rollbacks=1).factor
@@ -27,5 +29,5 @@ class Recovery:
 
     @property
     def factor(self) -> float:
-        """What the learning rate is multiplied by."""
+        """Factor of every learning rate: 0.5 to the number of rollbacks."""
         return 0.5**self.rollbacks

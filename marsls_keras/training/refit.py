@@ -1,4 +1,7 @@
-"""The refit on all labelled tiles: nothing is held out, so the finished folds say how long it trains and which weights it keeps."""
+"""Planning of the refit on all labelled tiles: its number of epochs and the weight set that it keeps.
+
+Nothing is held out in a refit, so both follow from the results of the finished folds.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,22 @@ from marsls_keras.runs.run import Run
 from marsls_keras.training.pseudo_labels import PseudoRecord
 
 _SETS = ("ema", "swa", "last")
-"""In the order of preference where the folds are divided, or there are none: an average varies less than the weights it is made of."""
+"""Weight sets, preferred first where folds disagree or are absent: an average varies less than single weights."""
 
 
 @dataclass(frozen=True)
 class RefitPlan:
-    """What is decided before a refit begins; kept as fold_full/full.json.
+    """Hold the number of epochs and the weight set of a refit, and the fold results they follow from.
+
+    It is written to fold_full/full.json when the refit begins.
 
     Attributes:
         epochs: Number of epochs.
-        weights: The weights that are kept: "last", "ema" or "swa".
-        folds: The finished folds that were asked.
-        best_epochs: For each, after how many epochs it was best.
-        best_weights: For each, which of its weights were.
-        pseudo: What is known of the pseudo-labelled tiles that it trains on, too; None without any.
+        weights: The weight set that is kept: "last", "ema" or "swa".
+        folds: The finished folds that it follows from.
+        best_epochs: Number of epochs after which each fold was best.
+        best_weights: The best weight set of each fold.
+        pseudo: Record of the pseudo-labels; None without any.
 
     Example:
         >>> RefitPlan(epochs=23, weights="ema", folds=(0, 1), best_epochs=(20, 26), best_weights=("ema", "ema")).epochs
@@ -44,7 +49,7 @@ class RefitPlan:
 
     @classmethod
     def read(cls, path: Path) -> RefitPlan:
-        """Return the plan of a full.json.
+        """Read the plan from a full.json.
 
         Raises:
             InputError: If it is missing, damaged, or not of this form.
@@ -63,17 +68,17 @@ class RefitPlan:
 
 
 def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> RefitPlan:
-    """Decide on the refit of a run.
+    """Choose number of epochs and weight set of a run's refit from its finished folds.
 
-    It has as many epochs as the finished folds took to their best, on average and rounded, but always more than the
-    warm-up and no fewer than `swa_epochs`. The learning-rate schedule is that of as many epochs, so it comes to its
-    end, where the folds' best epochs may have come earlier in theirs. The weights kept are the set that was the best in
-    most folds. A refit that is resumed keeps to what was decided when it began.
+    The number of epochs is the mean of the folds' best epochs, rounded, but always more than the warm-up and at least
+    `swa_epochs`. The learning-rate schedule spans this number of epochs, so a refit always completes it, while a fold
+    may have been best before the end of its own. The weight set is the one that was best in most folds. A resumed refit
+    keeps the plan that it began with.
 
     Args:
         run: The run.
-        epochs: Number of epochs, whatever the folds say; then none of them need be there.
-        resume: Whether a refit that has begun goes on.
+        epochs: Number of epochs, instead of that of the folds; no fold need be finished then.
+        resume: Whether to resume a refit that has begun.
 
     Raises:
         InputError: If no fold is finished and `epochs` is not given.
@@ -89,8 +94,8 @@ def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> Ref
     folds = [fold for fold in range(run.splits.folds) if run.fold(fold).finished]
     if not folds and epochs is None:
         raise InputError(
-            f"Run {run.name} has no finished fold that could say how many epochs to train for. Train one first, or all of them with "
-            "--fold all, or give their number with --epochs."
+            f"Run {run.name} has no finished fold that could say how many epochs to train for. "
+            "Train one first, or all of them with --fold all, or give their number with --epochs."
         )
     metrics = [run.metrics(fold) for fold in folds]
     best, kept = [m["best_epoch"] + 1 for m in metrics], [m["best_weights"] for m in metrics]
@@ -107,7 +112,9 @@ def plan_refit(run: Run, epochs: int | None = None, resume: bool = False) -> Ref
 
 
 def as_refit(run: Run, plan: RefitPlan) -> Run:
-    """Return the run as its refit trains it: with the plan's number of epochs, and without patience, since nothing is evaluated.
+    """Return the run with the configuration of its refit: the plan's number of epochs, and no early stopping.
+
+    Early stopping (`patience`) needs held-out tiles.
 
     Example:
         >>> as_refit(run, plan_refit(run)).config.training.patience is None  # doctest: +SKIP

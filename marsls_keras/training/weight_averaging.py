@@ -1,4 +1,4 @@
-"""Averages of the weights along the way of training, lent to the network for the time of an evaluation."""
+"""Averages of the weights during training, set as the model's weights for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import numpy as np
 
 from marsls_keras.lazy_imports import keras
 
-if TYPE_CHECKING:  # it imports Keras, which this module is to do without
+if TYPE_CHECKING:  # it imports Keras, and this module is imported without it
     from marsls_keras.training.callbacks.statistics_averaging import StatisticsAverage
 
 
 @contextmanager
 def preserved(model: keras.Model) -> Iterator[None]:
-    """Give the model back all its variables after the block: weights, moving statistics and the state of random layers.
+    """Restore all variables of a model after the block: weights, moving statistics and the state of random layers.
 
     Example:
-        >>> with preserved(model):  # doctest: +SKIP
-        ...     recalibrate(model, batches)  # taken back after the block
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> with preserved(model):
+        ...     _ = model.layers[0].bias.assign([5.0])
+        >>> model.layers[0].bias.numpy().tolist()
+        [0.0]
     """
     own = [(variable, np.copy(keras.ops.convert_to_numpy(variable))) for variable in model.variables]
     try:
@@ -32,12 +35,12 @@ def preserved(model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def averaged_weights(model: keras.Model, average: StatisticsAverage | None = None) -> Iterator[None]:
-    """Give the model the optimiser's moving average of its trainable weights within the block, and its own weights back after it.
+    """Set the trainable weights to the optimiser's moving average within the block, and restore them after it.
 
     Args:
-        model: The model.
-        average: The average of the statistics of batch normalisation, which is lent as well; None leaves those of the
-            last weights.
+        model: The compiled model.
+        average: The moving average of the batch-normalisation statistics, which are then set as well; None keeps those
+            of the model.
 
     Example:
         >>> with averaged_weights(model):  # doctest: +SKIP
@@ -46,8 +49,7 @@ def averaged_weights(model: keras.Model, average: StatisticsAverage | None = Non
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # mixed_float16 wraps it
     with preserved(model):
         for variable, weights in zip(model.trainable_variables, optimizer.averages, strict=True):
-            # By way of the host: under JAX they would share a buffer, and a step that donates the one would delete the
-            # other.
+            # Copied through the host: under JAX both would share a buffer, and a step that donates one deletes both.
             variable.assign(np.copy(keras.ops.convert_to_numpy(weights)))
         if average is not None:
             average.lend()
@@ -55,17 +57,23 @@ def averaged_weights(model: keras.Model, average: StatisticsAverage | None = Non
 
 
 class WeightMean:
-    """Mean of the trainable weights at the ends of several epochs (Izmailov et al., "Averaging weights leads to wider optima", UAI 2018).
+    """Average the trainable weights at the ends of several epochs (stochastic weight averaging, SWA).
+
+    Source: Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
 
     Attributes:
         count: Number of epochs so far.
-        sums: Sum of each trainable variable over them, float32.
+        sums: Sum of each trainable variable over these epochs, float32.
 
     Example:
-        >>> mean = WeightMean()  # doctest: +SKIP
-        >>> mean.add(model)  # at the end of each of the last epochs  # doctest: +SKIP
-        >>> with mean.lent(model, training_batches):  # doctest: +SKIP
-        ...     loss = model.evaluate(batches)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> mean = WeightMean()
+        >>> for value in (1.0, 3.0):  # the bias at the ends of two epochs
+        ...     _ = model.layers[0].bias.assign([value])
+        ...     mean.add(model)
+        >>> with mean.lent(model, batches=[]):
+        ...     model.layers[0].bias.numpy().tolist()
+        [2.0]
     """
 
     def __init__(self) -> None:
@@ -73,7 +81,7 @@ class WeightMean:
         self.sums: list[np.ndarray] = []
 
     def add(self, model: keras.Model) -> None:
-        """Take the model's weights into the mean."""
+        """Add the model's current weights to the mean."""
         weights = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
         self.sums = (
             [total + w for total, w in zip(self.sums, weights, strict=True)]
@@ -84,11 +92,11 @@ class WeightMean:
 
     @contextmanager
     def lent(self, model: keras.Model, batches: Iterable[Any]) -> Iterator[None]:
-        """Give the model the mean and the statistics that fit it within the block, and all that is its own back after it.
+        """Set the weights to the mean and recalibrate batch normalisation within the block; restore both after it.
 
         Args:
             model: The model.
-            batches: Training batches, tuples that begin with the images (B, H, W, C).
+            batches: Training batches, tuples whose first element is the images (B, H, W, C).
         """
         with preserved(model):
             for variable, total in zip(model.trainable_variables, self.sums, strict=True):
@@ -98,17 +106,21 @@ class WeightMean:
 
 
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> None:
-    """Set the moving statistics of batch normalisation to the mean of the statistics of these batches, by their sizes; weights stay.
+    """Set the moving statistics of batch normalisation to the mean of those of the given batches; keep the weights.
 
-    Averaged weights give activations that no weights on the way have given, so the statistics of the way do not fit
-    them.
+    Batches count by their sizes. Averaged weights give other activations than any weights during training, so the
+    statistics collected during training do not fit them.
 
     Args:
         model: The model.
-        batches: Tuples that begin with the images (B, H, W, C). Not read if the model has no batch normalisation.
+        batches: Tuples whose first element is the images (B, H, W, C). Not read if the model has no batch
+            normalisation.
 
     Example:
-        >>> recalibrate(model, [(images,) for images, *_ in training_batches])  # doctest: +SKIP
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+        >>> recalibrate(model, [(np.array([[1.0, 4.0], [3.0, 8.0]], "float32"),)])
+        >>> model.layers[0].moving_mean.numpy().tolist()
+        [2.0, 6.0]
     """
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
@@ -117,7 +129,7 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> None:
         for images, *_ in batches if layers else ():
             number = int(images.shape[0])
             for layer in layers:
-                layer.momentum = seen / (seen + number)  # each image counts alike then
+                layer.momentum = seen / (seen + number)  # so that each image has the same share
             seen += number
             model(keras.ops.convert_to_tensor(images), training=True)
     finally:

@@ -1,4 +1,4 @@
-"""Presets of augmentation: their values, single keys beside them, and settings."""
+"""Augmentation presets: their values, overriding keys, and settings."""
 
 import pytest
 

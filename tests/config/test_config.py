@@ -1,4 +1,4 @@
-"""The configuration: defaults, YAML, settings, and messages that name the key."""
+"""The configuration: defaults, YAML files, settings, and error messages that name the key."""
 
 import ast
 import math
@@ -83,7 +83,7 @@ OTHER = {
 
 
 def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """The paths of all keys below a section."""
+    """Return the paths of all keys of a section."""
     found = []
     for name, field in model.model_fields.items():
         section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
@@ -380,7 +380,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, expected):
 
 
 def read_attributes(path: Path) -> set[tuple[str, str]]:
-    """The pairs (owner, attribute) that a file reads, such as ("training", "epochs") of run.config.training.epochs."""
+    """Return the attributes a file reads as (owner, name): ("training", "epochs") for run.config.training.epochs."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     # In a file that imports a section's class, `config` (or `self.config`) is that section.
     imported = {
@@ -402,7 +402,7 @@ def read_attributes(path: Path) -> set[tuple[str, str]]:
 
 
 def kinds(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """The sections of which a key below a section may hold one, such as the kinds of schedule."""
+    """Return the alternative sections of all keys of a section, such as the kinds of schedule."""
     fields = [field.annotation for field in model.model_fields.values()]
     below = [
         kind for field in fields if isinstance(field, type) and issubclass(field, BaseModel) for kind in kinds(field)

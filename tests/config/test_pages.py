@@ -1,4 +1,4 @@
-"""The pages in Markdown: links lead somewhere, modules that are named exist, every recipe is in the tables."""
+"""Markdown pages: links and named modules exist, and the tables list every recipe."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", *sorted(recipe_folder().glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -41,7 +41,7 @@ def test_the_modules_that_are_named_exist():
 
 
 def source(path: Path) -> str:
-    """The text of a module, or of a package's `__init__`."""
+    """Return the source of a module, or of the `__init__` of a package."""
     return (path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py").read_text(
         encoding="utf-8"
     )

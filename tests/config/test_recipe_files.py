@@ -1,4 +1,4 @@
-"""Recipes by name and by path, and single settings on top of them."""
+"""Recipes by name and by path, with settings applied."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The reference of keys: the committed page is the generated one, and what it says is what the models do."""
+"""The reference of keys: the committed page equals the generated one, and agrees with the models."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ PAGE = recipe_folder() / "KEYS.md"
 
 
 def sections(model: type[Section]) -> set[type[Section]]:
-    """A section and all those below it."""
+    """Return a section and all sections nested in it."""
     found = {model}
     for field in model.model_fields.values():
         for kind in (field.annotation, *typing.get_args(field.annotation)):
@@ -28,7 +28,7 @@ def sections(model: type[Section]) -> set[type[Section]]:
 
 
 def rows() -> dict[str, list[str]]:
-    """The cells of each key's row on the committed page."""
+    """Return the table cells of each key on the committed page."""
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if re.match(r"\| (\*\*)?`[a-z]+\.", line)]
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
     return {row[0].strip(" *`"): [cell.strip() for cell in row[1:]] for row in cells}

@@ -1,4 +1,4 @@
-"""YAML that is no configuration: a configuration error that names the file, within a second."""
+"""Invalid YAML files: an error that names the file, within a second."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a fold's directory holds when it is finished, and when it goes on."""
+"""Files of a fold directory after training, and when training resumes."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ def content(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("left", [(), ("ema",)])  # nothing, or what a fold has that was stopped while it was finished
+@pytest.mark.parametrize("left", [(), ("ema",)])  # nothing, or files of an interrupted evaluation
 def test_a_fold_that_goes_on_has_the_files_that_its_state_names(folder, left):
     for name in left:
         (folder / f"best-{name}.weights.h5").write_text(name)
     best = {"epoch": 0, "miou": 0.5, "weights": "ema", "file": "best-ema.weights.h5"}
     expected = {name: name for name in OTHERS} | {"best-ema.weights.h5": "ema"}
-    for _ in range(2):  # also if it was stopped just then, and goes on once more
+    for _ in range(2):  # also if it was interrupted at this point and is resumed again
         reopen(folder, best)
         assert {name: text for name, text in content(folder).items() if name != "best.weights.h5"} == expected
     assert "ema" in left or not (folder / "best.weights.h5").exists()

@@ -1,4 +1,4 @@
-"""The run directory, on runs whose files are written by hand: what counts as finished, and what every refusal says."""
+"""The run directory, on runs written by hand: status of folds, and error messages."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def changed(**training) -> Config:
 
 
 def finish(run: Run, fold: int, config: Config | None = None, weights: bytes = b"weights") -> Path:
-    """Write what marks a fold as finished."""
+    """Write the files of a finished fold."""
     folder = run.fold_path(fold)
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump((config or run.config).model_dump(mode="json")))
@@ -153,7 +153,7 @@ def test_every_fold_that_cannot_be_used_is_named_with_the_reason(run):
     with pytest.raises(InputError) as error:
         run.finished_folds()
     assert str(error.value) == f"Run mine is not complete:{listed}\nTo use only what is there, say so: --folds 0"
-    with pytest.raises(InputError) as error:  # who chose the folds knows how to choose them
+    with pytest.raises(InputError) as error:  # no hint, since the folds were chosen explicitly
         run.finished_folds([4, 0])
     assert str(error.value) == f"Run mine is not complete:\n  - {reasons[-1]}"
     assert run.finished_folds([0]) == [0]
@@ -191,7 +191,7 @@ def test_the_folds_that_are_finished(run):
 
 
 def test_a_run_of_version_01_that_kept_each_set_of_weights_opens(run):
-    """Its config.yaml has a key that is gone, and its metrics.json what the key left: the best weights stand."""
+    """Its config.yaml has a removed key, and its metrics.json an entry of that key; its best weights stay valid."""
 
     def old(path: Path, value: object) -> None:
         path.write_text(

@@ -1,4 +1,4 @@
-"""What a whole training holds in memory at its peak."""
+"""Peak memory of a complete training."""
 
 import runpy
 from pathlib import Path

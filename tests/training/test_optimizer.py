@@ -1,4 +1,7 @@
-"""The optimiser against NumPy: steps, decay, levels of the encoder, clipping, accumulation, moving average, precision, several devices."""
+"""The optimiser, compared with an implementation in NumPy.
+
+Steps, weight decay, encoder levels, clipping, accumulation, moving average, precision and several devices.
+"""
 
 import json
 import math
@@ -22,14 +25,14 @@ CONSTANT = {"warmup_epochs": 0, "schedule": {"name": "constant"}}
 
 
 def by_hand(starts, gradients, rates, decay=0.0, scales=None, clip=None, momentum=None):
-    """AdamW in float64: the weights after each update, and the moving average after the last.
+    """Compute AdamW in float64: the weights after each update, and the moving average after the last.
 
     Args:
         starts: Initial values of the variables.
-        gradients: For each update, a gradient a variable.
+        gradients: For each update, one gradient per variable.
         rates: Learning rate of each update.
         decay: Weight decay.
-        scales: What the learning rate of each variable is multiplied by.
+        scales: Factor of the learning rate of each variable.
         clip: Largest norm of all gradients of an update together.
         momentum: Decay of the moving average, by the number of the update from 0.
     """
@@ -115,7 +118,7 @@ def test_a_factor_halves_the_steps():
 
 @keras.saving.register_keras_serializable("tests")
 class Attention(layers.Layer):
-    """What Swin V2's attention has: a network for the position bias, and a temperature."""
+    """Layer with the variables of Swin V2's attention: a network for the position bias, and a temperature."""
 
     def build(self, shape):
         self.query = layers.Dense(4, name="query")
@@ -129,7 +132,7 @@ class Attention(layers.Layer):
 
 
 def shrinkage(model, config, encoder=()):
-    """What share of each variable one update without gradient takes away, as a multiple of learning rate times weight decay."""
+    """Return the weight decay of each variable in an update without gradient, relative to learning rate * decay."""
     for variable in model.trainable_variables:
         variable.assign(np.full(variable.shape, 2.0))
     optimizer = build_optimizer(config, 5, encoder)
@@ -483,7 +486,9 @@ from marsls_keras.training.optimizer import build_optimizer
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 rng = np.random.default_rng(0)
 x, y = rng.normal(0, 1, (32, 4)).astype("float32"), rng.normal(0, 1, (32, 1)).astype("float32")
-config = Training(epochs=3, warmup_epochs=1, learning_rate=0.05, accumulate=2, clip_norm=0.1, ema_decay=0.9, ema_warmup=True)
+config = Training(
+    epochs=3, warmup_epochs=1, learning_rate=0.05, accumulate=2, clip_norm=0.1, ema_decay=0.9, ema_warmup=True
+)
 found = []
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""Runs that were trained when the files of a release were read otherwise."""
+"""Runs trained by a version that read the files of a release differently."""
 
 from __future__ import annotations
 

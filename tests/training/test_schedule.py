@@ -1,4 +1,4 @@
-"""Learning rates of every update against their formulas."""
+"""Learning rates of all updates, compared with the formulas of the schedules."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from marsls_keras.training.schedule import build_schedule
 
 
 def rates(steps: int, accumulate: int = 1, factor: float = 1.0, **settings) -> np.ndarray:
-    """The learning rate at every batch of a training, and of the ten batches after it."""
+    """Return the learning rates of every batch of a training, and of the ten batches after it."""
     config = Training(learning_rate=0.01, **settings)
     schedule = build_schedule(config, steps, factor, accumulate)
     return keras.ops.convert_to_numpy(schedule(keras.Variable(np.arange(config.epochs * steps + 10), dtype="int")))

@@ -1,4 +1,4 @@
-"""Averages of weights: their values, the statistics that fit them, and that the network gets everything of its own back."""
+"""Weight averaging: values of the averages, batch-normalisation statistics, and restored variables afterwards."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def same(variables, expected) -> bool:
 
 
 def network() -> keras.Model:
-    """Normalisation, convolution, normalisation, dropout; every variable drawn at random."""
+    """Build a small network with batch normalisation and dropout, every variable drawn at random."""
     steps = [layers.BatchNormalization(momentum=0.9, name="first"), layers.Conv2D(3, 1, name="point")]
     steps += [
         layers.BatchNormalization(name="second"),
@@ -91,7 +91,7 @@ def test_the_mean_is_that_of_the_weights_that_were_added():
 
 @pytest.mark.parametrize(
     "sizes", [(2, 2, 2), (4, 4, 1)]
-)  # each image counts alike, however many there are in its batch
+)  # each image has the same share, whatever the size of its batch
 @pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
 def test_statistics_are_the_mean_of_those_of_the_batches(policy, precision, tolerance, sizes):
     policy(precision)

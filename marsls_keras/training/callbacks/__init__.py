@@ -1,1 +1,1 @@
-"""Keras callbacks of a training: checkpoints, resuming, stopping, progress."""
+"""Keras callbacks of a training: checkpoints, saved state, stopping, history and progress."""

@@ -1,4 +1,7 @@
-"""The state a stopped training goes on from: every variable of model, optimiser and metrics, after each epoch and where a signal came."""
+"""Save and read the training state, from which an interrupted training resumes.
+
+It holds every variable of model and optimiser, and those of the metrics if it was saved within an epoch.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,32 @@ from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 from marsls_keras.training.recovery import Recovery
 
 _KEPT = 2
+"""Number of states that are kept, so that there is another one if the last is damaged."""
 
 
 class NotFinite(Exception):
-    """A variable, or the loss that the weights give, is NaN or infinite, so the state is not worth keeping.
+    """Signal that a variable or the loss is NaN or infinite, so the state must not be saved.
 
     Example:
-        >>> raise NotFinite  # doctest: +SKIP
+        >>> raise NotFinite
+        Traceback (most recent call last):
+            ...
+        marsls_keras.training.callbacks.backup_state.NotFinite
     """
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A state that was read.
+    """Hold a training state that was read from a file, and restore it.
 
     Attributes:
         epochs: Finished epochs.
-        step: Steps done in the epoch after them.
-        epochs_planned: Number of epochs that training was to have.
-        history: HistoryLog of the history, one an epoch.
-        recovery: What is done differently from the configuration.
-        checkpoint: What `WeightCheckpoint.state` gave.
-        arrays: All variables, and what `WeightCheckpoint.arrays` gave.
+        step: Finished steps of the epoch after them.
+        epochs_planned: Total number of epochs when the state was saved.
+        history: Rows of history.csv, one per epoch.
+        recovery: Batch size, accumulation and learning-rate factor.
+        checkpoint: Result of `WeightCheckpoint.state`.
+        arrays: All variables, and the result of `WeightCheckpoint.arrays`.
 
     Example:
         >>> state = read_state(Path("runs/default/fold_0/state"))  # doctest: +SKIP
@@ -54,10 +61,10 @@ class TrainingState:
     arrays: dict[str, np.ndarray]
 
     def restore(self, model: keras.Model, checkpoint: WeightCheckpoint) -> None:
-        """Give a compiled model with a built optimiser its variables, and the checkpoint its own.
+        """Restore the variables of a compiled model with a built optimiser, and the state of the checkpoint callback.
 
         Raises:
-            RunError: If the state is that of another network or optimiser.
+            RunError: If the state belongs to another network or optimiser.
         """
         variables = _variables(model)
         values = [self.arrays.get(f"variable_{i}") for i in range(len(variables))]
@@ -74,32 +81,34 @@ class TrainingState:
         )
 
     def restore_metrics(self, model: keras.Model, checkpoint: WeightCheckpoint) -> None:
-        """Give the metrics what they had counted in the epoch that was stopped."""
+        """Restore the totals of the metrics in the interrupted epoch."""
         for i, variable in enumerate(_metric_variables(model, checkpoint)):
             assign_total(variable, self.arrays[f"metric_{i}"])
 
 
 def _variables(model: keras.Model) -> list[Any]:
+    """Return the variables of a state: those of the model, then those of its optimiser."""
     return [*model.variables, *model.optimizer.variables]
 
 
 def _metric_variables(model: keras.Model, checkpoint: WeightCheckpoint) -> list[Any]:
-    # The first metric of a compiled model is the mean loss; it does not know the others before the first step.
+    """Return the variables of the mean loss and of the counting metric."""
+    # The first metric of a compiled model is the mean loss; the others are not created before the first step.
     return [*model.metrics[0].variables, *checkpoint.metric.variables]
 
 
 class BackupState(keras.callbacks.Callback):
-    """Save the state after each epoch, and the rows of the history with it; the last two states are kept.
+    """Save the training state after each epoch, and keep the last two states.
 
     Args:
-        folder: Where the states go, as <finished epochs>_<steps in the next>.npz.
+        folder: Folder of the states, files <finished epochs>_<steps of the next epoch>.npz.
         checkpoint: The callback that keeps the best weights.
-        rows: The history so far; a list that grows during training.
-        epochs: Number of epochs in all.
-        recovery: What is done differently from the configuration.
+        rows: Rows of history.csv so far; a list that grows during training.
+        epochs: Total number of epochs.
+        recovery: Batch size, accumulation and learning-rate factor of the attempt.
 
     Example:
-        >>> backup = BackupState(folder / "state", checkpoint, rows=[], epochs=60, recovery=Recovery(16, 1))  # doctest: +SKIP
+        >>> backup = BackupState(folder / "state", checkpoint, [], 60, Recovery(16, 1))  # doctest: +SKIP
         >>> model.fit(batches, epochs=60, callbacks=[checkpoint, backup])  # doctest: +SKIP
     """
 
@@ -110,10 +119,10 @@ class BackupState(keras.callbacks.Callback):
         self.folder, self.checkpoint, self.rows, self.epochs, self.recovery = folder, checkpoint, rows, epochs, recovery
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Save, then remove what only earlier states needed.
+        """Save the state, then remove older states and the weight files that only they name.
 
         Raises:
-            NotFinite: If a variable or the loss of the held-out tiles is NaN or infinite; nothing is saved then.
+            NotFinite: If a variable or the loss is NaN or infinite; nothing is saved then.
             RunError: If the state cannot be written.
         """
         if not self.checkpoint.sound:
@@ -121,9 +130,14 @@ class BackupState(keras.callbacks.Callback):
         self.save(epoch + 1, 0)
 
     def save(self, epochs: int, step: int) -> None:
-        """Save the state after `epochs` epochs and `step` steps of the next one; raises as `on_epoch_end`."""
+        """Save the state after `epochs` epochs and `step` steps of the next one.
+
+        Raises:
+            NotFinite: If a variable is NaN or infinite; nothing is saved then.
+            RunError: If the state cannot be written.
+        """
         if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # within an epoch the variables are elsewhere
+            self.model.jax_state_sync()  # within an epoch Keras keeps the variables outside the model
         arrays = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(self.model))}
         if not all(np.isfinite(value).all() for value in arrays.values() if value.dtype.kind == "f"):
             raise NotFinite
@@ -149,10 +163,10 @@ class BackupState(keras.callbacks.Callback):
 
 
 def read_state(folder: Path) -> TrainingState | None:
-    """Return the newest undamaged state in a folder, or None if there is none that can be read.
+    """Read the newest undamaged state in a folder; return None if no state can be read.
 
     Example:
-        >>> read_state(Path("a/folder/without/states")) is None
+        >>> read_state(Path("runs/default/fold_0/state")) is None  # the folder does not exist
         True
     """
     for path in sorted(folder.glob("?????_??????.npz"), reverse=True):
@@ -164,5 +178,5 @@ def read_state(folder: Path) -> TrainingState | None:
             recovery = Recovery(**{**recovery, "trouble": tuple(recovery["trouble"])})
             return TrainingState(**state, recovery=recovery, checkpoint=checkpoint, arrays=arrays)
         except (*DAMAGED_NPZ, TypeError, RecursionError):
-            continue  # the state before it is whole
+            continue  # try the state before it
     return None

@@ -1,4 +1,4 @@
-"""At the end of every epoch: evaluate the weights and their averages, keep the best so far, and stop when nothing gets better."""
+"""Keep the best weights: evaluate every weight set after each epoch, save the best one, and stop early."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 
 
 class BestCheckpoint(WeightCheckpoint):
-    """Evaluate on the held-out tiles and save the weights with the highest pooled mIoU (DualSwinFusionSeg, section "Optimisation").
+    """Evaluate on the held-out tiles after each epoch, and save the weights with the highest pooled mIoU.
 
-    The sets of weights that `WeightCheckpoint` names compete. Of equal ones the first wins, and so does the earlier
-    epoch. Weights whose loss is no number are never kept.
+    Source: DualSwinFusionSeg, section "Optimisation". All weight sets of `WeightCheckpoint` are compared; of equal ones
+    the first set and the earlier epoch win. Weights with a NaN or infinite loss are never kept.
 
-    Adds to the epoch's logs: val_loss and the scores val_miou, val_iou_fg, … of the best set; miou_last, miou_ema and
-    miou_swa of each (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set that was the best.
+    Adds to the logs of the epoch: val_loss and the scores val_miou, val_iou_fg, … of the best set; the mIoU of each set
+    as miou_last, miou_ema and miou_swa (NaN before the last `swa_epochs` epochs); and `ema` and `swa`, 1 for the set
+    that was best, else 0.
 
     Args:
-        batches: Evaluation batches.
+        batches: Batches of the held-out tiles.
         metric: The model's counting metric.
         folder: As in `WeightCheckpoint`.
         config: As in `WeightCheckpoint`.
@@ -48,18 +49,18 @@ class BestCheckpoint(WeightCheckpoint):
 
     @property
     def stopped(self) -> bool:
-        """Whether so many epochs brought nothing better that training is over."""
+        """Whether the last `patience` epochs brought no better weights."""
         return self.config.patience is not None and self.waited >= self.config.patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Evaluate, save if better, and stop if nothing was better for too long."""
+        """Evaluate all weight sets, save the best one if it beats the best so far, and stop early if `stopped`."""
         names = self.config.weight_sets
         logs.update({f"miou_{name}": math.nan for name in names})
         chosen, winner, content = (False, -1.0), "", b""
         for name, lent in self._candidates(epoch):
             with lent:
                 result = self._evaluate()
-                # Weights that are no numbers predict background everywhere, which has a score too.
+                # Weights of NaN predict background everywhere, which would have a score as well.
                 rank = math.isfinite(result["val_loss"]), result["val_miou"]
                 if rank > chosen:
                     chosen, winner = rank, name
@@ -77,6 +78,7 @@ class BestCheckpoint(WeightCheckpoint):
             self.model.stop_training = True
 
     def _evaluate(self) -> dict[str, float]:
+        """Return loss and scores of the current weights on the held-out tiles."""
         loss = self.model.evaluate(self.batches, verbose=0, return_dict=True)["loss"]
         scores = self.metric.counts().scores()
         return {"val_loss": float(loss), **{f"val_{name}": value for name, value in scores.items()}}

@@ -1,4 +1,4 @@
-"""The history of a training: a row an epoch in history.csv."""
+"""Write the history of a training to history.csv, one row per epoch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from marsls_keras.runs.run import history_text
 
 
 class HistoryLog(keras.callbacks.Callback):
-    """Complete the epoch's logs with learning rate, seconds and speed, and write them to history.csv.
+    """Write the logs of each epoch, with learning rate, seconds and speed, to history.csv.
 
     Args:
-        path: Where history.csv goes.
-        rows: The history so far; grows by a row an epoch.
-        tiles: Training tiles an epoch.
+        path: Path of history.csv.
+        rows: Rows so far; one is appended per epoch.
+        tiles: Training tiles per epoch; in a resumed epoch, those that are left.
 
     Example:
         >>> log = HistoryLog(folder / "history.csv", rows=[], tiles=400)  # doctest: +SKIP
@@ -30,16 +30,16 @@ class HistoryLog(keras.callbacks.Callback):
         self.path, self.rows, self.tiles = path, rows, tiles
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
+        """Start timing the epoch."""
         self._start = time.perf_counter()
         self._trained = self._start
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note when training ended, so that evaluation does not count as training speed."""
+        """Record the time of the last training step, so that speed excludes evaluation."""
         self._trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Write the row."""
+        """Append the row of the epoch and write history.csv."""
         row = {"epoch": epoch, "loss": logs["loss"], "miou": logs["miou"]}
         row |= {name: float(value) for name, value in logs.items() if name not in row}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))

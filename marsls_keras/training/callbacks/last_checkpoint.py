@@ -1,4 +1,4 @@
-"""A training that holds nothing out keeps the weights of its last epoch."""
+"""Keep the weights of the last epoch, for a training without held-out tiles."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from marsls_keras.training.callbacks.weight_checkpoint import WeightCheckpoint
 
 
 class LastCheckpoint(WeightCheckpoint):
-    """Save one of the sets of weights that `WeightCheckpoint` names, at the end of the last epoch, without a look at any tile.
+    """Save one weight set at the end of the last epoch, without any evaluation.
 
     Args:
-        weights: Which: "last", "ema" or "swa".
+        weights: The weight set, as in `WeightCheckpoint`: "last", "ema" or "swa".
         metric: As in `WeightCheckpoint`.
         folder: As in `WeightCheckpoint`.
         config: As in `WeightCheckpoint`.
@@ -41,7 +41,7 @@ class LastCheckpoint(WeightCheckpoint):
         self.weights = weights
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Save if this was the last epoch."""
+        """Record whether the loss is finite, and save the weight set if this was the last epoch."""
         self.sound = math.isfinite(logs["loss"])
         for name, lent in self._candidates(epoch):
             if name == self.weights and epoch + 1 == self.config.epochs:

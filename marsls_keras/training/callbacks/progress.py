@@ -1,4 +1,4 @@
-"""Progress of a training on stderr: a bar an epoch on a terminal, and a line an epoch, which log.txt keeps."""
+"""Show the progress of a training on stderr: a progress bar on a terminal, and one line per epoch, also in log.txt."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from marsls_keras.runtime import peak_memory
 
 
 class ProgressDisplay(keras.callbacks.Callback):
-    """Show a progress bar and print a line an epoch; whoever starts the training stops `bar` when it ends, well or badly.
+    """Show a progress bar, and print one line per epoch.
+
+    The caller of `fit` must call `bar.stop` afterwards, also if `fit` raises.
 
     Args:
-        title: What is trained, such as "default fold 0".
-        epochs: Number of epochs in all.
-        log: File that the lines are appended to.
+        title: Name of the training, such as "default fold 0".
+        epochs: Total number of epochs.
+        log: File to which the lines are appended.
 
     Example:
-        >>> progress = ProgressDisplay("default fold 0", epochs=60, log=folder / "log.txt")  # doctest: +SKIP
+        >>> progress = ProgressDisplay("default fold 0", epochs=60, log=Path("log.txt"))
+        >>> progress.say("Resuming after epoch 3.")
+        >>> Path("log.txt").read_text().splitlines()
+        ['Resuming after epoch 3.']
         >>> progress.follow(rows, steps=25, batch_size=16)  # doctest: +SKIP
         >>> model.fit(batches, epochs=60, callbacks=[progress])  # doctest: +SKIP
-        >>> progress.bar.stop()  # doctest: +SKIP
     """
 
     def __init__(self, title: str, epochs: int, log: Path) -> None:
@@ -44,13 +48,13 @@ class ProgressDisplay(keras.callbacks.Callback):
         self.follow([], 1, 1)
 
     def follow(self, rows: list[dict[str, float]], steps: int, batch_size: int, first_step: int = 0) -> None:
-        """Say what is to be shown from now on.
+        """Set the history and the epoch length that the following training is shown with.
 
         Args:
-            rows: The history, read after each epoch.
-            steps: Steps an epoch.
-            batch_size: Tiles a step.
-            first_step: Steps that the first epoch has done already.
+            rows: Rows of history.csv, read after each epoch.
+            steps: Steps per epoch.
+            batch_size: Tiles per step.
+            first_step: Steps of the first epoch that were finished before.
         """
         self.rows, self.steps, self.batch_size, self.first_step = rows, steps, batch_size, first_step
         # A bar that was stopped cannot be started again.
@@ -72,21 +76,21 @@ class ProgressDisplay(keras.callbacks.Callback):
             ) from error
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Show the bar."""
+        """Start the progress bar."""
         self._begin = time.perf_counter()
         self._done = len(self.rows)
         self.task = self.bar.add_task(self.title, total=self.steps, status="")
         self.bar.start()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the epoch's bar."""
+        """Reset the progress bar for the epoch."""
         self._epoch_start = time.perf_counter()
-        waiting = "compiling" if len(self.rows) == self._done else ""  # until the first step of all is done
+        waiting = "compiling" if len(self.rows) == self._done else ""  # until the first step is done
         self.bar.reset(self.task, description=f"{self.title} · epoch {epoch + 1}/{self.epochs}", status=waiting)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Advance the bar."""
-        # Reading a metric waits for the device, so a loss is shown only where somebody sees it.
+        """Advance the progress bar, and show loss, mIoU, speed and memory beside it."""
+        # Reading a metric waits for the device, so it is done only if the bar is visible.
         if not self.bar.disable and logs:
             speed = (batch + 1) * self.batch_size / max(time.perf_counter() - self._epoch_start, 1e-9)
             memory = " + ".join(f"{gibibytes:.1f}" for gibibytes in peak_memory().values())
@@ -96,7 +100,7 @@ class ProgressDisplay(keras.callbacks.Callback):
             self.bar.update(self.task, completed=self.first_step + batch + 1, status=text)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Print the epoch's line."""
+        """Print the line of the epoch: loss, scores, speed and the remaining time."""
         row = self.rows[-1]
         self.first_step = 0
         left = (self.epochs - epoch - 1) * (time.perf_counter() - self._begin) / (len(self.rows) - self._done)
@@ -112,6 +116,7 @@ class ProgressDisplay(keras.callbacks.Callback):
 
 
 def _clock(seconds: float) -> str:
+    """Format seconds as h:mm:ss or m:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

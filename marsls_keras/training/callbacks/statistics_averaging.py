@@ -1,4 +1,4 @@
-"""Moving average of the statistics of batch normalisation, which goes with the moving average of the weights."""
+"""Moving average of the batch-normalisation statistics that fits the moving average of the weights (EMA)."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from keras import ops
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the layers of batch normalisation of a network.
+    """Return the batch-normalisation layers of a network.
 
     Example:
-        >>> [layer.name for layer in batch_norms(build_model("unet", bands=7))][:1]  # doctest: +SKIP
-        ['batch_normalization']
+        >>> norm = keras.layers.BatchNormalization()
+        >>> batch_norms(keras.Sequential([keras.Input((2,)), norm, keras.layers.Dense(1)])) == [norm]
+        True
     """
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 class StatisticsAverage(keras.callbacks.Callback):
-    """Average the batches' statistics of batch normalisation as the optimiser averages the weights, with the same decay.
+    """Average the batch-normalisation statistics of each batch with the decay of the optimiser's weight average.
 
-    The network's moving statistics are those of the weights of the last few steps. Weights that are averaged over some
-    hundred steps give other activations, above all in the middle of a training, where the weights still move far. Here
-    the statistics of each batch have the share in the average that the weights they come from have in the other one;
-    each of the batches of an update has its part of it. To average the moving statistics, which are averages already,
-    would lag behind the weights by the sum of both.
+    The network's own moving statistics belong to the weights of the last few steps. Weights averaged over hundreds of
+    steps give other activations, most of all in the middle of training, when the weights change fast. So the statistics
+    of each batch enter this average with the same share as the weights they were computed with enter the weight
+    average; the batches of one update divide the share. An average of the moving statistics, which are averages
+    themselves, would lag behind the averaged weights.
 
-    To be called before what saves the state.
+    This callback must be called before the one that saves the state.
 
     Attributes:
-        values: All averages one behind the other, float32 (n,); None before the first step.
+        values: All averages concatenated, float32 (n,); None before the first step.
 
     Example:
         >>> average = StatisticsAverage()  # doctest: +SKIP
@@ -45,7 +46,7 @@ class StatisticsAverage(keras.callbacks.Callback):
         self.values: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Compile what a step does; the network's statistics are those that the first step begins with."""
+        """Compile the averaging step, and read the moving statistics before the first step."""
         layers = batch_norms(self.model)
         self._variables = _statistics(layers)
         if not self._variables:
@@ -58,24 +59,24 @@ class StatisticsAverage(keras.callbacks.Callback):
         self._updates = self._optimizer.updates(_number(self._optimizer._iterations))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Take the batch's statistics into the average."""
+        """Add the statistics of the batch to the average."""
         if not self._variables:
             return
         counter, now = (
-            self._optimizer._iterations,
+            self._optimizer._iterations,  # counts batches; under accumulation the count of updates is no variable
             None,
-        )  # of batches: under accumulation, that of updates is no variable
-        if keras.backend.backend() == "jax":  # within an epoch the variables are elsewhere
+        )
+        if keras.backend.backend() == "jax":  # within an epoch Keras keeps the variables outside the model
             state = self.model._jax_state
             (counter,) = _found([counter], self.model.optimizer.variables, state["optimizer_variables"])
             now = _found(self._variables, self.model.non_trainable_variables, state["non_trainable_variables"])
-        # Without an average all of it is new, as in the optimiser at its first update.
+        # The first batch is the whole average, as in the optimiser at its first update.
         done, before = (0, np.zeros_like(self._moving)) if self.values is None else (self._updates, self.values)
         self.values, self._moving = self._step(before, self._moving, now, ops.cast(done, "float32"))
         self._updates = self._optimizer.updates(_number(counter))
 
     def lend(self) -> None:
-        """Give the averages to the model's layers; before the first step they keep their own."""
+        """Set the statistics of the model's layers to the averages; before the first step, leave them unchanged."""
         if self.values is None:
             return
         variables = _statistics(batch_norms(self.model))
@@ -85,15 +86,17 @@ class StatisticsAverage(keras.callbacks.Callback):
 
 
 def _statistics(layers: list[keras.layers.BatchNormalization]) -> list[keras.Variable]:
+    """Return moving mean and moving variance of each layer, in this order."""
     return [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
 
 
 def _number(counter: Any) -> int:
-    return int(ops.convert_to_numpy(counter))  # int alone cannot take what several devices share
+    """Return a counter as an int."""
+    return int(ops.convert_to_numpy(counter))  # int alone fails for a variable that several devices share
 
 
 def _found(variables: list[Any], among: list[Any], values: list[Any]) -> list[Any]:
-    """Return the values of variables, given those of others among which they are."""
+    """Return the values of some variables, given a longer list of variables and their values."""
     places = {id(variable): i for i, variable in enumerate(among)}
     return [values[places[id(variable)]] for variable in variables]
 
@@ -101,19 +104,22 @@ def _found(variables: list[Any], among: list[Any], values: list[Any]) -> list[An
 def _compiled(
     layers: list[keras.layers.BatchNormalization], decay: Callable[[Any], Any], accumulate: int
 ) -> Callable[..., Any]:
-    """Return one compiled call for a whole step: dozens of small variables, one at a time, would cost more than they are worth.
+    """Compile one function that averages the statistics of all layers, which is faster than one call per variable.
 
     Args:
-        layers: The layers.
-        decay: From the number of updates before this one to the decay of the average.
-        accumulate: Batches of an update.
+        layers: The batch-normalisation layers.
+        decay: Function from the number of earlier updates to the decay of the average.
+        accumulate: Batches per update.
+
+    Returns:
+        A function of the average, the moving statistics before the batch, those after it (None reads them from the
+        layers) and the number of updates. It returns the new average and the moving statistics after the batch.
     """
     variables = _statistics(layers)
     sizes = [variable.shape[0] for variable in variables]
     momentum = np.repeat(np.asarray([layer.momentum for layer in layers for _ in range(2)], np.float32), sizes)
-    least = np.repeat(
-        np.asarray([-np.inf, 0] * len(layers), np.float32), sizes
-    )  # rounding must not make a variance negative
+    # Rounding must not make a variance negative.
+    least = np.repeat(np.asarray([-np.inf, 0] * len(layers), np.float32), sizes)
 
     def step(average: Any, before: Any, now: list[Any] | None, done: Any) -> tuple[Any, Any]:
         parts = [ops.convert_to_tensor(variable) for variable in variables] if now is None else now

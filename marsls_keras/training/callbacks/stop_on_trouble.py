@@ -1,4 +1,4 @@
-"""Watching over a training: values that are no numbers, and signals that ask it to stop."""
+"""Stop training at a NaN or infinite loss, or at a signal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marsls_keras.training.callbacks.backup_state import BackupState, NotFinite,
 
 
 class Diverged(Exception):
-    """The loss or a weight became NaN or infinite.
+    """Signal that the loss or a weight became NaN or infinite.
 
     Attributes:
         epoch: Epoch, from 0.
-        step: Step in it, from 0; None if it was noticed only when the epoch had ended.
+        step: Step of that epoch, from 0; None if it was detected at the end of the epoch.
 
     Example:
         >>> Diverged(epoch=3, step=None).epoch
@@ -30,18 +30,18 @@ class Diverged(Exception):
 
 
 class StopOnTrouble(keras.callbacks.Callback):
-    """Stop training at a NaN or infinite loss, or when a signal arrives; the state is saved first.
+    """Raise an exception at a NaN or infinite loss, or at a signal, before which the state is saved.
 
     Args:
         backup: The callback that saves the state.
-        signals: The signals.
-        steps: Steps an epoch.
-        state: The state that training goes on from.
+        signals: Signals received so far.
+        steps: Steps per epoch.
+        state: The state that training resumes from; None at the start.
 
     Attributes:
-        first_step: Steps that the first epoch had done before it was stopped.
+        first_step: Steps of the first epoch that were finished before it was interrupted.
         epoch: The current epoch, from 0.
-        done: Steps done so far.
+        done: Steps since this training was started or resumed.
 
     Example:
         >>> with Signals() as signals:  # doctest: +SKIP
@@ -56,10 +56,10 @@ class StopOnTrouble(keras.callbacks.Callback):
         self.done = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Give the metrics what a stopped epoch had counted, and stop if a signal came while the epoch before was evaluated.
+        """Stop if a signal arrived during the evaluation of the last epoch; else restore the metrics of a resumed one.
 
         Raises:
-            Interrupted: If so; the state is that after the epoch before.
+            Interrupted: If a signal arrived; the state after the last epoch is saved already.
         """
         self.epoch = epoch
         if self.signals.received:
@@ -68,15 +68,15 @@ class StopOnTrouble(keras.callbacks.Callback):
             self.state.restore_metrics(self.model, self.backup.checkpoint)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        """Look at the loss and for a signal.
+        """Check the loss, and whether a signal arrived.
 
         Raises:
             Diverged: If the loss is NaN or infinite.
-            Interrupted: If a signal came; the state after this step has been saved.
+            Interrupted: If a signal arrived; the state after this step has been saved.
         """
         step = self.first_step + batch
         self.done += 1
-        # The loss is a mean over the epoch so far, which one value that is no number spoils from then on.
+        # This is the mean loss of the epoch so far, so it stays NaN after the first step with NaN.
         if not math.isfinite(float(logs["loss"])):
             raise Diverged(self.epoch, step)
         if self.signals.received and step + 1 < self.steps:  # the last step's state is saved with the epoch

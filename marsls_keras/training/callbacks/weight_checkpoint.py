@@ -1,4 +1,4 @@
-"""Weights that a training leaves behind: the last ones and their averages, files that never change, and the state to go on from."""
+"""Base class of the callbacks that save weights: weight sets, their files, and the state needed to resume."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from marsls_keras.training.weight_averaging import WeightMean, averaged_weights
 
 
 class _Memory(io.BytesIO):
-    """A file in memory under the name that Keras asks for.
+    """File in memory with a name that Keras accepts for weights.
 
-    HDF5 is not let near the disk: where a file of its own cannot grow, it prints hundreds of tracebacks and crashes the
+    HDF5 must not write to the disk itself: if the disk is full, it prints hundreds of tracebacks and crashes the
     process.
     """
 
@@ -32,25 +32,28 @@ class _Memory(io.BytesIO):
 
 
 class WeightCheckpoint(keras.callbacks.Callback):
-    """Base of the callbacks that keep weights: `BestCheckpoint` by the score on held-out tiles, `LastCheckpoint` those of the last epoch.
+    """Base class of the callbacks that save weights: `BestCheckpoint` and `LastCheckpoint`.
 
-    There are up to three sets of weights: `last`, those that are trained; `ema`, the optimiser's moving average, if it
-    has one, with statistics of batch normalisation that were averaged likewise; and `swa`, the mean over the ends of
-    the last `swa_epochs` epochs so far, with statistics that were estimated anew.
+    There are up to three weight sets: `last`, the trained weights; `ema`, the optimiser's moving average, if it has
+    one, with batch-normalisation statistics averaged in the same way; and `swa`, the mean of the weights at the ends of
+    the last `swa_epochs` epochs so far, with recalibrated statistics.
 
     Args:
         metric: The model's counting metric.
-        folder: Where the weights go, as best-<epoch>-<hash>.weights.h5. A file never changes, so a state that names one
-            stays right.
+        folder: Folder of the weight files, best-<epoch>-<hash>.weights.h5. A file is never changed, so a saved state
+            that names one stays valid.
         config: The section `training` of the configuration.
         training: The training batches; needed for `swa_epochs` only.
 
     Attributes:
-        best: {"epoch", "miou", "weights", "file"} of what is kept so far; epoch is -1 if there is nothing.
-        waited: Epochs since then.
-        statistics: What averages those of batch normalisation, to be called after each step, before a state is saved;
-            None without `ema`.
-        sound: Whether the weights that are trained gave a loss that is a number, after the last epoch.
+        best: {"epoch", "miou", "weights", "file"} of the saved weights; epoch is -1 if there are none.
+        waited: Epochs since the saved weights.
+        statistics: The callback that averages batch-normalisation statistics, which must be called before the state is
+            saved; None without `ema`.
+        sound: Whether the loss of the trained weights was finite after the last epoch.
+
+    Raises:
+        ValueError: If `swa_epochs` is set without training batches.
 
     Example:
         >>> checkpoint = LastCheckpoint("last", metric, folder, Training())  # doctest: +SKIP
@@ -70,14 +73,15 @@ class WeightCheckpoint(keras.callbacks.Callback):
         self.sound = True
         self.statistics = StatisticsAverage() if config.ema_decay is not None else None
         self._swa = WeightMean()
-        self._saved: set[str] = set()  # the files of what was the best when the state was last saved
+        self._saved: set[str] = set()  # the weight file that the last saved state names
 
     @property
     def stopped(self) -> bool:
-        """Whether so many epochs brought nothing better that training is over."""
+        """Whether training has stopped early; without held-out tiles it never does."""
         return False
 
     def _candidates(self, epoch: int) -> Iterator[tuple[str, AbstractContextManager[None]]]:
+        """Yield the name of each weight set of an epoch, and a context in which the model has these weights."""
         yield "last", nullcontext()
         if self.config.ema_decay is not None:
             yield "ema", averaged_weights(self.model, self.statistics)
@@ -88,26 +92,28 @@ class WeightCheckpoint(keras.callbacks.Callback):
 
     @property
     def _swa_start(self) -> int:
+        """First epoch whose weights enter the mean `swa`."""
         return self.config.epochs - self.config.swa_epochs
 
     def _content(self) -> bytes:
+        """Return the current weights as the content of an HDF5 file."""
         file = _Memory()
-        keras.saving.save_weights(
-            self.model, file, objects_to_skip=[self.model.optimizer]
-        )  # inference has no use for its state
+        # Inference does not need the state of the optimiser.
+        keras.saving.save_weights(self.model, file, objects_to_skip=[self.model.optimizer])
         return file.getvalue()
 
     def _written(self, epoch: int, score: float | None, weights: str, content: bytes) -> dict[str, Any]:
-        """Write the content of a file of weights and return what `best` says of it."""
+        """Write a weight file and return the new value of `best`."""
         name = f"best-{epoch:05d}-{hashlib.sha256(content).hexdigest()[:8]}.weights.h5"
         with atomic(self.folder / name) as temporary:
             temporary.write_bytes(content)
         return {"epoch": epoch, "miou": score, "weights": weights, "file": name}
 
     def tidy(self) -> None:
-        """Remove the files of earlier bests, except that of the state before the last one, should the last one be damaged.
+        """Remove weight files that neither of the last two saved states names.
 
-        To be called after each saving of the state, which names its best files.
+        Must be called after each saving of the state. The second-last state keeps its file in case the last state is
+        damaged.
         """
         files = self._files()
         for path in self.folder.glob("best-*.weights.h5"):
@@ -116,20 +122,24 @@ class WeightCheckpoint(keras.callbacks.Callback):
         self._saved = files
 
     def _files(self) -> set[str]:
+        """Return the name of the current weight file; empty if there is none."""
         return {self.best["file"]} if self.best["file"] else set()
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs, but for the arrays, as JSON."""
+        """Return the JSON-serialisable part of the state that `restore` takes."""
         return {"best": self.best, "waited": self.waited, "swa": {"start": self._swa_start, "count": self._swa.count}}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that `restore` needs: the sums of the weights over the last epochs, and the average of the statistics."""
+        """Return the arrays that `restore` takes: the sums of the mean `swa`, and the average of the statistics."""
         average = None if self.statistics is None else self.statistics.values
         ema = {} if average is None else {"ema_statistics": keras.ops.convert_to_numpy(average)}
         return ema | {f"swa_{i}": total for i, total in enumerate(self._swa.sums)}
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` and `arrays` returned; a mean over other epochs than now asked for begins anew."""
+        """Restore the results of `state` and `arrays`.
+
+        The mean `swa` starts anew if it was over other epochs than the configuration sets now.
+        """
         self.best, self.waited = state["best"], state["waited"]
         self._saved = self._files()
         self._swa = WeightMean()
@@ -137,6 +147,5 @@ class WeightCheckpoint(keras.callbacks.Callback):
             self._swa.count = state["swa"]["count"]
             self._swa.sums = [arrays[f"swa_{i}"] for i in range(sum(name.startswith("swa_") for name in arrays))]
         if self.statistics is not None:
-            self.statistics.values = arrays.get(
-                "ema_statistics"
-            )  # states of earlier versions have none: the average begins anew
+            # States of earlier versions have none; the average then starts anew.
+            self.statistics.values = arrays.get("ema_statistics")

@@ -1,4 +1,7 @@
-"""The state of a training: what is saved, what is restored, and what damage does to it. Commands are killed in test_train_killed.py."""
+"""Saved training states: contents, restoring, and damaged files.
+
+Killed commands are tested in test_train_killed.py.
+"""
 
 import json
 from pathlib import Path
@@ -27,7 +30,7 @@ def policy():
 
 
 def network(seed: int, filters: int = 2) -> tuple[keras.Model, SegmentationCounts]:
-    """A small network with everything that has a state: weights, moving statistics, dropout, gradients not yet applied."""
+    """Build a small network with every kind of state: weights, moving statistics, dropout, accumulated gradients."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     hidden = [
@@ -115,7 +118,7 @@ def test_a_state_within_an_epoch_has_what_the_metrics_counted(tmp_path):
     save.save(2, 1)
     state = read_state(tmp_path / "state")
     assert (state.epochs, state.step) == (2, 1)
-    again, metric_again = network(3)  # which has not seen a step yet, as where a training goes on
+    again, metric_again = network(3)  # without any step yet, as in a resumed training
     state.restore_metrics(again, keeper(tmp_path / "state", metric_again))
     assert float(again.metrics[0].result()) == loss and metric_again.counts() == counts and counts.tp + counts.tn > 0
 

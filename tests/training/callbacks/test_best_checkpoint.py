@@ -1,4 +1,4 @@
-"""Keeping the best of the last weights and their averages, with networks whose scores are known; stopping early; states."""
+"""Selection of the best weight set, on networks with known scores; early stopping; saved states."""
 
 import json
 import math
@@ -180,7 +180,7 @@ def test_the_mean_is_evaluated_with_statistics_of_its_own(tmp_path):
     normalise, point = layers.BatchNormalization(name="normalise"), layers.Conv2D(1, 1, name="point")
     model = keras.Model(inputs, point(normalise(inputs)))
     keep = keeper(tmp_path, training(epochs=2, swa_epochs=1), model)
-    normalise.moving_mean.assign([0.9])  # most pixels would be taken for background
+    normalise.moving_mean.assign([0.9])  # most pixels would be predicted as background
     point.kernel.assign(np.ones((1, 1, 1, 1)))
     logs = {}
     keep.on_epoch_end(1, logs)
@@ -214,7 +214,7 @@ def test_equal_weights_have_equal_files_and_others_never_replace_them(tmp_path):
     keep = keeper(tmp_path, training())
     epoch(keep, 3, GOOD)
     first = keep.best["file"]
-    keep.best = {"epoch": -1, "miou": -1.0, "weights": None, "file": None}  # gone back, and the epoch is trained again
+    keep.best = {"epoch": -1, "miou": -1.0, "weights": None, "file": None}  # rolled back, epoch is repeated
     epoch(keep, 3, GOOD)
     assert keep.best["file"] == first
     epoch(keep, 3, PERFECT)

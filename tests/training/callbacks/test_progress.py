@@ -1,4 +1,4 @@
-"""What a training leaves behind line by line: history.csv and log.txt, and the bar that a terminal shows."""
+"""Output of a training: history.csv, log.txt, and the progress bar of a terminal."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def test_the_history_keeps_every_digit(tmp_path):
     path.write_text(history_text(rows), encoding="utf-8")
     assert read_history(path) == rows
     assert math.copysign(1, read_history(path)[-1]["x4"]) == -1
-    with open(path, newline="") as file:  # and it is a CSV file for everybody else
+    with open(path, newline="") as file:  # and other CSV readers can read it
         table = list(csv.DictReader(file))
     assert [list(row) for row in table] == [["epoch", "x0", "x1", "x2", "x3", "x4"]] * 21
     assert [float(row["x3"]) for row in table] == [row["x3"] for row in rows]
@@ -73,7 +73,10 @@ def train(folder: Path, rows: list, epochs: int, first: int = 0) -> ProgressDisp
     return progress
 
 
-LINE = r"a \[run\] fold 0 · epoch +(\d+)/(\d+)  loss (\S+)  val loss (\S+)  mIoU (\S+?)( \(EMA\))?  (\d+) tiles/s  (\d+:\d\d) left"
+LINE = (
+    r"a \[run\] fold 0 · epoch +(\d+)/(\d+)  loss (\S+)  val loss (\S+)  mIoU (\S+?)( \(EMA\))?  "
+    r"(\d+) tiles/s  (\d+:\d\d) left"
+)
 
 
 def test_history_and_log_have_a_line_per_epoch(tmp_path, capsys):
@@ -173,7 +176,7 @@ def test_the_log_of_a_whole_training(tiny_run):
         assert len(lines) == len(rows) == 2
         for row, line in zip(rows, lines, strict=True):
             assert (
-                f"epoch   {row['epoch'] + 1:.0f}/2  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  mIoU {row['val_miou']:.4f}"
-                in line
+                f"epoch   {row['epoch'] + 1:.0f}/2  loss {row['loss']:.4f}  "
+                f"val loss {row['val_loss']:.4f}  mIoU {row['val_miou']:.4f}" in line
             )
             assert ("(EMA)" in line) == (row["miou_ema"] > row["miou_last"])

@@ -1,4 +1,7 @@
-"""The averaged weights' statistics: against NumPy under both backends and every precision, and against statistics estimated anew."""
+"""Averaged batch-normalisation statistics, compared with NumPy and with recalibrated statistics.
+
+The comparison with NumPy covers both backends and every precision.
+"""
 
 import itertools
 import json
@@ -33,7 +36,7 @@ def values(variables) -> list[np.ndarray]:
 
 
 class Record(keras.callbacks.Callback):
-    """The number of updates and the moving statistics after each batch, and before the first."""
+    """Return the number of updates and the moving statistics before the first batch and after each one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ def statistics(model: keras.Model) -> list:
 
 
 def batches(number: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Smooth noise, and where its first band is positive."""
+    """Return images of smooth noise, and masks of where their first band is positive."""
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 1, (number, 8, 16, 16, 2)).astype(np.float32)
     return [(x, (np.cumsum(np.cumsum(x, 1), 2)[..., :1] > 0).astype(np.float32)) for x in noise]
@@ -85,7 +88,7 @@ def test_the_statistics_of_the_batches_are_averaged_as_the_weights_are(policy, p
     model = train(config, batches(20), [average, record], base_filters=2)
     expected: list[np.ndarray] = []
     for (done, before), (_, after) in itertools.pairwise(record.seen):
-        # What a moving average with momentum 0.9 has taken in is the batch's.
+        # Solve the moving average with momentum 0.9 for the statistics of the batch.
         batch = [(a - 0.9 * b.astype(np.float64)) / 0.1 for a, b in zip(after, before, strict=True)]
         decay = (min(0.7, (1 + done) / (10 + done)) if done else 0) ** (1 / accumulate)
         expected = [decay * e + (1 - decay) * n for e, n in zip(expected, batch, strict=True)] if expected else batch
