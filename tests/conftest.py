@@ -99,7 +99,7 @@ TINY_RECIPE = """\
 model: {options: {base_filters: 4, depth: 1}}
 data: {folds: 2}
 training:
-  {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.1, ema_decay: 0.5, deterministic: true, seed: 4}
+  {epochs: 2, batch_size: 4, warmup_epochs: 0.5, learning_rate: 0.06, ema_decay: 0.5, deterministic: true, seed: 4}
 inference: {batch_size: 4}
 """
 

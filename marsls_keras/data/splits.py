@@ -149,7 +149,7 @@ def require_fold(fold: Fold, config: Data) -> None:
     Example:
         >>> require_fold(4, Data(folds=5))
     """
-    Splits(config.cv, config.folds if config.cv in ("blocks", "geographic") else 1, ()).require_fold(fold)
+    Splits(config.cv, config.folds if config.cv in ("blocks", "geographic", "areas") else 1, ()).require_fold(fold)
 
 
 def make_splits(tiles: Tiles, config: Data, seed: int) -> Splits:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from marsls_keras.config import Data
 from marsls_keras.data.decoded.tiles import Tiles
 from marsls_keras.data.index.dataset import TileRef
-from marsls_keras.data.splits import Splits, make_splits
+from marsls_keras.data.splits import Splits, make_splits, require_fold
 from marsls_keras.errors import InputError
 
 Cell = tuple[int, int]
@@ -310,3 +310,14 @@ def test_folds_that_do_not_exist() -> None:
     for fold in (-1, 3):
         with pytest.raises(InputError, match=f"There is no fold {fold}: with cv blocks the folds are 0 to 2"):
             splits.require_fold(fold)
+
+
+def test_only_folds_that_there_may_be_are_accepted_before_tiles_are_read():
+    for cv in ("blocks", "geographic", "areas"):
+        require_fold(2, Data(cv=cv, folds=3))
+        with pytest.raises(InputError, match=f"no fold 3: with cv {cv} the folds are 0 to 2"):
+            require_fold(3, Data(cv=cv, folds=3))
+    for cv in ("holdout", "official"):
+        require_fold(0, Data(cv=cv))
+        with pytest.raises(InputError, match="no fold 1"):
+            require_fold(1, Data(cv=cv))

@@ -38,7 +38,7 @@ def tiles(number: int, height: int = 32, width: int = 32) -> np.ndarray:
 
 @cache
 def network(weights: Path) -> keras.Model:
-    model = build_model("unet", bands=7, base_filters=2, depth=1)
+    model = build_model("unet", bands=7, base_filters=4, depth=1)
     model.load_weights(weights)
     return model
 
@@ -120,7 +120,7 @@ def test_bands_are_taken_by_name(tiny_run, tmp_path):
         ..., [4, 0, 3]
     ]
     assert statistics["mean"] == pytest.approx(pool.mean((0, 1, 2), dtype=np.float64), rel=1e-6)
-    model = build_model("unet", bands=3, base_filters=2, depth=1)
+    model = build_model("unet", bands=3, base_filters=4, depth=1)
     model.load_weights(run.path / "fold_0" / "best.weights.h5")
     x = (images[..., [4, 0, 3]] - np.array(statistics["mean"])) / np.array(statistics["std"])
     logits = np.asarray(model(x.astype(np.float32), training=False))[..., 0].astype(np.float64)
@@ -147,7 +147,7 @@ def test_weights_of_another_network_are_refused(tiny_run, tmp_path):
     """The checksum is right but the variables are not, as after a change of the network's code."""
     run = Run.open(tiny_run.copy(tmp_path) / tiny_run.name)
     for path in (run.path / "config.yaml", run.path / "fold_0" / "config.yaml"):
-        path.write_text(path.read_text().replace("base_filters: 2", "base_filters: 3"))
+        path.write_text(path.read_text().replace("base_filters: 4", "base_filters: 3"))
     with pytest.raises(InputError, match="best.weights.h5 does not fit the network of run tiny: "):
         load_member(Run.open(run.path), 0)
 

@@ -68,7 +68,7 @@ def tiles(data: Path, ids: list[str], kind: str) -> np.ndarray:
 
 
 def variables(path: Path) -> list[np.ndarray]:
-    model = build_model("unet", bands=7, base_filters=2, depth=1)
+    model = build_model("unet", bands=7, base_filters=4, depth=1)
     model.load_weights(path)
     return model.get_weights()
 
@@ -204,7 +204,7 @@ def test_training_learns_an_easy_task_with_the_official_split_and_no_average(tin
         "training.epochs=10",
         "training.ema_decay=null",
         "training.deterministic=false",
-        "model.options.base_filters=4",
+        "model.options.base_filters=3",
     ]
     run, (result,) = train(
         tiny_run, tmp_path, *settings, "training.learning_rate=0.02", "training.seed=0", fold="all", data=data
