@@ -1,4 +1,4 @@
-"""Remember the recipe's number of epochs for runs that were begun with another number."""
+"""Store the recipe's number of epochs in runs that were started with another number."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from marsls_keras.report.plots import BLUE, GREEN, GREY, VERMILION, WIDTH, plain
 
 
 def study_plots(study: dict[str, Any]) -> list[tuple[str, Figure, str]]:
-    """Draw the charts of a study for which it has enough trials; return title, figure and alternative text of each.
+    """Draw those charts of a study that have enough trials; return title, figure and alternative text of each.
 
     Args:
         study: Content of a study.json: "keys", each with "low", "high" and "log" or with "choices"; "importance" by

@@ -15,6 +15,7 @@ from keras import ops
 from marsls_keras.config import Training
 from marsls_keras.models.registry import require_encoder
 from marsls_keras.training.schedule import build_schedule
+from marsls_keras.training.weight_averaging import ema_decay, moved_average
 
 
 def build_optimizer(
@@ -209,21 +210,12 @@ class AdamW(keras.optimizers.AdamW):
             self.assign_sub(variable, variable * ops.cast(rate * self._decays[index], variable.dtype))
         super().update_step(gradient, variable, rate)
         if self.use_ema:
-            momentum = ops.cast(self.ema_decay(ops.cast(self.iterations, "float32")), variable.dtype)
-            self.assign(touched[-1], momentum * touched[-1] + (1 - momentum) * variable)
+            decay = ema_decay(self.ema_momentum, ops.cast(self.iterations, "float32"), self.ema_warmup)
+            self.assign(touched[-1], moved_average(touched[-1], variable, ops.cast(decay, variable.dtype)))
         if before:
             update = self._is_update()
             for v, value in zip(touched, before, strict=True):
                 self.assign(v, ops.where(update, ops.convert_to_tensor(v), value))
-
-    def ema_decay(self, done: Any) -> Any:
-        """Return the decay of the moving average at an update, a float32 scalar.
-
-        Args:
-            done: Number of earlier updates, a float32 scalar.
-        """
-        decay = ops.minimum(self.ema_momentum, (1 + done) / (10 + done)) if self.ema_warmup else self.ema_momentum
-        return ops.where(done > 0, decay, 0.0)
 
     @property
     def averages(self) -> list[keras.Variable]:

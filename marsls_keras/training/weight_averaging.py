@@ -1,4 +1,4 @@
-"""Averages of the weights during training, set as the model's weights for the duration of a `with` block."""
+"""Averages of the weights: moving average (EMA), mean over epochs (SWA), and setting them for a `with` block."""
 
 from __future__ import annotations
 
@@ -12,6 +12,33 @@ from marsls_keras.lazy_imports import keras
 
 if TYPE_CHECKING:  # it imports Keras, and this module is imported without it
     from marsls_keras.training.callbacks.statistics_averaging import StatisticsAverage
+
+
+def ema_decay(momentum: float, updates: Any, warmup: bool = False) -> Any:
+    """Return the decay of the moving average of the weights at an update, a float32 scalar.
+
+    Args:
+        momentum: The decay, `training.ema_decay`.
+        updates: Number of earlier updates, a float32 scalar. After the first update the average is the weights.
+        warmup: Whether the decay at update t is at most (1 + t) / (10 + t), `training.ema_warmup`.
+
+    Example:
+        >>> float(ema_decay(0.99, np.float32(8), warmup=True)), float(ema_decay(0.99, np.float32(0)))
+        (0.5, 0.0)
+    """
+    ops = keras.ops
+    decay = ops.minimum(momentum, (1 + updates) / (10 + updates)) if warmup else momentum
+    return ops.where(updates > 0, decay, 0.0)
+
+
+def moved_average(average: Any, weight: Any, decay: Any) -> Any:
+    """Return the moving average of a weight after an update: decay · average + (1 - decay) · weight.
+
+    Example:
+        >>> moved_average(2.0, 4.0, 0.75)
+        2.5
+    """
+    return decay * average + (1 - decay) * weight
 
 
 @contextmanager

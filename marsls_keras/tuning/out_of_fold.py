@@ -61,7 +61,7 @@ class OutOfFold:
 
     @property
     def places(self) -> tuple[TileRef, ...]:
-        """References of the tiles for post-processing; if folds are isolated, each fold has rasters of its own."""
+        """Tile references for post-processing; if isolated, the tiles of each fold count as a raster of their own."""
         return _isolated_refs(self.tiles.refs, self.folds) if self.isolated else self.tiles.refs
 
     def probability(

@@ -15,6 +15,7 @@ from marsls_keras.bands.names import RGB
 from marsls_keras.data.formats import hdf5, png, tiff
 from marsls_keras.data.formats.contents import Contents
 from marsls_keras.data.formats.georeference import with_world_file
+from marsls_keras.data.formats.no_data import fill_nearest
 from marsls_keras.datasets import RELEASES, Release
 from marsls_keras.datasets.release import StoredTile
 from marsls_keras.errors import InputError, listing
@@ -105,21 +106,6 @@ def detect_release(path: str | Path, image: np.ndarray, kind: np.dtype | None = 
 def _releases(path: Path) -> list[Release]:
     """Return the releases whose images have the extension of this file."""
     return [release for release in RELEASES.values() if path.suffix.lower() in release.layout.images]
-
-
-def fill_nearest(band: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Replace invalid pixels of a band (H, W) by the nearest valid pixel; by 0 if no pixel is valid.
-
-    Example:
-        >>> fill_nearest(np.array([[1.0, np.nan, 5.0, 6.0]]), np.array([[True, False, True, True]]))[0, 2:]
-        array([5., 6.])
-    """
-    if valid.all():
-        return band
-    if not valid.any():
-        return np.zeros_like(band)
-    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return band[tuple(nearest)]
 
 
 def resample(array: np.ndarray, height: int, width: int, order: int) -> np.ndarray:

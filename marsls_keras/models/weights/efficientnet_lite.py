@@ -46,7 +46,7 @@ class EfficientNetLite(Family):
     stem = "_conv_stem.weight"
 
     def locate(self, path: str) -> tuple[str, str]:
-        """Return the group and the name of the checkpoint's tensor; see `Family`."""
+        """Return band group and checkpoint tensor name of the variable at a path; see `Family`."""
         if found := re.fullmatch(r"stem(?:_(\w+))?_(conv|bn)/(\w+)", path):
             return found[1] or "", f"{'_conv_stem' if found[2] == 'conv' else '_bn0'}.{_PARTS[found[3]]}"
         if found := re.fullmatch(r"stage(\d)(?:_(\w+))?_block(\d+)_(\w+_(?:conv|bn))/(\w+)", path):

@@ -14,8 +14,9 @@ import pytest
 import rasterio
 import tifffile
 
+from marsls_keras.data.formats.no_data import fill_nearest
 from marsls_keras.data.formats.tiff import write_raster
-from marsls_keras.data.formats.tile import detect_release, fill_nearest, read_mask, read_shape, read_tile
+from marsls_keras.data.formats.tile import detect_release, read_mask, read_shape, read_tile
 from marsls_keras.errors import InputError, RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
