@@ -26,6 +26,7 @@ from competition.search.storage import REASON, Storage
 from competition.search.study_files import tidy, write_study
 from competition.search.trial import PRUNED, TrialRequest, build_pruner
 from marsls_keras.config import Config, Range, changed_keys, parse_config, write_config
+from marsls_keras.config.validate import drop_removed_keys
 from marsls_keras.counts import Counts
 from marsls_keras.errors import InputError, MarslsError, RunError, listing
 from marsls_keras.json_records import read_record
@@ -169,6 +170,8 @@ class StudyWorker:
         }
         facts = json.loads(json.dumps(facts))
         known = self.study.user_attrs
+        if "config" in known:  # a study of an earlier version
+            drop_removed_keys(known["config"])
         for name, value in facts.items():
             if name not in known:
                 self.study.set_user_attr(name, value)

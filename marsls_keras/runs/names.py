@@ -12,7 +12,7 @@ def require_plain(name: str) -> None:
 
     Raises:
         InputError: If it is empty, has only dots, or contains a slash, + or @. A + joins the names of an ensemble, and
-            an @ selected one weight set of a run in version 0.1.
+            an @ selected one weight set of a run up to version 0.2.
 
     Example:
         >>> require_plain("default")
@@ -20,7 +20,7 @@ def require_plain(name: str) -> None:
     if "@" in name:
         raise InputError(
             f"--run {name}: expected a plain name, without @. RUN@SET was removed, since members of one training "
-            f"gained nothing (configs/README.md); {name.partition('@')[0]} is the run with its best weights."
+            f"gained nothing (configs/RESULTS.md); {name.partition('@')[0]} is the run with its best weights."
         )
     if not name.strip(". ") or any(sign in name for sign in "/\\+"):
         raise InputError(

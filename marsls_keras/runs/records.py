@@ -66,7 +66,7 @@ class MetricsRecord(Scored):
     best_weights: Weights
     weights_sha256: Digest
     detection: _Detection | None = None
-    each: Any = None  # scores of each weight set, which version 0.1 could write; no longer read
+    each: Any = None  # scores of each weight set, which versions up to 0.2 could write; no longer read
     batch_size: Positive
     accumulate: Positive
     trouble: list[str]

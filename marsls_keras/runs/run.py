@@ -4,7 +4,7 @@ Records and weights are written atomically. The layout of the directory::
 
     runs/<run>/
         config.yaml  fingerprint.json  splits.json  written when the run begins
-        decision.json                               written by marsls tune
+        decision.json  decision_region.json         written by marsls tune, one for each purpose
         fold_<k>/
             config.yaml  environment.json           written when training begins, like normalization.json
             normalization.json

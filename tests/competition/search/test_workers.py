@@ -105,6 +105,16 @@ def test_a_study_goes_on_with_other_draws_and_ends_at_its_number_of_trials(tmp_p
     assert [name for name, _ in begun(tmp_path)] == ["trial_0", "trial_1", "trial_2", "trial_3"]
 
 
+def test_a_study_that_an_earlier_version_began_goes_on(tmp_path):
+    storage = open_storage(f"{tmp_path}/journal.log")
+    made = plan(tmp_path, trials=1)
+    old = made.space.base.model_dump(mode="json")
+    old["training"]["keep_each"] = False  # a key of version 0.2
+    study = optuna.create_study(study_name="study", storage=storage, direction="maximize")
+    study.set_user_attr("config", old)
+    assert len(search(made, storage, tmp_path).run().trials) == 1
+
+
 def test_another_search_does_not_go_on_with_the_study(tmp_path):
     path = tmp_path / "journal.log"
     search(plan(tmp_path, trials=1), open_storage(str(path)), tmp_path).run()
