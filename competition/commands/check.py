@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from marsls_keras.data import distribution_shift as shift
 from marsls_keras.data.decoded.checks import barren, require_same_family
 from marsls_keras.data.decoded.load import examine
 from marsls_keras.data.decoded.slope_check import slope_correlations, slope_problems
@@ -18,7 +19,6 @@ from marsls_keras.data.index.tile_ref import Problem, TileRef
 from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 from marsls_keras.progress import tracked
-from marsls_keras.report import distribution_shift as shift
 
 
 def check_data(

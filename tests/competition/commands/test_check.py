@@ -12,9 +12,9 @@ from competition.commands.check import check_data
 from marsls_keras.bands.names import BANDS
 from marsls_keras.data.decoded import disk_cache
 from marsls_keras.data.decoded import load as decoding
+from marsls_keras.data.distribution_shift import mean_differences
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
-from marsls_keras.report.distribution_shift import mean_differences
 
 SIZE = 32
 # The grid, as (row, column): train is an L and a lone tile, val and test lie around it.
