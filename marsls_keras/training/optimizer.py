@@ -210,12 +210,20 @@ class AdamW(keras.optimizers.AdamW):
             self.assign_sub(variable, variable * ops.cast(rate * self._decays[index], variable.dtype))
         super().update_step(gradient, variable, rate)
         if self.use_ema:
-            decay = ema_decay(self.ema_momentum, ops.cast(self.iterations, "float32"), self.ema_warmup)
+            decay = self.ema_decay(ops.cast(self.iterations, "float32"))
             self.assign(touched[-1], moved_average(touched[-1], variable, ops.cast(decay, variable.dtype)))
         if before:
             update = self._is_update()
             for v, value in zip(touched, before, strict=True):
                 self.assign(v, ops.where(update, ops.convert_to_tensor(v), value))
+
+    def ema_decay(self, done: Any) -> Any:
+        """Return the decay of the moving average at an update, a float32 scalar (`weight_averaging.ema_decay`).
+
+        Args:
+            done: Number of earlier updates, a float32 scalar.
+        """
+        return ema_decay(self.ema_momentum, done, self.ema_warmup)
 
     @property
     def averages(self) -> list[keras.Variable]:
