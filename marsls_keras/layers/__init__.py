@@ -18,6 +18,7 @@ from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
+from marsls_keras.layers.upsample import UpsampleBilinear
 from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
 
 __all__ = [
@@ -45,5 +46,6 @@ __all__ = [
     "SwinV2Block",
     "TokensToMap",
     "TransformerBlock",
+    "UpsampleBilinear",
     "WindowAttention",
 ]

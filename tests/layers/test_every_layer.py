@@ -57,6 +57,7 @@ CASES = [
     LayerCase(layers.SqueezeExcitation, {"reduction": 2}, MAPS, SAME),
     LayerCase(layers.SwinV2Block, {"heads": 2, "window": 5, "shift": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME),
     LayerCase(layers.TokensToMap, {}, ([(2, 49, 6), (2, 4, 12, 3)],), SAME),
+    LayerCase(layers.UpsampleBilinear, {}, MAPS, (2, 8, 24, 6)),
     LayerCase(layers.TransformerBlock, {"heads": 2, "drop_path": 0.25}, TOKENS, TOKENS[0], KEYS),
     LayerCase(layers.WindowAttention, {"heads": 2, "window": 5, "shift": 2}, MAPS, SAME),
 ]

@@ -1,9 +1,11 @@
 """Resizing against TensorFlow's own, at sizes known and unknown."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from marsls_keras.layers import UpsampleBilinear
 from marsls_keras.layers.resize import area, bilinear, interpolation
 
 SIZES = [((4, 6), (8, 12)), ((8, 12), (4, 6)), ((5, 7), (5, 7)), ((3, 8), (10, 5))]
@@ -31,3 +33,13 @@ def test_half_the_size_is_the_mean_of_two_by_two_and_twice_the_size_repeats():
     masks = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
     assert area(masks, 2, 2).numpy()[0, ..., 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
     assert np.array_equal(area(masks, 8, 8), masks.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (16, 24)])
+def test_doubling_is_what_keras_does_where_sizes_are_known(size):
+    maps = np.random.default_rng(0).normal(size=(2, *size, 5)).astype(np.float32)
+    expected = keras.layers.UpSampling2D(2, interpolation="bilinear")(maps).numpy()
+    layer = UpsampleBilinear()
+    assert layer(maps).numpy() == pytest.approx(expected, abs=1e-6)
+    dynamic = tf.function(lambda x: layer(x), input_signature=[tf.TensorSpec((None, None, None, 5))])
+    assert dynamic(maps).numpy() == pytest.approx(expected, abs=1e-6)

@@ -37,6 +37,7 @@ def test_the_default_has_3_4_million_parameters():
 
 @pytest.mark.parametrize("decoder", [d if d == "fpn" else pytest.param(d, marks=pytest.mark.slow) for d in DECODERS])
 def test_every_decoder_gives_logits_of_the_images_size_and_every_variable_a_gradient(decoder):
+    keras.utils.set_random_seed(1)  # with some draws the few units of a squeeze are dead
     model = build_model("segmenter", BANDS[:4], decoder=decoder, decoder_channels=16)
     x = images(64, 96, bands=4)
     y = model(x)
@@ -98,3 +99,10 @@ def test_an_encoders_rate_without_an_encoder_is_refused():
     config = parse_config({"training": {"encoder_learning_rate": 1e-4}}, "test").training
     with pytest.raises(InputError, match="training.encoder_learning_rate is 0.0001, but the network has no encoder"):
         build_optimizer(config, 10, [])
+
+
+def test_images_of_several_sizes_are_predicted_one_after_the_other():
+    """From the second size on, Keras traces a graph whose sizes are unknown."""
+    model = build_model("segmenter", 3, decoder="unet", decoder_channels=8)
+    for side in (64, 96, 128):
+        assert model.predict_on_batch(np.zeros((1, side, 64, 3), np.float32)).shape == (1, side, 64, 1)

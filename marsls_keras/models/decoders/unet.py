@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import layers
 
+from marsls_keras.layers import UpsampleBilinear
 from marsls_keras.models.decoders.blocks import conv_bn_relu
 
 _SHARES = {4: 0.75, 3: 0.375, 2: 0.25, 1: 0.1875, 0: 0.125}
@@ -46,7 +47,7 @@ def unet(maps: dict[str, Any], image: Any, channels: int, name: str) -> Any:
     }
     x = conv_bn_relu(maps["P5"], channels, 1, f"{name}_p5")
     for n, share in _SHARES.items():
-        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_p{n}_up")(x)  # (B, H / 2^n, W / 2^n, …)
+        x = UpsampleBilinear(name=f"{name}_p{n}_up")(x)  # (B, H / 2^n, W / 2^n, …)
         if n in skips:
             x = layers.Concatenate(name=f"{name}_p{n}_skip")([x, skips[n]])
         x = _twice(x, max(1, round(channels * share)), f"{name}_p{n}")
