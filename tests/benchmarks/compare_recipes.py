@@ -26,7 +26,7 @@ def count(names: list[str], view_set: str, runs: Path) -> tuple[list[Counts], Co
     """Return counts per tile of each seed, those of the mean of all seeds, and the block of each tile."""
     opened, _ = open_runs(names, runs, None)
     found = collect(opened, pool_tiles(opened[0]), views_of(view_set), isolated=True)
-    each = [found.probability(view_set, {name: 1.0}) for name in names]
+    each = [found.probability(view_set, {other: float(other == name) for other in names}) for name in names]
     masks = found.tiles.masks
     counts = [confusion(masks, probability >= 0.5, axis=(1, 2)) for probability in each]
     return counts, confusion(masks, np.mean(each, axis=0) >= 0.5, axis=(1, 2)), found.blocks
