@@ -74,6 +74,7 @@ def test_xla_is_on_by_itself_only_on_one_gpu_and_not_deterministically():
     assert use_xla(Training(xla="on")) and not use_xla(Training(xla="off"))
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_grows_with_what_is_held():
     before = peak_memory()["host"]
     held = np.ones(int((before + 0.5) * 2**30), np.uint8)

@@ -502,6 +502,7 @@ np.savez(sys.argv[1], *found[0], *found[1])
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_weights_of_one(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
     path = Path(tmp_path) / "found.npz"

@@ -36,6 +36,7 @@ def assert_speed(speed):
     assert 0 < speed["slowest"] <= speed["tiles_per_second"] <= speed["fastest"]
 
 
+@pytest.mark.slow
 def test_everything_is_measured_on_generated_tiles_and_told_as_json(capsys, monkeypatch):
     monkeypatch.delenv("MARSLS_DATA", raising=False)
     code, out, err = run(capsys, "--seconds", 0.2, "--json")

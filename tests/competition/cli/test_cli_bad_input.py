@@ -837,6 +837,7 @@ def test_predict_to_a_file(home, run):
     assert "--out out is a file" in message
 
 
+@pytest.mark.slow
 def test_exhausted_memory_is_no_bug(capsys):
     import tensorflow as tf
 
