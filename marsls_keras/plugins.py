@@ -72,8 +72,8 @@ def with_plugins(values: Mapping[str, Any]) -> dict[str, Any]:
         InputError: As `load_plugin`.
 
     Example:
-        >>> Path("mine.py").write_text("def build(bands): ...") and None
-        >>> with_plugins({"model": {"name": "mine:build"}})["plugins"] == [str(Path("mine.py").resolve())]
+        >>> Path("own_net.py").write_text("def build(bands): ...") and None
+        >>> with_plugins({"model": {"name": "own_net:build"}})["plugins"] == [str(Path("own_net.py").resolve())]
         True
     """
     named = values.get("plugins") or []
@@ -141,9 +141,9 @@ def digests(records: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of the file of each loaded plug-in, by its recorded name; those without a file are left out.
 
     Example:
-        >>> Path("mine.py").write_text("x = 1") and None
-        >>> list(digests([load_plugin("mine.py")]).values())[0][:8]
-        'ad22dc3b'
+        >>> Path("one.py").write_text("x = 1") and None
+        >>> list(digests([load_plugin("one.py")]).values())[0][:8]
+        '8ff436de'
     """
     files = {record: getattr(_LOADED[record], "__file__", None) for record in records}
     return {
@@ -164,8 +164,8 @@ def require_unchanged(recorded: Mapping[str, str], where: Path) -> None:
         InputError: If a file is another one now.
 
     Example:
-        >>> Path("mine.py").write_text("x = 1") and None
-        >>> require_unchanged(digests([load_plugin("mine.py")]), Path("plugins.json"))
+        >>> Path("two.py").write_text("x = 2") and None
+        >>> require_unchanged(digests([load_plugin("two.py")]), Path("plugins.json"))
     """
     now = digests(record for record in recorded if record in _LOADED)
     changed = [name for name, digest in now.items() if digest != recorded[name]]

@@ -35,6 +35,7 @@ DONE = [
     "marsls_keras/losses",
     "marsls_keras/metrics.py",
     "marsls_keras/models",
+    "marsls_keras/plugins.py",
     "marsls_keras/progress.py",
     "marsls_keras/report",
     "marsls_keras/runs",

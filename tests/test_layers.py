@@ -19,7 +19,7 @@ FLOORS = (
     ("backend", "models", "runs"),
     ("inference",),
     ("report", "training", "tuning"),
-    ("competition.processes", "competition.console", "competition.recipe_parts"),
+    ("competition.processes", "competition.console", "competition.recipe_parts", "competition.templates"),
     ("competition.submission",),
     ("competition.scoring", "competition.search", "competition.ledger", "competition.bench"),
     ("competition.commands",),

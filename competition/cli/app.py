@@ -20,6 +20,7 @@ from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
+from competition.cli.new import new
 from competition.cli.options import help_text
 from competition.cli.predict import predict
 from competition.cli.report import report
@@ -58,7 +59,7 @@ def _options(
     state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
-for command in (synth, check, models, bench, train, evaluate, predict, tune, submit, score, report, demo):
+for command in (synth, check, models, bench, train, evaluate, predict, tune, submit, score, report, new, demo):
     app.command(help=help_text(command))(command)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from competition.cli import main
+from competition.commands.new import TEMPLATES
 from marsls_keras import plugins
 from marsls_keras.config import Config, parse_config, read_config, write_config
 from marsls_keras.errors import InputError
@@ -186,24 +187,61 @@ def test_a_dataset_of_the_environment_is_an_option_of_the_commands(tmp_path):
         "register(replace(RELEASES['nepal'], name='alps', title='Alps'))\n"
     )
     code = "import sys; from competition.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "synth",
-        str(tmp_path / "tiles"),
-        "--release",
-        "alps",
-        "--train",
-        "2",
-        "--val",
-        "1",
-        "--test",
-        "1",
-        "--size",
-        "32",
-    ]
+    counts = "--release alps --train 2 --val 1 --test 1 --size 32".split()
+    command = [sys.executable, "-c", code, "synth", str(tmp_path / "tiles"), *counts]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MARSLS_PLUGINS": str(plugin)})
     assert done.returncode == 0 and "2 train tiles" in done.stdout, done.stderr
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MARSLS_PLUGINS": "none.py"})
     assert done.returncode == 2 and "Error: MARSLS_PLUGINS: There is no plug-in none.py" in done.stderr
+
+
+@pytest.fixture
+def templates(tmp_path, monkeypatch):
+    """Write a plug-in of each kind into the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for kind in TEMPLATES:
+        assert main(["new", kind, f"my_{kind}"]) == 0
+    return tmp_path
+
+
+def test_templates_are_refused_where_they_would_hide_something(templates, capsys):
+    for words, told in (
+        (["loss", "my_loss"], "my_loss.py, test_my_loss.py, my_loss.yaml exists already"),
+        (["loss", "json"], "There is a module json already"),
+        (["network", "My-net"], "'My-net' is no name of a module"),
+        (["layer", "mine"], "'layer' is not one of"),
+    ):
+        assert main(["new", *words]) == 2
+        assert told in " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+    assert sorted(path.name for path in templates.iterdir()) == [
+        *("my_dataset.py", "my_loss.py", "my_loss.yaml", "my_network.py", "my_network.yaml"),
+        *(f"test_my_{kind}.py" for kind in ("dataset", "loss", "network")),
+    ]
+
+
+@pytest.mark.slow
+def test_templates_work_as_they_are(templates, tiny_run):
+    def run(*words, **variables):
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    assert "5 passed" in run("-m", "pytest", "-q", *(f"test_my_{kind}.py" for kind in TEMPLATES))
+    marsls = ["-m", "competition.cli"]
+    for kind in ("network", "loss"):
+        run(
+            *marsls,
+            "train",
+            "--config",
+            f"my_{kind}.yaml",
+            "--data",
+            str(tiny_run.data),
+            "--epochs",
+            "1",
+            "--fold",
+            "0",
+        )
+    dataset = {"MARSLS_PLUGINS": "my_dataset.py"}
+    run(*marsls, "synth", "tiles", "--release", "my_dataset", "--train", "8", "--size", "32", **dataset)
+    assert "0 error(s)" in run(*marsls, "check", "tiles", **dataset)
