@@ -26,6 +26,11 @@ class Body:
         crs: Coordinate system as WKT, PROJ string or "AUTHORITY:code".
         edge: Length in the system's units to which straight edges are divided; 0 for not at all.
 
+    Attributes:
+        crs: The coordinate system, of pyproj.
+        edge: As given.
+        radius: Equatorial radius of the body in metres.
+
     Raises:
         InputError: If the coordinate system is unknown, or is not of a body, such as a local one.
 
@@ -51,7 +56,7 @@ class Body:
                 f"The coordinate system {found.name!r} is local: it does not lie on a body, so that areas in km² are "
                 "unknown. Give the raster the system that it lies in (gdal_edit.py -a_srs)."
             )
-        self.crs, self.edge = found, edge
+        self.crs, self.edge, self.radius = found, edge, float(geod.a)
         self._geod = geod
         self._to_degrees = Transformer.from_crs(found, geographic, always_xy=True).transform
 
