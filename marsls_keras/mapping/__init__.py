@@ -1,1 +1,1 @@
-"""Rasters of a whole region: stack them, cut them to a dataset, map landslides on them; see README.md here."""
+"""Rasters: from rasters of a region to a dataset, and from a trained run to a map and a landslide inventory."""
