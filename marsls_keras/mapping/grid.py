@@ -107,6 +107,16 @@ class RasterGrid:
         )
 
 
+def crs_name(crs: CRS) -> str:
+    """Return the name of a coordinate system for messages.
+
+    Example:
+        >>> crs_name(CRS.from_string("IAU_2015:49900"))
+        'Mars (2015) - Sphere / Ocentric'
+    """
+    return str(crs.to_dict(projjson=True).get("name", crs.to_string()))
+
+
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
     """Report errors of GDAL while a raster is read as an `InputError` that names the file.
@@ -151,7 +161,9 @@ def open_raster(path: str | Path) -> Dataset:
     control = "ground control points" if raster.gcps[0] else "rational polynomial coefficients" if raster.rpcs else ""
     raster.close()
     if control:
-        raise InputError(f"{path} is placed by {control}, which are no grid of pixels. Warp it to one first (gdalwarp).")
+        raise InputError(
+            f"{path} is placed by {control}, which are no grid of pixels. Warp it to one first (gdalwarp)."
+        )
     if raster.crs is None:
         raise InputError(
             f"{path} has no coordinate system. Give it the one that it lies in first (gdal_edit.py -a_srs)."

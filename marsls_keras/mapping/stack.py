@@ -17,7 +17,7 @@ from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 from marsls_keras.mapping.band_sources import BandSource
-from marsls_keras.mapping.grid import NO_DATA, RasterGrid, open_raster
+from marsls_keras.mapping.grid import NO_DATA, RasterGrid, crs_name, open_raster
 from marsls_keras.mapping.slope import write_slope
 from marsls_keras.mapping.warp import Warp
 from marsls_keras.progress import stage
@@ -85,7 +85,7 @@ def stack(sources: Sequence[BandSource], out: str | Path, like: str | Path | Non
     return {
         "out": str(out),
         "grid": grid.to_text(),
-        "crs": grid.crs.to_string(),
+        "crs": crs_name(grid.crs),
         "bands": {
             name: {
                 "source": str(known[name]) if name in given else f"slope of {known['dem'].path}",

@@ -114,9 +114,7 @@ def read_polygons(path: str | Path, layer: str | None = None) -> Polygons:
     return Polygons(polygons, crs, int(wrong.sum()), len(shapes) - len(wrong))
 
 
-def write_polygons(
-    path: Path, parts: Sequence[Sequence[Sequence[Any]]], source: CRS, target: CRS, layer: str
-) -> None:
+def write_polygons(path: Path, parts: Sequence[Sequence[Sequence[Any]]], source: CRS, target: CRS, layer: str) -> None:
     """Write polygons as a GeoPackage with a number each, "id", from 1 on.
 
     Args:
@@ -159,7 +157,9 @@ def _moved(shapes: np.ndarray, source: CRS, target: CRS, around: float = 0.0) ->
         return shapes
     left, bottom, right, top = shapely.total_bounds(shapes)
     fine = shapely.segmentize(shapes, max(right - left, top - bottom, 1e-9) / 1000)
-    moved = shapely.transform(fine, lambda points: np.stack(to_map(source, target, *points.T, around=around), -1))
+    moved = shapely.transform(
+        fine, lambda points: np.stack(to_map(source, target, points[:, 0], points[:, 1], around), -1)
+    )
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         raise InputError("Some polygons lie where the raster's coordinate system does not reach.")
     return moved
