@@ -16,10 +16,10 @@ from marsls_keras.inference.decision_elements.min_area import MIN_AREA
 from marsls_keras.mapping.component_table import number_components
 from marsls_keras.mapping.components import Components, FilledStrips, SievedStrips, Strips
 from marsls_keras.mapping.geodesy import MAX_EDGE, Body
-from marsls_keras.mapping.optional import require_geo
 from marsls_keras.mapping.polygons import outlines, simplified, write_layer
 from marsls_keras.mapping.raster_strips import RasterStrips, require_grid, scratch, write_cog, write_strips
 from marsls_keras.mapping.styles import add_style, mask_style, polygon_style, write_style
+from marsls_keras.mapping.vector_file import require_geo
 from marsls_keras.progress import stage
 
 LAYER = "landslides"
@@ -117,7 +117,7 @@ def write_inventory(
         >>> write_inventory(mask, probability, raster, Path("landslides.gpkg"), BANDS).landslides  # doctest: +SKIP
         12
     """
-    require_geo("An inventory of polygons")
+    require_geo()
     import rasterio
 
     with rasterio.open(mask) as drawn, rasterio.open(probability) as values, rasterio.open(raster) as image:

@@ -17,7 +17,7 @@ from marsls_keras.files import write_json
 from marsls_keras.inference.decision import Decision
 from marsls_keras.json_records import read_record
 from marsls_keras.mapping.geodesy import Body
-from marsls_keras.mapping.optional import require_geo
+from marsls_keras.mapping.vector_file import require_geo
 from marsls_keras.runs.fold import WEIGHTS
 from marsls_keras.runs.records import EnvironmentRecord
 from marsls_keras.runs.run import Run
@@ -59,7 +59,7 @@ def write_item(
     Example:
         >>> write_item(Path("map/item.json"), mask, {"mask": mask}, [run], [0, 1], decision)  # doctest: +SKIP
     """
-    require_geo("A STAC item")
+    require_geo()
     import rasterio
 
     with rasterio.open(grid) as raster:

@@ -1,30 +1,34 @@
-"""Small rasters for the tests of maps and inventories, written with rasterio."""
+"""Rasters written by rasterio alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from affine import Affine
-from scipy import ndimage
+from rasterio.transform import Affine, from_origin
 
-MARS = "+proj=eqc +lat_ts=0 +lon_0=180 +R=3396190 +units=m +no_defs"
-"""Equidistant cylindrical system of Mars, without an EPSG code."""
-
-NORTH_UP = Affine(232.0, 0.0, -500_000.0, 0.0, -232.0, 400_000.0)
+MARS = "+proj=eqc +lat_ts=0 +lat_0=0 +lon_0=0 +x_0=0 +y_0=0 +R=3396190 +units=m +no_defs"
+NORTH_UP = from_origin(-4_500_000.0, -200_000.0, 232.0, 232.0)
 
 
-def field(seed: int, shape: tuple[int, int] = (150, 110), sigma: float = 3.0) -> np.ndarray:
-    """Return a smooth random field in [0, 1], float32."""
-    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), sigma)
-    return ((values - values.min()) / np.ptp(values)).astype(np.float32)
-
-
-def write_raster(path: Path, values: np.ndarray, nodata: float | None = None, **options: Any) -> Path:
-    """Write an array (H, W) or (C, H, W) as GeoTIFF, in `MARS` unless another `crs` is given."""
-    values = values[None] if values.ndim == 2 else values
-    profile = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype}
-    place = {"crs": MARS, "transform": NORTH_UP, "nodata": nodata}
-    with rasterio.open(path, "w", driver="GTiff", **{**profile, **place, **options}) as target:
-        target.write(values)
+def write_raster(
+    path: Path,
+    image: np.ndarray,
+    names: Sequence[str] = (),
+    crs: str | None = MARS,
+    transform: Affine = NORTH_UP,
+    tiled: bool = True,
+    **options: Any,
+) -> Path:
+    """Write an image (H, W, C) as a compressed GeoTIFF, in blocks of 256 pixels or in strips."""
+    height, width, bands = image.shape
+    blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256} if tiled else {}
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": image.dtype}
+    with rasterio.open(
+        path, "w", **profile, crs=crs, transform=transform, compress="deflate", **blocks, **options
+    ) as file:
+        file.write(np.moveaxis(image, -1, 0))
+        if names:
+            file.descriptions = tuple(names)
     return path

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from helpers.rasters import MARS, NORTH_UP, field, write_raster
+from helpers.inventories import MARS, NORTH_UP, field, write_raster
 from rasterio.features import rasterize
 from scipy import ndimage
 
@@ -18,7 +18,8 @@ from marsls_keras.errors import InputError
 from marsls_keras.inference.decision import Decision
 from marsls_keras.inference.decision_elements import MaskStep, in_order
 from marsls_keras.mapping.inventory import _STEPS, Inventory, write_inventory, write_mask
-from marsls_keras.mapping.polygons import outlines, read_polygons
+from marsls_keras.mapping.polygons import outlines
+from marsls_keras.mapping.vector_file import read_polygons
 
 EIGHT = np.ones((3, 3))
 DECISION = Decision(threshold=0.55, min_area=12, max_hole=6)
@@ -188,8 +189,8 @@ def test_the_style_is_in_the_geopackage_and_gdal_reads_it(tmp_path: Path) -> Non
         )
     assert (table, column, default) == ("landslides", "geom", 1)
     assert ElementTree.fromstring(qml).find(".//symbol").get("type") == "fill"
-    shapes, crs, repaired = read_polygons(tmp_path / "a.gpkg")
-    assert len(shapes) > 8 and repaired == 0 and "3396190" in crs
+    found = read_polygons(tmp_path / "a.gpkg")
+    assert len(found.shapes) > 8 and found.repaired == 0 and found.crs.to_dict()["R"] == 3396190
 
 
 def test_an_empty_mask_gives_an_empty_inventory(tmp_path: Path) -> None:

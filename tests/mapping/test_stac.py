@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
-from helpers.rasters import MARS, NORTH_UP, write_raster
+from helpers.inventories import MARS, NORTH_UP, write_raster
 from pyproj import CRS, Transformer
 from shapely.geometry import shape
 
