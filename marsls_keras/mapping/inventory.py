@@ -22,6 +22,9 @@ from marsls_keras.mapping.styles import add_style, mask_style, polygon_style, wr
 from marsls_keras.mapping.vector_file import require_geo
 from marsls_keras.progress import stage
 
+MASK, INVENTORY = "mask.tif", "landslides.gpkg"
+"""Names of the mask and of the polygons in the folder of a map."""
+
 LAYER = "landslides"
 """Name of the layer of polygons in an inventory."""
 
