@@ -61,8 +61,8 @@ def require_geo() -> None:
     Example:
         >>> require_geo()
     """
-    if find_spec("pyogrio") is None or find_spec("shapely") is None:
-        raise InputError('Polygons need shapely and pyogrio: pip install "marsls-keras[geo]"')
+    if missing := [name for name in ("shapely", "pyogrio", "pyproj") if find_spec(name) is None]:
+        raise InputError(f'Polygons need {", ".join(missing)}: pip install "marsls-keras[geo]"')
 
 
 def read_polygons(path: str | Path, layer: str | None = None) -> Polygons:
