@@ -61,6 +61,16 @@ def test_every_split_gets_a_block_however_few_there_are():
         partition(ratios[:8], blocks[:8])
 
 
+def test_few_blocks_of_unequal_size_are_shared_out_as_well_as_they_can_be():
+    """The corner of a region is a block of nine, where tiles overlap."""
+    rng = np.random.default_rng(0)
+    sizes = [4, 4, 3, 4, 2, 6, 1, 9]
+    blocks = [name for name, size in enumerate(sizes) for _ in range(size)]
+    for seed in range(5):
+        splits = partition(rng.random(len(blocks)), blocks, seed=seed)
+        assert all(abs(splits.count(split) - share * len(blocks)) <= 3 for split, share in SHARES.items())
+
+
 def test_the_table_is_that_of_the_ratios():
     ratios = np.random.default_rng(0).random(50)
     found = distribution({"train": ratios[:40], "test": ratios[40:]})
