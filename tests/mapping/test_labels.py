@@ -112,6 +112,22 @@ def test_a_long_edge_is_bent_as_the_projection_bends_it(tmp_path):
     assert (found != expected).mean() < 0.003 and expected.mean() > 0.05
 
 
+def test_an_inventory_of_the_planet_does_not_tear_where_the_projection_ends(tmp_path):
+    """Polygons in longitudes from 0 to 360, of which some lie across 180° or the far side of the composite."""
+    turned = [shapely.transform(shape, lambda points: points / DEGREE + (360, 0)) for shape in SHAPES]
+    far = [shapely.box(179, -1, 181, 1), shapely.box(170, -90, 190, -60), shapely.box(-1, 40, 1, 60)]
+    system = CRS.from_string("IAU_2015:49900").to_wkt()
+    path = inventory(tmp_path / "a.gpkg", [*turned, *far], system)
+    found, _ = read(path)
+    assert (found != centres(SHAPES)).sum() <= 2
+    degrees = RasterGrid(CRS.from_string("IAU_2015:49900"), Affine(0.1, 0, 178, 0, -0.1, 2), 40, 48)
+    found, _ = read(path, degrees)
+    assert np.array_equal(found, centres(far[:1], degrees)) and found.sum() == 400
+    split = [shapely.box(179, -1, 180, 1), shapely.box(-180, -1, -179, 1)]  # as most programs cut at 180°
+    whole = inventory(tmp_path / "split.gpkg", [shapely.multipolygons(split)], system)
+    assert np.array_equal(read(whole, degrees)[0], found)
+
+
 def test_invalid_polygons_are_repaired_and_counted(tmp_path):
     bow = shapely.Polygon([(5100, 7700), (5300, 7900), (5300, 7700), (5100, 7900)])
     found, note = read(inventory(tmp_path / "a.gpkg", [bow, SHAPES[2]]))
@@ -144,7 +160,9 @@ def test_labels_that_cannot_be_used_are_refused(tmp_path):
         "far.tif does not overlap the grid": write(
             tmp_path / "far.tif", mask[:1], Affine(10, 0, 900_000, 0, -10, 8000)
         ),
-        "No polygon of .*far.gpkg lies on the composite.*x 1005050 to 1005216": inventory(tmp_path / "far.gpkg", far),
+        "No polygon of .*far.gpkg lies on the composite.*1005050 to 1005216.*48 x 40": inventory(
+            tmp_path / "far.gpkg", far
+        ),
         "bare.gpkg has no coordinate system": inventory(tmp_path / "bare.gpkg", SHAPES, crs=None),
         "earth.gpkg cannot be brought to the composite.*same planet": inventory(
             tmp_path / "earth.gpkg", SHAPES, "EPSG:32633"

@@ -1,9 +1,11 @@
 """Composites: bands, values and no-data of their sources on one grid, whatever the blocks; and wrong input."""
 
+import re
+
 import numpy as np
 import pytest
 import rasterio
-from helpers.cli import marsls, succeed
+from helpers.cli import limited, marsls, succeed
 from helpers.georeferenced import PLACE, RNG, write
 from rasterio.transform import Affine
 from scipy import ndimage
@@ -146,3 +148,11 @@ def test_the_command(sources, tmp_path, monkeypatch):
     bare = write(tmp_path / "bare_gray.tif", sources[1]["gray"][None], crs=None)
     result = marsls("stack", *files, bare, "-o", "other.tif")
     assert result.code == 2 and "has no coordinate system" in result.err
+
+
+@pytest.mark.slow
+def test_a_full_disk_names_the_output_and_leaves_nothing(sources, tmp_path):
+    files = [source.path for source in sources[0]]
+    result = limited("stack", *files, "-o", tmp_path / "out" / "composite.tif", size=9000)
+    assert result.code == 1 and re.search(r"Could not write .*composite.tif: \S", result.err), result.err
+    assert list((tmp_path / "out").iterdir()) == []
