@@ -26,8 +26,10 @@ from competition.cli.predict import predict
 from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
 from competition.cli.score import score
+from competition.cli.stack import stack
 from competition.cli.submit import submit
 from competition.cli.synth import synth
+from competition.cli.tile import tile
 from competition.cli.train import train
 from competition.cli.trial import trial
 from competition.cli.tune import tune
@@ -59,7 +61,7 @@ def _options(
     state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
-for command in (synth, check, models, bench, train, evaluate, predict, tune, submit, score, report, demo):
+for command in (synth, stack, tile, check, models, bench, train, evaluate, predict, tune, submit, score, report, demo):
     app.command(help=help_text(command))(command)
 
 

@@ -214,7 +214,7 @@ class Raster:
         bottom, right = min(box.top + box.height, self.height), min(box.left + box.width, self.width)
         if top >= bottom or left >= right:
             return image
-        stored = _stored(self.dataset, self.path, self.indexes, Box(top, left, bottom - top, right - left))
+        stored = self.stored(Box(top, left, bottom - top, right - left))
         stored[self.release.missing(stored)] = np.nan
         if (far := np.abs(np.nan_to_num(stored)).max(initial=0)) > self.release.limit:
             raise InputError(
@@ -224,6 +224,17 @@ class Raster:
         inside = (slice(top - box.top, bottom - box.top), slice(left - box.left, right - box.left))
         image[inside] = self.release.to_canonical(stored)
         return image
+
+    def stored(self, box: Box) -> np.ndarray:
+        """Read a box inside the raster in the order of `release.order`, scaled as the file says and not as the release.
+
+        Returns:
+            float32 (height, width, C); NaN where a band has no data.
+
+        Raises:
+            InputError: If the file is truncated.
+        """
+        return _stored(self.dataset, self.path, self.indexes, box)
 
     def digest(self) -> str:
         """Return a SHA-256 of size, place, bands and the pixels of 64 windows spread over the raster.
