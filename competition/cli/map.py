@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,10 @@ def map_(
     uncertainty: Annotated[
         bool, Option("--uncertainty", help="Also map the variance over members and views, and the entropy.")
     ] = False,
+    polygons: Annotated[
+        bool, Option("--polygons/--no-polygons", help="Write the landslides as polygons, too (needs the extra geo).")
+    ] = True,
+    stac: Annotated[bool, Option("--stac", help="Also write a STAC item of the map.")] = False,
     workers: Annotated[
         int | None, Option(min=1, help="Processes, each with its own GPU or its share of the cores; with --ray actors.")
     ] = None,
@@ -49,23 +54,23 @@ def map_(
     from competition.commands.map import map_raster as write_map
     from competition.console import show, show_json
 
-    chosen = parse_folds(folds)
-    result = write_map(
-        MapCommand(
-            raster,
-            out,
-            run or ["default"],
-            runs,
-            chosen,
-            release.value,
-            stride,
-            uncertainty,
-            workers,
-            shard,
-            ray,
-            overwrite,
-        )
+    command = MapCommand(
+        raster,
+        out,
+        run or ["default"],
+        runs,
+        parse_folds(folds),
+        release.value,
+        stride,
+        uncertainty,
+        polygons,
+        stac,
+        workers,
+        shard,
+        ray,
+        overwrite,
     )
+    result = write_map(command)
     if as_json:
         show_json(result)
         return
@@ -75,4 +80,10 @@ def map_(
             "Next: the other parts, then the same command without --shard, which makes the map of them.",
         )
         return
-    show(f"{result['width']} x {result['height']} pixels mapped:", *result["rasters"])
+    show(f"{result['width']} x {result['height']} pixels mapped:", *result["products"].values())
+    if found := result["inventory"]:
+        edge = f", {found['at_edge']} at the edge of the map" if found["at_edge"] else ""
+        show(
+            f"{found['landslides']} landslides, {found['area_km2']:.4g} km²{edge}.",
+            f"Next: marsls evaluate {shlex.quote(str(out))} --polygons TRUTH.gpkg",
+        )

@@ -14,6 +14,7 @@ from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.mapping.map_raster import MapRequest
 from marsls_keras.mapping.map_raster import map_raster as compute_map
+from marsls_keras.mapping.stac import write_item
 from marsls_keras.training.pseudo_labelling import pseudo_trained
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class MapCommand:
         release: Release of the raster's bands, or "auto".
         stride: Spacing of windows in pixels, for views of single tiles.
         uncertainty: Whether variance and entropy are mapped, too.
+        polygons: Whether the landslides are written as polygons, too.
+        stac: Whether a STAC item is written, too.
         workers: Number of processes, or of actors on a cluster; None for this process, or an actor a device.
         shard: "i/n", to compute the i-th of n parts only.
         ray: Address of a Ray cluster, or "auto".
@@ -50,6 +53,8 @@ class MapCommand:
     release: str = "auto"
     stride: int | None = None
     uncertainty: bool = False
+    polygons: bool = True
+    stac: bool = False
     workers: int | None = None
     shard: str | None = None
     ray: str | None = None
@@ -79,6 +84,7 @@ def map_raster(command: MapCommand) -> dict[str, Any]:
         command.release,
         command.stride,
         command.uncertainty,
+        command.polygons,
         _environments(command),
         part,
         command.ray,
@@ -89,6 +95,10 @@ def map_raster(command: MapCommand) -> dict[str, Any]:
     except KeyboardInterrupt:
         logger.info(f"Finished shards are kept in {command.out}: the same command goes on.")
         raise
+    products = found.products
+    if command.stac and products:
+        products["item"] = command.out / "item.json"
+        write_item(products["item"], products["mask"], found.products, found.opened, found.folds, found.decision)
     return {
         "out": str(found.out),
         "raster": found.raster.path,
@@ -102,7 +112,8 @@ def map_raster(command: MapCommand) -> dict[str, Any]:
         "shards": len(found.manifest.boxes),
         "computed": found.computed,
         "missing": found.missing,
-        "rasters": [str(path) for path in found.rasters],
+        "products": {kind: str(path) for kind, path in products.items()},
+        "inventory": None if found.manifest.inventory is None else found.manifest.inventory.model_dump(),
     }
 
 

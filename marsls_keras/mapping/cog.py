@@ -38,6 +38,7 @@ def assemble(out: Path, name: str, manifest: Manifest, raster: Raster, bands: Se
         >>> assemble(Path("valles"), "probability.tif", manifest, raster, [1])  # doctest: +SKIP
         PosixPath('valles/probability.tif')
     """
+    from rasterio._err import CPLE_BaseError  # what GDAL reports while it copies
     from rasterio.errors import RasterioError
     from rasterio.shutil import copy
 
@@ -51,9 +52,7 @@ def assemble(out: Path, name: str, manifest: Manifest, raster: Raster, bands: Se
     with atomic(out / name) as temporary, stage(f"Writing {out / name}"):
         try:
             copy(virtual, temporary, driver="COG", overview_resampling="average", num_threads="all_cpus", **options)
-        except RasterioError as error:
-            if isinstance(error, OSError) and not out.exists():
-                raise
+        except (RasterioError, CPLE_BaseError) as error:
             raise RunError(
                 f"{out / name} could not be written: {error.__cause__ or error}. If a shard is damaged, remove it from "
                 f"{out / 'shards'}; the same command computes it again."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from marsls_keras.data.splits import FULL, Fold
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import write_json
 from marsls_keras.inference.decision import Decision
-from marsls_keras.json_records import Digest, Name, Positive, Record, read_record
+from marsls_keras.json_records import Digest, Name, Number, Positive, Record, read_record
 from marsls_keras.mapping.lattice import Lattice
 from marsls_keras.mapping.raster import Box, Raster, boxes
 from marsls_keras.runs.run import Run
@@ -50,6 +50,19 @@ class RasterRecord(Record):
     release: Name
 
 
+class InventoryRecord(Record):
+    """Summary of the polygons of a map; see `marsls_keras.mapping.inventory.Inventory`.
+
+    Example:
+        >>> InventoryRecord(landslides=12, area_km2=40.5, at_edge=3).landslides
+        12
+    """
+
+    landslides: Number
+    area_km2: Annotated[float, Field(ge=0)]
+    at_edge: Number
+
+
 class Manifest(Record):
     """Content of map.json. The same manifest gives the same pixels, however its shards are computed.
 
@@ -64,6 +77,7 @@ class Manifest(Record):
         shard: Side of a shard in pixels.
         uncertainty: Whether variance and entropy are mapped, too.
         outputs: SHA-256 of each finished file of the map, by name; empty until then.
+        inventory: Summary of the polygons; None before they are written.
 
     Example:
         >>> Manifest.read(Path("valles/map.json")).boxes[0]  # doctest: +SKIP
@@ -80,6 +94,7 @@ class Manifest(Record):
     shard: Positive
     uncertainty: bool
     outputs: dict[Name, Digest] = Field(default_factory=dict)
+    inventory: InventoryRecord | None = None
 
     remedy: ClassVar[str] = "Choose another folder, or have the map begun anew with --overwrite."
 
@@ -130,7 +145,7 @@ class Manifest(Record):
     @property
     def folds(self) -> list[Fold]:
         """The folds, the same of every run."""
-        return [fold if fold == FULL else int(fold) for fold in next(iter(self.members.values()))]
+        return [FULL if fold == FULL else int(fold) for fold in next(iter(self.members.values()))]
 
     def windows(self, box: Box) -> int:
         """Return the number of windows over a shard, for one member and view."""
@@ -146,7 +161,9 @@ class Manifest(Record):
         changed = [
             f"{key}: {theirs.get(key, 'none')} there, {ours.get(key, 'none')} now"
             for key in dict.fromkeys([*ours, *theirs])
-            if key != "raster.path" and not key.startswith("outputs") and ours.get(key) != theirs.get(key)
+            if key != "raster.path"
+            and key.partition(".")[0] not in ("outputs", "inventory")
+            and ours.get(key) != theirs.get(key)
         ]
         if changed:
             raise InputError(

@@ -16,11 +16,14 @@ from marsls_keras.inference.decision import Decision
 from marsls_keras.inference.decision_files import decision_of
 from marsls_keras.inference.purpose import Purpose
 from marsls_keras.mapping.cog import assemble, require_space
+from marsls_keras.mapping.inventory import INVENTORY, MASK, write_inventory, write_mask
 from marsls_keras.mapping.lattice import lattice_of
-from marsls_keras.mapping.manifest import MANIFEST, Manifest
+from marsls_keras.mapping.manifest import MANIFEST, InventoryRecord, Manifest
 from marsls_keras.mapping.raster import Raster
 from marsls_keras.mapping.ray_engine import compute_on_ray, require_ray
 from marsls_keras.mapping.shards import Advance, ShardComputer, missing_shards, predictions
+from marsls_keras.mapping.styles import ramp_style, write_style
+from marsls_keras.mapping.vector_file import require_geo
 from marsls_keras.mapping.workers import compute_in_processes
 from marsls_keras.progress import stage
 from marsls_keras.runs.opened import open_runs
@@ -30,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 PROBABILITY, UNCERTAINTY = "probability.tif", "uncertainty.tif"
 """Names of the rasters in the folder of a map."""
+
+_PRODUCTS = (PROBABILITY, UNCERTAINTY, MASK, INVENTORY)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class MapRequest:
         release: Release of the raster's bands, or "auto".
         stride: Spacing of windows in pixels, for views of single tiles; half a tile by default.
         uncertainty: Whether variance and entropy are mapped, too.
+        polygons: Whether the landslides are written as polygons, too.
         environments: Environment variables of each worker process; None for no processes besides this one.
         shard: (i, n), to compute every n-th shard from the i-th on, and nothing else; None for all.
         ray: Address of a Ray cluster, or "auto"; None for none.
@@ -63,6 +69,7 @@ class MapRequest:
     release: str = "auto"
     stride: int | None = None
     uncertainty: bool = False
+    polygons: bool = True
     environments: Sequence[Mapping[str, str]] | None = None
     shard: tuple[int, int] | None = None
     ray: str | None = None
@@ -82,12 +89,11 @@ class Map:
         manifest: Its manifest.
         computed: Number of shards that were computed now.
         missing: Number of shards that are still missing, where only a part was asked for.
-        rasters: The finished rasters: probability, and uncertainty on request. Empty while shards are missing.
 
     Example:
         >>> found = map_raster(MapRequest("valles.tif", Path("valles")))  # doctest: +SKIP
-        >>> found.rasters  # doctest: +SKIP
-        [PosixPath('valles/probability.tif')]
+        >>> found.products["probability"]  # doctest: +SKIP
+        PosixPath('valles/probability.tif')
     """
 
     out: Path
@@ -98,7 +104,11 @@ class Map:
     manifest: Manifest
     computed: int
     missing: int
-    rasters: list[Path]
+
+    @property
+    def products(self) -> dict[str, Path]:
+        """The finished files by kind: probability, uncertainty, mask, landslides; empty while shards are missing."""
+        return {Path(name).stem: self.out / name for name in self.manifest.outputs}
 
 
 def map_raster(request: MapRequest) -> Map:
@@ -127,13 +137,11 @@ def map_raster(request: MapRequest) -> Map:
     lattice = lattice_of(opened, decision.view_set, request.stride)
     if request.ray is not None:
         require_ray()
+    if request.polygons:
+        require_geo()
     manifest = Manifest.of(raster, opened, folds, decision, lattice, request.uncertainty)
     manifest = _begun(request, manifest)
-    finished = [request.out / name for name in manifest.outputs]
-    if finished and all(path.exists() for path in finished):
-        logger.info(f"The map in {request.out} is finished: nothing is computed again.")
-        return Map(request.out, raster, opened, folds, decision, manifest, 0, 0, finished)
-    todo = missing_shards(request.out, manifest)
+    todo = [] if _kept(request.out, manifest, PROBABILITY) else missing_shards(request.out, manifest)
     require_space(request.out, manifest, len(todo))
     part = (
         todo if request.shard is None else [number for number in todo if number % request.shard[1] == request.shard[0]]
@@ -144,16 +152,43 @@ def map_raster(request: MapRequest) -> Map:
     with stage("Mapping windows", total, time_left=True) as mapping:
         for _ in _compute(request, part, mapping.advance):
             pass
-    missing = len(missing_shards(request.out, manifest))
-    rasters = []
     if request.shard is None:
-        rasters.append(assemble(request.out, PROBABILITY, manifest, raster, [1]))
-        if request.uncertainty:
-            rasters.append(assemble(request.out, UNCERTAINTY, manifest, raster, [2, 3]))
-        manifest = manifest.model_copy(update={"outputs": {path.name: sha256(path) for path in rasters}})
-        manifest.write(request.out)
-        shutil.rmtree(request.out / "shards")
-    return Map(request.out, raster, opened, folds, decision, manifest, len(part), missing, rasters)
+        manifest = _with_products(request, manifest, raster, decision)
+        missing = 0
+    else:
+        missing = len(missing_shards(request.out, manifest))
+    return Map(request.out, raster, opened, folds, decision, manifest, len(part), missing)
+
+
+def _kept(out: Path, manifest: Manifest, name: str) -> bool:
+    """Return whether a product of the map is finished."""
+    return name in manifest.outputs and (out / name).exists()
+
+
+def _with_products(request: MapRequest, manifest: Manifest, raster: Raster, decision: Decision) -> Manifest:
+    """Write the products that are missing, each from those before it, and return the manifest with all of them."""
+    out = request.out
+
+    def finish(name: str, inventory: InventoryRecord | None = None) -> None:
+        nonlocal manifest
+        outputs = manifest.outputs | {name: sha256(out / name)}
+        manifest = manifest.model_copy(update={"outputs": outputs, "inventory": inventory})
+        manifest.write(out)
+
+    for name, bands in ((PROBABILITY, [1]), (UNCERTAINTY, [2, 3])):
+        if (name == PROBABILITY or manifest.uncertainty) and not _kept(out, manifest, name):
+            assemble(out, name, manifest, raster, bands)
+            write_style(out / name, ramp_style())
+            finish(name)
+    shutil.rmtree(out / "shards", ignore_errors=True)
+    if not _kept(out, manifest, MASK):
+        write_mask(out / PROBABILITY, out / MASK, decision)
+        finish(MASK)
+    if request.polygons and not _kept(out, manifest, INVENTORY):
+        found = write_inventory(out / MASK, out / PROBABILITY, raster.path, out / INVENTORY, raster.file_bands)
+        summary = InventoryRecord(landslides=found.landslides, area_km2=found.area_km2, at_edge=found.at_edge)
+        finish(INVENTORY, summary)
+    return manifest
 
 
 def _compute(request: MapRequest, numbers: Sequence[int], advance: Advance) -> Iterator[int]:
@@ -221,7 +256,7 @@ def _begun(request: MapRequest, manifest: Manifest) -> Manifest:
             manifest.require_same(earlier, out)
             return earlier
         _remove(out)
-    if there := [name for name in (PROBABILITY, UNCERTAINTY) if (out / name).exists()]:
+    if there := [name for name in _PRODUCTS if (out / name).exists()]:
         raise InputError(
             f"-o {out} holds {there[0]}, which no map of marsls wrote there ({MANIFEST} is missing). "
             "Choose another folder."
@@ -233,5 +268,5 @@ def _begun(request: MapRequest, manifest: Manifest) -> Manifest:
 def _remove(out: Path) -> None:
     """Remove an earlier map: its rasters, shards and manifest, and nothing else."""
     shutil.rmtree(out / "shards", ignore_errors=True)
-    for name in (PROBABILITY, UNCERTAINTY, MANIFEST):
+    for name in (*_PRODUCTS, MANIFEST):
         (out / name).unlink(missing_ok=True)

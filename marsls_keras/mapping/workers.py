@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from typing import IO
 
 from marsls_keras.errors import InputError, MarslsError, RunError
 from marsls_keras.mapping.shards import Advance
@@ -140,7 +141,7 @@ class _Worker(threading.Thread):
             if self._process is not None:
                 self._process.kill()
 
-    def _started(self, said: object) -> bool:
+    def _started(self, said: IO[str]) -> bool:
         """Start a process unless one runs; return False if no more are to be started."""
         with self._lock:
             if self._killed:
@@ -151,7 +152,7 @@ class _Worker(threading.Thread):
                     self._command,
                     stdin=pipe,
                     stdout=pipe,
-                    stderr=said,  # type: ignore[arg-type]
+                    stderr=said,
                     text=True,
                     env={**os.environ, **self._environment},
                     start_new_session=True,  # Ctrl-C reaches it through this process alone
@@ -176,14 +177,14 @@ class _Worker(threading.Thread):
         self._process.wait()
         return False
 
-    def _again(self, number: int, said: object) -> bool:
+    def _again(self, number: int, said: IO[str]) -> bool:
         """Return whether a shard is to be tried again after its process ended; else report why not."""
         code = None if self._process is None else self._process.returncode
         if self._office.attempts[number] < ATTEMPTS:
             logger.warning(f"Warning: a process ended with code {code} over shard {number}; another one computes it.")
             return True
-        said.seek(0)  # type: ignore[attr-defined]
-        last = said.read().strip().splitlines()[-1:] or ["it said nothing"]  # type: ignore[attr-defined]
+        said.seek(0)
+        last = said.read().strip().splitlines()[-1:] or ["it said nothing"]
         self._office.events.put(
             RunError(f"{ATTEMPTS} processes ended over shard {number}, the last with code {code}: {last[0]}")
         )
