@@ -180,8 +180,10 @@ class _Watch:
                         if now is not shown:
                             bar.reset(task, description=now.title)
                             shown = now
-                        steps = {"total": now.total, "completed": now.done, "count": now.count()}
-                        bar.update(task, description=now.title, visible=True, **steps)
+                        count = now.count()
+                        bar.update(
+                            task, description=now.title, total=now.total, completed=now.done, count=count, visible=True
+                        )
                     if self._over.wait(0.1):
                         return
             finally:

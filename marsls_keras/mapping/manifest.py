@@ -109,9 +109,14 @@ class Manifest(Record):
         uncertainty: bool,
     ) -> Manifest:
         """Return the manifest of a map that has not begun."""
-        place = {"path": raster.path, "sha256": raster.digest(), "height": raster.height, "width": raster.width}
         return cls(
-            raster=RasterRecord(**place, release=raster.release.name),
+            raster=RasterRecord(
+                path=raster.path,
+                sha256=raster.digest(),
+                height=raster.height,
+                width=raster.width,
+                release=raster.release.name,
+            ),
             members={run.name: run.digest(folds) for run in runs},
             decision=decision.to_values(),
             **vars(lattice),

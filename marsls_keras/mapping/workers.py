@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-from marsls_keras.errors import InputError, MarslsError, RunError
+from marsls_keras.errors import InputError, RunError
 from marsls_keras.mapping.shards import Advance
 
 logger = logging.getLogger(__name__)
@@ -59,13 +59,11 @@ def compute_in_processes(
     office = _Office(numbers)
     command = [sys.executable, "-m", "marsls_keras.mapping.worker", str(out), str(runs), raster]
     workers = [_Worker(office, command, environment) for environment in environments[: max(len(numbers), 1)]]
-    for worker in workers:
-        worker.start()
     try:
         left = len(numbers)
         while left:
             event = office.events.get()
-            if isinstance(event, MarslsError):
+            if isinstance(event, Exception):
                 raise event
             kind, number = event
             if kind == "windows":
@@ -77,7 +75,7 @@ def compute_in_processes(
         office.close()
         for worker in workers:
             worker.kill()
-            worker.join()
+            worker.thread.join()
 
 
 class _Office:
@@ -89,7 +87,7 @@ class _Office:
 
     def __init__(self, numbers: Sequence[int]) -> None:
         self._waiting, self._lock = deque(numbers), threading.Lock()
-        self.events: SimpleQueue[tuple[str, int] | MarslsError] = SimpleQueue()
+        self.events: SimpleQueue[tuple[str, int] | Exception] = SimpleQueue()
         self.attempts: Counter[int] = Counter()
 
     def take(self) -> int | None:
@@ -103,8 +101,8 @@ class _Office:
             self._waiting.clear()
 
 
-class _Worker(threading.Thread):
-    """Thread that leads one process: it hands out shards, and starts another process when one ends.
+class _Worker:
+    """Leads one process from a thread: hands out shards, and starts another process when one ends.
 
     Args:
         office: Where shards come from and reports go.
@@ -113,16 +111,25 @@ class _Worker(threading.Thread):
     """
 
     def __init__(self, office: _Office, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        super().__init__(daemon=True)
         self._office, self._command, self._environment = office, command, environment
         self._process: subprocess.Popen[str] | None = None
         self._killed, self._lock = False, threading.Lock()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
 
-    def run(self) -> None:
-        """Have shards computed until there are none."""
+    def _run(self) -> None:
+        """Have shards computed until there are none, and report any error: without it, the main thread would wait."""
+        try:
+            self._serve()
+        except Exception as error:  # raised in the main thread
+            self._office.events.put(error)
+        finally:
+            self.kill()
+
+    def _serve(self) -> None:
         number, following = self._office.take(), self._office.take()
         with tempfile.TemporaryFile("w+") as said:
-            while number is not None and self._started(said):
+            while number is not None and self._ensure_process(said):
                 answered = self._ask(number, following)
                 if answered:
                     number, following = following, self._office.take()
@@ -132,7 +139,6 @@ class _Worker(threading.Thread):
                 self._office.attempts[number] += 1
                 if self._killed or not self._again(number, said):
                     return
-        self.kill()
 
     def kill(self) -> None:
         """End the process, and start no more."""
@@ -141,7 +147,7 @@ class _Worker(threading.Thread):
             if self._process is not None:
                 self._process.kill()
 
-    def _started(self, said: IO[str]) -> bool:
+    def _ensure_process(self, said: IO[str]) -> bool:
         """Start a process unless one runs; return False if no more are to be started."""
         with self._lock:
             if self._killed:
