@@ -16,9 +16,7 @@ def predict(
     out: Annotated[Path, Option(help="Folder to write to.")],
     folds: Folds = None,
     release: Release = AUTO,
-    mosaic: Annotated[
-        bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF (needs the extra geo).")
-    ] = False,
+    mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF.")] = False,
     uncertainty: Annotated[
         bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")
     ] = False,
