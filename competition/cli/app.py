@@ -18,6 +18,7 @@ from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
 from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
+from competition.cli.map import map_
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
 from competition.cli.new import new
@@ -81,6 +82,7 @@ for command in (
     app.command(help=help_text(command))(command)
 
 
+app.command("map", help=help_text(map_))(map_)
 app.command(help=help_text(trial), hidden=True)(trial)
 
 
