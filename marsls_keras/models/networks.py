@@ -82,6 +82,10 @@ _PARTS = {
 }
 
 
+_ATTENTIONS = dict.fromkeys(
+    ("input_attention", "encoder_attention", "decoder_attention"), ("none", "eca", "se", "cbam")
+)
+
 REGISTERED: dict[str, dict[str, tuple[str, ...]]] = {"encoder": {}, "decoder": {}}
 """Registered encoders and decoders from outside this package: levels, input first, by option and name."""
 
@@ -124,7 +128,7 @@ NETWORKS: dict[str, Network] = {
         stride=lambda **_: 32,
         encoder=lambda encoder, **_: _levels(encoder),
         named=True,
-        choices=_PARTS,
+        choices={**_PARTS, **_ATTENTIONS},
     ),
     "mars_ls_net": Network(
         stride=lambda attention, mhsa, **_: 4 if mhsa and attention == "pooled" else 1,
@@ -132,6 +136,11 @@ NETWORKS: dict[str, Network] = {
             "size": tuple(f"{letter}{kernel}" for letter in "sml" for kernel in (3, 4, 5)),
             "attention": ("axial", "pooled"),
         },
+    ),
+    "mmsformer": Network(
+        stride=lambda **_: 32,
+        encoder=lambda **_: _levels("mit_b0"),
+        named=True,
     ),
     "rmau_net": Network(
         stride=lambda poolings, **_: 2**poolings,
@@ -146,7 +155,21 @@ NETWORKS: dict[str, Network] = {
         stride=lambda **_: 32,
         encoder=lambda encoder, **_: _levels(encoder),
         named=True,
-        choices=_PARTS,
+        choices={**_PARTS, **_ATTENTIONS},
+    ),
+    "segformer": Network(
+        stride=lambda **_: 32,
+        encoder=lambda encoder, **_: _levels(encoder),
+        named=True,
+        choices={"encoder": _MITS},
+    ),
+    "trans_unet": Network(
+        stride=lambda **_: 16,
+        encoder=lambda depth, **_: [
+            *("stem", "stage0", "stage1", "stage2", "embed"),
+            *(f"token_block{i}" for i in range(depth)),
+            "token_norm",
+        ],
     ),
     "unet": Network(
         stride=lambda depth, **_: 2**depth,

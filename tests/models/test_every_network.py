@@ -32,7 +32,25 @@ CASES = [
         (64, 64),
         ((32, 96), (96, 160)),
     ),
+    ModelCase(
+        "mmsformer",
+        {"encoders": {"rgb": "mit_b0", "aux": "mit_b0"}, "decoder_channels": 4, "drop_path": 0.0},
+        (64, 64),
+        ((32, 96),),
+        (*DEAD, "pointwise/bias"),
+    ),
+    ModelCase("segformer", {"decoder_channels": 8, "drop_path": 0.0}, (64, 64), ((32, 96),), DEAD),
     ModelCase("segmenter", {"decoder_channels": 8, "dropout": 0.1}, (64, 64), ((32, 96),)),
+    ModelCase(
+        "trans_unet",
+        {
+            **{"width": 4, "units": [1, 1, 1], "embed_dim": 8, "depth": 2, "heads": 2, "grid": 2, "dropout": 0.0},
+            "decoder_channels": [8, 6, 4, 4],
+        },
+        (32, 32),
+        ((64, 48),),
+        DEAD,
+    ),
 ]
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
 
