@@ -17,6 +17,7 @@ from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
+from marsls_keras.layers.swin import BiasedWindowAttention, PatchMerging, SwinBlock
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 from marsls_keras.layers.upsample import UpsampleBilinear
 from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
@@ -25,6 +26,7 @@ __all__ = [
     "CBAM",
     "AdaptivePooling",
     "BatchNormalization",
+    "BiasedWindowAttention",
     "Blend",
     "ChannelMean",
     "ConvNeXtBlock",
@@ -35,6 +37,7 @@ __all__ = [
     "GlobalResponseNormalization",
     "MeanProbability",
     "MixTransformerBlock",
+    "PatchMerging",
     "PenAttention",
     "PositionedTokens",
     "ProgressiveExpansion",
@@ -43,6 +46,7 @@ __all__ = [
     "ResizeLike",
     "SpatialAttention",
     "SqueezeExcitation",
+    "SwinBlock",
     "SwinV2Block",
     "TokensToMap",
     "TransformerBlock",
