@@ -120,8 +120,8 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         name: One of `ENCODERS`.
         bands: Number of input bands C.
         group: Part of the names of its layers, to make them unique with several encoders in a network.
-        **options: Options of the encoder: those of `swin_v2`, `swin` and `vit`, or drop_path of `mit` and `convnext`; the
-            CNNs have none.
+        **options: Options of the encoder: those of `swin_v2`, `swin` and `vit`, or drop_path of `mit` and `convnext`;
+            the CNNs have none.
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
