@@ -19,6 +19,7 @@ from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 from marsls_keras.layers.standardized_conv import StandardizedConv2D
+from marsls_keras.layers.swin import BiasedWindowAttention, PatchMerging, SwinBlock
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 from marsls_keras.layers.upsample import UpsampleBilinear
 from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
@@ -27,6 +28,7 @@ __all__ = [
     "CBAM",
     "AdaptivePooling",
     "BatchNormalization",
+    "BiasedWindowAttention",
     "Blend",
     "ChannelMean",
     "ConvNeXtBlock",
@@ -37,6 +39,7 @@ __all__ = [
     "GlobalResponseNormalization",
     "MeanProbability",
     "MixTransformerBlock",
+    "PatchMerging",
     "PenAttention",
     "PositionEmbedding",
     "PositionedTokens",
@@ -47,6 +50,7 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcitation",
     "StandardizedConv2D",
+    "SwinBlock",
     "SwinV2Block",
     "TokensToMap",
     "TransformerBlock",

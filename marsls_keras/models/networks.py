@@ -15,6 +15,9 @@ TABLE = Path(__file__).with_name("table.json")
 STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
 """Levels of an encoder, input first: prefixes of the names of its layers. A CNN has no level "embed"."""
 
+SWIN_LEVELS = tuple(f"swin_{level}" for level in STAGES)
+"""Levels of a Swin Transformer (V1)."""
+
 LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 """Levels of an EfficientNet-Lite."""
 
@@ -59,7 +62,8 @@ class Network:
     build: Callable[..., Any] | None = None
 
 
-_SWINS = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
+_SWIN_V2S = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
+_SWINS = ("swin_tiny", "swin_small", "swin_base")
 _CNNS = ("resnet_v2_18_narrow", "resnet_v2_18", "resnet_v2_50", "efficientnet_v2_b0")
 _LITES = tuple(f"efficientnet_lite{i}" for i in range(5))
 _MITS = tuple(f"mit_b{i}" for i in range(6))
@@ -76,7 +80,7 @@ _KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" 
 DEPTHWISE = (*_LITES, *_MOBILE)
 """Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
-    "encoder": (*_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
+    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
 }
@@ -117,7 +121,12 @@ def _levels(encoder: str) -> list[str]:
         return list(REGISTERED["encoder"][encoder])
     if encoder in VIT_LEVELS:
         return list(VIT_LEVELS[encoder])
-    for names, levels in ((_SWINS, STAGES), (_LITES, LITE_LEVELS), (_CONVNEXTS, CONVNEXT_LEVELS)):
+    for names, levels in (
+        (_SWIN_V2S, STAGES),
+        (_SWINS, SWIN_LEVELS),
+        (_LITES, LITE_LEVELS),
+        (_CONVNEXTS, CONVNEXT_LEVELS),
+    ):
         if encoder in names:
             return list(levels)
     return list(STAGES[1:])

@@ -21,10 +21,11 @@ from marsls_keras.models.weights.sources import (
     read_tensors,
     require_checkpoint,
 )
+from marsls_keras.models.weights.swin import Swin
 from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.models.weights.vit import ViT
 
-FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT())
+FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT(), Swin())
 """Families of encoders with pretrained weights, besides keras.applications."""
 
 
