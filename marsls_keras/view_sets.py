@@ -1,4 +1,4 @@
-"""Views of test-time augmentation: their names, named sets of them, sums of sets, and the syntax of views of windows."""
+"""Views of test-time augmentation: their names, named and joined sets of them, and the syntax of views of windows."""
 
 from __future__ import annotations
 

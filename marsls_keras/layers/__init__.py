@@ -10,6 +10,7 @@ from marsls_keras.layers.efficient_channel_attention import EfficientChannelAtte
 from marsls_keras.layers.gate import Gate
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
 from marsls_keras.layers.mix_transformer import MixTransformerBlock, ReducedAttention
+from marsls_keras.layers.patch_expanding import PatchExpanding
 from marsls_keras.layers.pen_attention import PenAttention
 from marsls_keras.layers.position_embedding import PositionEmbedding
 from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
@@ -39,6 +40,7 @@ __all__ = [
     "GlobalResponseNormalization",
     "MeanProbability",
     "MixTransformerBlock",
+    "PatchExpanding",
     "PatchMerging",
     "PenAttention",
     "PositionEmbedding",

@@ -60,8 +60,9 @@ def dual_swin(
     attention. Its features differ there; on 256 pixels they are equal.
 
     Table 10's rows have the decoder hybrid: E10-a is encoder_attention eca with fusion concat_eca; E11 has eca, eca and
-    cbam at the three places and concat_cbam; E9 eca, se, cbam and concat_eca. The paper does not say where in an encoder
-    the attention is; here it weights the maps that the encoder gives, and leaves its pretrained blocks as they are.
+    cbam at the three places and concat_cbam; E9 eca, se, cbam and concat_eca. The paper does not say where in an
+    encoder the attention is; here it weights the maps that the encoder gives, and leaves its pretrained blocks as they
+    are.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.

@@ -120,7 +120,7 @@ def _require(
         )
     if len({MIT[name][1] for name in encoders.values()}) > 1:
         raise ValueError(
-            "encoders must have maps of the same channels: mit_b0 goes with mit_b0 alone, mit_b1 to mit_b5 go together. "
+            "encoders must have maps of the same channels: mit_b0 goes with mit_b0 alone, mit_b1 to mit_b5 fit. "
             f"Received: {dict(encoders)}"
         )
     if decoder_channels < 1 or not 0 <= dropout < 1:

@@ -172,6 +172,13 @@ NETWORKS: dict[str, Network] = {
         named=True,
         choices={"encoder": _MITS},
     ),
+    "swin_fpn": Network(
+        stride=lambda **_: 32,
+        encoder=lambda encoder, **_: _levels(encoder),
+        named=True,
+        choices={"encoder": _SWINS},
+    ),
+    "swin_unet": Network(stride=lambda **_: 32, encoder=lambda **_: list(SWIN_LEVELS)),
     "trans_unet": Network(
         stride=lambda **_: 16,
         encoder=lambda depth, **_: [

@@ -61,9 +61,9 @@ def segmenter(
             mean of their probabilities. Refused for other decoders and for late fusion.
 
     Returns:
-        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32; a
-        `MultiHeadModel` with `deep_supervision`. Of decoders that end at stride 4 the logits are resized bilinearly. With the defaults and seven bands it has
-        3,467,605 parameters, 3,426,981 of them trainable.
+        A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32; with
+        `deep_supervision` a `MultiHeadModel`. Of decoders that end at stride 4 the logits are resized bilinearly. With
+        the defaults and seven bands it has 3,467,605 parameters, 3,426,981 of them trainable.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.

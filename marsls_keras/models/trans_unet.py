@@ -56,9 +56,9 @@ def trans_unet(
     Raises:
         ValueError: If an argument is out of range.
 
-    With the defaults it has 105,187,089 trainable parameters; with three bands, a grid of 14 and two classes it would
-    have 105,276,066, as the authors' R50-ViT-B/16 (105.28 million). Upsampling has pixel centres at half-integers; the
-    authors' aligns the corners.
+    With the defaults it has 105,187,089 trainable parameters; with three bands and a grid of 14 it has 105,275,921,
+    which are the 105.28 million that are published for R50-ViT-B/16 (each further class adds 145). Upsampling has pixel
+    centres at half-integers; the authors' aligns the corners.
 
     Reference:
         Chen et al., "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation", 2021.
@@ -148,8 +148,9 @@ def _require(
     """
     if min(bands, width, embed_dim, depth, heads, grid) < 1 or not 0 <= dropout < 1 or embed_dim % heads:
         raise ValueError(
-            "trans_unet needs bands, width, embed_dim, depth, heads and grid of at least 1, heads that divide embed_dim, "
-            f"and dropout in [0, 1). Received: bands={bands}, width={width}, embed_dim={embed_dim}, depth={depth}, "
+            "trans_unet needs bands, width, embed_dim, depth, heads and grid of at least 1, heads that divide "
+            "embed_dim, and dropout in [0, 1). "
+            f"Received: bands={bands}, width={width}, embed_dim={embed_dim}, depth={depth}, "
             f"heads={heads}, grid={grid}, dropout={dropout}"
         )
     if len(units) != 3 or len(decoder_channels) != 4 or min(*units, *decoder_channels) < 1:

@@ -34,6 +34,7 @@ CASES = [
     LayerCase(
         layers.MixTransformerBlock, {"heads": 2, "reduction": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME, KEYS
     ),
+    LayerCase(layers.PatchExpanding, {"factor": 2, "channels": 5}, MAPS, (2, 8, 24, 5)),
     LayerCase(layers.PatchMerging, {"channels": 5}, ((2, 3, 12, 6),), (2, 2, 6, 5)),
     LayerCase(
         layers.PenAttention,

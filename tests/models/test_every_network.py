@@ -34,13 +34,22 @@ CASES = [
     ),
     ModelCase(
         "mmsformer",
-        {"encoders": {"rgb": "mit_b0", "aux": "mit_b0"}, "decoder_channels": 4, "drop_path": 0.0},
+        {"encoders": {"rgb": "mit_thin", "aux": "mit_thin"}, "decoder_channels": 4, "drop_path": 0.0},
         (64, 64),
         ((32, 96),),
         (*DEAD, "pointwise/bias"),
     ),
-    ModelCase("segformer", {"decoder_channels": 8, "drop_path": 0.0}, (64, 64), ((32, 96),), DEAD),
+    ModelCase(
+        "segformer", {"encoder": "mit_thin", "decoder_channels": 8, "drop_path": 0.0}, (64, 64), ((32, 96),), DEAD
+    ),
     ModelCase("segmenter", {"decoder_channels": 8, "dropout": 0.1}, (64, 64), ((32, 96),)),
+    ModelCase("swin_fpn", {"encoder_options": SWIN, "decoder_channels": 4, "dropout": 0.0}, (32, 64), ((96, 32),)),
+    ModelCase(
+        "swin_unet",
+        {**SWIN, "depths": [1, 2, 1, 1], "tile_size": 32},
+        (32, 64),
+        ((96, 32),),
+    ),
     ModelCase(
         "trans_unet",
         {
@@ -52,6 +61,14 @@ CASES = [
         DEAD,
     ),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mit_thin():
+    with model_case.thin_mit():
+        yield
+
+
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
 
 

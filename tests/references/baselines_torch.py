@@ -56,21 +56,28 @@ def tensors(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
     return made
 
 
-def segformer(encoder: str = "mit_b0", bands: int = 7) -> Any:
-    """Return SegFormer of transformers with one label."""
+WIDE = [64, 128, 320, 512]
+MIT = {
+    "mit_thin": ([1, 1, 1, 1], [8, 16, 20, 32]),
+    "mit_b0": ([2, 2, 2, 2], [32, 64, 160, 256]),
+    "mit_b1": ([2, 2, 2, 2], WIDE),
+    "mit_b2": ([3, 4, 6, 3], WIDE),
+}
+"""Blocks and channels of the encoders."""
+
+
+def segformer(encoder: str, channels: int) -> Any:
+    """Return SegFormer of transformers with seven bands and one label."""
     from transformers import SegformerForSemanticSegmentation
 
-    return SegformerForSemanticSegmentation(_mit(encoder, bands, num_labels=1))
+    return SegformerForSemanticSegmentation(_mit(encoder, 7, num_labels=1, decoder_hidden_size=channels))
 
 
 def _mit(name: str, bands: int, **options: Any) -> Any:
     from transformers import SegformerConfig
 
-    depths = {"mit_b0": [2, 2, 2, 2], "mit_b1": [2, 2, 2, 2], "mit_b2": [3, 4, 6, 3]}[name]
-    widths = [32, 64, 160, 256] if name == "mit_b0" else [64, 128, 320, 512]
-    return SegformerConfig(
-        num_channels=bands, depths=depths, hidden_sizes=widths, layer_norm_eps=1e-5, decoder_hidden_size=256, **options
-    )
+    depths, widths = MIT[name]
+    return SegformerConfig(num_channels=bands, depths=depths, hidden_sizes=widths, layer_norm_eps=1e-5, **options)
 
 
 def mmsformer(encoders: Mapping[str, str], channels: int) -> Any:
@@ -83,11 +90,12 @@ def mmsformer(encoders: Mapping[str, str], channels: int) -> Any:
     class Fusion(nn.Module):
         def __init__(self, c: int, maps: int) -> None:
             super().__init__()
+            hidden = max(1, c // 16)
             self.linear, self.mix_in = nn.Conv2d(maps * c, c, 1), nn.Conv2d(c, c, 1)
             for k in (3, 5, 7):
                 self.add_module(f"depthwise{k}", nn.Conv2d(c, c, k, padding=k // 2, groups=c))
             self.pointwise, self.bn, self.mix_out = nn.Conv2d(c, c, 1), nn.BatchNorm2d(c), nn.Conv2d(c, c, 1)
-            self.squeeze, self.excite = nn.Linear(c, c // 16, bias=False), nn.Linear(c // 16, c, bias=False)
+            self.squeeze, self.excite = (nn.Linear(*pair, bias=False) for pair in ((c, hidden), (hidden, c)))
 
         def forward(self, maps: Any) -> Any:
             x = self.linear(torch.cat(maps, 1))
@@ -292,8 +300,8 @@ def swin_unet(
 def thin() -> dict[str, Any]:
     """Return the networks of the references by name."""
     return {
-        "segformer": segformer(),
-        "mmsformer": mmsformer({"rgb": "mit_b0", "aux": "mit_b0"}, 16),
+        "segformer": segformer("mit_thin", 16),
+        "mmsformer": mmsformer({"rgb": "mit_thin", "aux": "mit_thin"}, 16),
         "trans_unet": trans_unet(DECODER, **TRANS_UNET),
         "swin_unet": swin_unet(SIZES["swin_unet"], **SWIN_UNET),
     }
