@@ -1,5 +1,9 @@
 """SegFormer, MMSFormer, TransUNet and Swin-Unet: logits equal to PyTorch's, and parameter counts."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -113,6 +117,7 @@ def test_the_logits_are_those_of_pytorch(name):
     if name == "segformer":  # its decoder has the coarsest map first
         kernel = drawn["decode_head.linear_fuse.weight"]
         drawn["decode_head.linear_fuse.weight"] = np.concatenate(np.split(kernel, 4, axis=1)[::-1], axis=1)
+    assert keras.backend.backend() == os.environ.get("KERAS_BACKEND", "tensorflow")
     model = build_model(name, bands=7, **OPTIONS[name])
     assign(model, drawn, RULES[name])
     x = SCRIPT.image(SCRIPT.SIZES[name])
@@ -121,6 +126,14 @@ def test_the_logits_are_those_of_pytorch(name):
     found = np.asarray(model(x))
     assert expected.std() > 0.05
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_jax_computes_the_same():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", __file__, "-k", "logits_are_those_of_pytorch"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout[-3000:]
 
 
 def mit_parameters(depths, widths, bands):
