@@ -9,7 +9,7 @@ has torch, timm, transformers and segmentation_models_pytorch, this one by defau
 instead of turns of some seconds, to see that all runs. Inputs are random tiles of 128 x 128 pixels and seven bands;
 float32; AdamW, binary cross-entropy plus Dice. See in_turns.py for when a ratio is meaningful.
 
-SegFormer is that of transformers; MMSFormer, TransUNet and Swin-Unet are those of tests/references/baselines_torch.py;
+SegFormer is that of transformers; MMSFormer, TransUNet and Swin-Unet are those of tests/references/transformer_baselines_torch.py;
 Swin-FPN is the FPN of segmentation_models.pytorch on timm's Swin-T, whose decoder is a little lighter than ours."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = ("segformer", "mmsformer", "trans_unet", "swin_unet", "swin_fpn")
 def torch_network(name: str) -> Any:
     """Return the network in PyTorch, with the default options of the one here."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "references"))
-    import baselines_torch as baselines
+    import transformer_baselines_torch as baselines
 
     if name == "segformer":
         return baselines.segformer("mit_b0", 256)

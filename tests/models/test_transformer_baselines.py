@@ -15,7 +15,7 @@ from helpers.weights import parameters
 from marsls_keras.errors import InputError
 from marsls_keras.models import build_model, require_size
 
-SCRIPT = script("baselines_torch")
+SCRIPT = script("transformer_baselines_torch")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,7 +110,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", list(RULES))
 def test_the_logits_are_those_of_pytorch(name):
-    with np.load(REFERENCES / "baselines.npz") as reference:
+    with np.load(REFERENCES / "transformer_baselines.npz") as reference:
         names, shapes = reference[f"{name}/names"].tolist(), reference[f"{name}/shapes"]
         expected = reference[f"{name}/logits"]
     drawn = SCRIPT.tensors({key: tuple(shape[shape > 0].tolist()) for key, shape in zip(names, shapes, strict=True)})
@@ -194,7 +194,7 @@ def test_mmsformer_has_the_parameters_of_its_parts():
     total = mit_parameters(B2, WIDE, 3) + mit_parameters(B1, WIDE, 4)
     total += sum(map(fusion_parameters, WIDE)) + mlp_parameters(WIDE, 512)
     assert total == 40_994_753
-    with np.load(REFERENCES / "baselines.npz") as reference:  # the same of the thin network in PyTorch
+    with np.load(REFERENCES / "transformer_baselines.npz") as reference:  # the same of the thin network in PyTorch
         shapes = reference["mmsformer/shapes"]
     thin = (8, 16, 20, 32)
     counted = sum(mit_parameters((1, 1, 1, 1), thin, n) for n in (3, 4)) + sum(map(fusion_parameters, thin))

@@ -1,8 +1,8 @@
 """Logits of transformer baselines as PyTorch computes them, from weights that the tensors' names give.
 
-    pip install torch transformers timm && python tests/references/baselines_torch.py
+    pip install torch transformers timm && python tests/references/transformer_baselines_torch.py
 
-writes baselines.npz beside this file. SegFormer is that of transformers; the others are put together here from its
+writes transformer_baselines.npz beside this file. SegFormer is that of transformers; the others are put together here from its
 encoder, from timm's Swin blocks and patch merging and from PyTorch's layers. Modules are named like the layers of
 marsls_keras where they are not those of a library. `tests/benchmarks/transformers_torch.py` times the same networks."""
 
@@ -327,7 +327,7 @@ def main() -> None:
             f"{name}/names": np.array(list(shapes)),
             f"{name}/shapes": np.array([(*s, *(0,) * (4 - len(s))) for s in shapes.values()]),
         }
-    np.savez_compressed(Path(__file__).parent / "baselines.npz", **found)
+    np.savez_compressed(Path(__file__).parent / "transformer_baselines.npz", **found)
 
 
 if __name__ == "__main__":
