@@ -14,8 +14,8 @@ from marsls_keras.layers.resize import interpolation
 class ResizeLike(keras.layers.Layer):
     """Resize a feature map bilinearly to the height and width of a reference.
 
-    Without antialiasing. Two products with sparse matrices, so that sizes may be unknown while the graph is built, and every backend and XLA
-    has the gradient.
+    Without antialiasing. Two products with sparse matrices, so that sizes may be unknown while the graph is built, and
+    every backend and XLA has the gradient.
 
     Args:
         align_corners: Whether the corner pixels of both maps have the same places, as in the code of PSPNet and

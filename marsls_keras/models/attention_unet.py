@@ -26,8 +26,9 @@ def attention_unet(bands: int = 7, *, base_filters: int = 64, depth: int = 4, dr
 
     Returns:
         A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it
-        has PLACE parameters, PLACE of them trainable, as AttU_Net of github.com/LeeJunHyun/Image_Segmentation, whose
-        outputs are equal for equal weights. As there, convolutions have biases.
+        has 34,896,501 parameters, 34,880,877 of them trainable, as AttU_Net of
+        github.com/LeeJunHyun/Image_Segmentation, whose outputs are equal for equal weights. As there, convolutions have
+        biases.
 
     Raises:
         ValueError: If an argument is out of range.

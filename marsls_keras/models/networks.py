@@ -82,7 +82,10 @@ DEPTHWISE = (*_LITES, *_MOBILE)
 _PARTS = {
     "encoder": (*_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *_RESNETS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
-    "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3", "deeplabv3plus", "pspnet", "hybrid"),
+    "decoder": (
+        *("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3", "deeplabv3plus", "pspnet"),
+        "hybrid",
+    ),
 }
 
 
@@ -154,6 +157,10 @@ NETWORKS: dict[str, Network] = {
     "pspnet": replace(_ENCODED, choices={**_ENCODED.choices, "level": ("P2", "P3", "P4", "P5")}),
     "r2_unet": _UNET,
     "res_unet": _UNET,
+    "rmau_backbone": replace(
+        _ENCODED,
+        choices={"encoder": _PARTS["encoder"], "decoder": _PARTS["decoder"], "head": ("mean", "conv")},
+    ),
     "rmau_net": Network(
         stride=lambda poolings, **_: 2**poolings,
         encoder=lambda poolings, **_: [*(f"down{level}" for level in range(poolings)), "bottom"],

@@ -35,9 +35,9 @@ def pspnet(
 
     Returns:
         A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1), H and W multiples of 32. Logits are
-        computed at the stride of the map and resized bilinearly. With the defaults and seven bands it has PLACE
-        parameters, PLACE of them trainable. PSPNet of segmentation_models.pytorch 0.6 counts 21,450,529 trainable ones:
-        it keeps the two stages that it never applies, of PLACE. Outputs are equal for equal weights.
+        computed at the stride of the map and resized bilinearly. With the defaults and seven bands it has 1,518,177
+        parameters, 1,513,761 of them trainable. PSPNet of segmentation_models.pytorch 0.6 counts 19,936,768 more
+        trainable ones, in two stages that it never applies; for equal weights its outputs are equal.
 
     Raises:
         ValueError: If a name is unknown or a value out of range.

@@ -17,8 +17,8 @@ def r2_unet(
     """Build R2U-Net: a U-Net of recurrent residual blocks.
 
     A block maps x to z = W x, a 1 x 1 convolution, and returns z + R_2(R_1(z)). R(z) is the last of y_0 = f(z) and
-    y_i = f(z + y_(i-1)), where f is a Conv 3 x 3 - BatchNorm - ReLU with the same weights and moving statistics at every
-    step. Upsampling repeats pixels and is followed by a 3 x 3 convolution.
+    y_i = f(z + y_(i-1)), where f is a Conv 3 x 3 - BatchNorm - ReLU with the same weights and moving statistics at
+    every step. Upsampling repeats pixels and is followed by a 3 x 3 convolution.
 
     Args:
         bands: Number of input bands C.
@@ -29,15 +29,16 @@ def r2_unet(
 
     Returns:
         A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it
-        has PLACE parameters, PLACE of them trainable, as R2U_Net of github.com/LeeJunHyun/Image_Segmentation, whose
-        outputs are equal for equal weights. As there, convolutions have biases.
+        has 39,105,345 parameters, 39,091,649 of them trainable, as R2U_Net of
+        github.com/LeeJunHyun/Image_Segmentation, whose outputs are equal for equal weights. As there, convolutions have
+        biases.
 
     Raises:
         ValueError: If an argument is out of range.
 
     Reference:
-        Alom et al., "Recurrent Residual Convolutional Neural Network based on U-Net (R2U-Net)", 2018. MarsLS-Net's Table
-        2 has mIoU 0.6474.
+        Alom et al., "Recurrent Residual Convolutional Neural Network based on U-Net (R2U-Net)", 2018. MarsLS-Net's
+        Table 2 has mIoU 0.6474.
 
     Example:
         >>> from marsls_keras.models import build_model

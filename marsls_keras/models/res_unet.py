@@ -26,7 +26,7 @@ def res_unet(bands: int = 7, *, base_filters: int = 64, depth: int = 3, dropout:
 
     Returns:
         A functional model from float (B, H, W, C) to float32 logits (B, H, W, 1). With the defaults and seven bands it
-        has PLACE parameters, PLACE of them trainable, as build_resunet of
+        has 8,229,953 parameters, 8,223,553 of them trainable, as build_resunet of
         github.com/nikhilroxtomar/Semantic-Segmentation-Architecture (PyTorch), whose outputs are equal for equal
         weights. The paper counts 7.8 million, that of the 3 x 3 convolutions alone. As there, convolutions have biases.
 
@@ -83,6 +83,4 @@ def _convolution(x: Any, filters: int, stride: int, name: str) -> Any:
     if stride > 1:  # "same" would pad on one side only
         x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     padding = "valid" if stride > 1 else "same"
-    return layers.Conv2D(
-        filters, 3, stride, padding=padding, kernel_initializer="he_normal", name=f"{name}_conv"
-    )(x)
+    return layers.Conv2D(filters, 3, stride, padding=padding, kernel_initializer="he_normal", name=f"{name}_conv")(x)

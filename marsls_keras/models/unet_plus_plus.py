@@ -44,8 +44,8 @@ def unet_plus_plus(
         ValueError: If a name is unknown or a value out of range.
 
     Reference:
-        Zhou et al., "UNet++", DLMIA 2018. Encoder and channels are the defaults of segmentation_models.pytorch; MMLSv2's
-        Table 2 (mIoU 0.823) names none.
+        Zhou et al., "UNet++", DLMIA 2018. Encoder and channels are the defaults of segmentation_models.pytorch;
+        MMLSv2's Table 2 (mIoU 0.823) names none.
 
     Example:
         >>> from marsls_keras.models import build_model

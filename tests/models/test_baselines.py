@@ -2,14 +2,11 @@
 
 import re
 
-import keras
 import numpy as np
 import pytest
 from helpers.references import REFERENCES, script
 
-from marsls_keras.errors import InputError
-from marsls_keras.models import build_model, load_pretrained
-from marsls_keras.models.encoders import build_encoder
+from marsls_keras.models import build_model
 from marsls_keras.models.networks import stored_table
 from marsls_keras.models.weights.resnet import ResNet
 
@@ -79,7 +76,9 @@ def smp_name(network, layer, part):
         return f"{pooling}.convs.{(1, *SCRIPT.RATES).index(int(found[1]))}.{place}"
     if name == "refine1":
         return "decoder.aspp.2" if kind == "bn" else f"decoder.aspp.1.{place[-1]}"
-    return {"refine": f"decoder.{kind}", "details": f"decoder.block1.{place}", "refine2": f"decoder.block2.{place}"}[name]
+    return {"refine": f"decoder.{kind}", "details": f"decoder.block1.{place}", "refine2": f"decoder.block2.{place}"}[
+        name
+    ]
 
 
 def unet_name(network, layer, part):
@@ -120,7 +119,9 @@ def value_of(network, variable, epsilon, tensors):
         name = f"{name}.{PARTS.get(part, 'weight')}"
     tensor = tensors[name]
     if tensor.ndim == 4:
-        tensor = tensor.transpose(2, 3, 0, 1) if variable.path.endswith("depthwise_kernel") else tensor.transpose(2, 3, 1, 0)
+        tensor = (
+            tensor.transpose(2, 3, 0, 1) if variable.path.endswith("depthwise_kernel") else tensor.transpose(2, 3, 1, 0)
+        )
     # PyTorch adds 1e-5 to a variance, the decoders here add 1e-3.
     return name, tensor + (1e-5 - epsilon if name.endswith("running_var") else 0)
 

@@ -7,7 +7,7 @@
         Semantic-Segmentation-Architecture/PyTorch/resunet.py
 
 writes baselines.npz beside this file, and prints the counts of the full-size networks at seven bands. The stored logits
-are those of narrow variants (ENCODER and FILTERS), with weights that are drawn by the tensors' names. The tests make the
+are those of narrow variants (WIDTH and FILTERS), with weights that are drawn by the tensors' names. The tests make the
 same weights anew and need none of these."""
 
 from __future__ import annotations
@@ -65,17 +65,24 @@ def shapes_of(reference: Mapping[str, np.ndarray], name: str) -> dict[str, tuple
     return {name: tuple(shape[shape > 0].tolist()) for name, shape in zip(names, shapes, strict=True)}
 
 
-def computed(name: str, network: Any) -> dict[str, np.ndarray]:
-    """Give a network drawn weights, and return the names and shapes of its tensors, and its logits for each size."""
+def drawn(name: str, network: Any) -> dict[str, np.ndarray]:
+    """Give a network drawn weights, and return the arrays that `shapes_of` reads."""
     import torch
 
     state = {key: tuple(value.shape) for key, value in network.state_dict().items() if value.dtype == torch.float32}
     network.load_state_dict({key: torch.tensor(value) for key, value in tensors(state).items()}, strict=False)
-    found = {
+    network.eval()
+    return {
         f"{name}/names": np.array(list(state)),
         f"{name}/shapes": np.array([(*shape, *(0,) * (4 - len(shape))) for shape in state.values()]),
     }
-    network.eval()
+
+
+def computed(name: str, network: Any) -> dict[str, np.ndarray]:
+    """Give a network drawn weights, and return the names and shapes of its tensors, and its logits for each size."""
+    import torch
+
+    found = drawn(name, network)
     for size in SIZES:
         with torch.no_grad():
             logits = network(torch.tensor(image(size).transpose(0, 3, 1, 2)))
@@ -91,9 +98,8 @@ def count(network: Any) -> tuple[int, int]:
     return sum(v.numel() for v in network.state_dict().values() if v.dtype == torch.float32), trained
 
 
-def smp(name: str, narrow: bool) -> Any:
-    """Return a network of segmentation_models.pytorch for seven bands, with its defaults, or narrow on a ResNet-18."""
-    import segmentation_models_pytorch
+def narrow_encoder(depth: int) -> str:
+    """Register a ResNet-18 or 50 with WIDTH channels in segmentation_models.pytorch, and return its name."""
     from segmentation_models_pytorch.encoders import encoders
     from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
     from torch import nn
@@ -107,12 +113,31 @@ def smp(name: str, narrow: bool) -> Any:
                 self.conv1 = nn.Conv2d(3, WIDTH, 7, 2, 3, bias=False)
             return super()._make_layer(block, planes * WIDTH // 64, *arguments, **options)
 
+    settings, expansion = encoders[f"resnet{depth}"]["params"], 4 if depth == 50 else 1
+    channels = [3, WIDTH, *(expansion * WIDTH * 2**i for i in range(4))]
+    encoders["narrow"] = {"encoder": Narrow, "params": {**settings, "out_channels": channels}}
+    return "narrow"
+
+
+def resnet50() -> dict[str, np.ndarray]:
+    """Return names, shapes and some maps of a narrow ResNet-50 of output stride 16 for seven bands."""
+    import torch
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    network = get_encoder(narrow_encoder(50), in_channels=7, weights=None, output_stride=16)
+    found = drawn("resnet50", network)
+    with torch.no_grad():
+        maps = network(torch.tensor(image((64, 64)).transpose(0, 3, 1, 2)))
+    return found | {f"resnet50/P{n}": maps[n].numpy().transpose(0, 2, 3, 1) for n in (1, 2, 5)}
+
+
+def smp(name: str, narrow: bool) -> Any:
+    """Return a network of segmentation_models.pytorch for seven bands, with its defaults, or narrow on a ResNet-18."""
+    import segmentation_models_pytorch
+
     options: dict[str, Any] = {"encoder_weights": None, "in_channels": 7}
     if narrow:
-        settings = encoders["resnet18"]["params"]
-        channels = [3, WIDTH, *(WIDTH * 2**i for i in range(4))]
-        encoders["narrow"] = {"encoder": Narrow, "params": {**settings, "out_channels": channels}}
-        options["encoder_name"] = "narrow"
+        options["encoder_name"] = narrow_encoder(18)
         width = CHANNELS[name]
         options |= {
             "unet_plus_plus": {"decoder_channels": [width >> i for i in range(5)]},
@@ -176,7 +201,7 @@ def unets(network: str, resunet: str, narrow: bool) -> dict[str, Any]:
 def main() -> None:
     """Write the logits of the narrow networks, and print the counts of the full-size ones."""
     narrow = {**{name: smp(name, True) for name in SMP}, **unets(*sys.argv[1:3], narrow=True)}
-    found: dict[str, np.ndarray] = {}
+    found = resnet50()
     for name, network in narrow.items():
         found |= computed(name, network)
     np.savez_compressed(Path(__file__).parent / "baselines.npz", **found)

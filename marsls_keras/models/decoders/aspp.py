@@ -11,9 +11,7 @@ from marsls_keras.layers import AdaptivePooling
 from marsls_keras.models.decoders.blocks import conv_bn_relu, resize_like
 
 
-def aspp(
-    x: Any, channels: int, rates: Sequence[int], name: str, separable: bool = False, dropout: float = 0.0
-) -> Any:
+def aspp(x: Any, channels: int, rates: Sequence[int], name: str, separable: bool = False, dropout: float = 0.0) -> Any:
     """Apply atrous spatial pyramid pooling.
 
     A 1 x 1 convolution, 3 x 3 convolutions at several dilation rates, and the mean over the image each give C channels.
@@ -22,7 +20,8 @@ def aspp(
     Args:
         x: Symbolic map (B, h, w, any).
         channels: Channels C.
-        rates: Dilation rates, different and at least 2. Where a rate is not below h and w, only the middle of its kernel meets the map.
+        rates: Dilation rates, different and at least 2. Where a rate is not below h and w, only the middle of its
+            kernel meets the map.
         name: Prefix of the names of the layers.
         separable: Whether the dilated convolutions are depthwise separable.
         dropout: Dropout rate at the end, in [0, 1).

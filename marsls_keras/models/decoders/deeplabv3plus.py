@@ -14,10 +14,10 @@ _DETAILS = 48
 
 
 def deeplabv3plus(maps: list[Any], channels: int, name: str) -> Any:
-    """Decode a feature pyramid with DeepLabV3+: atrous spatial pyramid pooling (`aspp`), then details of the finest map.
+    """Decode a feature pyramid with DeepLabV3+: atrous spatial pyramid pooling, then details of the finest map.
 
-    The paper's rates 6, 12, 18 are for stride 16 (and doubled for stride 8); here they are halved for
-    stride 32.
+    The pooling (`aspp`) is that of the coarsest map. The paper's rates 6, 12, 18 are for stride 16 (and doubled for
+    stride 8); here they are halved for stride 32.
 
     Args:
         maps: n maps, the finest first; only the first and the last are used.

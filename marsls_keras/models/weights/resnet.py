@@ -44,6 +44,10 @@ class ResNet(Family):
         """Return the tensors without the classifier; see `Family`."""
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
 
+    def stage(self, name: str) -> str:
+        """Return the stage of a tensor, such as "layer3"; see `Family`."""
+        return name.split(".")[0] if name.startswith("layer") else ""
+
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Convert a tensor to Keras' layout; see `Family`."""
         return convolution(tensor)
