@@ -38,7 +38,7 @@ def dual_swin(
         encoder_options: Options of the encoder, such as those of `encoders.swin_v2`.
         fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder
             for each group, their logits blended by learned weights.
-        decoder: unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.
+        decoder: unetplusplus, fpn, upernet, segformer_mlp, deeplabv3, deeplabv3plus, pspnet or hybrid.
         decoder_channels: Channels C of the decoder.
         dropout: Dropout rate before the last convolution, in [0, 1).
         input_attention: Channel attention on the bands of each group, before its encoder (Table 10's IA): eca, se, cbam

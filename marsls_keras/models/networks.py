@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 
 CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 """Levels of a ConvNeXt."""
+
+RESNET_LEVELS = ("resnet_stem", *(f"resnet_stage{i}" for i in range(4)))
+"""Levels of a ResNet."""
 
 VIT_LEVELS = {
     name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
@@ -76,13 +79,17 @@ _MOBILE = (
     *(f"keras_efficientnet_v2_{size}" for size in ("b0", "b1", "b2", "b3", "s")),
     *(f"keras_mobilenet_v3_{size}" for size in ("small", "large")),
 )
+_RESNETS = tuple(f"resnet{n}" for n in (18, 34, 50, 101))
 _KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" for n in (121, 169, 201)), *_MOBILE)
 DEPTHWISE = (*_LITES, *_MOBILE)
 """Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
-    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
+    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *_RESNETS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
-    "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
+    "decoder": (
+        *("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3", "deeplabv3plus", "pspnet"),
+        "hybrid",
+    ),
 }
 
 
@@ -126,13 +133,27 @@ def _levels(encoder: str) -> list[str]:
         (_SWINS, SWIN_LEVELS),
         (_LITES, LITE_LEVELS),
         (_CONVNEXTS, CONVNEXT_LEVELS),
+        (_RESNETS, RESNET_LEVELS),
     ):
         if encoder in names:
             return list(levels)
     return list(STAGES[1:])
 
 
+def _path(depth: int, **_: Any) -> list[str]:
+    """Return the levels of the encoder of a U-Net without a separate one."""
+    return [*(f"down{level}" for level in range(depth)), "bottom"]
+
+
+_UNET = Network(stride=lambda depth, **_: 2**depth, encoder=_path)
+_ENCODED = Network(
+    stride=lambda **_: 32, encoder=lambda encoder, **_: _levels(encoder), choices={"encoder": _PARTS["encoder"]}
+)
+
 NETWORKS: dict[str, Network] = {
+    "attention_unet": _UNET,
+    "deeplab_v3": _ENCODED,
+    "deeplab_v3_plus": _ENCODED,
     "dual_swin": Network(
         stride=lambda **_: 32,
         encoder=lambda encoder, **_: _levels(encoder),
@@ -150,6 +171,13 @@ NETWORKS: dict[str, Network] = {
         stride=lambda **_: 32,
         encoder=lambda **_: _levels("mit_b0"),
         named=True,
+    ),
+    "pspnet": replace(_ENCODED, choices={**_ENCODED.choices, "level": ("P2", "P3", "P4", "P5")}),
+    "r2_unet": _UNET,
+    "res_unet": _UNET,
+    "rmau_backbone": replace(
+        _ENCODED,
+        choices={"encoder": _PARTS["encoder"], "decoder": _PARTS["decoder"], "head": ("mean", "conv")},
     ),
     "rmau_net": Network(
         stride=lambda poolings, **_: 2**poolings,
@@ -187,10 +215,8 @@ NETWORKS: dict[str, Network] = {
             "token_norm",
         ],
     ),
-    "unet": Network(
-        stride=lambda depth, **_: 2**depth,
-        encoder=lambda depth, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
-    ),
+    "unet": _UNET,
+    "unet_plus_plus": _ENCODED,
 }
 """The networks of this package by name."""
 

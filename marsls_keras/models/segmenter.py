@@ -42,16 +42,16 @@ def segmenter(
             once. None: one encoder of all bands.
         encoder: Encoder of every group, one of `models.encoders.ENCODERS`: swin_v2_tiny, small or base; swin_tiny,
             small or base; efficientnet_lite0 to 4; mit_b0 to b5; convnext_tiny, small or base; convnext_v2_atto, femto,
-            pico, nano, tiny or base; vit_small, base or large; resnet_v2_18_narrow, resnet_v2_18 or resnet_v2_50;
-            efficientnet_v2_b0; of keras.applications keras_resnet50, 101 or 152, keras_densenet121, 169 or 201,
-            keras_efficientnet_b0 to b5, keras_efficientnet_v2_b0 to b3 or s, keras_mobilenet_v3_small or large; or one
-            that `models.encoders.register_encoder` added.
-        encoder_options: Options of the encoder: those of `encoders.swin_v2`, `encoders.swin` and `encoders.vit`, or
-            drop_path of `encoders.mit` and `encoders.convnext`; the CNNs have none.
+            pico, nano, tiny or base; vit_small, base or large; resnet18, 34, 50 or 101; resnet_v2_18_narrow,
+            resnet_v2_18 or resnet_v2_50; efficientnet_v2_b0; of keras.applications keras_resnet50, 101 or 152,
+            keras_densenet121, 169 or 201, keras_efficientnet_b0 to b5, keras_efficientnet_v2_b0 to b3 or s,
+            keras_mobilenet_v3_small or large; or one that `models.encoders.register_encoder` added.
+        encoder_options: Options of the encoder: those of `encoders.swin_v2`, `encoders.swin`, `encoders.vit` and
+            `encoders.resnet`, or drop_path of `encoders.mit` and `encoders.convnext`; the other CNNs have none.
         fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder
             for each group, their logits blended by learned weights.
-        decoder: unet, unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid; or one that
-            `models.decoders.register_decoder` added.
+        decoder: unet, unetplusplus, fpn, upernet, segformer_mlp, deeplabv3, deeplabv3plus, pspnet or hybrid; or one
+            that `models.decoders.register_decoder` added.
         decoder_channels: Channels C of the decoder.
         dropout: Dropout rate before the last convolution, in [0, 1).
         input_attention: Channel attention on the bands of each group, before its encoder: eca, se, cbam or none.
@@ -62,8 +62,8 @@ def segmenter(
 
     Returns:
         A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32; with
-        `deep_supervision` a `MultiHeadModel`. Of decoders that end at stride 4 the logits are resized bilinearly. With
-        the defaults and seven bands it has 3,467,605 parameters, 3,426,981 of them trainable.
+        `deep_supervision` a `MultiHeadModel`. Of decoders that end at a larger stride than 1 the logits are resized
+        bilinearly. With the defaults and seven bands it has 3,467,605 parameters, 3,426,981 of them trainable.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.
@@ -84,6 +84,11 @@ def segmenter(
         encoder_attention=encoder_attention,
         decoder_attention=decoder_attention,
     )
+    if decoder == "unet" and encoder_options.get("output_stride", 32) != 32:
+        raise ValueError(
+            "decoder unet doubles the size from level to level, so the encoder must not dilate: leave out "
+            f"output_stride. Received: encoder_options={encoder_options}"
+        )
     inputs = keras.Input((None, None, len(bands)), name="image")
     pyramids = []
     for group, members in groups.items():

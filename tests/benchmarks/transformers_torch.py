@@ -9,8 +9,9 @@ has torch, timm, transformers and segmentation_models_pytorch, this one by defau
 instead of turns of some seconds, to see that all runs. Inputs are random tiles of 128 x 128 pixels and seven bands;
 float32; AdamW, binary cross-entropy plus Dice. See in_turns.py for when a ratio is meaningful.
 
-SegFormer is that of transformers; MMSFormer, TransUNet and Swin-Unet are those of tests/references/transformer_baselines_torch.py;
-Swin-FPN is the FPN of segmentation_models.pytorch on timm's Swin-T, whose decoder is a little lighter than ours."""
+SegFormer is that of transformers; MMSFormer, TransUNet and Swin-Unet are those of
+tests/references/transformer_baselines_torch.py; Swin-FPN is the FPN of segmentation_models.pytorch on timm's Swin-T,
+whose decoder is a little lighter than ours."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ CASES = [
     LayerCase(layers.ProgressiveExpansion, {"terms": 3}, MAPS, (2, 4, 12, 18)),
     LayerCase(layers.ReducedAttention, {"heads": 2, "reduction": 2}, MAPS, SAME, KEYS),
     LayerCase(layers.ResConv, {"filters": 5, "slope": 0.1}, MAPS, (2, 4, 12, 5), NORMALISED),
-    LayerCase(layers.ResizeLike, {}, (SAME, (2, 8, 10, 3)), (2, 8, 10, 6)),
+    LayerCase(layers.ResizeLike, {"align_corners": True}, (SAME, (2, 8, 10, 3)), (2, 8, 10, 6)),
     LayerCase(layers.SpatialAttention, {"num_heads": 3, "key_dim": 5, "layout": "columns"}, MAPS, SAME),
     LayerCase(layers.SqueezeExcitation, {"reduction": 2}, MAPS, SAME),
     LayerCase(layers.StandardizedConv2D, {"filters": 5, "kernel_size": (3, 3)}, MAPS, (2, 2, 10, 5)),

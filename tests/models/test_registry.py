@@ -14,7 +14,10 @@ from marsls_keras.models.unet import unet
 
 # Small variants of networks that take long to build with defaults; the tests do not depend on the size.
 SWIN = {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1]}
+RESNET = {"encoder": "resnet18", "encoder_options": {"width": 4}, "decoder_channels": 16}
 SMALL = {
+    **dict.fromkeys(("attention_unet", "r2_unet", "res_unet"), {"base_filters": 4}),
+    **dict.fromkeys(("deeplab_v3", "deeplab_v3_plus", "pspnet", "rmau_backbone", "unet_plus_plus"), RESNET),
     "dual_swin": {"encoder_options": SWIN, "decoder_channels": 4},
     "mmsformer": {"encoders": {"rgb": "mit_thin", "aux": "mit_thin"}, "decoder_channels": 4},
     "swin_fpn": {"encoder_options": SWIN, "decoder_channels": 4},

@@ -9,7 +9,11 @@ from marsls_keras.models.networks import NETWORKS, STAGES, stored_table
 from marsls_keras.models.registry import all_options, signature_options
 from marsls_keras.models.table import counted
 
-BIG = ("dual_swin", "mmsformer", "swin_fpn", "swin_unet", "trans_unet")
+# Networks that take long to build.
+BIG = (
+    *("attention_unet", "deeplab_v3", "deeplab_v3_plus", "dual_swin", "mmsformer", "pspnet", "r2_unet", "res_unet"),
+    *("rmau_backbone", "swin_fpn", "swin_unet", "trans_unet", "unet_plus_plus"),
+)
 
 
 @pytest.mark.parametrize(
