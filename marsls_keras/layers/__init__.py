@@ -15,12 +15,13 @@ from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
 from marsls_keras.layers.pyramid_pooling import AdaptivePooling
 from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
+from marsls_keras.layers.rotary_attention import RotaryAttention, RotaryBlock
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 from marsls_keras.layers.swin import BiasedWindowAttention, PatchMerging, SwinBlock
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 from marsls_keras.layers.upsample import UpsampleBilinear
-from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
+from marsls_keras.layers.vision_transformer import PositionedTokens, PrefixedTokens, TokensToMap, TransformerBlock
 
 __all__ = [
     "CBAM",
@@ -40,10 +41,13 @@ __all__ = [
     "PatchMerging",
     "PenAttention",
     "PositionedTokens",
+    "PrefixedTokens",
     "ProgressiveExpansion",
     "ReducedAttention",
     "ResConv",
     "ResizeLike",
+    "RotaryAttention",
+    "RotaryBlock",
     "SpatialAttention",
     "SqueezeExcitation",
     "SwinBlock",

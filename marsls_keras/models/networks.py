@@ -25,8 +25,9 @@ CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 """Levels of a ConvNeXt."""
 
 VIT_LEVELS = {
-    name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
-    for name, blocks in (("vit_small", 12), ("vit_base", 12), ("vit_large", 24))
+    f"{kind}_{size}": ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
+    for kind in ("vit", "dinov2", "dinov2_reg", "dinov3")
+    for size, blocks in (("small", 12), ("base", 12), ("large", 24))
 }
 """Levels of each plain vision transformer."""
 

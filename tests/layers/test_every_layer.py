@@ -17,6 +17,8 @@ SAME = MAPS[0]
 KEYS = ("key/bias",)
 NORMALISED = tuple(f"{name}/bias" for name in ("conv1", "conv3", "conv5", "merge", "shortcut"))
 
+BLOCK = {"heads": 2, "drop_path": 0.25, "epsilon": 1e-5, "layer_scale": 0.3}
+
 CASES = [
     LayerCase(layers.AdaptivePooling, {"bins": 3}, MAPS, (2, 3, 3, 6)),
     LayerCase(layers.BatchNormalization, {"momentum": 0.7, "epsilon": 1e-2}, MAPS, SAME),
@@ -50,18 +52,21 @@ CASES = [
         SAME,
         NORMALISED,
     ),
-    LayerCase(layers.PositionedTokens, {"grid": 3}, MAPS, (2, 49, 6)),
+    LayerCase(layers.PositionedTokens, {"grid": 3, "registers": 2, "antialias": True}, MAPS, (2, 51, 6)),
+    LayerCase(layers.PrefixedTokens, {"registers": 2}, MAPS, (2, 51, 6)),
     LayerCase(layers.ProgressiveExpansion, {"terms": 3}, MAPS, (2, 4, 12, 18)),
     LayerCase(layers.ReducedAttention, {"heads": 2, "reduction": 2}, MAPS, SAME, KEYS),
     LayerCase(layers.ResConv, {"filters": 5, "slope": 0.1}, MAPS, (2, 4, 12, 5), NORMALISED),
     LayerCase(layers.ResizeLike, {}, (SAME, (2, 8, 10, 3)), (2, 8, 10, 6)),
+    LayerCase(layers.RotaryAttention, {"heads": 2}, ([(2, 50, 8), (2, 4, 12, 3)],), (2, 50, 8)),
+    LayerCase(layers.RotaryBlock, BLOCK, ([(2, 50, 8), (2, 4, 12, 3)],), (2, 50, 8)),
     LayerCase(layers.SpatialAttention, {"num_heads": 3, "key_dim": 5, "layout": "columns"}, MAPS, SAME),
     LayerCase(layers.SqueezeExcitation, {"reduction": 2}, MAPS, SAME),
     LayerCase(layers.SwinBlock, {"heads": 2, "window": 5, "shift": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME),
     LayerCase(layers.SwinV2Block, {"heads": 2, "window": 5, "shift": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME),
     LayerCase(layers.TokensToMap, {}, ([(2, 49, 6), (2, 4, 12, 3)],), SAME),
     LayerCase(layers.UpsampleBilinear, {}, MAPS, (2, 8, 24, 6)),
-    LayerCase(layers.TransformerBlock, {"heads": 2, "drop_path": 0.25}, TOKENS, TOKENS[0], KEYS),
+    LayerCase(layers.TransformerBlock, BLOCK, TOKENS, TOKENS[0], KEYS),
     LayerCase(layers.WindowAttention, {"heads": 2, "window": 5, "shift": 2}, MAPS, SAME),
 ]
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)

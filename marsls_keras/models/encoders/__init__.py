@@ -13,6 +13,7 @@ import keras
 from marsls_keras.models.encoders.applications import APPLICATIONS, application
 from marsls_keras.models.encoders.cnn import CNNS, cnn
 from marsls_keras.models.encoders.convnext import CONVNEXT, convnext
+from marsls_keras.models.encoders.dino import DINO, dino
 from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
 from marsls_keras.models.encoders.mit import MIT, mit
 from marsls_keras.models.encoders.swin import swin
@@ -52,6 +53,7 @@ ENCODERS: dict[str, Encoder] = {
     **{name: Encoder(partial(mit, name), STAGES[1:]) for name in MIT},
     **{name: Encoder(partial(convnext, name), CONVNEXT_LEVELS) for name in CONVNEXT},
     **{name: Encoder(partial(vit, name), VIT_LEVELS[name]) for name in VIT},
+    **{name: Encoder(partial(dino, name), VIT_LEVELS[name]) for name in DINO},
 }
 
 
@@ -120,8 +122,8 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         name: One of `ENCODERS`.
         bands: Number of input bands C.
         group: Part of the names of its layers, to make them unique with several encoders in a network.
-        **options: Options of the encoder: those of `swin_v2`, `swin` and `vit`, or drop_path of `mit` and `convnext`;
-            the CNNs have none.
+        **options: Options of the encoder: those of `swin_v2`, `swin` and `vit`, or drop_path of `mit`, `convnext` and
+            `dino`; the CNNs have none.
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
