@@ -8,6 +8,7 @@ from marsls_keras.layers.dimension_attention import DimensionAttention
 from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
 from marsls_keras.layers.gate import Gate
+from marsls_keras.layers.learnable_affine import LearnableAffine
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
 from marsls_keras.layers.mix_transformer import MixTransformerBlock, ReducedAttention
 from marsls_keras.layers.pen_attention import PenAttention
@@ -36,6 +37,7 @@ __all__ = [
     "EfficientChannelAttention",
     "Gate",
     "GlobalResponseNormalization",
+    "LearnableAffine",
     "MeanProbability",
     "MixTransformerBlock",
     "PatchMerging",

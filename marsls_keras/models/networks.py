@@ -24,6 +24,9 @@ LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 """Levels of a ConvNeXt."""
 
+HGNET_LEVELS = tuple(f"hgnet_{level}" for level in ("stem", *STAGES[1:]))
+"""Levels of an HGNetV2."""
+
 VIT_LEVELS = {
     f"{kind}_{size}": ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
     for kind in ("vit", "dinov2", "dinov2_reg", "dinov3")
@@ -72,6 +75,7 @@ _CONVNEXTS = (
     *(f"convnext_{size}" for size in ("tiny", "small", "base")),
     *(f"convnext_v2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base")),
 )
+_HGNETS = tuple(f"hgnetv2_b{i}" for i in range(5))
 _MOBILE = (
     *(f"keras_efficientnet_b{n}" for n in range(6)),
     *(f"keras_efficientnet_v2_{size}" for size in ("b0", "b1", "b2", "b3", "s")),
@@ -81,7 +85,7 @@ _KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" 
 DEPTHWISE = (*_LITES, *_MOBILE)
 """Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
-    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
+    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS, *_HGNETS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
 }
@@ -123,6 +127,7 @@ def _levels(encoder: str) -> list[str]:
         (_SWINS, SWIN_LEVELS),
         (_LITES, LITE_LEVELS),
         (_CONVNEXTS, CONVNEXT_LEVELS),
+        (_HGNETS, HGNET_LEVELS),
     ):
         if encoder in names:
             return list(levels)

@@ -32,6 +32,7 @@ CASES = [
     LayerCase(layers.EfficientChannelAttention, {"kernel_size": 5}, MAPS, SAME),
     LayerCase(layers.Gate, {}, ([SAME, SAME],), SAME),
     LayerCase(layers.GlobalResponseNormalization, {}, MAPS, SAME),
+    LayerCase(layers.LearnableAffine, {}, MAPS, SAME),
     LayerCase(layers.MeanProbability, {}, ([(2, 2, 6, 1), (2, 8, 12, 1)], (2, 4, 12, 3)), (2, 4, 12, 1)),
     LayerCase(
         layers.MixTransformerBlock, {"heads": 2, "reduction": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME, KEYS

@@ -103,7 +103,7 @@ def test_antialiasing_averages_and_four_taps_do_not():
     np.testing.assert_allclose(area.sum(axis=1), 1, atol=1e-6)
     for antialias in (False, True):  # a straight line stays one, but at the edges
         line = np.asarray(cubic_matrix(37, 16, antialias)) @ np.arange(37.0)
-        np.testing.assert_allclose(np.diff(line)[3:-3], 37 / 16, rtol=0.01)
+        np.testing.assert_allclose(np.diff(line)[3:-3], 37 / 16, rtol=0.05)
 
 
 def test_names_of_the_authors_give_the_same(reference, models, tmp_path):

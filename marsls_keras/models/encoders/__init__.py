@@ -15,11 +15,20 @@ from marsls_keras.models.encoders.cnn import CNNS, cnn
 from marsls_keras.models.encoders.convnext import CONVNEXT, convnext
 from marsls_keras.models.encoders.dino import DINO, dino
 from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
+from marsls_keras.models.encoders.hgnet_v2 import HGNET_V2, hgnet_v2
 from marsls_keras.models.encoders.mit import MIT, mit
 from marsls_keras.models.encoders.swin import swin
 from marsls_keras.models.encoders.swin_v2 import swin_v2
 from marsls_keras.models.encoders.vit import VIT, vit
-from marsls_keras.models.networks import CONVNEXT_LEVELS, LITE_LEVELS, STAGES, SWIN_LEVELS, VIT_LEVELS, add_part
+from marsls_keras.models.networks import (
+    CONVNEXT_LEVELS,
+    HGNET_LEVELS,
+    LITE_LEVELS,
+    STAGES,
+    SWIN_LEVELS,
+    VIT_LEVELS,
+    add_part,
+)
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 
@@ -54,6 +63,7 @@ ENCODERS: dict[str, Encoder] = {
     **{name: Encoder(partial(convnext, name), CONVNEXT_LEVELS) for name in CONVNEXT},
     **{name: Encoder(partial(vit, name), VIT_LEVELS[name]) for name in VIT},
     **{name: Encoder(partial(dino, name), VIT_LEVELS[name]) for name in DINO},
+    **{name: Encoder(partial(hgnet_v2, name), HGNET_LEVELS) for name in HGNET_V2},
 }
 
 
@@ -127,7 +137,7 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
-        EfficientNet-Lite and the networks of keras.applications also return "P1".
+        EfficientNet-Lite, HGNetV2 and the networks of keras.applications also return "P1".
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.
