@@ -3,7 +3,7 @@
     pip install torch timm transformers && python tests/references/dino_torch.py
 
 writes dino.npz beside this file. The tests make the same weights anew and need neither package. The networks are thin;
-of the published ones the names and shapes of timm's tensors are stored.
+of the published ones, and of a ViT and a masked autoencoder, only the names and shapes of tensors are stored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,23 @@ from transformers_torch import VIT_SIZES, image, loaded, shapes_of, tensors, wit
 __all__ = ["VIT_SIZES", "image", "shapes_of", "tensors"]
 
 DEPTH, WIDTH, HEADS, GRID, REGISTERS = 2, 32, 4, 4, 4
+THIN = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": HEADS,
+    "intermediate_size": 4 * WIDTH,
+    "image_size": 16 * GRID,
+    "patch_size": 16,
+}
+"""Sizes under the names of transformers."""
+THIN_TIMM = {
+    "patch_size": 16,
+    "img_size": 16 * GRID,
+    "embed_dim": WIDTH,
+    "depth": DEPTH,
+    "num_heads": HEADS,
+    "dynamic_img_size": True,
+}
 PUBLISHED = {
     **{f"dinov2_{size}": f"vit_{size}_patch14_dinov2" for size in ("small", "base")},
     **{f"dinov2_reg_{size}": f"vit_{size}_patch14_reg4_dinov2" for size in ("small", "base")},
@@ -36,18 +53,11 @@ def of_transformers() -> dict[str, tuple[Any, dict[str, tuple[int, ...]]]]:
         DINOv3ViTModel,
     )
 
-    thin = {
-        "hidden_size": WIDTH,
-        "num_hidden_layers": DEPTH,
-        "num_attention_heads": HEADS,
-        "image_size": 16 * GRID,
-        "patch_size": 16,
-    }
-    third = DINOv3ViTConfig(**thin, intermediate_size=4 * WIDTH, num_register_tokens=REGISTERS)
+    third = DINOv3ViTConfig(**THIN, num_register_tokens=REGISTERS)
     return {
-        "dinov2": loaded(Dinov2Model(Dinov2Config(**thin))),
+        "dinov2": loaded(Dinov2Model(Dinov2Config(**THIN))),
         "dinov2_reg": loaded(
-            Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**thin, num_register_tokens=REGISTERS))
+            Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**THIN, num_register_tokens=REGISTERS))
         ),
         "dinov3": loaded(DINOv3ViTModel(third)),
     }
@@ -57,18 +67,9 @@ def of_timm() -> dict[str, tuple[Any, dict[str, tuple[int, ...]]]]:
     """Return networks of timm, and the shapes of their tensors."""
     import timm
 
-    thin = {
-        "patch_size": 16,
-        "img_size": 16 * GRID,
-        "embed_dim": WIDTH,
-        "depth": DEPTH,
-        "num_heads": HEADS,
-        "dynamic_img_size": True,
-        "num_classes": 0,
-    }
-    second = timm.create_model("vit_small_patch14_reg4_dinov2", **thin)
+    second = timm.create_model("vit_small_patch14_reg4_dinov2", **THIN_TIMM, num_classes=0)
     names = {"dinov3": "vit_small_patch16_dinov3", "dinov3_qkvb": "vit_small_patch16_dinov3_qkvb"}
-    third = {key: drawn(timm.create_model(name, **thin)) for key, name in names.items()}
+    third = {key: drawn(timm.create_model(name, **THIN_TIMM, num_classes=0)) for key, name in names.items()}
     return {"dinov2_reg": drawn(second), **third}
 
 
@@ -77,6 +78,7 @@ def dino() -> dict[str, np.ndarray]:
     import timm
     import torch
     from timm.layers.patch_embed import resample_patch_embed
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
     found: dict[str, np.ndarray] = {}
     for source, networks in (("transformers", of_transformers()), ("timm", of_timm())):
@@ -89,6 +91,10 @@ def dino() -> dict[str, np.ndarray]:
                     tokens = network(x).last_hidden_state if source == "transformers" else network.forward_features(x)
                 tokens = tokens.numpy()[:, -(height // 16) * (width // 16) :]
                 found[f"{key}/{height}x{width}"] = tokens.reshape(1, height // 16, width // 16, -1)
+    plain = timm.create_model("vit_small_patch16_224", **THIN_TIMM, num_classes=5)
+    found |= with_shapes("timm/vit", {name: tuple(value.shape) for name, value in plain.state_dict().items()})
+    masked = ViTMAEForPreTraining(ViTMAEConfig(**THIN, decoder_hidden_size=16, decoder_num_hidden_layers=1))
+    found |= with_shapes("transformers/vit_mae", loaded(masked)[1])
     for ours, theirs in PUBLISHED.items():
         network = timm.create_model(theirs)
         found |= with_shapes(ours, {name: tuple(value.shape) for name, value in network.state_dict().items()})
