@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,19 @@ from safetensors.numpy import save_file
 from helpers.weights import perturb, silent
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_groups, load_pretrained, require_size
+from marsls_keras.models.encoders import ENCODERS, Encoder
+from marsls_keras.models.encoders.mit import MIT, mit
+from marsls_keras.models.networks import REGISTERED, STAGES
+
+
+@contextmanager
+def thin_mit() -> Iterator[None]:
+    """Register the encoder mit_thin, a MiT that is smaller than the published ones, inside a with block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MIT, "mit_thin", ((1, 1, 1, 1), (8, 16, 20, 32)))
+        patch.setitem(ENCODERS, "mit_thin", Encoder(partial(mit, "mit_thin"), STAGES[1:]))
+        patch.setitem(REGISTERED["encoder"], "mit_thin", STAGES[1:])
+        yield
 
 
 @dataclass(frozen=True)
@@ -173,12 +189,13 @@ def check_under_decoder(
         stem: Path of the same in the network, for the group aux_1.
         folder: Folder for the checkpoint.
         no_gradient: Ends of the paths of variables that change nothing.
-        options: Further options of the encoder.
+        options: Further options of the encoder; drop_path=None if it has no stochastic depth.
     """
     save_file(tensors, folder / "w.safetensors")
     bands = ("dem", "blue", "red", "slope")
     network = {"encoder": encoder, "decoder": decoder, "decoder_channels": 8, "groups": {"aux_1": list(bands)}}
-    network |= {"encoder_options": {"drop_path": 0.0, **options}}
+    chosen = {"drop_path": 0.0, **options}
+    network |= {"encoder_options": {option: value for option, value in chosen.items() if value is not None}}
     model = build_model("segmenter", bands, **network)
     load_pretrained(model, str(folder / "w.safetensors"), encoder_groups("segmenter", bands, network))
     published = tensors[kernel].transpose(2, 3, 1, 0)
