@@ -31,9 +31,26 @@ def recipes() -> list[str]:
         >>> "default" in recipes()
         True
     """
-    return sorted(
-        path.relative_to(recipe_folder()).with_suffix("").as_posix() for path in recipe_folder().rglob("*.yaml")
-    )
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))  # those of tables/ are no recipes
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe, given by name or by path.
+
+    Raises:
+        InputError: If there is no recipe of this name.
+
+    Example:
+        >>> recipe_path("default").name
+        'default.yaml'
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    if name not in recipes():
+        hint = did_you_mean(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
+        raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
+    return recipe_folder() / f"{name}.yaml"
 
 
 def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
@@ -65,14 +82,7 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
         >>> load_recipe("unet", ["search={training.seed: [0, 1]}"])[1].search
         {'training.seed': (0, 1)}
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = recipe_folder() / f"{name}.yaml"
-        if name not in recipes():
-            hint = did_you_mean(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
-            raise InputError(
-                f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}"
-            )
+    path = recipe_path(name)
     values = read_yaml_file(path)
     for setting in settings or []:
         apply_setting(values, setting)
