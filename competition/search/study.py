@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from competition.processes import PROGRAM
 from competition.search.space import Space
 from competition.search.storage import Storage
 from competition.search.study_files import tidy, write_study
@@ -87,7 +87,7 @@ class StudyWorker(TrialWorker):
         0.87
     """
 
-    command: Sequence[str] = (sys.executable, "-m", "competition.cli", "trial")
+    command: Sequence[str] = (*PROGRAM, "trial")
 
     def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]]) -> None:
         self.plan = plan

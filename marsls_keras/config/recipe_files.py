@@ -53,6 +53,25 @@ def recipe_path(name: str) -> Path:
     return recipe_folder() / f"{name}.yaml"
 
 
+def describe_recipes() -> list[dict[str, str]]:
+    """Return name, purpose, time and score of every recipe, from the first line of its file.
+
+    The line reads "# Purpose. Time: of a fold. Score: mIoU and on what."
+
+    Example:
+        >>> describe_recipes()[0]["name"]
+        'best'
+    """
+    found = []
+    for name in recipes():
+        line = recipe_path(name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        purpose, _, rest = line.partition(" Time: ")
+        time, _, score = rest.partition(" Score: ")
+        parts = {"purpose": purpose, "time": time, "score": score}
+        found.append({"name": name, **{key: text.rstrip(".") for key, text in parts.items()}})
+    return found
+
+
 def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
     """Read the configuration of a recipe as `load_recipe` does, without its section `search`, which is validated too.
 

@@ -134,7 +134,8 @@ class ResultTable(Section):
         """
         values = read_yaml_file(recipe_path(self.recipe))
         values.pop("search", None)
-        for key, value in {**self.settings, **row.settings, **row.release_settings.get(release, {}), **(changes or {})}.items():
+        own = {**row.settings, **row.release_settings.get(release, {})}
+        for key, value in {**self.settings, **own, **(changes or {})}.items():
             set_key(values, key.split("."), value)
         return parse_config(values, f"of the row {row.name}")
 
