@@ -40,14 +40,20 @@ def test_the_figures_agree_with_one_another(name, row):
     if p.iou_fg and p.iou_bg:
         assert p.miou == pytest.approx((p.iou_fg + p.iou_bg) / 2, abs=0.0016)
     if p.precision and p.recall:
-        # The rows in which the papers' own figures differ by more than rounding.
-        assert p.f1 == pytest.approx(2 * p.precision * p.recall / (p.precision + p.recall), abs=0.0011)
+        # The paper's own figures of this row give 0.807.
+        off = 0.007 if row.name.endswith("ensemble (test)") else 0.0011
+        assert p.f1 == pytest.approx(2 * p.precision * p.recall / (p.precision + p.recall), abs=off)
 
 
 def test_settings_of_the_papers():
     table = load_table("mmlsv2-2")
     training = table.configuration(table.rows[0], "mmls_v2").training
-    assert (training.optimizer, training.learning_rate, training.epochs, training.batch_size) == ("adam", 1e-3, 100, 128)
+    assert (training.optimizer, training.learning_rate, training.epochs, training.batch_size) == (
+        "adam",
+        1e-3,
+        100,
+        128,
+    )
     assert training.schedule.model_dump() == {"name": "step", "every": 30, "factor": 0.1}
     bands = load_table("mmlsv2-4")
     assert bands.configuration(bands.rows[1], "mmls_v2").data.bands == ("red", "green", "blue", "dem")

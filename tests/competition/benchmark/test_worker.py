@@ -1,10 +1,9 @@
-"""Workers that share a benchmark: nothing is done twice, and nothing is lost; the jobs' processes only write results."""
+"""Workers that share a benchmark: nothing is done twice, and nothing is lost. Jobs are stand-ins that write results."""
 
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import optuna
@@ -42,8 +41,8 @@ def plan(depths=(1, 2), folds=(0, 1), **row):
     return Plan(table, rows, {}, "mmls_v2", folds=folds, partitions=("blocks",))
 
 
-def work(folder, made, **environment):
-    """Do the jobs of a plan in a folder with this process as the worker, and return the study."""
+def worker(folder, made, **environment):
+    """Return a worker for the jobs of a plan in a folder."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(exist_ok=True)
     program = folder / "stand_in.py"
@@ -55,8 +54,12 @@ def work(folder, made, **environment):
     storage = open_storage(str(folder / "journal.log"))
     study = open_study("depths", storage, "data")
     variables = {**os.environ, **{key: json.dumps(value) for key, value in environment.items()}}
-    StandIn(study, storage, made.jobs(), folder, Path("data"), [variables]).run()
-    return study
+    return StandIn(study, storage, made.jobs(), folder, Path("data"), [variables])
+
+
+def work(folder, made, **environment):
+    """Do the jobs of a plan with this process as the worker, and return the study."""
+    return worker(folder, made, **environment).run()
 
 
 def begun(folder):
@@ -96,26 +99,30 @@ def test_a_failure_is_kept_with_its_reason_and_tried_again_by_the_next_command(t
     assert begun(tmp_path) == ["1 0", "1 0", "2 0"] and failures(study, made.jobs()) == {}
 
 
+def test_two_workers_claim_different_jobs(tmp_path):
+    made = plan(folds=(0,))
+    one, other = worker(tmp_path, made), worker(tmp_path, made)
+    # Somebody else has entered a trial of the first job, too: whoever claims it must see that the job is taken.
+    one.study.enqueue_trial({}, user_attrs={"job": made.jobs()[0].key})
+    one.study.enqueue_trial({}, user_attrs={"job": made.jobs()[0].key})
+    claimed = [one._claim(), other._claim()]
+    assert [trial.user_attrs["job"] for trial in claimed] == [job.key for job in made.jobs()]
+    assert one._claim() is other._claim() is None
+    for trial in claimed:
+        one.storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
+
+
+@pytest.mark.slow
 def test_workers_side_by_side_do_each_job_once(tmp_path):
     made = plan(depths=(1, 2, 3), folds=(0, 1, 2))
-    threads = [threading.Thread(target=work_in_process, args=(tmp_path, {"SECONDS_A_JOB": 0.2})) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    code = f"from pathlib import Path; from {Path(__file__).stem} import plan, work;"
+    code += f"work(Path({str(tmp_path)!r}), plan((1, 2, 3), (0, 1, 2)), SECONDS_A_JOB=0.3)"
+    environment = {**os.environ, "PYTHONPATH": paths()}
+    workers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [process.wait() for process in workers] == [0, 0, 0]
     study = work(tmp_path, made)
     assert begun(tmp_path) == [f"{depth} {fold}" for depth in (1, 2, 3) for fold in (0, 1, 2)]
     assert len(results(study, made.jobs())) == 9
-
-
-def work_in_process(folder, environment):
-    code = (
-        "import json, sys; from pathlib import Path; from competition.test_worker_module import plan, work;"
-        f"work(Path({str(folder)!r}), plan((1, 2, 3), (0, 1, 2)), **{environment!r})"
-    ).replace("competition.test_worker_module", Path(__file__).stem)
-    return subprocess.run(
-        [sys.executable, "-c", code], check=False, env={**os.environ, "PYTHONPATH": paths()}, capture_output=True
-    )
 
 
 def paths():
