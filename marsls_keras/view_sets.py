@@ -1,4 +1,4 @@
-"""Views of test-time augmentation: their names, named sets of them, and the syntax of views of windows."""
+"""Views of test-time augmentation: their names, named and joined sets of them, and the syntax of views of windows."""
 
 from __future__ import annotations
 
@@ -72,24 +72,32 @@ def of_windows(name: str) -> bool:
 def views_of(name: str) -> Sequence[str]:
     """Return the names of the views of a set.
 
+    "<name>+<name>" joins sets and single views, such as "horizontal_flip+vertical_flip", each view once.
+
     "<set>@<window>" has the views of the set on overlapping windows of the raster that the tiles were cut from, instead
     of single tiles, with a stride of half a window. "<set>@<window>/<stride>" sets the stride.
 
     Raises:
-        InputError: If there is no such set, or windows are smaller than 32 pixels or leave gaps.
+        InputError: If there is no such set or view, or windows are smaller than 32 pixels or leave gaps.
 
     Example:
         >>> views_of("scales@64")
         ('identity@64/32', 'scale_0.75@64/32', 'scale_1.25@64/32')
+        >>> views_of("identity+horizontal_flip")
+        ('identity', 'horizontal_flip')
     """
     plain, at, sizes = name.partition("@")
-    if plain not in VIEW_SETS:
-        raise InputError(
-            f"There is no set of views {name!r}.{did_you_mean(plain, VIEW_SETS)} "
-            f"Known: {', '.join(VIEW_SETS)}, each also as <set>@<window>."
-        )
+    known = {**{view: (view,) for view in VIEWS}, **VIEW_SETS}
+    for part in plain.split("+"):
+        if part not in known:
+            raise InputError(
+                f"There is no set of views {name!r}.{did_you_mean(part, known)} "
+                f"Known: {', '.join(VIEW_SETS)}, and the views {', '.join(VIEWS)}; joined by +, such as "
+                "identity+horizontal_flip; each also as <set>@<window>."
+            )
+    views = tuple(dict.fromkeys(view for part in plain.split("+") for view in known[part]))
     if not at:
-        return VIEW_SETS[plain]
+        return views
     match = re.fullmatch(r"(\d+)(?:/(\d+))?", sizes)
     window = int(match[1]) if match else 0
     stride = int(match[2] or window // 2) if match else 0
@@ -98,4 +106,4 @@ def views_of(name: str) -> Sequence[str]:
             f"Views {name!r}: expected the side of windows in pixels, {GRAIN} or more, and, if not half of it, "
             f"how far apart they are, at most that side, such as {plain}@256 or {plain}@256/64."
         )
-    return tuple(f"{view}@{window}/{stride}" for view in VIEW_SETS[plain])
+    return tuple(f"{view}@{window}/{stride}" for view in views)

@@ -26,7 +26,8 @@ class Inference(Section):
     views: str = Field(
         "identity",
         description="View set of predictions until `marsls tune` has chosen one: the predictions of its views are "
-        "averaged (test-time augmentation, TTA). `flips@256` has the views of `flips` on overlapping windows of 256 "
+        "averaged (test-time augmentation, TTA). Sets and single views are joined by `+`, such as "
+        "`identity+horizontal_flip`. `flips@256` has the views of `flips` on overlapping windows of 256 "
         "pixels across tile borders. The default, the tile itself, costs one prediction; `flips` costs four, `d4` "
         "eight.",
     )

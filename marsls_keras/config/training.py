@@ -125,6 +125,13 @@ class Training(Section):
         "normalisations, and Swin V2's `cpb_mlp` and `logit_scale` do not decay. 1e-4 is DualSwinFusionSeg's. Must be "
         "0 with `optimizer: adam`.",
     )
+    l2_penalty: float = Field(
+        0.0,
+        ge=0,
+        description="Factor λ of the penalty λ/2 ‖θ‖² that is added to the loss, with θ all trainable weights. The "
+        "optimiser scales its gradient like any other, unlike `weight_decay`. RMAU-Net's equation 1 has 1e-4 for its "
+        "baseline; set `weight_decay: 0` with it. Weights whose layer has a penalty of its own keep that one.",
+    )
     encoder_learning_rate: Positive | None = Field(
         None,
         description="Peak learning rate of the encoder, usually below `learning_rate` for pretrained weights. `null` "

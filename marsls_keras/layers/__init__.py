@@ -10,13 +10,17 @@ from marsls_keras.layers.efficient_channel_attention import EfficientChannelAtte
 from marsls_keras.layers.gate import Gate
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
 from marsls_keras.layers.mix_transformer import MixTransformerBlock, ReducedAttention
+from marsls_keras.layers.patch_expanding import PatchExpanding
 from marsls_keras.layers.pen_attention import PenAttention
+from marsls_keras.layers.position_embedding import PositionEmbedding
 from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
 from marsls_keras.layers.pyramid_pooling import AdaptivePooling
 from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
+from marsls_keras.layers.standardized_conv import StandardizedConv2D
+from marsls_keras.layers.swin import BiasedWindowAttention, PatchMerging, SwinBlock
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 from marsls_keras.layers.upsample import UpsampleBilinear
 from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
@@ -25,6 +29,7 @@ __all__ = [
     "CBAM",
     "AdaptivePooling",
     "BatchNormalization",
+    "BiasedWindowAttention",
     "Blend",
     "ChannelMean",
     "ConvNeXtBlock",
@@ -35,7 +40,10 @@ __all__ = [
     "GlobalResponseNormalization",
     "MeanProbability",
     "MixTransformerBlock",
+    "PatchExpanding",
+    "PatchMerging",
     "PenAttention",
+    "PositionEmbedding",
     "PositionedTokens",
     "ProgressiveExpansion",
     "ReducedAttention",
@@ -43,6 +51,8 @@ __all__ = [
     "ResizeLike",
     "SpatialAttention",
     "SqueezeExcitation",
+    "StandardizedConv2D",
+    "SwinBlock",
     "SwinV2Block",
     "TokensToMap",
     "TransformerBlock",

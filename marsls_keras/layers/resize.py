@@ -10,7 +10,7 @@ from typing import Any
 from keras import ops
 
 
-def interpolation(source: Any, target: Any) -> Any:
+def interpolation(source: Any, target: Any, align_corners: bool = False) -> Any:
     """Return the matrix that resizes an axis by linear interpolation.
 
     Pixel centres lie at half-integers, as in TensorFlow's `resize` without antialiasing.
@@ -18,6 +18,8 @@ def interpolation(source: Any, target: Any) -> Any:
     Args:
         source: Length of the axis, an int or an integer scalar.
         target: Its length afterwards, likewise.
+        align_corners: Whether the first and the last pixel keep their places instead, as in PyTorch's option of this
+            name.
 
     Returns:
         float32 (target, source), rows of sum 1. Where both lengths are equal it is the identity, exactly.
@@ -25,10 +27,15 @@ def interpolation(source: Any, target: Any) -> Any:
     Example:
         >>> np.array(interpolation(2, 4)).tolist()
         [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+        >>> np.array(interpolation(2, 3, align_corners=True)).tolist()
+        [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
-    scale = ops.cast(source, "float32") / ops.cast(target, "float32")
-    position = (ops.arange(target, dtype="float32") + 0.5) * scale - 0.5
-    position = ops.clip(position, 0.0, ops.cast(source, "float32") - 1)
+    last, length = ops.cast(source, "float32") - 1, ops.cast(target, "float32")
+    if align_corners:
+        position = ops.arange(target, dtype="float32") * (last / ops.maximum(length - 1, 1.0))
+    else:
+        position = (ops.arange(target, dtype="float32") + 0.5) * ((last + 1) / length) - 0.5
+    position = ops.clip(position, 0.0, last)
     return ops.relu(1 - ops.abs(position[:, None] - ops.arange(source, dtype="float32")[None]))
 
 

@@ -14,10 +14,13 @@ from marsls_keras.layers.resize import interpolation
 class ResizeLike(keras.layers.Layer):
     """Resize a feature map bilinearly to the height and width of a reference.
 
-    Pixel centres lie at half-integers, without antialiasing.
+    Without antialiasing. Two products with sparse matrices, so that sizes may be unknown while the graph is built, and
+    every backend and XLA has the gradient.
 
-    Two products with sparse matrices, so that sizes may be unknown while the graph is built, and every backend and XLA
-    has the gradient.
+    Args:
+        align_corners: Whether the corner pixels of both maps have the same places, as in the code of PSPNet and
+            DeepLab; else pixel centres lie at half-integers.
+        **kwargs: Passed to keras.layers.Layer.
 
     Call arguments:
         inputs: Float (B, h, w, C).
@@ -32,11 +35,15 @@ class ResizeLike(keras.layers.Layer):
         (1, 8, 6, 2)
     """
 
+    def __init__(self, align_corners: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.align_corners = align_corners
+
     def call(self, inputs: Any, reference: Any) -> Any:
         _, h, w, channels = ops.shape(inputs)
         _, height, width, _ = ops.shape(reference)
-        down = ops.cast(interpolation(h, height), inputs.dtype)
-        across = ops.cast(interpolation(w, width), inputs.dtype)
+        down = ops.cast(interpolation(h, height, self.align_corners), inputs.dtype)
+        across = ops.cast(interpolation(w, width, self.align_corners), inputs.dtype)
         x = ops.matmul(down, ops.reshape(inputs, (-1, h, w * channels)))  # (B, H, w C)
         x = ops.matmul(across, ops.reshape(x, (-1, w, channels)))  # (B H, W, C)
         return ops.reshape(x, (-1, height, width, channels))
@@ -45,3 +52,6 @@ class ResizeLike(keras.layers.Layer):
         self, inputs_shape: tuple[int | None, ...], reference_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
         return (*reference_shape[:3], inputs_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "align_corners": self.align_corners}

@@ -11,7 +11,9 @@ from keras import layers, ops
 from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.window_partition import (
     Axis,
+    add_bias,
     attention_mask,
+    in_windows,
     relative_coordinates,
     relative_position_index,
     window_partition,
@@ -100,12 +102,12 @@ class WindowAttention(keras.layers.Layer):
             layer.build((None, width))
 
     def call(self, inputs: Any) -> Any:
-        _, height, width, channels = ops.shape(inputs)
+        _, height, width, _ = ops.shape(inputs)
         rows, columns = (Axis.clamped(size, self.window, self.shift) for size in (height, width))
-        shifted, padded = (not (rows.known and columns.known) or any(values) for values in self._moves(rows, columns))
-        x = ops.roll(inputs, (-rows.shift, -columns.shift), (1, 2)) if shifted else inputs
-        if padded:
-            x = ops.pad(x, ((0, 0), (0, rows.padding), (0, columns.padding), (0, 0)))
+        return self.proj(in_windows(inputs, rows, columns, lambda x: self._attend(x, rows, columns)))
+
+    def _attend(self, x: Any, rows: Axis, columns: Axis) -> Any:
+        """Apply attention, without the last projection, to maps whose sides are multiples of the windows."""
         q_bias, v_bias = ops.convert_to_tensor(self.q_bias), ops.convert_to_tensor(self.v_bias)
         x = self.qkv(x) + ops.concatenate([q_bias, ops.zeros_like(q_bias), v_bias])  # (B, H, W, 3 C)
         x = window_partition(x, rows, columns, 3 * self.heads)  # (3 heads, B windows, tokens, C / heads)
@@ -117,31 +119,16 @@ class WindowAttention(keras.layers.Layer):
         scores = ops.cast(
             ops.matmul(q, ops.swapaxes(_unit(k), -1, -2)), "float32"
         )  # (heads, B windows, tokens, tokens)
-        weights = ops.cast(ops.softmax(self._add_bias(scores, rows, columns)), self.compute_dtype)
-        x = window_reverse(ops.matmul(weights, v), rows, columns)  # (B, H, W, C), with padding
-        if padded:
-            x = x[:, :height, :width]
-        x = self.proj(x)
-        return ops.roll(x, (rows.shift, columns.shift), (1, 2)) if shifted else x
+        scores = add_bias(scores, self._bias(rows, columns), attention_mask(rows, columns))
+        weights = ops.cast(ops.softmax(scores), self.compute_dtype)
+        return window_reverse(ops.matmul(weights, v), rows, columns)
 
-    @staticmethod
-    def _moves(rows: Axis, columns: Axis) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-        return (rows.shift, columns.shift), (rows.padding, columns.padding)
-
-    def _add_bias(self, scores: Any, rows: Axis, columns: Axis) -> Any:
-        """Add position bias and attention mask to scores float32 (heads, B windows, tokens, tokens)."""
+    def _bias(self, rows: Axis, columns: Axis) -> Any:
+        """Return the position bias, float32 (heads, 1, tokens, tokens)."""
         table = 16 * ops.sigmoid(
             self.cpb_mlp_2(self.cpb_mlp_0(relative_coordinates(rows, columns)))
         )  # (differences, heads)
-        bias = ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[
-            :, None
-        ]  # (heads, 1, tokens, tokens)
-        masked = attention_mask(rows, columns)
-        if masked is None:
-            return scores + bias
-        tokens = rows.window * columns.window
-        shape = (self.heads, -1, rows.number * columns.number, tokens, tokens)
-        return ops.reshape(ops.reshape(scores, shape) + (bias + masked)[:, None], (self.heads, -1, tokens, tokens))
+        return ops.take(ops.transpose(table), relative_position_index(rows, columns), axis=1)[:, None]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

@@ -6,6 +6,7 @@ any size, integer scalars of the backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,62 @@ def window_reverse(windows: Any, rows: Axis, columns: Axis) -> Any:
     )  # (G, B rows, columns, h, w, C/G)
     x = ops.transpose(x, (1, 3, 2, 4, 0, 5))  # (B rows, h, columns, w, G, C/G)
     return ops.reshape(x, (-1, rows.number * rows.window, columns.number * columns.window, groups * channels))
+
+
+def in_windows(maps: Any, rows: Axis, columns: Axis, attend: Callable[[Any], Any]) -> Any:
+    """Apply a function to feature maps that are rolled back by the shift and padded with zeros to whole windows.
+
+    The result is cut to the size of the maps, and rolled forth.
+
+    Args:
+        maps: (B, H, W, C).
+        rows: The axis H.
+        columns: The axis W.
+        attend: Function of maps whose sides are multiples of the windows, to maps of the same sides.
+
+    Returns:
+        (B, H, W, any).
+
+    Example:
+        >>> rows, columns = Axis(5, 4, 2), Axis(8, 4, 2)
+        >>> maps = np.arange(40, dtype="float32").reshape(1, 5, 8, 1)
+        >>> bool(np.all(in_windows(maps, rows, columns, lambda x: x) == maps))
+        True
+    """
+    shift, padding = (rows.shift, columns.shift), (rows.padding, columns.padding)
+    known = rows.known and columns.known
+    shifted, padded = not known or any(shift), not known or any(padding)
+    x = ops.roll(maps, (-shift[0], -shift[1]), (1, 2)) if shifted else maps
+    if padded:
+        x = ops.pad(x, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
+    x = attend(x)
+    if padded:
+        x = x[:, : rows.size, : columns.size]
+    return ops.roll(x, shift, (1, 2)) if shifted else x
+
+
+def add_bias(scores: Any, bias: Any, masked: Any) -> Any:
+    """Add a position bias, and the attention mask of every window, to attention scores.
+
+    Args:
+        scores: (heads, B * windows, tokens, tokens).
+        bias: (heads, 1, tokens, tokens).
+        masked: (windows, tokens, tokens) from `attention_mask`, or None.
+
+    Returns:
+        (heads, B * windows, tokens, tokens).
+
+    Example:
+        >>> scores, bias = np.ones((2, 6, 4, 4), "float32"), np.ones((2, 1, 4, 4), "float32")
+        >>> float(add_bias(scores, bias, np.zeros((3, 4, 4), "float32"))[0, 0, 0, 0])
+        2.0
+    """
+    if masked is None:
+        return scores + bias
+    heads = bias.shape[0]
+    windows, tokens = ops.shape(masked)[0], ops.shape(masked)[1]
+    split = ops.reshape(scores, (heads, -1, windows, tokens, tokens))
+    return ops.reshape(split + (bias + masked)[:, None], (heads, -1, tokens, tokens))
 
 
 def attention_mask(rows: Axis, columns: Axis) -> Any:

@@ -23,6 +23,10 @@ def dual_swin(
     decoder: str = "unetplusplus",
     decoder_channels: int = 256,
     dropout: float = 0.1,
+    input_attention: str = "none",
+    encoder_attention: str = "none",
+    decoder_attention: str = "none",
+    deep_supervision: bool = False,
 ) -> keras.Model:
     """Build DualSwinFusionSeg: one encoder per group of bands, fusion at every scale, and a decoder.
 
@@ -34,9 +38,15 @@ def dual_swin(
         encoder_options: Options of the encoder, such as those of `encoders.swin_v2`.
         fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder
             for each group, their logits blended by learned weights.
-        decoder: unetplusplus, fpn, upernet, segformer_mlp, deeplabv3plus or hybrid.
+        decoder: unetplusplus, fpn, upernet, segformer_mlp, deeplabv3, deeplabv3plus, pspnet or hybrid.
         decoder_channels: Channels C of the decoder.
         dropout: Dropout rate before the last convolution, in [0, 1).
+        input_attention: Channel attention on the bands of each group, before its encoder (Table 10's IA): eca, se, cbam
+            or none.
+        encoder_attention: Channel attention on every map of each encoder, before the fusion (IE), likewise.
+        decoder_attention: Channel attention on the decoder's output (DO), likewise.
+        deep_supervision: Whether to train a mask at each full-size node of UNet++ (`segmenter`); the paper's network
+            does not (section 3.4).
 
     Returns:
         A functional model from float (B, H, W, bands) to float32 logits (B, H, W, 1), H and W multiples of 32. The
@@ -48,6 +58,11 @@ def dual_swin(
     256 pixels of pretraining, does not clamp windows on 128 pixels: every other block of stage three is shifted by 4
     tokens, which divides the one window into four, and stage four is padded to 8 x 8 with zeros that take part in the
     attention. Its features differ there; on 256 pixels they are equal.
+
+    Table 10's rows have the decoder hybrid: E10-a is encoder_attention eca with fusion concat_eca; E11 has eca, eca and
+    cbam at the three places and concat_cbam; E9 eca, se, cbam and concat_eca. The paper does not say where in an
+    encoder the attention is; here it weights the maps that the encoder gives, and leaves its pretrained blocks as they
+    are.
 
     Raises:
         ValueError: If a name is unknown, a value out of range, or groups and bands do not fit together.
@@ -71,5 +86,9 @@ def dual_swin(
         decoder=decoder,
         decoder_channels=decoder_channels,
         dropout=dropout,
+        input_attention=input_attention,
+        encoder_attention=encoder_attention,
+        decoder_attention=decoder_attention,
+        deep_supervision=deep_supervision,
     )
-    return keras.Model(model.input, model.output, name="dual_swin")
+    return type(model)(model.input, model.output, name="dual_swin")

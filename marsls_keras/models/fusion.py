@@ -45,5 +45,23 @@ FUSIONS: dict[str, Callable[[Sequence[Any], str], Any]] = {
 }
 """Each takes two or more maps of one shape and a prefix of layer names, and returns one map of that shape."""
 
+ATTENTIONS: dict[str, Callable[..., Any]] = {
+    "eca": EfficientChannelAttention,
+    "se": SqueezeExcitation,
+    "cbam": CBAM,
+}
+"""Classes of channel attention by name."""
+
+
+def attend(x: Any, attention: str, name: str) -> Any:
+    """Weight the channels of a feature map by a channel attention of `ATTENTIONS`; "none" returns the map unchanged.
+
+    Example:
+        >>> attend(keras.Input((8, 8, 16)), "eca", "attention").shape
+        (None, 8, 8, 16)
+    """
+    return x if attention == "none" else ATTENTIONS[attention](name=name)(x)
+
+
 LATE = "late"
 """Late fusion: a decoder for each encoder, and a weighted mean of their logits instead of a fusion of maps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,17 @@ TABLE = Path(__file__).with_name("table.json")
 STAGES = ("embed", "stage0", "stage1", "stage2", "stage3")
 """Levels of an encoder, input first: prefixes of the names of its layers. A CNN has no level "embed"."""
 
+SWIN_LEVELS = tuple(f"swin_{level}" for level in STAGES)
+"""Levels of a Swin Transformer (V1)."""
+
 LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 """Levels of an EfficientNet-Lite."""
 
 CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 """Levels of a ConvNeXt."""
+
+RESNET_LEVELS = ("resnet_stem", *(f"resnet_stage{i}" for i in range(4)))
+"""Levels of a ResNet."""
 
 VIT_LEVELS = {
     name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
@@ -59,7 +65,8 @@ class Network:
     build: Callable[..., Any] | None = None
 
 
-_SWINS = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
+_SWIN_V2S = ("swin_v2_tiny", "swin_v2_small", "swin_v2_base")
+_SWINS = ("swin_tiny", "swin_small", "swin_base")
 _CNNS = ("resnet_v2_18_narrow", "resnet_v2_18", "resnet_v2_50", "efficientnet_v2_b0")
 _LITES = tuple(f"efficientnet_lite{i}" for i in range(5))
 _MITS = tuple(f"mit_b{i}" for i in range(6))
@@ -72,15 +79,23 @@ _MOBILE = (
     *(f"keras_efficientnet_v2_{size}" for size in ("b0", "b1", "b2", "b3", "s")),
     *(f"keras_mobilenet_v3_{size}" for size in ("small", "large")),
 )
+_RESNETS = tuple(f"resnet{n}" for n in (18, 34, 50, 101))
 _KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" for n in (121, 169, 201)), *_MOBILE)
 DEPTHWISE = (*_LITES, *_MOBILE)
 """Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
-    "encoder": (*_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *VIT_LEVELS),
+    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *_RESNETS, *VIT_LEVELS),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
-    "decoder": ("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3plus", "hybrid"),
+    "decoder": (
+        *("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3", "deeplabv3plus", "pspnet"),
+        "hybrid",
+    ),
 }
 
+
+_ATTENTIONS = dict.fromkeys(
+    ("input_attention", "encoder_attention", "decoder_attention"), ("none", "eca", "se", "cbam")
+)
 
 REGISTERED: dict[str, dict[str, tuple[str, ...]]] = {"encoder": {}, "decoder": {}}
 """Registered encoders and decoders from outside this package: levels, input first, by option and name."""
@@ -113,18 +128,37 @@ def _levels(encoder: str) -> list[str]:
         return list(REGISTERED["encoder"][encoder])
     if encoder in VIT_LEVELS:
         return list(VIT_LEVELS[encoder])
-    for names, levels in ((_SWINS, STAGES), (_LITES, LITE_LEVELS), (_CONVNEXTS, CONVNEXT_LEVELS)):
+    for names, levels in (
+        (_SWIN_V2S, STAGES),
+        (_SWINS, SWIN_LEVELS),
+        (_LITES, LITE_LEVELS),
+        (_CONVNEXTS, CONVNEXT_LEVELS),
+        (_RESNETS, RESNET_LEVELS),
+    ):
         if encoder in names:
             return list(levels)
     return list(STAGES[1:])
 
 
+def _path(depth: int, **_: Any) -> list[str]:
+    """Return the levels of the encoder of a U-Net without a separate one."""
+    return [*(f"down{level}" for level in range(depth)), "bottom"]
+
+
+_UNET = Network(stride=lambda depth, **_: 2**depth, encoder=_path)
+_ENCODED = Network(
+    stride=lambda **_: 32, encoder=lambda encoder, **_: _levels(encoder), choices={"encoder": _PARTS["encoder"]}
+)
+
 NETWORKS: dict[str, Network] = {
+    "attention_unet": _UNET,
+    "deeplab_v3": _ENCODED,
+    "deeplab_v3_plus": _ENCODED,
     "dual_swin": Network(
         stride=lambda **_: 32,
         encoder=lambda encoder, **_: _levels(encoder),
         named=True,
-        choices=_PARTS,
+        choices={**_PARTS, **_ATTENTIONS},
     ),
     "mars_ls_net": Network(
         stride=lambda attention, mhsa, **_: 4 if mhsa and attention == "pooled" else 1,
@@ -132,6 +166,18 @@ NETWORKS: dict[str, Network] = {
             "size": tuple(f"{letter}{kernel}" for letter in "sml" for kernel in (3, 4, 5)),
             "attention": ("axial", "pooled"),
         },
+    ),
+    "mmsformer": Network(
+        stride=lambda **_: 32,
+        encoder=lambda **_: _levels("mit_b0"),
+        named=True,
+    ),
+    "pspnet": replace(_ENCODED, choices={**_ENCODED.choices, "level": ("P2", "P3", "P4", "P5")}),
+    "r2_unet": _UNET,
+    "res_unet": _UNET,
+    "rmau_backbone": replace(
+        _ENCODED,
+        choices={"encoder": _PARTS["encoder"], "decoder": _PARTS["decoder"], "head": ("mean", "conv")},
     ),
     "rmau_net": Network(
         stride=lambda poolings, **_: 2**poolings,
@@ -146,12 +192,31 @@ NETWORKS: dict[str, Network] = {
         stride=lambda **_: 32,
         encoder=lambda encoder, **_: _levels(encoder),
         named=True,
-        choices=_PARTS,
+        choices={**_PARTS, **_ATTENTIONS},
     ),
-    "unet": Network(
-        stride=lambda depth, **_: 2**depth,
-        encoder=lambda depth, **_: [*(f"down{level}" for level in range(depth)), "bottom"],
+    "segformer": Network(
+        stride=lambda **_: 32,
+        encoder=lambda encoder, **_: _levels(encoder),
+        named=True,
+        choices={"encoder": _MITS},
     ),
+    "swin_fpn": Network(
+        stride=lambda **_: 32,
+        encoder=lambda encoder, **_: _levels(encoder),
+        named=True,
+        choices={"encoder": _SWINS},
+    ),
+    "swin_unet": Network(stride=lambda **_: 32, encoder=lambda **_: list(SWIN_LEVELS)),
+    "trans_unet": Network(
+        stride=lambda **_: 16,
+        encoder=lambda depth, **_: [
+            *("stem", "stage0", "stage1", "stage2", "embed"),
+            *(f"token_block{i}" for i in range(depth)),
+            "token_norm",
+        ],
+    ),
+    "unet": _UNET,
+    "unet_plus_plus": _ENCODED,
 }
 """The networks of this package by name."""
 

@@ -1,4 +1,4 @@
-"""The contract between encoders and decoders: feature maps by name, Pn at stride 2^n."""
+"""The contract between encoders and decoders: feature maps by name, Pn at stride 2^n up to an output stride."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ FINEST = "P1"
 """Name of the map at stride 2 that some encoders return as well."""
 
 
-def pyramid_model(inputs: Any, maps: dict[str, Any], name: str) -> keras.Model:
+def pyramid_model(inputs: Any, maps: dict[str, Any], name: str, output_stride: int = 32) -> keras.Model:
     """Build an encoder as a model from images to its feature maps, after checking their strides.
 
     Args:
         inputs: Symbolic images (B, H, W, C).
-        maps: Symbolic maps P2 to P5, and P1 if there is one; Pn must be (B, H / 2^n, W / 2^n, any).
+        maps: Symbolic maps P2 to P5, and P1 if there is one; Pn must be (B, H / s, W / s, any), s the smaller
+            of 2^n and output_stride.
         name: Name of the model.
+        output_stride: Largest stride of a map; below 32 the encoder dilates instead.
 
     Raises:
         ValueError: If maps are missing, or one has another stride than its name says.
@@ -34,7 +36,8 @@ def pyramid_model(inputs: Any, maps: dict[str, Any], name: str) -> keras.Model:
     rows, columns = 64, 96
     given = model.compute_output_shape((1, rows, columns, inputs.shape[-1]))
     levels = (FINEST, *LEVELS) if FINEST in maps else LEVELS
-    wanted = {level: (rows >> int(level[1]), columns >> int(level[1])) for level in levels}
+    strides = {level: min(2 ** int(level[1]), output_stride) for level in levels}
+    wanted = {level: (rows // stride, columns // stride) for level, stride in strides.items()}
     found = {level: tuple(shape[1:3]) for level, shape in given.items()}
     if found != wanted:
         raise ValueError(f"{name} must give maps {wanted} for images of {rows} x {columns}. Received: {found}")

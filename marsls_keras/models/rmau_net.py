@@ -154,14 +154,35 @@ def rmau_net(
     if 256 in heads:
         x = layers.UpSampling2D(name="up_256")(maps[0])
         maps[-1] = _BLOCKS[block](filters, "decode_256")(x)  # (B, 2H, 2W, F)
+    return with_heads(inputs, maps, heads, head, detection, "rmau_net")
+
+
+def with_heads(
+    inputs: Any, maps: dict[int, Any], heads: tuple[int, ...], head: str, detection: bool, name: str
+) -> MultiHeadModel:
+    """Build a model of RMAU-Net's mask heads, and of its detection head if there is one, on the maps of a backbone.
+
+    Args:
+        inputs: Symbolic images (B, H, W, C).
+        maps: Symbolic maps by level: 0 of the images' size, 1 of half and -1 of twice this size.
+        heads: As in `rmau_net`.
+        head: Likewise.
+        detection: Likewise.
+        name: Name of the model.
+
+    Example:
+        >>> image = keras.Input((32, 32, 7))
+        >>> with_heads(image, {0: keras.layers.Conv2D(8, 1)(image)}, (128,), "mean", False, "plain").output_shape
+        (None, 32, 32, 1)
+    """
     masks = [_LOGITS[head](f"{MASK}_{side}")(maps[_HEADS[side]]) for side in sorted(heads)]
     # A single head at the size of the image needs no averaging.
     mask = masks[0] if heads == (128,) else MeanProbability(dtype="float32", name=MASK)(masks, inputs)  # (B, H, W, 1)
     if not detection:
-        return MultiHeadModel(inputs, mask, name="rmau_net")
+        return MultiHeadModel(inputs, mask, name=name)
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool_landslide")(maps[0])  # (B, F)
     return MultiHeadModel(
-        inputs, {MASK: mask, LANDSLIDE: layers.Dense(1, dtype="float32", name=LANDSLIDE)(x)}, name="rmau_net"
+        inputs, {MASK: mask, LANDSLIDE: layers.Dense(1, dtype="float32", name=LANDSLIDE)(x)}, name=name
     )
 
 
@@ -185,16 +206,26 @@ def _require(
             "rmau_net needs bands, filters and poolings of at least 1. "
             f"Received: bands={bands}, filters={filters}, poolings={poolings}"
         )
-    for name, value, known in (
-        ("block", block, _BLOCKS),
-        ("attention", attention, _ATTENTIONS),
-        ("head", head, _LOGITS),
-    ):
+    for name, value, known in (("block", block, _BLOCKS), ("attention", attention, _ATTENTIONS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}. Received: {value!r}")
-    if not heads or any(type(side) is not int or side not in _HEADS for side in heads) or len(set(heads)) < len(heads):
-        raise ValueError(f"heads must be some of 64, 128, 256, each once. Received: {list(heads)}")
+    require_heads(heads, head)
     if tile_size < 1 or tile_size % 2**poolings:
         raise ValueError(
             f"tile_size must be divisible by {2**poolings}, for {poolings} poolings. Received: {tile_size}"
         )
+
+
+def require_heads(heads: tuple[int, ...], head: str) -> None:
+    """Check the heads of RMAU-Net.
+
+    Raises:
+        ValueError: If a head or its kind is unknown, or a head is named twice.
+
+    Example:
+        >>> require_heads((64, 128), "mean")
+    """
+    if head not in _LOGITS:
+        raise ValueError(f"head must be one of {', '.join(_LOGITS)}. Received: {head!r}")
+    if not heads or any(type(side) is not int or side not in _HEADS for side in heads) or len(set(heads)) < len(heads):
+        raise ValueError(f"heads must be some of 64, 128, 256, each once. Received: {list(heads)}")

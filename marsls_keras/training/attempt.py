@@ -26,6 +26,7 @@ from marsls_keras.training.fold_data import FoldData
 from marsls_keras.training.multi_device import LossScale, uneven_shares
 from marsls_keras.training.optimizer import build_optimizer
 from marsls_keras.training.recovery import Recovery
+from marsls_keras.training.weight_penalty import penalise_weights
 
 _ROLLBACKS = 3
 """Largest number of rollbacks after a divergence."""
@@ -154,6 +155,7 @@ class Attempt:
                 for layer in model._flatten_layers():
                     if isinstance(layer, keras.layers.BatchNormalization):
                         layer.synchronized = True  # statistics of the whole batch, not of each device's share
+            penalise_weights(model, self.config.l2_penalty)
             encoder = encoder_levels(config.model.name, config.model.options)
             optimizer = build_optimizer(
                 self.config, self.steps, encoder, self.recovery.factor, self.recovery.accumulate

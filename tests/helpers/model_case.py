@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,19 @@ from safetensors.numpy import save_file
 from helpers.weights import perturb, silent
 from marsls_keras.losses import build_loss
 from marsls_keras.models import build_model, encoder_groups, load_pretrained, require_size
+from marsls_keras.models.encoders import ENCODERS, Encoder
+from marsls_keras.models.encoders.mit import MIT, mit
+from marsls_keras.models.networks import REGISTERED, STAGES
+
+
+@contextmanager
+def thin_mit() -> Iterator[None]:
+    """Register the encoder mit_thin, a MiT that is smaller than the published ones, inside a with block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MIT, "mit_thin", ((1, 1, 1, 1), (8, 16, 20, 32)))
+        patch.setitem(ENCODERS, "mit_thin", Encoder(partial(mit, "mit_thin"), STAGES[1:]))
+        patch.setitem(REGISTERED["encoder"], "mit_thin", STAGES[1:])
+        yield
 
 
 @dataclass(frozen=True)

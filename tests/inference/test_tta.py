@@ -68,6 +68,18 @@ def test_the_sets_of_views():
         assert views_of(name) == views and len(set(views)) == len(views) and views[0] == "identity"
 
 
+def test_single_views_and_sets_are_joined_by_plus():
+    """The rows of DualSwinFusionSeg's Table 11: single flips, and a pair."""
+    assert views_of("horizontal_flip") == ("horizontal_flip",)
+    assert views_of("identity+vertical_flip") == ("identity", "vertical_flip")
+    assert views_of("horizontal_flip+vertical_flip") == ("horizontal_flip", "vertical_flip")
+    assert views_of("rotations+flips") == (*VIEW_SETS["rotations"], "horizontal_flip", "vertical_flip")  # each once
+    assert views_of("identity+rot90@64/16") == ("identity@64/16", "rot90@64/16")
+    for wrong in ("", "identity+", "identity+flip", "d4+d5", "shift_8"):
+        with pytest.raises(InputError, match="There is no set of views.*joined by [+]"):
+            views_of(wrong)
+
+
 def test_the_mean_over_all_views_does_not_depend_on_how_a_tile_lies():
     rng = np.random.default_rng(1)
     tile, weight = rng.random((1, 4, 4)), rng.random((4, 4))

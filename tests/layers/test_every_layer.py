@@ -20,6 +20,7 @@ NORMALISED = tuple(f"{name}/bias" for name in ("conv1", "conv3", "conv5", "merge
 CASES = [
     LayerCase(layers.AdaptivePooling, {"bins": 3}, MAPS, (2, 3, 3, 6)),
     LayerCase(layers.BatchNormalization, {"momentum": 0.7, "epsilon": 1e-2}, MAPS, SAME),
+    LayerCase(layers.BiasedWindowAttention, {"heads": 2, "window": 5, "shift": 2}, MAPS, SAME),
     LayerCase(layers.Blend, {}, ([SAME, SAME, SAME],), SAME),
     LayerCase(layers.CBAM, {"reduction": 3, "kernel_size": 5}, MAPS, SAME),
     LayerCase(layers.ChannelMean, {}, MAPS, (2, 4, 12, 1)),
@@ -33,6 +34,8 @@ CASES = [
     LayerCase(
         layers.MixTransformerBlock, {"heads": 2, "reduction": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME, KEYS
     ),
+    LayerCase(layers.PatchExpanding, {"factor": 2, "channels": 5}, MAPS, (2, 8, 24, 5)),
+    LayerCase(layers.PatchMerging, {"channels": 5}, ((2, 3, 12, 6),), (2, 2, 6, 5)),
     LayerCase(
         layers.PenAttention,
         {
@@ -48,13 +51,16 @@ CASES = [
         SAME,
         NORMALISED,
     ),
+    LayerCase(layers.PositionEmbedding, {"grid": 3}, MAPS, SAME),
     LayerCase(layers.PositionedTokens, {"grid": 3}, MAPS, (2, 49, 6)),
     LayerCase(layers.ProgressiveExpansion, {"terms": 3}, MAPS, (2, 4, 12, 18)),
     LayerCase(layers.ReducedAttention, {"heads": 2, "reduction": 2}, MAPS, SAME, KEYS),
     LayerCase(layers.ResConv, {"filters": 5, "slope": 0.1}, MAPS, (2, 4, 12, 5), NORMALISED),
-    LayerCase(layers.ResizeLike, {}, (SAME, (2, 8, 10, 3)), (2, 8, 10, 6)),
+    LayerCase(layers.ResizeLike, {"align_corners": True}, (SAME, (2, 8, 10, 3)), (2, 8, 10, 6)),
     LayerCase(layers.SpatialAttention, {"num_heads": 3, "key_dim": 5, "layout": "columns"}, MAPS, SAME),
     LayerCase(layers.SqueezeExcitation, {"reduction": 2}, MAPS, SAME),
+    LayerCase(layers.StandardizedConv2D, {"filters": 5, "kernel_size": (3, 3)}, MAPS, (2, 2, 10, 5)),
+    LayerCase(layers.SwinBlock, {"heads": 2, "window": 5, "shift": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME),
     LayerCase(layers.SwinV2Block, {"heads": 2, "window": 5, "shift": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME),
     LayerCase(layers.TokensToMap, {}, ([(2, 49, 6), (2, 4, 12, 3)],), SAME),
     LayerCase(layers.UpsampleBilinear, {}, MAPS, (2, 8, 24, 6)),

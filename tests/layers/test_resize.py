@@ -29,6 +29,13 @@ def test_an_axis_of_equal_length_stays_as_it_is_and_weights_add_up_to_one():
     assert interpolation(13, 5).numpy().sum(1) == pytest.approx(np.ones(5), abs=1e-6)
 
 
+@pytest.mark.parametrize("source,target", [(2, 3), (4, 32), (1, 8), (6, 1), (5, 5)])
+def test_with_aligned_corners_it_is_numpys_interpolation_between_equal_ends(source, target):
+    values = np.random.default_rng(0).normal(size=source).astype(np.float32)
+    expected = np.interp(np.linspace(0, source - 1, target), np.arange(source), values)
+    assert interpolation(source, target, align_corners=True).numpy() @ values == pytest.approx(expected, abs=1e-5)
+
+
 def test_half_the_size_is_the_mean_of_two_by_two_and_twice_the_size_repeats():
     masks = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
     assert area(masks, 2, 2).numpy()[0, ..., 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]

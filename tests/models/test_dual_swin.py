@@ -134,6 +134,72 @@ def test_every_decoder(decoder):
     check(scrambled(build_model("dual_swin", **{**TINY, "decoder": decoder})))
 
 
+def attention_parameters(kind, channels):
+    hidden = max(1, channels // 16)
+    squeeze = 2 * channels * hidden + hidden + channels
+    return {
+        "eca": int(np.log2(channels) / 2 + 0.5) // 2 * 2 + 1,
+        "se": squeeze,
+        "cbam": squeeze + 2 * 49,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "attention", [("eca", "se", "cbam"), pytest.param(("cbam", "eca", "se"), marks=pytest.mark.slow)], ids=str
+)
+def test_attention_at_the_three_places_of_table_10(attention):
+    """E9 of the table is eca, se and cbam; each place has the parameters of its definition."""
+    places = dict(zip(("input_attention", "encoder_attention", "decoder_attention"), attention, strict=True))
+    model = scrambled(build_model("dual_swin", **TINY, fusion="concat_eca", **places))
+    bands, widths = (3, 4), (4, 8, 16, 32)
+    found = [parameters(model.trainable_variables, name) for name in ("input_attention", "attention", "decoder_att")]
+    assert found == [
+        sum(attention_parameters(attention[0], c) for c in bands),
+        2 * sum(attention_parameters(attention[1], c) for c in widths),
+        attention_parameters(attention[2], 4),
+    ]
+    for variable in model.weights:  # so that no ReLU of one unit is off
+        if variable.path.endswith("squeeze/bias"):
+            variable.assign(variable + 10)
+    check(model)
+
+
+def test_attention_weights_the_bands_the_maps_and_the_output():
+    """Without their sigmoid's weight, the layers see what the plain network has at these places."""
+    x = images(size=(32, 32))
+    model = scrambled(build_model("dual_swin", **TINY, input_attention="se", encoder_attention="se"))
+    sees = keras.Model(model.input, model.get_layer("input_attention_aux").output)(x)
+    weighted = model.get_layer("input_attention_aux")(x[..., [BANDS.index(band) for band in PAPER_GROUPS["aux"]]])
+    np.testing.assert_allclose(sees, weighted, atol=1e-6)
+    maps = model.get_layer("encoder_aux")(sees)
+    fused = keras.Model(model.input, model.get_layer("fusion_P3_concat").input)(x)
+    np.testing.assert_allclose(fused[1], model.get_layer("attention_aux_P3")(maps["P3"]), atol=1e-5)
+
+
+def test_deep_supervision_trains_every_node_and_predicts_their_mean():
+    options = {**TINY, "decoder": "unetplusplus", "deep_supervision": True}
+    model = scrambled(build_model("dual_swin", **options))
+    x = images(size=(64, 64))
+    heads = model(x, training=True)
+    assert {name: value.shape for name, value in heads.items()} == {f"mask_x0{j}": (2, 16, 16, 1) for j in (1, 2, 3)}
+    assert silent(model.trainable_variables, gradients(model, x)) == []
+    nodes = ["decoder_x01_2_relu", "decoder_x02_2_relu", "decoder_refine_relu"]
+    maps = keras.Model(model.input, [model.get_layer(name).output for name in nodes])(x)
+    means = []
+    for j, node in enumerate(maps, 1):
+        head = model.get_layer(f"mask_x0{j}")
+        logits = np.asarray(node) @ head.kernel.numpy()[0, 0] + head.bias.numpy()
+        means.append(tf.image.resize(1 / (1 + np.exp(-logits)), (64, 64)).numpy())
+    probability = np.mean(means, axis=0)
+    assert model(x).numpy() == pytest.approx(np.log(probability / (1 - probability)), abs=1e-3)
+    # Two more heads than the plain network, and nothing else.
+    assert (
+        model.count_params() - build_model("dual_swin", **{**options, "deep_supervision": False}).count_params() == 10
+    )
+    again = type(model).from_config(model.get_config())
+    assert [v.path for v in again.weights] == [v.path for v in model.weights]
+
+
 @pytest.mark.slow
 def test_a_cnn_encodes_as_well():
     check(scrambled(build_model("dual_swin", decoder="fpn", **LIGHT)))
@@ -201,6 +267,12 @@ def test_groups_that_do_not_fit_the_bands_are_refused(groups, said):
         ({"decoder_channels": 0}, "decoder_channels=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"encoder_options": {"widths": 3}}, "encoder_options: swin_v2_small has no widths"),
+        ({"input_attention": "gate"}, "input_attention must be one of none, eca, se, cbam. Received: 'gate'"),
+        ({"deep_supervision": True}, "deep_supervision needs decoder unetplusplus .*Received: decoder='segformer_mlp'"),
+        (
+            {"deep_supervision": True, "decoder": "unetplusplus", "fusion": "late"},
+            "deep_supervision needs .*fusion='late'",
+        ),
         ({"groups": ["red"]}, "model.options.groups: expected dict"),
         ({"encoder_options": 3}, "model.options.encoder_options: expected dict"),
     ],

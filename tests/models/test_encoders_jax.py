@@ -15,24 +15,29 @@ import json, sys
 import keras, numpy as np
 from safetensors.numpy import save_file
 sys.path.insert(0, sys.argv[1])
-import transformers_torch as script
+import timm_torch
+import transformers_torch
 from marsls_keras.models import load_pretrained
 from marsls_keras.models.encoders import build_encoder
+from marsls_keras.models.encoders.swin import swin
 from marsls_keras.models.encoders.vit import VIT, vit
 
 assert keras.backend.backend() == "jax"
 VIT["thin"] = (2, 32, 4)
 image = keras.Input((None, None, 3))
 graph = vit("thin", image, grid=4)
-thin = keras.Model(image, graph)
+options = dict(timm_torch.THIN_SWIN)
+thin_swin = swin(image, heads=options.pop("num_heads"), **options)
 models = {
     "mit/mit_b0": build_encoder("mit_b0"),
     "convnext/convnext_v2_atto": build_encoder("convnext_v2_atto"),
-    "vit/thin": thin,
+    "vit/thin": keras.Model(image, graph),
+    "swin/thin": keras.Model(image, thin_swin),
 }
 worst = {}
 for key, model in models.items():
     family, name = key.split("/")
+    script = timm_torch if family in ("swin",) else transformers_torch
     reference = np.load(f"{sys.argv[1]}/{family}.npz")
     save_file(script.tensors(script.shapes_of(reference, name)), sys.argv[2])
     load_pretrained(model, sys.argv[2])
@@ -57,4 +62,4 @@ def test_maps_are_those_of_pytorch(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     worst = json.loads(done.stdout.splitlines()[-1])
-    assert len(worst) == 3 and max(worst.values()) < 1e-4, worst
+    assert len(worst) == 4 and max(worst.values()) < 1e-4, worst

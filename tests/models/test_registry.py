@@ -4,6 +4,7 @@ import inspect
 
 import keras
 import pytest
+from helpers.model_case import thin_mit
 
 from marsls_keras.errors import InputError
 from marsls_keras.models import build_model, encoder_levels, model_names, registry, require_options, require_size
@@ -12,12 +13,23 @@ from marsls_keras.models.registry import builder, entry, known_options
 from marsls_keras.models.unet import unet
 
 # Small variants of networks that take long to build with defaults; the tests do not depend on the size.
+SWIN = {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1]}
+RESNET = {"encoder": "resnet18", "encoder_options": {"width": 4}, "decoder_channels": 16}
 SMALL = {
-    "dual_swin": {
-        "encoder_options": {"embed_dim": 4, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1]},
-        "decoder_channels": 4,
-    }
+    **dict.fromkeys(("attention_unet", "r2_unet", "res_unet"), {"base_filters": 4}),
+    **dict.fromkeys(("deeplab_v3", "deeplab_v3_plus", "pspnet", "rmau_backbone", "unet_plus_plus"), RESNET),
+    "dual_swin": {"encoder_options": SWIN, "decoder_channels": 4},
+    "mmsformer": {"encoders": {"rgb": "mit_thin", "aux": "mit_thin"}, "decoder_channels": 4},
+    "swin_fpn": {"encoder_options": SWIN, "decoder_channels": 4},
+    "swin_unet": SWIN,
+    "trans_unet": {"width": 4, "units": [1, 1, 1], "embed_dim": 4, "depth": 1, "heads": 1},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mit_thin():
+    with thin_mit():
+        yield
 
 
 def test_names_are_sorted_and_hold_the_unet():
@@ -137,7 +149,7 @@ def test_the_levels_of_the_unet_go_from_the_input_to_the_bottom():
 def test_every_level_of_an_encoder_has_variables_and_something_is_left_for_the_decoder():
     for name in model_names():
         levels, paths = (
-            encoder_levels(name, {}),
+            encoder_levels(name, SMALL.get(name, {})),
             [v.path for v in build_model(name, **SMALL.get(name, {})).trainable_variables],
         )
         assert len(set(levels)) == len(levels)

@@ -9,7 +9,11 @@ from marsls_keras.models.networks import NETWORKS, STAGES, stored_table
 from marsls_keras.models.registry import all_options, signature_options
 from marsls_keras.models.table import counted
 
-BIG = ("dual_swin",)
+# Networks that take long to build.
+BIG = (
+    *("attention_unet", "deeplab_v3", "deeplab_v3_plus", "dual_swin", "mmsformer", "pspnet", "r2_unet", "res_unet"),
+    *("rmau_backbone", "swin_fpn", "swin_unet", "trans_unet", "unet_plus_plus"),
+)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +41,20 @@ def test_the_choices_are_what_the_builders_know():
     from marsls_keras.models import mars_ls_net, rmau_net
     from marsls_keras.models.decoders import DECODERS
     from marsls_keras.models.encoders import ENCODERS
-    from marsls_keras.models.fusion import FUSIONS, LATE
+    from marsls_keras.models.encoders.mit import MIT
+    from marsls_keras.models.fusion import ATTENTIONS, FUSIONS, LATE
 
     for name in ("segmenter", "dual_swin"):
         choices = {option: set(known) for option, known in NETWORKS[name].choices.items()}
-        assert choices == {"encoder": set(ENCODERS), "fusion": {*FUSIONS, LATE}, "decoder": set(DECODERS)}
+        assert choices == {
+            "encoder": set(ENCODERS),
+            "fusion": {*FUSIONS, LATE},
+            "decoder": set(DECODERS),
+            **dict.fromkeys(("input_attention", "encoder_attention", "decoder_attention"), {"none", *ATTENTIONS}),
+        }
+    assert NETWORKS["segformer"].choices["encoder"] == tuple(MIT)
+    swins = tuple(name for name in ENCODERS if name.startswith("swin_") and not name.startswith("swin_v2"))
+    assert NETWORKS["swin_fpn"].choices["encoder"] == swins
     assert NETWORKS["mars_ls_net"].choices["size"] == tuple(mars_ls_net.SIZES)
     tables = {"block": rmau_net._BLOCKS, "attention": rmau_net._ATTENTIONS, "head": rmau_net._LOGITS}
     assert NETWORKS["rmau_net"].choices == {option: tuple(known) for option, known in tables.items()}

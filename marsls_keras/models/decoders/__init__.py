@@ -1,13 +1,15 @@
-"""Decoders by name: functions from a feature pyramid to one feature map, at stride 4 or 1."""
+"""Decoders by name: functions from a feature pyramid to one feature map, at the stride of one of its maps or 1."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from marsls_keras.models.decoders.deeplabv3 import deeplabv3
 from marsls_keras.models.decoders.deeplabv3plus import deeplabv3plus
 from marsls_keras.models.decoders.fpn import fpn
 from marsls_keras.models.decoders.hybrid import hybrid
+from marsls_keras.models.decoders.pspnet import pspnet
 from marsls_keras.models.decoders.segformer_mlp import segformer_mlp
 from marsls_keras.models.decoders.unet import unet
 from marsls_keras.models.decoders.unetplusplus import unetplusplus
@@ -29,7 +31,9 @@ DECODERS: dict[str, Decoder] = {
     "fpn": _of_pyramid(fpn),
     "upernet": _of_pyramid(upernet),
     "segformer_mlp": _of_pyramid(segformer_mlp),
+    "deeplabv3": _of_pyramid(deeplabv3),
     "deeplabv3plus": _of_pyramid(deeplabv3plus),
+    "pspnet": _of_pyramid(pspnet),
     "hybrid": _of_pyramid(hybrid),
     "unet": unet,
 }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import layers
 
 from marsls_keras.layers import BatchNormalization, ResizeLike
 
 
-def conv_bn_relu(x: Any, filters: int, kernel: int, name: str, dilation: int = 1) -> Any:
-    """Apply Conv - BatchNorm - ReLU with "same" padding; the convolution has no bias.
+def conv_bn_relu(
+    x: Any, filters: int, kernel: int, name: str, dilation: int = 1, use_bias: bool = False, separable: bool = False
+) -> Any:
+    """Apply Conv - BatchNorm - ReLU with "same" padding.
 
     Args:
         x: Symbolic map (B, h, w, any).
@@ -18,6 +21,8 @@ def conv_bn_relu(x: Any, filters: int, kernel: int, name: str, dilation: int = 1
         kernel: Side of the kernel in pixels.
         name: Prefix of the names of the layers.
         dilation: Dilation rate.
+        use_bias: Whether the convolution has a bias, which the normalisation takes away again.
+        separable: Whether the convolution is a depthwise one followed by a 1 x 1 one.
 
     Returns:
         (B, h, w, filters).
@@ -26,27 +31,32 @@ def conv_bn_relu(x: Any, filters: int, kernel: int, name: str, dilation: int = 1
         >>> conv_bn_relu(keras.Input((8, 8, 3)), 16, 3, "stem").shape
         (None, 8, 8, 16)
     """
-    x = layers.Conv2D(
+    initial = {"kernel_initializer": "he_normal"}
+    if separable:  # each channel of the depthwise kernel has kernel x kernel inputs
+        spread = keras.initializers.RandomNormal(stddev=1 / kernel)
+        initial = {"depthwise_initializer": spread, "pointwise_initializer": "he_normal"}
+    convolution = layers.SeparableConv2D if separable else layers.Conv2D
+    x = convolution(
         filters,
         kernel,
         padding="same",
         dilation_rate=dilation,
-        use_bias=False,
-        kernel_initializer="he_normal",
+        use_bias=use_bias,
         name=f"{name}_conv",
+        **initial,
     )(x)
     x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def resize_like(x: Any, reference: Any, name: str) -> Any:
-    """Resize a map bilinearly to the height and width of a reference.
+def resize_like(x: Any, reference: Any, name: str, align_corners: bool = False) -> Any:
+    """Resize a map bilinearly to the height and width of a reference (`ResizeLike`).
 
     Example:
         >>> resize_like(keras.Input((4, 4, 16)), keras.Input((8, 8, 3)), "up").shape
         (None, 8, 8, 16)
     """
-    return ResizeLike(name=name)(x, reference)
+    return ResizeLike(align_corners, name=name)(x, reference)
 
 
 def top_down(maps: list[Any], channels: int, name: str) -> list[Any]:

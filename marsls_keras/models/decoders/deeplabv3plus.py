@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import layers
 
-from marsls_keras.layers import AdaptivePooling
+from marsls_keras.models.decoders.aspp import aspp
 from marsls_keras.models.decoders.blocks import conv_bn_relu, resize_like
 
 _RATES = (3, 6, 9)
@@ -16,9 +16,8 @@ _DETAILS = 48
 def deeplabv3plus(maps: list[Any], channels: int, name: str) -> Any:
     """Decode a feature pyramid with DeepLabV3+: atrous spatial pyramid pooling, then details of the finest map.
 
-    The pooling of the coarsest map has a 1 x 1 convolution, 3 x 3 convolutions at three dilation rates, and the mean
-    over the image. The paper's rates 6, 12, 18 are for stride 16 (and doubled for stride 8); here they are halved for
-    stride 32.
+    The pooling (`aspp`) is that of the coarsest map. The paper's rates 6, 12, 18 are for stride 16 (and doubled for
+    stride 8); here they are halved for stride 32.
 
     Args:
         maps: n maps, the finest first; only the first and the last are used.
@@ -38,12 +37,7 @@ def deeplabv3plus(maps: list[Any], channels: int, name: str) -> Any:
         (None, 32, 32, 16)
     """
     finest, coarsest = maps[0], maps[-1]
-    branches = [conv_bn_relu(coarsest, channels, 1, f"{name}_aspp1")]
-    branches += [conv_bn_relu(coarsest, channels, 3, f"{name}_aspp{rate}", rate) for rate in _RATES]
-    mean = conv_bn_relu(AdaptivePooling(1, name=f"{name}_pool")(coarsest), channels, 1, f"{name}_mean")  # (B, 1, 1, C)
-    branches.append(resize_like(mean, coarsest, f"{name}_mean_up"))
-    x = layers.Concatenate(name=f"{name}_aspp")(branches)  # (B, h / 2^(n-1), w / 2^(n-1), 5 C)
-    x = conv_bn_relu(x, channels, 1, f"{name}_context")
+    x = aspp(coarsest, channels, _RATES, name)
     details = conv_bn_relu(finest, _DETAILS, 1, f"{name}_details")
     x = layers.Concatenate(name=f"{name}_concat")([resize_like(x, finest, f"{name}_up"), details])  # (B, h, w, C + 48)
     for k in (1, 2):

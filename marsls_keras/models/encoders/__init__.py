@@ -15,9 +15,19 @@ from marsls_keras.models.encoders.cnn import CNNS, cnn
 from marsls_keras.models.encoders.convnext import CONVNEXT, convnext
 from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
 from marsls_keras.models.encoders.mit import MIT, mit
+from marsls_keras.models.encoders.resnet import RESNET, resnet
+from marsls_keras.models.encoders.swin import swin
 from marsls_keras.models.encoders.swin_v2 import swin_v2
 from marsls_keras.models.encoders.vit import VIT, vit
-from marsls_keras.models.networks import CONVNEXT_LEVELS, LITE_LEVELS, STAGES, VIT_LEVELS, add_part
+from marsls_keras.models.networks import (
+    CONVNEXT_LEVELS,
+    LITE_LEVELS,
+    RESNET_LEVELS,
+    STAGES,
+    SWIN_LEVELS,
+    VIT_LEVELS,
+    add_part,
+)
 from marsls_keras.models.pyramid import LEVELS, pyramid_model
 
 
@@ -42,11 +52,15 @@ ENCODERS: dict[str, Encoder] = {
     "swin_v2_tiny": Encoder(partial(swin_v2, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)), STAGES),
     "swin_v2_small": Encoder(swin_v2, STAGES),
     "swin_v2_base": Encoder(partial(swin_v2, embed_dim=128, heads=(4, 8, 16, 32)), STAGES),
+    "swin_tiny": Encoder(swin, SWIN_LEVELS),
+    "swin_small": Encoder(partial(swin, depths=(2, 2, 18, 2)), SWIN_LEVELS),
+    "swin_base": Encoder(partial(swin, embed_dim=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)), SWIN_LEVELS),
     **{name: Encoder(partial(cnn, name), STAGES[1:]) for name in CNNS},
     **{name: Encoder(partial(application, name), STAGES[1:]) for name in APPLICATIONS},
     **{name: Encoder(partial(efficientnet_lite, name), LITE_LEVELS) for name in EFFICIENTNET_LITE},
     **{name: Encoder(partial(mit, name), STAGES[1:]) for name in MIT},
     **{name: Encoder(partial(convnext, name), CONVNEXT_LEVELS) for name in CONVNEXT},
+    **{name: Encoder(partial(resnet, name), RESNET_LEVELS) for name in RESNET},
     **{name: Encoder(partial(vit, name), VIT_LEVELS[name]) for name in VIT},
 }
 
@@ -116,12 +130,13 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         name: One of `ENCODERS`.
         bands: Number of input bands C.
         group: Part of the names of its layers, to make them unique with several encoders in a network.
-        **options: Options of the encoder: those of `swin_v2`, `vit`, or drop_path of `mit` and `convnext`; the CNNs
-            have none.
+        **options: Options of the encoder: those of `swin_v2`, `swin`, `vit` and `resnet`, or drop_path of `mit` and
+            `convnext`; the other CNNs have none.
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
-        EfficientNet-Lite and the networks of keras.applications also return "P1".
+        ResNet, EfficientNet-Lite and the networks of keras.applications also return "P1". With an output_stride no map
+        has a larger stride.
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.
@@ -137,7 +152,8 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
     if bands < 1:
         raise ValueError(f"An encoder needs at least one band. Received: {bands}")
     inputs = keras.Input((None, None, bands), name=f"image_{group}" if group else "image")
-    return pyramid_model(inputs, apply(inputs, group, **options), f"encoder_{group}" if group else name)
+    maps = apply(inputs, group, **options)
+    return pyramid_model(inputs, maps, f"encoder_{group}" if group else name, options.get("output_stride", 32))
 
 
 __all__ = ["ENCODERS", "LEVELS", "Encoder", "build_encoder", "find_encoder", "register_encoder"]

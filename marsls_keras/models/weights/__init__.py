@@ -14,6 +14,7 @@ from marsls_keras.models.weights.convnext import ConvNeXt
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign
 from marsls_keras.models.weights.mit import MiT
+from marsls_keras.models.weights.resnet import ResNet
 from marsls_keras.models.weights.sources import (
     AUTO,
     automatic_source,
@@ -21,10 +22,11 @@ from marsls_keras.models.weights.sources import (
     read_tensors,
     require_checkpoint,
 )
+from marsls_keras.models.weights.swin import Swin
 from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.models.weights.vit import ViT
 
-FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT())
+FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT(), Swin(), ResNet())
 """Families of encoders with pretrained weights, besides keras.applications."""
 
 

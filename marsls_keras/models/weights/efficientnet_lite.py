@@ -75,6 +75,10 @@ class EfficientNetLite(Family):
             re.sub(r"^_blocks\.(\d+)", lambda found: places[found[1]], name): tensor for name, tensor in kept.items()
         }
 
+    def stage(self, name: str) -> str:
+        """Return the stage of a tensor, such as "3"; see `Family`."""
+        return name.split(".")[0] if name[0].isdigit() else ""
+
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Convert a tensor to Keras' layout; see `Family`."""
         if "_depthwise_conv" in name and tensor.ndim == 4:

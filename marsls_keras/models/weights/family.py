@@ -60,6 +60,13 @@ class Family(ABC):
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Convert a tensor to Keras' layout."""
 
+    def stage(self, name: str) -> str:
+        """Return the stage of the encoder that a tensor belongs to, by its name in the checkpoint; "" if unknown.
+
+        A network may use the first stages only. The tensors of stages that it lacks are skipped.
+        """
+        return ""
+
     def first_kernel(self, kernel: np.ndarray, bands: int, names: Sequence[str]) -> np.ndarray:
         """Adapt the kernel of the first convolution from red, green and blue to other bands.
 
@@ -121,10 +128,11 @@ def assign(
                 )
             values.append((variable, value))
         wanted = {name for name, _ in pairs}
+        stages = {"", *map(family.stage, wanted)}
         troubles += [
             f"{name}: {tensors[name].shape} in the file, unknown to the network"
             for name in tensors
-            if name not in wanted
+            if name not in wanted and family.stage(name) in stages
         ]
         if troubles:  # other groups would have the same ones
             raise InputError(

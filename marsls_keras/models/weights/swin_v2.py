@@ -50,13 +50,7 @@ class SwinV2(Family):
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the tensors under the names of timm since 0.9; see `Family`."""
-        kept = {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
-        if any(name.startswith("layers.0.downsample.") for name in kept):
-            kept = {
-                re.sub(r"^layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", k): v
-                for k, v in kept.items()
-            }
-        return kept
+        return current_names(tensors)
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Convert a tensor to Keras' layout; see `Family`."""
@@ -69,6 +63,22 @@ class SwinV2(Family):
         """
         mean = np.repeat(kernel.mean(axis=2, keepdims=True), max(bands - 3, 0), axis=2)
         return np.concatenate([kernel[:, :, :bands], mean], axis=2)
+
+
+def current_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors of a Swin's stages under the names of timm since 0.9, without classifier and computed tables.
+
+    Example:
+        >>> list(current_names({"layers.0.downsample.norm.bias": np.zeros(8), "head.bias": np.zeros(2)}))
+        ['layers.1.downsample.norm.bias']
+    """
+    kept = {name: tensor for name, tensor in tensors.items() if not _IGNORED.search(name)}
+    if any(name.startswith("layers.0.downsample.") for name in kept):
+        kept = {
+            re.sub(r"^layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", k): v
+            for k, v in kept.items()
+        }
+    return kept
 
 
 def _merging(tensor: np.ndarray) -> np.ndarray:
