@@ -13,6 +13,7 @@ from typer import Option
 
 from competition.cli.arguments import require_arguments
 from competition.cli.bench import bench
+from competition.cli.benchmark import benchmark, benchmark_step
 from competition.cli.check import check
 from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
@@ -24,6 +25,7 @@ from competition.cli.models import models
 from competition.cli.new import new
 from competition.cli.options import help_text
 from competition.cli.predict import predict
+from competition.cli.recipes import recipes
 from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
 from competition.cli.score import score
@@ -62,28 +64,17 @@ def _options(
     state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
-for command in (
-    synth,
-    stack,
-    tile,
-    check,
-    models,
-    bench,
-    train,
-    evaluate,
-    predict,
-    tune,
-    submit,
-    score,
-    report,
-    new,
-    demo,
-):
+_COMMANDS = (
+    *(synth, stack, tile, check, models, recipes, bench, benchmark),
+    *(train, evaluate, predict, tune, submit, score, report, new, demo),
+)
+for command in _COMMANDS:
     app.command(help=help_text(command))(command)
 
 
 app.command("map", help=help_text(map_))(map_)
-app.command(help=help_text(trial), hidden=True)(trial)
+for hidden in (trial, benchmark_step):
+    app.command(help=help_text(hidden), hidden=True)(hidden)
 
 
 def main(arguments: list[str] | None = None) -> int:

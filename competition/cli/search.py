@@ -10,7 +10,7 @@ from typing import Any
 
 from competition.cli.options import next_line
 from competition.console import show, show_json, table
-from competition.processes import core_limits, device_environments
+from competition.processes import worker_environments
 from marsls_keras.errors import InputError, RunError
 
 logger = logging.getLogger(__name__)
@@ -85,10 +85,7 @@ def tune_training(
     """
     if len(names) > 1:
         raise InputError(f"--run {names[1]}: a search belongs to one run, but {len(names)} are given.")
-    jobs = options.jobs or 1
-    devices = device_environments(jobs) if jobs > 1 else [{}]
-    limits = {} if jobs == 1 or any(devices) else core_limits(jobs)
-    environments = [{**limits, **os.environ, **device} for device in devices]
+    environments = worker_environments(options.jobs or 1)
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     import optuna
 

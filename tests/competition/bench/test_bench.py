@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from competition.bench import bench
+from competition.bench import network
+from competition.bench.flops import _operations, count_flops
 from competition.cli import main
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.models import build_model
@@ -53,6 +54,7 @@ def test_everything_is_measured_on_generated_tiles_and_told_as_json(capsys, monk
         assert_speed(speed)
     assert result["training_with_data"]["tiles_per_second"] > 0 and 0 <= result["training_with_data"]["wait_share"] < 1
     assert 0.1 < result["memory"]["host"] < 100
+    assert 0 < result["latency"] < 10 and result["flops"] > 0 and result["parameters"] > result["trainable"]
     model = build_model("unet", base_filters=2, depth=1)
     assert result["trainable"] == sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
@@ -105,21 +107,21 @@ def test_waiting_for_data_is_told_from_computing():
     quick = tf.data.Dataset.from_tensors((image, image, image)).repeat()
     # Each batch takes 50 ms to make, and a few to train on.
     slow = quick.map(lambda *batch: tf.numpy_function(lambda *b: (time.sleep(0.05), b)[1], batch, [tf.float32] * 3))
-    assert bench.train_for(model, quick.prefetch(2), 64, 1, 0.5)["wait_share"] < 0.3
-    waiting = bench.train_for(model, slow, 64, 1, 0.5)
+    assert network.train_for(model, quick.prefetch(2), 64, 1, 0.5)["wait_share"] < 0.3
+    waiting = network.train_for(model, slow, 64, 1, 0.5)
     assert waiting["wait_share"] > 0.7
     assert waiting["tiles_per_second"] == pytest.approx(2 / 0.055, rel=0.4)
 
 
 def test_windows_count_by_their_pixels():
-    assert bench.tiles_in((4, 64, 64, 7), 128 * 128) == 1
-    assert bench.tiles_in((2, 256, 128, 7), 128 * 128) == 4
+    assert network.tiles_in((4, 64, 64, 7), 128 * 128) == 1
+    assert network.tiles_in((2, 256, 128, 7), 128 * 128) == 4
 
 
 def test_a_step_is_timed_at_least_once_and_for_as_long_as_asked():
     calls = []
-    assert len(bench.timed(lambda: calls.append(1), 0)) == len(calls) == 1
-    taken = bench.timed(lambda: time.sleep(0.02), 0.1)
+    assert len(network.timed(lambda: calls.append(1), 0)) == len(calls) == 1
+    taken = network.timed(lambda: time.sleep(0.02), 0.1)
     assert 2 <= len(taken) <= 5 and min(taken) >= 0.02
 
 
@@ -130,5 +132,39 @@ def test_the_first_turn_warms_up():
         asked.append(seconds)
         return [1000, 3, 50, 7, 9, 11][len(asked) - 1]
 
-    assert bench.throughput(turn, 5) == {"tiles_per_second": 9, "slowest": 3, "fastest": 50}
+    assert network.throughput(turn, 5) == {"tiles_per_second": 9, "slowest": 3, "fastest": 50}
     assert asked == [1.0] * 6
+
+
+def test_the_operations_are_those_of_the_kernels_counted_by_hand():
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same")(image)  # (4, 8, 8)
+    x = keras.layers.DepthwiseConv2D(5, padding="same")(x)
+    x = keras.layers.Conv2D(6, 1, groups=2)(x)
+    x = keras.layers.Dense(10)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(4)(x))
+    pixels = 4 * 8
+    expected = pixels * (8 * 9 * 3 + 8 * 25 + 6 * 4 + 10 * 6) + 10 * 4
+    assert count_flops(model, 8, 16) == 2 * expected
+
+
+def test_the_operations_of_attention_are_counted():
+    image = keras.Input((6, 4))
+    model = keras.Model(image, keras.layers.MultiHeadAttention(2, 3)(image, image))
+    dense = 6 * 4 * 6 * 4  # projections to query, key and value of 2 heads of 3, and back
+    products = 2 * (2 * 6 * 6 * 3)  # scores, and their weighted sum
+    found = sum(
+        number
+        for number in (_operations(node) for node in graph_of(model, (1, 6, 4)).get_operations())
+        if number is not None
+    )
+    assert found == 2 * (dense + products)
+
+
+def graph_of(model, shape):
+    @tf.autograph.experimental.do_not_convert
+    def predict(x):
+        return model(x, training=False)
+
+    return tf.function(predict).get_concrete_function(tf.TensorSpec(shape)).graph

@@ -110,6 +110,16 @@ CASES = {
         "--set data.resize=64",
     ),
     "bench: seconds": (["bench", "--seconds", "0"], "--seconds 0"),
+    "benchmark: nothing": (["benchmark"], "--table NAME, one of dualswin-3"),
+    "benchmark: table": (["benchmark", "--table", "mmlsv2_2"], "Did you mean mmlsv2-2?"),
+    "benchmark: no figures": (["benchmark", "--table", "rmau-5"], "lists derived bands, without scores"),
+    "benchmark: model": (["benchmark", "--models", "unet,unett"], "Did you mean unet?"),
+    "benchmark: row": (["benchmark", "--table", "marslsnet-3", "--rows", "S-3"], "there is no such row"),
+    "benchmark: key": (["benchmark", "--models", "unet", "--set", "training.lr=1"], "did you mean learning_rate?"),
+    "benchmark: fold": (["benchmark", "--models", "unet", "--folds", "9"], "--folds 9"),
+    "benchmark: budget": (["benchmark", "--models", "unet", "--epochs", "1", "--budget", "5"], "give one of them"),
+    "benchmark: no data": (["benchmark", "--models", "unet", "--data", "nowhere"], "There is no data folder nowhere"),
+    "recipes: usage": (["recipes", "--nope"], "No such option"),
     "models: usage": (["models", "--nope"], "No such option"),
     "synth: number": (["synth", "made", "--size", "3"], "size must be at least"),
     "ledger: phase": (["ledger", "add", "x.zip", "--phase", "7", "--score", "0.5"], "--phase 7"),
@@ -141,10 +151,11 @@ def test_wrong_input_is_refused_without_a_backend(answers, case):
 
 
 def test_what_needs_no_backend_imports_none():
-    arguments = json.dumps([["models", "--json"], ["--help"], ["train", "--help"], ["--version"]])
+    arguments = json.dumps([["models", "--json"], ["recipes"], ["--help"], ["train", "--help"], ["--version"]])
     done = subprocess.run([sys.executable, "-c", RUNNER], input=arguments, capture_output=True, text=True)
     found = json.loads(done.stdout)
-    assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 4
+    assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 5
+    assert "baseline" in found[1][1]
     assert {row["name"] for row in json.loads(found[0][1])} == {
         "dual_swin",
         "mars_ls_net",
