@@ -18,6 +18,7 @@ from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
 from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
+from competition.cli.map import map_
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
 from competition.cli.options import help_text
@@ -64,6 +65,7 @@ for command in (synth, stack, tile, check, models, bench, train, evaluate, predi
     app.command(help=help_text(command))(command)
 
 
+app.command("map", help=help_text(map_))(map_)
 app.command(help=help_text(trial), hidden=True)(trial)
 
 

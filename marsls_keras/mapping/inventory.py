@@ -22,6 +22,9 @@ from marsls_keras.mapping.styles import add_style, mask_style, polygon_style, wr
 from marsls_keras.mapping.vector_file import require_geo
 from marsls_keras.progress import stage
 
+MASK, INVENTORY = "mask.tif", "landslides.gpkg"
+"""Names of the mask and of the polygons in the folder of a map."""
+
 LAYER = "landslides"
 """Name of the layer of polygons in an inventory."""
 
@@ -92,7 +95,7 @@ def write_mask(probability: Path, out: Path, decision: Decision, scale: float = 
 
 
 def write_inventory(
-    mask: Path, probability: Path, raster: Path, out: Path, bands: Sequence[str], simplify: float = 1.0
+    mask: Path, probability: Path, raster: str | Path, out: Path, bands: Sequence[str], simplify: float = 1.0
 ) -> Inventory:
     """Write the landslides of a mask as polygons into a GeoPackage (layer "landslides"), one for each component.
 
@@ -104,7 +107,7 @@ def write_inventory(
     Args:
         mask: Mask that `write_mask` wrote.
         probability: Raster of probability, on the same grid.
-        raster: The mapped raster, on the same grid.
+        raster: The mapped raster, a file or URL, on the same grid.
         out: GeoPackage to write.
         bands: Names of the bands of `raster`, in the order of the file; relief is of "dem", mean slope of "slope".
         simplify: Tolerance of the simplification of outlines in pixels; 0 keeps those of the pixels.

@@ -172,6 +172,12 @@ class Raster:
         return _restored, own
 
     @property
+    def file_bands(self) -> list[str]:
+        """Names of the bands in the order of the file, "" for those that the release does not have."""
+        names = dict(zip(self.indexes, self.release.order, strict=True))
+        return [names.get(i, "") for i in range(1, self.dataset.count + 1)]
+
+    @property
     def dataset(self) -> Any:
         """The rasterio dataset of this thread, opened at its first use."""
         if not hasattr(self._handles, "dataset"):

@@ -64,12 +64,13 @@ def require_geo() -> None:
         raise InputError(f'Polygons need {", ".join(missing)}: pip install "marsls-keras[geo]"')
 
 
-def read_polygons(path: str | Path, layer: str | None = None) -> Polygons:
+def read_polygons(path: str | Path, layer: str | None = None, empty: bool = False) -> Polygons:
     """Read the polygons of a vector file; invalid ones are repaired.
 
     Args:
         path: File that GDAL reads.
         layer: Name of the layer; by default the only one that holds polygons.
+        empty: Whether a layer without any polygon is allowed.
 
     Raises:
         InputError: If the extra geo is not installed, the file cannot be read, has no coordinate system or no polygon,
@@ -105,7 +106,7 @@ def read_polygons(path: str | Path, layer: str | None = None) -> Polygons:
     shapes = shapely.from_wkb(geometry) if geometry is not None else np.empty(0, object)
     shapes = shapes[~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)]
     polygons = shapes[np.isin(shapely.get_type_id(shapes), _POLYGONS)]
-    if not len(polygons):
+    if not len(polygons) and not empty:
         raise InputError(f"{path} holds no polygon in its layer {name}; found {len(shapes)} features of other kinds.")
     wrong = ~shapely.is_valid(polygons)
     polygons[wrong] = [_areal(shapely.make_valid(shape, method="structure")) for shape in polygons[wrong]]
