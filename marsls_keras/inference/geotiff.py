@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marsls_keras.data.formats.georeference import require_one_grid
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 
@@ -39,6 +40,7 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
     with atomic(out) as temporary:
         try:
             merge(list(files), nodata=empty, dst_path=temporary, dst_kwds=options)
+            require_written(temporary)
         except RasterioError as error:
             if isinstance(error, OSError):  # a full disk
                 raise

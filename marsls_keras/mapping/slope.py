@@ -9,6 +9,7 @@ import numpy as np
 import rasterio
 from rasterio.crs import CRS
 
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.errors import InputError
 from marsls_keras.mapping.grid import NO_DATA, RasterGrid, open_raster, read_band
 from marsls_keras.progress import tracked
@@ -60,6 +61,7 @@ def write_slope(dem: str | Path, band: int, out: Path) -> None:
 
     Raises:
         InputError: If the DEM cannot be read.
+        OSError: If the file cannot be written.
 
     Example:
         >>> write_slope("dem.tif", 1, Path("slope.tif"))  # doctest: +SKIP
@@ -78,6 +80,7 @@ def write_slope(dem: str | Path, band: int, out: Path) -> None:
                 part = slope[first - seen.start : end - seen.start]
                 window = rasterio.windows.Window(0, first, grid.width, end - first)
                 file.write(np.where(np.isnan(part), NO_DATA, part).astype(np.float32), 1, window=window)
+        require_written(out)
 
 
 def pixel_metres(grid: RasterGrid) -> tuple[np.ndarray, np.ndarray]:

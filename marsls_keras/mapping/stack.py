@@ -13,6 +13,7 @@ import rasterio
 from rasterio.windows import Window
 
 from marsls_keras.bands.names import BANDS
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
@@ -76,6 +77,7 @@ def stack(sources: Sequence[BandSource], out: str | Path, like: str | Path | Non
                 raise InputError(f"{known[name].path} has {raster.count} band(s), and no band {known[name].band}.")
             warps[name] = Warp.to_grid(raster, known[name].band, grid)
         filled = _write(temporary, warps, grid)
+        require_written(temporary)
         if empty := [name for name in ORDER if not filled[name]]:
             lacking = known["dem" if empty[0] == "slope" else empty[0]]
             raise InputError(f"{lacking.path} has no data on the grid ({grid.to_text()}), so {empty[0]} is empty.")

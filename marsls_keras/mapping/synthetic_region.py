@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 from rasterio.warp import Resampling, reproject, transform_bounds
 from scipy import ndimage
 
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.data.synthetic.mars import make_mosaic
 from marsls_keras.datasets import RELEASES
 from marsls_keras.datasets.mars import TILE_METRES
@@ -145,6 +146,7 @@ def _write(path: Path, bands: dict[str, np.ndarray], grid: RasterGrid, **options
     with rasterio.open(path, "w", **profile, **place, dtype=kind, blockxsize=256, blockysize=256, **options) as file:
         file.write(np.stack(list(bands.values())))
         file.descriptions = tuple(bands)
+    require_written(path)
 
 
 def _write_inventory(path: Path, mask: np.ndarray, grid: RasterGrid) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic_folder, write_json
 from marsls_keras.mapping.grid import NO_DATA, RasterGrid, open_raster
@@ -202,6 +203,7 @@ def _write_tile(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, pl
         target = folder / kind / f"{name}.tif"
         with rasterio.open(target, "w", count=len(bands), dtype=bands.dtype, **shared, **options) as file:
             file.write(bands)
+        require_written(target)
 
 
 def _record(

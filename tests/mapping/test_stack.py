@@ -151,8 +151,12 @@ def test_the_command(sources, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_full_disk_names_the_output_and_leaves_nothing(sources, tmp_path):
+@pytest.mark.parametrize(("size", "reason"), [(9000, "not all of it could be written"), (2_000_000, "TIFF")])
+def test_a_full_disk_names_the_output_and_leaves_nothing(sources, tmp_path, size, reason):
+    """Whether GDAL notices while it writes, or only when it closes the file."""
     files = [source.path for source in sources[0]]
-    result = limited("stack", *files, "-o", tmp_path / "out" / "composite.tif", size=9000)
-    assert result.code == 1 and re.search(r"Could not write .*composite.tif: \S", result.err), result.err
+    side = 40 if size == 9000 else 1200
+    like = write(tmp_path / "like.tif", np.zeros((1, side, side), np.uint8), Affine(400 / side, 0, 5000, 0, -1, 8000))
+    result = limited("stack", *files, "--like", like, "-o", tmp_path / "out" / "composite.tif", size=size)
+    assert result.code == 1 and re.search(f"Could not write .*composite.tif: .*{reason}", result.err), result.err
     assert list((tmp_path / "out").iterdir()) == []

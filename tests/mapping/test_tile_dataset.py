@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
-from helpers.cli import marsls, snapshot, strict_json, succeed
+from helpers.cli import limited, marsls, snapshot, strict_json, succeed
 from helpers.georeferenced import MARS, write
 from rasterio.crs import CRS
 from rasterio.transform import Affine
@@ -289,3 +289,11 @@ def test_real_tiles_joined_to_a_raster_are_cut_again_with_identical_pixels(real_
         tile, expected = read_tile(ref.image), read_tile(stored.image)
         assert np.array_equal(tile.image, expected.image) and tile.valid.all()
         assert np.array_equal(read_mask(ref.mask), read_mask(stored.mask))
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_no_half_dataset(files, tmp_path):
+    """Also where a file is so small that GDAL writes all of it while it closes it."""
+    result = limited("tile", *files[:1], "--labels", files[1], "-o", tmp_path / "data", "--size", 16, size=5000)
+    assert result.code == 1 and "not all of it could be written; is the disk full?" in result.err, result.err
+    assert not (tmp_path / "data").exists()

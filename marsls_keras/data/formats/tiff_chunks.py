@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 from itertools import pairwise
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -15,6 +17,37 @@ LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)
 JPEG = 7
 MAX_CHUNKS = 1 << 16
 """Largest number of strips and tiles of a file, so that reading takes seconds at most."""
+
+
+def require_written(path: str | Path) -> None:
+    """Check that a TIFF that rasterio has written is on the disk as a whole.
+
+    What GDAL cannot write while it closes a file, since the disk is full, rasterio 1.4 does not report.
+
+    Raises:
+        OSError: If a strip or tile of any page is missing or lies beyond the end of the file.
+
+    Example:
+        >>> tifffile.imwrite("a.tif", np.zeros((32, 32), np.uint8))
+        >>> require_written("a.tif")
+        >>> _ = Path("cut.tif").write_bytes(Path("a.tif").read_bytes()[:-1])
+        >>> require_written("cut.tif")
+        Traceback (most recent call last):
+            ...
+        OSError: not all of it could be written; is the disk full?
+    """
+    size = Path(path).stat().st_size
+    try:
+        with tifffile.TiffFile(path) as tif:
+            places = [
+                (offset, count)
+                for page in tif.pages
+                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+            ]
+    except (tifffile.TiffFileError, ValueError, IndexError, struct.error):  # its directory was not written
+        places = []
+    if not places or any(not count or offset + count > size for offset, count in places):
+        raise OSError("not all of it could be written; is the disk full?")
 
 
 def chunk_bytes(page: tifffile.TiffPage) -> tuple[int, int]:
