@@ -16,15 +16,18 @@ from competition.cli.bench import bench
 from competition.cli.check import check
 from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
+from competition.cli.doctor import doctor
 from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
 from competition.cli.options import help_text
+from competition.cli.parsing import Command, Group
 from competition.cli.predict import predict
 from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
 from competition.cli.score import score
+from competition.cli.search import search
 from competition.cli.submit import submit
 from competition.cli.synth import synth
 from competition.cli.train import train
@@ -35,13 +38,20 @@ from marsls_keras.backend import state
 from marsls_keras.errors import Interrupted, MarslsError
 
 app = typer.Typer(
-    help="Segment Martian landslides in seven-band orbital tiles: check, train, tune, submit, score, report.",
+    cls=Group,
+    help="Segment Martian landslides in seven-band orbital tiles. In this order: check, train, tune, submit, report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(ledger_app, name="ledger")
+
+PANELS = {
+    "Start": (demo, doctor, synth, check),
+    "Train": (models, train, tune, search, bench),
+    "Results": (evaluate, predict, report),
+    "Challenge": (submit, score),
+}
+"""The commands by the heading under which the help lists them."""
 
 
 def _version(wanted: bool) -> None:
@@ -52,17 +62,19 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, Option("--debug", help="Show tracebacks and the messages of TensorFlow.")] = False,
+    debug: Annotated[
+        bool, Option("--debug", help="Show tracebacks of errors, and the messages of TensorFlow.")
+    ] = False,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
-for command in (synth, check, models, bench, train, evaluate, predict, tune, submit, score, report, demo):
-    app.command(help=help_text(command))(command)
-
-
-app.command(help=help_text(trial), hidden=True)(trial)
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(cls=Command, help=help_text(command), rich_help_panel=panel)(command)
+app.add_typer(ledger_app, name="ledger", rich_help_panel="Challenge")
+app.command(cls=Command, help=help_text(trial), hidden=True)(trial)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -108,7 +108,7 @@ def run_trial(train: Callable[..., Any]) -> int:
         try:
             request = TrialRequest(**json.loads(pipe.readline()))
         except (ValueError, TypeError, RecursionError):
-            raise InputError("marsls trial is told what to do by marsls tune training, which starts it.") from None
+            raise InputError("marsls trial is told what to do by marsls search, which starts it.") from None
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from competition.search.pruning import Pruning
 
