@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,12 @@ def test_pages_are_reachable_from_the_readme():
             if not link.startswith("http") and target not in seen and target.exists():
                 left.append(target)
     assert set(PAGES) - seen <= {ROOT / "CHANGELOG.md", ROOT / "submissions/README.md"}
+
+
+def test_the_readme_lists_the_extras():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = text_of(README).partition("| extra |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(extras)
 
 
 def test_the_readme_is_short():
