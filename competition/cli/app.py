@@ -17,6 +17,7 @@ from competition.cli.benchmark import benchmark, benchmark_step
 from competition.cli.check import check
 from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
+from competition.cli.doctor import doctor
 from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
 from competition.cli.map import map_
@@ -24,11 +25,13 @@ from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
 from competition.cli.new import new
 from competition.cli.options import help_text
+from competition.cli.parsing import Command, Group
 from competition.cli.predict import predict
 from competition.cli.recipes import recipes
 from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
 from competition.cli.score import score
+from competition.cli.search import search
 from competition.cli.stack import stack
 from competition.cli.submit import submit
 from competition.cli.synth import synth
@@ -41,13 +44,21 @@ from marsls_keras.backend import state
 from marsls_keras.errors import Interrupted, MarslsError
 
 app = typer.Typer(
-    help="Segment Martian landslides in seven-band orbital tiles: check, train, tune, submit, score, report.",
+    cls=Group,
+    help="Segment Martian landslides in seven-band orbital tiles. In this order: check, train, tune, submit, report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(ledger_app, name="ledger")
+
+PANELS = {
+    "Start": (demo, doctor, synth, check),
+    "Train": (models, recipes, train, tune, search, bench, benchmark, new),
+    "Results": (evaluate, predict, report),
+    "Mosaics": (stack, tile),
+    "Challenge": (submit, score),
+}
+"""The commands by the heading under which the help lists them."""
 
 
 def _version(wanted: bool) -> None:
@@ -58,23 +69,21 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, Option("--debug", help="Show tracebacks and the messages of TensorFlow.")] = False,
+    debug: Annotated[
+        bool, Option("--debug", help="Show tracebacks of errors, and the messages of TensorFlow.")
+    ] = False,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     state["debug"] |= debug  # |=, since the steps of the demo are commands within a command
 
 
-_COMMANDS = (
-    *(synth, stack, tile, check, models, recipes, bench, benchmark),
-    *(train, evaluate, predict, tune, submit, score, report, new, demo),
-)
-for command in _COMMANDS:
-    app.command(help=help_text(command))(command)
-
-
-app.command("map", help=help_text(map_))(map_)
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(cls=Command, help=help_text(command), rich_help_panel=panel)(command)
+app.command("map", cls=Command, help=help_text(map_), rich_help_panel="Mosaics")(map_)
+app.add_typer(ledger_app, name="ledger", rich_help_panel="Challenge")
 for hidden in (trial, benchmark_step):
-    app.command(help=help_text(hidden), hidden=True)(hidden)
+    app.command(cls=Command, help=help_text(hidden), hidden=True)(hidden)
 
 
 def main(arguments: list[str] | None = None) -> int:

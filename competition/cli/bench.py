@@ -7,14 +7,18 @@ from typing import Annotated
 
 from typer import Option
 
-from competition.cli.options import AsJson
+from competition.cli.options import AsJson, Settings, data_option, next_line, recipe_names
 
 
 def bench(
-    config: Annotated[str, Option(help="Name of a recipe, or a YAML file.")] = "default",
-    data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; generated tiles by default.")] = None,
-    settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
-    seconds: Annotated[float, Option(help="How long each figure is measured.")] = 8,
+    config: Annotated[
+        str, Option(metavar="RECIPE", help="Name of a recipe, or a YAML file.", autocompletion=recipe_names)
+    ] = "default",
+    data: Annotated[
+        Path | None, Option(envvar="MARSLS_DATA", help="Data folder; by default synthetic tiles are generated.")
+    ] = None,
+    settings: Settings = None,
+    seconds: Annotated[float, Option(help="Seconds that each measurement takes.")] = 8,
     as_json: AsJson = False,
 ) -> None:
     """Measure decoding, the data pipeline, training and inference on this machine.
@@ -28,4 +32,10 @@ def bench(
     from competition.console import show, show_json
 
     result = measure.bench(config, settings or [], data, seconds)
-    show_json(result) if as_json else show(*measure.tables(result))
+    if as_json:
+        show_json(result)
+        return
+    show(*measure.tables(result))
+    changed = [("--set", setting) for setting in settings or []]
+    chosen = ("--config", None if config == "default" else config)
+    show(next_line("train", chosen, data_option(data) if data else ("--data", None), *changed))

@@ -8,22 +8,22 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from competition.cli.options import AUTO, AsJson, Conflicts, Release
+from competition.cli.options import AUTO, AsJson, Conflicts, Release, data_option, next_line
 
 
 def check(
     data: Annotated[Path, Argument(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
     release: Release = AUTO,
     resize: Annotated[
-        int | None, Option(min=16, help="Bring tiles that differ in size to this one, as data.resize does.")
+        int | None, Option(min=16, help="Resample tiles to this size in pixels, as data.resize does.")
     ] = None,
     images: Annotated[
-        Path | None, Option(help="Also compare this folder of images, such as those to be predicted.")
+        Path | None, Option(help="Also compare with this folder of images, such as those to predict.")
     ] = None,
     conflicts: Annotated[
-        Conflicts, Option(help="Copies of a tile whose masks differ, as data.conflicts.")
+        Conflicts, Option(help="What happens to copies of a tile whose masks differ, as data.conflicts does.")
     ] = Conflicts.error,
-    plot: Annotated[Path | None, Option(help="Draw the bands' distributions to this .png or .svg.")] = None,
+    plot: Annotated[Path | None, Option(help="Draw the distributions of the bands to this .png or .svg file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe a data folder and list its problems; exit code 2 if anything must be fixed.
@@ -34,9 +34,17 @@ def check(
         ```
     """
     from competition.commands.check import check_data
-    from competition.console import show_check, show_json
+    from competition.console import show, show_check, show_json
 
     result = check_data(data, release.value, resize, images, plot, conflicts.value)
     show_json(result) if as_json else show_check(result)
     if any(problem["severity"] == "error" for problem in result["problems"]):
         raise typer.Exit(2)
+    if not as_json:
+        keys = {
+            "release": None if release is AUTO else release.value,
+            "resize": resize,
+            "conflicts": None if conflicts is Conflicts.error else conflicts.value,
+        }
+        changed = [("--set", f"data.{key}={value}") for key, value in keys.items() if value is not None]
+        show(next_line("train", data_option(data), *changed))

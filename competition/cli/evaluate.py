@@ -8,7 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AUTO, AsJson, Folds, OwnData, Release, Runs, parse_folds
+from competition.cli.column_notes import notes
+from competition.cli.options import AUTO, AsJson, Folds, OwnData, Release, Runs, next_line, parse_folds, run_names
 from marsls_keras.errors import InputError
 from marsls_keras.inference.purpose import Purpose
 
@@ -21,21 +22,31 @@ class _Split(StrEnum):
 
 
 def evaluate(
-    run: Annotated[str, Argument(help="Name of the run; with --polygons, the folder that marsls map wrote.")],
+    run: Annotated[
+        str,
+        Argument(help="Name of the run; with --polygons, the folder that marsls map wrote.", autocompletion=run_names),
+    ],
     split: Annotated[
-        _Split, Option(help="oof: the pool, out-of-fold; or a labelled split, predicted by the ensemble.")
+        _Split,
+        Option(
+            help="Tiles to score. oof: each training tile, by the fold that was not trained on it; or a labelled split."
+        ),
     ] = _Split.oof,
     folds: Folds = None,
     data: OwnData = None,
     release: Release = AUTO,
     purpose: Annotated[
-        Purpose | None, Option("--for", help="A new region, or tiles published among labelled ones.")
+        Purpose | None,
+        Option(
+            "--for",
+            help="Where the tiles lie: in a new region, or among published, labelled tiles.",
+        ),
     ] = None,
     polygons: Annotated[
         Path | None, Option(help="True landslides, such as a GeoPackage, to compare with the polygons of a map.")
     ] = None,
     layer: Annotated[str | None, Option(help="Layer of --polygons; the only one with polygons by default.")] = None,
-    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 5,
+    worst: Annotated[int, Option(min=0, help="Number of tiles with the lowest scores to list.")] = 5,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
@@ -72,6 +83,7 @@ def evaluate(
             ("windows see all neighbours", among["scores"], among["interval"]),
         ]
     show(score_table(title, rows))
+    show(notes("miou", *(["oof"] if split is _Split.oof else []), "views", "interval"))
     if split is _Split.oof and not result["folds_are_regions"]:
         show(
             "Folds that are no regions say nothing about a new region, which scores lower: "
@@ -94,6 +106,7 @@ def evaluate(
                 [(t["tile"], t, None) for t in sorted(result["per_tile"], key=lambda t: t["miou"])[:worst]],
             )
         )
+    show(next_line("report", run, ("--runs", runs)))
 
 
 def _evaluate_map(found: Path, truth: Path, layer: str | None, as_json: bool) -> None:

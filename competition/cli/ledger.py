@@ -8,13 +8,18 @@ from typing import Annotated, Any
 from typer import Argument, Option, Typer
 from typer.core import TyperGroup
 
-from competition.cli.options import help_text
+from competition.cli.options import help_text, next_line
+from competition.cli.parsing import Command, without_types
 
-_Json = Annotated[bool, Option("--json", help="Print JSON.")]
+_Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 
 
 class _ShowByDefault(TyperGroup):
     """Command group that runs `marsls ledger` without a subcommand as `marsls ledger show`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options, here only --help; a flag has no type to show."""
+        return without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the subcommand `show` if there is none."""
@@ -26,7 +31,7 @@ ledger_app = Typer(cls=_ShowByDefault, help="Compare expected scores with those 
 
 
 def show(
-    ledger: Annotated[Path | None, Option(help="The ledger; submissions/ledger.csv by default.")] = None,
+    ledger: Annotated[Path | None, Option(help="The ledger file; by default submissions/ledger.csv.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Show expected and leaderboard scores of each zip, and how they correlate.
@@ -64,17 +69,19 @@ def show(
             f"{whose}, {group['lines']} zips: correlation of expected and actual "
             f"{number(group['pearson'], '+')} (Pearson), {number(group['spearman'], '+')} (Spearman)."
         )
+    print_out("Inside: whether the leaderboard's score lies in the 95 % interval of the expected one.")
+    print_out("Next: marsls report RUN draws expected scores against those of the leaderboard.")
 
 
 def add(
     zip_file: Annotated[Path, Argument(metavar="ZIP", help="The zip that was submitted, or its name in the ledger.")],
     phase: Annotated[int, Option(help="Phase of the challenge, 1 or 2.")],
-    score: Annotated[float, Option(help="The mIoU that the leaderboard shows, such as 0.86.")],
+    score: Annotated[float, Option(help="The mIoU on the leaderboard, such as 0.86.")],
     name: Annotated[
-        str | None, Option(help="What to call a zip that is not in the ledger; the file's name by default.")
+        str | None, Option(help="Name of a zip that is not in the ledger yet; by default that of the file.")
     ] = None,
     ledger: Annotated[
-        Path | None, Option(help="The ledger; the one beside the zip, or submissions/ledger.csv.")
+        Path | None, Option(help="The ledger file; by default the one beside the zip, or submissions/ledger.csv.")
     ] = None,
     as_json: _Json = False,
 ) -> None:
@@ -96,7 +103,8 @@ def add(
     before = f" (was {result['replaced']})" if result["replaced"] else ""
     new = ", which was not in it yet" if result["new"] else ""
     print_out(f"{result['ledger']}: phase {phase}, score {score:g}{before}, noted for {result['zip']}{new}.")
+    print_out(next_line("ledger") if ledger is None else next_line("ledger", "show", ("--ledger", ledger)))
 
 
 for command in (show, add):
-    ledger_app.command(help=help_text(command))(command)
+    ledger_app.command(cls=Command, help=help_text(command))(command)

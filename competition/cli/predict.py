@@ -7,21 +7,21 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AUTO, AsJson, Folds, Release, Runs, parse_folds
+from competition.cli.options import AUTO, AsJson, Folds, Release, Runs, parse_folds, run_names
 
 
 def predict(
-    run: Annotated[list[str], Argument(help="One run, or several to average.")],
+    run: Annotated[list[str], Argument(help="Name of the run, or of several to average.", autocompletion=run_names)],
     images: Annotated[Path, Option(help="Folder of image tiles.")],
     out: Annotated[Path, Option(help="Folder to write to.")],
     folds: Folds = None,
     release: Release = AUTO,
     mosaic: Annotated[bool, Option("--mosaic", help="Also join all tiles to one GeoTIFF.")] = False,
     uncertainty: Annotated[
-        bool, Option("--uncertainty", help="Also write the variance over members and views, and the entropy.")
+        bool, Option("--uncertainty", help="Also write the variance over the ensemble and the views, and the entropy.")
     ] = False,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Remove what an earlier predict wrote to --out first; nothing else.")
+        bool, Option("--overwrite", help="First remove the rasters that an earlier predict wrote to --out.")
     ] = False,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
@@ -47,3 +47,4 @@ def predict(
             f"{result['tiles']} tiles to {', '.join(folders)} and {last}, {result['foreground_ratio']:.1%} landslide.",
             *result["mosaics"],
         )
+        show("Next: open them in a GIS such as QGIS.")

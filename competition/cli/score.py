@@ -7,15 +7,17 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import AsJson
+from competition.cli.column_notes import notes
+from competition.cli.options import AsJson, next_line
 
 
 def score(
-    zip_file: Annotated[Path, Argument(metavar="ZIP", help="A submission.")],
+    zip_file: Annotated[Path, Argument(metavar="ZIP", help="The zip of a submission.")],
     masks: Annotated[Path, Option(help="Folder of the true masks.")],
-    worst: Annotated[int, Option(min=0, help="How many of the worst tiles to list.")] = 0,
+    worst: Annotated[int, Option(min=0, help="Number of tiles with the lowest scores to list.")] = 0,
     csv: Annotated[
-        Path | None, Option(help="Also write scores and counts of every tile to this file, the worst first.")
+        Path | None,
+        Option(help="Also write the scores and pixel counts of every tile to this CSV file, the lowest scores first."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,3 +46,5 @@ def score(
         show(*expectation_lines(expected, result.scores["miou"]))
     if worst:
         show(score_table("Worst tiles", [(tile["name"], tile, None) for tile in result.tiles[:worst]]))
+    show(notes("miou"))
+    show(next_line("ledger", "add", str(zip_file), ("--phase", "PHASE"), ("--score", "SCORE")) + "   # once uploaded")

@@ -1,154 +1,90 @@
-"""The command `marsls tune training`: start a search from its arguments and print the result."""
+"""The command `marsls search`: parse the arguments, call the function, print its result."""
 
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from competition.cli.options import next_line
-from competition.console import show, show_json, table
-from competition.processes import worker_environments
-from marsls_keras.errors import InputError, RunError
+import typer
+from typer import Option
+
+from competition.cli.options import AsJson, Runs, Settings, next_line, parse_folds, recipe_names
+from marsls_keras.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_TRIALS = 40
-_PRUNER = "median"
 _SHOWN = 10
+_Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
+_MEDIAN = _Pruner("median")
 
 
-@dataclass(frozen=True)
-class SearchOptions:
-    """Command-line options of a search; None stands for the default.
+def search(
+    config: Annotated[
+        str, Option(metavar="RECIPE", help="Name of a recipe, or a YAML file.", autocompletion=recipe_names)
+    ] = "default",
+    run: Annotated[
+        list[str] | None, Option("--run", metavar="NAME", help="Name of the run; by default that of the recipe.")
+    ] = None,
+    folds: Annotated[
+        str | None, Option("--folds", "--fold", metavar="K,K", help="Folds that each trial trains; 0 by default.")
+    ] = None,
+    data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; data by default.")] = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, Option(help="Epochs of each trial; by default those of the recipe.")] = None,
+    trials: Annotated[int, Option(min=1, help="Number of trials of the whole study, failed ones included.")] = 40,
+    jobs: Annotated[
+        int, Option(min=1, help="Trials that run at the same time, each on its own GPU, or sharing the CPU cores.")
+    ] = 1,
+    storage: Annotated[
+        str | None, Option(help="Journal file, or URL of a database that several machines share.")
+    ] = None,
+    pruner: Annotated[_Pruner, Option(help="How unpromising trials are stopped early.")] = _MEDIAN,
+    runs: Runs = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Search for better training settings: loss, learning rate, weight decay, augmentation.
 
-    Attributes:
-        config: Name of a recipe, or a YAML file.
-        set: Changes of it.
-        epochs: Epochs of a trial; those of the recipe by default.
-        trials: Trials in all.
-        jobs: Trials at once.
-        storage: Journal file or URL; the journal in the search's folder by default.
-        pruner: Name of the pruner.
-
-    Example:
-        >>> SearchOptions(config="unet", set=None, epochs=20, trials=40, jobs=1, storage=None, pruner="median").epochs
-        20
-    """
-
-    config: str | None
-    set: list[str] | None
-    epochs: int | None
-    trials: int | None
-    jobs: int | None
-    storage: str | None
-    pruner: str | None
-
-    def refuse(self) -> None:
-        """Raise an error if any option of a search is given, for commands that do not search.
-
-        Raises:
-            InputError: If some are.
-        """
-        if given := [f"--{field.name}" for field in fields(self) if getattr(self, field.name) is not None]:
-            raise InputError(f"{given[0]} belongs to the search over training: marsls tune training {given[0]} …")
-
-
-def tune_training(
-    options: SearchOptions,
-    names: list[str],
-    folds: list[int] | None,
-    data: Path | None,
-    runs: Path,
-    as_json: bool,
-) -> int:
-    """Run a search over training settings, print the trials and the next command, and return the exit code.
-
-    Args:
-        options: What to search.
-        names: Name of the run; that of the recipe if there is none.
-        folds: Folds that a trial trains; fold 0 by default.
-        data: Data folder; $MARSLS_DATA or data by default.
-        runs: Folder of the runs.
-        as_json: Show JSON instead.
-
-    Raises:
-        InputError: If the recipe, the data or the storage cannot be used.
-        RunError: If no trial was finished, or a file cannot be written.
+    Writes the best recipe found to runs/<run>/search/best.yaml. The same command continues a stopped search.
+    `marsls tune training` is the same command.
 
     Example:
-        >>> options = SearchOptions("unet", None, epochs=20, trials=40, jobs=1, storage=None, pruner=None)
-        >>> tune_training(options, [], None, Path("data"), Path("runs"), as_json=False)  # doctest: +SKIP
-        0
+        ```sh
+        marsls search --config unet --epochs 20 --trials 40
+        ```
     """
-    if len(names) > 1:
-        raise InputError(f"--run {names[1]}: a search belongs to one run, but {len(names)} are given.")
-    environments = worker_environments(options.jobs or 1)
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
-    import optuna
+    from competition.commands.search import SearchRequest
+    from competition.commands.search import search as run_search
+    from competition.console import show, show_json
 
-    from competition.search.space import Space
-    from competition.search.storage import open_storage
-    from competition.search.study import StudyPlan, StudyWorker, best_trial
-    from competition.search.study_record import StudyRecord
-    from marsls_keras.config import load_recipe
-    from marsls_keras.data.fingerprint import fingerprint
-    from marsls_keras.data.load_folder import load_folder
-    from marsls_keras.data.splits import make_splits, require_held_out
-    from marsls_keras.json_records import read_record
-    from marsls_keras.runs.names import require_plain
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    epochs = [] if options.epochs is None else [f"training.epochs={options.epochs}"]
-    name, recipe = load_recipe(options.config or "default", [*(options.set or []), *epochs])
-    name = names[0] if names else name
-    require_plain(name)
-    space = Space.of(recipe)
-    root = data or Path(os.environ.get("MARSLS_DATA", "data"))
-    tiles = load_folder(root, recipe.data)
-    splits = make_splits(tiles, recipe.data, recipe.training.seed)
-    require_held_out(folds)
-    chosen = sorted(set([0] if folds is None else folds))
-    for fold in chosen:
-        splits.require_fold(fold)
-    sha256 = fingerprint(tiles, root)["sha256"]
-    del tiles  # each trial reads them itself
-    folder = runs / name / "search"
-    storage = options.storage or str(folder / "journal.log")
-    plan = StudyPlan(
-        folder, name, space, root, sha256, chosen, options.trials or _TRIALS, options.pruner or _PRUNER, storage
+    if run and len(run) > 1:
+        raise InputError(f"--run {run[1]}: a search belongs to one run, but {len(run)} are given.")
+    chosen = parse_folds(folds)
+    request = SearchRequest(
+        config,
+        tuple(settings or ()),
+        run[0] if run else None,
+        (0,) if chosen is None else tuple(chosen),
+        data,
+        runs,
+        epochs,
+        trials,
+        jobs,
+        storage,
+        pruner.value,
     )
-    worker = StudyWorker(plan, open_storage(storage), environments)
-    logger.info(
-        f"Searching {', '.join(space.keys)}: {plan.trials} trials of {recipe.training.epochs} epochs, "
-        f"pruner {plan.pruner}, in {folder}."
-    )
-    best = best_trial(worker.run())
-    result = read_record(folder / "study.json", StudyRecord)
-    show_json(result) if as_json else _show(result)
-    if worker.stopped is not None:
+    found = run_search(request)
+    show_json(found.record) if as_json else _show(found.record)
+    if found.stopped is not None:
         logger.info("Stopped. The same command goes on.")
-        return 128 + worker.stopped
-    if best is None and any(trial["state"] == "running" for trial in result["trials"]):
-        logger.info("No trial is finished yet; other workers train the last ones.")
-    elif best is None:
-        raise RunError(f"No trial was finished: {_last_reason(result)} See the logs in {folder}/trial_*.")
-    elif not as_json:
-        planned = load_recipe(options.config or "default", options.set)[1].training.epochs
-        options_of_train = [
-            ("--config", folder / "best.yaml"),
-            ("--run", f"{name}_best" if (runs / name / "splits.json").exists() else name),
-            ("--epochs", None if planned == recipe.training.epochs else planned),
-            ("--data", None if root == Path("data") else root),
-            ("--runs", runs),
-        ]
-        show(next_line("train", *options_of_train))
-    return 0
+        raise typer.Exit(128 + found.stopped)
+    if found.train and not as_json:
+        show(next_line("train", *found.train))
 
 
 def _show(result: dict[str, Any]) -> None:
+    from competition.console import show, table
     from competition.search.study import in_words
 
     trials = result["trials"]
@@ -170,8 +106,4 @@ def _show(result: dict[str, Any]) -> None:
             show(f"trial {trial['number']} failed: {trial['reason'].splitlines()[0]}")
     if result["importance"]:
         show("Importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()) + ".")
-
-
-def _last_reason(result: dict[str, Any]) -> str:
-    reasons = [trial["reason"] for trial in result["trials"] if trial["reason"]]
-    return f"the last one failed: {reasons[-1].rstrip('.')}." if reasons else "all were stopped early."
+    show("mIoU is that of the held-out tiles at the best epoch. It favours the best trial, which was chosen by it.")

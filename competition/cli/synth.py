@@ -9,20 +9,20 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from competition.cli.options import Form
+from competition.cli.options import Form, next_line
 from marsls_keras.errors import InputError
 
 _PUBLIC = Form("mmls_v2")
 
 
 def synth(
-    out: Annotated[Path, Argument(help="Folder to make.")],
-    release: Annotated[Form, Option(help="On-disk form of the tiles.")] = _PUBLIC,
-    train: Annotated[int, Option(help="Training tiles.")] = 40,
-    val: Annotated[int, Option(help="Validation tiles.")] = 8,
-    test: Annotated[int, Option(help="Test tiles.")] = 12,
-    size: Annotated[int, Option(help="Height and width in pixels.")] = 128,
-    seed: Annotated[int, Option(help="Equal seeds give equal tiles.")] = 0,
+    out: Annotated[Path, Argument(help="Folder to create.")],
+    release: Annotated[Form, Option(help="Dataset whose files and folders are imitated.")] = _PUBLIC,
+    train: Annotated[int, Option(help="Number of training tiles.")] = 40,
+    val: Annotated[int, Option(help="Number of validation tiles.")] = 8,
+    test: Annotated[int, Option(help="Number of test tiles.")] = 12,
+    size: Annotated[int, Option(help="Height and width of a tile in pixels.")] = 128,
+    seed: Annotated[int, Option(help="Random seed; the same seed gives the same tiles.")] = 0,
     mosaic: Annotated[
         str | None,
         Option(metavar="WxH", help="Make rasters and an inventory of a region of W x H pixels, instead of tiles."),
@@ -30,7 +30,7 @@ def synth(
 ) -> None:
     """Write a folder of synthetic tiles, or of rasters of a region, to try all commands without data.
 
-    They look like those of Valles Marineris, or have the form of a dataset of Earth.
+    They imitate tiles of Valles Marineris, or one of the datasets of Earth.
 
     Example:
         ```sh
@@ -55,6 +55,7 @@ def synth(
 
     counts = write_dataset(out, release.value, train, val, test, size, seed)
     show(f"{out}: " + ", ".join(f"{number} {split} tiles" for split, number in counts.items()))
+    show(next_line("check", str(out)))
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -9,54 +9,69 @@ from typing import Annotated
 
 from typer import Option
 
-from competition.cli.options import Runs, next_line
+from competition.cli.column_notes import notes
+from competition.cli.options import Runs, Settings, next_line, recipe_names, run_names
 from marsls_keras.errors import InputError
 
 
 def train(
     config: Annotated[
-        str | None, Option(help="Name of a recipe, or a YAML file; default, or what the run was begun with.")
+        str | None,
+        Option(
+            metavar="RECIPE",
+            help="Name of a recipe, or a YAML file. By default the recipe default, or that of an existing run.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
-    data: Annotated[Path | None, Option(envvar="MARSLS_DATA", help="Data folder; data, or that of the run.")] = None,
-    fold: Annotated[str, Option(help="Number of a fold, all, or full: the refit that holds nothing out.")] = "all",
-    run: Annotated[str | None, Option(help="Name of the run; the configuration's by default.")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted fold.")] = False,
+    data: Annotated[
+        Path | None, Option(envvar="MARSLS_DATA", help="Data folder; by default data, or that of an existing run.")
+    ] = None,
+    fold: Annotated[
+        str, Option(metavar="K", help="Fold to train: its number, all, or full for training on all tiles.")
+    ] = "all",
+    run: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Name of the run; by default that of the recipe.", autocompletion=run_names),
+    ] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue a training that was interrupted.")] = False,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Train anew; the earlier fold is kept as fold_<k>.old.")
+        bool, Option("--overwrite", help="Train the fold again; the earlier result is kept as fold_<k>.old.")
     ] = False,
     epochs: Annotated[
         int | None,
         Option(
-            help="Number of epochs; with --resume also more than the run was begun with; "
-            "of fold full by default that of the folds."
+            help="Number of epochs; with --resume it may be raised. By default that of the recipe; for fold full, the "
+            "mean of the folds' best epochs."
         ),
     ] = None,
     pseudo: Annotated[
         Path | None,
         Option(
-            metavar="DIR", help="Images that fold full trains on, too, labelled by the finished folds (transductive)."
+            metavar="DIR",
+            help="Unlabelled images on which fold full is trained as well, with labels predicted by the folds.",
         ),
     ] = None,
     confidence: Annotated[
         float | None,
-        Option(
-            help="How certain a pixel of --pseudo has to be to count as landslide or as background; 0.9 by default."
-        ),
+        Option(help="Least probability of landslide or background for a pixel of --pseudo to count; by default 0.9."),
     ] = None,
     pretrained: Annotated[
-        str | None, Option(metavar="FILE", help="First weights: FILE, pip:efficientnet_lite0, hf:REPOSITORY.")
+        str | None,
+        Option(
+            metavar="FILE", help="Pretrained weights of the encoder: a file, pip:efficientnet_lite0, or hf:REPOSITORY."
+        ),
     ] = None,
     deterministic: Annotated[
-        bool, Option("--deterministic", help="The same result to the bit, at some cost in speed.")
+        bool, Option("--deterministic", help="Make the result reproducible to the bit; slower.")
     ] = False,
-    devices: Annotated[int, Option(min=1, help="GPUs of this machine that share each batch.")] = 1,
+    devices: Annotated[int, Option(min=1, help="Number of GPUs that share each batch.")] = 1,
     jobs: Annotated[
-        int, Option(min=1, help="Folds to train at once, each on a GPU of its own, or sharing the cores.")
+        int, Option(min=1, help="Folds to train at the same time, each on its own GPU, or sharing the CPU cores.")
     ] = 1,
-    settings: Annotated[list[str] | None, Option("--set", help="section.key=value; repeatable.")] = None,
+    settings: Settings = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Train one fold or all of them, or refit on all tiles.
+    """Train the folds of a recipe, one of them, or one network on all tiles.
 
     Example:
         ```sh
@@ -121,6 +136,7 @@ def train(
             (f"fold {r['fold']}, epoch {r['best_epoch'] + 1} ({r['best_weights']})", r["scores"], None) for r in results
         ]
         show(score_table(f"{trained.name}: held-out tiles at threshold 0.5", rows))
+        show(notes("miou", "weights", "epoch"))
     left = [str(k) for k in range(trained.splits.folds) if not trained.fold(k).finished]
     named = [("--run", None if trained.name == "default" else trained.name), ("--runs", runs)]
     if left:

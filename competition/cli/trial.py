@@ -8,7 +8,7 @@ from marsls_keras.backend import import_backend
 
 
 def trial() -> None:
-    """Train one trial of a search, as `tune training` requests on standard input.
+    """Train one trial of a search, as `marsls search` requests on standard input.
 
     Example:
         ```sh

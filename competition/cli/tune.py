@@ -2,82 +2,45 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from typer import Argument, Option
+from typer import Option
 
-from competition.cli.options import AsJson, RunNames, Runs, next_line, parse_folds
-from marsls_keras.errors import InputError
+from competition.cli.column_notes import notes
+from competition.cli.options import AsJson, OwnData, RunNames, Runs, next_line, parse_folds
 from marsls_keras.inference.purpose import Purpose
 
 
-class _What(StrEnum):
-    decision = "decision"
-    training = "training"
-
-
-_Pruner = StrEnum("_Pruner", ["none", "median", "asha", "hyperband"])
-
-
 def tune(
-    what: Annotated[
-        _What, Argument(help="decision: how predictions become masks. training: its settings.")
-    ] = _What.decision,
     run: RunNames = None,
     folds: Annotated[
-        str | None, Option("--folds", "--fold", help="Only these folds, such as 0,1; training: 0 by default.")
+        str | None, Option("--folds", "--fold", metavar="K,K", help="Use only these folds, such as 0,1.")
     ] = None,
-    data: Annotated[
-        Path | None, Option("--data", help="Data folder of training; else where the run's data are now.")
-    ] = None,
+    data: OwnData = None,
     views: Annotated[
-        list[str] | None, Option(help="decision: candidate set of views, such as d4 or d4@256; repeatable.")
+        list[str] | None,
+        Option(
+            metavar="SET", help="Candidate set of views (test-time augmentation), such as d4 or d4@256; repeatable."
+        ),
     ] = None,
     purpose: Annotated[
-        Purpose | None, Option("--for", help="decision: a new region (default), or tiles among labelled ones.")
-    ] = None,
+        Purpose,
+        Option("--for", help="Where the images to predict lie: in a new region, or among published, labelled tiles."),
+    ] = Purpose.REGION,
+    trials: Annotated[int, Option(min=1, help="Number of weightings of the runs that are tried.")] = 200,
     runs: Runs = Path("runs"),
-    config: Annotated[
-        str | None, Option(help="training: name of a recipe, or a YAML file; default by default.")
-    ] = None,
-    settings: Annotated[list[str] | None, Option("--set", help="training: section.key=value; repeatable.")] = None,
-    epochs: Annotated[int | None, Option(help="training: epochs of a trial; the recipe's by default.")] = None,
-    trials: Annotated[
-        int | None, Option(min=1, help="Weights that are tried, 200; training: trials of the study, 40.")
-    ] = None,
-    jobs: Annotated[
-        int | None, Option(min=1, help="training: trials at once, each on a GPU of its own, or sharing the cores.")
-    ] = None,
-    storage: Annotated[
-        str | None, Option(help="training: journal file, or URL of a database that several machines share.")
-    ] = None,
-    pruner: Annotated[
-        _Pruner | None, Option(help="training: what stops hopeless trials early; median by default.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose threshold, views, weights and post-processing on out-of-fold predictions; or search over training.
+    """Choose threshold, views, weights of the runs and post-processing from out-of-fold predictions.
+
+    `marsls search` tunes the training.
 
     Example:
         ```sh
         marsls tune --run unet
-        marsls tune training --config unet --epochs 20 --trials 40
         ```
     """
-    from competition.cli.search import SearchOptions, tune_training
-
-    options = SearchOptions(
-        config, settings, epochs, trials if what is _What.training else None, jobs, storage, pruner and pruner.value
-    )
-    if what is _What.training:
-        for flag, given in (("--views", views), ("--for", purpose)):
-            if given:
-                raise InputError(f"{flag} is for marsls tune decision.")
-        raise typer.Exit(tune_training(options, run or [], parse_folds(folds), data, runs, as_json))
-    options.refuse()
     from competition.commands import tune
     from competition.console import elements_table, regions_line, score_table, show, show_json, signed
     from competition.submission.suitable import for_challenge
@@ -87,8 +50,7 @@ def tune(
     from marsls_keras.runs.run import Run
 
     names = run or ["default"]
-    aim = purpose or Purpose.REGION
-    decision, path = tune.tune(names, runs, parse_folds(folds), data, trials or 200, views or [], aim)
+    decision, path = tune.tune(names, runs, parse_folds(folds), data, trials, views or [], purpose)
     if as_json:
         show_json(decision.to_json())
         return
@@ -111,6 +73,7 @@ def tune(
         )
     )
     show("An element is kept if its whole interval is above 0.")
+    show(notes("miou", "oof", "views", "nested", "alone"))
     if any(row.kept for row in tuning.elements):
         show(tuning.bias)
     if gain := tuning.gain:

@@ -55,4 +55,4 @@ def run_demo(out: Path, command: Callable[[list[str]], int]) -> None:
         f"\nDone in {time.perf_counter() - began:.0f} s. The verified zip is {submission}, "
         f"the page {runs}/demo/report.html."
     )
-    show("Now with your own tiles: marsls check data")
+    show("With your own tiles in data/, the first step is the same. Next: marsls check data")

@@ -56,7 +56,7 @@ class StudyRecord(Record):
     trials: list[_Trial]
 
     remedy: ClassVar[str] = (
-        "The same marsls tune training writes it anew from the study; without it, the report has no search."
+        "The same marsls search writes it anew from the study; without it, the report has no search."
     )
 
     @model_validator(mode="after")

@@ -100,7 +100,7 @@ def run_trial(train: Callable[..., Any]) -> int:
         >>> subprocess.run(command, input=request.line()).returncode  # doctest: +SKIP
         0
     """
-    request = read_request(TrialRequest, "tune training")
+    request = read_request(TrialRequest, "search")
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

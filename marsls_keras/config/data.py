@@ -61,8 +61,8 @@ class Data(Section):
     bands: tuple[str, ...] = Field(
         (ALL,),
         description="Input bands of the network, in this order: bands that the tiles hold, `all` for all of these, "
-        "and bands derived from them, such as `[all, ndvi, hillshade]` (the README lists them). `all` is the default "
-        "because eight more terrain bands gave no significant gain.",
+        "and bands derived from them, such as `[all, ndvi, hillshade]` (listed in marsls_keras/data/README.md). `all` "
+        "is the default because eight more terrain bands gave no significant gain.",
     )
     resize: int | None = Field(
         None,

@@ -27,7 +27,7 @@ class Model(Section):
     options: dict[str, Any] = Field(
         {},
         description="Options of the network's builder, such as `{base_filters: 32}` for `unet`. An option that is "
-        "left out has the builder's default. `marsls models` lists them, the README explains them.",
+        "left out has the builder's default. `marsls models` lists them; marsls_keras/models/README.md explains them.",
     )
     pretrained: str | None = Field(
         None,

@@ -38,8 +38,8 @@ class Config(Section):
     loss: dict[str, float | dict[str, Any]] = Field(
         {"bce": 0.5, "dice": 0.5},
         description="The loss: a weighted sum of terms by name. A term is `name: weight`, or a section with `weight` "
-        "(1 if left out) and the term's parameters, such as `focal: {weight: 0.5, gamma: 2}`. The README has the "
-        "terms. The default is L3 of DualSwinFusionSeg (Table 6).",
+        "(1 if left out) and the term's parameters, such as `focal: {weight: 0.5, gamma: 2}`. "
+        "marsls_keras/losses/README.md lists the terms. The default is L3 of DualSwinFusionSeg (Table 6).",
     )
     training: Training = Field(
         Training(),

@@ -1,4 +1,4 @@
-"""The section `search` of a recipe: the search space of `marsls tune training`."""
+"""The section `search` of a recipe: the search space of `marsls search`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Recipe(Config):
 
     search: dict[str, Distribution] = Field(
         {},
-        description="What `marsls tune training` tries: for each key, written with dots as for `--set`, a list of "
+        description="What `marsls search` tries: for each key, written with dots as for `--set`, a list of "
         "values or a range. Empty: learning rate, weight decay, loss and augmentation around the recipe's own.",
     )
 

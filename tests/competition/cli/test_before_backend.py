@@ -76,9 +76,11 @@ CASES = {
     "tune: no such fold": (["tune", "--run", "tiny", "--folds", "7"], "7"),
     "tune: data gone": (["tune", "--run", "tiny", "--data", "nowhere"], "nowhere"),
     "tune: data a file": (["tune", "--run", "tiny", "--data", "tiny.yaml"], "tiny.yaml is a file"),
-    "tune: option of training": (["tune", "--storage", "x"], "marsls tune training"),
-    "search: value": (["tune", "training", "--set", "training.epochs=x"], "training.epochs"),
-    "search: no data": (["tune", "training", "--config", "tiny.yaml", "--data", "nowhere"], ""),
+    "tune: option of training": (["tune", "--storage", "x"], "It is an option of marsls search"),
+    "search: value": (["search", "--set", "training.epochs=x"], "training.epochs"),
+    "search: no data": (["search", "--config", "tiny.yaml", "--data", "nowhere"], "There is no data folder nowhere"),
+    "search: earlier name": (["tune", "training", "--set", "training.epochs=x"], "training.epochs"),
+    "tune: earlier name": (["tune", "decision", "--run", "tinny"], "Did you mean tiny?"),
     "submit: no run": (["submit", "--run", "nope"], "There is no run 'nope'"),
     "submit: run twice": (["submit", "--run", "tiny", "--run", "tiny"], "is given twice"),
     "submit: weights": (["submit", "--run", "tiny@ema"], "RUN@SET was removed"),
@@ -151,10 +153,12 @@ def test_wrong_input_is_refused_without_a_backend(answers, case):
 
 
 def test_what_needs_no_backend_imports_none():
-    arguments = json.dumps([["models", "--json"], ["recipes"], ["--help"], ["train", "--help"], ["--version"]])
+    arguments = json.dumps(
+        [["models", "--json"], ["recipes"], ["--help"], ["train", "--help"], ["--version"], ["doctor"]]
+    )
     done = subprocess.run([sys.executable, "-c", RUNNER], input=arguments, capture_output=True, text=True)
     found = json.loads(done.stdout)
-    assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 5
+    assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 6
     assert "baseline" in found[1][1]
     assert {row["name"] for row in json.loads(found[0][1])} == {
         "dual_swin",

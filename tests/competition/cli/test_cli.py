@@ -123,12 +123,15 @@ test_masks.__test__ = False
 def test_synth_and_check(tmp_path, release, image, mask):
     out = tmp_path / "tiles"
     result = succeed("synth", out, "--release", release, "--size", 32, "--train", 5, "--val", 2, "--test", 3)
-    assert (result.out, result.err) == (f"{out}: 5 train tiles, 2 val tiles, 3 test tiles\n", "")
+    assert (result.out, result.err) == (
+        f"{out}: 5 train tiles, 2 val tiles, 3 test tiles\nNext: marsls check {out}\n",
+        "",
+    )
     assert len(list(out.glob(image))) == len(list(out.glob(mask))) == 5
     assert {path.suffix for path in out.rglob("*") if path.is_file()} == {".tif"}
     checked = succeed("check", out)
     assert checked.out.startswith(f"{out}: {release}, 32 x 32 pixels\n")
-    assert "0 error(s)" in checked.out
+    assert "0 error(s)" in checked.out and checked.out.endswith(f"\nNext: marsls train --data {out}\n")
     assert checked.err == ""
 
 
@@ -144,7 +147,7 @@ def test_check_table(home):
     for split, number in (("train", 12), ("val", 4), ("test", 5)):
         assert numbers(out, f"{split} ")[:2] == [number, number]
         assert f"Bands of {split}" in out
-    assert out.rstrip().endswith("0 error(s), 0 warning(s).")
+    assert out.endswith("0 error(s), 0 warning(s).\nNext: marsls train\n")
 
 
 def test_check_json(home, monkeypatch):
@@ -245,7 +248,7 @@ def test_interrupted_training_is_resumed(home):
         r"Go on with the same command and --resume\.\n"
     )
     assert re.search(stopped + r"\Z", rest) and "Traceback" not in rest
-    ours = ("Importing the backend", "Training unet", "long fold 0 · epoch")
+    ours = ("Importing the backend", "Building the network", "Training unet", "long fold 0 · epoch")
     assert all(line.startswith(ours) for line in begun), begun  # nothing that TensorFlow has to say
     assert out == ""
 
@@ -513,7 +516,7 @@ def test_predict(predicted):
     ratio = np.mean(list(decided_masks(probability).values()))
     lines = f"5 tiles to predicted/probability and predicted/mask, {ratio:.1%} landslide.\n"
     lines += "predicted/probability.tif\npredicted/mask.tif\n"
-    assert result.out == lines
+    assert result.out == lines + "Next: open them in a GIS such as QGIS.\n"
 
 
 def test_predict_mosaic(predicted):

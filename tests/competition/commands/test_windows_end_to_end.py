@@ -80,8 +80,8 @@ def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
     assert json.loads(capsys.readouterr().out)["isolated"] is False
     among = cached()["identity@64/32"].probability.astype(np.float32)
     assert np.array_equal(cached()["identity@64/32 isolated"].probability, alone) and np.abs(alone - among).max() > 1e-3
-    assert main(["tune", "training", "--for", "region"]) == 2
-    assert "--for is for marsls tune decision" in capsys.readouterr().err
+    assert main(["search", "--for", "region"]) == 2
+    assert "--for. It is an option of marsls evaluate, tune" in capsys.readouterr().err
 
 
 def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_grid(run, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_an_answer_is_noted_in_the_line_of_its_zip():
     submitted("submissions/a.zip"), submitted("submissions/b.zip", 1), submitted("submissions/c.zip", 2)
     before = Path("submissions/ledger.csv").read_bytes().splitlines(keepends=True)
     result = succeed("ledger", "add", "submissions/b.zip", "--phase", 1, "--score", 0.7654)
-    assert result.out == "submissions/ledger.csv: phase 1, score 0.7654, noted for b.zip.\n"
+    assert result.out == "submissions/ledger.csv: phase 1, score 0.7654, noted for b.zip.\nNext: marsls ledger\n"
     after = Path("submissions/ledger.csv").read_bytes().splitlines(keepends=True)
     assert after[2] == before[2].removesuffix(b",,\n") + b",1,0.7654\n"
     assert after[:2] + after[3:] == before[:2] + before[3:]
@@ -123,7 +123,7 @@ def test_the_other_phase_gets_a_line_of_its_own_and_a_second_answer_takes_the_pl
     submitted("submissions/a.zip")
     for phase, score in ((1, 0.7), (2, 0.6), (1, 0.71)):
         out = succeed("ledger", "add", "submissions/a.zip", "--phase", phase, "--score", score).out
-    assert out == "submissions/ledger.csv: phase 1, score 0.71 (was 0.7), noted for a.zip.\n"
+    assert out == "submissions/ledger.csv: phase 1, score 0.71 (was 0.7), noted for a.zip.\nNext: marsls ledger\n"
     first, second = cells()
     assert (first["phase"], first["score"], second["phase"], second["score"]) == ("1", "0.71", "2", "0.6")
     changed = ("phase", "score")
@@ -150,7 +150,10 @@ def test_a_zip_from_elsewhere_gets_a_new_line():
     with zipfile.ZipFile("theirs.zip", "w") as archive:
         archive.writestr("x.tif", b"")
     out = succeed("ledger", "add", "theirs.zip", "--phase", 1, "--score", 0.4, "--name", "other team").out
-    assert out == "submissions/ledger.csv: phase 1, score 0.4, noted for other team, which was not in it yet.\n"
+    assert out == (
+        "submissions/ledger.csv: phase 1, score 0.4, noted for other team, which was not in it yet.\n"
+        "Next: marsls ledger\n"
+    )
     found = strict_json(
         succeed("ledger", "add", "theirs.zip", "--phase", 2, "--score", 0.3, "--name", "other team", "--json").out
     )

@@ -1,4 +1,4 @@
-"""`marsls tune training`, the real command: trials, recorded failures, resuming, a truncated journal, the recipe."""
+"""`marsls search`, the real command: trials, recorded failures, resuming, a truncated journal, the recipe."""
 
 import json
 import re
@@ -26,8 +26,7 @@ search:
 def search(root, *more: str) -> int:
     return main(
         [
-            "tune",
-            "training",
+            "search",
             "--config",
             str(root / "tiny.yaml"),
             "--data",
@@ -105,4 +104,4 @@ def test_what_cannot_be_searched_is_refused_before_anything_starts(searched, tmp
 
 def test_options_of_the_search_are_refused_by_the_decision(capsys):
     assert main(["tune", "--epochs", "3"]) == 2
-    assert "--epochs belongs to the search over training" in capsys.readouterr().err
+    assert "--epochs. It is an option of marsls train, search" in capsys.readouterr().err

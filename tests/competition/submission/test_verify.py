@@ -71,7 +71,9 @@ def test_what_is_said_of_a_good_zip(tmp_path):
     share = (24 + 32 * 24) / (3 * 32 * 24)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     shown = succeed("submit", "--verify", path, "--images", tmp_path / "test").out
-    assert shown == f"{path} is good: 3 masks, {share:.1%} landslide, 1 of them without any.\nSHA-256 {digest}\n"
+    said, _, following = shown.partition("Upload ")
+    assert said == f"{path} is good: 3 masks, {share:.1%} landslide, 1 of them without any.\nSHA-256 {digest}\n"
+    assert f"\nNext: marsls ledger add {path} --phase PHASE --score SCORE" in following
     found = strict_json(succeed("submit", "--verify", path, "--images", tmp_path / "test", "--json").out)
     assert found.pop("foreground_ratio") == pytest.approx(share)
     assert found == {
@@ -111,9 +113,8 @@ def test_the_manifest_beside_the_zip(tmp_path, manifest, said):
     write_images(tmp_path / "images", EXPECTED)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "a.json").write_text(manifest.replace("%s", digest))
-    assert succeed("submit", "--verify", path, "--images", tmp_path / "images").out.endswith(
-        f"SHA-256 {digest}\n{said}"
-    )
+    shown = succeed("submit", "--verify", path, "--images", tmp_path / "images").out
+    assert shown.partition("Upload ")[0].endswith(f"SHA-256 {digest}\n{said}")
 
 
 def test_a_zip_that_was_written_here_agrees_with_its_manifest(tmp_path):
