@@ -55,6 +55,7 @@ OTHER = {
         "channel_dropout": 0.8,
         "cutmix": 0.25,
         "mosaic": 1.0,
+        "custom": {"keras.layers.Rescaling": {"scale": 2}},
     },
     "loss": {"dice": 0.125, "bce": 3.0, "focal": {"weight": 2.0, "gamma": 1.5}},
     "training": {
@@ -76,9 +77,11 @@ OTHER = {
         "precision": "mixed_bfloat16",
         "xla": "off",
         "deterministic": True,
+        "callbacks": {"keras.callbacks.EarlyStopping": {"patience": 3}},
         "seed": 11,
     },
     "inference": {"batch_size": 3, "views": "d4@64", "view_sets": ["d4", "paper"]},
+    "plugins": ["json"],
 }
 
 
