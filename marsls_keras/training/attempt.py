@@ -81,7 +81,10 @@ class Attempt:
         )
         self.config, network = data.run.config.training, data.run.config.model
         self.callbacks = [
-            *(construct(name, options, "training.callbacks") for name, options in data.run.config.training.callbacks.items()),
+            *(
+                construct(name, options, "training.callbacks")
+                for name, options in data.run.config.training.callbacks.items()
+            ),
             *callbacks,
         ]
         self.pretrained = pretrained_source(network.name, network.options, network.pretrained)
