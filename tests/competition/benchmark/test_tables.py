@@ -3,7 +3,7 @@
 import pytest
 
 from competition.recipe_parts import require_parts
-from marsls_keras.bands.names import BANDS, expand_bands
+from marsls_keras.bands.names import expand_bands
 from marsls_keras.config import recipe_folder, recipes
 from marsls_keras.config.tables import ResultTable, TableRow, load_table, table_names
 from marsls_keras.datasets import RELEASES
@@ -129,15 +129,13 @@ def networks():
             if row.not_offered is None:
                 config = table.configuration(row, table.data)
                 key = repr((config.model.name, sorted(config.model.options.items(), key=str), config.data.bands))
-                found.setdefault(key, (f"{name}: {row.name}", config))
+                found.setdefault(key, (f"{name}: {row.name}", config, RELEASES[table.data].bands))
     return list(found.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in networks()])
-def test_every_network_of_the_tables_builds(config):
-    bands = expand_bands(
-        config.data.bands, BANDS if "ndvi" not in config.data.bands else RELEASES["landslide4sense"].bands
-    )
+@pytest.mark.parametrize("config,bands", [pytest.param(*found, id=name) for name, *found in networks()])
+def test_every_network_of_the_tables_builds(config, bands):
+    bands = expand_bands(config.data.bands, bands)
     model = build_model(config.model.name, bands, **config.model.options)
     assert model.input_shape[-1] == len(bands) and model.count_params() > 0
