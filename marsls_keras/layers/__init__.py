@@ -8,6 +8,7 @@ from marsls_keras.layers.dimension_attention import DimensionAttention
 from marsls_keras.layers.drop_path import DropPath
 from marsls_keras.layers.efficient_channel_attention import EfficientChannelAttention
 from marsls_keras.layers.gate import Gate
+from marsls_keras.layers.learnable_affine import LearnableAffine
 from marsls_keras.layers.mask_heads import ChannelMean, MeanProbability
 from marsls_keras.layers.mix_transformer import MixTransformerBlock, ReducedAttention
 from marsls_keras.layers.patch_expanding import PatchExpanding
@@ -17,13 +18,14 @@ from marsls_keras.layers.progressive_expansion import ProgressiveExpansion
 from marsls_keras.layers.pyramid_pooling import AdaptivePooling
 from marsls_keras.layers.res_conv import ResConv
 from marsls_keras.layers.resize_like import ResizeLike
+from marsls_keras.layers.rotary_attention import RotaryAttention, RotaryBlock
 from marsls_keras.layers.spatial_attention import SpatialAttention
 from marsls_keras.layers.squeeze_excitation import SqueezeExcitation
 from marsls_keras.layers.standardized_conv import StandardizedConv2D
 from marsls_keras.layers.swin import BiasedWindowAttention, PatchMerging, SwinBlock
 from marsls_keras.layers.swin_v2 import SwinV2Block, WindowAttention
 from marsls_keras.layers.upsample import UpsampleBilinear
-from marsls_keras.layers.vision_transformer import PositionedTokens, TokensToMap, TransformerBlock
+from marsls_keras.layers.vision_transformer import PositionedTokens, PrefixedTokens, TokensToMap, TransformerBlock
 
 __all__ = [
     "CBAM",
@@ -38,6 +40,7 @@ __all__ = [
     "EfficientChannelAttention",
     "Gate",
     "GlobalResponseNormalization",
+    "LearnableAffine",
     "MeanProbability",
     "MixTransformerBlock",
     "PatchExpanding",
@@ -45,10 +48,13 @@ __all__ = [
     "PenAttention",
     "PositionEmbedding",
     "PositionedTokens",
+    "PrefixedTokens",
     "ProgressiveExpansion",
     "ReducedAttention",
     "ResConv",
     "ResizeLike",
+    "RotaryAttention",
+    "RotaryBlock",
     "SpatialAttention",
     "SqueezeExcitation",
     "StandardizedConv2D",

@@ -27,9 +27,13 @@ CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 RESNET_LEVELS = ("resnet_stem", *(f"resnet_stage{i}" for i in range(4)))
 """Levels of a ResNet."""
 
+HGNET_LEVELS = tuple(f"hgnet_{level}" for level in ("stem", *STAGES[1:]))
+"""Levels of an HGNetV2."""
+
 VIT_LEVELS = {
-    name: ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
-    for name, blocks in (("vit_small", 12), ("vit_base", 12), ("vit_large", 24))
+    f"{kind}_{size}": ("vit_embed", *(f"vit_block{i}" for i in range(blocks)), "vit_norm")
+    for kind in ("vit", "dinov2", "dinov2_reg", "dinov3")
+    for size, blocks in (("small", 12), ("base", 12), ("large", 24))
 }
 """Levels of each plain vision transformer."""
 
@@ -74,6 +78,7 @@ _CONVNEXTS = (
     *(f"convnext_{size}" for size in ("tiny", "small", "base")),
     *(f"convnext_v2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base")),
 )
+_HGNETS = tuple(f"hgnetv2_b{i}" for i in range(5))
 _MOBILE = (
     *(f"keras_efficientnet_b{n}" for n in range(6)),
     *(f"keras_efficientnet_v2_{size}" for size in ("b0", "b1", "b2", "b3", "s")),
@@ -84,7 +89,10 @@ _KERAS = (*(f"keras_resnet{n}" for n in (50, 101, 152)), *(f"keras_densenet{n}" 
 DEPTHWISE = (*_LITES, *_MOBILE)
 """Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
-    "encoder": (*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *_RESNETS, *VIT_LEVELS),
+    "encoder": (
+        *(*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *_RESNETS),
+        *(*VIT_LEVELS, *_HGNETS),
+    ),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": (
         *("unet", "unetplusplus", "fpn", "upernet", "segformer_mlp", "deeplabv3", "deeplabv3plus", "pspnet"),
@@ -134,6 +142,7 @@ def _levels(encoder: str) -> list[str]:
         (_LITES, LITE_LEVELS),
         (_CONVNEXTS, CONVNEXT_LEVELS),
         (_RESNETS, RESNET_LEVELS),
+        (_HGNETS, HGNET_LEVELS),
     ):
         if encoder in names:
             return list(levels)

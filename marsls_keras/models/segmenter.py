@@ -42,12 +42,14 @@ def segmenter(
             once. None: one encoder of all bands.
         encoder: Encoder of every group, one of `models.encoders.ENCODERS`: swin_v2_tiny, small or base; swin_tiny,
             small or base; efficientnet_lite0 to 4; mit_b0 to b5; convnext_tiny, small or base; convnext_v2_atto, femto,
-            pico, nano, tiny or base; vit_small, base or large; resnet18, 34, 50 or 101; resnet_v2_18_narrow,
-            resnet_v2_18 or resnet_v2_50; efficientnet_v2_b0; of keras.applications keras_resnet50, 101 or 152,
-            keras_densenet121, 169 or 201, keras_efficientnet_b0 to b5, keras_efficientnet_v2_b0 to b3 or s,
-            keras_mobilenet_v3_small or large; or one that `models.encoders.register_encoder` added.
+            pico, nano, tiny or base; vit_small, base or large; dinov2_small, dinov2_reg_small or dinov3_small, each
+            also base or large; hgnetv2_b0 to b4; resnet18, 34, 50 or 101; resnet_v2_18_narrow, resnet_v2_18 or
+            resnet_v2_50; efficientnet_v2_b0; of keras.applications keras_resnet50, 101 or 152, keras_densenet121, 169
+            or 201, keras_efficientnet_b0 to b5, keras_efficientnet_v2_b0 to b3 or s, keras_mobilenet_v3_small or large;
+            or one that `models.encoders.register_encoder` added.
         encoder_options: Options of the encoder: those of `encoders.swin_v2`, `encoders.swin`, `encoders.vit` and
-            `encoders.resnet`, or drop_path of `encoders.mit` and `encoders.convnext`; the other CNNs have none.
+            `encoders.resnet`, or drop_path of `encoders.mit`, `encoders.convnext` and `encoders.dino`; the other CNNs
+            have none.
         fusion: concat, weighted_sum, gated, concat_se, concat_eca, concat_cbam (`fusion.FUSIONS`), or late: a decoder
             for each group, their logits blended by learned weights.
         decoder: unet, unetplusplus, fpn, upernet, segformer_mlp, deeplabv3, deeplabv3plus, pspnet or hybrid; or one

@@ -77,7 +77,7 @@ def trans_unet(
     if dropout:
         x = layers.Dropout(dropout, name="embed_dropout")(x)
     for i in range(depth):
-        x = TransformerBlock(heads, drop_path * i / max(depth - 1, 1), name=f"token_block{i}")(x)
+        x = TransformerBlock(heads, drop_path * i / max(depth - 1, 1), epsilon=1e-6, name=f"token_block{i}")(x)
     x = layers.LayerNormalization(epsilon=1e-6, name="token_norm")(x)
     x = conv_bn_relu(x, 2 * decoder_channels[0], 3, "decoder_p4")
     for level, filters in zip((3, 2, 1, 0), decoder_channels, strict=True):

@@ -189,12 +189,13 @@ def check_under_decoder(
         stem: Path of the same in the network, for the group aux_1.
         folder: Folder for the checkpoint.
         no_gradient: Ends of the paths of variables that change nothing.
-        options: Further options of the encoder.
+        options: Further options of the encoder; drop_path=None if it has no stochastic depth.
     """
     save_file(tensors, folder / "w.safetensors")
     bands = ("dem", "blue", "red", "slope")
     network = {"encoder": encoder, "decoder": decoder, "decoder_channels": 8, "groups": {"aux_1": list(bands)}}
-    network |= {"encoder_options": {"drop_path": 0.0, **options}}
+    chosen = {"drop_path": 0.0, **options}
+    network |= {"encoder_options": {option: value for option, value in chosen.items() if value is not None}}
     model = build_model("segmenter", bands, **network)
     load_pretrained(model, str(folder / "w.safetensors"), encoder_groups("segmenter", bands, network))
     published = tensors[kernel].transpose(2, 3, 1, 0)

@@ -17,6 +17,8 @@ SAME = MAPS[0]
 KEYS = ("key/bias",)
 NORMALISED = tuple(f"{name}/bias" for name in ("conv1", "conv3", "conv5", "merge", "shortcut"))
 
+BLOCK = {"heads": 2, "drop_path": 0.25, "epsilon": 1e-5, "layer_scale": 0.3}
+
 CASES = [
     LayerCase(layers.AdaptivePooling, {"bins": 3}, MAPS, (2, 3, 3, 6)),
     LayerCase(layers.BatchNormalization, {"momentum": 0.7, "epsilon": 1e-2}, MAPS, SAME),
@@ -30,6 +32,7 @@ CASES = [
     LayerCase(layers.EfficientChannelAttention, {"kernel_size": 5}, MAPS, SAME),
     LayerCase(layers.Gate, {}, ([SAME, SAME],), SAME),
     LayerCase(layers.GlobalResponseNormalization, {}, MAPS, SAME),
+    LayerCase(layers.LearnableAffine, {}, MAPS, SAME),
     LayerCase(layers.MeanProbability, {}, ([(2, 2, 6, 1), (2, 8, 12, 1)], (2, 4, 12, 3)), (2, 4, 12, 1)),
     LayerCase(
         layers.MixTransformerBlock, {"heads": 2, "reduction": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME, KEYS
@@ -52,11 +55,14 @@ CASES = [
         NORMALISED,
     ),
     LayerCase(layers.PositionEmbedding, {"grid": 3}, MAPS, SAME),
-    LayerCase(layers.PositionedTokens, {"grid": 3}, MAPS, (2, 49, 6)),
+    LayerCase(layers.PositionedTokens, {"grid": 3, "registers": 2, "antialias": True}, MAPS, (2, 51, 6)),
+    LayerCase(layers.PrefixedTokens, {"registers": 2}, MAPS, (2, 51, 6)),
     LayerCase(layers.ProgressiveExpansion, {"terms": 3}, MAPS, (2, 4, 12, 18)),
     LayerCase(layers.ReducedAttention, {"heads": 2, "reduction": 2}, MAPS, SAME, KEYS),
     LayerCase(layers.ResConv, {"filters": 5, "slope": 0.1}, MAPS, (2, 4, 12, 5), NORMALISED),
     LayerCase(layers.ResizeLike, {"align_corners": True}, (SAME, (2, 8, 10, 3)), (2, 8, 10, 6)),
+    LayerCase(layers.RotaryAttention, {"heads": 2}, ([(2, 50, 8), (2, 4, 12, 3)],), (2, 50, 8)),
+    LayerCase(layers.RotaryBlock, BLOCK, ([(2, 50, 8), (2, 4, 12, 3)],), (2, 50, 8)),
     LayerCase(layers.SpatialAttention, {"num_heads": 3, "key_dim": 5, "layout": "columns"}, MAPS, SAME),
     LayerCase(layers.SqueezeExcitation, {"reduction": 2}, MAPS, SAME),
     LayerCase(layers.StandardizedConv2D, {"filters": 5, "kernel_size": (3, 3)}, MAPS, (2, 2, 10, 5)),
@@ -64,7 +70,7 @@ CASES = [
     LayerCase(layers.SwinV2Block, {"heads": 2, "window": 5, "shift": 2, "mlp_ratio": 3, "drop_path": 0.25}, MAPS, SAME),
     LayerCase(layers.TokensToMap, {}, ([(2, 49, 6), (2, 4, 12, 3)],), SAME),
     LayerCase(layers.UpsampleBilinear, {}, MAPS, (2, 8, 24, 6)),
-    LayerCase(layers.TransformerBlock, {"heads": 2, "drop_path": 0.25}, TOKENS, TOKENS[0], KEYS),
+    LayerCase(layers.TransformerBlock, BLOCK, TOKENS, TOKENS[0], KEYS),
     LayerCase(layers.WindowAttention, {"heads": 2, "window": 5, "shift": 2}, MAPS, SAME),
 ]
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)

@@ -90,18 +90,23 @@ def mit_thin():
         yield
 
 
-EVERY = pytest.mark.parametrize("case", CASES, ids=str)
+SETTINGS = ("segformer", "swin_fpn")
+"""Networks that are settings of the segmenter, whose parts others check as well: slow tests check them."""
+
+EVERY = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case.name in SETTINGS else ()) for case in CASES], ids=str
+)
 
 BASELINES = (
     *("attention_unet", "deeplab_v3", "deeplab_v3_plus", "mmsformer", "pspnet", "r2_unet", "rmau_backbone"),
-    *("segformer", "swin_fpn", "swin_unet", "trans_unet", "unet_plus_plus"),
+    *("swin_unet", "trans_unet", "unet_plus_plus"),
 )
 """Networks of the same parts as others: the default suite checks their gradients, sizes and logits only."""
 
 
 def but(*names):
     """Return a decorator that runs a test for every case, as a slow test for these networks and the baselines."""
-    dear = {*names, *BASELINES}
+    dear = {*names, *BASELINES, *SETTINGS}
     cases = [pytest.param(case, marks=pytest.mark.slow if case.name in dear else ()) for case in CASES]
     return pytest.mark.parametrize("case", cases, ids=str)
 

@@ -1,5 +1,6 @@
 """PyTorch files: tensors of both formats without PyTorch, and pickles that need more than tensors."""
 
+import argparse
 import io
 import os
 import pickle
@@ -8,6 +9,7 @@ import sys
 import types
 import zipfile
 from collections import OrderedDict
+from pathlib import PosixPath
 
 import numpy as np
 import pytest
@@ -104,6 +106,16 @@ def test_tensors_come_back(fake_torch, tmp_path, legacy, wrap):
     for name, expected in TENSORS.items():
         assert found[name].dtype == expected.dtype
         np.testing.assert_array_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_settings_of_training_beside_the_tensors_are_passed_over(fake_torch, tmp_path, legacy):
+    """The code of MOMO and of masked autoencoders saves the parsed arguments with the network."""
+    arguments = argparse.Namespace(lr=1e-4, betas=(0.9, 0.95), folder=PosixPath("/data"), best=np.float32(0.5))
+    path = saved(tmp_path / "w.pth", TENSORS, legacy, lambda s: {"model": s, "args": arguments, "best": np.float64(1)})
+    found = read_torch_file(path)
+    assert list(found) == list(TENSORS)
+    np.testing.assert_array_equal(found["a.weight"], TENSORS["a.weight"])
 
 
 def test_views_of_one_storage_and_strides(fake_torch, tmp_path):

@@ -2,8 +2,8 @@
 
     pip install torch timm && python tests/references/timm_torch.py
 
-writes swin.npz beside this file. The tests make the same weights anew and need neither package. Of thin networks the
-whole maps are stored, of published ones a part of the channels.
+writes swin.npz and hgnet_v2.npz beside this file. The tests make the same weights anew and need neither package. Of
+thin networks the whole maps are stored, of published ones a part of the channels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ __all__ = ["image", "shapes_of", "tensors"]
 
 SIZES = ((128, 128), (32, 96))
 """Images whose grids are no multiples of a Swin's windows of 7 x 7, down to grids of 4 x 4 and 1 x 3."""
+
+HGNET_SIZES = ((64, 96), (32, 32))
 
 PART = 32
 """Every how many channels of a published network are stored."""
@@ -65,6 +67,25 @@ def swin() -> dict[str, np.ndarray]:
     return found
 
 
+def hgnet_v2() -> dict[str, np.ndarray]:
+    """Return names, shapes and a part of the maps of HGNetV2 B0 to B4, without classifier."""
+    import timm
+    import torch
+
+    found: dict[str, np.ndarray] = {}
+    for i in range(5):
+        name = f"hgnetv2_b{i}"
+        network, shapes = drawn(timm.create_model(name))
+        found |= with_shapes(name, shapes)
+        for size in HGNET_SIZES:
+            with torch.no_grad():
+                maps = network.forward_intermediates(pixels(size), intermediates_only=True)
+            found |= {
+                f"{name}/{size[0]}/P{n}": x.numpy().transpose(0, 2, 3, 1)[..., ::PART] for n, x in enumerate(maps, 2)
+            }
+    return found
+
+
 if __name__ == "__main__":
-    for make in (swin,):
+    for make in (swin, hgnet_v2):
         np.savez_compressed(Path(__file__).parent / f"{make.__name__}.npz", **make())

@@ -18,6 +18,9 @@ import numpy as np
 
 SIZES = ((64, 96), (32, 32))
 
+_SCALES = ("weight", "gamma", "gamma_1", "gamma_2", "lambda1", "running_var", "scale")
+"""Ends of the names of vectors that lie around 1."""
+
 
 def image(size: tuple[int, int]) -> np.ndarray:
     """Return an image (1, H, W, 3)."""
@@ -30,9 +33,7 @@ def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     for name, shape in shapes.items():
         draw = np.random.default_rng(zlib.crc32(name.encode()))
         if len(shape) == 1:
-            made[name] = (
-                draw.uniform(0.5, 1.5, shape) if name.endswith(("weight", "gamma")) else draw.normal(0, 0.1, shape)
-            )
+            made[name] = draw.uniform(0.5, 1.5, shape) if name.endswith(_SCALES) else draw.normal(0, 0.1, shape)
         elif len(shape) == 3:  # tokens and positions
             made[name] = draw.normal(0, 1, shape)
         else:

@@ -13,7 +13,9 @@ import keras
 from marsls_keras.models.encoders.applications import APPLICATIONS, application
 from marsls_keras.models.encoders.cnn import CNNS, cnn
 from marsls_keras.models.encoders.convnext import CONVNEXT, convnext
+from marsls_keras.models.encoders.dino import DINO, dino
 from marsls_keras.models.encoders.efficientnet_lite import EFFICIENTNET_LITE, efficientnet_lite
+from marsls_keras.models.encoders.hgnet_v2 import HGNET_V2, hgnet_v2
 from marsls_keras.models.encoders.mit import MIT, mit
 from marsls_keras.models.encoders.resnet import RESNET, resnet
 from marsls_keras.models.encoders.swin import swin
@@ -21,6 +23,7 @@ from marsls_keras.models.encoders.swin_v2 import swin_v2
 from marsls_keras.models.encoders.vit import VIT, vit
 from marsls_keras.models.networks import (
     CONVNEXT_LEVELS,
+    HGNET_LEVELS,
     LITE_LEVELS,
     RESNET_LEVELS,
     STAGES,
@@ -62,6 +65,8 @@ ENCODERS: dict[str, Encoder] = {
     **{name: Encoder(partial(convnext, name), CONVNEXT_LEVELS) for name in CONVNEXT},
     **{name: Encoder(partial(resnet, name), RESNET_LEVELS) for name in RESNET},
     **{name: Encoder(partial(vit, name), VIT_LEVELS[name]) for name in VIT},
+    **{name: Encoder(partial(dino, name), VIT_LEVELS[name]) for name in DINO},
+    **{name: Encoder(partial(hgnet_v2, name), HGNET_LEVELS) for name in HGNET_V2},
 }
 
 
@@ -130,13 +135,13 @@ def build_encoder(name: str, bands: int = 3, group: str = "", **options: Any) ->
         name: One of `ENCODERS`.
         bands: Number of input bands C.
         group: Part of the names of its layers, to make them unique with several encoders in a network.
-        **options: Options of the encoder: those of `swin_v2`, `swin`, `vit` and `resnet`, or drop_path of `mit` and
-            `convnext`; the other CNNs have none.
+        **options: Options of the encoder: those of `swin_v2`, `swin`, `vit` and `resnet`, or drop_path of `mit`,
+            `convnext` and `dino`; the other CNNs have none.
 
     Returns:
         A model from float (B, H, W, C) to {"P2": …, "P3": …, "P4": …, "P5": …}, Pn (B, H / 2^n, W / 2^n, channels);
-        ResNet, EfficientNet-Lite and the networks of keras.applications also return "P1". With an output_stride no map
-        has a larger stride.
+        ResNet, EfficientNet-Lite, HGNetV2 and the networks of keras.applications also return "P1". With an
+        output_stride no map has a larger stride.
 
     Raises:
         ValueError: If the name or an option is unknown, or a value is out of range.

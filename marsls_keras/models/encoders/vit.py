@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import layers
 
 from marsls_keras.layers import PositionedTokens, TokensToMap, TransformerBlock
+from marsls_keras.models.encoders.feature_pyramid import simple_feature_pyramid
 
 _PATCH = 16
-_PYRAMID = 256
-"""Channels of the maps."""
 
 VIT = {"vit_small": (12, 384, 6), "vit_base": (12, 768, 12), "vit_large": (24, 1024, 16)}
 """Blocks, channels and heads by name."""
@@ -22,8 +20,7 @@ def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float 
 
     Patches of 16 x 16 pixels are embedded as tokens with positions (`PositionedTokens`); blocks (`TransformerBlock`)
     and LayerNorm follow. Every token attends to all others, so the cost grows with the square of the area. A simple
-    feature pyramid (Li et al.) makes four maps of the last one, at stride 16: transposed convolutions for strides 4 and
-    8, max pooling for 32, then 1 x 1 and 3 x 3 convolutions with LayerNorm on each. The pyramid has no pretrained
+    feature pyramid (`simple_feature_pyramid`) makes four maps of the last one, at stride 16. It has no pretrained
     weights, and is trained with the learning rate of the decoder. Without it base has 85,798,656 parameters for 3
     bands.
 
@@ -42,6 +39,7 @@ def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float 
         ValueError: If an option is out of range.
 
     Example:
+        >>> import keras
         >>> maps = vit("vit_small", keras.Input((None, None, 7)))
         >>> {level: x.shape[-1] for level, x in maps.items()}
         {'P2': 256, 'P3': 256, 'P4': 256, 'P5': 256}
@@ -60,23 +58,4 @@ def vit(name: str, x: Any, group: str = "", *, grid: int = 14, drop_path: float 
         x = TransformerBlock(heads, drop_path * i / max(depth - 1, 1), name=f"vit_block{i}{suffix}")(x)
     x = layers.LayerNormalization(epsilon=1e-12, name=f"vit_norm{suffix}")(x)
     x = TokensToMap(name=f"vit_map{suffix}")([x, patches])  # (B, H/16, W/16, C)
-    name = f"vit_pyramid{suffix}"
-    half = layers.Conv2DTranspose(width // 2, 2, 2, name=f"{name}_P3_up")(x)
-    fine = layers.Conv2DTranspose(width // 2, 2, 2, name=f"{name}_P2_up1")(x)
-    fine = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_P2_up1_norm")(fine)
-    fine = keras.ops.gelu(fine, approximate=False)
-    fine = layers.Conv2DTranspose(width // 4, 2, 2, name=f"{name}_P2_up2")(fine)
-    coarse = layers.MaxPooling2D(2, padding="same", name=f"{name}_P5_pool")(x)
-    return {
-        level: _lateral(y, f"{name}_{level}") for level, y in (("P2", fine), ("P3", half), ("P4", x), ("P5", coarse))
-    }
-
-
-def _lateral(x: Any, name: str) -> Any:
-    for kernel in (1, 3):
-        initial = keras.initializers.HeNormal()
-        conv = layers.Conv2D(
-            _PYRAMID, kernel, padding="same", use_bias=False, kernel_initializer=initial, name=f"{name}_conv{kernel}"
-        )
-        x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm{kernel}")(conv(x))
-    return x
+    return simple_feature_pyramid(x, f"vit_pyramid{suffix}")

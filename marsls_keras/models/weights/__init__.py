@@ -13,6 +13,7 @@ from marsls_keras.models.weights.applications import Applications
 from marsls_keras.models.weights.convnext import ConvNeXt
 from marsls_keras.models.weights.efficientnet_lite import EfficientNetLite
 from marsls_keras.models.weights.family import Family, assign
+from marsls_keras.models.weights.hgnet_v2 import HGNetV2
 from marsls_keras.models.weights.mit import MiT
 from marsls_keras.models.weights.resnet import ResNet
 from marsls_keras.models.weights.sources import (
@@ -26,7 +27,7 @@ from marsls_keras.models.weights.swin import Swin
 from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.models.weights.vit import ViT
 
-FAMILIES: tuple[Family, ...] = (SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT(), Swin(), ResNet())
+FAMILIES: tuple[Family, ...] = (*(SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT(), Swin(), HGNetV2(), ResNet()),)
 """Families of encoders with pretrained weights, besides keras.applications."""
 
 

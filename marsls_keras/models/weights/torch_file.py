@@ -63,11 +63,35 @@ class _Kind:
     name: str
 
 
+class _Setting:
+    """Stand-in for an object that says how a network was trained, such as parsed arguments. It keeps nothing."""
+
+    def __init__(self, *values: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+_SETTINGS = (
+    ("argparse", "Namespace"),
+    ("pathlib", "PosixPath"),
+    ("torch", "device"),
+    ("_codecs", "encode"),  # bytes, as of NumPy's numbers
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+)
+"""Types of values beside the tensors in checkpoints of training, which are not read."""
+
+
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a file written by `torch.save`.
 
     The file holds a state dictionary, or a dictionary that has one under "state_dict", "model" or "params". Unpickling
-    is restricted to dictionaries, lists, numbers, strings and tensors, since a pickle can run any code.
+    is restricted to dictionaries, lists, numbers, strings and tensors, since a pickle can run any code. Parsed
+    arguments, paths, devices and NumPy's numbers, which checkpoints of training have beside the tensors, are passed
+    over without being built.
 
     Args:
         path: A file of PyTorch 1.6 or later (zip), or of an earlier version.
@@ -117,6 +141,8 @@ class _Unpickler(pickle._Unpickler):
         """Return an allowed class or function; raise UnsafeError for all others."""
         if module == "torch" and name in _TYPES:
             return _Kind(name)
+        if (module, name) in _SETTINGS:
+            return _Setting
         if (module, name) not in self._ALLOWED:
             raise UnsafeError(f"it asks for {module}.{name}, which is no part of a tensor")
         return self._ALLOWED[module, name]
