@@ -46,6 +46,9 @@ _WEIGHTS = {
     "resnet101": "hf:timm/resnet101…",
     "convnext_": "hf:timm/convnext…",
     "vit_": "hf:… of timm or transformers",
+    "dinov2_": "hf:timm/vit_…dinov2…",
+    "dinov3_": "hf:timm/vit_…dinov3…",
+    "hgnetv2_": "hf:timm/hgnetv2_…",
     "keras_": "a file of keras.applications",
 }
 """Sources of pretrained weights by the beginning of an encoder's name."""
