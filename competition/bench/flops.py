@@ -38,12 +38,18 @@ def count_flops(model: keras.Model, height: int, width: int) -> int | None:
 
     bands = model.input_shape[-1]
     graph = tf.function(predict).get_concrete_function(tf.TensorSpec((1, height, width, bands))).graph
+    return _of_graph(graph)
+
+
+def _of_graph(graph: Any) -> int | None:
     counted = [_operations(operation) for operation in graph.get_operations()]
     return None if None in counted else sum(number for number in counted if number is not None)
 
 
 def _operations(operation: Any) -> int | None:
     """Return the floating-point operations of a node of a graph, 0 for one that is not counted."""
+    if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):  # such as grouped convolutions on a CPU
+        return _of_graph(operation.graph._get_function(operation.get_attr("f").name).graph)
     if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "Einsum"):
         return 0
     inputs = [tensor.shape.as_list() if tensor.shape.rank is not None else [None] for tensor in operation.inputs]

@@ -55,31 +55,37 @@ def sections(table: ResultTable, rows: Sequence[dict[str, Any]], intervals: bool
 
 def _scores(title: str, part: str, rows: Sequence[dict[str, Any]], intervals: bool) -> TextTable:
     first = next((row["name"] for row in rows if not row["not_offered"]), "the first row")
-    seeds = any(row[part] and row[part]["seeds"] for row in rows)
-    columns = ["", *(LABELS[name] for name in SCORES), "published mIoU", f"over {first}", "trainings"]
-    if seeds:
-        columns.insert(2, "mean ± over seeds")
+    found = [row[part] for row in rows if row[part]]
+    seeds, regions = any(one["seeds"] for one in found), part == "regions" and any(one["regions"] for one in found)
+    head = ["mIoU", *["mean ± over seeds"] * seeds, "published", f"over {first}", *["by region"] * regions]
+    columns = ["", *head, *(LABELS[name] for name in SCORES[1:]), "trainings"]
     cells = []
     for row in rows:
-        found = row[part]
         published = "–" if "miou" not in row["published"] else _number(row["published"]["miou"])
-        if found is None:
-            why = row["not_offered"] and f"not offered: {row['not_offered']}"
-            line = [f"– {why or '; '.join(row['failed'])}".strip(), *["–"] * (len(columns) - 5)]
-            cells.append([row["name"], *line, published, "–", f"0 of {row['asked']}" if row["asked"] else "–"])
-            continue
-        line = []
-        for name in SCORES:
-            ends = found["intervals"][name] if intervals or name == "miou" else None
-            between = f" ({ends[0]:.4f}–{ends[1]:.4f})" if ends else ""
-            line.append(f"{found['scores'][name]:.4f}{between}")
-        if seeds:
-            spread = found["seeds"]
-            line.insert(1, f"{spread['mean']:.4f} ± {spread['deviation']:.4f}" if spread else "–")
-        gain = found["difference"]
-        over = "–" if gain is None else f"{signed(gain['miou'])} ({change(gain['interval'])})"
-        cells.append([row["name"], *line, published, over, f"{found['trainings']} of {row['asked']}"])
+        line = dict.fromkeys(columns, "–") | {"": row["name"], "published": published}
+        if one := row[part]:
+            line |= _scored(one, first, intervals) | {"trainings": f"{one['trainings']} of {row['asked']}"}
+        elif row["not_offered"]:
+            line["mIoU"] = f"not offered: {row['not_offered']}"
+        else:
+            line |= {"mIoU": "; ".join(row["failed"]) or "–", "trainings": f"0 of {row['asked']}"}
+        cells.append([line[column] for column in columns])
     return TextTable(title, columns, cells, _SCORES)
+
+
+def _scored(one: dict[str, Any], first: str, intervals: bool) -> dict[str, str]:
+    """Return the cells of a row that was scored, by column."""
+    line = {}
+    for name in SCORES:
+        ends = one["intervals"][name] if intervals or name == "miou" else None
+        line[LABELS[name]] = f"{one['scores'][name]:.4f}{f' ({ends[0]:.4f}–{ends[1]:.4f})' if ends else ''}"
+    if spread := one["seeds"]:
+        line["mean ± over seeds"] = f"{spread['mean']:.4f} ± {spread['deviation']:.4f}"
+    if gain := one["difference"]:
+        line[f"over {first}"] = f"{signed(gain['miou'])} ({change(gain['interval'])})"
+    if each := one["regions"]:
+        line["by region"] = f"{each['min']:.4f} to {each['max']:.4f}"
+    return line
 
 
 def _costs(rows: Sequence[dict[str, Any]]) -> TextTable:
@@ -93,7 +99,7 @@ def _costs(rows: Sequence[dict[str, Any]]) -> TextTable:
             [
                 row["name"],
                 "–" if not speed else f"{speed['parameters']:,}",
-                "–" if not speed or speed["flops"] is None else f"{speed['flops'] / 1e9:.2f}",
+                "–" if not speed or speed["flops"] is None else f"{speed['flops'] / 1e9:.3g}",
                 duration(trained.get("seconds")),
                 "–" if not speed else f"{speed['training_tiles_per_second']:.1f}",
                 "–" if not speed else f"{1000 * speed['latency']:.1f}",

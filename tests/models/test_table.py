@@ -70,3 +70,14 @@ def test_levels_and_strides_are_those_of_the_parts():
         assert tuple(NETWORKS["dual_swin"].encoder(encoder=name)) == encoder.levels
     for attention, stride in (("pooled", POOL), ("axial", 1)):
         assert NETWORKS["mars_ls_net"].stride(**all_options("mars_ls_net", {"attention": attention})) == stride
+
+
+def test_every_network_has_a_family_and_what_it_needs_is_known():
+    from marsls_keras.models.catalogue import FAMILIES, required_packages, weight_source
+    from marsls_keras.models.encoders import ENCODERS
+
+    assert set(FAMILIES) == set(NETWORKS)
+    needing = {name for name in ENCODERS if required_packages("segmenter", {"encoder": name})}
+    assert needing == {"resnet_v2_18_narrow", "resnet_v2_18", "resnet_v2_50", "efficientnet_v2_b0"}
+    # Encoders of keras-cv are the only ones whose weights nobody publishes in a form that is read here.
+    assert {name for name in ENCODERS if weight_source("segmenter", {"encoder": name}) is None} == needing

@@ -134,6 +134,8 @@ def test_the_files_hold_the_same_figures(tmp_path, capsys):
     markdown, page = files[0].read_text(), files[2].read_text()
     miou, (low, high) = rows[1]["regions"]["scores"]["miou"], rows[1]["regions"]["intervals"]["miou"]
     cell = f"{miou:.4f} ({low:.4f}–{high:.4f})"
+    each = rows[1]["regions"]["regions"]
+    assert f"{each['min']:.4f} to {each['max']:.4f}" in markdown and markdown.count("by region") == 1
     assert cell in markdown and cell in page and r"never \| ever" in markdown and "not offered: no code" in page
     assert "Only for this <test>." in markdown and "Only for this &lt;test&gt;." in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page) and "data:image/png;base64," in page

@@ -3,9 +3,12 @@
 import pytest
 
 from competition.recipe_parts import require_parts
+from marsls_keras.bands.names import expand_bands
 from marsls_keras.config import recipe_folder, recipes
 from marsls_keras.config.tables import ResultTable, TableRow, load_table, table_names
+from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
+from marsls_keras.models import build_model
 
 ROWS = [(name, row) for name in table_names() for row in load_table(name).rows]
 
@@ -115,3 +118,24 @@ def test_a_row_changes_the_recipe_after_the_table():
 def test_a_row_that_is_not_offered_has_no_settings():
     with pytest.raises(ValueError, match="is not offered has no settings"):
         TableRow(name="a", not_offered="why", settings={"model.name": "unet"})
+
+
+def networks():
+    """Return each network of the tables once, with the row that has it first."""
+    found = {}
+    for name in table_names():
+        table = load_table(name)
+        for row in table.rows:
+            if row.not_offered is None:
+                config = table.configuration(row, table.data)
+                key = repr((config.model.name, sorted(config.model.options.items(), key=str), config.data.bands))
+                found.setdefault(key, (f"{name}: {row.name}", config, RELEASES[table.data].bands))
+    return list(found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config,bands", [pytest.param(*found, id=name) for name, *found in networks()])
+def test_every_network_of_the_tables_builds(config, bands):
+    bands = expand_bands(config.data.bands, bands)
+    model = build_model(config.model.name, bands, **config.model.options)
+    assert model.input_shape[-1] == len(bands) and model.count_params() > 0

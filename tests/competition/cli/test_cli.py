@@ -29,7 +29,9 @@ COMMANDS = (
     "synth",
     "check",
     "models",
+    "recipes",
     "bench",
+    "benchmark",
     "train",
     "evaluate",
     "predict",
@@ -174,8 +176,20 @@ def test_models():
     rows = {row["name"]: row for row in strict_json(succeed("models", "--json").out)}
     assert (rows["unet"]["parameters"], rows["unet"]["trainable"]) == (1_946_097, 1_943_153)
     assert (rows["dual_swin"]["parameters"], rows["dual_swin"]["trainable"]) == (113_437_717, 113_429_013)
+    assert rows["segmenter"]["recipes"] == ["best", "default", "fast"] and "weights" in rows["segmenter"]["weights"]
+    assert (rows["dual_swin"]["family"], rows["mars_ls_net"]["weights"]) == ("transformer", None)
     table = succeed("models").out
-    assert "1,946,097" in table and "base_filters=16, depth=4" in table
+    assert "1,946,097" in table and "demo, terrain, unet" in table
+    one = succeed("models", "unet").out
+    assert "base_filters" in one and "113,437,717" not in one
+    assert "Did you mean unet?" in marsls("models", "unett").err
+
+
+def test_recipes():
+    rows = {row["name"]: row for row in strict_json(succeed("recipes", "--json").out)}
+    assert rows["fast"]["time"] == "200 s a fold, 2 CPU cores" and "0.759" in rows["fast"]["score"]
+    assert rows["unet"]["purpose"] == "Plain U-Net, the baseline" and all(all(row.values()) for row in rows.values())
+    assert "Plain U-Net, the baseline" in succeed("recipes").out
 
 
 def held_out_scores(fold, threshold=0.5):
