@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-
 from helpers.georeferenced import RNG, write
+
 from marsls_keras.data.formats.tiff_chunks import require_written
 
 LAYOUTS = {
