@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
 from marsls_keras.mapping.manifest import BLOCK, Manifest
@@ -52,6 +53,7 @@ def assemble(out: Path, name: str, manifest: Manifest, raster: Raster, bands: Se
     with atomic(out / name) as temporary, stage(f"Writing {out / name}"):
         try:
             copy(virtual, temporary, driver="COG", overview_resampling="average", num_threads="all_cpus", **options)
+            require_written(temporary)
         except (RasterioError, CPLE_BaseError) as error:
             raise RunError(
                 f"{out / name} could not be written: {error.__cause__ or error}. If a shard is damaged, remove it from "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.errors import InputError, RunError
 from marsls_keras.files import atomic
 from marsls_keras.mapping.components import Strip, Strips
@@ -129,6 +130,7 @@ def write_strips(
             start, stop = grid.span(position)
             target.write(made(position), 1, window=((start, stop), (0, source.width)))
             progress.advance()
+    require_written(path)
 
 
 def write_cog(plain: Path, out: Path) -> None:
@@ -145,6 +147,7 @@ def write_cog(plain: Path, out: Path) -> None:
     options = {"compress": "deflate", "blocksize": _BLOCK, "overview_resampling": "mode", "bigtiff": "if_safer"}
     with atomic(out) as temporary:
         rasterio.shutil.copy(plain, temporary, driver="COG", **options)
+        require_written(temporary)
 
 
 def require_grid(raster: DatasetReader, expected: DatasetReader) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from marsls_keras.backend import import_backend
+from marsls_keras.data.formats.tiff_chunks import require_written
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 from marsls_keras.inference.decision import Decision
@@ -200,3 +201,4 @@ def write_geotiff(path: Path, values: np.ndarray, raster: Raster, box: Box) -> N
         file.write(values)
         for i in range(number):
             file.set_band_description(i + 1, BANDS[i])
+    require_written(path)

@@ -1,11 +1,9 @@
 """Composites: bands, values and no-data of their sources on one grid, whatever the blocks; and wrong input."""
 
-import re
-
 import numpy as np
 import pytest
 import rasterio
-from helpers.cli import limited, marsls, succeed
+from helpers.composites import SHAPE, write_sources
 from helpers.georeferenced import PLACE, RNG, write
 from rasterio.transform import Affine
 from scipy import ndimage
@@ -18,17 +16,10 @@ from marsls_keras.mapping.grid import NO_DATA
 from marsls_keras.mapping.raster import Box, Raster
 from marsls_keras.mapping.stack import ORDER, stack
 
-SHAPE = (40, 48)
-
 
 @pytest.fixture
 def sources(tmp_path):
-    """All bands but slope on one grid, with values as the challenge has them, and their values."""
-    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    values = {name: RNG.uniform(20, 200, SHAPE).astype(np.float32) for name in BANDS if name != "slope"}
-    values["dem"] = (300 * np.sin(x / 7) * np.cos(y / 5) - 2000).astype(np.float32)
-    files = {name: write(tmp_path / f"{name}.tif", band[None]) for name, band in values.items()}
-    return [BandSource(name, str(path), 1) for name, path in files.items()], values
+    return write_sources(tmp_path)
 
 
 def read(path):
@@ -130,33 +121,3 @@ def test_a_raster_that_is_read_is_not_written(sources, tmp_path):
     with pytest.raises(InputError, match="is one of the rasters that are read"):
         stack(sources[0], tmp_path / "red.tif")
     assert (tmp_path / "red.tif").read_bytes() == before
-
-
-def test_the_command(sources, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gray.tif").rename("ctx.tif")
-    files = ["red.tif", "green.tif", "blue.tif", "dem.tif", "thermal.tif"]
-    result = marsls("stack", *files, "ctx.tif", "-o", "composite.tif")
-    assert result.code == 2 and "--band NAME=ctx.tif:1" in result.err
-    shown = succeed("stack", *files, "--band", "gray=ctx.tif", "-o", "composite.tif").out
-    assert "48 x 40 pixels of 10 x 10 m" in shown and "slope of dem.tif" in shown
-    assert "Next: marsls tile composite.tif" in shown
-    assert np.array_equal(read("composite.tif")[0]["gray"], sources[1]["gray"])
-    again = marsls("stack", *files, "--band", "gray=ctx.tif", "-o", "composite.tif")
-    assert again.code == 2 and "composite.tif is there already" in again.err
-    succeed("stack", *files, "--band", "gray=ctx.tif", "-o", "composite.tif", "--overwrite", "--json")
-    bare = write(tmp_path / "bare_gray.tif", sources[1]["gray"][None], crs=None)
-    result = marsls("stack", *files, bare, "-o", "other.tif")
-    assert result.code == 2 and "has no coordinate system" in result.err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("size", "reason"), [(9000, "not all of it could be written"), (2_000_000, "TIFF")])
-def test_a_full_disk_names_the_output_and_leaves_nothing(sources, tmp_path, size, reason):
-    """Whether GDAL notices while it writes, or only when it closes the file."""
-    files = [source.path for source in sources[0]]
-    side = 40 if size == 9000 else 1200
-    like = write(tmp_path / "like.tif", np.zeros((1, side, side), np.uint8), Affine(400 / side, 0, 5000, 0, -1, 8000))
-    result = limited("stack", *files, "--like", like, "-o", tmp_path / "out" / "composite.tif", size=size)
-    assert result.code == 1 and re.search(f"Could not write .*composite.tif: .*{reason}", result.err), result.err
-    assert list((tmp_path / "out").iterdir()) == []
