@@ -125,3 +125,13 @@ def test_a_terminal_shows_a_bar_that_disappears():
         "\x1b[?25l"
     )
     assert text.rstrip().endswith("\x1b[2K") or "\x1b[2K" in text[text.rindex("\x1b[?25h") :]  # the bar's line is wiped
+
+
+def test_a_stage_of_hours_says_what_is_left(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    mapping = progress.Stage("Mapping windows", 400, time_left=True)
+    assert mapping.line() == "Mapping windows … 0/400"
+    for done, seconds, left in ((100, 20, "60 s"), (300, 1800, "10 min"), (200, 20160, "5.6 h")):
+        now[0], mapping.done = 1000.0 + seconds, done
+        assert mapping.line() == f"Mapping windows … {done}/400, {left} left"

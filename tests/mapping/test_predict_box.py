@@ -1,6 +1,7 @@
 """Prediction of a raster against pixels, convolutions by SciPy, and the prediction of tiles cut from it."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -36,13 +37,24 @@ WINDOWS = Lattice(32, 64, 32, alone=False)
 NO_NORMALIZATION = Normalizer(BANDS, None, None, None)
 
 
-def member(kernel: int, normalizer: Normalizer = NO_NORMALIZATION, weights: list | None = None, run="a") -> Member:
+@cache  # a network is compiled once for all tests
+def network_of(kernel: int, bands: int, band: int | None, bias: float) -> keras.Model:
+    """Return a random convolution, or one whose logit is a band times 1 + its number, plus a bias."""
     keras.utils.set_random_seed(3)
-    inputs = keras.Input((None, None, len(normalizer.bands)))
+    inputs = keras.Input((None, None, bands))
     model = keras.Model(inputs, keras.layers.Conv2D(1, kernel, padding="same", bias_initializer="ones")(inputs))
-    if weights is not None:
-        model.set_weights(weights)
+    if band is not None:
+        chosen = np.zeros((1, 1, bands, 1))
+        chosen[0, 0, band] = 1 + band
+        model.set_weights([chosen, np.full(1, bias)])
     model.compile(jit_compile=False)
+    return model
+
+
+def member(
+    kernel: int, normalizer: Normalizer = NO_NORMALIZATION, band: int | None = None, bias: float = 0, run: str = "a"
+) -> Member:
+    model = network_of(kernel, len(normalizer.bands), band, bias)
     config = Config.model_validate(
         {
             "model": {"options": {"base_filters": 2}},
@@ -55,7 +67,7 @@ def member(kernel: int, normalizer: Normalizer = NO_NORMALIZATION, weights: list
 
 def first_band() -> Member:
     """Return a network whose logit is the first band."""
-    return member(1, weights=[np.eye(7)[:, :1].reshape(1, 1, 7, 1), np.zeros(1)])
+    return member(1, band=0)
 
 
 def mapped(raster: Raster, ensemble: Ensemble, lattice: Lattice, side: int, uncertainty: bool = False) -> np.ndarray:
@@ -73,8 +85,17 @@ def raster_of(path: Path, image: np.ndarray, **options) -> Raster:
     return Raster.open(write_raster(path, image.astype(np.float32), **options), "mmls_v2")
 
 
-@pytest.mark.parametrize("lattice", [ALONE, WINDOWS, Lattice(32, 48, 24, alone=False)], ids=str)
-@pytest.mark.parametrize("size", [(75, 101), (20, 45)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "lattice"),
+    [
+        ((20, 45), ALONE),
+        ((75, 101), WINDOWS),
+        pytest.param((75, 101), ALONE, marks=pytest.mark.slow),
+        pytest.param((20, 45), WINDOWS, marks=pytest.mark.slow),
+        pytest.param((75, 101), Lattice(32, 48, 24, alone=False), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_every_pixel_comes_out_where_it_went_in(tmp_path, size, lattice):
     image = RNG.normal(size=(*size, 7))
     raster = raster_of(tmp_path / "a.tif", image)
@@ -82,6 +103,7 @@ def test_every_pixel_comes_out_where_it_went_in(tmp_path, size, lattice):
     assert np.abs(found[0] - expit(image[..., 0])).max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lattice", [ALONE, WINDOWS], ids=str)
 def test_a_constant_stays_constant_and_a_ramp_a_ramp(tmp_path, lattice):
     ramp = np.linspace(-2, 2, 90) * np.ones((70, 1))
@@ -112,8 +134,8 @@ NORMALIZED = Normalizer(BANDS, None, (0.5,) * 7, (0.2,) * 7)
 @pytest.mark.parametrize(
     ("lattice", "views"),
     [
-        (Lattice(32, 32, 32, alone=True), ["identity", "rot90", "shift_8"]),
-        (WINDOWS, ["identity@64/32", "rot90@64/32", "transpose@64/32"]),
+        pytest.param(Lattice(32, 32, 32, alone=True), ["identity", "rot90", "shift_8"], marks=pytest.mark.slow),
+        pytest.param(WINDOWS, ["identity@64/32", "rot90@64/32", "transpose@64/32"], marks=pytest.mark.slow),
         (Lattice(32, 48, 24, alone=False), ["identity@48/24"]),  # a stride that does not divide a tile
     ],
     ids=str,
@@ -130,7 +152,9 @@ def test_the_map_is_what_predict_finds_on_tiles(tmp_path, monkeypatch, lattice, 
     assert np.abs(found[0] - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("lattice", [Lattice(32, 32, 32, alone=True), WINDOWS], ids=str)
+@pytest.mark.parametrize(
+    "lattice", [Lattice(32, 32, 32, alone=True), pytest.param(WINDOWS, marks=pytest.mark.slow)], ids=str
+)
 def test_terrain_is_computed_as_on_tiles(tmp_path, lattice):
     bands = ("dem", "roughness", "aspect_sin", "tpi_small", "hillshade")
     image = RNG.uniform(0, 1, (96, 128, 7))
@@ -149,7 +173,7 @@ def test_terrain_is_computed_as_on_tiles(tmp_path, lattice):
     assert np.abs(found[0] - put_together(seen.probability, 4)).max() > 1e-4  # the views differ
 
 
-@pytest.mark.parametrize("percentiles", [None, (5.0, 95.0)])
+@pytest.mark.parametrize("percentiles", [pytest.param(None, marks=pytest.mark.slow), (5.0, 95.0)])
 def test_gaps_and_percentiles_are_those_of_the_tile_at_the_same_place(tmp_path, percentiles):
     image = RNG.uniform(0.1, 0.9, (64, 96, 7))
     image[20:40, 30:50] = np.nan  # across tiles
@@ -184,11 +208,7 @@ def test_where_no_tile_would_be_windows_see_nothing(tmp_path):
 def test_runs_are_weighted_and_uncertainty_is_theirs(tmp_path):
     image = RNG.normal(size=(40, 50, 7))
     logits = image[..., 0], 2 * image[..., 1] + 1
-    kernels = np.eye(7)[:, :1], 2 * np.eye(7)[:, 1:2]
-    networks = [
-        member(1, weights=[kernel.reshape(1, 1, 7, 1), np.full(1, bias)], run=name)
-        for kernel, bias, name in zip(kernels, (0.0, 1.0), "ab", strict=True)
-    ]
+    networks = [member(1, band=0), member(1, band=1, bias=1, run="b")]
     raster = raster_of(tmp_path / "a.tif", image)
     for averaging, mean in (
         ("probability", 0.25 * expit(logits[0]) + 0.75 * expit(logits[1])),
@@ -222,6 +242,7 @@ def test_windows_alone_stay_inside_and_see_every_pixel(size):
     assert seen.min() >= 1 and sorted(set(starts)) == starts
 
 
+@pytest.mark.slow
 def test_real_tiles_put_together_map_to_what_predict_finds(tmp_path, real_data):
     dataset = Dataset.open(real_data / "mmls_v1")
     at = {ref.cell: ref for ref in dataset.tiles if ref.split == "train"}
