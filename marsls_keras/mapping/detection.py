@@ -78,7 +78,8 @@ def evaluate_polygons(found: Path, truth: Path, layer: str | None = None) -> dic
     with open_raster(folder / MASK) as mask:
         grid = RasterGrid.of(mask)
         around = grid.at(grid.width / 2, grid.height / 2)[0]
-        moved, predicted = (each.reprojected(grid.crs, around) for each in (true, mapped))
+        moved = true.reprojected(grid.crs, around)
+        predicted = mapped.reprojected(grid.crs, around) if len(mapped.shapes) else mapped
         with stage("Comparing pixels"):
             ground = _on_ground(mask, grid, moved.shapes)
     shapes, whole = moved.shapes[ground.known], ground.whole[ground.known]
