@@ -15,16 +15,16 @@ for (const map of document.querySelectorAll(".region")) {
   };
   // Zooms about a point of the screen, or about the middle.
   const zoom = (times, x, y) => {
-    const box = svg.getBoundingClientRect();
-    const u = x === undefined ? .5 : (x - box.left) / box.width, v = y === undefined ? .5 : (y - box.top) / box.height;
-    const width = Math.min(home[2], Math.max(home[2] / 64, view[2] / times)), height = width * home[3] / home[2];
-    view = [view[0] + u * (view[2] - width), view[1] + v * (view[3] - height), width, height];
+    const fixed = x === undefined ? { x: view[0] + view[2] / 2, y: view[1] + view[3] / 2 }
+      : new DOMPoint(x, y).matrixTransform(svg.getScreenCTM().inverse());
+    const width = Math.min(home[2], Math.max(home[2] / 64, view[2] / times)), share = width / view[2];
+    view = [fixed.x + share * (view[0] - fixed.x), fixed.y + share * (view[1] - fixed.y), width, 0];
     show();
   };
   const pan = (right, down) => {
-    const box = svg.getBoundingClientRect();
-    view[0] -= right * view[2] / box.width;
-    view[1] -= down * view[3] / box.height;
+    const pixels = svg.getScreenCTM().a;  // of the screen, for one of the map
+    view[0] -= right / pixels;
+    view[1] -= down / pixels;
     show();
   };
   const reset = () => { view = home.slice(); show(); };

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from helpers.inventories import MARS, TRUTH, square, write_map, write_raster, write_truth
 from pyproj import CRS, Transformer
 
@@ -62,8 +63,11 @@ def test_invalid_polygons_and_another_system_are_told(mapped: Path, tmp_path: Pa
     assert result["counts"]["fn"] >= 900
 
 
-def test_a_map_without_landslides_has_no_false_alarms(tmp_path: Path) -> None:
-    path = write_raster(tmp_path / "p.tif", np.zeros((100, 100), np.float32))
+@pytest.mark.parametrize(
+    "place", [{}, {"crs": "+proj=longlat +R=3396190 +no_defs", "transform": Affine(0.004, 0, 171.5, 0, -0.004, 6.8)}]
+)
+def test_a_map_without_landslides_has_no_false_alarms(tmp_path: Path, place: dict) -> None:
+    path = write_raster(tmp_path / "p.tif", np.zeros((100, 100), np.float32), **place)
     write_mask(path, tmp_path / "mask.tif", Decision())
     write_inventory(tmp_path / "mask.tif", path, path, tmp_path / "landslides.gpkg", ("dem",))
     result = evaluate_polygons(tmp_path, write_truth(tmp_path / "truth.gpkg", TRUTH))
