@@ -80,13 +80,8 @@ class Attempt:
             progress,
         )
         self.config, network = data.run.config.training, data.run.config.model
-        self.callbacks = [
-            *(
-                construct(name, options, "training.callbacks")
-                for name, options in data.run.config.training.callbacks.items()
-            ),
-            *callbacks,
-        ]
+        own = data.run.config.training.callbacks
+        self.callbacks = [*(construct(name, given, "training.callbacks") for name, given in own.items()), *callbacks]
         self.pretrained = pretrained_source(network.name, network.options, network.pretrained)
         self.folder: Path = data.run.fold_path(data.fold)
         self.batches = data.batches(recovery.batch_size)
@@ -162,7 +157,7 @@ class Attempt:
                 for layer in model._flatten_layers():
                     if isinstance(layer, keras.layers.BatchNormalization):
                         layer.synchronized = True  # statistics of the whole batch, not of each device's share
-            penalise_weights(model, self.config.l2_penalty)
+            penalise_weights(model, config.training.l2_penalty)
             encoder = encoder_levels(config.model.name, config.model.options)
             optimizer = build_optimizer(
                 self.config, self.steps, encoder, self.recovery.factor, self.recovery.accumulate

@@ -77,6 +77,7 @@ OTHER = {
         "precision": "mixed_bfloat16",
         "xla": "off",
         "deterministic": True,
+        "l2_penalty": 0.25,
         "callbacks": {"keras.callbacks.EarlyStopping": {"patience": 3}},
         "seed": 11,
     },
