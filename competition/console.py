@@ -90,6 +90,52 @@ def score_table(title: str, rows: Iterable[tuple[str, dict[str, float], Iterable
     return table(title, columns, cells)
 
 
+def area_table(title: str, classes: Iterable[dict[str, Any]]) -> Table:
+    """Return a table of true and found landslides by class of area, as `evaluate_polygons` counts them.
+
+    Example:
+        >>> row = {"km2": [1.0, 10.0], "true": 4, "touched": 4, "half": 3, "found": 5, "false": 1, "half_false": 2}
+        >>> area_table("Landslides", [row]).row_count  # and one row for all
+        2
+    """
+    names = ("true", "touched", "half", "found", "false", "half_false")
+    rows = [(f"{row['km2'][0]:g} to {row['km2'][1]:g}", *(row[name] for name in names)) for row in classes]
+    whole = ("all", *(sum(row[i + 1] for row in rows) for i in range(len(names))))
+    heads = ["area, km²", "true", "touched", "half covered", "found", "false alarms", "half false"]
+    return table(title, heads, [*rows, whole])
+
+
+def landslide_lines(result: dict[str, Any]) -> str:
+    """Return shares, outlines and remarks of `evaluate_polygons` as lines of text.
+
+    Example:
+        >>> result = {"touched": 0.8, "half": 0.5, "false": 0.1, "half_false": None, "boundary_m": None}
+        >>> print(landslide_lines({**result, "outside": 0, "repaired": 2, "reprojected": None}))
+        Detection rate 80.0 % (touched), 50.0 % (half covered). False alarms 10.0 % (touch none), – (half false).
+        2 invalid polygons of the truth were repaired.
+    """
+
+    def share(name: str) -> str:
+        return "–" if result[name] is None else f"{result[name]:.1%}".replace("%", " %")
+
+    lines = [
+        f"Detection rate {share('touched')} (touched), {share('half')} (half covered). "
+        f"False alarms {share('false')} (touch none), {share('half_false')} (half false)."
+    ]
+    if edge := result["boundary_m"]:
+        lines.append(
+            f"Mean distance of outlines: {edge['median']:.0f} m (median of {edge['landslides']} landslides), "
+            f"90 % below {edge['p90']:.0f} m."
+        )
+    if result["outside"]:
+        lines.append(f"{result['outside']} true landslides lie beyond the mapped ground and do not count.")
+    if result["repaired"]:
+        lines.append(f"{result['repaired']} invalid polygons of the truth were repaired.")
+    if result["reprojected"]:
+        lines.append(f"The truth was reprojected from {result['reprojected']}.")
+    return "\n".join(lines)
+
+
 def bounds(interval: Iterable[float] | None) -> str:
     """Return a 95 % interval of a score as text.
 

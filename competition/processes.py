@@ -19,10 +19,15 @@ logger = logging.getLogger(__name__)
 _COUNT = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
 
 
-def device_environments(jobs: int) -> list[dict[str, str]]:
+def device_environments(jobs: int, option: str = "--jobs", work: str = "fold") -> list[dict[str, str]]:
     """Return the environment variables that give each of `jobs` processes its own GPU; empty ones without GPUs.
 
     The GPUs are counted in a short-lived process, since TensorFlow reserves the memory of a GPU that it sees.
+
+    Args:
+        jobs: Number of processes.
+        option: Option that sets it, for the error message.
+        work: What a process works on, likewise.
 
     Raises:
         InputError: If there are GPUs, but fewer than processes.
@@ -40,8 +45,8 @@ def device_environments(jobs: int) -> list[dict[str, str]]:
         return [{}] * jobs
     if jobs > gpus:
         raise InputError(
-            f"--jobs {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, "
-            "and each fold needs one of its own."
+            f"{option} {jobs}: there {'is one GPU' if gpus == 1 else f'are {gpus} GPUs'}, "
+            f"and each {work} needs one of its own."
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     return [{"CUDA_VISIBLE_DEVICES": number} for number in visible[:jobs]]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -55,6 +56,40 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the parent folder may itself be a file
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(out: str | Path) -> Iterator[Path]:
+    """Write a folder that appears whole or not at all: yield a temporary folder, then rename it to `out`.
+
+    If `out` is an empty folder, the content is moved there, since it may be a mount point or the current folder.
+
+    Raises:
+        InputError: If `out` is a file or a folder that is not empty.
+        RunError: If a file cannot be written.
+
+    Example:
+        >>> with atomic_folder("data") as temporary:
+        ...     write_text(temporary / "train" / "note.txt", "465 tiles")
+        >>> [path.as_posix() for path in Path("data").rglob("*.txt")]
+        ['data/train/note.txt']
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
+    filled = out.exists()
+    temporary = (out if filled else out.parent) / f".{os.getpid()}.{out.name or 'folder'}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for source in list(temporary.iterdir()) if filled else [temporary]:
+            os.rename(source, out / source.name if filled else out)
+    except (OSError, RunError) as error:  # a RunError names a temporary file that the user does not know
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

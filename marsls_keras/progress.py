@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, TypeVar
@@ -31,6 +32,8 @@ class Stage:
     Args:
         title: Title of the stage, such as "Reading tiles".
         total: Number of steps; None if it is not known.
+        time_left: Whether the time that is left is shown, too: for stages of minutes or hours, whose steps take equal
+            times.
 
     Example:
         >>> reading = Stage("Reading tiles", total=3)
@@ -39,8 +42,9 @@ class Stage:
         'Reading tiles … 2/3'
     """
 
-    def __init__(self, title: str, total: int | None) -> None:
+    def __init__(self, title: str, total: int | None, time_left: bool = False) -> None:
         self.title, self.total, self.done = title, total, 0
+        self._begun = time.monotonic() if time_left else None
 
     def advance(self, steps: int = 1) -> None:
         """Increase the number of finished steps."""
@@ -48,23 +52,33 @@ class Stage:
 
     def line(self) -> str:
         """Return title and steps as a line of text."""
-        return f"{self.title} … {self.done}/{self.total}" if self.total is not None else f"{self.title} …"
+        return f"{self.title} … {self.count()}".rstrip()
+
+    def count(self) -> str:
+        """Return the steps, and the time that is left once some are done; "" if their number is not known."""
+        if self.total is None:
+            return ""
+        steps = f"{self.done}/{self.total}"
+        if self._begun is None or not self.done:
+            return steps
+        return f"{steps}, {_duration((time.monotonic() - self._begun) / self.done * (self.total - self.done))} left"
 
 
 @contextmanager
-def stage(title: str, total: int | None = None) -> Iterator[Stage]:
+def stage(title: str, total: int | None = None, time_left: bool = False) -> Iterator[Stage]:
     """Show the progress of a block on stderr; while a nested stage runs, only that one is shown.
 
     Args:
         title: Title of the stage, such as "Reading tiles".
         total: Number of steps that `advance` will count; None if it is not known.
+        time_left: Whether the time that is left is shown, too.
 
     Example:
         >>> with stage("Reading tiles", total=3) as reading:
         ...     for _ in range(3):
         ...         reading.advance()
     """
-    made = Stage(title, total)
+    made = Stage(title, total, time_left)
     with _lock:
         _open.append(made)
     watch = _Watch() if len(_open) == 1 else None
@@ -88,6 +102,13 @@ def tracked(title: str, items: Collection[Item]) -> Iterator[Item]:
         for item in items:
             yield item
             made.advance()
+
+
+def _duration(seconds: float) -> str:
+    """Return seconds as text: "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def write(line: str) -> None:
@@ -159,10 +180,8 @@ class _Watch:
                         if now is not shown:
                             bar.reset(task, description=now.title)
                             shown = now
-                        count = "" if now.total is None else f"{now.done}/{now.total}"
-                        bar.update(
-                            task, description=now.title, total=now.total, completed=now.done, count=count, visible=True
-                        )
+                        steps = {"total": now.total, "completed": now.done, "count": now.count()}
+                        bar.update(task, description=now.title, visible=True, **steps)
                     if self._over.wait(0.1):
                         return
             finally:

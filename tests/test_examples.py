@@ -33,6 +33,7 @@ DONE = [
     "marsls_keras/layers",
     "marsls_keras/lazy_imports.py",
     "marsls_keras/losses",
+    "marsls_keras/mapping",
     "marsls_keras/metrics.py",
     "marsls_keras/models",
     "marsls_keras/progress.py",

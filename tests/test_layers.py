@@ -18,6 +18,7 @@ FLOORS = (
     ("runtime", "losses", "data"),
     ("backend", "models", "runs"),
     ("inference",),
+    ("mapping",),
     ("report", "training", "tuning"),
     ("competition.processes", "competition.console", "competition.recipe_parts"),
     ("competition.submission",),

@@ -19,6 +19,7 @@ from competition.cli.demo import demo
 from competition.cli.doctor import doctor
 from competition.cli.evaluate import evaluate
 from competition.cli.ledger import ledger_app
+from competition.cli.map import map_
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
 from competition.cli.options import help_text
@@ -28,8 +29,10 @@ from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
 from competition.cli.score import score
 from competition.cli.search import search
+from competition.cli.stack import stack
 from competition.cli.submit import submit
 from competition.cli.synth import synth
+from competition.cli.tile import tile
 from competition.cli.train import train
 from competition.cli.trial import trial
 from competition.cli.tune import tune
@@ -49,6 +52,7 @@ PANELS = {
     "Start": (demo, doctor, synth, check),
     "Train": (models, train, tune, search, bench),
     "Results": (evaluate, predict, report),
+    "Rasters of a region": (stack, tile, map_),
     "Challenge": (submit, score),
 }
 """The commands by the heading under which the help lists them."""
@@ -72,7 +76,8 @@ def _options(
 
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(cls=Command, help=help_text(command), rich_help_panel=panel)(command)
+        name = command.__name__.strip("_")  # map_, since map is a function of Python
+        app.command(name, cls=Command, help=help_text(command), rich_help_panel=panel)(command)
 app.add_typer(ledger_app, name="ledger", rich_help_panel="Challenge")
 app.command(cls=Command, help=help_text(trial), hidden=True)(trial)
 

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from competition.cli.column_notes import notes
 from competition.cli.options import AUTO, AsJson, Folds, OwnData, Release, Runs, next_line, parse_folds, run_names
+from marsls_keras.errors import InputError
 from marsls_keras.inference.purpose import Purpose
 
 
@@ -21,7 +22,10 @@ class _Split(StrEnum):
 
 
 def evaluate(
-    run: Annotated[str, Argument(help="Name of the run.", autocompletion=run_names)],
+    run: Annotated[
+        str,
+        Argument(help="Name of the run; with --polygons, the folder that marsls map wrote.", autocompletion=run_names),
+    ],
     split: Annotated[
         _Split,
         Option(
@@ -38,17 +42,28 @@ def evaluate(
             help="Where the tiles lie: in a new region, or among published, labelled tiles.",
         ),
     ] = None,
+    polygons: Annotated[
+        Path | None, Option(help="True landslides, such as a GeoPackage, to compare with the polygons of a map.")
+    ] = None,
+    layer: Annotated[str | None, Option(help="Layer of --polygons; by default the only one with polygons.")] = None,
     worst: Annotated[int, Option(min=0, help="Number of tiles with the lowest scores to list.")] = 5,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval.
+    """Score a run on labelled tiles, pooled and per tile, with a 95 % interval; or a map against true polygons.
+
+    With --polygons: detection rate and false alarms by class of area, IoU, and distance of the outlines.
 
     Example:
         ```sh
         marsls evaluate default --split val
+        marsls evaluate maps/valles --polygons inventory.gpkg
         ```
     """
+    if polygons is not None:
+        return _evaluate_map(Path(run), polygons, layer, as_json)
+    if layer is not None:
+        raise InputError("--layer names a layer of --polygons, which is missing.")
     from competition.commands.evaluate import EvaluateRequest
     from competition.commands.evaluate import evaluate as score_run
     from competition.console import bounds, detection_table, regions_line, score_table, show, show_json
@@ -92,3 +107,21 @@ def evaluate(
             )
         )
     show(next_line("report", run, ("--runs", runs)))
+
+
+def _evaluate_map(found: Path, truth: Path, layer: str | None, as_json: bool) -> None:
+    """Score the polygons of a map against true ones."""
+    from competition.console import area_table, landslide_lines, score_table, show, show_json
+    from marsls_keras.mapping.detection import evaluate_polygons
+
+    result = evaluate_polygons(found, truth, layer)
+    if as_json:
+        show_json(result)
+        return
+    show(
+        area_table(
+            f"{result['found']} landslides of {result['inventory']}, {result['true']} true ones", result["classes"]
+        )
+    )
+    show(score_table("Pixels of the mapped ground", [("pooled", result["scores"], None)]))
+    show(landslide_lines(result))

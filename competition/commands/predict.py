@@ -14,6 +14,7 @@ from marsls_keras.data.formats.tiff import write_raster
 from marsls_keras.data.formats.tile import resample
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.splits import Fold
+from marsls_keras.errors import InputError
 from marsls_keras.inference.decision_files import decision_of
 from marsls_keras.inference.ensemble import predict_decided, tell_leaked
 from marsls_keras.inference.geotiff import join_tiles, require_rasterio
@@ -75,6 +76,12 @@ def predict(request: PredictRequest) -> dict[str, Any]:
         276
     """
     images, out = request.images, request.out
+    if images.is_file():
+        run = " ".join(f"--run {name}" for name in request.names)
+        raise InputError(
+            f"--images {images} is a file, expected a folder of tiles. A raster of any size is mapped by "
+            f"marsls map {images} {run} -o OUT"
+        )
     opened, used = open_runs(request.names, request.runs, request.folds)
     dataset = Dataset.from_images(images)
     aim = purpose_of(dataset, opened[0])

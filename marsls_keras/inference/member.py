@@ -135,9 +135,9 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
 
     Args:
         member: A trained fold.
-        inputs: Normalised bands, before the channels of the network are assembled, float32 (N, H, W, C).
+        inputs: Normalised bands, before the channels of the network are assembled, float32 (N, H, W, C), N <= batch.
         view: Name of a view.
-        batch: Batch size; the last batch is padded, since another size would need another compilation.
+        batch: Batch size, to which fewer are padded, since another size would need another compilation.
 
     Returns:
         Probabilities per pixel, float32 (N, H, W), and per image if the network has a detection head.
@@ -151,7 +151,8 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
     turned = np.ascontiguousarray(turned)
     if directions.vectors:
         turned = directions.turn(turned, view_turn(view))
-    outputs = member.model.predict(member.normalizer.assemble(turned), batch_size=batch, verbose=0)
+    # All are one batch. `predict` would build a pipeline for it, which takes longer than many a network.
+    outputs = member.model.predict_on_batch(member.normalizer.assemble(turned))
     outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
     found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
     return ViewPrediction(invert_view(found[MASK], view, *inputs.shape[1:3]), found.get(LANDSLIDE))

@@ -7,8 +7,6 @@ landslides. A network can learn the masks from relief and texture, but no thresh
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from itertools import count
 from math import ceil, sqrt
@@ -21,7 +19,8 @@ from marsls_keras.data.synthetic.write_file import write_file
 from marsls_keras.datasets import RELEASES
 from marsls_keras.datasets.mars import SLOPE_DEGREES, TILE_METRES
 from marsls_keras.datasets.release import SyntheticTile
-from marsls_keras.errors import InputError, RunError
+from marsls_keras.errors import InputError
+from marsls_keras.files import atomic_folder
 from marsls_keras.progress import tracked
 from marsls_keras.suggestions import did_you_mean
 
@@ -97,21 +96,13 @@ def write_dataset(
         >>> write_dataset("data", "landslide4sense", train=10, val=2, test=2, size=32)  # doctest: +SKIP
         {'train': 10, 'val': 2, 'test': 2}
     """
-    out = Path(out)
     if release not in RELEASES:
         raise InputError(
             f"Unknown release {release!r}.{did_you_mean(release, RELEASES)} Known releases: {', '.join(RELEASES)}."
         )
     _check_numbers(size, seed, train=(train, 1), val=(val, 0), test=(test, 0))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} already exists and is not an empty folder: choose another folder or remove it.")
-
     form = RELEASES[release].synthetic
-    # An empty folder is filled, not replaced: it may be a mount point or the user's current folder.
-    filled = out.exists()
-    temporary = (out if filled else out.parent) / f".{os.getpid()}.{out.name or 'synth'}"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(out) as temporary:
         for raster, wanted in enumerate(({"train": train, "val": val}, {"test": test})):
             corner = (7, 61) if raster and not form.own_grid else (7, 1)
             tiles = _published(sum(wanted.values()), size, seed, raster, corner, form.empty)
@@ -119,13 +110,6 @@ def write_dataset(
                 for index in tracked(f"Making tiles of {split}", range(number)):
                     for file in form.files(SyntheticTile(split, index, *next(tiles))):
                         write_file(temporary, file)
-        for source in list(temporary.iterdir()) if filled else [temporary]:
-            os.rename(source, out / source.name if filled else out)
-    except (OSError, RunError) as error:  # a RunError names a temporary file that the user does not know
-        reason = getattr(error.__cause__ or error, "strerror", None) or error
-        raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return {"train": train, "val": val, "test": test} if form.splits else {"train": train + val + test}
 
 
