@@ -48,10 +48,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # h5py reports a failed write as an OSError without errno, so its text is the reason.
-        reason = error.strerror or str(error)
         raise RunError(
-            f"Could not write {path}: {reason}. Nothing was changed; free some space or choose another place."
+            f"Could not write {path}: {_reason(error)}. Nothing was changed; free some space or choose another place."
         ) from error
     finally:
         with suppress(OSError):  # the parent folder may itself be a file
@@ -86,10 +84,20 @@ def atomic_folder(out: str | Path) -> Iterator[Path]:
         for source in list(temporary.iterdir()) if filled else [temporary]:
             os.rename(source, out / source.name if filled else out)
     except (OSError, RunError) as error:  # a RunError names a temporary file that the user does not know
-        reason = getattr(error.__cause__ or error, "strerror", None) or error
-        raise RunError(f"Could not write {out}: {reason}. Nothing was left there; choose another place.") from error
+        raise RunError(
+            f"Could not write {out}: {_reason(error)}. Nothing was left there; choose another place."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a file could not be written: that of the system, or the text of the first error.
+
+    h5py and rasterio report a failed write as an OSError without errno, rasterio with GDAL's own message as its cause.
+    """
+    first = error.__cause__ or error
+    return getattr(error, "strerror", None) or getattr(first, "strerror", None) or str(first).rstrip(".")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from marsls_keras.errors import InputError, RunError
-from marsls_keras.files import atomic, read_json, sha256, write_json, write_text
+from marsls_keras.files import atomic, atomic_folder, read_json, sha256, write_json, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -115,3 +115,37 @@ def test_sha256(tmp_path: Path, size: int) -> None:
     content = bytes(i % 251 for i in range(size))
     (tmp_path / "a.bin").write_bytes(content)
     assert sha256(tmp_path / "a.bin") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "new" / "data") as temporary:
+        write_text(temporary / "train" / "a.txt", "half")
+        assert not (tmp_path / "new" / "data").exists()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.txt")] == ["new/data/train/a.txt"]
+    assert os.listdir(tmp_path / "new") == ["data"]
+
+
+def test_an_empty_folder_is_filled_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    before = (tmp_path / "data").stat().st_ino
+    with atomic_folder(tmp_path / "data") as temporary:
+        write_text(temporary / "a.txt", "whole")
+    assert os.listdir(tmp_path / "data") == ["a.txt"] and (tmp_path / "data").stat().st_ino == before
+
+
+@pytest.mark.parametrize("failure", [ValueError("mine"), KeyboardInterrupt(), InputError("mine")])
+def test_a_failing_block_leaves_no_folder(tmp_path: Path, failure: BaseException) -> None:
+    with pytest.raises(type(failure)), atomic_folder(tmp_path / "data") as temporary:
+        write_text(temporary / "a.txt", "half")
+        raise failure
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_in_use_is_refused_and_a_full_disk_named(tmp_path: Path) -> None:
+    write_text(tmp_path / "data" / "mine.txt", "kept")
+    for place in (tmp_path / "data", tmp_path / "data" / "mine.txt"):
+        with pytest.raises(InputError, match="is not an empty folder"), atomic_folder(place):
+            pass
+    with pytest.raises(RunError, match="Could not write .*new: No space left"), atomic_folder(tmp_path / "new"):
+        raise OSError(28, "No space left")
+    assert os.listdir(tmp_path) == ["data"]

@@ -17,7 +17,7 @@ from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.inference.decision_files import decision_of
 from marsls_keras.inference.ensemble import predict_decided, tell_leaked
-from marsls_keras.inference.geotiff import join_tiles, require_rasterio
+from marsls_keras.inference.geotiff import join_tiles
 from marsls_keras.inference.inputs import purpose_of, read_inputs, surrounded
 from marsls_keras.inference.sliding_window import cells_seen
 from marsls_keras.inference.uncertainty import entropy
@@ -89,7 +89,6 @@ def predict(request: PredictRequest) -> dict[str, Any]:
     sizes = expected_names(images, request.release)  # every header is read before the first raster is written
     earlier = require_free(out, images, request.overwrite)
     if request.mosaic:
-        require_rasterio()
         require_one_grid([ref.image for ref in dataset.tiles])
     number = len(dataset.tiles)
     kinds = ("probability", "mask", *(("variance", "entropy") if request.uncertainty else ()))

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from marsls_keras.data.formats.georeference import require_one_grid
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
-
-
-def require_rasterio() -> None:
-    """Check that rasterio is installed.
-
-    Raises:
-        InputError: If it is not; the message says how to install it.
-
-    Example:
-        >>> require_rasterio()  # doctest: +SKIP
-    """
-    if find_spec("rasterio") is None:
-        raise InputError('Joining tiles needs rasterio: pip install "marsls-keras[geo]"')
 
 
 def join_tiles(files: Sequence[Path], out: Path) -> None:
@@ -34,14 +20,13 @@ def join_tiles(files: Sequence[Path], out: Path) -> None:
         out: File to write.
 
     Raises:
-        InputError: If rasterio is not installed, or the tiles do not lie on one grid of pixels (`require_one_grid`).
+        InputError: If the tiles do not lie on one grid of pixels (`require_one_grid`).
         RunError: If the file cannot be written.
 
     Example:
         >>> join_tiles(sorted(Path("out/mask").glob("*.tif")), Path("out/mask.tif"))  # doctest: +SKIP
     """
-    require_rasterio()
-    import rasterio
+    import rasterio  # takes a while, and few join
     from rasterio.errors import RasterioError
     from rasterio.merge import merge
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError  # rasterio.errors does not have it
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
@@ -135,7 +136,7 @@ def reading(path: str | Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the caller asks for the place
             yield
-    except (RasterioError, CRSError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
         # What a read failed of is GDAL's own message, one error further down.
         reason = error.__cause__ or error
         raise InputError(f"{path} cannot be read: {reason}") from error
@@ -222,8 +223,10 @@ def to_map(source: CRS, target: CRS, x: np.ndarray, y: np.ndarray, around: float
     """
     try:
         moved = transform(source, target, x.ravel(), y.ravel())
-    except (RasterioError, CRSError) as error:
-        raise InputError(f"{error.__cause__ or error}") from error
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
+        raise InputError(
+            f"nothing leads from {crs_name(source)} to {crs_name(target)}. Are both of the same planet?"
+        ) from error
     east, north = (np.asarray(values, np.float64).reshape(x.shape) for values in moved)
     if target.is_geographic:
         with np.errstate(invalid="ignore"):

@@ -19,6 +19,7 @@ SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Shares of the tiles of MMLSv2: 465, 66 and 133 of 664."""
 
 _BINS = 5  # quantile bins of the blocks' mean foreground ratio
+_ORDERS = 50  # random orders that are tried at most
 _INK = {"train": "#1f4e79", "val": "#e08a1e", "test": "#5a9367", "isolated": "#8c8c8c"}
 _STEP = 0.1  # width of an interval of the histogram
 
@@ -30,7 +31,8 @@ def partition(
 
     The mean foreground ratio of each block decides its quantile bin. Blocks are taken bin by bin in random order, and
     each goes to the split that lacks most tiles of its share of those so far, so that every split has its share of
-    every bin and, to about a block, of all tiles.
+    every bin and, to about a block, of all tiles. With few blocks several orders are tried, and the one is taken that
+    misses the shares least.
 
     Args:
         ratios: Share of landslide pixels of each tile.
@@ -59,22 +61,31 @@ def partition(
         )
     mean = np.array([np.mean([ratios[i] for i in members[name]]) for name in names])
     bins = np.digitize(mean, np.quantile(mean, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(bins[order], kind="stable")]
-    assigned, seen = dict.fromkeys(wanted, 0), 0
-    splits = [""] * len(ratios)
-    for done, position in enumerate(order):
-        block = members[names[position]]
-        seen += len(block)
-        lacking = {split: share * seen - assigned[split] for split, share in wanted.items()}
-        empty = [split for split in wanted if not assigned[split]]
-        if len(names) - done <= len(empty):  # the last blocks go to the splits that have none
-            lacking = {split: lacking[split] for split in empty}
-        chosen = max(lacking, key=lacking.__getitem__)
-        assigned[chosen] += len(block)
-        for i in block:
-            splits[i] = chosen
-    return splits
+    sizes = [len(members[name]) for name in names]
+    rng, best, splits = np.random.default_rng(seed), np.inf, [""] * len(names)
+    for _ in range(_ORDERS):
+        order = rng.permutation(len(names))
+        tried, off = _dealt(order[np.argsort(bins[order], kind="stable")], sizes, wanted)
+        if off < best:
+            best, splits = off, tried
+        if best <= max(sizes) / 4:
+            break
+    of_block = dict(zip(names, splits, strict=True))
+    return [of_block[name] for name in blocks]
+
+
+def _dealt(order: np.ndarray, sizes: Sequence[int], shares: Mapping[str, float]) -> tuple[list[str], float]:
+    """Give blocks to splits in an order; return each block's split, and by how many tiles the worst share is missed."""
+    given, seen, splits = dict.fromkeys(shares, 0), 0, [""] * len(sizes)
+    for done, block in enumerate(order):
+        seen += sizes[block]
+        empty = [split for split in shares if not given[split]]
+        # The last blocks go to the splits that have none.
+        open_to = empty if len(sizes) - done <= len(empty) else shares
+        chosen = max(open_to, key=lambda split: shares[split] * seen - given[split])
+        splits[block] = chosen
+        given[chosen] += sizes[block]
+    return splits, max(abs(share * seen - given[split]) for split, share in shares.items())
 
 
 def distribution(ratios: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:

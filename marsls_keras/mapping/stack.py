@@ -64,9 +64,8 @@ def stack(sources: Sequence[BandSource], out: str | Path, like: str | Path | Non
             raise InputError(f"{out} is one of the rasters that are read. Choose another name.")
     with open_raster(like or known["red"].path) as raster:
         grid = RasterGrid.of(raster)
-    with ExitStack() as opened:
+    with atomic(out) as temporary, ExitStack() as opened:
         if "slope" not in known:
-            out.parent.mkdir(parents=True, exist_ok=True)
             folder = Path(opened.enter_context(TemporaryDirectory(prefix=".slope-", dir=out.parent)))
             write_slope(known["dem"].path, known["dem"].band, folder / "slope.tif")
             known["slope"] = BandSource("slope", str(folder / "slope.tif"), 1)
@@ -76,11 +75,10 @@ def stack(sources: Sequence[BandSource], out: str | Path, like: str | Path | Non
             if not 1 <= known[name].band <= raster.count:
                 raise InputError(f"{known[name].path} has {raster.count} band(s), and no band {known[name].band}.")
             warps[name] = Warp.to_grid(raster, known[name].band, grid)
-        with atomic(out) as temporary:
-            filled = _write(temporary, warps, grid)
-            if empty := [name for name in ORDER if not filled[name]]:
-                lacking = known["dem" if empty[0] == "slope" else empty[0]]
-                raise InputError(f"{lacking.path} has no data on the grid ({grid.to_text()}), so {empty[0]} is empty.")
+        filled = _write(temporary, warps, grid)
+        if empty := [name for name in ORDER if not filled[name]]:
+            lacking = known["dem" if empty[0] == "slope" else empty[0]]
+            raise InputError(f"{lacking.path} has no data on the grid ({grid.to_text()}), so {empty[0]} is empty.")
     given = {source.name for source in sources}
     return {
         "out": str(out),

@@ -20,7 +20,8 @@ from marsls_keras.datasets.mars import TILE_METRES
 from marsls_keras.errors import InputError
 from marsls_keras.files import atomic_folder
 from marsls_keras.mapping.grid import NO_DATA, RasterGrid
-from marsls_keras.mapping.vector_file import write_polygons
+from marsls_keras.mapping.polygons import write_layer
+from marsls_keras.mapping.vector_file import Polygons, require_geo
 from marsls_keras.progress import stage
 
 MAP = "IAU_2015:49910"
@@ -30,6 +31,8 @@ GEOGRAPHIC = "IAU_2015:49900"
 """Longitudes and latitudes on Mars."""
 
 _SINUSOIDAL = "+proj=sinu +lon_0=-75 +R=3396190 +units=m +no_defs"
+_DEGREE = float(np.radians(3_396_190))  # metres of a degree of latitude on Mars
+_WEST, _NORTH = -4_500_000.0, -200_000.0  # map x and y of the region's corner
 _SIZE = 128  # pixels of a tile, which the terrain is scaled by
 _MARGIN = 16  # pixels around the region that the finer rasters cover, too
 _MOST = 2048 * 2048
@@ -71,6 +74,7 @@ def write_region(out: str | Path, width: int, height: int, seed: int = 0) -> dic
             f"A region has at least 64 x 64 and at most {_MOST} pixels, and a seed of 0 or more. "
             f"Received: {width} x {height}, seed {seed}."
         )
+    require_geo()
     rows, columns = (ceil((side + 2 * _MARGIN) / _SIZE) for side in (height, width))
     with atomic_folder(out) as folder, stage("Making the region", 6) as done:
         image, mask = make_mosaic(rows, columns, _SIZE, seed)
@@ -78,7 +82,7 @@ def write_region(out: str | Path, width: int, height: int, seed: int = 0) -> dic
         raw = RELEASES["challenge"].from_canonical(image[whole])
         bands = dict(zip(RELEASES["challenge"].order, np.moveaxis(raw, -1, 0), strict=True))
         pixel = TILE_METRES / _SIZE
-        wide = RasterGrid(CRS.from_string(MAP), Affine(pixel, 0, -4_500_000, 0, -pixel, -200_000), *raw.shape[:2])
+        wide = RasterGrid(CRS.from_string(MAP), Affine(pixel, 0, _WEST, 0, -pixel, _NORTH), *raw.shape[:2])
         region = wide.window(_MARGIN, _MARGIN, height, width)
         inner = np.s_[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
         done.advance()
@@ -113,7 +117,7 @@ def _cover(wide: RasterGrid, crs: CRS, metres: float) -> RasterGrid:
     """Return a grid of pixels of about `metres` that covers another grid but half its margin."""
     xs, ys = zip(*wide.window(8, 8, wide.height - 16, wide.width - 16).outline(), strict=True)
     left, bottom, right, top = transform_bounds(wide.crs, crs, min(xs), min(ys), max(xs), max(ys))
-    side = metres / (59_274.7 if crs.is_geographic else 1.0)  # of a degree of latitude on Mars
+    side = metres / (_DEGREE if crs.is_geographic else 1.0)
     return RasterGrid(crs, Affine(side, 0, left, 0, -side, top), int((top - bottom) / side), int((right - left) / side))
 
 
@@ -145,9 +149,15 @@ def _write(path: Path, bands: dict[str, np.ndarray], grid: RasterGrid, **options
 
 def _write_inventory(path: Path, mask: np.ndarray, grid: RasterGrid) -> int:
     """Write one polygon per 8-connected component of a mask, in degrees; return their number."""
+    import shapely
+
     labels, number = ndimage.label(mask, np.ones((3, 3)))
-    found: list[list[Any]] = [[] for _ in range(number)]
+    parts: list[list[Any]] = [[] for _ in range(number)]
     for shape, value in features.shapes(labels.astype(np.int32), mask.astype(bool), transform=grid.transform):
-        found[int(value) - 1].append(shape["coordinates"])  # parts that touch at corners only are polygons of their own
-    write_polygons(path, found, grid.crs, CRS.from_string(GEOGRAPHIC), layer="landslides")
+        outer, *holes = shape["coordinates"]
+        parts[int(value) - 1].append(shapely.Polygon(outer, holes))  # parts that touch at corners only are separate
+    shapes = np.array([shapely.multipolygons(found) for found in parts], dtype=object)
+    crs = CRS.from_string(GEOGRAPHIC)
+    moved = Polygons(shapes, grid.crs).reprojected(crs, around=_WEST / _DEGREE)
+    write_layer(path, "landslides", moved.shapes, crs.to_wkt(), {"id": np.arange(1, number + 1)})
     return int(number)

@@ -1,8 +1,7 @@
-"""Read and write polygons of vector files, such as GeoPackages and shapefiles, with pyogrio and shapely."""
+"""Read polygons of vector files, such as GeoPackages and shapefiles, and move them to other coordinate systems."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,41 +112,6 @@ def read_polygons(path: str | Path, layer: str | None = None, empty: bool = Fals
     polygons[wrong] = [_areal(shapely.make_valid(shape, method="structure")) for shape in polygons[wrong]]
     polygons = polygons[~shapely.is_empty(polygons)]
     return Polygons(polygons, crs, int(wrong.sum()), len(shapes) - len(wrong))
-
-
-def write_polygons(path: Path, parts: Sequence[Sequence[Sequence[Any]]], source: CRS, target: CRS, layer: str) -> None:
-    """Write polygons as a GeoPackage with a number each, "id", from 1 on.
-
-    Args:
-        path: File to write.
-        parts: For each feature its polygons, each a list of rings, the first the outer one, of (x, y) points.
-        source: Coordinate system that the points are in.
-        target: The one to write.
-        layer: Name of the layer.
-
-    Raises:
-        InputError: If the extra geo is not installed.
-
-    Example:
-        >>> write_polygons(Path("inventory.gpkg"), [[[ring]]], crs, crs, layer="landslides")  # doctest: +SKIP
-    """
-    require_geo()
-    import pyogrio
-    import shapely
-
-    shapes = np.empty(len(parts), object)
-    for i, polygons in enumerate(parts):
-        shapes[i] = shapely.multipolygons([shapely.Polygon(rings[0], rings[1:]) for rings in polygons])
-    pyogrio.raw.write(
-        path,
-        shapely.to_wkb(_moved(shapes, source, target)),
-        [np.arange(1, len(parts) + 1, dtype=np.int32)],
-        ["id"],
-        layer=layer,
-        driver="GPKG",
-        geometry_type="MultiPolygon",
-        crs=target.to_wkt(),
-    )
 
 
 def _moved(shapes: np.ndarray, source: CRS, target: CRS, around: float = 0.0) -> np.ndarray:
