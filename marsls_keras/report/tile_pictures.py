@@ -115,10 +115,15 @@ def limits(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def hillshade(dem: np.ndarray) -> np.ndarray:
+def hillshade(dem: np.ndarray, steepness: float | None = None) -> np.ndarray:
     """Return the hillshade of heights (H, W), in [0, 1], lit from the north-west at 45°.
 
-    Heights are scaled per tile: the releases have different units, and a flat tile would show nothing.
+    Heights are scaled, since the releases have different units, and a flat tile would show nothing.
+
+    Args:
+        dem: The heights.
+        steepness: Step in height between neighbouring pixels that is drawn as 35°; that of this picture by default (see
+            `steepness_of`).
 
     Example:
         >>> hillshade(np.zeros((4, 4))).shape
@@ -127,9 +132,20 @@ def hillshade(dem: np.ndarray) -> np.ndarray:
     if min(dem.shape) < 2:
         return np.full(dem.shape, 0.5)
     dem = dem.astype(np.float64)
-    steepness = np.percentile(np.hypot(*np.gradient(dem)), 95)
-    # The steepest twentieth of the tile then stands at 35° or more: clear relief without black shadows.
+    steepness = steepness_of(dem) if steepness is None else steepness
     return LightSource(azdeg=315, altdeg=45).hillshade(dem, vert_exag=0.7 / max(steepness, 1e-9))
+
+
+def steepness_of(dem: np.ndarray) -> float:
+    """Return the 95th percentile of the steps in height between neighbouring pixels.
+
+    With it the steepest twentieth stands at 35° or more in a hillshade: clear relief without black shadows.
+
+    Example:
+        >>> steepness_of(np.arange(9.0).reshape(3, 3) / 10) < 0.35
+        True
+    """
+    return float(np.percentile(np.hypot(*np.gradient(dem.astype(np.float64))), 95))
 
 
 def error_map(truth: np.ndarray, prediction: np.ndarray, relief: np.ndarray) -> np.ndarray:
