@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -69,6 +69,21 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
         made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         made.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    return made
+
+
+def text_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> Table:
+    """Return a table of text, whose columns are aligned to the left, except those of numbers.
+
+    Example:
+        >>> text_table("Recipes", ["name", "purpose"], [["unet", "the baseline"]]).row_count
+        1
+    """
+    made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE)
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
     return made
 
 

@@ -15,6 +15,8 @@ from marsls_keras.errors import InputError, Interrupted, RunError, listing
 
 logger = logging.getLogger(__name__)
 
+PROGRAM = (sys.executable, "-m", "competition.cli")
+"""Program and first arguments of a process that runs a command of `marsls`."""
 
 _COUNT = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
 
@@ -63,6 +65,22 @@ def core_limits(at_once: int) -> dict[str, str]:
     return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
 
 
+def worker_environments(jobs: int) -> list[dict[str, str]]:
+    """Return all environment variables of each of `jobs` processes: a GPU of its own, or its share of the cores.
+
+    Raises:
+        InputError: As `device_environments`.
+        RunError: Likewise.
+
+    Example:
+        >>> len(worker_environments(1))
+        1
+    """
+    devices = device_environments(jobs) if jobs > 1 else [{}]
+    limits = {} if jobs == 1 or any(devices) else core_limits(jobs)
+    return [{**limits, **os.environ, **device} for device in devices]
+
+
 def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequence[Mapping[str, str]]) -> None:
     """Run a command for each fold in parallel processes, and forward their log lines.
 
@@ -106,7 +124,7 @@ def train_side_by_side(commands: Mapping[int, Sequence[str]], environments: Sequ
                     return None
                 # Its own session, so that Ctrl-C reaches it only once, through this process.
                 running[fold] = process = subprocess.Popen(
-                    [sys.executable, "-m", "competition.cli", *commands[fold]],
+                    [*PROGRAM, *commands[fold]],
                     env={**limits, **os.environ, **environment},
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

@@ -23,6 +23,7 @@ FLOORS = (
     ("competition.processes", "competition.console", "competition.recipe_parts"),
     ("competition.submission",),
     ("competition.scoring", "competition.search", "competition.ledger", "competition.bench"),
+    ("competition.benchmark",),
     ("competition.commands",),
     ("competition.cli",),
 )

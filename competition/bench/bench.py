@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.table import Table
 
+from competition.bench.network import area_of, first_fold, measure_network, throughput, tiles_in
 from competition.console import table
 from competition.recipe_parts import require_parts
 from marsls_keras.backend import import_backend
 from marsls_keras.config import PRESETS, Augmentation, Config, load_config
 from marsls_keras.data.decoded.tiles import Tiles
-from marsls_keras.data.fingerprint import fingerprint
 from marsls_keras.data.index.dataset import Dataset
 from marsls_keras.data.load_folder import load_folder
-from marsls_keras.data.normalization import Normalizer
 from marsls_keras.data.pipeline.window_sampling import sampling_note, window_sides
-from marsls_keras.data.splits import make_splits
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.errors import InputError
-from marsls_keras.lazy_imports import keras, tf
 from marsls_keras.models import is_depthwise, require_size
-from marsls_keras.runs.run import Run
-from marsls_keras.runtime import peak_memory, prepare
+from marsls_keras.runtime import prepare
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from marsls_keras.training.fold_data import FoldData
-
-_TURNS = 5
-"""Number of measurements of each speed; the median is reported, since timings are noisy."""
-
-Turn = Callable[[float], float]
-"""Function that works for about the given number of seconds and returns the tiles per second."""
+    pass
 
 
 def bench(config: str, settings: list[str], data: Path | None, seconds: float) -> dict[str, Any]:
@@ -59,12 +46,10 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float) -
         seconds: How long each figure is measured.
 
     Returns:
-        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before) and "trainable"
-        parameters; "decode" of all tiles out of the page cache; "training" on one and the same batch,
-        "training_with_data" with the share of time that the device waits for it, "inference"; "memory" at its peak
-        until then, in GiB; "pipeline" by preset, for "windows", and for the "recipe" if it has another augmentation.
-        Speeds are in tiles per second: "tiles_per_second" is the median of several turns, "slowest" and "fastest" are
-        the extremes.
+        "recipe", "environment" (as a fold's environment.json), "load" (of the minute before); "decode" of all tiles out
+        of the page cache; parameters, speeds, latency and memory as `measure_network` returns them; "pipeline" by
+        preset, for "windows", and for the "recipe" if it has another augmentation. Speeds are in tiles per second:
+        "tiles_per_second" is the median of several turns, "slowest" and "fastest" are the extremes.
 
     Raises:
         InputError: If recipe or data are wrong or missing.
@@ -92,8 +77,8 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float) -
         import_backend()
         environment = prepare(parsed.training, depthwise=is_depthwise(parsed.model.name, parsed.model.options))
         result: dict[str, Any] = {"recipe": recipe, "load": load, "environment": environment, "decode": decode}
-        fold = _fold(Path(scratch) / recipe, data, parsed, tiles)
-        result |= _network(fold, seconds)
+        fold = first_fold(Path(scratch) / recipe, data, parsed, tiles)
+        result |= measure_network(fold, seconds)
         result["pipeline"] = {}
         for name, changed in _pipelines(parsed).items():
             altered = replace(fold, run=replace(fold.run, config=changed))
@@ -101,7 +86,7 @@ def bench(config: str, settings: list[str], data: Path | None, seconds: float) -
                 continue  # these tiles have no windows across their borders
             logger.info(f"Measuring the pipeline: {name}.")
             batches = altered.batches(parsed.training.batch_size)
-            turn = partial(_batches, iter(batches.dataset().repeat()), _area(fold))
+            turn = partial(_batches, iter(batches.dataset().repeat()), area_of(fold))
             result["pipeline"][name] = throughput(turn, seconds)
     return result
 
@@ -128,6 +113,10 @@ def tables(result: dict[str, Any]) -> list[str | Table]:
     for what in ("training", "inference"):
         first = f"; first step {training['first_step_seconds']:.1f} s" if what == "training" else ""
         rows.append(row(f"{what} step", result[what], shape(what) + first))
+    flops = "" if result["flops"] is None else f"; {result['flops'] / 1e9:,.2f} GFLOPs"
+    rows.append(
+        row("one tile alone", {"tiles_per_second": 1 / result["latency"]}, f"{1000 * result['latency']:.1f} ms{flops}")
+    )
     rows.append(row("training with its data", loop, f"waits for data {loop['wait_share']:.1%} of the time"))
     rows += [row(f"pipeline, {name}", speed) for name, speed in result["pipeline"].items()]
     memory = ", ".join(f"{place} {gibibytes:.2f} GiB" for place, gibibytes in result["memory"].items())
@@ -172,19 +161,6 @@ def _decode(root: Path, config: Config) -> tuple[Tiles, dict[str, Any]]:
     return tiles, {"tiles": len(tiles), "seconds": seconds, "tiles_per_second": len(tiles) / seconds, "cold": cold}
 
 
-def _fold(path: Path, data: Path, config: Config, tiles: Tiles) -> FoldData:
-    """Create a run as `marsls train` does and return the data of its first fold."""
-    from marsls_keras.training.fold_data import FoldData
-    from marsls_keras.training.train_fold import fold_tiles
-
-    splits = make_splits(tiles, config.data, config.training.seed)
-    pool = {tile["id"] for tile in splits.tiles}
-    used = tiles.subset([i for i, ref in enumerate(tiles.refs) if ref.id in pool])
-    run = Run.create(path, config, splits, fingerprint(used, data))
-    train, held_out = fold_tiles(run, 0, used)
-    return FoldData(run, 0, train, held_out, Normalizer.fit(train.images, config.data, train.bands, train.valid))
-
-
 def _pipelines(config: Config) -> dict[str, Config]:
     """Return the configurations whose pipelines are measured, by name.
 
@@ -206,124 +182,9 @@ def _pipelines(config: Config) -> dict[str, Config]:
     }
 
 
-def _network(fold: FoldData, seconds: float) -> dict[str, Any]:
-    """Measure the training and inference steps of a fold's network, and its peak memory."""
-    from marsls_keras.signals import Signals
-    from marsls_keras.training.attempt import Attempt
-    from marsls_keras.training.callbacks.progress import ProgressDisplay
-    from marsls_keras.training.recovery import Recovery
-
-    config, area = fold.run.config, _area(fold)
-    recovery = Recovery(config.training.batch_size, config.training.accumulate)
-    attempt = Attempt(fold, recovery, None, 1, Signals(), ProgressDisplay(fold.run.name, 1, fold.run.path / "log.txt"))
-    model = attempt.build()
-    batch = _on_device(next(iter(attempt.batches.dataset())))
-    tiles = fold.inputs[np.arange(config.inference.batch_size) % len(fold.inputs)]
-    (inputs,) = _on_device((fold.normalizer.assemble(tiles),))
-    shapes = {"training": tuple(batch[0].shape), "inference": tuple(inputs.shape)}
-    steps = {"training": lambda: model.train_on_batch(*batch), "inference": lambda: model.predict_on_batch(inputs)}
-    logger.info("Compiling.")
-    (first,) = timed(steps["training"], 0)
-    result: dict[str, Any] = {"trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
-    for what, step in steps.items():
-        logger.info(f"Measuring {what}.")
-        turn = partial(_steps, step, tiles_in(shapes[what], area))
-        result[what] = {"batch": list(shapes[what]), **throughput(turn, seconds)}
-    result["training"]["first_step_seconds"] = first
-    logger.info("Measuring training with its data.")
-    # One warm-up step for each window size, since each is compiled on its own.
-    result["training_with_data"] = train_for(
-        model, attempt.batches.dataset().repeat(), area, len(config.data.window_sizes), seconds
-    )
-    result["memory"] = peak_memory()
-    return result
-
-
-def train_for(
-    model: keras.Model, batches: tf.data.Dataset, area: int, warm_up: int, seconds: float
-) -> dict[str, float]:
-    """Train a compiled model and measure its speed and the share of time spent waiting for batches.
-
-    Returns:
-        "tiles_per_second", of tiles of this area, and "wait_share", the share of the time that was spent waiting for
-        the next batch.
-
-    Example:
-        >>> train_for(model, batches.repeat(), area=128 * 128, warm_up=1, seconds=8)["wait_share"]  # doctest: +SKIP
-        0.004
-    """
-    iterator = iter(batches)
-    for _ in range(warm_up):
-        model.train_on_batch(*_on_device(next(iterator)))
-    waited = tiles = 0.0
-    start = now = time.perf_counter()
-    while now < start + seconds:
-        batch = next(iterator)
-        waited += time.perf_counter() - now
-        model.train_on_batch(*_on_device(batch))
-        tiles += tiles_in(batch[0].shape, area)
-        now = time.perf_counter()
-    return {"tiles_per_second": tiles / (now - start), "wait_share": waited / (now - start)}
-
-
-def _on_device(batch: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:
-    return tuple(keras.ops.convert_to_tensor(part) for part in batch)
-
-
-def _area(fold: FoldData) -> int:
-    _, height, width, _ = fold.inputs.shape
-    return height * width
-
-
-def tiles_in(shape: tuple[int, ...], area: int) -> float:
-    """Return the number of pixels of a batch (B, H, W, C), divided by the area of a tile in pixels.
-
-    Example:
-        >>> tiles_in((4, 64, 64, 7), 128 * 128)
-        1.0
-    """
-    number, height, width, _ = shape
-    return number * height * width / area
-
-
-def timed(step: Callable[[], Any], seconds: float) -> list[float]:
-    """Repeat a step for a given time, at least once, and return the seconds that each repetition took.
-
-    Example:
-        >>> len(timed(lambda: None, 0))
-        1
-    """
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-    while not taken or time.perf_counter() < end:
-        start = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - start)
-    return taken
-
-
-def _steps(step: Callable[[], Any], number: float, seconds: float) -> float:
-    """Repeat a step on `number` tiles and return the tiles per second, from the median duration."""
-    return number / statistics.median(timed(step, seconds))
-
-
 def _batches(batches: Any, area: int, seconds: float) -> float:
     """Read batches for a given time and return the tiles per second."""
     pixels, start = 0.0, time.perf_counter()
     while (taken := time.perf_counter() - start) < seconds:
         pixels += tiles_in(next(batches)[0].shape, area)
     return pixels / taken
-
-
-def throughput(turn: Turn, seconds: float) -> dict[str, float]:
-    """Measure a speed several times after a warm-up and return median and extremes.
-
-    Returns:
-        "tiles_per_second", the median of the turns, "slowest" and "fastest".
-
-    Example:
-        >>> throughput(lambda seconds: 100.0, 8)
-        {'tiles_per_second': 100.0, 'slowest': 100.0, 'fastest': 100.0}
-    """
-    _, *speeds = (turn(seconds / _TURNS) for _ in range(_TURNS + 1))
-    return {"tiles_per_second": statistics.median(speeds), "slowest": min(speeds), "fastest": max(speeds)}

@@ -13,6 +13,7 @@ from typer import Option
 
 from competition.cli.arguments import require_arguments
 from competition.cli.bench import bench
+from competition.cli.benchmark import benchmark, benchmark_step
 from competition.cli.check import check
 from competition.cli.closed_output import close_output, output_closed
 from competition.cli.demo import demo
@@ -25,6 +26,7 @@ from competition.cli.models import models
 from competition.cli.options import help_text
 from competition.cli.parsing import Command, Group
 from competition.cli.predict import predict
+from competition.cli.recipes import recipes
 from competition.cli.report import report
 from competition.cli.running import INTERRUPTED, run
 from competition.cli.score import score
@@ -50,7 +52,7 @@ app = typer.Typer(
 
 PANELS = {
     "Start": (demo, doctor, synth, check),
-    "Train": (models, train, tune, search, bench),
+    "Train": (recipes, models, train, tune, search, bench, benchmark),
     "Results": (evaluate, predict, report),
     "Rasters of a region": (stack, tile, map_),
     "Challenge": (submit, score),
@@ -79,7 +81,8 @@ for panel, commands in PANELS.items():
         name = command.__name__.strip("_")  # map_, since map is a function of Python
         app.command(name, cls=Command, help=help_text(command), rich_help_panel=panel)(command)
 app.add_typer(ledger_app, name="ledger", rich_help_panel="Challenge")
-app.command(cls=Command, help=help_text(trial), hidden=True)(trial)
+for command in (trial, benchmark_step):
+    app.command(cls=Command, help=help_text(command), hidden=True)(command)
 
 
 def main(arguments: list[str] | None = None) -> int:

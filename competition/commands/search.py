@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from competition.processes import core_limits, device_environments
+from competition.processes import worker_environments
 from marsls_keras.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -81,9 +81,7 @@ def search(request: SearchRequest) -> SearchResult:
     Example:
         >>> search(SearchRequest("unet", epochs=20)).record["trials"]  # doctest: +SKIP
     """
-    devices = device_environments(request.jobs) if request.jobs > 1 else [{}]
-    limits = {} if request.jobs == 1 or any(devices) else core_limits(request.jobs)
-    environments = [{**limits, **os.environ, **device} for device in devices]
+    environments = worker_environments(request.jobs)
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     import optuna
 

@@ -1,30 +1,24 @@
-"""Run an Optuna study over training, with each trial in its own process."""
+"""Run an Optuna study over training: draw the configuration of each trial, and keep the best."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import signal
-import subprocess
-import sys
-import time
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from competition.processes import last_error
+from competition.processes import PROGRAM
 from competition.search.space import Space
-from competition.search.storage import REASON, Storage
+from competition.search.storage import Storage
 from competition.search.study_files import tidy, write_study
 from competition.search.trial import PRUNED, TrialRequest, build_pruner
+from competition.search.worker import TrialWorker
 from marsls_keras.config import Config, Range, changed_keys, parse_config, write_config
 from marsls_keras.config.validate import drop_removed_keys
 from marsls_keras.counts import Counts
@@ -33,8 +27,6 @@ from marsls_keras.json_records import read_record
 from marsls_keras.runs.records import MetricsRecord
 
 logger = logging.getLogger(__name__)
-
-_POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -70,15 +62,8 @@ class StudyPlan:
     storage: str
 
 
-@dataclass
-class _Running:
-    trial: optuna.Trial
-    process: subprocess.Popen[bytes]
-    environment: Mapping[str, str]
-
-
-class StudyWorker:
-    """Run the trials of a study, each in its own process.
+class StudyWorker(TrialWorker):
+    """Run the trials of a search, each in its own process.
 
     Any number of workers may share a study. A worker ends when the study has all trials, or at a signal.
 
@@ -102,18 +87,16 @@ class StudyWorker:
         0.87
     """
 
-    command: Sequence[str] = (sys.executable, "-m", "competition.cli", "trial")
+    command: Sequence[str] = (*PROGRAM, "trial")
 
     def __init__(self, plan: StudyPlan, storage: Storage, environments: Sequence[Mapping[str, str]]) -> None:
-        self.plan, self.storage = plan, storage
+        self.plan = plan
         pruner = build_pruner(plan.pruner, plan.space.base.training.epochs * len(plan.folds))
-        self.study = optuna.create_study(
+        study = optuna.create_study(
             storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=pruner
         )
+        super().__init__(study, storage, environments)
         self._agree()
-        self._free = list(environments)
-        self._running: list[_Running] = []
-        self.stopped: int | None = None
 
     def run(self) -> optuna.Study:
         """Train trials until the study has all of them, and return the study.
@@ -121,33 +104,7 @@ class StudyWorker:
         Raises:
             RunError: If a file cannot be written.
         """
-        from marsls_keras.signals import Signals
-
-        due = time.monotonic()
-        with Signals() as signals, warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
-            try:
-                while True:
-                    if signals.received and self.stopped is None:
-                        self.stopped = signals.received
-                        for running in self._running:
-                            running.process.terminate()
-                    for running in [r for r in self._running if r.process.poll() is not None]:
-                        self._finish(running)
-                    if time.monotonic() >= due:
-                        for running in self._running:
-                            self.storage.record_heartbeat(running.trial._trial_id)
-                        fail_stale_trials(self.study)
-                        due = time.monotonic() + (self.storage.get_heartbeat_interval() or 0)
-                    while self._free and self.stopped is None and (trial := self._claim()):
-                        self._start(trial)
-                    if not self._running:
-                        break
-                    time.sleep(_POLL)
-            finally:  # processes are left only after a second signal or an error
-                for running in self._running:
-                    running.process.kill()
+        super().run()
         write_study(self.plan.folder, self.study, self.plan.space)
         return self.study
 
@@ -230,53 +187,32 @@ class StudyWorker:
         request = TrialRequest(
             plan.storage, plan.name, trial._trial_id, plan.pruner, str(folder), str(plan.data), plan.folds
         )
-        environment = self._free.pop()
-        with open(folder / "trial.log", "wb") as log:
-            # Its own session, so that Ctrl-C reaches it only once, through this process.
-            process = subprocess.Popen(
-                self.command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-            )
-        self._running.append(_Running(trial, process, environment))
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended at once; its exit code says why
-            process.stdin.write(request.line())
-            process.stdin.flush()  # the pipe stays open: the trial ends when this process does
+        self._launch(trial, request.line(), folder / "trial.log")
         logger.info(f"Trial {trial.number}: {in_words(trial.params)}")
 
-    def _finish(self, running: _Running) -> None:
-        code = running.process.returncode
-        if running.process.stdin:
-            with suppress(BrokenPipeError):
-                running.process.stdin.close()
-        self._running.remove(running)
-        self._free.append(running.environment)
-        folder = self.plan.folder / f"trial_{running.trial.number}"
+    _good = (PRUNED,)
+
+    def _ended(self, trial: optuna.Trial, code: int) -> None:
         if code == PRUNED:
-            self._tell(running.trial, TrialState.PRUNED)
-        elif self.stopped is not None and code:
-            self._tell(running.trial, TrialState.FAIL, reason=f"stopped by {signal.Signals(self.stopped).name}")
-        elif code:
-            self._tell(running.trial, TrialState.FAIL, reason=_reason(code, folder / "trial.log"))
+            self._tell(trial, TrialState.PRUNED)
+            return
+        try:
+            value = pooled_miou(self.plan.folder / f"trial_{trial.number}", self.plan.folds)
+        except (MarslsError, KeyError) as error:
+            self._tell(trial, TrialState.FAIL, reason=f"it left no result: {error}")
         else:
-            try:
-                value = pooled_miou(folder, self.plan.folds)
-            except (MarslsError, KeyError) as error:
-                self._tell(running.trial, TrialState.FAIL, reason=f"it left no result: {error}")
-            else:
-                self._tell(running.trial, TrialState.COMPLETE, value)
+            self._tell(trial, TrialState.COMPLETE, value)
 
     def _tell(
         self, trial: optuna.Trial, state: TrialState, value: float | None = None, reason: str | None = None
     ) -> None:
         """Record how a trial ended, and update the files of the study."""
-        if reason is not None:
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker has recorded it as failed
-                trial.set_user_attr(REASON, reason)
-        ended = self.study.tell(trial, value, state, skip_if_finished=True)
+        super()._tell(trial, state, value, reason)
         best = best_trial(self.study)
         if state == TrialState.FAIL:
             logger.info(f"Trial {trial.number} failed: {reason}")
         elif state == TrialState.PRUNED:
+            ended = next(t for t in self.study.get_trials(deepcopy=False) if t.number == trial.number)
             epochs = max(ended.intermediate_values, default=-1) + 1
             logger.info(f"Trial {trial.number} was stopped after epoch {epochs}: others are better.")
         else:
@@ -334,16 +270,6 @@ def pooled_miou(folder: Path, folds: Sequence[int]) -> float:
     if not 0 <= value <= 1:
         raise RunError(f"its mIoU is {value}")
     return value
-
-
-def _reason(code: int, log: Path) -> str:
-    """Return why a trial's process failed, from its exit code and log."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return f"exit code {code}: {last_error(lines)}" if lines else f"exit code {code}, without a message"
 
 
 def in_words(parameters: Mapping[str, Any]) -> str:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +11,9 @@ from typing import Any
 
 import optuna
 
+from competition.search.request import read_request
 from competition.search.storage import open_storage
 from marsls_keras.config import read_config
-from marsls_keras.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +100,7 @@ def run_trial(train: Callable[..., Any]) -> int:
         >>> subprocess.run(command, input=request.line()).returncode  # doctest: +SKIP
         0
     """
-    # Unbuffered, since a buffer would stay locked by the thread that waits below.
-    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
-        try:
-            request = TrialRequest(**json.loads(pipe.readline()))
-        except (ValueError, TypeError, RecursionError):
-            raise InputError("marsls trial is told what to do by marsls search, which starts it.") from None
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    request = read_request(TrialRequest, "search")
     from competition.search.pruning import Pruning
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -127,9 +118,3 @@ def run_trial(train: Callable[..., Any]) -> int:
         logger.info(str(stop))
         return PRUNED
     return 0
-
-
-def _end_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(1)

@@ -6,7 +6,7 @@ from marsls_keras.config.data import Data, Normalization
 from marsls_keras.config.inference import Inference
 from marsls_keras.config.keys import changed_keys, set_key
 from marsls_keras.config.model import Model
-from marsls_keras.config.recipe_files import load_config, load_recipe, recipe_folder, recipes
+from marsls_keras.config.recipe_files import describe_recipes, load_config, load_recipe, recipe_folder, recipes
 from marsls_keras.config.schema import Config
 from marsls_keras.config.search import Distribution, Range, Recipe
 from marsls_keras.config.training import Constant, Cosine, Exponential, Schedule, Step, Training
@@ -30,6 +30,7 @@ __all__ = [
     "Step",
     "Training",
     "changed_keys",
+    "describe_recipes",
     "load_config",
     "load_recipe",
     "parse_config",

@@ -31,9 +31,45 @@ def recipes() -> list[str]:
         >>> "default" in recipes()
         True
     """
-    return sorted(
-        path.relative_to(recipe_folder()).with_suffix("").as_posix() for path in recipe_folder().rglob("*.yaml")
-    )
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))  # those of tables/ are no recipes
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe, given by name or by path.
+
+    Raises:
+        InputError: If there is no recipe of this name.
+
+    Example:
+        >>> recipe_path("default").name
+        'default.yaml'
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    if name not in recipes():
+        hint = did_you_mean(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
+        raise InputError(f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}")
+    return recipe_folder() / f"{name}.yaml"
+
+
+def describe_recipes() -> list[dict[str, str]]:
+    """Return name, purpose, time and score of every recipe, from the first line of its file.
+
+    The line reads "# Purpose. Time: of a fold. Score: mIoU and on what."
+
+    Example:
+        >>> describe_recipes()[0]["name"]
+        'best'
+    """
+    found = []
+    for name in recipes():
+        line = recipe_path(name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        purpose, _, rest = line.partition(" Time: ")
+        time, _, score = rest.partition(" Score: ")
+        parts = {"purpose": purpose, "time": time, "score": score}
+        found.append({"name": name, **{key: text.rstrip(".") for key, text in parts.items()}})
+    return found
 
 
 def load_config(name: str, settings: list[str] | None = None) -> tuple[str, Config]:
@@ -65,14 +101,7 @@ def load_recipe(name: str, settings: list[str] | None = None) -> tuple[str, Reci
         >>> load_recipe("unet", ["search={training.seed: [0, 1]}"])[1].search
         {'training.seed': (0, 1)}
     """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = recipe_folder() / f"{name}.yaml"
-        if name not in recipes():
-            hint = did_you_mean(name, recipes()) or f" If {name} is a network, choose it with --set model.name={name}."
-            raise InputError(
-                f"There is no configuration {name!r}.{hint} Give a YAML file or one of:{listing(recipes())}"
-            )
+    path = recipe_path(name)
     values = read_yaml_file(path)
     for setting in settings or []:
         apply_setting(values, setting)

@@ -1,8 +1,8 @@
 """Networks, encoders, decoders and pretrained weights; networks are described without importing Keras."""
 
+from marsls_keras.models.catalogue import describe_models
 from marsls_keras.models.registry import (
     build_model,
-    describe_models,
     encoder_groups,
     encoder_levels,
     has_detection,

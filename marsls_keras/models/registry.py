@@ -314,18 +314,3 @@ def is_depthwise(name: str, options: dict[str, Any]) -> bool:
         (True, False)
     """
     return all_options(name, options).get("encoder") in DEPTHWISE
-
-
-def describe_models() -> list[dict[str, Any]]:
-    """Return name, parameter counts and default options of every network of this package, from the stored table.
-
-    Example:
-        >>> describe_models()[-1]["parameters"]
-        1946097
-    """
-    rows = []
-    for name in sorted(NETWORKS):
-        row = stored_table()[name]
-        options = ", ".join(f"{option}={default}" for option, default in row["options"].items())
-        rows.append({"name": name, "parameters": row["parameters"], "trainable": row["trainable"], "options": options})
-    return rows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from competition.bench import bench
+from competition.bench import network
 from competition.cli import main
 from marsls_keras.data.synthetic.mars import write_dataset
 from marsls_keras.models import build_model
@@ -105,21 +105,21 @@ def test_waiting_for_data_is_told_from_computing():
     quick = tf.data.Dataset.from_tensors((image, image, image)).repeat()
     # Each batch takes 50 ms to make, and a few to train on.
     slow = quick.map(lambda *batch: tf.numpy_function(lambda *b: (time.sleep(0.05), b)[1], batch, [tf.float32] * 3))
-    assert bench.train_for(model, quick.prefetch(2), 64, 1, 0.5)["wait_share"] < 0.3
-    waiting = bench.train_for(model, slow, 64, 1, 0.5)
+    assert network.train_for(model, quick.prefetch(2), 64, 1, 0.5)["wait_share"] < 0.3
+    waiting = network.train_for(model, slow, 64, 1, 0.5)
     assert waiting["wait_share"] > 0.7
     assert waiting["tiles_per_second"] == pytest.approx(2 / 0.055, rel=0.4)
 
 
 def test_windows_count_by_their_pixels():
-    assert bench.tiles_in((4, 64, 64, 7), 128 * 128) == 1
-    assert bench.tiles_in((2, 256, 128, 7), 128 * 128) == 4
+    assert network.tiles_in((4, 64, 64, 7), 128 * 128) == 1
+    assert network.tiles_in((2, 256, 128, 7), 128 * 128) == 4
 
 
 def test_a_step_is_timed_at_least_once_and_for_as_long_as_asked():
     calls = []
-    assert len(bench.timed(lambda: calls.append(1), 0)) == len(calls) == 1
-    taken = bench.timed(lambda: time.sleep(0.02), 0.1)
+    assert len(network.timed(lambda: calls.append(1), 0)) == len(calls) == 1
+    taken = network.timed(lambda: time.sleep(0.02), 0.1)
     assert 2 <= len(taken) <= 5 and min(taken) >= 0.02
 
 
@@ -130,5 +130,5 @@ def test_the_first_turn_warms_up():
         asked.append(seconds)
         return [1000, 3, 50, 7, 9, 11][len(asked) - 1]
 
-    assert bench.throughput(turn, 5) == {"tiles_per_second": 9, "slowest": 3, "fastest": 50}
+    assert network.throughput(turn, 5) == {"tiles_per_second": 9, "slowest": 3, "fastest": 50}
     assert asked == [1.0] * 6
