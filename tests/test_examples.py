@@ -36,6 +36,7 @@ DONE = [
     "marsls_keras/mapping",
     "marsls_keras/metrics.py",
     "marsls_keras/models",
+    "marsls_keras/plugins.py",
     "marsls_keras/progress.py",
     "marsls_keras/report",
     "marsls_keras/runs",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = (
     ("lazy_imports", "errors", "counts", "layers", "suggestions", "temporary_files", "signals"),
-    ("progress", "files", "metrics", "intervals", "view_sets", "bands"),
+    ("progress", "files", "metrics", "intervals", "view_sets", "bands", "plugins"),
     ("datasets", "json_records"),
     ("config",),
     ("runtime", "losses", "data"),
@@ -20,7 +20,7 @@ FLOORS = (
     ("inference",),
     ("mapping",),
     ("report", "training", "tuning"),
-    ("competition.processes", "competition.console", "competition.recipe_parts"),
+    ("competition.processes", "competition.console", "competition.recipe_parts", "competition.templates"),
     ("competition.submission",),
     ("competition.scoring", "competition.search", "competition.ledger", "competition.bench"),
     ("competition.benchmark",),

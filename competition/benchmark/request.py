@@ -140,5 +140,3 @@ def plan_of(request: BenchmarkRequest) -> tuple[str, Plan]:
     plan = Plan(table, rows, changes, None, folds, request.seeds, request.epochs)
     plan.require()
     return name, plan
-
-

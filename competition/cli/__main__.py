@@ -2,6 +2,6 @@
 
 import sys
 
-from competition.cli.app import main
+from competition.cli import main
 
 sys.exit(main())

@@ -23,6 +23,7 @@ from competition.cli.ledger import ledger_app
 from competition.cli.map import map_
 from competition.cli.messages import messages_on_stderr
 from competition.cli.models import models
+from competition.cli.new import new
 from competition.cli.options import help_text
 from competition.cli.parsing import Command, Group
 from competition.cli.predict import predict
@@ -56,6 +57,7 @@ PANELS = {
     "Results": (evaluate, predict, report),
     "Rasters of a region": (stack, tile, map_),
     "Challenge": (submit, score),
+    "Your own parts": (new,),
 }
 """The commands by the heading under which the help lists them."""
 

@@ -84,14 +84,14 @@ def evaluate(
         ]
     show(score_table(title, rows))
     show(notes("miou", *(["oof"] if split is _Split.oof else []), "views", "interval"))
-    if split is _Split.oof and not result["regions"]:
+    if split is _Split.oof and not result["folds_are_regions"]:
         show(
             "Folds that are no regions say nothing about a new region, which scores lower: "
             "data.cv geographic or areas holds regions out."
         )
     if result["interval"] is None:
         show(f"{bounds(None).capitalize()}.")
-    if result["regions"]:
+    if result["folds_are_regions"]:
         show(regions_line(result["regions"]))
     if result["detection"]:
         show(

@@ -113,6 +113,7 @@ def evaluate(request: EvaluateRequest) -> dict[str, Any]:
         **decision.to_values(),
         "scores": counts.pooled().scores(),
         "interval": score_interval(counts, found.blocks),
+        "folds_are_regions": found.regions is not None,
         "regions": None if found.regions is None else region_spread(counts, found.regions),
         "among_neighbours": found.among,
         "isolated": found.isolated,

@@ -208,6 +208,11 @@ class Augmentation(Section):
         "and weight (Yun et al. 2019, in the form of RMAU-Net, section III-A).",
     )
     mosaic: Probability = Field(0.0, description="Probability of a mosaic of four tiles of the batch, cut at random.")
+    custom: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Transforms of plug-ins with their options, such as `{mine.Speckle: {probability: 0.5}}`, applied "
+        "after all others.",
+    )
 
     @model_validator(mode="before")
     @classmethod

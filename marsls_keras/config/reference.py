@@ -142,6 +142,8 @@ def _presets() -> str:
     presets = {name: Augmentation.model_validate({"preset": name}) for name in PRESETS}
     lines = ["| change | " + " | ".join(f"`{name}`" for name in presets) + " |", "|---" * (len(presets) + 1) + "|"]
     for change, default in Augmentation():
+        if change == "custom":
+            continue
         cells = [_strength(getattr(preset, change), default) for preset in presets.values()]
         lines.append(f"| `{change}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

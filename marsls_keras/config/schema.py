@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from marsls_keras.config.augmentation import Augmentation
 from marsls_keras.config.data import Data
@@ -13,6 +13,7 @@ from marsls_keras.config.inference import Inference
 from marsls_keras.config.model import Model
 from marsls_keras.config.section import Section
 from marsls_keras.config.training import Training
+from marsls_keras.plugins import with_plugins
 
 
 class Config(Section):
@@ -45,6 +46,19 @@ class Config(Section):
         description="Optimiser, learning-rate schedule, weight averaging, precision and random seed.",
     )
     inference: Inference = Field(Inference(), description="Tiles per prediction step, and test-time augmentation.")
+
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="Python files (`mine.py`), modules or entry points of `marsls.plugins` that are imported before "
+        "names are looked up; they register networks, encoders, decoders and datasets. Modules that are named "
+        "elsewhere, as in `model.name: mine:build`, are added by themselves.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _load_plugins(cls, values: Any) -> Any:
+        """Import plug-ins first, since the other sections may hold names that they register."""
+        return with_plugins(values) if isinstance(values, dict) else values
 
     @field_validator("loss")
     @classmethod

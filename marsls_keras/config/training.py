@@ -187,6 +187,11 @@ class Training(Section):
         description="Bit-identical results in every training, also after a kill and `--resume`, at some cost in speed. "
         "Holds for the same machine and number of threads.",
     )
+    callbacks: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Keras callbacks with their options, of a plug-in or of Keras, such as "
+        "`{keras.callbacks.TerminateOnNaN: {}}`. They are called after the built-in ones.",
+    )
     seed: int = Field(
         0,
         ge=0,

@@ -114,6 +114,11 @@ def fill_from_masks(
 def _section(function: Callable[..., Any]) -> type[Section]:
     """Return a configuration section class with a term's weight and parameters as keys."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
-    keys = {p.name: (p.annotation, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    keys = {
+        # A parameter without an annotation, in a plug-in, takes any value.
+        p.name: (Any if p.annotation is inspect.Parameter.empty else p.annotation, p.default)
+        for p in parameters
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
     fields: dict[str, Any] = {"weight": (NotNegative, 1.0), **keys}
     return create_model(function.__name__, __base__=Section, **fields)

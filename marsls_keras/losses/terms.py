@@ -12,6 +12,7 @@ from marsls_keras.losses.boundary import boundary, boundary_dice
 from marsls_keras.losses.parameters import fill_from_masks, read_term
 from marsls_keras.losses.pixel import bce, center, focal, log_cosh, weighted_bce
 from marsls_keras.losses.region import dice, iou, lovasz, tversky
+from marsls_keras.plugins import find_object
 from marsls_keras.suggestions import did_you_mean
 
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -40,6 +41,9 @@ def read_loss(spec: dict[str, float | dict[str, Any]]) -> dict[str, dict[str, An
         >>> read_loss({"bce": 0.5})
         {'bce': {'weight': 0.5, 'label_smoothing': 0.0, 'reduction': 'pooled'}}
     """
+    for name in spec:
+        if name not in LOSSES and (term := find_object(str(name))) is not None:
+            LOSSES[name] = term
     unknown = [str(name) for name in spec if name not in LOSSES]
     if unknown:
         raise InputError(

@@ -14,6 +14,7 @@ from marsls_keras.errors import InputError, listing
 from marsls_keras.lazy_imports import keras
 from marsls_keras.models.networks import DEPTHWISE, NETWORKS, REGISTERED, Network, stored_table
 from marsls_keras.models.weights.sources import AUTO, automatic_source
+from marsls_keras.plugins import find_object
 from marsls_keras.suggestions import did_you_mean
 
 _TYPES: dict[type, tuple[type, ...]] = {
@@ -68,6 +69,8 @@ def entry(name: str) -> Network:
         >>> entry("unet").named
         False
     """
+    if name not in _ENTRIES and (build := find_object(name)) is not None:
+        register(name, Network(stride=lambda **_: 1))(build)
     if name not in _ENTRIES:
         raise InputError(f"There is no model {name!r}.{did_you_mean(name, _ENTRIES)} Known:{listing(model_names())}")
     return _ENTRIES[name]

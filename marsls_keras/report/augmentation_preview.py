@@ -191,14 +191,14 @@ def _marked(colours: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> np.nda
 def _changes(config: Augmentation) -> list[str]:
     """Describe the enabled augmentations, each with probability and strength."""
     found = []
-    for name, value in config.model_dump().items():
+    for name, value in config.model_dump(exclude={"custom"}).items():
         probability = value.pop("probability") if isinstance(value, dict) else value
         strength = (
             ", ".join(f"{key} {_number(inner)}" for key, inner in value.items()) if isinstance(value, dict) else ""
         )
         if probability:
             found.append(f"{name} {probability:.0%}" + (f" ({strength})" if strength else ""))
-    return found
+    return [*found, *config.custom]
 
 
 def _number(value: float | tuple[float, float]) -> str:

@@ -51,6 +51,17 @@ BOUND = ("splits.json", "normalization.json", "full.json")
 """Files of run and fold that the scores of a fold depend on, besides its weights."""
 
 
+class PluginsRecord(Record):
+    """Model of plugins.json: the SHA-256 of the file of each plug-in, by its name in the configuration.
+
+    Example:
+        >>> PluginsRecord(sha256={"/home/me/mine.py": "0" * 64}).sha256["/home/me/mine.py"][:4]
+        '0000'
+    """
+
+    sha256: dict[str, Digest]
+
+
 class MetricsRecord(Scored):
     """Model of metrics.json; see `marsls_keras.training.evaluate_fold.evaluate_fold`.
 

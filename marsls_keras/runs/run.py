@@ -4,6 +4,7 @@ Records and weights are written atomically. The layout of the directory::
 
     runs/<run>/
         config.yaml  fingerprint.json  splits.json  written when the run begins
+        plugins.json                                SHA-256 of its plug-ins, if there are any
         decision.json  decision_region.json         written by marsls tune, one for each purpose
         fold_<k>/
             config.yaml  environment.json           written when training begins, like normalization.json
@@ -35,8 +36,9 @@ from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError, listing
 from marsls_keras.files import no_folder, write_json
 from marsls_keras.json_records import read_record
+from marsls_keras.plugins import digests, require_unchanged
 from marsls_keras.runs.fold import WEIGHTS, FoldDirectory, inspect_fold, with_epochs
-from marsls_keras.runs.records import MetricsRecord
+from marsls_keras.runs.records import MetricsRecord, PluginsRecord
 from marsls_keras.suggestions import did_you_mean
 
 
@@ -110,6 +112,8 @@ class Run:
                 return cls.open(path)
             return run
         write_config(path / "config.yaml", config)
+        if config.plugins:
+            write_json(path / "plugins.json", {"sha256": digests(config.plugins)})
         write_json(path / "fingerprint.json", fingerprint)
         write_json(path / "splits.json", splits.to_json())
         return cls(path, config, splits, fingerprint)
@@ -131,6 +135,9 @@ class Run:
             raise InputError(f"There is no run {path.name!r} in {path.parent}.{did_you_mean(path.name, beside)}{known}")
         splits = Splits.from_json(read_record(path / "splits.json", SplitsRecord))
         config = read_config(path / "config.yaml")
+        if config.plugins:
+            recorded = read_record(path / "plugins.json", PluginsRecord)["sha256"]
+            require_unchanged(recorded, path / "plugins.json")
         fingerprint = read_record(path / "fingerprint.json", FingerprintRecord)
         _require_reading(path, fingerprint)
         return cls(path, config, splits, fingerprint)

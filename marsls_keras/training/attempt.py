@@ -13,6 +13,7 @@ from marsls_keras.files import write_json
 from marsls_keras.losses import build_loss
 from marsls_keras.metrics import SegmentationCounts
 from marsls_keras.models import build_model, encoder_groups, encoder_levels, load_pretrained, pretrained_source
+from marsls_keras.plugins import construct
 from marsls_keras.runtime import scope, use_xla
 from marsls_keras.signals import Signals
 from marsls_keras.training.callbacks.backup_state import BackupState, NotFinite, TrainingState, read_state
@@ -77,8 +78,11 @@ class Attempt:
             signals,
             progress,
         )
-        self.callbacks = callbacks
         self.config, network = data.run.config.training, data.run.config.model
+        self.callbacks = [
+            *(construct(name, options, "training.callbacks") for name, options in self.config.callbacks.items()),
+            *callbacks,
+        ]
         self.pretrained = pretrained_source(network.name, network.options, network.pretrained)
         self.folder: Path = data.run.fold_path(data.fold)
         self.batches = data.batches(recovery.batch_size)

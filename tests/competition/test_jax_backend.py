@@ -1,44 +1,18 @@
 """All commands on the JAX backend, in separate processes, since the backend is chosen at the start."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from helpers.stopped_commands import run_code, run_commands
 
 from competition.cli import main
 from marsls_keras.counts import confusion
 from marsls_keras.runs.run import read_history
-
-# Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch
-# is under way.
-COMMANDS = """
-import json, os, signal, sys
-from marsls_keras.training import train_fold as fit
-from marsls_keras.training.callbacks import progress
-
-class ProgressDisplay(progress.ProgressDisplay):
-    def on_train_batch_begin(self, batch, logs=None):
-        global stop
-        if stop and len(self.rows) == 1 and batch == 0:
-            stop = False
-            os.kill(os.getpid(), signal.SIGTERM)
-
-fit.ProgressDisplay = ProgressDisplay
-from competition.cli import main
-codes = []
-for command in json.loads(sys.argv[1]):
-    stop = command[0] == "stop"
-    print("\\n==", *command, file=sys.stderr)
-    codes.append(main(command[stop:]))
-print(json.dumps(codes))
-"""
 
 SETTINGS = [
     *(
@@ -61,13 +35,10 @@ def jax(tmp_path_factory):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
-    def run(*commands: list[str], code: str = COMMANDS) -> tuple:
-        environment = {**os.environ, **cache, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-        done = subprocess.run(
-            [sys.executable, "-c", code, json.dumps(commands)], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout.splitlines()[-1]), done.stderr
+    environment = {**cache, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+
+    def run(*commands: list[str], code: str = "") -> tuple:
+        return run_code(code, "", environment) if code else run_commands(commands, environment=environment)
 
     return run
 

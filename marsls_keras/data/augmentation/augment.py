@@ -12,6 +12,7 @@ from marsls_keras.data.augmentation.geometric import Geometric
 from marsls_keras.data.augmentation.mixing import CutMix, Mosaic
 from marsls_keras.data.augmentation.photometric import ChannelDropout, Photometric
 from marsls_keras.data.augmentation.transform import Sample, Transform
+from marsls_keras.plugins import construct
 
 AUGMENTATIONS: dict[str, Callable[[Augmentation, Sequence[str], Sequence[float]], Transform]] = {
     "mosaic": lambda config, bands, units: Mosaic(config.mosaic),
@@ -63,6 +64,7 @@ class Augment:
 
     def __init__(self, config: Augmentation, bands: Sequence[str], units: Sequence[float]) -> None:
         built = {name: build(config, bands, units) for name, build in AUGMENTATIONS.items()}
+        built |= {name: construct(name, options, "augmentation.custom") for name, options in config.custom.items()}
         self._transforms = [(stream(name), transform) for name, transform in built.items() if transform.active]
 
     def __call__(

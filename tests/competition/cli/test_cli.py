@@ -225,6 +225,7 @@ def test_overwrite_keeps_the_earlier_fold(again):
     assert (runs / name / "fold_1" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_training_is_resumed(home):
     arguments = ["train", "--run", "long", "--fold", "0", *SETTINGS, "--set", "training.epochs=12"]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}

@@ -821,6 +821,7 @@ def test_disk_full_in_submit(run):
     assert snapshot(".") == before
 
 
+@pytest.mark.slow
 def test_disk_full_in_predict(run):
     succeed("synth", "big", "--size", 128, "--train", 1, "--val", 0, "--test", 1)
     result = limited("predict", "default", "--images", "big/test", "--out", "out")

@@ -41,6 +41,7 @@ def test_a_run_knows_its_bands(trained):
     assert "aspect_cos" in fingerprint["bands"]
 
 
+@pytest.mark.slow
 def test_tuned_submitted_scored_and_reported(trained, capsys):
     runs = ["--runs", str(trained / "runs")]
     assert main(["tune", "--for", "published", "--run", "bands", *runs]) == 0

@@ -9,34 +9,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers.stopped_commands import run_commands
 
 from competition.cli import main
 from marsls_keras.runs.run import read_history
 
-# Runs commands one after the other. One that begins with "stop" gets a signal while the first step of the second epoch
-# is under way.
-COMMANDS = """
-import json, os, signal, sys
+TWO_DEVICES = """
 import tensorflow as tf
 cpu, *_ = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from marsls_keras.training import train_fold as fit
-from marsls_keras.training.callbacks import progress
-
-class ProgressDisplay(progress.ProgressDisplay):
-    def on_train_batch_begin(self, batch, logs=None):
-        global stop
-        if stop and len(self.rows) == 1 and batch == 0:
-            stop = False
-            os.kill(os.getpid(), signal.SIGTERM)
-
-fit.ProgressDisplay = ProgressDisplay
-from competition.cli import main
-codes = []
-for command in json.loads(sys.argv[1]):
-    stop = command[0] == "stop"
-    codes.append(main(command[stop:]))
-print(json.dumps(codes))
 """
 
 SETTINGS = [
@@ -52,9 +33,7 @@ SETTINGS = [
 
 
 def run(*commands: list[str]) -> tuple[list[int], str]:
-    done = subprocess.run([sys.executable, "-c", COMMANDS, json.dumps(commands)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+    return run_commands(commands, before=TWO_DEVICES)
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:

@@ -178,6 +178,9 @@ def test_evaluate_shows_what_neighbours_are_worth(tiny_run, tmp_path, capsys):
     assert abs(result["among_neighbours"]["scores"]["miou"] - result["scores"]["miou"]) > 1e-6
     assert main(["evaluate", "geo", "--runs", str(runs), "--for", "published", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == result["among_neighbours"]["scores"]
+    assert main(["evaluate", "geo", "--runs", str(runs), "--folds", "0"]) == 0
+    one_region = capsys.readouterr().out
+    assert "There is one region only" in one_region and "no regions" not in one_region
     assert main(["report", "geo", "--runs", str(runs)]) == 0
     page = (runs / "geo" / "report.html").read_text()
     alone, among = result["scores"]["miou"], result["among_neighbours"]["scores"]["miou"]

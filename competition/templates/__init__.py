@@ -1,0 +1,1 @@
+"""Templates of plug-ins, written by `marsls new`."""
