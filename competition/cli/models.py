@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from competition.cli.options import AsJson
+from competition.cli.options import AsJson, next_line
 
 
 def models(as_json: AsJson = False) -> None:
@@ -33,3 +33,4 @@ def models(as_json: AsJson = False) -> None:
     ]
     columns = ["name", "family", "parameters", "needs", "recipes", "options"]
     show(text_table("Models", columns, cells, numbers=["parameters"]))
+    show(next_line("train", ("--config", "unet"), ("--set", "model.name=NAME")))
