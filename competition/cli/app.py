@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -51,7 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PANELS = {
+PANELS: dict[str, tuple[Callable[..., object], ...]] = {
     "Start": (demo, doctor, synth, check),
     "Train": (recipes, models, train, tune, search, bench, benchmark),
     "Results": (evaluate, predict, report),
