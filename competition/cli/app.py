@@ -54,10 +54,11 @@ app = typer.Typer(
 
 PANELS: dict[str, tuple[Callable[..., object], ...]] = {
     "Start": (demo, doctor, synth, check),
-    "Train": (models, recipes, train, tune, search, bench, benchmark, new),
+    "Train": (recipes, models, train, tune, search, bench, benchmark),
     "Results": (evaluate, predict, report),
-    "Mosaics": (stack, tile),
+    "Rasters of a region": (stack, tile, map_),
     "Challenge": (submit, score),
+    "Your own parts": (new,),
 }
 """The commands by the heading under which the help lists them."""
 
@@ -80,8 +81,8 @@ def _options(
 
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(cls=Command, help=help_text(command), rich_help_panel=panel)(command)
-app.command("map", cls=Command, help=help_text(map_), rich_help_panel="Mosaics")(map_)
+        name = command.__name__.strip("_")  # map_, since map is a function of Python
+        app.command(name, cls=Command, help=help_text(command), rich_help_panel=panel)(command)
 app.add_typer(ledger_app, name="ledger", rich_help_panel="Challenge")
 for hidden in (trial, benchmark_step):
     app.command(cls=Command, help=help_text(hidden), hidden=True)(hidden)

@@ -31,7 +31,7 @@ def benchmark(
     name: Annotated[str | None, Option(help="Name of the benchmark; that of the table by default.")] = None,
     jobs: Annotated[int, Option(min=1, help="Trainings at once, each on a GPU of its own, or sharing the cores.")] = 1,
     storage: Annotated[
-        str | None, Option(help="Journal file or URL that several machines share, as for tune training.")
+        str | None, Option(help="Journal file or URL that several machines share, as for search.")
     ] = None,
     settings: Annotated[list[str] | None, Option("--set", help="section.key=value in every row; repeatable.")] = None,
     runs: Runs = Path("runs"),

