@@ -148,10 +148,9 @@ def test_the_levels_of_the_unet_go_from_the_input_to_the_bottom():
 
 def test_every_level_of_an_encoder_has_variables_and_something_is_left_for_the_decoder():
     for name in model_names():
-        levels, paths = (
-            encoder_levels(name, SMALL.get(name, {})),
-            [v.path for v in build_model(name, **SMALL.get(name, {})).trainable_variables],
-        )
+        options = SMALL.get(name, {})
+        levels = encoder_levels(name, options)
+        paths = [v.path for v in build_model(name, **options).trainable_variables]
         assert len(set(levels)) == len(levels)
         for path in paths:
             fitting = [level for level in levels if path.startswith(level)]
