@@ -21,6 +21,9 @@ SWIN_LEVELS = tuple(f"swin_{level}" for level in STAGES)
 LITE_LEVELS = ("stem", *(f"stage{i}" for i in range(7)))
 """Levels of an EfficientNet-Lite."""
 
+LITE_LAST = {"P2": "stage1", "P3": "stage2", "P4": "stage4", "P5": "stage6"}
+"""The last level of an EfficientNet-Lite for each map of the pyramid."""
+
 CONVNEXT_LEVELS = ("stem", *STAGES[1:])
 """Levels of a ConvNeXt."""
 
@@ -149,6 +152,16 @@ def _levels(encoder: str) -> list[str]:
     return list(STAGES[1:])
 
 
+def _levels_to(encoder: str, level: str) -> list[str]:
+    """Return the levels of an encoder up to the one whose last map is at a level of the pyramid."""
+    found = _levels(encoder)
+    if encoder in REGISTERED["encoder"]:  # where its maps are is not known
+        return found
+    last = LITE_LAST[level] if encoder in _LITES else f"stage{int(level[1]) - 2}"
+    end = [name.endswith(last) for name in found]
+    return found[: end.index(True) + 1] if True in end else found  # a vision transformer has no stages
+
+
 def _path(depth: int, **_: Any) -> list[str]:
     """Return the levels of the encoder of a U-Net without a separate one."""
     return [*(f"down{level}" for level in range(depth)), "bottom"]
@@ -181,7 +194,11 @@ NETWORKS: dict[str, Network] = {
         encoder=lambda **_: _levels("mit_b0"),
         named=True,
     ),
-    "pspnet": replace(_ENCODED, choices={**_ENCODED.choices, "level": ("P2", "P3", "P4", "P5")}),
+    "pspnet": replace(
+        _ENCODED,
+        encoder=lambda encoder, level, **_: _levels_to(encoder, level),
+        choices={**_ENCODED.choices, "level": tuple(LITE_LAST)},
+    ),
     "r2_unet": _UNET,
     "res_unet": _UNET,
     "rmau_backbone": replace(

@@ -63,7 +63,7 @@ def rmau_backbone(
 
     Example:
         >>> from marsls_keras.models import build_model
-        >>> build_model("rmau_backbone", bands=7, filters=8, decoder_channels=16).output_shape
+        >>> build_model("rmau_backbone", bands=7, encoder="resnet18", filters=8, decoder_channels=16).output_shape
         (None, None, None, 1)
     """
     heads = tuple(heads)

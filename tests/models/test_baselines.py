@@ -1,7 +1,11 @@
 """Convolutional baselines: logits and counts equal to those of independent PyTorch code, and what is refused."""
 
+import os
 import re
+import subprocess
+import sys
 
+import keras
 import numpy as np
 import pytest
 from helpers.references import REFERENCES, script
@@ -147,7 +151,9 @@ def test_logits_are_those_of_independent_code_for_equal_weights(reference, name)
     for size in SCRIPT.SIZES:
         expected = reference[f"{name}/{size[0]}"]
         assert np.ptp(expected) > 1
-        found = np.asarray(model(SCRIPT.image(size)))
+        # JAX is slow without a graph.
+        call = model.predict_on_batch if keras.backend.backend() == "jax" else model
+        found = np.asarray(call(SCRIPT.image(size)))
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -155,3 +161,11 @@ def test_logits_are_those_of_independent_code_for_equal_weights(reference, name)
 def test_the_counts_are_those_of_independent_code(name):
     row = stored_table()[name]  # test_table.py compares it with the network
     assert (row["parameters"], row["trainable"]) == COUNTS[name]
+
+
+@pytest.mark.slow
+def test_logits_are_the_same_on_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", __file__, "-k", "independent"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{len(NARROW) + len(COUNTS)} passed" in done.stdout, done.stdout[-2000:]

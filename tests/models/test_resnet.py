@@ -98,6 +98,21 @@ def test_a_network_that_lacks_the_last_stages_takes_the_others_from_a_whole_chec
         load_pretrained(model, str(tmp_path / "w.safetensors"))
 
 
+@pytest.mark.parametrize(
+    "encoder,level,last,left",
+    [
+        ("resnet34", "P3", "resnet_stage1", 3),
+        ("efficientnet_lite0", "P4", "stage4", 6),
+        ("swin_v2_tiny", "P2", "stage0", 2),
+        ("vit_small", "P2", "vit_norm", 14),
+        ("keras_resnet50", "P5", "stage3", 4),
+    ],
+)
+def test_the_levels_of_pspnet_end_at_its_map(encoder, level, last, left):
+    levels = encoder_levels("pspnet", {"encoder": encoder, "level": level})
+    assert levels[-1] == last and len(levels) == left
+
+
 @pytest.mark.parametrize("size", [(36, 50), (4, 4), (1, 7)])
 def test_images_of_any_size_give_a_pyramid(dilated, size):
     maps = dilated(SCRIPT.image(size))
