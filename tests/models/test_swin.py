@@ -116,6 +116,17 @@ def test_checkpoints_before_timm_0_9_and_of_the_authors_give_the_same(tensors, t
     assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), thin.get_weights(), strict=True))
 
 
+def test_a_checkpoint_of_transformers_gives_its_map(tmp_path):
+    """Also at the size of pretraining, where windows fill the grids."""
+    stored = np.load(REFERENCES / "swin_transformers.npz")
+    values = {f"swin.{name}": value for name, value in SCRIPT.tensors(SCRIPT.shapes_of(stored, "thin")).items()}
+    save_file({**values, "classifier.bias": np.zeros(5, np.float32)}, tmp_path / "w.safetensors")
+    model = build_encoder("swin_tiny", **THIN)
+    load_pretrained(model, str(tmp_path / "w.safetensors"))
+    expected, found = stored["thin/P5"], np.asarray(model(SCRIPT.image((224, 224)))["P5"])
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 def test_every_variable_belongs_to_a_level_and_one_family():
     levels = encoder_levels("segmenter", {"encoder": "swin_tiny"})
     assert levels == ["swin_embed", *(f"swin_stage{i}" for i in range(4))]

@@ -2,8 +2,8 @@
 
     pip install torch transformers && python tests/references/transformers_torch.py
 
-writes mit.npz, convnext.npz and vit.npz beside this file. The tests make the same weights anew and need neither
-package."""
+writes mit.npz, convnext.npz, vit.npz and swin_transformers.npz beside this file. The tests make the same weights anew
+and need neither package."""
 
 from __future__ import annotations
 
@@ -161,6 +161,19 @@ def vit() -> dict[str, np.ndarray]:
     return found
 
 
+def swin_transformers() -> dict[str, np.ndarray]:
+    """Return names, shapes and the last map of a thin Swin at its own size, 224 x 224."""
+    import torch
+    from transformers import SwinConfig, SwinModel
+
+    thin = SwinConfig(embed_dim=16, depths=[2, 2, 2, 2], num_heads=[1, 2, 2, 4])
+    network, shapes = loaded(SwinModel(thin))
+    with torch.no_grad():
+        maps = network(torch.tensor(image((224, 224)).transpose(0, 3, 1, 2)), output_hidden_states=True)
+    last = maps.reshaped_hidden_states[-1].numpy().transpose(0, 2, 3, 1)
+    return with_shapes("thin", shapes) | {"thin/P5": last}
+
+
 if __name__ == "__main__":
-    for make in (mit, convnext, vit):
+    for make in (mit, convnext, vit, swin_transformers):
         np.savez_compressed(Path(__file__).parent / f"{make.__name__}.npz", **make())

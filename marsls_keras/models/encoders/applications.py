@@ -1,8 +1,9 @@
 """Networks of keras.applications as encoders: ResNet, DenseNet, EfficientNet V1 and V2, MobileNetV3.
 
-keras-hub 0.32 has more (HGNetV2, DINOv2, DINOv3), but needs tensorflow-text, which fits one minor version of
-TensorFlow only: 72 MB to download, 250 MB on disk and 6 seconds at every import. Its weights must be downloaded. Its
-DINOv2 and DINOv3 are built for one size of images, while networks here accept tiles and windows of any size.
+keras-hub 0.32 has more, but needs tensorflow-text, which fits one minor version of TensorFlow only: 72 MB to download,
+250 MB on disk and 6 seconds at every import. Its weights must be downloaded. Its DINOv2 and DINOv3 are built for one
+size of images, while networks here accept tiles and windows of any size. So HGNetV2, DINOv2 and DINOv3 are in
+`hgnet_v2` and `dino`.
 """
 
 from __future__ import annotations

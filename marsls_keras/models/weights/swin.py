@@ -1,4 +1,4 @@
-"""Names and layouts of timm's checkpoints of Swin Transformer (V1)."""
+"""Names and layouts of checkpoints of Swin Transformer (V1), of timm, transformers and the authors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,28 @@ _NAMES = (
     (rf"{_STAGE}_block(\d+)/(norm[12])/(\w+)", r"layers.\1.blocks.\3.\4.\5"),
 )
 """Path of a variable, and timm's name for it; group 2 is the group of bands."""
+_TRANSFORMERS = (
+    (r"^swin\.", ""),
+    (r"^encoder\.", ""),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.norm\.", "patch_embed.norm."),
+    (r"^layernorm\.", "norm."),
+    (r"^classifier\.", "head.fc."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.attention\.self\.", ".attn."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+)
+"""From the names of transformers to those of timm, applied one after the other."""
 
 
 class Swin(Family):
-    """Checkpoints of Swin Transformer (V1) of any size, of timm, also before its version 0.9, and of the authors.
+    """Checkpoints of Swin Transformer (V1) of any size.
+
+    Names may be those of timm, also before its version 0.9, of the authors' code, or of Hugging Face's transformers, as
+    in hf:microsoft/swin-tiny-patch4-window7-224.
 
     Example:
         >>> Swin().locate("swin_stage2_aux_block3/attention/qkv/kernel")
@@ -43,6 +61,8 @@ class Swin(Family):
 
     def prepare(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the tensors under the names of timm since 0.9; see `Family`."""
+        if any(".attention.self.query." in name for name in tensors):
+            tensors = _from_transformers(tensors)
         return current_names(tensors)
 
     def convert(self, name: str, tensor: np.ndarray) -> np.ndarray:
@@ -52,3 +72,17 @@ class Swin(Family):
 
 def _part(name: str) -> str:
     return {"kernel": "weight", "gamma": "weight", "beta": "bias"}.get(name, name)
+
+
+def _from_transformers(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename tensors from transformers to timm, and join query, key and value."""
+    renamed: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        for pattern, new in _TRANSFORMERS:
+            name = re.sub(pattern, new, name)
+        renamed[name] = tensor
+    for name in [name for name in renamed if ".attn.query." in name]:
+        parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        if all(part in renamed for part in parts):
+            renamed[name.replace(".query.", ".qkv.")] = np.concatenate([renamed.pop(part) for part in parts])
+    return renamed
