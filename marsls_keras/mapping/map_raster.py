@@ -142,7 +142,8 @@ def map_raster(request: MapRequest) -> Map:
     manifest = Manifest.of(raster, opened, folds, decision, lattice, request.uncertainty)
     manifest = _begun(request, manifest)
     todo = [] if _kept(request.out, manifest, PROBABILITY) else missing_shards(request.out, manifest)
-    require_space(request.out, manifest, len(todo))
+    if not _kept(request.out, manifest, PROBABILITY):
+        require_space(request.out, manifest, len(todo))
     part = (
         todo if request.shard is None else [number for number in todo if number % request.shard[1] == request.shard[0]]
     )
