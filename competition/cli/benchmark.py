@@ -90,6 +90,7 @@ def benchmark(
         raise RunError(f"{done.left} trainings failed; the same command tries them again. {reasons[0]}")
     if done.left:
         logger.info(f"{done.left} trainings are still done by others; the same command then shows them, too.")
+    logger.info(f"Next: open {done.folder / 'table.html'} in a web browser.")
 
 
 def benchmark_step() -> None:

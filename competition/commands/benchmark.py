@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from competition.benchmark.comparison import compare, epochs_within
 from competition.benchmark.plan import PARTITIONS, Job, Plan
@@ -96,7 +97,7 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
         worker.run()
         return worker.stopped
 
-    with FileLock(folder / ".speed.lock"):  # on a quiet machine, so one after the other, before anything is trained
+    with _alone(folder):
         stopped = work(plan.speeds(), alone)
     if request.budget is not None and stopped is None:
         plan = _within(plan, results(study, plan.speeds()), failures(study, plan.speeds()), pool, request.budget, notes)
@@ -111,6 +112,21 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
         files = write_table(folder, plan.table, rows, notes)
     left = len(jobs) - len(results(study, jobs))
     return Outcome(folder, name, plan, rows, notes, files, left, stopped)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock under which speeds are measured: one network after the other, on a machine as quiet as it gets."""
+    lock = FileLock(folder / ".speed.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another command measures the speeds of this benchmark. Waiting for it …")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _tiles(root: Path, plan: Plan) -> tuple[Tiles, str]:
