@@ -96,7 +96,8 @@ def table_of(request: BenchmarkRequest) -> tuple[str, ResultTable]:
         raise InputError(f"--models: {twice[0]} is given twice.")
     rows = tuple(TableRow(name=model, settings={"model.name": model}) for model in models)
     title = f"Networks with the recipe {Path(recipe).stem}"
-    return request.name or "models", ResultTable(title=title, source="no paper", recipe=recipe, rows=rows)
+    source = "Networks chosen with --models"
+    return request.name or "models", ResultTable(title=title, source=source, recipe=recipe, rows=rows)
 
 
 def chosen_rows(table: ResultTable, names: Sequence[str] | None) -> tuple[TableRow, ...]:

@@ -76,11 +76,12 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, plan = plan_of(request)
     tiles, sha256 = _tiles(request.data, plan)
-    plan = replace(plan, release=tiles.release)
+    release = tiles.release
+    plan = replace(plan, release=release)
     plan.require()
     plan, notes = _held_out(plan, tiles)
-    if plan.table.data not in (None, tiles.release):
-        theirs, ours = (RELEASES[release].title for release in (plan.table.data, tiles.release))
+    if plan.table.data not in (None, release):
+        theirs, ours = (RELEASES[other].title for other in (plan.table.data, release))
         notes.insert(0, f"The published figures are of {theirs}, ours of {ours}: they cannot be compared.")
         logger.warning(f"Warning: {notes[0]}")
     pool = len(make_splits(tiles, plan.sections()[0].data, 0).tiles)
@@ -107,7 +108,7 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
         stopped = work(jobs, several)
     every = [*plan.speeds(), *jobs]
     rows = compare(plan, results(study, every), failures(study, every))
-    notes = [*plan.notes(), *notes]
+    notes = [f"Ours: {pool} labelled tiles of {RELEASES[release].title}.", *plan.notes(), *notes]
     with stage("Writing the table"):
         files = write_table(folder, plan.table, rows, notes)
     left = len(jobs) - len(results(study, jobs))
