@@ -72,7 +72,7 @@ def tune(
             tuning.elements,
         )
     )
-    show("An element is kept if its whole interval is above 0.")
+    show("An element is kept if its whole interval is above 0, and so is that of all elements together.")
     show(notes("miou", "oof", "views", "nested", "alone"))
     if any(row.kept for row in tuning.elements):
         show(tuning.bias)

@@ -176,8 +176,10 @@ def _within(
     if any(plan.speed(row).key not in speeds for row in plan.offered):
         raise RunError("--budget needs the speed of every network, and another command still measures some. Try again.")
     epochs, expected = epochs_within(plan, speeds, pool, minutes)
-    notes.append(f"The epochs were chosen for a budget of {minutes:g} minutes; expected were {expected:.0f}.")
-    logger.info(f"{epochs} epochs of every row fit into {minutes:g} minutes (about {expected:.0f}).")
+    about = f"{expected:.0f}" if expected >= 10 else f"{expected:.1f}"
+    notes.append(f"The epochs were chosen for a budget of {minutes:g} minutes; expected were {about}.")
     if expected > minutes:
-        logger.warning(f"Warning: even one epoch takes more than --budget {minutes:g}: about {expected:.0f} minutes.")
+        logger.warning(f"Warning: even one epoch takes more than --budget {minutes:g}: about {about} minutes.")
+    else:
+        logger.info(f"{epochs} epochs of every row fit into {minutes:g} minutes (about {about}).")
     return replace(plan, epochs=epochs)
