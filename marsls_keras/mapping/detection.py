@@ -83,7 +83,10 @@ def evaluate_polygons(found: Path, truth: Path, layer: str | None = None) -> dic
     with open_raster(folder / MASK) as mask:
         grid = RasterGrid.of(mask)
         around = grid.at(grid.width / 2, grid.height / 2)[0]
-        near = near_grid(true, grid, _AROUND)
+        try:
+            near = near_grid(true, grid, _AROUND)
+        except InputError as error:
+            raise InputError(f"{truth} cannot be brought to the map: {error}") from error
         shapes, cut = _features(near)
         predicted = mapped.reprojected(grid.crs, around) if len(mapped.shapes) else mapped
         with stage("Comparing pixels"):

@@ -115,3 +115,5 @@ def test_a_missing_map_is_said(mapped: Path, tmp_path: Path) -> None:
         evaluate_polygons(tmp_path, truth)
     with pytest.raises(InputError, match=r"none.gpkg"):
         evaluate_polygons(mapped, tmp_path / "none.gpkg")
+    with pytest.raises(InputError, match=r"earth.gpkg cannot be brought to the map: .*same planet"):
+        evaluate_polygons(mapped, write_truth(tmp_path / "earth.gpkg", TRUTH, "EPSG:32633"))
