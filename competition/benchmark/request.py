@@ -26,7 +26,7 @@ class BenchmarkRequest:
         runs: Folder of the runs; the benchmark's own is in its folder `benchmarks`.
         table: Name of a table, or a YAML file.
         models: Names of networks instead of a table.
-        recipe: Recipe of `models`.
+        recipe: Recipe of `models`; "unet" by default.
         settings: Changes of every row, "section.key=value".
         rows: Names of the rows to train; all by default.
         name: Name of the benchmark; that of the table by default.
@@ -46,7 +46,7 @@ class BenchmarkRequest:
     runs: Path
     table: str | None = None
     models: Sequence[str] | None = None
-    recipe: str = "unet"
+    recipe: str | None = None
     settings: Sequence[str] = ()
     rows: Sequence[str] | None = None
     name: str | None = None
@@ -62,20 +62,31 @@ def table_of(request: BenchmarkRequest) -> tuple[str, ResultTable]:
     """Return the name of a benchmark and its table.
 
     Raises:
-        InputError: If there is neither a table nor networks, or both, or one of them is unknown.
+        InputError: If there is neither a table nor networks, or both, or a recipe beside a table, or if one of them is
+            unknown.
 
     Example:
         >>> table_of(BenchmarkRequest(Path("data"), Path("runs"), models=["unet"]))[1].rows[0].name
         'unet'
     """
-    if (request.table is None) == (request.models is None):
+    if request.table is not None and request.models is not None:
+        raise InputError("--table and --models: give one of them. A table names its networks.")
+    if request.table is None and request.models is None:
         raise InputError(
             "marsls benchmark needs a table or networks: --table NAME, one of "
             f"{', '.join(table_names())}; or --models a,b, of those that marsls models lists."
         )
     if request.table is not None:
-        return request.name or Path(request.table).stem, load_table(request.table)
-    models = list(request.models or ())
+        table = load_table(request.table)
+        if request.recipe is not None:
+            raise InputError(
+                f"--config {request.recipe}: a table has a recipe of its own, {table.recipe}. "
+                "Leave --config out, change keys with --set, or write a table with another recipe."
+            )
+        return request.name or Path(request.table).stem, table
+    models, recipe = list(request.models or ()), request.recipe or "unet"
+    if not all(models):
+        raise InputError("--models: a name is missing. Give names with commas between them, such as unet,mars_ls_net.")
     for model in models:
         try:
             entry(model)
@@ -84,8 +95,9 @@ def table_of(request: BenchmarkRequest) -> tuple[str, ResultTable]:
     if twice := [model for model in models if models.count(model) > 1]:
         raise InputError(f"--models: {twice[0]} is given twice.")
     rows = tuple(TableRow(name=model, settings={"model.name": model}) for model in models)
-    title = f"Networks with the recipe {Path(request.recipe).stem}"
-    return request.name or "models", ResultTable(title=title, source="no paper", recipe=request.recipe, rows=rows)
+    title = f"Networks with the recipe {Path(recipe).stem}"
+    source = "Networks chosen with --models"
+    return request.name or "models", ResultTable(title=title, source=source, recipe=recipe, rows=rows)
 
 
 def chosen_rows(table: ResultTable, names: Sequence[str] | None) -> tuple[TableRow, ...]:
@@ -120,7 +132,7 @@ def plan_of(request: BenchmarkRequest) -> tuple[str, Plan]:
         ('models', 10)
     """
     name, table = table_of(request)
-    require_plain(name)
+    require_plain(name, "--name")
     require_held_out(request.folds)
     if request.epochs is not None and request.budget is not None:
         raise InputError("--epochs and --budget: give one of them. A budget sets the epochs.")

@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 def benchmark(
     table: Annotated[str | None, Option(help="A paper's table, such as mmlsv2-2, or a YAML file like it.")] = None,
     models: Annotated[str | None, Option(help="Networks instead of a table, such as unet,mars_ls_net.")] = None,
-    config: Annotated[str, Option(help="Recipe that --models trains every network with.")] = "unet",
+    config: Annotated[
+        str | None, Option(help="Recipe that --models trains every network with; unet by default.")
+    ] = None,
     data: Annotated[Path, Option(envvar="MARSLS_DATA", help="Data folder.")] = Path("data"),
     rows: Annotated[list[str] | None, Option("--rows", help="Only this row; repeatable.")] = None,
     folds: Annotated[str | None, Option(help="Only these folds, such as 0,1.")] = None,
@@ -88,6 +90,7 @@ def benchmark(
         raise RunError(f"{done.left} trainings failed; the same command tries them again. {reasons[0]}")
     if done.left:
         logger.info(f"{done.left} trainings are still done by others; the same command then shows them, too.")
+    logger.info(f"Next: open {done.folder / 'table.html'} in a web browser.")
 
 
 def benchmark_step() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from competition.benchmark.comparison import compare, epochs_within
 from competition.benchmark.plan import PARTITIONS, Job, Plan
@@ -75,11 +76,12 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, plan = plan_of(request)
     tiles, sha256 = _tiles(request.data, plan)
-    plan = replace(plan, release=tiles.release)
+    release = tiles.release
+    plan = replace(plan, release=release)
     plan.require()
     plan, notes = _held_out(plan, tiles)
-    if plan.table.data not in (None, tiles.release):
-        theirs, ours = (RELEASES[release].title for release in (plan.table.data, tiles.release))
+    if plan.table.data not in (None, release):
+        theirs, ours = (RELEASES[other].title for other in (plan.table.data, release))
         notes.insert(0, f"The published figures are of {theirs}, ours of {ours}: they cannot be compared.")
         logger.warning(f"Warning: {notes[0]}")
     pool = len(make_splits(tiles, plan.sections()[0].data, 0).tiles)
@@ -96,7 +98,7 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
         worker.run()
         return worker.stopped
 
-    with FileLock(folder / ".speed.lock"):  # on a quiet machine, so one after the other, before anything is trained
+    with _alone(folder):
         stopped = work(plan.speeds(), alone)
     if request.budget is not None and stopped is None:
         plan = _within(plan, results(study, plan.speeds()), failures(study, plan.speeds()), pool, request.budget, notes)
@@ -106,11 +108,26 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
         stopped = work(jobs, several)
     every = [*plan.speeds(), *jobs]
     rows = compare(plan, results(study, every), failures(study, every))
-    notes = [*plan.notes(), *notes]
+    notes = [f"Ours: {pool} labelled tiles of {RELEASES[release].title}.", *plan.notes(), *notes]
     with stage("Writing the table"):
         files = write_table(folder, plan.table, rows, notes)
     left = len(jobs) - len(results(study, jobs))
     return Outcome(folder, name, plan, rows, notes, files, left, stopped)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock under which speeds are measured: one network after the other, on a machine as quiet as it gets."""
+    lock = FileLock(folder / ".speed.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another command measures the speeds of this benchmark. Waiting for it …")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _tiles(root: Path, plan: Plan) -> tuple[Tiles, str]:

@@ -7,8 +7,12 @@ from pathlib import Path
 from marsls_keras.errors import InputError
 
 
-def require_plain(name: str) -> None:
-    """Check that a text can be the name of a run.
+def require_plain(name: str, option: str = "--run") -> None:
+    """Check that a text can be the name of a run, or of another folder in that of the runs.
+
+    Args:
+        name: The text.
+        option: The option that gave it, for the message.
 
     Raises:
         InputError: If it is empty, has only dots, or contains a slash, + or @. A + joins the names of an ensemble, and
@@ -19,12 +23,12 @@ def require_plain(name: str) -> None:
     """
     if "@" in name:
         raise InputError(
-            f"--run {name}: expected a plain name, without @. RUN@SET was removed, since members of one training "
+            f"{option} {name}: expected a plain name, without @. RUN@SET was removed, since members of one training "
             f"gained nothing (configs/RESULTS.md); {name.partition('@')[0]} is the run with its best weights."
         )
     if not name.strip(". ") or any(sign in name for sign in "/\\+"):
         raise InputError(
-            f"--run {name}: expected a plain name of a run, without slashes and without +; "
+            f"{option} {name}: expected a plain name, without slashes and without +; "
             "the folder that it is in is named with --runs."
         )
 

@@ -69,6 +69,7 @@ def test_a_killed_benchmark_goes_on_and_writes_the_table(tmp_path, data_root, mo
     assert float(lines["two, flips", "blocks"]["latency"]) == 4 * float(lines["two", "blocks"]["latency"])
     page = (folder / "table.html").read_text(encoding="utf-8")
     assert "The published figures are of MMLS v1, ours of" in page and "nobody has it" in page
+    assert "Ours: 16 labelled tiles of MMLS" in page
     again = process(*command, timeout=600)
     assert again.code == 0 and "began" not in again.err, again.err
     budget = process(*command[:3], "--folds", "0", "--budget", "0.1", timeout=600)

@@ -93,15 +93,17 @@ def ask(**asked):
     "asked,message",
     [
         ({}, "--table NAME, one of dualswin-3"),
-        ({"table": "mmlsv2-2", "models": ["unet"]}, "needs a table or networks"),
+        ({"table": "mmlsv2-2", "models": ["unet"]}, "--table and --models: give one of them"),
+        ({"table": "mmlsv2-2", "recipe": "best"}, "--config best: a table has a recipe of its own, unet"),
         ({"models": ["unet", "unett"]}, "Did you mean unet?"),
         ({"models": ["unet", "unet"]}, "unet is given twice"),
+        ({"models": ["unet", ""]}, "--models: a name is missing"),
         ({"table": "marslsnet-3", "rows": ["S-3"]}, "--rows S-3: there is no such row"),
         ({"models": ["unet"], "folds": [7]}, "--folds 7"),
         ({"models": ["unet"], "epochs": 3, "budget": 9.0}, "give one of them"),
         ({"models": ["unet"], "settings": ["data.cv=areas"]}, "--set data.cv"),
         ({"models": ["unet"], "settings": ["training.lr=1"]}, "did you mean learning_rate"),
-        ({"models": ["unet"], "name": "a/b"}, "a/b"),
+        ({"models": ["unet"], "name": "a/b"}, "--name a/b: expected a plain name"),
     ],
 )
 def test_wrong_requests(asked, message):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from marsls_keras.models.networks import TABLE
+from marsls_keras.models.networks import NETWORKS
 
 RUNNER = """
 import io, json, sys
@@ -117,6 +117,7 @@ CASES = {
     "benchmark: nothing": (["benchmark"], "--table NAME, one of dualswin-3"),
     "benchmark: table": (["benchmark", "--table", "mmlsv2_2"], "Did you mean mmlsv2-2?"),
     "benchmark: no figures": (["benchmark", "--table", "rmau-5"], "lists derived bands, without scores"),
+    "benchmark: recipe": (["benchmark", "--table", "mmlsv2-2", "--config", "best"], "a table has a recipe of its own"),
     "benchmark: model": (["benchmark", "--models", "unet,unett"], "Did you mean unet?"),
     "benchmark: row": (["benchmark", "--table", "marslsnet-3", "--rows", "S-3"], "there is no such row"),
     "benchmark: key": (["benchmark", "--models", "unet", "--set", "training.lr=1"], "did you mean learning_rate?"),
@@ -162,7 +163,7 @@ def test_what_needs_no_backend_imports_none():
     found = json.loads(done.stdout)
     assert [(code, loaded) for code, _, _, loaded in found] == [(0, [])] * 6
     assert "baseline" in found[1][1]
-    assert {row["name"] for row in json.loads(found[0][1])} == set(json.loads(TABLE.read_text()))
+    assert {row["name"] for row in json.loads(found[0][1])} == set(NETWORKS)
 
 
 def test_the_list_of_commands_needs_no_arrays():
