@@ -75,6 +75,8 @@ def map_raster(command: MapCommand) -> dict[str, Any]:
     part = parse_shard(command.shard)
     if part is not None and command.ray is not None:
         raise InputError("--shard is for batch systems, --ray for a cluster that divides the work itself: give one.")
+    if part is not None and command.overwrite:
+        raise InputError("--shard and --overwrite: each part would remove those before it. Remove the old map first.")
     request = MapRequest(
         command.raster,
         command.out,
