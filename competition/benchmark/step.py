@@ -63,7 +63,7 @@ def run_step(train: Callable[..., Any]) -> int:
         Interrupted: If a signal asked training to stop.
 
     Example:
-        >>> command = [sys.executable, "-m", "competition.cli", "benchmark-step"]
+        >>> command = [*PROGRAM, "benchmark-step"]  # doctest: +SKIP
         >>> subprocess.run(command, input=request.line()).returncode  # doctest: +SKIP
         0
     """

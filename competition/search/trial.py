@@ -96,7 +96,7 @@ def run_trial(train: Callable[..., Any]) -> int:
         Interrupted: If a signal asked training to stop.
 
     Example:
-        >>> command = [sys.executable, "-m", "competition.cli", "trial"]
+        >>> command = [*PROGRAM, "trial"]  # doctest: +SKIP
         >>> subprocess.run(command, input=request.line()).returncode  # doctest: +SKIP
         0
     """

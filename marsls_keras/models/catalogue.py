@@ -111,7 +111,7 @@ def describe_models() -> list[dict[str, Any]]:
         pretrained ones are, or None), "recipes" (names) and "options" with their defaults.
 
     Example:
-        >>> describe_models()[-1]["recipes"]
+        >>> next(row["recipes"] for row in describe_models() if row["name"] == "unet")
         ['demo', 'terrain', 'unet']
     """
     used: dict[str, list[str]] = {}

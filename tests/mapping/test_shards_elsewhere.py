@@ -91,9 +91,10 @@ def test_a_killed_map_goes_on_with_the_same_command(raster, expected, tiny_run, 
 
 
 @pytest.mark.slow
-def test_a_ray_cluster_makes_the_same_map_though_an_actor_is_killed(raster, expected, tiny_run, tmp_path):
+def test_a_ray_cluster_makes_the_same_map_though_an_actor_is_killed(raster, expected, tiny_run, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     out, killed = tmp_path / "out", []
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "240")  # on a busy machine
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": CORES})
     try:
         killer = threading.Thread(target=kill_one, args=("ray::_Actor", out, killed))

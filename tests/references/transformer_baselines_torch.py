@@ -4,7 +4,7 @@
 
 writes transformer_baselines.npz beside this file. SegFormer is that of transformers; the others are put
 together here from its encoder, from timm's Swin blocks and patch merging and from PyTorch's layers. Modules are named
-like the layers of marsls_keras where they are not those of a library. `tests/benchmarks/transformers_torch.py` times
+like the layers of marsls_keras where they are not those of a library. `tests/benchmarks/transformers_speed.py` times
 the same networks."""
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A training step and inference are timed in turns, each library in its own process.
 
-    python tests/benchmarks/transformers_torch.py NAME [--python PYTHON] [--batch 4] [--seconds 2] [--steps N]
+    python tests/benchmarks/transformers_speed.py NAME [--python PYTHON] [--batch 4] [--seconds 2] [--steps N]
 
 NAME is segformer, mmsformer, trans_unet, swin_unet or swin_fpn, with its default options. PYTHON is an interpreter that
 has torch, timm, transformers and segmentation_models_pytorch, this one by default. `--steps N` times N single steps
