@@ -76,7 +76,10 @@ def map_raster(command: MapCommand) -> dict[str, Any]:
     if part is not None and command.ray is not None:
         raise InputError("--shard is for batch systems, --ray for a cluster that divides the work itself: give one.")
     if part is not None and command.overwrite:
-        raise InputError("--shard and --overwrite: each part would remove those before it. Remove the old map first.")
+        raise InputError(
+            "--shard with --overwrite: each part would remove what the others computed. Remove the folder of the map "
+            f"first, or choose another one than {command.out}."
+        )
     request = MapRequest(
         command.raster,
         command.out,
