@@ -146,15 +146,16 @@ def map_raster(request: MapRequest) -> Map:
     _require_folder(request.out)
     with _held(request):
         manifest = _begun(request, manifest)
-        todo = [] if _kept(request.out, manifest, PROBABILITY) else missing_shards(request.out, manifest)
-        if not _kept(request.out, manifest, PROBABILITY):
+        joined = all(_kept(request.out, manifest, name) for name, _ in _joined(manifest))
+        todo = [] if joined else missing_shards(request.out, manifest)
+        if not joined:
             require_space(request.out, manifest, len(todo))
         part = (
             todo
             if request.shard is None
             else [number for number in todo if number % request.shard[1] == request.shard[0]]
         )
-        if len(todo) < len(manifest.boxes):
+        if not joined and len(todo) < len(manifest.boxes):
             logger.info(f"{len(manifest.boxes) - len(todo)} of {len(manifest.boxes)} shards are finished already.")
         total = sum(predictions(manifest, manifest.boxes[number]) for number in part)
         with stage("Mapping windows", total, time_left=True) as mapping:
@@ -164,13 +165,18 @@ def map_raster(request: MapRequest) -> Map:
             manifest = _with_products(request, manifest, raster, decision)
             missing = 0
         else:
-            missing = len(missing_shards(request.out, manifest))
+            missing = 0 if joined else len(missing_shards(request.out, manifest))
     return Map(request.out, raster, opened, folds, decision, manifest, len(part), missing)
 
 
 def _kept(out: Path, manifest: Manifest, name: str) -> bool:
     """Return whether a product of the map is finished."""
     return name in manifest.outputs and (out / name).exists()
+
+
+def _joined(manifest: Manifest) -> list[tuple[str, list[int]]]:
+    """Return the rasters that are joined from the shards, and their bands in these."""
+    return [(PROBABILITY, [1]), *([(UNCERTAINTY, [2, 3])] if manifest.uncertainty else [])]
 
 
 def _with_products(request: MapRequest, manifest: Manifest, raster: Raster, decision: Decision) -> Manifest:
@@ -180,11 +186,11 @@ def _with_products(request: MapRequest, manifest: Manifest, raster: Raster, deci
     def finish(name: str, inventory: InventoryRecord | None = None) -> None:
         nonlocal manifest
         outputs = manifest.outputs | {name: sha256(out / name)}
-        manifest = manifest.model_copy(update={"outputs": outputs, "inventory": inventory})
+        manifest = manifest.model_copy(update={"outputs": outputs, "inventory": inventory or manifest.inventory})
         manifest.write(out)
 
-    for name, bands in ((PROBABILITY, [1]), (UNCERTAINTY, [2, 3])):
-        if (name == PROBABILITY or manifest.uncertainty) and not _kept(out, manifest, name):
+    for name, bands in _joined(manifest):
+        if not _kept(out, manifest, name):
             assemble(out, name, manifest, raster, bands)
             write_style(out / name, ramp_style())
             finish(name)

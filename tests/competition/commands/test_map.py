@@ -108,6 +108,8 @@ def test_what_is_finished_is_kept_and_what_is_lost_is_made_again(raster, whole, 
     found = map_raster(request(raster, out, tiny_run))
     assert found.computed == 0 and content(out) == before
     assert sorted(found.products) == ["mask", "probability"]
+    part = map_raster(request(raster, out, tiny_run, shard=(0, 2)))  # a task of a batch system that is run again
+    assert part.computed == part.missing == 0 and sorted(part.products) == ["mask", "probability"]
 
 
 def test_two_processes_cannot_make_one_map(raster, whole, tiny_run, tmp_path):
@@ -153,6 +155,11 @@ def test_uncertainty_polygons_and_stac_on_request(picture, tiny_run, tmp_path):
         assert file.descriptions == ("variance", "entropy") and variance.max() > 0
         assert np.abs(bits + p * np.log2(p) + (1 - p) * np.log2(1 - p)).max() < 1e-5
     assert told["inventory"]["landslides"] > 0 and told["inventory"]["area_km2"] > 0
+    before = content(out)
+    (out / "uncertainty.tif").unlink()
+    again = marsls(*arguments(raster, out, tiny_run), "--uncertainty", "--stac", "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out) == told and content(out) == before
 
 
 @pytest.mark.parametrize(
