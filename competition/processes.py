@@ -65,8 +65,15 @@ def core_limits(at_once: int) -> dict[str, str]:
     return {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
 
 
-def worker_environments(jobs: int) -> list[dict[str, str]]:
+def worker_environments(jobs: int, option: str = "--jobs", work: str = "fold") -> list[dict[str, str]]:
     """Return all environment variables of each of `jobs` processes: a GPU of its own, or its share of the cores.
+
+    The user's own limits of threads stay.
+
+    Args:
+        jobs: Number of processes.
+        option: Option that sets it, for the error message.
+        work: What a process works on, likewise.
 
     Raises:
         InputError: As `device_environments`.
@@ -76,7 +83,7 @@ def worker_environments(jobs: int) -> list[dict[str, str]]:
         >>> len(worker_environments(1))
         1
     """
-    devices = device_environments(jobs) if jobs > 1 else [{}]
+    devices = device_environments(jobs, option, work) if jobs > 1 else [{}]
     limits = {} if jobs == 1 or any(devices) else core_limits(jobs)
     return [{**limits, **os.environ, **device} for device in devices]
 

@@ -86,7 +86,7 @@ def benchmark(request: BenchmarkRequest) -> Outcome:
         logger.warning(f"Warning: {notes[0]}")
     pool = len(make_splits(tiles, plan.sections()[0].data, 0).tiles)
     del tiles  # each job reads them itself
-    alone, several = worker_environments(1), worker_environments(request.jobs)
+    alone, several = worker_environments(1), worker_environments(request.jobs, work="training")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     folder = request.runs / "benchmarks" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from competition.processes import core_limits, device_environments
+from competition.processes import worker_environments
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
 from marsls_keras.mapping.map_raster import MapRequest
@@ -75,6 +75,11 @@ def map_raster(command: MapCommand) -> dict[str, Any]:
     part = parse_shard(command.shard)
     if part is not None and command.ray is not None:
         raise InputError("--shard is for batch systems, --ray for a cluster that divides the work itself: give one.")
+    if part is not None and command.overwrite:
+        raise InputError(
+            "--shard with --overwrite: each part would remove what the others computed. Remove the folder of the map "
+            f"first, or choose another one than {command.out}."
+        )
     request = MapRequest(
         command.raster,
         command.out,
@@ -123,8 +128,7 @@ def _environments(command: MapCommand) -> list[dict[str, str]] | None:
         return None
     if command.ray is not None:  # only their number counts
         return [{}] * command.workers
-    found = device_environments(command.workers, "--workers", "process")
-    return found if any(found) or command.workers == 1 else [core_limits(command.workers)] * command.workers
+    return worker_environments(command.workers, "--workers", "process")
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

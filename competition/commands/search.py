@@ -81,7 +81,7 @@ def search(request: SearchRequest) -> SearchResult:
     Example:
         >>> search(SearchRequest("unet", epochs=20)).record["trials"]  # doctest: +SKIP
     """
-    environments = worker_environments(request.jobs)
+    environments = worker_environments(request.jobs, work="trial")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this process trains nothing, and must leave the GPUs to those that do
     import optuna
 

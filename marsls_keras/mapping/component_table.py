@@ -10,6 +10,7 @@ import numpy as np
 
 from marsls_keras.errors import RunError
 from marsls_keras.mapping.components import Components
+from marsls_keras.mapping.grid import NO_DATA
 from marsls_keras.mapping.raster_strips import RasterStrips, write_strips
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def number_components(
         components: Components of the mask, N of them.
         strips: Strips of the mask.
         probability: Raster of probability, on the same grid.
-        image: The mapped raster, on the same grid.
+        image: The mapped raster, on the same grid; its values are scaled as the file says.
         bands: Names of its bands, in the order of the file.
 
     Returns:
@@ -112,7 +113,11 @@ def number_components(
         if inside.any():
             chances.add(numbers[inside], strips.values(position, probability)[inside])
             for name in read:
-                zones[name].add(numbers[inside], strips.values(position, image, bands.index(name) + 1)[inside])
+                band = bands.index(name) + 1
+                values = strips.values(position, image, band)[inside].astype(np.float64)
+                # Lowest float32 is no data, whether or not the file says so, as it is for the networks.
+                values = np.ma.masked_less_equal(values, NO_DATA)
+                zones[name].add(numbers[inside], values * image.scales[band - 1] + image.offsets[band - 1])
         return numbers
 
     write_strips(path, strips, made, "int32", 0, "Numbering landslides")

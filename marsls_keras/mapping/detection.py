@@ -14,6 +14,8 @@ from marsls_keras.errors import InputError
 from marsls_keras.mapping.geodesy import MAX_EDGE, Body
 from marsls_keras.mapping.grid import RasterGrid, crs_name, open_raster
 from marsls_keras.mapping.inventory import INVENTORY, LAYER, MASK
+from marsls_keras.mapping.near_grid import NearPolygons, near_grid
+from marsls_keras.mapping.outline import Outline
 from marsls_keras.mapping.raster_strips import RasterStrips
 from marsls_keras.mapping.vector_file import read_polygons
 from marsls_keras.progress import stage
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 HALF = 0.5
 """Share of its area from which on a landslide counts as half covered."""
+
+_AROUND = 1.0
+"""Margin around the map, in its own size, beyond which true landslides are cut off."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,15 @@ def evaluate_polygons(found: Path, truth: Path, layer: str | None = None) -> dic
     with open_raster(folder / MASK) as mask:
         grid = RasterGrid.of(mask)
         around = grid.at(grid.width / 2, grid.height / 2)[0]
-        moved = true.reprojected(grid.crs, around)
+        try:
+            near = near_grid(true, grid, _AROUND)
+        except InputError as error:
+            raise InputError(f"{truth} cannot be brought to the map: {error}") from error
+        shapes, cut = _features(near)
         predicted = mapped.reprojected(grid.crs, around) if len(mapped.shapes) else mapped
         with stage("Comparing pixels"):
-            ground = _on_ground(mask, grid, moved.shapes)
-    shapes, whole = moved.shapes[ground.known], ground.whole[ground.known]
+            ground = _on_ground(mask, grid, shapes)
+    shapes, whole = shapes[ground.known], (ground.whole & ~cut)[ground.known]
     pixel = float(np.mean(grid.pixel))
     body = Body(grid.crs.to_wkt(), MAX_EDGE * pixel)
     pairs = shapely.STRtree(predicted.shapes).query(shapes, predicate="intersects")
@@ -91,11 +100,7 @@ def evaluate_polygons(found: Path, truth: Path, layer: str | None = None) -> dic
     covered = _share(pairs[0], shared, shapes)
     right = _share(pairs[1], shared, predicted.shapes)
     with stage("Measuring outlines"):
-        distances = [
-            _distance(body, shapes[i], predicted.shapes[pairs[1][pairs[0] == i]], pixel)
-            for i in np.unique(pairs[0])
-            if whole[i]
-        ]
+        distances = _distances(body, shapes, predicted.shapes, pairs[:, whole[pairs[0]]], pixel)
     classes = _classes(
         np.array([body.area(shape) for shape in shapes]),
         np.array([body.area(shape) for shape in predicted.shapes]),
@@ -107,7 +112,7 @@ def evaluate_polygons(found: Path, truth: Path, layer: str | None = None) -> dic
         "truth": str(truth),
         "true": len(shapes),
         "found": len(predicted.shapes),
-        "outside": int((~ground.known).sum()),
+        "outside": len(true.shapes) - len(shapes),
         "repaired": true.repaired,
         "reprojected": None if true.crs == grid.crs else crs_name(true.crs),
         "touched": _mean(covered > 0),
@@ -125,6 +130,16 @@ def evaluate_polygons(found: Path, truth: Path, layer: str | None = None) -> dic
         if distances
         else None,
     }
+
+
+def _features(near: NearPolygons) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features that parts belong to as shapes, object (N,), and whether each was cut, bool (N,)."""
+    import shapely
+
+    starts = np.unique(near.feature, return_index=True)[1]
+    parts = np.split(near.shapes, starts[1:]) if len(starts) else []
+    shapes = [part[0] if len(part) == 1 else shapely.union_all(part) for part in parts]
+    return np.array(shapes, dtype=object), near.cut[starts]
 
 
 def _on_ground(mask: DatasetReader, grid: RasterGrid, shapes: np.ndarray) -> _Ground:
@@ -183,26 +198,26 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _distance(body: Body, shape: Any, found: np.ndarray, pixel: float) -> float:
-    """Return the mean distance in metres between two outlines, from points a pixel apart on each to the other."""
-    import shapely
+def _distances(body: Body, shapes: np.ndarray, found: np.ndarray, pairs: np.ndarray, pixel: float) -> list[float]:
+    """Return the mean distance in metres between the outline of each shape and those of the found ones it overlaps.
 
-    union = shapely.union_all(found)
-    plane = body.plane(shape)
-    one, other = (plane(shapely.boundary(shapely.segmentize(each, pixel))) for each in (shape, union))
-    return (_mean_distance(one, other) + _mean_distance(other, one)) / 2
-
-
-def _mean_distance(line: Any, other: Any) -> float:
-    """Return the mean distance of a line's points from another line."""
-    import shapely
-
-    ends, part = shapely.get_coordinates(shapely.get_parts(other), return_index=True)
-    joined = part[1:] == part[:-1]
-    # The index makes outlines of a hundred thousand points as cheap as many small ones.
-    tree = shapely.STRtree(shapely.linestrings(np.stack([ends[:-1][joined], ends[1:][joined]], axis=1)))
-    points = shapely.points(shapely.get_coordinates(line))
-    return float(tree.query_nearest(points, return_distance=True, all_matches=False)[1].mean())
+    Args:
+        body: The body.
+        shapes: True landslides.
+        found: Found ones.
+        pairs: Numbers of those that overlap, int (2, P): of the true one, ascending, and of the found one.
+        pixel: Largest distance between points on an outline, in units of the coordinate system.
+    """
+    # A found landslide may overlap thousands of true ones, so its outline is prepared once.
+    outlines = {number: Outline(body, found[number], pixel) for number in np.unique(pairs[1])}
+    distances = []
+    for number in np.unique(pairs[0]):
+        one = Outline(body, shapes[number], pixel)
+        others = [outlines[other] for other in pairs[1, pairs[0] == number]]
+        there = np.min([other.distance(one.sample) for other in others], axis=0)
+        back = one.distance(np.concatenate([other.sample for other in others]))
+        distances.append(float(there.mean() + back.mean()) / 2)
+    return distances
 
 
 def _classes(true: np.ndarray, found: np.ndarray, covered: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:

@@ -99,6 +99,14 @@ class Body:
 
         return lambda shape: shapely.transform(shape, metres)
 
+    def space(self, points: np.ndarray) -> np.ndarray:
+        """Return points of the coordinate system, (n, 2), in metres from the body's centre, float64 (n, 3)."""
+        lon, lat = np.radians(self._to_degrees(points[:, 0], points[:, 1]))
+        flat = self._geod.es
+        normal = self.radius / np.sqrt(1 - flat * np.sin(lat) ** 2)
+        across = normal * np.cos(lat)
+        return np.stack([across * np.cos(lon), across * np.sin(lon), normal * (1 - flat) * np.sin(lat)], 1)
+
     def degrees(self, shape: BaseGeometry) -> BaseGeometry:
         """Return a shape in longitude and latitude, with divided edges."""
         import shapely

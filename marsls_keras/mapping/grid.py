@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 from rasterio.windows import Window
 
-from marsls_keras.errors import InputError
+from marsls_keras.errors import InputError, listing
 
 NO_DATA = float(np.finfo(np.float32).min)
 """No-data value of the rasters that are written, as in the tiles of the challenge: the lowest float32."""
@@ -142,6 +142,70 @@ def reading(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {reason}") from error
 
 
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a raster with rasterio: a file in any format of GDAL, a VRT, or a URL; it need not have a place.
+
+    Args:
+        path: The file, or what GDAL takes in its place, such as https://…, s3://… or /vsizip/….
+
+    Returns:
+        A rasterio dataset, which the caller closes.
+
+    Raises:
+        InputError: If there is no such raster, it is a folder, it cannot be read, or holds no bands.
+
+    Example:
+        >>> open_dataset("none.tif")
+        Traceback (most recent call last):
+            ...
+        marsls_keras.errors.InputError: There is no raster none.tif.
+    """
+    name = str(path)
+    local = Path(name)
+    if local.is_dir():
+        raise InputError(
+            f"{name} is a folder, expected one raster. "
+            f"gdalbuildvrt mosaic.vrt {name}/*.tif makes one of the files in it, without copying them."
+        )
+    try:
+        with reading(name):
+            raster = rasterio.open(name)
+    except InputError:
+        if "://" not in name and not name.startswith("/vsi") and not local.exists():
+            raise InputError(f"There is no raster {name}.") from None
+        raise
+    if raster.count == 0:
+        parts = listing(list(raster.subdatasets), 5)
+        raster.close()
+        raise InputError(f"{name} holds no bands of its own. Name one of its parts:{parts}")
+    return raster
+
+
+def require_place(raster: Dataset) -> None:
+    """Check that an open raster has a grid of pixels on the map.
+
+    Raises:
+        InputError: If it has no coordinate system or no transformation to map coordinates.
+
+    Example:
+        >>> require_place(open_dataset("dem.tif"))  # doctest: +SKIP
+    """
+    path = raster.name
+    if raster.crs is not None and not raster.transform.is_identity:
+        return
+    control = "ground control points" if raster.gcps[0] else "rational polynomial coefficients" if raster.rpcs else ""
+    if control:
+        raise InputError(
+            f"{path} is placed by {control}, which are no grid of pixels. gdalwarp {path} placed.tif makes one."
+        )
+    if raster.crs is None:
+        raise InputError(
+            f"{path} has no coordinate system, so nobody can tell where it lies and how large its landslides are. "
+            f"Give it one: gdal_edit.py -a_srs IAU_2015:49910 {path} (or the one that its maker names)."
+        )
+    raise InputError(f"{path} has a coordinate system, but no place in it (no transformation of its pixels).")
+
+
 def open_raster(path: str | Path) -> Dataset:
     """Open a raster that GDAL reads and that has a place on the map.
 
@@ -155,21 +219,13 @@ def open_raster(path: str | Path) -> Dataset:
         >>> open_raster("dem.tif").count  # doctest: +SKIP
         1
     """
-    with reading(path):
-        raster = rasterio.open(path)
-    if raster.crs is not None and not raster.transform.is_identity:
-        return raster
-    control = "ground control points" if raster.gcps[0] else "rational polynomial coefficients" if raster.rpcs else ""
-    raster.close()
-    if control:
-        raise InputError(
-            f"{path} is placed by {control}, which are no grid of pixels. Warp it to one first (gdalwarp)."
-        )
-    if raster.crs is None:
-        raise InputError(
-            f"{path} has no coordinate system. Give it the one that it lies in first (gdal_edit.py -a_srs)."
-        )
-    raise InputError(f"{path} has a coordinate system, but no place in it (no transformation of its pixels).")
+    raster = open_dataset(path)
+    try:
+        require_place(raster)
+    except InputError:
+        raster.close()
+        raise
+    return raster
 
 
 def read_band(raster: Dataset, band: int, rows: slice | None = None) -> np.ndarray:

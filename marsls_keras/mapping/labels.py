@@ -11,19 +11,13 @@ import numpy as np
 from rasterio.features import rasterize
 
 from marsls_keras.errors import InputError
-from marsls_keras.mapping.grid import RasterGrid, crs_name, open_raster, to_map
+from marsls_keras.mapping.grid import RasterGrid, crs_name, open_raster
+from marsls_keras.mapping.near_grid import near_grid
 from marsls_keras.mapping.vector_file import Polygons, read_polygons
 from marsls_keras.mapping.warp import Warp
 
 VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb", ".gml", ".kml", ".sqlite")
 """Endings of vector files; everything else is taken as a raster."""
-
-
-_MARGIN = 0.1
-"""Margin around a grid, in its own size, within which polygons are looked at; edges of the margin are not straight."""
-
-
-_FAR = 1e12  # further than any map reaches
 
 
 class Labels(Protocol):
@@ -111,7 +105,7 @@ class _Inventory:
             self.note += f"; {polygons.ignored} features that are no polygons were left out"
         self.note += "."
         try:
-            self._shapes = _near(polygons, grid)
+            self._shapes = near_grid(polygons, grid).shapes
         except InputError as error:
             raise InputError(f"{path} cannot be brought to the composite: {error}") from error
         self._tree = shapely.STRtree(self._shapes)
@@ -136,45 +130,3 @@ class _Inventory:
         if not drawn:
             return np.zeros((height, width), np.uint8)
         return rasterize(drawn, (height, width), transform=place.transform, dtype="uint8")
-
-
-def _near(polygons: Polygons, grid: RasterGrid) -> np.ndarray:
-    """Return what is near a grid of polygons of a whole planet, moved to the grid's coordinate system.
-
-    A polygon far away may lie across the meridian where that system ends, and would be torn apart and cover the grid.
-
-    Raises:
-        InputError: If there is no transformation.
-    """
-    import shapely
-
-    mesh = np.linspace(0, 1, 33)
-    columns, rows = np.meshgrid(mesh * grid.width, mesh * grid.height)
-    middle_x, middle_y = (np.array([part]) for part in grid.at(grid.width / 2, grid.height / 2))
-    around = float(to_map(grid.crs, polygons.crs, middle_x, middle_y)[0][0])
-    x, y = to_map(grid.crs, polygons.crs, *grid.at(columns, rows), around=around)
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
-        return np.empty(0, object)
-    left, right, bottom, top = x[known].min(), x[known].max(), y[known].min(), y[known].max()
-    wide, high = _MARGIN * (right - left), _MARGIN * (top - bottom)
-    parts = shapely.get_parts(shapely.get_parts(polygons.shapes))
-    if polygons.crs.is_geographic:
-        west, _, east, _ = shapely.bounds(parts).T
-        turns = np.round(((west + east) / 2 - around) / 360)
-        parts = np.array(
-            [shapely.transform(part, lambda xy, k=k: xy - (360 * k, 0)) for part, k in zip(parts, turns, strict=True)]
-        )
-        if right - left > 180:  # around a pole there is no far side
-            left, right = -np.inf, np.inf
-            bottom, top = (bottom, 90) if bottom + top > 0 else (-90, top)
-    left, bottom, right, top = (
-        float(end) for end in np.clip((left - wide, bottom - high, right + wide, top + high), -_FAR, _FAR)
-    )
-    found = parts[shapely.intersects(parts, shapely.box(left, bottom, right, top))]
-    if left > -_FAR:
-        found = shapely.clip_by_rect(found, left, bottom, right, top)
-    found = found[~shapely.is_empty(found)]
-    if not len(found):
-        return found
-    return Polygons(found, polygons.crs).reprojected(grid.crs, around=float(middle_x[0])).shapes

@@ -6,8 +6,11 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from marsls_keras.data.splits import Fold
 from marsls_keras.errors import InputError
@@ -140,30 +143,40 @@ def map_raster(request: MapRequest) -> Map:
     if request.polygons:
         require_geo()
     manifest = Manifest.of(raster, opened, folds, decision, lattice, request.uncertainty)
-    manifest = _begun(request, manifest)
-    todo = [] if _kept(request.out, manifest, PROBABILITY) else missing_shards(request.out, manifest)
-    if not _kept(request.out, manifest, PROBABILITY):
-        require_space(request.out, manifest, len(todo))
-    part = (
-        todo if request.shard is None else [number for number in todo if number % request.shard[1] == request.shard[0]]
-    )
-    if len(todo) < len(manifest.boxes):
-        logger.info(f"{len(manifest.boxes) - len(todo)} of {len(manifest.boxes)} shards are finished already.")
-    total = sum(predictions(manifest, manifest.boxes[number]) for number in part)
-    with stage("Mapping windows", total, time_left=True) as mapping:
-        for _ in _compute(request, part, mapping.advance):
-            pass
-    if request.shard is None:
-        manifest = _with_products(request, manifest, raster, decision)
-        missing = 0
-    else:
-        missing = len(missing_shards(request.out, manifest))
+    _require_folder(request.out)
+    with _held(request):
+        manifest = _begun(request, manifest)
+        joined = all(_kept(request.out, manifest, name) for name, _ in _joined(manifest))
+        todo = [] if joined else missing_shards(request.out, manifest)
+        if not joined:
+            require_space(request.out, manifest, len(todo))
+        part = (
+            todo
+            if request.shard is None
+            else [number for number in todo if number % request.shard[1] == request.shard[0]]
+        )
+        if not joined and len(todo) < len(manifest.boxes):
+            logger.info(f"{len(manifest.boxes) - len(todo)} of {len(manifest.boxes)} shards are finished already.")
+        total = sum(predictions(manifest, manifest.boxes[number]) for number in part)
+        with stage("Mapping windows", total, time_left=True) as mapping:
+            for _ in _compute(request, part, mapping.advance):
+                pass
+        if request.shard is None:
+            manifest = _with_products(request, manifest, raster, decision)
+            missing = 0
+        else:
+            missing = 0 if joined else len(missing_shards(request.out, manifest))
     return Map(request.out, raster, opened, folds, decision, manifest, len(part), missing)
 
 
 def _kept(out: Path, manifest: Manifest, name: str) -> bool:
     """Return whether a product of the map is finished."""
     return name in manifest.outputs and (out / name).exists()
+
+
+def _joined(manifest: Manifest) -> list[tuple[str, list[int]]]:
+    """Return the rasters that are joined from the shards, and their bands in these."""
+    return [(PROBABILITY, [1]), *([(UNCERTAINTY, [2, 3])] if manifest.uncertainty else [])]
 
 
 def _with_products(request: MapRequest, manifest: Manifest, raster: Raster, decision: Decision) -> Manifest:
@@ -173,11 +186,11 @@ def _with_products(request: MapRequest, manifest: Manifest, raster: Raster, deci
     def finish(name: str, inventory: InventoryRecord | None = None) -> None:
         nonlocal manifest
         outputs = manifest.outputs | {name: sha256(out / name)}
-        manifest = manifest.model_copy(update={"outputs": outputs, "inventory": inventory})
+        manifest = manifest.model_copy(update={"outputs": outputs, "inventory": inventory or manifest.inventory})
         manifest.write(out)
 
-    for name, bands in ((PROBABILITY, [1]), (UNCERTAINTY, [2, 3])):
-        if (name == PROBABILITY or manifest.uncertainty) and not _kept(out, manifest, name):
+    for name, bands in _joined(manifest):
+        if not _kept(out, manifest, name):
             assemble(out, name, manifest, raster, bands)
             write_style(out / name, ramp_style())
             finish(name)
@@ -236,13 +249,12 @@ def _tell_other_pixels(raster: Raster) -> None:
         )
 
 
-def _begun(request: MapRequest, manifest: Manifest) -> Manifest:
-    """Begin a map in a folder, or return the manifest of the same map that is there.
+def _require_folder(out: Path) -> None:
+    """Make the folder to write to.
 
     Raises:
-        InputError: If the folder holds another map or other files of these names, or cannot be written to.
+        InputError: If it cannot be made or written to.
     """
-    out = request.out
     if out.exists() and not out.is_dir():
         raise InputError(f"-o {out} is a file, expected a folder to write to.")
     try:
@@ -251,6 +263,38 @@ def _begun(request: MapRequest, manifest: Manifest) -> Manifest:
         raise InputError(f"-o {out} cannot be made: {error.strerror}. Choose another folder.") from None
     if not os.access(out, os.W_OK):
         raise InputError(f"-o {out} cannot be written to. Choose another folder.")
+
+
+@contextmanager
+def _held(request: MapRequest) -> Iterator[None]:
+    """Lock the folder of a map, unless only a part is computed: whoever makes the files of all shards removes these.
+
+    Raises:
+        InputError: If another process writes the map.
+    """
+    if request.shard is not None:
+        yield
+        return
+    lock = FileLock(request.out / ".map.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"-o {request.out} is being written by another process. Wait for it; --workers and --shard divide the work."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _begun(request: MapRequest, manifest: Manifest) -> Manifest:
+    """Begin a map in a folder, or return the manifest of the same map that is there.
+
+    Raises:
+        InputError: If the folder holds another map or other files of these names.
+    """
+    out = request.out
     if (out / MANIFEST).exists():
         if not request.overwrite:
             earlier = Manifest.read(out / MANIFEST)

@@ -15,6 +15,7 @@ from marsls_keras.data.formats.tile import NO_DATA
 from marsls_keras.datasets import RELEASES, Release, known_bands
 from marsls_keras.datasets.release import StoredTile
 from marsls_keras.errors import InputError, listing
+from marsls_keras.mapping.grid import open_dataset, require_place
 from marsls_keras.suggestions import did_you_mean
 
 _SAMPLES, _SAMPLE = 8, 32
@@ -60,47 +61,6 @@ def boxes(height: int, width: int, side: int) -> Iterator[Box]:
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield Box(top, left, min(side, height - top), min(side, width - left))
-
-
-def open_dataset(path: str | Path) -> Any:
-    """Open a raster with rasterio: a file in any format of GDAL, a VRT, or a URL.
-
-    Args:
-        path: The file, or what GDAL takes in its place, such as https://…, s3://… or /vsizip/….
-
-    Returns:
-        A rasterio dataset, which the caller closes.
-
-    Raises:
-        InputError: If there is no such raster, it is a folder, it cannot be read, or holds no bands.
-
-    Example:
-        >>> open_dataset("none.tif")
-        Traceback (most recent call last):
-            ...
-        marsls_keras.errors.InputError: There is no raster none.tif.
-    """
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    name = str(path)
-    local = Path(name)
-    if local.is_dir():
-        raise InputError(
-            f"{name} is a folder, expected one raster. "
-            f"gdalbuildvrt mosaic.vrt {name}/*.tif makes one of the files in it, without copying them."
-        )
-    try:
-        dataset = rasterio.open(name)
-    except (RasterioError, OSError) as error:
-        if "://" not in name and not name.startswith("/vsi") and not local.exists():
-            raise InputError(f"There is no raster {name}.") from None
-        raise InputError(f"{name} cannot be read as a raster: {error}") from error
-    if dataset.count == 0:
-        parts = listing(list(dataset.subdatasets), 5)
-        dataset.close()
-        raise InputError(f"{name} holds no bands of its own. Name one of its parts:{parts}")
-    return dataset
 
 
 @dataclass(frozen=True)
@@ -190,17 +150,7 @@ class Raster:
         Raises:
             InputError: If it has neither, or is placed by ground control points alone.
         """
-        dataset = self.dataset
-        if dataset.gcps[0] and self.transform.is_identity:
-            raise InputError(
-                f"{self.path} is placed by ground control points, expected a grid on the map. "
-                f"gdalwarp {self.path} placed.tif makes one."
-            )
-        if self.crs is None:
-            raise InputError(
-                f"{self.path} has no coordinate system, so nobody can tell where it lies and how large its landslides "
-                f"are. Give it one: gdal_edit.py -a_srs IAU_2015:49910 {self.path} (or the one that its maker names)."
-            )
+        require_place(self.dataset)
 
     def read(self, box: Box) -> np.ndarray:
         """Read a box in canonical bands and scale.

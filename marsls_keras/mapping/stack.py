@@ -19,6 +19,7 @@ from marsls_keras.errors import InputError
 from marsls_keras.files import atomic
 from marsls_keras.mapping.band_sources import BandSource
 from marsls_keras.mapping.grid import NO_DATA, RasterGrid, crs_name, open_raster
+from marsls_keras.mapping.raster import boxes
 from marsls_keras.mapping.slope import write_slope
 from marsls_keras.mapping.warp import Warp
 from marsls_keras.progress import stage
@@ -103,12 +104,11 @@ def _write(out: Path, warps: dict[str, Warp], grid: RasterGrid) -> dict[str, int
     profile = {"driver": "GTiff", "count": len(ORDER), "dtype": "float32", "nodata": NO_DATA, "BIGTIFF": "IF_SAFER"}
     profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "interleave": "pixel"}
     place = {"height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform}
-    corners = [(row, column) for row in range(0, grid.height, _BLOCK) for column in range(0, grid.width, _BLOCK)]
+    blocks = list(boxes(grid.height, grid.width, _BLOCK))
     filled = dict.fromkeys(ORDER, 0)
-    with rasterio.open(out, "w", **profile, **place) as file, stage("Stacking", len(corners) * len(ORDER)) as done:
+    with rasterio.open(out, "w", **profile, **place) as file, stage("Stacking", len(blocks) * len(ORDER)) as done:
         file.descriptions = ORDER
-        for row, column in corners:
-            height, width = min(_BLOCK, grid.height - row), min(_BLOCK, grid.width - column)
+        for row, column, height, width in blocks:
             bands = np.empty((len(ORDER), height, width), np.float32)
             for i, name in enumerate(ORDER):
                 band = warps[name].read(row, column, height, width)

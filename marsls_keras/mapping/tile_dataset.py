@@ -101,9 +101,9 @@ def tile_dataset(composite: str | Path, labels: str | Path, out: str | Path, cut
         >>> tile_dataset("composite.tif", "inventory.gpkg", "data", TileCutting())["release"]  # doctest: +SKIP
         'challenge'
     """
-    raster = Raster.open(composite, family=FAMILY)
     with open_raster(composite) as opened:
         grid = RasterGrid.of(opened)
+    raster = Raster.open(composite, family=FAMILY)
     planned = list(_planned(grid, cutting))
     with open_labels(labels, grid, cutting.layer) as marked:
         cuts, left = _chosen(planned, raster, marked, cutting)

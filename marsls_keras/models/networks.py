@@ -93,8 +93,8 @@ DEPTHWISE = (*_LITES, *_MOBILE)
 """Encoders of inverted bottlenecks, which spend most time in depthwise convolutions."""
 _PARTS = {
     "encoder": (
-        *(*_SWIN_V2S, *_SWINS, *_CNNS, *_KERAS, *_LITES, *_MITS, *_CONVNEXTS, *_RESNETS),
-        *(*VIT_LEVELS, *_HGNETS),
+        *(*_SWIN_V2S, *_SWINS, *_MITS, *VIT_LEVELS),
+        *(*_CNNS, *_KERAS, *_LITES, *_CONVNEXTS, *_RESNETS, *_HGNETS),
     ),
     "fusion": ("concat", "weighted_sum", "gated", "concat_se", "concat_eca", "concat_cbam", "late"),
     "decoder": (

@@ -177,6 +177,7 @@ print(json.dumps([memory, [*settings, refused(deterministic=True), refused()]]))
 """
 
 
+@pytest.mark.slow
 def test_memory_that_ran_out_is_told_and_settings_that_would_do_nothing_are_refused(jax):
     ((memory, other), answers), _ = jax(code=ANSWERS)
     assert memory == f"RESOURCE_EXHAUSTED: Out of memory allocating {4 * 2**42} bytes." and other is None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from competition.cli import main
-from competition.processes import device_environments, train_side_by_side
+from competition.processes import device_environments, train_side_by_side, worker_environments
 from marsls_keras.errors import RunError
 from marsls_keras.runs.run import Run, read_history
 
@@ -204,8 +204,11 @@ def test_nothing_goes_on_when_nobody_listens(startup, monkeypatch):
 
 def test_without_a_gpu_the_folds_share_the_cores(startup, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert device_environments(3) == [{}, {}, {}]
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's own
+    shared = worker_environments(3)
+    share = str(max(1, (os.cpu_count() or 1) // 3))
+    assert [(each["TF_NUM_INTRAOP_THREADS"], each["OMP_NUM_THREADS"]) for each in shared] == [(share, "7")] * 3
     folder = startup("""
 import os
 name = f"threads-{os.environ['TF_NUM_INTRAOP_THREADS']}-{os.getpid()}"

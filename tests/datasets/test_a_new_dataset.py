@@ -51,6 +51,7 @@ def alps() -> Iterator[None]:
     del RELEASES["alps"]
 
 
+@pytest.mark.slow
 def test_from_generated_tiles_to_a_trained_fold_through_the_commands(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     commands = [

@@ -44,7 +44,7 @@ def square(left: float, top: float, side: float) -> shapely.Polygon:
 
 def write_truth(path: Path, shapes: list[shapely.Polygon], crs: str = MARS) -> Path:
     wkb = shapely.to_wkb(np.array(shapes, object))
-    options = {"layer": "truth", "driver": "GPKG", "geometry_type": "Polygon", "crs": CRS(crs).to_wkt()}
+    options = {"layer": "truth", "driver": "GPKG", "geometry_type": "Unknown", "crs": CRS(crs).to_wkt()}
     pyogrio.raw.write(path, wkb, [np.arange(len(shapes))], ["id"], **options)
     return path
 

@@ -118,6 +118,23 @@ def test_attributes_are_those_of_the_pixels(tmp_path: Path) -> None:
     assert found.area_km2 == pytest.approx(area.sum(), rel=1e-4)
 
 
+def test_relief_and_slope_are_scaled_as_the_file_says(tmp_path: Path) -> None:
+    """Whole numbers with scale and offset, and no data that the file does not tell."""
+    found = np.zeros((20, 20), np.float32)
+    found[5:10, 5:10] = 0.9
+    write_raster(tmp_path / "p.tif", found)
+    write_mask(tmp_path / "p.tif", tmp_path / "mask.tif", Decision())
+    slope = np.full((20, 20), 8, np.float32)
+    slope[5, 5] = np.finfo(np.float32).min
+    height = np.arange(400, dtype=np.float32).reshape(20, 20)
+    raster = write_raster(tmp_path / "raster.tif", np.stack([slope, height]))
+    with rasterio.open(raster, "r+") as file:
+        file.scales, file.offsets = (0.5, 10.0), (1.0, -4000.0)
+    write_inventory(tmp_path / "mask.tif", tmp_path / "p.tif", raster, tmp_path / "a.gpkg", ("slope", "dem"))
+    (row,) = rows_of(tmp_path / "a.gpkg")
+    assert (row["relief"], row["slope_mean"]) == pytest.approx((10 * (height[9, 9] - height[5, 5]), 5))
+
+
 def test_length_and_width_are_of_a_turned_rectangle(tmp_path: Path) -> None:
     y, x = np.mgrid[:120, :120] - 60
     along, across = (x + 2 * y) / 5**0.5, (y - 2 * x) / 5**0.5

@@ -168,7 +168,7 @@ def test_labels_that_cannot_be_used_are_refused(tmp_path):
             tmp_path / "earth.gpkg", SHAPES, "EPSG:32633"
         ),
         "nowhere.gpkg cannot be read": tmp_path / "nowhere.gpkg",
-        "nowhere.tif cannot be read": tmp_path / "nowhere.tif",
+        "There is no raster .*nowhere.tif": tmp_path / "nowhere.tif",
     }
     for message, path in cases.items():
         with pytest.raises(InputError, match=message):

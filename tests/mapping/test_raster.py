@@ -165,7 +165,7 @@ def test_what_is_no_raster_is_named(tmp_path):
     for path, message in (
         (tmp_path / "none.tif", "There is no raster"),
         (tmp_path, "is a folder, expected one raster. gdalbuildvrt"),
-        (tmp_path / "text.tif", "cannot be read as a raster"),
+        (tmp_path / "text.tif", "text.tif cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
             Raster.open(path)
@@ -189,6 +189,8 @@ def test_a_raster_without_place_is_refused_where_one_is_needed(tmp_path):
     raster = Raster.open(write_raster(tmp_path / "a.tif", picture(), crs=None))
     with pytest.raises(InputError, match="has no coordinate system.*gdal_edit.py -a_srs"):
         raster.require_place()
+    with pytest.raises(InputError, match="has a coordinate system, but no place"):
+        Raster.open(write_raster(tmp_path / "c.tif", picture(), transform=None)).require_place()
     points = [rasterio.control.GroundControlPoint(r, c, c * 10.0, -r * 10.0) for r in (0, 69) for c in (0, 52)]
     with rasterio.open(tmp_path / "b.tif", "w", driver="GTiff", height=70, width=53, count=7, dtype="float32") as file:
         file.write(np.moveaxis(picture(), -1, 0))

@@ -27,7 +27,16 @@ from marsls_keras.models.weights.swin import Swin
 from marsls_keras.models.weights.swin_v2 import SwinV2
 from marsls_keras.models.weights.vit import ViT
 
-FAMILIES: tuple[Family, ...] = (*(SwinV2(), EfficientNetLite(), MiT(), ConvNeXt(), ViT(), Swin(), HGNetV2(), ResNet()),)
+FAMILIES: tuple[Family, ...] = (
+    SwinV2(),
+    EfficientNetLite(),
+    MiT(),
+    ConvNeXt(),
+    ViT(),
+    Swin(),
+    HGNetV2(),
+    ResNet(),
+)
 """Families of encoders with pretrained weights, besides keras.applications."""
 
 

@@ -807,6 +807,7 @@ def test_disk_full_in_synth():
     assert snapshot(".") == before
 
 
+@pytest.mark.slow
 def test_disk_full_in_submit(run):
     succeed("synth", "many", "--size", 32, "--train", 1, "--val", 0, "--test", 100)
     succeed("submit", "--out", "submissions/a.zip")

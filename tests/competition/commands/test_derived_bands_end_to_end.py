@@ -31,6 +31,7 @@ def trained(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_run_knows_its_bands(trained):
     normalization = json.loads((trained / "runs/bands/fold_0/normalization.json").read_text())
     stored = ["red", "green", "blue", "dem", "slope", "thermal", "gray"]

@@ -42,6 +42,7 @@ def refused(*arguments) -> str:
     return result.err
 
 
+@pytest.mark.slow
 def test_landslide4sense_from_check_to_report() -> None:
     done("synth", "l4s", "--release", "landslide4sense", "--size", 32, "--train", 14, "--val", 6, "--test", 4)
     checked = json.loads(done("check", "l4s", "--json"))
@@ -121,6 +122,7 @@ inference: {batch_size: 4, views: flips@48, view_sets: [identity, flips@48]}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["landslide4sense", "bijie"])
 def test_a_recipe_of_windows_falls_back_to_tiles_that_lie_nowhere(release: str) -> None:
     """Tiles whose names tell no neighbours: windows larger than they are would be three quarters empty."""

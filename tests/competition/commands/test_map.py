@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from filelock import FileLock
 from helpers.cli import marsls
 from helpers.rasters import MARS, NORTH_UP, write_raster
 from rasterio.transform import Affine, from_origin
@@ -107,6 +108,21 @@ def test_what_is_finished_is_kept_and_what_is_lost_is_made_again(raster, whole, 
     found = map_raster(request(raster, out, tiny_run))
     assert found.computed == 0 and content(out) == before
     assert sorted(found.products) == ["mask", "probability"]
+    part = map_raster(request(raster, out, tiny_run, shard=(0, 2)))  # a task of a batch system that is run again
+    assert part.computed == part.missing == 0 and sorted(part.products) == ["mask", "probability"]
+
+
+def test_two_processes_cannot_make_one_map(raster, whole, tiny_run, tmp_path):
+    out = tmp_path / "valles"
+    shutil.copytree(whole, out)
+    before = content(out)
+    with FileLock(out / ".map.lock"):
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="valles is being written by another process"):
+                map_raster(request(raster, out, tiny_run, overwrite=overwrite))
+        assert map_raster(request(raster, out, tiny_run, shard=(0, 2))).computed == 0
+    map_raster(request(raster, out, tiny_run))
+    assert content(out) == before
 
 
 def test_another_raster_run_or_window_is_refused_and_overwritten_on_request(raster, whole, tiny_run, tmp_path, picture):
@@ -139,6 +155,11 @@ def test_uncertainty_polygons_and_stac_on_request(picture, tiny_run, tmp_path):
         assert file.descriptions == ("variance", "entropy") and variance.max() > 0
         assert np.abs(bits + p * np.log2(p) + (1 - p) * np.log2(1 - p)).max() < 1e-5
     assert told["inventory"]["landslides"] > 0 and told["inventory"]["area_km2"] > 0
+    before = content(out)
+    (out / "uncertainty.tif").unlink()
+    again = marsls(*arguments(raster, out, tiny_run), "--uncertainty", "--stac", "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out) == told and content(out) == before
 
 
 @pytest.mark.parametrize(
@@ -176,6 +197,7 @@ def test_bad_input_is_named(raster, tiny_run, tmp_path, picture):
     assert "--shard 3/3: expected i/n" in error("--shard", "3/3")
     assert "--stride 40: expected 1 to 32" in error("--stride", 40)
     assert "--shard is for batch systems" in error("--shard", "0/2", "--ray", "auto")
+    assert "each part would remove what the others computed" in error("--shard", "0/2", "--overwrite")
     (tmp_path / "file").write_text("")
     assert "is a file, expected a folder" in error(out=tmp_path / "file")
     assert "cannot be made" in error(out=tmp_path / "file" / "out")

@@ -458,6 +458,7 @@ def test_a_training_that_diverges_says_so_and_gives_the_terminal_back(tiny_run, 
     assert Run.open(tmp_path / "tiny").fold(0).status == "unfinished"
 
 
+@pytest.mark.slow
 def test_the_best_weights_before_a_divergence_are_kept(tiny_run, tmp_path):
     """One step an epoch; from the second on it ends with weights that are far too large."""
 

@@ -178,12 +178,14 @@ def parts() -> list:
     return [json.loads(line) for line in done.stdout.splitlines()[-2:]]
 
 
+@pytest.mark.slow
 def test_an_overflow_on_any_device_skips_the_update_of_all(parts):
     (start, scale, updates), *skipped = parts[0]
     assert updates == 1 and start[0] == start[1] and start[0][0] < 1
     assert skipped == [[start, scale / 2, 1], [start, scale / 4, 1]]
 
 
+@pytest.mark.slow
 def test_counts_are_divided_among_devices_without_losing_any(parts):
     assert parts[1] == {"tp": 3, "fp": 0, "fn": 5, "tn": 8}
 

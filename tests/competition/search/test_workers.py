@@ -80,7 +80,7 @@ def test_the_best_trial_is_a_recipe_and_of_the_others_small_files_stay(tmp_path)
     assert config.training.learning_rate == rates[best]
     spelled = yaml.safe_load((tmp_path / "best.yaml").read_text())
     assert (
-        set(spelled) == {"model", "data", "augmentation", "loss", "training", "inference"}
+        set(spelled) == {"model", "data", "augmentation", "loss", "training", "inference", "plugins"}
         and len(spelled["training"]) > 15
     )
     for number in range(5):

@@ -209,6 +209,7 @@ def test_weights_and_evaluation_batches_are_the_same(root: Path) -> None:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_is_given_up_does_not_hang(root: Path) -> None:
     # If Python read the tiles, stopping a pipeline would wait for steps that wait for the interpreter.
     code = """
