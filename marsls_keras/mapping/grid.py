@@ -142,6 +142,10 @@ def reading(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {reason}") from error
 
 
+_UNSAFE_DRIVERS = ("HDF5", "HDF5Image", "netCDF", "BAG", "KEA")
+_UNSAFE_ENDINGS = (".h5", ".hdf5", ".he5", ".nc", ".bag", ".kea")
+
+
 def open_dataset(path: str | Path) -> Dataset:
     """Open a raster with rasterio: a file in any format of GDAL, a VRT, or a URL; it need not have a place.
 
@@ -152,7 +156,7 @@ def open_dataset(path: str | Path) -> Dataset:
         A rasterio dataset, which the caller closes.
 
     Raises:
-        InputError: If there is no such raster, it is a folder, it cannot be read, or holds no bands.
+        InputError: If there is no such raster, it is a folder, it cannot be read, holds no bands, or is HDF5 or netCDF.
 
     Example:
         >>> open_dataset("none.tif")
@@ -174,6 +178,15 @@ def open_dataset(path: str | Path) -> Dataset:
         if "://" not in name and not name.startswith("/vsi") and not local.exists():
             raise InputError(f"There is no raster {name}.") from None
         raise
+    # A damaged file of these formats can end the process when GDAL reads its pixels.
+    unsafe = [raster.driver] if raster.driver in _UNSAFE_DRIVERS else []
+    unsafe += [file for file in raster.files if Path(file).suffix.lower() in _UNSAFE_ENDINGS]
+    if unsafe:
+        raster.close()
+        raise InputError(
+            f"{name} is HDF5 or netCDF ({unsafe[0]}), expected a raster such as GeoTIFF. "
+            f"Convert it first: gdal_translate {name} raster.tif"
+        )
     if raster.count == 0:
         parts = listing(list(raster.subdatasets), 5)
         raster.close()

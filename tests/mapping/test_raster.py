@@ -4,6 +4,7 @@ import pickle
 import threading
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -13,6 +14,7 @@ from rasterio.transform import Affine, from_origin
 from marsls_keras.bands.names import BANDS
 from marsls_keras.datasets import RELEASES
 from marsls_keras.errors import InputError
+from marsls_keras.mapping.grid import open_dataset
 from marsls_keras.mapping.raster import Box, Raster, boxes
 
 RNG = np.random.default_rng(0)
@@ -205,3 +207,16 @@ def test_a_release_of_another_family_is_refused(tmp_path):
         Raster.open(path, "challenge", family="mmls_v1")
     with pytest.raises(InputError, match="Unknown release 'mmls'"):
         Raster.open(path, "mmls")
+
+
+def test_hdf5_is_refused_before_its_pixels_are_read_also_inside_a_vrt(tmp_path):
+    with h5py.File(tmp_path / "bands.h5", "w") as file:
+        file["image"] = np.zeros((8, 8), np.float32)
+    (tmp_path / "bands.vrt").write_text(
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Float32" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">bands.h5</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    for name in ("bands.h5", "bands.vrt"):
+        with pytest.raises(InputError, match=f"{name} is HDF5 or netCDF .*Convert it first: gdal_translate"):
+            open_dataset(tmp_path / name)
