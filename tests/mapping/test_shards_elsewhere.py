@@ -41,15 +41,13 @@ def expected(tmp_path_factory, raster, tiny_run) -> bytes:
 
 def children(name: str) -> list[int]:
     """Return the numbers of the processes below this one whose command holds a name."""
-    found, parents = [], {os.getpid()}
-    table = subprocess.run(["ps", "-eo", "pid,ppid,args", "--sort=pid"], capture_output=True, text=True).stdout
-    for line in table.splitlines()[1:]:
-        pid, parent, command = line.split(None, 2)
-        if int(parent) in parents:
-            parents.add(int(pid))
-            if name in command:
-                found.append(int(pid))
-    return found
+    table = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
+    split = [line.split(None, 2) for line in table.splitlines()[1:]]
+    rows = [(int(pid), int(parent), command) for pid, parent, command in split]
+    below = {os.getpid()}
+    while more := {pid for pid, parent, _ in rows if parent in below} - below:  # numbers start again at some time
+        below |= more
+    return [pid for pid, _, command in rows if pid in below and name in command]
 
 
 def kill_one(name: str, out: Path, killed: list[int]) -> None:
