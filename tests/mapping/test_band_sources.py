@@ -73,7 +73,7 @@ def test_a_band_that_is_there_twice_is_named(tmp_path):
         ("dem=", "expected NAME=FILE"),
         ("slop=a.tif", "there is no band slop. Did you mean slope"),
         ("red=three.tif", r"three.tif has 3 bands. Say which one: red=three.tif:1"),
-        ("red=nowhere.tif", "nowhere.tif cannot be read"),
+        ("red=nowhere.tif", "There is no raster nowhere.tif"),
     ],
 )
 def test_a_wrong_band_option_says_what_is_expected(tmp_path, monkeypatch, text, message):
