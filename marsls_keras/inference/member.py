@@ -135,9 +135,9 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
 
     Args:
         member: A trained fold.
-        inputs: Normalised bands, before the channels of the network are assembled, float32 (N, H, W, C), N <= batch.
+        inputs: Normalised bands, before the channels of the network are assembled, float32 (N, H, W, C).
         view: Name of a view.
-        batch: Batch size, to which fewer are padded, since another size would need another compilation.
+        batch: Batch size; the last batch is padded, since another size would need another compilation.
 
     Returns:
         Probabilities per pixel, float32 (N, H, W), and per image if the network has a detection head.
@@ -151,10 +151,13 @@ def predict_inputs(member: Member, inputs: np.ndarray, view: str, batch: int) ->
     turned = np.ascontiguousarray(turned)
     if directions.vectors:
         turned = directions.turn(turned, view_turn(view))
-    # All are one batch. `predict` would build a pipeline for it, which takes longer than many a network.
-    outputs = member.model.predict_on_batch(member.normalizer.assemble(turned))
-    outputs = outputs if isinstance(outputs, dict) else {MASK: outputs}
-    found = {name: sigmoid(logits[:number, ..., 0]) for name, logits in outputs.items()}
+    # `predict` would build a pipeline, which takes longer than many a network.
+    outputs = [
+        member.model.predict_on_batch(member.normalizer.assemble(turned[start : start + batch]))
+        for start in range(0, len(turned), batch)
+    ]
+    by_name = [part if isinstance(part, dict) else {MASK: part} for part in outputs]
+    found = {name: sigmoid(np.concatenate([part[name] for part in by_name])[:number, ..., 0]) for name in by_name[0]}
     return ViewPrediction(invert_view(found[MASK], view, *inputs.shape[1:3]), found.get(LANDSLIDE))
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tifffile
 from helpers.training import train_run
 
@@ -186,3 +188,17 @@ def test_the_sigmoid_is_exact_and_never_overflows():
     assert (sigmoid(np.float32([-100, 0, 100])) == [0, 0.5, 1]).all()
     assert (np.diff(found[:2001]) >= 0).all()
     assert ((found >= 0.5) == (logits >= 0)).all()
+
+
+class BatchSize(keras.layers.Layer):
+    """Layer whose logits are the number of tiles of the step."""
+
+    def call(self, x):
+        return 0 * x[..., :1] + tf.cast(tf.shape(x)[0], x.dtype)
+
+
+def test_no_step_has_more_tiles_than_the_batch_size(member):
+    image = keras.Input((None, None, 7))
+    (found,) = predict_views(replace(member, model=keras.Model(image, BatchSize()(image))), tiles(11), ["identity"])
+    assert member.run.config.inference.batch_size == 4
+    np.testing.assert_allclose(found.probability, sigmoid(np.full((11, 32, 32), 4.0)))

@@ -68,6 +68,7 @@ def test_the_whole_tour():
         "Run demo, fold",
         "The folds of run demo are no regions",
         "These images lie outside",
+        "Next: open it in a web browser.",
     )
     assert [line for line in result.err.splitlines() if not line.startswith(told) and "…" not in line] == []
 

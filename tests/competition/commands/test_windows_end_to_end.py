@@ -81,7 +81,7 @@ def test_isolated_windows_see_what_their_fold_held_out_alone(run, capsys):
     among = cached()["identity@64/32"].probability.astype(np.float32)
     assert np.array_equal(cached()["identity@64/32 isolated"].probability, alone) and np.abs(alone - among).max() > 1e-3
     assert main(["search", "--for", "region"]) == 2
-    assert "--for. It is an option of marsls evaluate, tune" in capsys.readouterr().err
+    assert "--for. It is an option of marsls tune, evaluate" in capsys.readouterr().err
 
 
 def test_predict_follows_a_decision_of_windows_and_falls_back_where_there_is_no_grid(run, tmp_path, capsys):
