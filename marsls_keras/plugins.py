@@ -138,23 +138,23 @@ def construct(name: str, options: Mapping[str, Any], key: str) -> Any:
 
 
 def digests(records: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of the file of each loaded plug-in, by its recorded name; those without a file are left out.
+    """Return the SHA-256 of the file of each plug-in, by its recorded name, without running it.
+
+    Plug-ins without a Python file, or whose file is missing, are left out.
 
     Example:
         >>> Path("one.py").write_text("x = 1") and None
-        >>> list(digests([load_plugin("one.py")]).values())[0][:8]
+        >>> digests(["one.py", "nowhere.py"])["one.py"][:8]
         '8ff436de'
     """
-    files = {record: getattr(_LOADED[record], "__file__", None) for record in records}
-    return {
-        record: hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        for record, file in files.items()
-        if file is not None
-    }
+    files = {record: _source_of(record) for record in records}
+    return {record: hashlib.sha256(file.read_bytes()).hexdigest() for record, file in files.items() if file}
 
 
 def require_unchanged(recorded: Mapping[str, str], where: Path) -> None:
-    """Check that plug-ins are the files that a run was trained with.
+    """Check, before they run, that plug-ins are the files that a run was trained with.
+
+    A missing file is left to `load_plugin`, which names it.
 
     Args:
         recorded: SHA-256 by name, from `digests`.
@@ -165,10 +165,9 @@ def require_unchanged(recorded: Mapping[str, str], where: Path) -> None:
 
     Example:
         >>> Path("two.py").write_text("x = 2") and None
-        >>> require_unchanged(digests([load_plugin("two.py")]), Path("plugins.json"))
+        >>> require_unchanged(digests(["two.py"]), Path("plugins.json"))
     """
-    now = digests(record for record in recorded if record in _LOADED)
-    changed = [name for name, digest in now.items() if digest != recorded[name]]
+    changed = [name for name, digest in digests(recorded).items() if digest != recorded[name]]
     if changed:
         raise InputError(
             f"Plug-ins have changed since {where.parent} was trained with them:{listing(changed)}\n"
@@ -231,17 +230,32 @@ def _run_file(file: Path) -> ModuleType:
     return module
 
 
+def _source_of(record: str) -> Path | None:
+    """Return the Python file of a plug-in; of a module in a package, this imports the package."""
+    if record.endswith(".py"):
+        return Path(record) if Path(record).is_file() else None
+    try:
+        spec = importlib.util.find_spec(_target(record))
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _target(name: str) -> str:
+    """Return the module that an entry point or a module name stands for."""
+    return next((entry.module for entry in entry_points(group=GROUP, name=name)), name)
+
+
 def _import(name: str) -> ModuleType:
     """Import an installed module, or the module of an entry point."""
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    target = entries[name].module if name in entries else name
+    target = _target(name)
     try:
         return importlib.import_module(target)
     except ModuleNotFoundError as error:
         if error.name is not None and (target == error.name or target.startswith(f"{error.name}.")):
             raise InputError(
                 f"There is no plug-in {name!r}: neither {name}.py in {Path.cwd()}, nor an installed module, nor an "
-                f"entry point of {GROUP}.{did_you_mean(name, entries)}"
+                f"entry point of {GROUP}.{did_you_mean(name, entry_points(group=GROUP).names)}"
             ) from None
         raise _failed(name, error) from error
     except Exception as error:

@@ -134,10 +134,12 @@ class Run:
                 raise InputError(f"{no_folder(path.parent, 'folder of runs')} Give it with --runs.")
             raise InputError(f"There is no run {path.name!r} in {path.parent}.{did_you_mean(path.name, beside)}{known}")
         splits = Splits.from_json(read_record(path / "splits.json", SplitsRecord))
+        record = path / "plugins.json"
+        if record.exists():  # before the configuration is read, which runs the plug-ins
+            require_unchanged(read_record(record, PluginsRecord)["sha256"], record)
         config = read_config(path / "config.yaml")
         if config.plugins:
-            recorded = read_record(path / "plugins.json", PluginsRecord)["sha256"]
-            require_unchanged(recorded, path / "plugins.json")
+            read_record(record, PluginsRecord)  # a missing record is an error
         fingerprint = read_record(path / "fingerprint.json", FingerprintRecord)
         _require_reading(path, fingerprint)
         return cls(path, config, splits, fingerprint)

@@ -136,9 +136,12 @@ def test_from_training_to_a_zip_and_a_changed_file(own, tiny_run, tmp_path, caps
     assert done.stdout.strip() == f"{own.stem}:build", done.stderr
 
     capsys.readouterr()
-    own.write_text(OWN + "\n# changed\n")
+    own.write_text(OWN + "\nopen('ran', 'w')\n")
+    plugins._LOADED.pop(str(own))
+    del sys.modules[own.stem]
     assert main(["evaluate", "own", *common]) == 2
     assert f"Plug-ins have changed since {runs / 'own'} was trained with them:\n  - {own}" in capsys.readouterr().err
+    assert not Path("ran").exists()  # what changed is refused before it runs
     own.unlink()
     plugins._LOADED.clear()
     with pytest.raises(InputError, match=f"There is no plug-in {own}"):

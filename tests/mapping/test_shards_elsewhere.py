@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from helpers.rasters import write_raster
 
 from marsls_keras.errors import InputError, RunError
@@ -90,7 +91,6 @@ def test_a_killed_map_goes_on_with_the_same_command(raster, expected, tiny_run, 
 
 @pytest.mark.slow
 def test_a_ray_cluster_makes_the_same_map_though_an_actor_is_killed(raster, expected, tiny_run, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
     out, killed = tmp_path / "out", []
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "240")  # on a busy machine
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": CORES})
@@ -106,7 +106,6 @@ def test_a_ray_cluster_makes_the_same_map_though_an_actor_is_killed(raster, expe
 
 @pytest.mark.slow
 def test_ray_without_a_cluster_and_an_actor_without_input_are_told(raster, tiny_run, tmp_path):
-    pytest.importorskip("ray")
     with pytest.raises(InputError, match="--ray auto: there is no Ray cluster .*ray start --head"):
         list(compute_on_ray(tmp_path, tiny_run.runs, str(raster), [0], "auto", None, print))
 
